@@ -1,0 +1,71 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// The rules every Swift target is held to: no warning is tolerated, and each unsafe use is marked where it stands.
+let strict: [SwiftSetting] = [
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// Wire views are `~Escapable`; without this they cannot be initialised in Swift 6.3. The standard library and
+/// swift-nio rely on the same switch, and the language group has promised to keep code that uses it compiling.
+let lifetimes: [SwiftSetting] = [.enableExperimentalFeature("Lifetimes")]
+
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+
+let package = Package(
+  name: "ovx",
+  products: [
+    .executable(name: "ovx-vswitchd", targets: ["ovx-vswitchd"]),
+    .executable(name: "ovx-ctl", targets: ["ovx-ctl"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+  ],
+  targets: [
+    .target(
+      name: "CLinux",
+      linkerSettings: [
+        .linkedLibrary("uring"), .linkedLibrary("mnl"), .linkedLibrary("pcap"),
+      ]),
+    .target(name: "CChecksum"),
+    .target(
+      name: "OVXDatapath",
+      dependencies: ["CChecksum"],
+      swiftSettings: strict + lifetimes),
+    .target(
+      name: "OVXLinux",
+      dependencies: ["OVXDatapath", "CLinux", system],
+      swiftSettings: strict + lifetimes),
+    .target(
+      name: "OVXControl",
+      dependencies: ["OVXDatapath", system, .product(name: "GRDB", package: "GRDB.swift")],
+      swiftSettings: strict),
+    .target(name: "OVXSimulation", dependencies: ["OVXDatapath"], swiftSettings: strict),
+    .executableTarget(
+      name: "ovx-vswitchd",
+      dependencies: ["OVXControl", "OVXDatapath", "OVXLinux", argumentParser, logging, system],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "ovx-ctl",
+      dependencies: ["OVXControl", argumentParser],
+      swiftSettings: strict),
+    .testTarget(
+      name: "OVXDatapathTests",
+      dependencies: ["OVXDatapath", "OVXSimulation"],
+      swiftSettings: strict + lifetimes),
+    .testTarget(name: "OVXLinuxTests", dependencies: ["OVXLinux"], swiftSettings: strict),
+    .testTarget(name: "OVXControlTests", dependencies: ["OVXControl"], swiftSettings: strict),
+    .testTarget(name: "SystemTests", dependencies: ["OVXControl"], swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,5 @@
+#ifndef OVX_CLINUX_H
+#define OVX_CLINUX_H
+#include <liburing.h>
+#include <libmnl/libmnl.h>
+#endif

@@ -1,0 +1,93 @@
+/// Every way a frame can die, each counted per port.
+///
+/// Up to the decision a frame is charged to the port it came in by, from then on to the port it was to leave by.
+package enum DropReason: UInt8, CaseIterable, Sendable {
+  // Receiving
+  case truncated
+  case tooLong
+  case malformedOffload
+  case unsupportedOffload
+  case tooManySegments
+  // Decapsulation
+  case vxlanTooShort
+  case vniFlagMissing
+  case unknownVTEP
+  case unknownVNI
+  case superframeOfUnknownSize
+  // Admission
+  case waitingPort
+  case invalidSource
+  case reservedDestination
+  case taggedOnAccessPort
+  case vlanNotOnPort
+  case nestedTag
+  // Decision
+  case sameport
+  case splitHorizon
+  case nowhereToFlood
+  // Delivery
+  case exceedsDeviceMTU
+  case exceedsTunnelMTU
+  case deviceRefused
+  case deviceDown
+  case deviceFull
+  case underlayUnreachable
+  case underlayRefused
+  case underlayFull
+  case outOfBuffers
+
+  /// A short name in kebab case, stable: scripts and metrics know it.
+  package var symbol: String {
+    var text = ""
+    switch self {
+    case .sameport: return "same-port"
+    case .vniFlagMissing: return "vni-flag-missing"
+    case .unknownVTEP: return "unknown-vtep"
+    case .unknownVNI: return "unknown-vni"
+    case .exceedsDeviceMTU: return "exceeds-device-mtu"
+    case .exceedsTunnelMTU: return "exceeds-tunnel-mtu"
+    default:
+      for character in String(describing: self) {
+        if character.isUppercase { text += "-" }
+        text += character.lowercased()
+      }
+      return text
+    }
+  }
+
+  /// What happened, for a person.
+  package var sentence: String {
+    switch self {
+    case .truncated: "The frame is shorter than its own headers say."
+    case .tooLong: "The frame is longer than any buffer of the switch."
+    case .malformedOffload: "The offload request that came with the frame contradicts its bytes."
+    case .unsupportedOffload: "The frame asks for a kind of segmentation that the switch does not do."
+    case .tooManySegments: "The superframe asks to be cut into more segments than the switch makes of one."
+    case .vxlanTooShort: "The datagram is too short to hold a VXLAN header and a frame."
+    case .vniFlagMissing: "The VXLAN header says that it carries no VNI (flag I is not set)."
+    case .unknownVTEP: "The sending VTEP is no remote of any tunnel here."
+    case .unknownVNI: "No tunnel here has this VNI with the sending VTEP as a remote."
+    case .superframeOfUnknownSize:
+      "A datagram larger than the port's MTU arrived whole, and nothing says where to cut it."
+    case .waitingPort: "The port is configured, but its device is not there."
+    case .invalidSource: "The source address is a group address or zero."
+    case .reservedDestination:
+      "The destination is one of 01:80:C2:00:00:00 to 0F, which bridges do not forward."
+    case .taggedOnAccessPort: "A frame with a VLAN tag came in by an access port."
+    case .vlanNotOnPort: "The port is not a member of the frame's VLAN."
+    case .nestedTag: "A frame that is to be sent without a tag carries a second one inside."
+    case .sameport: "The destination was learned on the port that the frame came from."
+    case .splitHorizon: "The frame came from a tunnel, and its destination is behind another one."
+    case .nowhereToFlood: "The frame's segment has no other port."
+    case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."
+    case .exceedsTunnelMTU: "The frame with its VXLAN headers is larger than the MTU of the underlay."
+    case .deviceRefused: "The kernel refused to take the frame on the port's device."
+    case .deviceDown: "The port's device is down."
+    case .deviceFull: "The port's device has no room for more frames at the moment."
+    case .underlayUnreachable: "The kernel has no route to the remote VTEP, or it is unreachable."
+    case .underlayRefused: "The kernel refused to send the datagram."
+    case .underlayFull: "The underlay's transmit queue has no room at the moment."
+    case .outOfBuffers: "The switch had no buffer free for the frame."
+    }
+  }
+}

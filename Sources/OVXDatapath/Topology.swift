@@ -1,0 +1,100 @@
+/// Everything the data plane has to know of the configuration, as one value.
+///
+/// The control side builds it from the configuration and from what the kernel gave (devices, sockets, path MTUs), and
+/// hands it to a worker, which swaps it in between two bursts. Numbers (`PortID`, `BridgeID`, `PeerID`, `EndpointID`,
+/// `PathID`) are given out by the control side and stay with their object for as long as it exists: learned addresses
+/// survive a change of topology through them.
+package struct Topology: Equatable, Sendable {
+  package var bridges: [Bridge]
+  package var ports: [Port]
+
+  package init(bridges: [Bridge] = [], ports: [Port] = []) {
+    self.bridges = bridges
+    self.ports = ports
+  }
+
+  package struct Bridge: Equatable, Sendable {
+    package var id: BridgeID
+    /// Seconds after which an address that was not seen again is forgotten, 15...3600; 0 never.
+    package var agingTime: UInt32
+    /// Learned and static addresses at most, 10...1,000,000.
+    package var addressLimit: Int
+
+    package init(id: BridgeID, agingTime: UInt32 = 300, addressLimit: Int = 8192) {
+      self.id = id
+      self.agingTime = agingTime
+      self.addressLimit = addressLimit
+    }
+  }
+
+  package struct Port: Equatable, Sendable {
+    package var id: PortID
+    package var bridge: BridgeID
+    package var vlans: VLANMembership
+    package var attachment: Attachment
+
+    package init(id: PortID, bridge: BridgeID, vlans: VLANMembership, attachment: Attachment) {
+      self.id = id
+      self.bridge = bridge
+      self.vlans = vlans
+      self.attachment = attachment
+    }
+  }
+
+  package enum Attachment: Equatable, Sendable {
+    /// A network device of this host. Absent while the device is: nothing is sent to such a port.
+    case device(Device)
+    case tunnel(Tunnel)
+    /// Configured, but its device or underlay is not there: the port waits.
+    case waiting
+  }
+
+  package struct Device: Equatable, Sendable {
+    /// The largest IP packet the device takes, in bytes, without Ethernet header and tag.
+    package var mtu: Int
+    package var capabilities: OffloadCapabilities
+
+    package init(mtu: Int, capabilities: OffloadCapabilities) {
+      self.mtu = mtu
+      self.capabilities = capabilities
+    }
+  }
+
+  package struct Tunnel: Equatable, Sendable {
+    package var vni: VNI
+    /// The socket on which frames of this tunnel arrive.
+    package var endpoint: EndpointID
+    package var peers: [Peer]
+
+    package init(vni: VNI, endpoint: EndpointID, peers: [Peer]) {
+      self.vni = vni
+      self.endpoint = endpoint
+      self.peers = peers
+    }
+  }
+
+  /// One remote VTEP of a tunnel port.
+  package struct Peer: Equatable, Sendable {
+    package var id: PeerID
+    package var remote: IPAddress
+    /// The sockets to send with, one per source port; a frame's flow picks one. Never empty.
+    package var paths: Range<UInt32>
+    /// The largest inner IP packet that fits the underlay without fragmentation, in bytes.
+    package var mtu: Int
+
+    package init(id: PeerID, remote: IPAddress, paths: Range<UInt32>, mtu: Int) {
+      self.id = id
+      self.remote = remote
+      self.paths = paths
+      self.mtu = mtu
+    }
+  }
+}
+
+/// Which VLANs a port is a member of, and how its frames carry them.
+package enum VLANMembership: Equatable, Sendable {
+  /// Member of one VLAN; frames are untagged on the port, tagged ones are dropped. `tag=`.
+  case access(VLANID)
+  /// Member of the given VLANs, or of all where `nil`; frames carry a tag, except those of VLAN 0. `trunks=`.
+  case trunk(Set<VLANID>?)
+}
