@@ -1,0 +1,130 @@
+private import Glibc
+package import OVXDatapath
+
+extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
+  /// Reads an IPv4 address in dotted decimal or an IPv6 one in any form of RFC 4291, as `inet_pton` does.
+  package init?(_ text: String) {
+    var v4 = in_addr()
+    if unsafe inet_pton(AF_INET, text, &v4) == 1 {
+      self.init(v4: UInt32(bigEndian: v4.s_addr))
+      return
+    }
+    var words: [UInt64] = [0, 0]
+    guard unsafe inet_pton(AF_INET6, text, &words) == 1 else { return nil }
+    self.init(v6High: UInt64(bigEndian: words[0]), low: UInt64(bigEndian: words[1]))
+  }
+
+  /// The canonical text, as `inet_ntop` writes it (RFC 5952 for IPv6).
+  package var description: String {
+    var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+    let size = socklen_t(text.count)
+    if isIPv6 {
+      let words = [high.bigEndian, low.bigEndian]
+      _ = unsafe inet_ntop(AF_INET6, words, &text, size)
+    } else {
+      var address = in_addr(s_addr: UInt32(truncatingIfNeeded: low).bigEndian)
+      _ = unsafe inet_ntop(AF_INET, &address, &text, size)
+    }
+    let bytes = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// Whether the address names a group: 224.0.0.0/4 or ff00::/8.
+  package var isMulticast: Bool {
+    isIPv6 ? high >> 56 == 0xFF : low >> 28 == 0xE
+  }
+
+  /// Whether the address is 255.255.255.255.
+  package var isLimitedBroadcast: Bool { !isIPv6 && low == 0xFFFF_FFFF }
+
+  /// Whether the address is an IPv4 one in IPv6 clothes, ::ffff:0:0/96.
+  package var isIPv4Mapped: Bool { isIPv6 && high == 0 && low >> 32 == 0xFFFF }
+
+  /// Bits in an address of this family: 32 or 128.
+  package var bitCount: Int { isIPv6 ? 128 : 32 }
+}
+
+extension IPAddress: Codable {
+  package init(from decoder: any Decoder) throws {
+    self = try decodeText(from: decoder, what: "an IPv4 or IPv6 address")
+  }
+
+  package func encode(to encoder: any Encoder) throws {
+    try encodeText(self, to: encoder)
+  }
+}
+
+extension MACAddress: Codable {
+  package init(from decoder: any Decoder) throws {
+    self = try decodeText(from: decoder, what: "an Ethernet address")
+  }
+
+  package func encode(to encoder: any Encoder) throws {
+    try encodeText(self, to: encoder)
+  }
+}
+
+extension VLANID: Codable {}
+extension VNI: Codable {}
+
+/// An address of an interface and how much of it is the network: `10.0.0.5/24`.
+package struct InterfaceAddress: Hashable, Codable, Sendable {
+  package let address: IPAddress
+  /// Leading bits that name the network, 0...32 or 0...128.
+  package let prefixLength: Int
+
+  /// Whether another address lies in the same network.
+  package func contains(_ other: IPAddress) -> Bool {
+    guard other.isIPv6 == address.isIPv6 else { return false }
+    let padding = 128 - address.bitCount
+    let length = prefixLength + padding
+    let highMask: UInt64 = length >= 64 ? .max : ~(UInt64.max >> UInt64(length))
+    let lowMask: UInt64 = length <= 64 ? 0 : length >= 128 ? .max : ~(.max >> UInt64(length - 64))
+    // An IPv4 address occupies the low 32 bits; the bits above them are zero in both.
+    return (other.high ^ address.high) & highMask == 0 && (other.low ^ address.low) & lowMask == 0
+  }
+
+  package init(from decoder: any Decoder) throws {
+    self = try decodeText(from: decoder, what: "an address with a prefix length")
+  }
+
+  package func encode(to encoder: any Encoder) throws {
+    try encodeText(self, to: encoder)
+  }
+}
+
+extension InterfaceAddress: CustomStringConvertible, LosslessStringConvertible {
+  /// Reads `ADDRESS/LENGTH`; `nil` without a length.
+  package init?(_ text: String) {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+    guard parts.count == 2, let address = IPAddress(String(parts[0])),
+      parts[1].utf8.allSatisfy({ UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 }),
+      let length = Int(parts[1]), length <= address.bitCount
+    else { return nil }
+    self.address = address
+    prefixLength = length
+  }
+
+  package var description: String { "\(address)/\(prefixLength)" }
+}
+
+/// Reads a value that travels as its text.
+private func decodeText<Value: LosslessStringConvertible>(
+  from decoder: any Decoder,
+  what: String
+) throws -> Value {
+  let container = try decoder.singleValueContainer()
+  let text = try container.decode(String.self)
+  guard let value = Value(text) else {
+    throw DecodingError.dataCorruptedError(in: container, debugDescription: "not \(what)")
+  }
+  return value
+}
+
+private func encodeText<Value: LosslessStringConvertible>(
+  _ value: Value,
+  to encoder: any Encoder
+) throws {
+  var container = encoder.singleValueContainer()
+  try container.encode(value.description)
+}

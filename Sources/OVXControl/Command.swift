@@ -1,0 +1,103 @@
+package import OVXDatapath
+
+/// One thing to do or to tell: what a `--` separates on the command line.
+///
+/// Travels as JSON: an object with one member, the case's name, whose value holds the parameters by name.
+package enum Command: Codable, Equatable, Sendable {
+  // Configuration: bridges and ports
+  case addBridge(bridge: String, mayExist: Bool)
+  case deleteBridge(bridge: String, ifExists: Bool)
+  case addPort(bridge: String, port: String, settings: [Setting], mayExist: Bool)
+  /// Removes a port, from the given bridge or from whichever has it.
+  case deletePort(bridge: String?, port: String, ifExists: Bool)
+  /// Puts a TAP into a container: addresses and gateway are in the attachment, `tag`, `mac`, `mtu` in the settings.
+  case attach(
+    bridge: String,
+    attachment: Configuration.Attachment,
+    settings: [Setting],
+    mayExist: Bool
+  )
+  case detach(target: String, interface: String, ifExists: Bool)
+
+  // Configuration: tables
+  case set(table: String, record: String, settings: [Setting], ifExists: Bool)
+  case add(table: String, record: String, column: String, values: [String], ifExists: Bool)
+  case remove(table: String, record: String, column: String, values: [String], ifExists: Bool)
+  case clear(table: String, record: String, columns: [String], ifExists: Bool)
+  /// The values of columns (`name` or `name:key`) of one record.
+  case get(table: String, record: String, columns: [String], ifExists: Bool)
+  /// The records of a table; all columns where none is named, all records likewise.
+  case list(table: String, records: [String], columns: [String], ifExists: Bool)
+  /// The records for which all conditions hold.
+  case find(table: String, conditions: [Condition], columns: [String])
+
+  // Questions to the configuration
+  case listBridges
+  case bridgeExists(bridge: String)
+  case listPorts(bridge: String)
+  case portToBridge(port: String)
+
+  // Questions to the running switch
+  case show
+  /// The address tables of the given bridges, of all where none is given.
+  case showAddresses(bridges: [String])
+  /// Forgets learned addresses of one bridge, or of all.
+  case flushAddresses(bridge: String?)
+  case addAddress(bridge: String, port: String, vlan: VLANID, address: MACAddress)
+  case deleteAddress(bridge: String, vlan: VLANID, address: MACAddress)
+  case addressStatistics(bridges: [String])
+  /// Counters of one port, or of all.
+  case statistics(port: String?)
+  /// Lost frames by port and reason; those that never happened are left out.
+  case drops
+  case showTunnels
+  case version
+  /// Ends the daemon; with cleanup, removes the devices that it made.
+  case exit(cleanup: Bool)
+}
+
+/// A column to set, `column[:key]=value`, with the value still as text: only its column knows how to read it.
+package struct Setting: Codable, Equatable, Sendable {
+  package var column: String
+  package var key: String?
+  package var value: String
+
+  package init(column: String, key: String? = nil, value: String) {
+    self.column = column
+    self.key = key
+    self.value = value
+  }
+}
+
+/// A condition of `find`: `column[:key] OPERATOR value`.
+package struct Condition: Codable, Equatable, Sendable {
+  package var column: String
+  package var key: String?
+  package var comparison: Comparison
+  package var value: String
+
+  package init(column: String, key: String? = nil, comparison: Comparison, value: String) {
+    self.column = column
+    self.key = key
+    self.comparison = comparison
+    self.value = value
+  }
+
+  /// The operators; those in braces compare sets.
+  package enum Comparison: String, Codable, CaseIterable, Sendable {
+    case equal = "="
+    case notEqual = "!="
+    case less = "<"
+    case greater = ">"
+    case lessOrEqual = "<="
+    case greaterOrEqual = ">="
+    case setEqual = "{=}"
+    case setNotEqual = "{!=}"
+    case subset = "{<=}"
+    case superset = "{>=}"
+    case properSubset = "{<}"
+    case properSuperset = "{>}"
+    case elementOf = "{in}"
+    case notElementOf = "{not-in}"
+  }
+}

@@ -1,0 +1,190 @@
+package import OVXDatapath
+
+/// The desired state: everything that an operator has asked for and that survives a restart, as one value.
+///
+/// Ports live in one table, keyed by name, because a port's name is unique over all bridges. Every port has exactly one
+/// interface, of the same name. A bridge always owns an internal port of its own name.
+///
+/// A value of this type may be half-finished, in the middle of a transaction. `validate()` says whether it is one that
+/// the daemon may put in force; only such a value is ever stored.
+package struct Configuration: Codable, Equatable, Sendable {
+  package var bridges: [String: Bridge]
+  package var ports: [String: Port]
+
+  package init(bridges: [String: Bridge] = [:], ports: [String: Port] = [:]) {
+    self.bridges = bridges
+    self.ports = ports
+  }
+
+  /// The ports of one bridge in the order of their names, its internal port among them.
+  package func ports(of bridge: String) -> [Port] {
+    ports.values.filter { $0.bridge == bridge }.sorted { $0.name < $1.name }
+  }
+
+  /// The port that `attach` made for an interface of a container.
+  package func attachedPort(target: String, interface: String) -> Port? {
+    ports.values.first {
+      $0.interface.attachment?.target == target && $0.interface.attachment?.interface == interface
+    }
+  }
+
+  /// The names of interfaces whose type nobody has named and nothing implies: each must be an existing netdev.
+  package var unresolvedInterfaces: [String] {
+    ports.values.filter { $0.interface.type == nil }.map(\.name).sorted()
+  }
+}
+
+extension Configuration {
+  /// A bridge: a switch of its own, with its own address table.
+  package struct Bridge: Codable, Equatable, Sendable {
+    package var name: String
+    /// Settings by name, as in Open vSwitch; unknown ones are kept and mean nothing.
+    package var otherConfig: [String: String] = [:]
+    /// Notes of other programs; ovx never reads them.
+    package var externalIDs: [String: String] = [:]
+
+    package init(name: String) {
+      self.name = name
+    }
+
+    /// Seconds after which a learned address is forgotten, 15...3600: `other_config:mac-aging-time`.
+    ///
+    /// A value outside of the range counts as the nearest one inside, as in Open vSwitch.
+    package var agingTime: UInt32 {
+      UInt32(clamped(otherConfig["mac-aging-time"], to: 15...3600, default: 300))
+    }
+
+    /// Addresses that the bridge knows at most, 10...1,000,000: `other_config:mac-table-size`.
+    ///
+    /// A value outside of the range counts as the nearest one inside, as in Open vSwitch.
+    package var addressLimit: Int {
+      clamped(otherConfig["mac-table-size"], to: 10...1_000_000, default: 8192)
+    }
+
+    private func clamped(_ text: String?, to range: ClosedRange<Int>, default value: Int) -> Int {
+      guard let text, let number = Int(text) else { return value }
+      return min(max(number, range.lowerBound), range.upperBound)
+    }
+  }
+
+  /// A port of a bridge, with its one interface.
+  package struct Port: Codable, Equatable, Sendable {
+    package var name: String
+    /// The bridge that owns it.
+    package var bridge: String
+    package var tag: VLANID?
+    /// The VLANs of a trunk; empty for all.
+    package var trunks: Set<VLANID> = []
+    package var vlanMode: VLANMode?
+    package var otherConfig: [String: String] = [:]
+    package var externalIDs: [String: String] = [:]
+    package var interface: Interface
+
+    package init(name: String, bridge: String, interface: Interface = Interface()) {
+      self.name = name
+      self.bridge = bridge
+      self.interface = interface
+    }
+
+    /// Whether this is the port that was made with its bridge, and goes only with it.
+    package var isBridgeInternal: Bool { name == bridge }
+
+    /// Which VLANs the port carries: those of `vlanMode`, else `access` where there is a tag and `trunk` where not.
+    package var vlans: VLANMembership {
+      switch vlanMode ?? (tag == nil ? .trunk : .access) {
+      case .access: .access(tag ?? .untagged)
+      case .trunk: .trunk(trunks.isEmpty ? nil : trunks)
+      }
+    }
+  }
+
+  /// How a port deals with VLAN tags: the `vlan_mode` column.
+  package enum VLANMode: String, Codable, CaseIterable, Sendable {
+    case access
+    case trunk
+  }
+
+  /// What a port is made of.
+  package struct Interface: Codable, Equatable, Sendable {
+    /// `nil` while nothing has settled it; never so in a stored configuration.
+    package var type: InterfaceType?
+    /// The tunnel's parameters, by Open vSwitch's names: `key`, `remote_ip`, `local_ip`, `dst_port`.
+    package var options: [String: String] = [:]
+    /// The Ethernet address to give the device.
+    package var mac: MACAddress?
+    /// The MTU to give the device, in bytes of IP packet.
+    package var mtuRequest: Int?
+    package var otherConfig: [String: String] = [:]
+    package var externalIDs: [String: String] = [:]
+    /// For a TAP that lives in a container: where, and how it is addressed.
+    package var attachment: Attachment?
+
+    package init(type: InterfaceType? = nil) {
+      self.type = type
+    }
+
+    /// The tunnel's parameters, read; `nil` for another type of interface or parameters that do not make sense.
+    package var tunnel: Tunnel? {
+      guard type == .vxlan else { return nil }
+      return try? Tunnel(options: options)
+    }
+  }
+
+  /// The kinds of interface: the `type` column.
+  package enum InterfaceType: String, Codable, CaseIterable, Sendable {
+    /// A device of the host that the daemon makes, for the host itself to talk to the bridge.
+    case `internal`
+    /// A TAP device that the daemon makes.
+    case tap
+    /// A VXLAN tunnel to one or more remote VTEPs.
+    case vxlan
+    /// A network device that exists: one end of a veth pair, a NIC.
+    case system
+  }
+
+  /// Where an attached interface lives and what it is given there.
+  package struct Attachment: Codable, Equatable, Sendable {
+    /// The container as it was typed: a network namespace's name, `pid:N`, a path, or a container's name or id.
+    package var target: String
+    /// The device's name inside.
+    package var interface: String
+    package var addresses: [InterfaceAddress]
+    /// Default routes, at most one of each address family.
+    package var gateways: [IPAddress]
+
+    package init(
+      target: String,
+      interface: String,
+      addresses: [InterfaceAddress] = [],
+      gateways: [IPAddress] = []
+    ) {
+      self.target = target
+      self.interface = interface
+      self.addresses = addresses
+      self.gateways = gateways
+    }
+  }
+
+  /// The parameters of a VXLAN tunnel.
+  package struct Tunnel: Equatable, Sendable {
+    package var vni: VNI
+    /// The remote VTEPs, in the order given, all of one family, none twice; never empty.
+    package var remotes: [IPAddress]
+    /// The local VTEP address; `nil` for any.
+    package var local: IPAddress?
+    /// The UDP port of both ends.
+    package var destinationPort: UInt16
+
+    /// The UDP port that IANA assigned to VXLAN (RFC 7348, section 8).
+    package static let defaultPort: UInt16 = 4789
+  }
+}
+
+extension Configuration.Tunnel {
+  /// Reads the options of a VXLAN interface.
+  ///
+  /// - Throws: Which option is missing, unknown or wrong, in words; the caller puts the interface's name in front.
+  package init(options: [String: String]) throws(ControlError) {
+    throw ControlError("not yet")
+  }
+}

@@ -1,0 +1,48 @@
+/// What `ovx-ctl` asks of the daemon: commands that are one transaction.
+package struct Request: Codable, Equatable, Sendable {
+  /// The version of the protocol; the daemon refuses another one in words.
+  package var version: Int
+  package var commands: [Command]
+  /// Seconds that the client waits; the daemon gives up on the request then.
+  package var timeout: Double
+  /// Check everything, change nothing.
+  package var dryRun: Bool
+
+  package static let currentVersion = 1
+
+  package init(commands: [Command], timeout: Double = 10, dryRun: Bool = false) {
+    version = Self.currentVersion
+    self.commands = commands
+    self.timeout = timeout
+    self.dryRun = dryRun
+  }
+}
+
+/// What the daemon answers to a request.
+package struct Response: Codable, Equatable, Sendable {
+  package var version: Int
+  package var outcome: Outcome
+  /// Sentences that the operator should read although all went well.
+  package var notes: [String]
+
+  package enum Outcome: Codable, Equatable, Sendable {
+    /// All commands took effect; one reply for each.
+    case done([Reply])
+    /// Nothing has changed, and why.
+    case failed(ControlError)
+  }
+
+  package init(_ outcome: Outcome, notes: [String] = []) {
+    version = Request.currentVersion
+    self.outcome = outcome
+    self.notes = notes
+  }
+
+  /// The exit status of `ovx-ctl`: 0, or 2 where the answer is "no", or the failure's.
+  package var exitStatus: Int32 {
+    switch outcome {
+    case .done(let replies): replies.contains(.answer(false)) ? 2 : 0
+    case .failed(let error): error.kind.rawValue
+    }
+  }
+}

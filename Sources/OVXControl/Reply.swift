@@ -1,0 +1,301 @@
+package import OVXDatapath
+
+/// The answer to one command.
+///
+/// Each case's value is what `ovx-ctl -f json` prints.
+package enum Reply: Codable, Equatable, Sendable {
+  /// It is done, and there is nothing to print.
+  case done
+  /// A list of names, one per line.
+  case names([String])
+  /// Yes, or no: exit status 0 or 2, nothing printed.
+  case answer(Bool)
+  /// Values of `get`, one per line, in the grammar of `set`.
+  case values([String])
+  /// Records of `list` and `find`.
+  case records(RecordList)
+  case show(Show)
+  case addresses([BridgeAddresses])
+  case addressStatistics([BridgeAddressStatistics])
+  /// How many addresses were forgotten.
+  case flushed(Int)
+  case statistics([PortStatistics])
+  case drops([Drop])
+  case tunnels(Tunnels)
+  case version(Versions)
+}
+
+/// Rows of a table, as text in the grammar of `set`.
+package struct RecordList: Codable, Equatable, Sendable {
+  package var columns: [String]
+  /// One row per record, one value per column.
+  package var rows: [[String]]
+
+  package init(columns: [String], rows: [[String]]) {
+    self.columns = columns
+    self.rows = rows
+  }
+}
+
+/// The tree of `ovx-ctl show`.
+package struct Show: Codable, Equatable, Sendable {
+  package var bridges: [Bridge]
+  /// The daemon's version.
+  package var version: String
+
+  package struct Bridge: Codable, Equatable, Sendable {
+    package var name: String
+    package var ports: [Port]
+
+    package init(name: String, ports: [Port]) {
+      self.name = name
+      self.ports = ports
+    }
+  }
+
+  package struct Port: Codable, Equatable, Sendable {
+    package var name: String
+    package var tag: VLANID?
+    package var trunks: [VLANID]
+    package var vlanMode: Configuration.VLANMode?
+    package var interface: Interface
+
+    /// Describes a port of the configuration; the daemon adds what is wrong with it.
+    package init(_ port: Configuration.Port, error: String?) {
+      name = port.name
+      tag = port.tag
+      trunks = port.trunks.sorted()
+      vlanMode = port.vlanMode
+      interface = Interface(
+        name: port.name,
+        type: port.interface.type,
+        options: port.interface.options,
+        target: port.interface.attachment?.target,
+        inside: port.interface.attachment?.interface,
+        error: error
+      )
+    }
+  }
+
+  package struct Interface: Codable, Equatable, Sendable {
+    package var name: String
+    package var type: Configuration.InterfaceType?
+    package var options: [String: String]
+    /// For an attached interface, the container.
+    package var target: String?
+    /// For an attached interface, its name inside the container.
+    package var inside: String?
+    /// Why the interface is not in service, a sentence.
+    package var error: String?
+  }
+
+  /// Describes a whole configuration, with `error` telling what is wrong with a port of the given name.
+  package init(_ configuration: Configuration, error: (String) -> String?) {
+    bridges = configuration.bridges.keys.sorted().map { name in
+      Bridge(
+        name: name,
+        ports: configuration.ports(of: name).map { Port($0, error: error($0.name)) }
+      )
+    }
+    version = OVXVersion.current
+  }
+}
+
+/// The addresses that a bridge knows: `ovx-ctl fdb show`.
+package struct BridgeAddresses: Codable, Equatable, Sendable {
+  package var bridge: String
+  package var entries: [Entry]
+
+  package struct Entry: Codable, Equatable, Sendable {
+    package var port: String
+    package var vlan: VLANID
+    package var mac: MACAddress
+    /// Seconds since it was last seen; absent for a static one.
+    package var age: UInt32?
+    /// The remote VTEP behind which the address is, for a tunnel port.
+    package var remote: IPAddress?
+
+    package init(
+      port: String,
+      vlan: VLANID,
+      mac: MACAddress,
+      age: UInt32?,
+      remote: IPAddress? = nil
+    ) {
+      self.port = port
+      self.vlan = vlan
+      self.mac = mac
+      self.age = age
+      self.remote = remote
+    }
+  }
+
+  package init(bridge: String, entries: [Entry]) {
+    self.bridge = bridge
+    self.entries = entries
+  }
+}
+
+/// What has happened to a bridge's address table: `ovx-ctl fdb stats`.
+package struct BridgeAddressStatistics: Codable, Equatable, Sendable {
+  package var bridge: String
+  package var current: Int
+  package var limit: Int
+  package var statics: Int
+  package var learned: UInt64
+  package var expired: UInt64
+  package var evicted: UInt64
+  package var moved: UInt64
+
+  package init(bridge: String, _ statistics: AddressStatistics) {
+    self.bridge = bridge
+    current = statistics.current
+    limit = statistics.limit
+    statics = statistics.statics
+    learned = statistics.learned
+    expired = statistics.expired
+    evicted = statistics.evicted
+    moved = statistics.moved
+  }
+}
+
+/// What a port has carried: `ovx-ctl stats`.
+package struct PortStatistics: Codable, Equatable, Sendable {
+  package var bridge: String
+  package var port: String
+  package var receivedFrames: UInt64
+  package var receivedBytes: UInt64
+  package var sentFrames: UInt64
+  package var sentBytes: UInt64
+  /// Lost frames by the reason's symbol; reasons that never happened are left out.
+  package var drops: [String: UInt64]
+
+  package init(bridge: String, port: String, _ counters: PortCounters) {
+    self.bridge = bridge
+    self.port = port
+    receivedFrames = counters.receivedFrames
+    receivedBytes = counters.receivedBytes
+    sentFrames = counters.sentFrames
+    sentBytes = counters.sentBytes
+    drops = [:]
+    for reason in DropReason.allCases where counters[reason] != 0 {
+      drops[reason.symbol] = counters[reason]
+    }
+  }
+
+  /// Frames lost for any reason.
+  package var droppedFrames: UInt64 { drops.values.reduce(0, &+) }
+}
+
+/// Frames lost at one place for one reason: a line of `ovx-ctl drops`.
+package struct Drop: Codable, Equatable, Sendable {
+  /// Absent for datagrams that belong to no tunnel.
+  package var port: String?
+  /// The reason's symbol.
+  package var reason: String
+  package var count: UInt64
+  /// The reason, for a person.
+  package var sentence: String
+
+  package init(port: String?, reason: DropReason, count: UInt64) {
+    self.port = port
+    self.reason = reason.symbol
+    self.count = count
+    sentence = reason.sentence
+  }
+}
+
+/// The tunnels and what they stand on: `ovx-ctl tunnel show`.
+package struct Tunnels: Codable, Equatable, Sendable {
+  package var tunnels: [Tunnel]
+  /// The receiving sockets.
+  package var listeners: [Listener]
+  /// The ways of sending and receiving that the probes at start-up found usable, by their kernel names.
+  package var features: [String]
+
+  package init(tunnels: [Tunnel], listeners: [Listener], features: [String]) {
+    self.tunnels = tunnels
+    self.listeners = listeners
+    self.features = features
+  }
+
+  package struct Tunnel: Codable, Equatable, Sendable {
+    package var port: String
+    package var bridge: String
+    package var vni: VNI
+    package var local: IPAddress?
+    package var destinationPort: UInt16
+    package var remotes: [Remote]
+
+    package init(
+      port: String,
+      bridge: String,
+      vni: VNI,
+      local: IPAddress?,
+      destinationPort: UInt16,
+      remotes: [Remote]
+    ) {
+      self.port = port
+      self.bridge = bridge
+      self.vni = vni
+      self.local = local
+      self.destinationPort = destinationPort
+      self.remotes = remotes
+    }
+  }
+
+  package struct Remote: Codable, Equatable, Sendable {
+    package var address: IPAddress
+    /// The largest inner IP packet that fits the path, in bytes; absent while there is no path.
+    package var mtu: Int?
+    /// The device that the path leaves by.
+    package var device: String?
+    /// Sending sockets, each with a source port of its own.
+    package var sourcePorts: Int
+    /// Why the remote cannot be reached, a sentence.
+    package var error: String?
+
+    package init(
+      address: IPAddress,
+      mtu: Int?,
+      device: String? = nil,
+      sourcePorts: Int,
+      error: String? = nil
+    ) {
+      self.address = address
+      self.mtu = mtu
+      self.device = device
+      self.sourcePorts = sourcePorts
+      self.error = error
+    }
+  }
+
+  package struct Listener: Codable, Equatable, Sendable {
+    /// Absent for any address.
+    package var address: IPAddress?
+    package var port: UInt16
+    /// The tunnel ports that receive by it.
+    package var tunnels: [String]
+
+    package init(address: IPAddress?, port: UInt16, tunnels: [String]) {
+      self.address = address
+      self.port = port
+      self.tunnels = tunnels
+    }
+  }
+}
+
+/// Who answers: `ovx-ctl version`.
+package struct Versions: Codable, Equatable, Sendable {
+  package var daemon: String
+  /// The daemon's process id.
+  package var pid: Int32
+  /// The running kernel's release.
+  package var kernel: String
+
+  package init(daemon: String = OVXVersion.current, pid: Int32, kernel: String) {
+    self.daemon = daemon
+    self.pid = pid
+    self.kernel = kernel
+  }
+}
