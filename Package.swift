@@ -65,7 +65,9 @@ let package = Package(
       swiftSettings: strict + lifetimes),
     .testTarget(name: "OVXLinuxTests", dependencies: ["OVXLinux"], swiftSettings: strict),
     .testTarget(name: "OVXControlTests", dependencies: ["OVXControl"], swiftSettings: strict),
-    .testTarget(name: "SystemTests", dependencies: ["OVXControl"], swiftSettings: strict),
+    .testTarget(
+      name: "SystemTests", dependencies: ["OVXControl"], exclude: ["Traffic"],
+      swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
