@@ -2,4 +2,6 @@
 #define OVX_CLINUX_H
 #include <liburing.h>
 #include <libmnl/libmnl.h>
+#include "sockets.h"
+#include "ring.h"
 #endif

@@ -1,0 +1,115 @@
+/* TAP devices, packet sockets and UDP sockets: what Swift cannot say (ioctl numbers made by macros, unions)
+ * and what the installed headers (Linux 6.1) do not have yet. */
+#ifndef OVX_SOCKETS_H
+#define OVX_SOCKETS_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <linux/udp.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* UDP superframes through TUN, Linux 6.2 (<linux/if_tun.h>). */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
+enum {
+  ovx_tun_checksum = TUN_F_CSUM,
+  ovx_tun_tcp4 = TUN_F_TSO4,
+  ovx_tun_tcp6 = TUN_F_TSO6,
+  ovx_tun_ecn = TUN_F_TSO_ECN,
+  ovx_tun_udp = TUN_F_USO4 | TUN_F_USO6,
+};
+
+/* Each returns a non-negative number, or the negative of errno. */
+
+static inline int ovx_open_tun(void) {
+  int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+/* Attaches the descriptor to the TAP device of this name, making it if there is none. `name` has a terminator. */
+static inline int ovx_attach_tap(int fd, const char *name) {
+  struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+  if (strlen(name) >= IFNAMSIZ) return -ENAMETOOLONG;
+  strcpy(request.ifr_name, name);
+  return ioctl(fd, TUNSETIFF, &request) < 0 ? -errno : 0;
+}
+
+static inline int ovx_set_tap_header_size(int fd, int size) {
+  return ioctl(fd, TUNSETVNETHDRSZ, &size) < 0 ? -errno : 0;
+}
+
+static inline int ovx_set_tap_offloads(int fd, unsigned long offloads) {
+  return ioctl(fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
+}
+
+static inline int ovx_set_tap_persistent(int fd, bool persistent) {
+  return ioctl(fd, TUNSETPERSIST, (unsigned long)persistent) < 0 ? -errno : 0;
+}
+
+/* A packet socket that receives nothing until it is bound: protocol 0, so that no frame of another device gets in. */
+static inline int ovx_open_packet_socket(void) {
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  return fd < 0 ? -errno : fd;
+}
+
+static inline int ovx_bind_packet_socket(int fd, unsigned index) {
+  struct sockaddr_ll address = {
+      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
+  return bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+}
+
+/* Membership rather than IFF_PROMISC: the kernel takes it back when the socket goes, however it goes. */
+static inline int ovx_join_promiscuous(int fd, unsigned index) {
+  struct packet_mreq request = {.mr_ifindex = (int)index, .mr_type = PACKET_MR_PROMISC};
+  return setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &request, sizeof request) < 0 ? -errno : 0;
+}
+
+/* Addresses in network byte order: 4 bytes where `ipv6` is false, else 16. */
+static inline socklen_t ovx_fill_address(
+    struct sockaddr_storage *storage, bool ipv6, const unsigned char *bytes, unsigned short port) {
+  memset(storage, 0, sizeof *storage);
+  if (ipv6) {
+    struct sockaddr_in6 *address = (struct sockaddr_in6 *)storage;
+    address->sin6_family = AF_INET6;
+    address->sin6_port = htons(port);
+    memcpy(&address->sin6_addr, bytes, 16);
+    return sizeof *address;
+  }
+  struct sockaddr_in *address = (struct sockaddr_in *)storage;
+  address->sin_family = AF_INET;
+  address->sin_port = htons(port);
+  memcpy(&address->sin_addr, bytes, 4);
+  return sizeof *address;
+}
+
+static inline int ovx_open_udp_socket(bool ipv6) {
+  int fd = socket(ipv6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+  return fd < 0 ? -errno : fd;
+}
+
+static inline int ovx_bind_udp_socket(int fd, bool ipv6, const unsigned char *bytes, unsigned short port) {
+  struct sockaddr_storage storage;
+  socklen_t size = ovx_fill_address(&storage, ipv6, bytes, port);
+  return bind(fd, (struct sockaddr *)&storage, size) < 0 ? -errno : 0;
+}
+
+static inline int ovx_connect_udp_socket(int fd, bool ipv6, const unsigned char *bytes, unsigned short port) {
+  struct sockaddr_storage storage;
+  socklen_t size = ovx_fill_address(&storage, ipv6, bytes, port);
+  return connect(fd, (struct sockaddr *)&storage, size) < 0 ? -errno : 0;
+}
+
+#endif

@@ -1,0 +1,115 @@
+private import CLinux
+package import OVXDatapath
+internal import SystemPackage
+
+/// An open TAP device: the switch's end of an Ethernet cable whose other end is a network interface.
+///
+/// Frames are read and written with a 10-byte virtio-net header in front (`Offload`), so that superframes and missing
+/// checksums pass through. The interface lives in the network namespace of the thread that opened it, and may be moved
+/// to another one while it is open.
+package struct TAP: ~Copyable, Sendable {
+  private let descriptor: Descriptor
+  /// The interface's name, 1...15 bytes.
+  package let name: String
+  /// What the kernel agreed to take and give with the device.
+  package let capabilities: OffloadCapabilities
+
+  /// Opens a TAP device in the calling thread's network namespace, and makes it if there is none of that name.
+  ///
+  /// Offloads are negotiated downwards from all of them.
+  ///
+  /// - Parameters:
+  ///   - name: 1...15 bytes without `/` and white space.
+  ///   - persistent: Whether the interface outlives the descriptor.
+  /// - Throws: `.noSuchFileOrDirectory` without /dev/net/tun, `.notPermitted` without CAP_NET_ADMIN, `.resourceBusy`
+  ///   where another process has it open, `.invalidArgument` where the name belongs to another kind of interface.
+  /// - Returns: The device, non-blocking.
+  package static func open(name: String, persistent: Bool) throws(LinuxError) -> TAP {
+    let subject = "TAP device \(name)"
+    guard (1...15).contains(name.utf8.count) else {
+      throw LinuxError(
+        action: "open",
+        subject: subject,
+        errno: .fileNameTooLong,
+        remedy: "an interface's name has 1 to 15 bytes"
+      )
+    }
+    let number = ovx_open_tun()
+    guard number >= 0 else { throw refusal(of: subject, -number) }
+    let descriptor = Descriptor(owning: number)
+    let attached = unsafe ovx_attach_tap(number, name)
+    guard attached == 0 else { throw refusal(of: subject, -attached) }
+    let header = ovx_set_tap_header_size(number, Int32(Offload.byteCount))
+    guard header == 0 else {
+      throw LinuxError(
+        action: "set the virtio-net header's size of",
+        subject: subject,
+        errno: Errno(rawValue: -header)
+      )
+    }
+    let capabilities = negotiateOffloads(number)
+    let persisted = ovx_set_tap_persistent(number, persistent)
+    guard persisted == 0 else {
+      throw LinuxError(
+        action: "set the persistence of",
+        subject: subject,
+        errno: Errno(rawValue: -persisted)
+      )
+    }
+    return TAP(descriptor: descriptor, name: name, capabilities: capabilities)
+  }
+
+  /// Removes a persistent TAP device from the calling thread's network namespace.
+  ///
+  /// One that is still open elsewhere stays until it is closed there. That there is none of that name is no error.
+  package static func remove(name: String) throws(LinuxError) {
+    guard InterfaceIndex(name: name) != nil else { return }
+    let tap = try open(name: name, persistent: false)
+    _ = consume tap
+  }
+
+  /// Takes the descriptor out.
+  package consuming func takeDescriptor() -> Descriptor { descriptor }
+
+  /// Asks for every offload, and for less until the kernel agrees: USO is of Linux 6.2.
+  private static func negotiateOffloads(_ number: Int32) -> OffloadCapabilities {
+    let checksum = UInt(ovx_tun_checksum)
+    let tcp = checksum | UInt(ovx_tun_tcp4 | ovx_tun_tcp6)
+    let ecn = UInt(ovx_tun_ecn)
+    let udp = UInt(ovx_tun_udp)
+    let offers: [(bits: UInt, capabilities: OffloadCapabilities)] = [
+      (tcp | ecn | udp, .all),
+      (tcp | udp, .all),
+      (tcp | ecn, [.checksum, .tcp4, .tcp6]),
+      (tcp, [.checksum, .tcp4, .tcp6]),
+      (checksum, .checksum),
+    ]
+    for offer in offers where ovx_set_tap_offloads(number, offer.bits) == 0 {
+      return offer.capabilities
+    }
+    _ = ovx_set_tap_offloads(number, 0)
+    return []
+  }
+
+  private static func refusal(of subject: String, _ code: Int32) -> LinuxError {
+    let errno = Errno(rawValue: code)
+    let remedy: String? =
+      switch errno {
+      case .notPermitted, .permissionDenied:
+        "run as root, or with CAP_NET_ADMIN and access to /dev/net/tun"
+      case .noSuchFileOrDirectory, .operationNotSupportedByDevice, .noSuchAddressOrDevice:
+        "/dev/net/tun is needed: `modprobe tun`, or give the container that device"
+      case .resourceBusy:
+        "another process has it open; find it with `grep -l iff: /proc/*/fdinfo/*`"
+      case .invalidArgument:
+        "the name is not allowed, or belongs to an interface that is no single-queue TAP"
+      default: nil
+      }
+    return LinuxError(
+      action: "open",
+      subject: subject,
+      errno: errno,
+      remedy: remedy
+    )
+  }
+}

@@ -1,0 +1,201 @@
+private import CLinux
+private import Glibc
+package import OVXDatapath
+internal import SystemPackage
+
+/// A UDP socket of the underlay: one that listens for datagrams of all VTEPs, or one that sends to one of them.
+package struct UDPSocket: ~Copyable, Sendable {
+  private let descriptor: Descriptor
+  /// For a sender: the largest IP packet that the path to the remote takes unfragmented, in bytes; else 0.
+  package let pathMTU: Int
+
+  /// Opens the socket on which a VTEP receives, in the calling thread's network namespace.
+  ///
+  /// - Parameters:
+  ///   - local: The VTEP's address; `nil` for all addresses of the host.
+  ///   - isIPv6: The family to listen in; an IPv6 listener takes no IPv4 datagrams.
+  ///   - port: 4789 unless told otherwise (RFC 7348, section 5).
+  /// - Throws: `.addressInUse` where somebody else has the port, `.addressNotAvailable` where no interface has the address.
+  /// - Returns: The socket, non-blocking.
+  package static func listen(
+    local: IPAddress?,
+    isIPv6: Bool,
+    port: UInt16
+  ) throws(LinuxError) -> UDPSocket {
+    let bindAddress = local ?? IPAddress.unspecified(isIPv6: isIPv6)
+    let address = local.map { $0.text } ?? (isIPv6 ? "any IPv6 address" : "any IPv4 address")
+    let subject = "\(address) UDP port \(port)"
+    let descriptor = try openSocket(isIPv6: bindAddress.isIPv6, for: "listen on", subject)
+    if bindAddress.isIPv6 {
+      _ = descriptor.setOption(ipv6Level, IPV6_V6ONLY, 1)
+      // A VTEP may send its outer checksum as zero (RFC 7348, section 5; RFC 6935 for IPv6).
+      _ = descriptor.setOption(udpLevel, UDP_NO_CHECK6_RX, 1)
+    }
+    _ = descriptor.setOption(udpLevel, UDP_GRO, 1)
+    descriptor.setReceiveBuffer(listenerBufferSize)
+    let bound = unsafe bindAddress.withNetworkBytes { bytes in
+      unsafe ovx_bind_udp_socket(descriptor.rawValue, bindAddress.isIPv6, bytes, port)
+    }
+    guard bound == 0 else {
+      throw refusal(to: "listen on", subject, -bound, port: port)
+    }
+    return UDPSocket(descriptor: descriptor, pathMTU: 0)
+  }
+
+  /// Opens a socket that sends to one VTEP from one source port, never fragmenting, in the calling thread's namespace.
+  ///
+  /// - Parameters:
+  ///   - local: The source address; `nil` for the one that the route prefers.
+  ///   - remote: The VTEP to send to.
+  ///   - port: The port that it listens on.
+  ///   - sourcePort: Carries the flow's entropy, 49152...65535. Sockets to different remotes may share one.
+  /// - Throws: `.networkUnreachable` and the like where there is no route at the moment, `.addressInUse` where a foreign
+  ///   socket has the source port: take another one.
+  /// - Returns: The socket, non-blocking.
+  package static func connect(
+    local: IPAddress?,
+    remote: IPAddress,
+    port: UInt16,
+    sourcePort: UInt16
+  ) throws(LinuxError) -> UDPSocket {
+    let subject = "\(remote.text) UDP port \(port) from source port \(sourcePort)"
+    let descriptor = try openSocket(isIPv6: remote.isIPv6, for: "send to", subject)
+    _ = descriptor.setOption(SOL_SOCKET, SO_REUSEADDR, 1)
+    // Nothing is ever read from it: what somebody sends to the source port is to take no memory.
+    _ = descriptor.setOption(SOL_SOCKET, SO_RCVBUF, 1)
+    if descriptor.setOption(SOL_SOCKET, SO_SNDBUFFORCE, senderBufferSize) != nil {
+      _ = descriptor.setOption(SOL_SOCKET, SO_SNDBUF, senderBufferSize)
+    }
+    if remote.isIPv6 {
+      _ = descriptor.setOption(ipv6Level, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO)
+      _ = descriptor.setOption(ipv6Level, IPV6_DONTFRAG, 1)
+      _ = descriptor.setOption(ipv6Level, IPV6_UNICAST_HOPS, 64)
+    } else {
+      _ = descriptor.setOption(ipv4Level, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+      _ = descriptor.setOption(ipv4Level, IP_TTL, 64)
+    }
+    let bindAddress = local ?? IPAddress.unspecified(isIPv6: remote.isIPv6)
+    guard bindAddress.isIPv6 == remote.isIPv6 else {
+      throw LinuxError(
+        action: "send to",
+        subject: subject,
+        errno: .addressFamilyNotSupported,
+        remedy: "the local address \(bindAddress.text) is of the other IP version"
+      )
+    }
+    let bound = unsafe bindAddress.withNetworkBytes { bytes in
+      unsafe ovx_bind_udp_socket(descriptor.rawValue, bindAddress.isIPv6, bytes, sourcePort)
+    }
+    guard bound == 0 else { throw refusal(to: "send to", subject, -bound, port: sourcePort) }
+    let connected = unsafe remote.withNetworkBytes { bytes in
+      unsafe ovx_connect_udp_socket(descriptor.rawValue, remote.isIPv6, bytes, port)
+    }
+    guard connected == 0 else { throw refusal(to: "send to", subject, -connected, port: port) }
+    let mtu = descriptor.pathMTU(isIPv6: remote.isIPv6)
+    return UDPSocket(descriptor: descriptor, pathMTU: mtu ?? 0)
+  }
+
+  /// Whether the kernel cuts one send into many datagrams (`UDP_SEGMENT`, Linux 4.18).
+  ///
+  /// That a route's device refuses it nevertheless shows only when sending.
+  package static func supportsSegmentation() -> Bool {
+    let number = ovx_open_udp_socket(false)
+    guard number >= 0 else { return false }
+    let descriptor = Descriptor(owning: number)
+    return descriptor.setOption(udpLevel, UDP_SEGMENT, 1200) == nil
+  }
+
+  /// Takes the descriptor out.
+  package consuming func takeDescriptor() -> Descriptor { descriptor }
+
+  /// 32 MiB: what 10 Gb/s bring while the worker waits 25 ms for a core; all VTEPs share the one queue.
+  private static let listenerBufferSize: Int32 = 32 << 20
+  private static let senderBufferSize: Int32 = 8 << 20
+
+  private static func openSocket(
+    isIPv6: Bool,
+    for action: String,
+    _ subject: String
+  ) throws(LinuxError) -> Descriptor {
+    let number = ovx_open_udp_socket(isIPv6)
+    guard number >= 0 else { throw refusal(to: action, subject, -number, port: 0) }
+    return Descriptor(owning: number)
+  }
+
+  private static func refusal(
+    to action: String,
+    _ subject: String,
+    _ code: Int32,
+    port: UInt16
+  ) -> LinuxError {
+    let errno = Errno(rawValue: code)
+    let remedy: String? =
+      switch errno {
+      case .addressInUse:
+        "a kernel vxlan device or another program has port \(port): find it with"
+          + " `ip -d link show type vxlan` or `ss -ulpn`, and delete it or give another dst_port="
+      case .addressNotAvailable: "no interface here has the local address; see `ip address`"
+      case .networkUnreachable, .noRouteToHost, .hostIsDown:
+        "the underlay has no route there; see `ip route get`"
+      case .addressFamilyNotSupported: "IPv6 is switched off here"
+      case .permissionDenied, .notPermitted:
+        "a firewall or the lack of CAP_NET_BIND_SERVICE forbids it"
+      default: nil
+      }
+    return LinuxError(
+      action: action,
+      subject: subject,
+      errno: errno,
+      remedy: remedy
+    )
+  }
+}
+
+extension Descriptor {
+  /// What the kernel knows of the path of a connected UDP socket: the largest IP packet in bytes.
+  borrowing func pathMTU(isIPv6: Bool) -> Int? {
+    let mtu =
+      isIPv6
+      ? option(ipv6Level, IPV6_MTU) : option(ipv4Level, IP_MTU)
+    return mtu.map(Int.init)
+  }
+}
+
+private let ipv4Level = Int32(IPPROTO_IP)
+private let ipv6Level = Int32(IPPROTO_IPV6)
+private let udpLevel = Int32(IPPROTO_UDP)
+
+extension IPAddress {
+  static func unspecified(isIPv6: Bool) -> IPAddress {
+    isIPv6 ? IPAddress(v6High: 0, low: 0) : IPAddress(v4: 0)
+  }
+
+  /// Hands out the address as the wire has it: 4 or 16 bytes.
+  func withNetworkBytes<Result>(_ body: (UnsafePointer<UInt8>) -> Result) -> Result {
+    if isIPv6 {
+      let words = (high.bigEndian, low.bigEndian)
+      return unsafe withUnsafeBytes(of: words) { bytes in
+        unsafe bytes.withMemoryRebound(to: UInt8.self) {
+          unsafe body($0.baseAddress.unsafelyUnwrapped)
+        }
+      }
+    }
+    let word = UInt32(truncatingIfNeeded: low).bigEndian
+    return unsafe withUnsafeBytes(of: word) { bytes in
+      unsafe bytes.withMemoryRebound(to: UInt8.self) {
+        unsafe body($0.baseAddress.unsafelyUnwrapped)
+      }
+    }
+  }
+
+  /// The address as inet_ntop(3) writes it.
+  var text: String {
+    unsafe withNetworkBytes { bytes in
+      unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { buffer in
+        let family = isIPv6 ? AF_INET6 : AF_INET
+        guard unsafe inet_ntop(family, bytes, buffer.baseAddress, 64) != nil else { return "?" }
+        return unsafe String(cString: buffer.baseAddress.unsafelyUnwrapped)
+      }
+    }
+  }
+}
