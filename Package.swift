@@ -63,6 +63,9 @@ let package = Package(
       name: "OVXDatapathTests",
       dependencies: ["OVXDatapath", "OVXSimulation"],
       swiftSettings: strict + lifetimes),
+    .testTarget(
+      name: "OVXSimulationTests", dependencies: ["OVXDatapath", "OVXSimulation"],
+      swiftSettings: strict),
     .testTarget(name: "OVXLinuxTests", dependencies: ["OVXLinux"], swiftSettings: strict),
     .testTarget(name: "OVXControlTests", dependencies: ["OVXControl"], swiftSettings: strict),
     .testTarget(

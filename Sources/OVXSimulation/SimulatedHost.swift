@@ -1,0 +1,239 @@
+package import OVXDatapath
+
+/// What a host's switch handed to the kernel, copied at the moment it did.
+package enum Sent: Equatable {
+  /// A frame for a device.
+  case frame(PartialFrame, port: PortID)
+  /// One datagram for a remote VTEP: a VXLAN header and a frame.
+  case datagram([UInt8], path: PathID, port: PortID)
+}
+
+/// One host: a switch, and the part of the worker and of the kernel that it sees.
+///
+/// Received bytes are copied into buffers with guard bytes on both sides of what the switch may write to, as the
+/// worker's slots would hold them; what the switch hands out is copied when it does, and the buffers are overwritten
+/// once the burst is over. So a write out of bounds shows in `violations` and a late read in the bytes.
+@safe
+package final class SimulatedHost {
+  /// What was handed out and not yet taken.
+  package private(set) var sent: [Sent] = []
+  /// How the switch broke its contract with the worker, in words.
+  ///
+  /// A test expects none.
+  package private(set) var violations: [String] = []
+  package private(set) var topology = Topology()
+
+  package var datapath: Datapath
+  private let outbox: Outbox
+  private var buffers: [Buffer] = []
+  private var random: SeededRandom
+
+  /// Makes a host that has just been started; the seed decides how much room its buffers leave.
+  package init(_ topology: Topology = Topology(), seed: UInt64) {
+    let outbox = Outbox()
+    self.outbox = outbox
+    datapath = unsafe Datapath(flush: { transmissions, vectors in
+      unsafe outbox.accept(transmissions, vectors)
+    })
+    random = SeededRandom(seed: seed)
+    apply(topology)
+  }
+
+  package func apply(_ topology: Topology) {
+    self.topology = topology
+    datapath.apply(topology)
+    collect()
+  }
+
+  package func tick(now: UInt32) {
+    datapath.tick(now: now)
+    collect()
+  }
+
+  /// Receives a frame within the current burst.
+  package func receive(_ frame: PartialFrame, tag: VLANTag = .none, from port: PortID) {
+    let buffer = makeBuffer(frame.bytes)
+    unsafe datapath.receiveFrame(
+      buffer.start,
+      count: frame.bytes.count,
+      capacity: buffer.capacity,
+      offload: frame.offload,
+      tag: tag,
+      from: port
+    )
+    collect()
+  }
+
+  /// Receives a train of datagrams within the current burst.
+  package func receive(
+    train: [UInt8],
+    segmentSize: Int,
+    on endpoint: EndpointID,
+    from remote: IPAddress
+  ) {
+    let buffer = makeBuffer(train)
+    unsafe datapath.receiveDatagrams(
+      buffer.start,
+      count: train.count,
+      capacity: buffer.capacity,
+      segmentSize: segmentSize,
+      on: endpoint,
+      from: remote
+    )
+    collect()
+  }
+
+  /// Ends the burst: everything is handed out, and the buffers are taken back.
+  package func endBurst() {
+    datapath.endBurst()
+    collect()
+    for buffer in buffers {
+      if let violation = buffer.brokenGuard { violations.append(violation) }
+      buffer.overwrite()
+    }
+    buffers.removeAll(keepingCapacity: true)
+  }
+
+  /// Gives away what was handed out so far.
+  package func takeSent() -> [Sent] {
+    defer { sent.removeAll(keepingCapacity: true) }
+    return sent
+  }
+
+  private func collect() {
+    sent += outbox.sent
+    violations += outbox.violations
+    outbox.sent.removeAll(keepingCapacity: true)
+    outbox.violations.removeAll(keepingCapacity: true)
+  }
+
+  private func makeBuffer(_ bytes: [UInt8]) -> Buffer {
+    let buffer = Buffer(bytes, spare: random.oneIn(2) ? 0 : random.below(512))
+    buffers.append(buffer)
+    return buffer
+  }
+}
+
+/// A worker's slot: guard, headroom, bytes, spare room, guard.
+@safe
+private final class Buffer {
+  private static let guardSize = 64
+  private static let headroom = 64
+  private static let guardOctet: UInt8 = 0xC9
+
+  private let memory: UnsafeMutableRawBufferPointer
+  let capacity: Int
+
+  init(_ bytes: [UInt8], spare: Int) {
+    capacity = bytes.count + spare
+    let size = capacity + Self.headroom + 2 * Self.guardSize
+    unsafe memory = .allocate(byteCount: size, alignment: 64)
+    unsafe memory.initializeMemory(as: UInt8.self, repeating: Self.guardOctet)
+    unsafe UnsafeMutableRawBufferPointer(start: start, count: capacity).copyBytes(from: bytes)
+  }
+
+  @unsafe var start: UnsafeMutableRawPointer {
+    let offset = Self.guardSize + Self.headroom
+    return unsafe UnsafeMutableRawPointer(memory.baseAddress.unsafelyUnwrapped) + offset
+  }
+
+  /// What is wrong with the guard bytes, if anything.
+  var brokenGuard: String? {
+    let front = unsafe memory.prefix(Self.guardSize).allSatisfy { $0 == Self.guardOctet }
+    let back = unsafe memory.suffix(Self.guardSize).allSatisfy { $0 == Self.guardOctet }
+    if front && back { return nil }
+    return "The switch wrote \(front ? "behind the capacity" : "in front of the headroom") of a "
+      + "buffer of \(capacity) bytes."
+  }
+
+  func overwrite() {
+    unsafe memory.initializeMemory(as: UInt8.self, repeating: 0xA5)
+  }
+
+  deinit { unsafe memory.deallocate() }
+}
+
+/// Plays the kernel's side of `Datapath.Flush`: copies, and checks what a system call would refuse.
+private final class Outbox {
+  /// UDP_MAX_SEGMENTS of <linux/udp.h> on kernel 6.18.
+  private static let segmentLimit = 128
+  /// The largest payload of one UDP send over IPv4.
+  private static let payloadLimit = 65507
+
+  var sent: [Sent] = []
+  var violations: [String] = []
+
+  func accept(
+    _ transmissions: UnsafeBufferPointer<Transmission>,
+    _ vectors: UnsafePointer<Vector>
+  ) {
+    for position in 0..<transmissions.count {
+      let transmission = unsafe transmissions[position]
+      var pieces: [[UInt8]] = []
+      for index in 0..<Int(transmission.vectorCount) {
+        let vector = unsafe vectors[Int(transmission.firstVector) + index]
+        let bytes = unsafe UnsafeRawBufferPointer(start: vector.base, count: vector.count)
+        unsafe pieces.append(Array(bytes))
+      }
+      switch transmission.kind {
+      case .frame: acceptFrame(transmission, pieces)
+      case .datagrams: acceptDatagrams(transmission, pieces)
+      }
+    }
+  }
+
+  private func acceptFrame(_ transmission: Transmission, _ pieces: [[UInt8]]) {
+    guard let header = pieces.first, let offload = Offload(virtioHeader: header) else {
+      violations.append("A frame's first vector is not its virtio-net header.")
+      return
+    }
+    if offload != transmission.offload {
+      violations.append("The virtio-net header in memory is not the one in the transmission.")
+    }
+    let bytes = Array(pieces.dropFirst().joined())
+    if bytes.count != Int(transmission.byteCount) {
+      violations.append("A frame's byte count is \(transmission.byteCount), not \(bytes.count).")
+    }
+    sent.append(.frame(PartialFrame(bytes, offload: offload), port: transmission.port))
+  }
+
+  private func acceptDatagrams(_ transmission: Transmission, _ pieces: [[UInt8]]) {
+    let bytes = Array(pieces.joined())
+    if bytes.count != Int(transmission.byteCount) {
+      violations.append("A train's byte count is \(transmission.byteCount), not \(bytes.count).")
+    }
+    let size =
+      transmission.segmentSize == 0 ? max(bytes.count, 1) : Int(transmission.segmentSize)
+    let datagrams = stride(from: 0, to: bytes.count, by: size).map {
+      Array(bytes[$0..<min($0 + size, bytes.count)])
+    }
+    if bytes.isEmpty || bytes.count > Self.payloadLimit {
+      violations.append("A send of \(bytes.count) bytes: the kernel takes 1 to 65507.")
+    }
+    if datagrams.count > Self.segmentLimit {
+      violations.append("A train of \(datagrams.count) datagrams: the kernel takes 128.")
+    }
+    if transmission.frameCount == 0 || Int(transmission.frameCount) > datagrams.count {
+      violations.append(
+        "A train of \(datagrams.count) datagrams claims \(transmission.frameCount) frames."
+      )
+    }
+    sent += datagrams.map { .datagram($0, path: transmission.path, port: transmission.port) }
+  }
+}
+
+extension Offload {
+  /// Reads `struct virtio_net_hdr`, little-endian; `nil` where it is not 10 bytes long.
+  package init?(virtioHeader octets: [UInt8]) {
+    guard octets.count == Offload.byteCount else { return nil }
+    func field(_ offset: Int) -> UInt16 { UInt16(octets[offset]) | UInt16(octets[offset + 1]) << 8 }
+    self.init(
+      flags: Flags(rawValue: octets[0]),
+      segmentation: Segmentation(rawValue: octets[1]),
+      headerLength: field(2),
+      segmentSize: field(4),
+      checksumStart: field(6),
+      checksumOffset: field(8)
+    )
+  }
+}
