@@ -4,4 +4,5 @@
 #include <libmnl/libmnl.h>
 #include "sockets.h"
 #include "ring.h"
+#include "netlink.h"
 #endif

@@ -1,0 +1,109 @@
+private import CLinux
+private import Glibc
+package import OVXDatapath
+private import SystemPackage
+
+/// An IP address of a device and the length of its subnet's prefix: 10.0.0.1/24.
+package struct InterfaceAddress: Hashable, Sendable {
+  package var address: IPAddress
+  /// Bits of the subnet's prefix, 0...32 for IPv4 and 0...128 for IPv6.
+  package var prefixLength: UInt8
+
+  package init(_ address: IPAddress, prefixLength: UInt8) {
+    self.address = address
+    self.prefixLength = prefixLength
+  }
+}
+
+extension InterfaceAddress: CustomStringConvertible {
+  package var description: String { "\(address.text)/\(prefixLength)" }
+}
+
+extension Netlink {
+  /// The addresses of a device, or of all devices together.
+  package mutating func addresses(
+    of link: Link? = nil
+  ) throws(LinuxError) -> [InterfaceAddress] {
+    var family = ifaddrmsg()
+    family.ifa_index = UInt32(bitPattern: link?.index ?? 0)
+    return try dump(
+      NetlinkRequest(type: Int(RTM_GETADDR), flags: NLM_F_DUMP, family: family),
+      for: Purpose(action: "list the addresses of", subject: link?.name ?? "all devices")
+    ) { message in
+      // The kernel leaves out the other devices' addresses; one that does not know how, does not.
+      guard message.type == Int(RTM_NEWADDR), let header = message.family(as: ifaddrmsg.self),
+        link == nil || header.ifa_index == family.ifa_index
+      else { return nil }
+      var local: IPAddress?
+      var address: IPAddress?
+      message.forEachAttribute(after: MemoryLayout<ifaddrmsg>.size) { type, value in
+        // On a point-to-point device IFA_ADDRESS is the other end; IPv6 has no IFA_LOCAL elsewhere.
+        if type == Int(IFA_LOCAL) { local = value.ipAddress }
+        if type == Int(IFA_ADDRESS) { address = value.ipAddress }
+      }
+      return (local ?? address).map {
+        InterfaceAddress($0, prefixLength: header.ifa_prefixlen)
+      }
+    }
+  }
+
+  /// Gives a device an address.
+  ///
+  /// An IPv6 address is usable at once: no duplicate address detection (`IFA_F_NODAD`), whose answer would come too late
+  /// for a container that starts by connecting somewhere.
+  ///
+  /// - Throws: `EEXIST` where the device has the address already.
+  package mutating func add(
+    _ address: InterfaceAddress,
+    to link: Link
+  ) throws(LinuxError) {
+    let purpose = Purpose(action: "add \(address) to", subject: link.name) { errno in
+      switch errno {
+      case .fileExists: "the device has this address already"
+      case .invalidArgument: "a prefix has at most \(address.address.isIPv6 ? 128 : 32) bits"
+      case .permissionDenied where address.address.isIPv6:
+        "IPv6 is disabled on this device (net.ipv6.conf.\(link.name).disable_ipv6)"
+      default: nil
+      }
+    }
+    try transact(
+      Self.request(Int(RTM_NEWADDR), NLM_F_CREATE | NLM_F_EXCL, address, link),
+      for: purpose
+    )
+  }
+
+  /// Takes an address from a device.
+  ///
+  /// - Throws: `EADDRNOTAVAIL` where the device does not have it.
+  package mutating func remove(
+    _ address: InterfaceAddress,
+    from link: Link
+  ) throws(LinuxError) {
+    try transact(
+      Self.request(Int(RTM_DELADDR), 0, address, link),
+      for: Purpose(action: "remove \(address) from", subject: link.name)
+    )
+  }
+
+  private static func request(
+    _ type: Int,
+    _ flags: Int32,
+    _ address: InterfaceAddress,
+    _ link: Link
+  ) -> NetlinkRequest {
+    var family = ifaddrmsg()
+    family.ifa_family = UInt8(truncatingIfNeeded: address.address.family)
+    family.ifa_prefixlen = address.prefixLength
+    family.ifa_index = UInt32(bitPattern: link.index)
+    if address.address.isIPv6 { family.ifa_flags = UInt8(truncatingIfNeeded: IFA_F_NODAD) }
+    var request = NetlinkRequest(type: type, flags: flags, family: family)
+    request.put(Int(IFA_LOCAL), address.address)
+    request.put(Int(IFA_ADDRESS), address.address)
+    return request
+  }
+}
+
+extension IPAddress {
+  /// `AF_INET` or `AF_INET6`.
+  var family: Int32 { isIPv6 ? AF_INET6 : AF_INET }
+}

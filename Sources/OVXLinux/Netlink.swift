@@ -1,0 +1,209 @@
+private import CLinux
+private import Glibc
+internal import SystemPackage
+
+/// A route netlink socket: questions and orders about devices, addresses and routes (rtnetlink(7)).
+///
+/// It belongs for ever to the network namespace that the thread was in which made it, whoever uses it later. To work in
+/// another one, make the socket there: `try namespace.perform { try Netlink() }`.
+///
+/// Every exchange waits for the kernel's confirmation, so when a call returns, its effect is there. The kernel checks
+/// requests strictly (`NETLINK_GET_STRICT_CHK`), and an error carries its own words (`NETLINK_EXT_ACK`). What can be done
+/// is in Link.swift, Address.swift and Route.swift.
+package struct Netlink: ~Copyable, Sendable {
+  private let socket: NetlinkSocket
+  private var sequence: UInt32 = 0
+  /// Receives datagrams.
+  ///
+  /// Answers to a dump are 32 KiB at most (`netlink_dump` of the kernel), a single device's are far below it as
+  /// nobody asks for its virtual functions.
+  private var buffer = [UInt8](repeating: 0, count: 64 << 10)
+
+  /// How often a table that changed while it was read is read again.
+  private static let attempts = 32
+
+  /// Opens a socket in the calling thread's network namespace.
+  package init() throws(LinuxError) {
+    socket = try NetlinkSocket(purpose: "network devices")
+    // No answer takes time once the request is sent; the limit is for the one that never comes.
+    socket.setReceiveTimeout(seconds: 10)
+  }
+
+  /// What an order is about, for the sentence that tells of its failure.
+  struct Purpose {
+    /// A verb phrase: "set the MTU of".
+    var action: String
+    var subject: String
+    /// What the user can do about an error number.
+    var remedy: (Errno) -> String? = { _ in nil }
+
+    func error(_ errno: Errno, _ detail: String? = nil) -> LinuxError {
+      var remedy = remedy(errno)
+      if remedy == nil, errno == .notPermitted {
+        remedy = "run ovx-vswitchd as root, or with the capability CAP_NET_ADMIN"
+      }
+      return LinuxError(
+        action: action,
+        subject: subject,
+        errno: errno,
+        detail: detail,
+        remedy: remedy
+      )
+    }
+  }
+
+  /// Gives an order, or asks for one thing, and returns once the kernel has confirmed it.
+  ///
+  /// - Parameters:
+  ///   - request: What to send.
+  ///   - purpose: What it is about.
+  ///   - answer: Receives the messages that came before the confirmation.
+  /// - Throws: The kernel's error, with its explanation.
+  mutating func transact(
+    _ request: consuming NetlinkRequest,
+    for purpose: Purpose,
+    answer: (NetlinkMessage) -> Void = { _ in }
+  ) throws(LinuxError) {
+    request.requestAcknowledgement()
+    _ = try exchange(&request, purpose, answer)
+  }
+
+  /// Reads a table.
+  ///
+  /// A table that changed meanwhile (`NLM_F_DUMP_INTR`) may have been read with gaps, and is read again.
+  ///
+  /// - Throws: The kernel's error; `EAGAIN` where the table changed each time that it was read.
+  mutating func dump<Element>(
+    _ request: consuming NetlinkRequest,
+    for purpose: Purpose,
+    decode: (NetlinkMessage) -> Element?
+  ) throws(LinuxError) -> [Element] {
+    for _ in 0..<Self.attempts {
+      var elements: [Element] = []
+      let isWhole = try exchange(&request, purpose) { message in
+        if let element = decode(message) { elements.append(element) }
+      }
+      if isWhole { return elements }
+    }
+    throw purpose.error(.resourceTemporarilyUnavailable, "the table keeps changing")
+  }
+
+  /// Sends a request and receives up to the message that ends the exchange.
+  ///
+  /// - Returns: Whether everything arrived and nothing changed meanwhile.
+  private mutating func exchange(
+    _ request: inout NetlinkRequest,
+    _ purpose: Purpose,
+    _ body: (NetlinkMessage) -> Void
+  ) throws(LinuxError) -> Bool {
+    guard !request.isTooLarge else { throw purpose.error(.messageTooLong) }
+    sequence &+= 1
+    request.sequence = sequence
+    if let errno = socket.send(request) { throw purpose.error(errno) }
+
+    let sequence = sequence
+    var isWhole = true
+    var outcome: NetlinkMessage.Outcome?
+    while outcome == nil {
+      let count: Int
+      switch socket.receive(into: &buffer) {
+      case .success(let received): count = received
+      // Something was lost. What is missing is not known, but the end is still to come.
+      case .failure(.noBufferSpace):
+        isWhole = false
+        continue
+      case .failure(.resourceTemporarilyUnavailable): throw purpose.error(.timedOut)
+      case .failure(let errno): throw purpose.error(errno)
+      }
+      unsafe NetlinkMessage.forEach(in: buffer.span.bytes.extracting(first: count)) { message in
+        // An answer to an earlier request whose end was not waited for is nobody's.
+        guard message.sequence == sequence, outcome == nil else { return }
+        if message.flags & NLM_F_DUMP_INTR != 0 { isWhole = false }
+        outcome = message.outcome
+        if outcome == nil { body(message) }
+      }
+    }
+    if let outcome, outcome.code != 0 {
+      throw purpose.error(Errno(rawValue: outcome.code), outcome.text)
+    }
+    return isWhole
+  }
+}
+
+/// A netlink socket of the route family, bound and set up; what requests and subscriptions have in common.
+struct NetlinkSocket: ~Copyable, Sendable {
+  private let descriptor: Descriptor
+
+  /// Opens a socket in the calling thread's network namespace.
+  init(purpose: String, flags: Int32 = 0) throws(LinuxError) {
+    let type = flags | Int32(bitPattern: SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue)
+    let number = Glibc.socket(AF_NETLINK, type, NETLINK_ROUTE)
+    guard number >= 0 else {
+      throw LinuxError(action: "open a netlink socket for", subject: purpose, errno: .latest)
+    }
+    // The kernel gives it a port of its own with the first request.
+    descriptor = Descriptor(owning: number)
+
+    // All three are there since Linux 4.20, far below what the rest of the program needs; where one is refused, only
+    // the wording of errors suffers.
+    for option in [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK] {
+      _ = setOption(SOL_NETLINK, option, 1)
+    }
+  }
+
+  /// The number to poll.
+  var rawValue: Int32 { descriptor.rawValue }
+
+  /// Sets an integer option; `nil` for success.
+  func setOption(_ level: Int32, _ option: Int32, _ value: Int32) -> Errno? {
+    descriptor.setOption(level, option, value)
+  }
+
+  func setReceiveTimeout(seconds: Int) {
+    let size = socklen_t(MemoryLayout<timeval>.size)
+    _ = unsafe withUnsafePointer(to: timeval(tv_sec: seconds, tv_usec: 0)) {
+      unsafe setsockopt(descriptor.rawValue, SOL_SOCKET, SO_RCVTIMEO, $0, size)
+    }
+  }
+
+  /// Sends a request to the kernel, which carries it out before this returns; `nil` for success.
+  func send(_ request: borrowing NetlinkRequest) -> Errno? {
+    let number = descriptor.rawValue
+    while true {
+      let sent = unsafe request.withBytes { unsafe Glibc.send(number, $0.baseAddress, $0.count, 0) }
+      guard sent < 0 else { return nil }
+      guard errno == EINTR else { return .latest }
+    }
+  }
+
+  /// Receives one datagram of the kernel's.
+  ///
+  /// Those that other processes sent are left out.
+  ///
+  /// - Returns: Its length; `EMSGSIZE` where it did not fit, with nothing of it kept.
+  func receive(into buffer: inout [UInt8]) -> Result<Int, Errno> {
+    while true {
+      var sender = sockaddr_nl()
+      var size = socklen_t(MemoryLayout<sockaddr_nl>.size)
+      let received = unsafe buffer.withUnsafeMutableBytes { bytes in
+        unsafe withUnsafeMutablePointer(to: &sender) { pointer in
+          unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+            unsafe recvfrom(
+              descriptor.rawValue,
+              bytes.baseAddress,
+              bytes.count,
+              Int32(MSG_TRUNC),
+              address,
+              &size
+            )
+          }
+        }
+      }
+      if received < 0 {
+        guard errno == EINTR else { return .failure(.latest) }
+      } else if sender.nl_pid == 0 {
+        return received <= buffer.count ? .success(received) : .failure(.messageTooLong)
+      }
+    }
+  }
+}

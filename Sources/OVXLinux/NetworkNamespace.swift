@@ -1,0 +1,257 @@
+private import CLinux
+private import Glibc
+private import SystemPackage
+
+/// A network namespace, held open: it lives at least as long as this does, whoever else leaves it.
+///
+/// A reference, as what is attached to one namespace (devices, their addresses, their watchers) shares it.
+package final class NetworkNamespace: Sendable {
+  /// What the user called it, for sentences: "red", "pid:4711", "/run/netns/red", "container web".
+  package let name: String
+  /// What tells it from any other.
+  package let identity: Identity
+  private let descriptor: Descriptor
+
+  /// The namespace's file: two namespaces are the same if and only if these are equal.
+  package struct Identity: Hashable, Sendable {
+    package let device: UInt64
+    package let inode: UInt64
+  }
+
+  /// Where `ip netns` keeps the names, the second for systems on which /run is not what /var/run is.
+  static let directories = ["/run/netns", "/var/run/netns"]
+
+  /// Takes an open file, and makes sure that it is a network namespace.
+  private init(
+    _ descriptor: consuming Descriptor,
+    name: String,
+    remedy: String
+  ) throws(LinuxError) {
+    let number = descriptor.rawValue
+    let type = ovx_namespace_type(number)
+    guard type == CLONE_NEWNET else {
+      throw LinuxError(
+        action: "use",
+        subject: name,
+        errno: .invalidArgument,
+        detail: "it is not a network namespace",
+        remedy: remedy
+      )
+    }
+    var status = stat()
+    guard unsafe fstat(number, &status) == 0 else {
+      throw LinuxError(action: "examine", subject: name, errno: .latest)
+    }
+    identity = Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+    self.name = name
+    self.descriptor = descriptor
+  }
+
+  /// Opens a namespace that has a name: `ip netns add` makes such.
+  package convenience init(named name: String) throws(LinuxError) {
+    guard let file = try Self.openNamed(name) else {
+      throw LinuxError(
+        action: "find",
+        subject: "network namespace \(name)",
+        errno: .noSuchFileOrDirectory,
+        detail: "there is none of that name in \(Self.directories[0])",
+        remedy: Self.remedy(for: name)
+      )
+    }
+    try self.init(file, name: name, remedy: Self.remedy(for: name))
+  }
+
+  /// Opens the namespace in which a process is.
+  package convenience init(pid: Int32) throws(LinuxError) {
+    try self.init(pid: pid, name: "pid:\(pid)")
+  }
+
+  convenience init(pid: Int32, name: String) throws(LinuxError) {
+    let path = "/proc/\(pid)/ns/net"
+    guard pid > 0, let file = try Self.open(path, name) else {
+      throw LinuxError(
+        action: "use",
+        subject: name,
+        errno: .noSuchProcess,
+        detail: "there is no process \(pid)",
+        remedy: "take the process id that this host shows, not the one inside a container"
+      )
+    }
+    try self.init(file, name: name, remedy: "")
+  }
+
+  /// Opens a namespace by the path of its file, such as /proc/4711/ns/net.
+  package convenience init(path: String) throws(LinuxError) {
+    let remedy = "give the path of a namespace's file, such as /run/netns/NAME or /proc/PID/ns/net"
+    guard let file = try Self.open(path, path) else {
+      throw LinuxError(
+        action: "use",
+        subject: path,
+        errno: .noSuchFileOrDirectory,
+        detail: "there is no such file",
+        remedy: remedy
+      )
+    }
+    try self.init(file, name: path, remedy: remedy)
+  }
+
+  /// The namespace in which the calling thread is.
+  package static func current() throws(LinuxError) -> NetworkNamespace {
+    let name = "the daemon's own network namespace"
+    guard let file = try open("/proc/thread-self/ns/net", name) else {
+      throw LinuxError(
+        action: "open",
+        subject: name,
+        errno: .noSuchFileOrDirectory,
+        remedy: "mount /proc"
+      )
+    }
+    return try NetworkNamespace(file, name: name, remedy: "")
+  }
+
+  /// Makes a namespace without a name, which is gone with everything in it once nothing holds it.
+  package static func anonymous() throws(LinuxError) -> NetworkNamespace {
+    try onThread { () throws(LinuxError) in
+      guard unshare(CLONE_NEWNET) == 0 else {
+        let errno = Errno.latest
+        throw LinuxError(
+          action: "create",
+          subject: "a network namespace",
+          errno: errno,
+          remedy: remedy(errno)
+        )
+      }
+      return try current()
+    }
+  }
+
+  /// The open file's number, for the kernel (`IFLA_NET_NS_FD`).
+  var rawValue: Int32 { descriptor.rawValue }
+
+  /// Runs something inside the namespace and waits for it.
+  ///
+  /// It runs on a thread of its own that ends afterwards: no other thread ever leaves its namespace, and there is nothing
+  /// to restore that restoring could fail for. What it opens (a netlink socket, a TAP, a UDP socket) stays in the
+  /// namespace and can be handed out and used from anywhere.
+  ///
+  /// - Throws: What the body throws; `EPERM` without the right to enter.
+  package func perform<Value: ~Copyable>(
+    _ body: () throws(LinuxError) -> Value
+  ) throws(LinuxError) -> Value {
+    let number = descriptor.rawValue
+    let name = name
+    return try Self.onThread { () throws(LinuxError) in
+      guard setns(number, CLONE_NEWNET) == 0 else {
+        let errno = Errno.latest
+        throw LinuxError(action: "enter", subject: name, errno: errno, remedy: Self.remedy(errno))
+      }
+      return try body()
+    }
+  }
+
+  private static func remedy(_ errno: Errno) -> String? {
+    errno == .notPermitted
+      ? "run ovx-vswitchd as root, or with the capability CAP_SYS_ADMIN" : nil
+  }
+
+  static func remedy(for name: String) -> String {
+    "create it with `ip netns add \(name)`, or give pid:N, a path, or a container's name"
+  }
+}
+
+// MARK: - Opening
+
+extension NetworkNamespace {
+  /// Opens the file of a name; `nil` where no namespace has it.
+  private static func openNamed(_ name: String) throws(LinuxError) -> Descriptor? {
+    guard isName(name) else { return nil }
+    for directory in directories {
+      if let file = try open("\(directory)/\(name)", name) { return file }
+    }
+    return nil
+  }
+
+  /// Whether a namespace of this name is there.
+  static func exists(named name: String) -> Bool {
+    isName(name) && directories.contains { unsafe access("\($0)/\(name)", F_OK) == 0 }
+  }
+
+  /// Whether a text can be a name, that is one component of a path.
+  private static func isName(_ text: String) -> Bool {
+    !text.isEmpty && text != "." && text != ".." && !text.utf8.contains(UInt8(ascii: "/"))
+      && !text.utf8.contains(0)
+  }
+
+  /// Opens a file that the user named; `nil` where it is not there.
+  private static func open(
+    _ path: String,
+    _ subject: String
+  ) throws(LinuxError) -> Descriptor? {
+    guard !path.utf8.contains(0) else { return nil }
+    // The file may be anything: a pipe must not make us wait (O_NONBLOCK), a terminal not become ours (O_NOCTTY).
+    let number = unsafe Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+    guard number < 0 else { return Descriptor(owning: number) }
+    let errno = Errno.latest
+    if errno == .noSuchFileOrDirectory || errno == .noSuchProcess { return nil }
+    throw LinuxError(
+      action: "open",
+      subject: subject,
+      errno: errno,
+      remedy: errno == .permissionDenied ? "run ovx-vswitchd as root" : nil
+    )
+  }
+}
+
+// MARK: - Threads
+
+extension NetworkNamespace {
+  /// What a thread is to do, in a form that C can hand over.
+  private final class Job {
+    let run: () -> Void
+    init(_ run: @escaping () -> Void) { self.run = run }
+  }
+
+  /// Runs something on a new thread and waits for it to end.
+  private static func onThread<Value: ~Copyable>(
+    _ body: () throws(LinuxError) -> Value
+  ) throws(LinuxError) -> Value {
+    typealias Outcome = Result<Value, LinuxError>
+    let outcome = UnsafeMutablePointer<Outcome>.allocate(capacity: 1)
+    defer { unsafe outcome.deallocate() }
+    // Nothing runs at the same time as the caller, who waits, and nothing outlives the call.
+    let failure = withoutActuallyEscaping(body) { body -> Int32 in
+      let job = Job {
+        do throws(LinuxError) {
+          unsafe outcome.initialize(to: .success(try body()))
+        } catch {
+          unsafe outcome.initialize(to: .failure(error))
+        }
+      }
+      var thread = pthread_t()
+      let failure = withExtendedLifetime(job) {
+        unsafe pthread_create(
+          &thread,
+          nil,
+          { argument in
+            if let argument = unsafe argument {
+              unsafe Unmanaged<Job>.fromOpaque(argument).takeUnretainedValue().run()
+            }
+            return nil
+          },
+          Unmanaged.passUnretained(job).toOpaque()
+        )
+      }
+      if failure == 0 { pthread_join(thread, nil) }
+      return failure
+    }
+    guard failure == 0 else {
+      throw LinuxError(
+        action: "start",
+        subject: "a thread",
+        errno: Errno(rawValue: failure),
+        remedy: "raise the limit of tasks"
+      )
+    }
+    return try unsafe outcome.move().get()
+  }
+}

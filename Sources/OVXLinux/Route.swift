@@ -1,0 +1,127 @@
+private import CLinux
+package import OVXDatapath
+private import SystemPackage
+
+/// How the kernel would send to a destination now.
+package struct Route: Equatable, Sendable {
+  /// The index of the device it leaves by.
+  package var linkIndex: Int32
+  /// The next hop; `nil` where the destination is on the device's own subnet.
+  package var gateway: IPAddress?
+  /// The source address the kernel would choose.
+  package var source: IPAddress?
+  /// The MTU of the route in bytes, where it has one of its own, be it configured or discovered on the path.
+  ///
+  /// Without one it is the device's.
+  package var mtu: Int?
+  /// Whether the destination is an address of this host.
+  package var isLocal: Bool
+}
+
+extension Netlink {
+  /// Asks how a destination is reached.
+  ///
+  /// - Parameters:
+  ///   - destination: A unicast address.
+  ///   - source: The address to send from, where that is decided already.
+  /// - Returns: What the kernel would do with a packet now.
+  /// - Throws: `ENETUNREACH` without a route, `EHOSTUNREACH`, `EACCES` or `EINVAL` where a route forbids to send.
+  package mutating func route(
+    to destination: IPAddress,
+    from source: IPAddress? = nil
+  ) throws(LinuxError) -> Route {
+    let bits: UInt8 = destination.isIPv6 ? 128 : 32
+    var family = rtmsg()
+    family.rtm_family = UInt8(truncatingIfNeeded: destination.family)
+    family.rtm_dst_len = bits
+    if source != nil { family.rtm_src_len = bits }
+    var request = NetlinkRequest(type: Int(RTM_GETROUTE), flags: 0, family: family)
+    request.put(Int(RTA_DST.rawValue), destination)
+    if let source { request.put(Int(RTA_SRC.rawValue), source) }
+
+    let purpose = Purpose(action: "find a route to", subject: destination.text) { errno in
+      switch errno {
+      case .networkUnreachable: "add one with `ip route add`"
+      case .invalidArgument where source != nil:
+        "\(source?.text ?? "") must be an address of this host"
+      default: nil
+      }
+    }
+    var route: Route?
+    try transact(request, for: purpose) { message in
+      if let answer = Route(message) { route = answer }
+    }
+    guard let route else { throw purpose.error(.networkUnreachable) }
+    return route
+  }
+
+  /// Makes a gateway the default route of its address family.
+  ///
+  /// - Parameters:
+  ///   - gateway: A neighbour's address.
+  ///   - link: The device it is reached by; `nil` leaves that to the kernel.
+  /// - Throws: `EEXIST` where there is a default route, `ENETUNREACH` or `EHOSTUNREACH` where the gateway is in no subnet
+  ///   of the device.
+  package mutating func addDefaultRoute(
+    via gateway: IPAddress,
+    on link: Link? = nil
+  ) throws(LinuxError) {
+    var family = rtmsg()
+    family.rtm_family = UInt8(truncatingIfNeeded: gateway.family)
+    family.rtm_table = UInt8(truncatingIfNeeded: RT_TABLE_MAIN.rawValue)
+    family.rtm_protocol = UInt8(truncatingIfNeeded: RTPROT_STATIC)
+    family.rtm_scope = UInt8(truncatingIfNeeded: RT_SCOPE_UNIVERSE.rawValue)
+    family.rtm_type = UInt8(truncatingIfNeeded: RTN_UNICAST)
+    var request = NetlinkRequest(
+      type: Int(RTM_NEWROUTE),
+      flags: NLM_F_CREATE | NLM_F_EXCL,
+      family: family
+    )
+    request.put(Int(RTA_GATEWAY.rawValue), gateway)
+    if let link { request.put(Int(RTA_OIF.rawValue), UInt32(bitPattern: link.index)) }
+
+    let place = link.map { " on \($0.name)" } ?? ""
+    try transact(
+      request,
+      for: Purpose(action: "route by default via", subject: gateway.text + place) { errno in
+        switch errno {
+        case .fileExists: "there is a default route already; remove it with `ip route del default`"
+        case .networkUnreachable, .noRouteToHost:
+          "the gateway must be in the subnet of an address of a device that is up"
+        default: nil
+        }
+      }
+    )
+  }
+}
+
+extension Route {
+  /// Decodes an answer; `nil` for a message of another kind or without a device.
+  fileprivate init?(_ message: NetlinkMessage) {
+    guard message.type == Int(RTM_NEWROUTE), let header = message.family(as: rtmsg.self)
+    else { return nil }
+    var index: Int32?
+    var gateway: IPAddress?
+    var source: IPAddress?
+    var mtu: UInt32?
+    message.forEachAttribute(after: MemoryLayout<rtmsg>.size) { type, value in
+      switch UInt32(truncatingIfNeeded: type) {
+      case RTA_OIF.rawValue: index = value.int32
+      case RTA_GATEWAY.rawValue: gateway = value.ipAddress
+      case RTA_VIA.rawValue: gateway = value.extracting(droppingFirst: 2).ipAddress
+      case RTA_PREFSRC.rawValue: source = value.ipAddress
+      case RTA_METRICS.rawValue:
+        value.forEachAttribute { metric, value in
+          if metric == Int(RTAX_MTU) { mtu = value.uint32 }
+        }
+      default: break
+      }
+    }
+    guard let index else { return nil }
+    linkIndex = index
+    self.gateway = gateway
+    self.source = source
+    self.mtu = mtu.flatMap { $0 == 0 ? nil : Int($0) }
+    isLocal = Int(header.rtm_type) == Int(RTN_LOCAL)
+  }
+}
