@@ -1,4 +1,6 @@
-/// What a port has carried and lost since it was made. A superframe counts as one frame.
+/// What a port has carried and lost since it was made.
+///
+/// A superframe counts as one frame on a device that gave or took it whole; on a tunnel each datagram counts.
 package struct PortCounters: Equatable, Sendable {
   package var receivedFrames: UInt64 = 0
   package var receivedBytes: UInt64 = 0
@@ -12,5 +14,68 @@ package struct PortCounters: Equatable, Sendable {
   package subscript(reason: DropReason) -> UInt64 {
     get { dropsByReason[Int(reason.rawValue)] }
     set { dropsByReason[Int(reason.rawValue)] = newValue }
+  }
+}
+
+/// The counters of all ports, and a line of drops for what belongs to no port.
+struct CounterTable: ~Copyable {
+  struct Traffic: BitwiseCopyable {
+    var receivedFrames: UInt64 = 0
+    var receivedBytes: UInt64 = 0
+    var sentFrames: UInt64 = 0
+    var sentBytes: UInt64 = 0
+  }
+
+  private static let reasonCount = DropReason.allCases.count
+  private var traffic = Slab(repeating: Traffic(), count: PortID.limit)
+  private var drops = Slab<UInt64>(repeating: 0, count: (PortID.limit + 1) * reasonCount)
+
+  @inline(__always) mutating func received(byteCount: Int, from port: PortID) {
+    let index = Int(port.rawValue)
+    traffic[index].receivedFrames &+= 1
+    traffic[index].receivedBytes &+= UInt64(truncatingIfNeeded: byteCount)
+  }
+
+  @inline(__always) mutating func sent(byteCount: Int, frames: Int, to port: PortID) {
+    let index = Int(port.rawValue)
+    traffic[index].sentFrames &+= UInt64(truncatingIfNeeded: frames)
+    traffic[index].sentBytes &+= UInt64(truncatingIfNeeded: byteCount)
+  }
+
+  /// Takes back what was counted as sent and was not.
+  mutating func notSent(frames: Int, to port: PortID) {
+    guard Int(port.rawValue) < PortID.limit else { return }
+    traffic[Int(port.rawValue)].sentFrames &-= UInt64(truncatingIfNeeded: frames)
+  }
+
+  /// Counts frames lost at a port; `PortID.none` stands for no port.
+  mutating func dropped(_ reason: DropReason, frames: Int, at port: PortID) {
+    let line = min(Int(port.rawValue), PortID.limit)
+    drops[line * CounterTable.reasonCount + Int(reason.rawValue)] &+=
+      UInt64(truncatingIfNeeded: frames)
+  }
+
+  /// Starts a port's counters anew.
+  mutating func reset(_ port: PortID) {
+    traffic[Int(port.rawValue)] = Traffic()
+    for reason in 0..<CounterTable.reasonCount {
+      drops[Int(port.rawValue) * CounterTable.reasonCount + reason] = 0
+    }
+  }
+
+  /// The counters of a port, or the drops of no port.
+  func counters(of port: PortID) -> PortCounters {
+    var result = PortCounters()
+    let line = min(Int(port.rawValue), PortID.limit)
+    if line < PortID.limit {
+      result.receivedFrames = traffic[line].receivedFrames
+      result.receivedBytes = traffic[line].receivedBytes
+      result.sentFrames = traffic[line].sentFrames
+      result.sentBytes = traffic[line].sentBytes
+    }
+    for reason in 0..<CounterTable.reasonCount {
+      result.dropsByReason[reason] = drops[line * CounterTable.reasonCount + reason]
+    }
+    return result
   }
 }

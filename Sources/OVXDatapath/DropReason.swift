@@ -20,9 +20,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case reservedDestination
   case taggedOnAccessPort
   case vlanNotOnPort
-  case nestedTag
   // Decision
-  case sameport
+  case samePort
   case splitHorizon
   case nowhereToFlood
   // Delivery
@@ -40,7 +39,6 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   package var symbol: String {
     var text = ""
     switch self {
-    case .sameport: return "same-port"
     case .vniFlagMissing: return "vni-flag-missing"
     case .unknownVTEP: return "unknown-vtep"
     case .unknownVNI: return "unknown-vni"
@@ -75,8 +73,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
       "The destination is one of 01:80:C2:00:00:00 to 0F, which bridges do not forward."
     case .taggedOnAccessPort: "A frame with a VLAN tag came in by an access port."
     case .vlanNotOnPort: "The port is not a member of the frame's VLAN."
-    case .nestedTag: "A frame that is to be sent without a tag carries a second one inside."
-    case .sameport: "The destination was learned on the port that the frame came from."
+    case .samePort: "The destination was learned on the port that the frame came from."
     case .splitHorizon: "The frame came from a tunnel, and its destination is behind another one."
     case .nowhereToFlood: "The frame's segment has no other port."
     case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."

@@ -1,5 +1,6 @@
 /// A piece of memory to send: the layout of `struct iovec`.
-@unsafe package struct Vector {
+@unsafe
+package struct Vector: BitwiseCopyable {
   package var base: UnsafeRawPointer?
   package var count: Int
 }
@@ -8,8 +9,8 @@
 ///
 /// A frame's first vector is its 10-byte virtio-net header, which lies in `offload` below.
 /// A train is sent with `UDP_SEGMENT` where `segmentSize` is not 0, else as one datagram.
-package struct Transmission {
-  package enum Kind: UInt8 {
+package struct Transmission: BitwiseCopyable {
+  package enum Kind: UInt8, BitwiseCopyable {
     case frame
     case datagrams
   }
@@ -28,4 +29,164 @@ package struct Transmission {
   package var frameCount: UInt16
   /// Bytes in all vectors together, a virtio-net header not counted.
   package var byteCount: UInt32
+}
+
+/// What a burst leaves to be sent, until it is flushed.
+///
+/// Nothing is copied into it but headers: the vectors point at the frames where they were received. Headers that differ
+/// between the egresses of one frame (a VLAN tag, a VXLAN header, a virtio header) are vectors of their own, so that a
+/// flooded frame is never changed for one egress while another one still refers to it.
+@safe
+struct Egress: ~Copyable {
+  /// Transmissions at most between two flushes: 64 reads of a step with some flooding.
+  static let transmissionLimit = 512
+  /// Up to three vectors each: virtio or VXLAN header, tagged Ethernet header, the rest.
+  static let vectorLimit = transmissionLimit * 3
+  /// Bytes for cut superframes: seven full ones, few enough to stay in the second-level cache.
+  static let scratchLimit = 7 * 72 * 1024
+  /// The longest UDP payload that travels as one `UDP_SEGMENT` send over both IPv4 and IPv6: the kernel counts outer
+  /// headers and a MAC header against 65,536 bytes.
+  static let trainLimit = 65_473
+  /// `UDP_MAX_SEGMENTS` of <linux/udp.h> since 6.9; older kernels take 64.
+  static let trainSegmentLimit = 64
+
+  /// Segments that one superframe is cut into at most: 64 KB at TCP's smallest segment, 48 bytes. A tenant can ask for
+  /// single bytes, and would have the switch send thousands of frames for one.
+  static let segmentLimit = 1_400
+
+  private(set) var count = 0
+  private var vectorCount = 0
+  private var scratchUsed = 0
+  private var transmissions = Slab<Transmission>(reserving: Egress.transmissionLimit)
+  private var vectors = unsafe Slab<Vector>(reserving: Egress.vectorLimit)
+  private var scratch = Slab<UInt8>(reserving: Egress.scratchLimit)
+  /// An Ethernet header with a tag for each transmission.
+  private var taggedHeaders = Slab<(UInt64, UInt64)>(reserving: Egress.transmissionLimit)
+  private let handOver: Datapath.Flush
+
+  init(handOver: @escaping Datapath.Flush) {
+    unsafe self.handOver = handOver
+  }
+
+  var isFull: Bool { count == Egress.transmissionLimit }
+
+  /// Hands over what has gathered and starts anew.
+  mutating func flush() {
+    guard count > 0 else {
+      scratchUsed = 0
+      return
+    }
+    unsafe handOver(
+      UnsafeBufferPointer(start: transmissions.address(of: 0), count: count),
+      vectors.address(of: 0))
+    count = 0
+    vectorCount = 0
+    scratchUsed = 0
+  }
+
+  // MARK: Memory for cut superframes
+
+  func hasScratch(_ byteCount: Int) -> Bool { byteCount <= Egress.scratchLimit - scratchUsed }
+
+  /// The start of the free scratch memory.
+  @unsafe func scratchStart() -> UnsafeMutableRawPointer {
+    unsafe UnsafeMutableRawPointer(scratch.address(of: 0)) + scratchUsed
+  }
+
+  mutating func useScratch(_ byteCount: Int) { scratchUsed += byteCount }
+
+  // MARK: Adding
+
+  /// Adds a frame for a device; the caller has seen to it that there is room.
+  ///
+  /// Returns its number, by which it can still be changed until the next flush.
+  @unsafe @discardableResult
+  mutating func addFrame(
+    _ frame: UnsafeRawPointer, count frameLength: Int, offload: Offload, tag: VLANTag,
+    to port: PortID
+  ) -> Int {
+    let number = count
+    let first = vectorCount
+    transmissions[number] = Transmission(
+      offload: offload, kind: .frame, port: port, path: PathID(rawValue: 0),
+      firstVector: UInt32(truncatingIfNeeded: first), vectorCount: 2, segmentSize: 0,
+      frameCount: 1, byteCount: UInt32(truncatingIfNeeded: frameLength))
+    unsafe append(
+      UnsafeRawPointer(transmissions.address(of: number)), Offload.byteCount)
+    unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
+    finish(number, first)
+    return number
+  }
+
+  /// Adds a frame as one datagram.
+  ///
+  /// - Parameter header: The VXLAN header in memory that stays as it is until the flush.
+  @unsafe mutating func addDatagram(
+    header: UnsafeRawPointer, frame: UnsafeRawPointer, count frameLength: Int, tag: VLANTag,
+    port: PortID, path: PathID
+  ) {
+    let number = count
+    let first = vectorCount
+    transmissions[number] = Transmission(
+      offload: .none, kind: .datagrams, port: port, path: path,
+      firstVector: UInt32(truncatingIfNeeded: first), vectorCount: 2, segmentSize: 0,
+      frameCount: 1, byteCount: UInt32(truncatingIfNeeded: frameLength &+ VXLANHeader.byteCount))
+    unsafe append(header, VXLANHeader.byteCount)
+    unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
+    finish(number, first)
+  }
+
+  /// Adds datagrams that lie one behind the other, all but the last of one size.
+  @unsafe mutating func addTrain(
+    _ train: UnsafeRawPointer, count trainLength: Int, segmentSize: Int, frameCount: Int,
+    port: PortID, path: PathID
+  ) {
+    let number = count
+    let first = vectorCount
+    transmissions[number] = Transmission(
+      offload: .none, kind: .datagrams, port: port, path: path,
+      firstVector: UInt32(truncatingIfNeeded: first), vectorCount: 1,
+      segmentSize: frameCount > 1 ? UInt16(clamping: segmentSize) : 0,
+      frameCount: UInt16(clamping: frameCount), byteCount: UInt32(truncatingIfNeeded: trainLength))
+    unsafe append(train, trainLength)
+    finish(number, first)
+  }
+
+  /// Notes that the frame of a transmission has grown in place.
+  mutating func grow(_ number: Int, to frameLength: Int) {
+    let last = Int(transmissions[number].firstVector &+ transmissions[number].vectorCount) - 1
+    unsafe vectors[last].count = frameLength
+    transmissions[number].byteCount = UInt32(truncatingIfNeeded: frameLength)
+  }
+
+  /// Changes the offload request of a frame.
+  mutating func setOffload(_ offload: Offload, of number: Int) {
+    transmissions[number].offload = offload
+  }
+
+  private mutating func finish(_ number: Int, _ firstVector: Int) {
+    transmissions[number].vectorCount = UInt32(truncatingIfNeeded: vectorCount &- firstVector)
+    count = number + 1
+  }
+
+  @unsafe private mutating func append(_ base: UnsafeRawPointer, _ byteCount: Int) {
+    unsafe vectors[vectorCount] = Vector(base: base, count: byteCount)
+    vectorCount &+= 1
+  }
+
+  @unsafe private mutating func appendFrame(
+    _ frame: UnsafeRawPointer, count frameLength: Int, tag: VLANTag, number: Int
+  ) {
+    guard tag.isPresent else {
+      unsafe append(frame, frameLength)
+      return
+    }
+    let header = unsafe UnsafeMutableRawPointer(taggedHeaders.address(of: number))
+    unsafe header.copyMemory(from: frame, byteCount: 12)
+    unsafe header.storeBytes(of: tag.protocolID.bigEndian, toByteOffset: 12, as: UInt16.self)
+    unsafe header.storeBytes(of: tag.control.bigEndian, toByteOffset: 14, as: UInt16.self)
+    unsafe append(header, 16)
+    unsafe append(frame + 12, frameLength &- 12)
+    transmissions[number].byteCount &+= 4
+  }
 }

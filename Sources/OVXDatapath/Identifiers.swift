@@ -1,5 +1,5 @@
 /// A VXLAN network identifier: 24 bits, the name of a tenant's segment on the wire (RFC 7348, section 5).
-package struct VNI: RawRepresentable, Hashable, Comparable, Sendable {
+package struct VNI: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sendable {
   package let rawValue: UInt32
 
   /// Makes an identifier, or `nil` where the value needs more than 24 bits.
@@ -20,7 +20,7 @@ package struct VNI: RawRepresentable, Hashable, Comparable, Sendable {
 }
 
 /// A VLAN identifier, 0...4095 (IEEE 802.1Q, section 9.6). 0 stands for "untagged", the segment of frames without a tag.
-package struct VLANID: RawRepresentable, Hashable, Comparable, Sendable {
+package struct VLANID: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
 
   /// Makes an identifier, or `nil` where the value is above 4095.
@@ -43,7 +43,7 @@ package struct VLANID: RawRepresentable, Hashable, Comparable, Sendable {
 /// A 48-bit Ethernet address, the first octet on the wire in the most significant place of the 48.
 ///
 /// Held in one integer so that comparing, hashing and packing into a table key are single instructions.
-package struct MACAddress: RawRepresentable, Hashable, Comparable, Sendable {
+package struct MACAddress: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sendable {
   package let rawValue: UInt64
 
   /// Makes an address, or `nil` where the value needs more than 48 bits.
@@ -107,7 +107,7 @@ extension VLANID: CustomStringConvertible {
 }
 
 /// The number of a port, dense from 0; stable for as long as the port is configured.
-package struct PortID: RawRepresentable, Hashable, Comparable, Sendable {
+package struct PortID: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 
@@ -119,7 +119,7 @@ package struct PortID: RawRepresentable, Hashable, Comparable, Sendable {
 }
 
 /// The number of a bridge, dense from 0; stable for as long as the bridge is configured.
-package struct BridgeID: RawRepresentable, Hashable, Sendable {
+package struct BridgeID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 
@@ -127,7 +127,7 @@ package struct BridgeID: RawRepresentable, Hashable, Sendable {
 }
 
 /// The number of one remote VTEP of one tunnel port, dense from 0 over all tunnels; 0 means "no peer".
-package struct PeerID: RawRepresentable, Hashable, Sendable {
+package struct PeerID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 
@@ -136,7 +136,7 @@ package struct PeerID: RawRepresentable, Hashable, Sendable {
 }
 
 /// The number of a local receiving UDP socket: a VTEP address and port.
-package struct EndpointID: RawRepresentable, Hashable, Sendable {
+package struct EndpointID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 
@@ -144,13 +144,13 @@ package struct EndpointID: RawRepresentable, Hashable, Sendable {
 }
 
 /// The number of a transmitting UDP socket: one (local address, source port, remote VTEP).
-package struct PathID: RawRepresentable, Hashable, Sendable {
+package struct PathID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt32
   package init(rawValue: UInt32) { self.rawValue = rawValue }
 }
 
 /// An IPv4 or IPv6 address as integers, ready to compare and hash.
-package struct IPAddress: Hashable, Sendable {
+package struct IPAddress: Hashable, BitwiseCopyable, Sendable {
   /// Whether the address is an IPv6 one; an IPv4 address has its 32 bits in the low half of `low`.
   package let isIPv6: Bool
   package let high: UInt64

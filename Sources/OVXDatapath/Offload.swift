@@ -3,7 +3,7 @@
 /// `struct virtio_net_hdr` of <linux/virtio_net.h>, 10 bytes, little-endian. TAP devices with `IFF_VNET_HDR` and packet
 /// sockets with `PACKET_VNET_HDR` put it in front of each frame. It travels with the frame through the switch, so that
 /// a superframe or a missing checksum is dealt with once, at the egress that cannot take it as it is, or never.
-package struct Offload: Equatable, Sendable {
+package struct Offload: Equatable, BitwiseCopyable, Sendable {
   package var flags: Flags
   package var segmentation: Segmentation
   /// Bytes in front of the payload of a superframe, as the kernel claims them. Not to be trusted: parse instead.
@@ -15,7 +15,7 @@ package struct Offload: Equatable, Sendable {
   /// Where the sum goes, in bytes from `checksumStart`.
   package var checksumOffset: UInt16
 
-  package struct Flags: OptionSet, Sendable {
+  package struct Flags: OptionSet, BitwiseCopyable, Sendable {
     package let rawValue: UInt8
     package init(rawValue: UInt8) { self.rawValue = rawValue }
 
@@ -26,7 +26,7 @@ package struct Offload: Equatable, Sendable {
   }
 
   /// How a superframe is to be cut: the `VIRTIO_NET_HDR_GSO_*` values. Unknown ones are kept as they are.
-  package struct Segmentation: RawRepresentable, Equatable, Sendable {
+  package struct Segmentation: RawRepresentable, Equatable, BitwiseCopyable, Sendable {
     package let rawValue: UInt8
     package init(rawValue: UInt8) { self.rawValue = rawValue }
 
@@ -67,7 +67,7 @@ package struct Offload: Equatable, Sendable {
 }
 
 /// What an egress device accepts without help.
-package struct OffloadCapabilities: OptionSet, Hashable, Sendable {
+package struct OffloadCapabilities: OptionSet, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt8
   package init(rawValue: UInt8) { self.rawValue = rawValue }
 
@@ -80,7 +80,7 @@ package struct OffloadCapabilities: OptionSet, Hashable, Sendable {
 }
 
 /// An 802.1Q tag that travels beside a frame instead of inside it.
-package struct VLANTag: Equatable, Sendable {
+package struct VLANTag: Equatable, BitwiseCopyable, Sendable {
   /// Priority (3 bits), drop eligibility (1 bit) and VLAN (12 bits).
   package var control: UInt16
   /// The tag protocol: 0x8100 or 0x88A8; 0 means that there is no tag.

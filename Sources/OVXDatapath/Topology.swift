@@ -64,11 +64,17 @@ package struct Topology: Equatable, Sendable {
     package var vni: VNI
     /// The socket on which frames of this tunnel arrive.
     package var endpoint: EndpointID
+    /// For a tunnel without a local address: the sockets of the same family and port that are bound to one. The kernel
+    /// delivers to them what is sent to their address, also for this tunnel, unless a tunnel of theirs claims it.
+    package var fallbackEndpoints: [EndpointID]
     package var peers: [Peer]
 
-    package init(vni: VNI, endpoint: EndpointID, peers: [Peer]) {
+    package init(
+      vni: VNI, endpoint: EndpointID, fallbackEndpoints: [EndpointID] = [], peers: [Peer]
+    ) {
       self.vni = vni
       self.endpoint = endpoint
+      self.fallbackEndpoints = fallbackEndpoints
       self.peers = peers
     }
   }

@@ -1,0 +1,483 @@
+// The frame path. Every frame takes the same four steps, in this order:
+//
+//     admit    Is it a frame, may it enter here, and which segment is it in?
+//     learn    Its source address is behind this port.
+//     decide   One port, all ports of the segment, or none.
+//     deliver  As the egress can take it: whole, cut, tagged, or in VXLAN.
+//
+// What dies on the way dies of a named `DropReason`, counted at a port.
+
+/// A frame on its way: where it lies, where it came from, and what is still to be done to it.
+@unsafe
+struct Frame {
+  var start: UnsafeMutableRawPointer
+  var count: Int
+  /// The end of the memory that the frame may grow into.
+  var limit: UnsafeMutableRawPointer
+  var offload: Offload
+  /// The tag, which lies beside the frame from admission on.
+  var tag: VLANTag
+  var vlan = VLANID.untagged
+  var ingress: PortID
+  /// The VTEP it came from; none for a frame from a device.
+  var peer: PeerID
+
+  var isFromTunnel: Bool { unsafe peer != .none }
+}
+
+extension Datapath {
+  // MARK: Receiving
+
+  /// Forwards one frame from a device port.
+  ///
+  /// - Parameters:
+  ///   - frame: The Ethernet header. At least 64 bytes in front of it are the datapath's to write to.
+  ///   - count: The frame's length in bytes, any value.
+  ///   - capacity: Bytes from `frame` on that are the datapath's to write to, at least `count`.
+  ///   - offload: What the kernel handed over with the frame; not trusted.
+  ///   - tag: A VLAN tag that the kernel took out of the frame.
+  ///   - port: Where it came in.
+  @unsafe package mutating func receiveFrame(
+    _ frame: UnsafeMutableRawPointer, count: Int, capacity: Int, offload: Offload, tag: VLANTag,
+    from port: PortID
+  ) {
+    guard Int(port.rawValue) < tables.ports.count else { return }
+    guard tables.ports[Int(port.rawValue)].role == .device else {
+      return counters.dropped(.waitingPort, frames: 1, at: port)
+    }
+    counters.received(byteCount: count, from: port)
+    guard count >= EthernetHeader.byteCount else {
+      return counters.dropped(.truncated, frames: 1, at: port)
+    }
+    if offload.needsChecksum {
+      // Sums written by offset land inside the frame, behind its addresses.
+      let place = Int(offload.checksumStart) + Int(offload.checksumOffset)
+      guard Int(offload.checksumStart) >= EthernetHeader.byteCount, place + 2 <= count else {
+        return counters.dropped(.malformedOffload, frames: 1, at: port)
+      }
+    }
+    unsafe forward(
+      Frame(
+        start: frame, count: count, limit: frame + capacity, offload: offload, tag: tag,
+        ingress: port, peer: .none))
+  }
+
+  /// Decapsulates and forwards a train of datagrams that one VTEP sent, as `UDP_GRO` hands it over.
+  ///
+  /// - Parameters:
+  ///   - train: The first datagram's VXLAN header. At least 64 bytes in front of it are the datapath's to write to.
+  ///   - count: The bytes of all datagrams together.
+  ///   - capacity: Bytes from `train` on that are the datapath's to write to, at least `count`.
+  ///   - segmentSize: The bytes of each datagram but the last; 0 or `count` for a single one.
+  ///   - endpoint: The socket it came in by.
+  ///   - remote: The VTEP that sent it.
+  @unsafe package mutating func receiveDatagrams(
+    _ train: UnsafeMutableRawPointer, count: Int, capacity: Int, segmentSize: Int,
+    on endpoint: EndpointID, from remote: IPAddress
+  ) {
+    let stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
+    guard let vtep = tables.demultiplexer.vtep(remote) else {
+      let frames = count > 0 ? (count - 1) / stride + 1 : 1
+      return counters.dropped(.unknownVTEP, frames: frames, at: .none)
+    }
+    let limit = unsafe train + capacity
+    var vni: VNI?
+    var tunnel: Destination?
+    var offset = 0
+    repeat {
+      let datagram = unsafe train + offset
+      let length = min(stride, count - offset)
+      offset += stride
+      guard length >= VXLANHeader.byteCount + EthernetHeader.byteCount else {
+        counters.dropped(.vxlanTooShort, frames: 1, at: .none)
+        continue
+      }
+      guard let identifier = unsafe VXLANHeader.vni(at: datagram) else {
+        counters.dropped(.vniFlagMissing, frames: 1, at: .none)
+        continue
+      }
+      if identifier != vni {
+        vni = identifier
+        tunnel = tables.demultiplexer.tunnel(
+          vni: identifier, vtep: vtep, endpoint: endpoint)
+      }
+      guard let tunnel else {
+        counters.dropped(.unknownVNI, frames: 1, at: .none)
+        continue
+      }
+      let frameLength = length - VXLANHeader.byteCount
+      counters.received(byteCount: frameLength, from: tunnel.port)
+      unsafe forward(
+        Frame(
+          start: datagram + VXLANHeader.byteCount, count: frameLength, limit: limit,
+          offload: .none, tag: .none, ingress: tunnel.port, peer: tunnel.peer))
+    } while offset < count
+  }
+
+  // MARK: Admit, learn, decide
+
+  @unsafe private mutating func forward(_ received: consuming Frame) {
+    var frame = unsafe received
+    let ingress = unsafe frame.ingress
+    let port = tables.ports[Int(ingress.rawValue)]
+    if let reason = unsafe admit(&frame, at: port) {
+      return counters.dropped(reason, frames: 1, at: ingress)
+    }
+
+    let bridge = Int(port.bridge.rawValue)
+    let vlan = unsafe frame.vlan
+    let source = unsafe frame.start.address(6)
+    let learning = unsafe databases[bridge].learn(
+      FDB.Key(vlan: vlan, address: source), at: Destination(port: ingress, peer: frame.peer),
+      now: now, lists: &lists, members: tables.bridgeMembers, tables.bridges[bridge].members)
+    _ = learning
+
+    let target = unsafe frame.start.address(0)
+    guard !target.isGroup,
+      let destination = databases[bridge].lookUp(FDB.Key(vlan: vlan, address: target))
+    else { return unsafe flood(&frame, bridge: port.bridge) }
+
+    if destination.port == ingress {
+      return counters.dropped(.samePort, frames: 1, at: ingress)
+    }
+    unsafe deliver(&frame, to: destination)
+  }
+
+  /// Decides on the frame's segment, takes its tag out, and says why it may not enter, if so.
+  @unsafe private func admit(
+    _ frame: inout Frame, at port: ForwardingTables.Port
+  ) -> DropReason? {
+    let target = unsafe frame.start.address(0)
+    let source = unsafe frame.start.address(6)
+    if target.isLinkLocalReserved { return .reservedDestination }
+    if source.isGroup || source.rawValue == 0 { return .invalidSource }
+    if unsafe !frame.tag.isPresent, unsafe EtherType(rawValue: frame.start.big16(12)).isVLAN {
+      if let reason = unsafe takeOutTag(&frame) { return reason }
+    }
+    let tag = unsafe frame.tag
+    if port.isAccess {
+      if tag.isPresent && tag.vlan != .untagged { return .taggedOnAccessPort }
+      unsafe frame.vlan = port.accessVLAN
+    } else {
+      unsafe frame.vlan = tag.isPresent ? tag.vlan : .untagged
+      if unsafe !tables.carries(frame.vlan, port: port) { return .vlanNotOnPort }
+    }
+    return nil
+  }
+
+  /// Moves the addresses up over the tag, and what counts from the frame's start along.
+  @unsafe private func takeOutTag(_ frame: inout Frame) -> DropReason? {
+    guard unsafe frame.count >= EthernetHeader.byteCount + VLANHeader.byteCount else {
+      return .truncated
+    }
+    if unsafe frame.offload.needsChecksum {
+      guard unsafe Int(frame.offload.checksumStart)
+        >= EthernetHeader.byteCount + VLANHeader.byteCount
+      else { return .malformedOffload }
+      unsafe frame.offload.checksumStart -= UInt16(VLANHeader.byteCount)
+    }
+    unsafe frame.offload.headerLength -= min(
+      frame.offload.headerLength, UInt16(VLANHeader.byteCount))
+    unsafe frame.tag = VLANTag(
+      control: frame.start.big16(14), protocolID: frame.start.big16(12))
+    unsafe (frame.start + VLANHeader.byteCount).copyMemory(from: frame.start, byteCount: 12)
+    unsafe frame.start += VLANHeader.byteCount
+    unsafe frame.count -= VLANHeader.byteCount
+    return nil
+  }
+
+  /// Delivers to every port of the segment but where it came from; what came from a tunnel to no tunnel.
+  @unsafe private mutating func flood(_ frame: inout Frame, bridge: BridgeID) {
+    // One frame is about to be referred to by many: what changes its bytes happens before.
+    if unsafe frame.offload.needsChecksum && !frame.offload.isSuperframe {
+      guard unsafe completeChecksum(frame.start, count: frame.count, offload: frame.offload)
+      else {
+        return unsafe counters.dropped(.malformedOffload, frames: 1, at: frame.ingress)
+      }
+      unsafe frame.offload = .none
+    }
+    let members = unsafe tables.flooding(vlan: frame.vlan, bridge: bridge)
+    var isDelivered = false
+    for member in Int(members.first)..<Int(members.first &+ members.count) {
+      let id = tables.floodMembers[member]
+      let port = tables.ports[Int(id.rawValue)]
+      if unsafe id == frame.ingress || (frame.isFromTunnel && port.role == .tunnel) { continue }
+      isDelivered = true
+      if port.role == .tunnel {
+        for peer in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
+          unsafe deliver(&frame, to: Destination(port: id, peer: tables.tunnelPeers[peer]))
+        }
+      } else {
+        unsafe deliver(&frame, to: Destination(port: id), isShared: true)
+      }
+    }
+    if !isDelivered { unsafe counters.dropped(.nowhereToFlood, frames: 1, at: frame.ingress) }
+  }
+
+  // MARK: Deliver
+
+  /// The one place that decides how a frame leaves. Every egress rule is here.
+  @unsafe private mutating func deliver(
+    _ frame: inout Frame, to destination: Destination, isShared: Bool = false
+  ) {
+    let id = destination.port
+    let port = tables.ports[Int(id.rawValue)]
+    guard unsafe tables.carries(frame.vlan, port: port) else {
+      return counters.dropped(.vlanNotOnPort, frames: 1, at: id)
+    }
+    let tag = unsafe egressTag(frame, port: port)
+    if egress.isFull { flush() }
+    switch port.role {
+    case .device:
+      unsafe deliverToDevice(&frame, id: id, port: port, tag: tag, isShared: isShared)
+    case .tunnel:
+      if unsafe frame.isFromTunnel {
+        return counters.dropped(.splitHorizon, frames: 1, at: id)
+      }
+      unsafe deliverToPeer(&frame, id: id, port: port, peer: destination.peer, tag: tag)
+    case .waiting, .absent:
+      counters.dropped(.waitingPort, frames: 1, at: id)
+    }
+  }
+
+  /// The tag that the frame carries on the port: its VLAN on a trunk, with the priority it came with.
+  @unsafe private func egressTag(
+    _ frame: borrowing Frame, port: ForwardingTables.Port
+  ) -> VLANTag {
+    let vlan = unsafe frame.vlan
+    if port.isAccess || vlan == .untagged { return .none }
+    let tag = unsafe frame.tag
+    guard tag.isPresent else { return VLANTag(control: vlan.rawValue) }
+    return VLANTag(control: tag.control & 0xF000 | vlan.rawValue, protocolID: tag.protocolID)
+  }
+
+  @unsafe private mutating func deliverToDevice(
+    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, tag: VLANTag, isShared: Bool
+  ) {
+    let mtu = Int(port.mtu)
+    var offload = unsafe frame.offload
+    if unsafe frame.isFromTunnel {
+      switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
+      case .accepted(let found): offload = found
+      case .refused(let reason): return counters.dropped(reason, frames: 1, at: id)
+      }
+    }
+    if offload.isSuperframe {
+      return unsafe deliverSuperframe(frame, offload: offload, id: id, port: port, tag: tag)
+    }
+    guard unsafe frame.count - EthernetHeader.byteCount <= mtu else {
+      return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
+    }
+    if offload.needsChecksum && !port.capabilities.contains(.checksum) {
+      return unsafe deliverSummed(frame, offload: offload, id: id, tag: tag)
+    }
+    let mayCoalesce =
+      unsafe frame.isFromTunnel && !isShared && !tag.isPresent
+      && port.capabilities.contains([.checksum, .tcp4, .tcp6])
+    var mayOpen = false
+    if mayCoalesce {
+      switch unsafe coalescer.absorb(
+        frame.start, count: frame.count, offload: offload, port: id)
+      {
+      case .merged(let transmission, let byteCount):
+        egress.grow(transmission, to: byteCount)
+        return unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
+      case .separate(let isOpener): mayOpen = isOpener
+      }
+    }
+    let number = unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
+    if unsafe frame.isFromTunnel {
+      unsafe coalescer.restrict(below: UnsafeRawPointer(frame.start))
+      if mayOpen {
+        unsafe coalescer.open(
+          frame.start, count: frame.count, limit: frame.limit, port: id, transmission: number)
+      }
+    }
+  }
+
+  /// Sends a copy of the frame with its checksum filled in: other egresses may refer to the frame as it is.
+  @unsafe private mutating func deliverSummed(
+    _ frame: borrowing Frame, offload: Offload, id: PortID, tag: VLANTag
+  ) {
+    let count = unsafe frame.count
+    if !egress.hasScratch(count) { flush() }
+    let copy = unsafe egress.scratchStart()
+    unsafe copy.copyMemory(from: frame.start, byteCount: count)
+    guard unsafe completeChecksum(copy, count: count, offload: offload) else {
+      return unsafe counters.dropped(.malformedOffload, frames: 1, at: frame.ingress)
+    }
+    egress.useScratch(count)
+    unsafe emit(copy, count: count, offload: .none, tag: tag, to: id)
+  }
+
+  /// Adds a frame for a device to what is to be sent.
+  @unsafe @discardableResult
+  private mutating func emit(
+    _ start: UnsafeRawPointer, count: Int, offload: Offload, tag: VLANTag, to id: PortID
+  ) -> Int {
+    var offload = offload
+    if tag.isPresent {
+      offload.checksumStart &+= offload.needsChecksum ? UInt16(VLANHeader.byteCount) : 0
+      offload.headerLength &+= offload.isSuperframe ? UInt16(VLANHeader.byteCount) : 0
+    }
+    counters.sent(byteCount: count, frames: 1, to: id)
+    return unsafe egress.addFrame(start, count: count, offload: offload, tag: tag, to: id)
+  }
+
+  /// Sends a superframe whole where the device takes it so and its segments fit; else cuts it.
+  @unsafe private mutating func deliverSuperframe(
+    _ frame: borrowing Frame, offload: Offload, id: PortID, port: ForwardingTables.Port,
+    tag: VLANTag
+  ) {
+    guard let superframe = unsafe Superframe(frame.start, count: frame.count, offload: offload)
+    else {
+      return unsafe counters.dropped(
+        Superframe.refusal(of: offload), frames: 1, at: frame.ingress)
+    }
+    let room = Int(port.mtu) + EthernetHeader.byteCount - superframe.headerLength
+    guard let segmentSize = superframe.segmentSize(fitting: room) else {
+      return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
+    }
+    if port.capabilities.contains(superframe.neededCapability) {
+      var whole = offload
+      whole.segmentSize = UInt16(clamping: segmentSize)
+      whole.headerLength = UInt16(clamping: superframe.headerLength)
+      unsafe emit(frame.start, count: frame.count, offload: whole, tag: tag, to: id)
+      return unsafe coalescer.restrict(below: UnsafeRawPointer(frame.start))
+    }
+    let stride = superframe.headerLength + segmentSize
+    var next = 0
+    let count = superframe.segmentCount(segmentSize: segmentSize)
+    guard count <= Egress.segmentLimit else {
+      return unsafe counters.dropped(.tooManySegments, frames: 1, at: frame.ingress)
+    }
+    while next < count {
+      if egress.isFull || !egress.hasScratch(stride) { flush() }
+      let start = unsafe egress.scratchStart()
+      let length = unsafe superframe.write(
+        segments: next..<(next + 1), of: frame.start, segmentSize: segmentSize, to: start,
+        prefix: start, prefixCount: 0)
+      egress.useScratch(length)
+      unsafe emit(start, count: length, offload: .none, tag: tag, to: id)
+      next += 1
+    }
+  }
+
+  /// Sends a frame in VXLAN to one remote VTEP.
+  @unsafe private mutating func deliverToPeer(
+    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, peer number: PeerID,
+    tag: VLANTag
+  ) {
+    let peer = tables.peers[Int(number.rawValue)]
+    let hash = unsafe flowHash(frame.start, count: frame.count)
+    let choice = (UInt64(hash) &* UInt64(peer.pathCount)) >> 32
+    let path = PathID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
+    if unsafe frame.offload.isSuperframe {
+      return unsafe deliverSuperframe(
+        frame, inside: id, port: port, peer: peer, path: path, tag: tag)
+    }
+    let tagLength = tag.isPresent ? VLANHeader.byteCount : 0
+    guard unsafe frame.count - EthernetHeader.byteCount + tagLength <= Int(peer.mtu) else {
+      return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
+    }
+    if unsafe frame.offload.needsChecksum {
+      guard unsafe completeChecksum(frame.start, count: frame.count, offload: frame.offload)
+      else {
+        return unsafe counters.dropped(.malformedOffload, frames: 1, at: frame.ingress)
+      }
+      unsafe frame.offload = .none
+    }
+    unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
+    unsafe egress.addDatagram(
+      header: tables.vxlanHeader(of: id), frame: frame.start, count: frame.count, tag: tag,
+      port: id, path: path)
+  }
+
+  /// Cuts a superframe into trains of ready-made VXLAN datagrams.
+  @unsafe private mutating func deliverSuperframe(
+    _ frame: borrowing Frame, inside id: PortID, port: ForwardingTables.Port,
+    peer: ForwardingTables.Peer, path: PathID, tag: VLANTag
+  ) {
+    var start = unsafe frame.start
+    var count = unsafe frame.count
+    var offload = unsafe frame.offload
+    if tag.isPresent {
+      // The tag goes into the headroom for as long as it takes to copy the segments out.
+      unsafe (start - VLANHeader.byteCount).copyMemory(from: start, byteCount: 12)
+      unsafe start -= VLANHeader.byteCount
+      unsafe start.storeBytes(of: tag.protocolID.bigEndian, toByteOffset: 12, as: UInt16.self)
+      unsafe start.storeBytes(of: tag.control.bigEndian, toByteOffset: 14, as: UInt16.self)
+      count += VLANHeader.byteCount
+      offload.checksumStart &+= UInt16(VLANHeader.byteCount)
+    }
+    unsafe writeTrains(
+      start, count: count, offload: offload, ingress: frame.ingress, id: id, peer: peer,
+      path: path)
+    if tag.isPresent {
+      unsafe (start + VLANHeader.byteCount).copyMemory(from: start, byteCount: 12)
+    }
+  }
+
+  @unsafe private mutating func writeTrains(
+    _ start: UnsafeMutableRawPointer, count: Int, offload: Offload, ingress: PortID, id: PortID,
+    peer: ForwardingTables.Peer, path: PathID
+  ) {
+    guard let superframe = unsafe Superframe(start, count: count, offload: offload) else {
+      return counters.dropped(Superframe.refusal(of: offload), frames: 1, at: ingress)
+    }
+    let room = Int(peer.mtu) + EthernetHeader.byteCount - superframe.headerLength
+    guard let segmentSize = superframe.segmentSize(fitting: room) else {
+      return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
+    }
+    let stride = VXLANHeader.byteCount + superframe.headerLength + segmentSize
+    let perTrain = max(1, min(Egress.trainSegmentLimit, Egress.trainLimit / stride))
+    let segmentCount = superframe.segmentCount(segmentSize: segmentSize)
+    guard segmentCount <= Egress.segmentLimit else {
+      return counters.dropped(.tooManySegments, frames: 1, at: ingress)
+    }
+    var next = 0
+    while next < segmentCount {
+      let end = min(next + perTrain, segmentCount)
+      if egress.isFull || !egress.hasScratch(stride * (end - next)) { flush() }
+      let train = unsafe egress.scratchStart()
+      let length = unsafe superframe.write(
+        segments: next..<end, of: start, segmentSize: segmentSize, to: train,
+        prefix: tables.vxlanHeader(of: id), prefixCount: VXLANHeader.byteCount)
+      egress.useScratch(length)
+      counters.sent(
+        byteCount: length - (end - next) * VXLANHeader.byteCount, frames: end - next, to: id)
+      unsafe egress.addTrain(
+        train, count: length, segmentSize: stride, frameCount: end - next, port: id, path: path)
+      next = end
+    }
+  }
+}
+
+extension Superframe {
+  /// The payload bytes per segment for egresses that take so many at most; `nil` where it cannot be cut so small.
+  fileprivate func segmentSize(fitting room: Int) -> Int? {
+    if segmentSize <= room { return segmentSize }
+    // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver gets.
+    return isUDP || room <= 0 ? nil : room
+  }
+
+  fileprivate var neededCapability: OffloadCapabilities {
+    isUDP ? .udp : isIPv6 ? .tcp6 : .tcp4
+  }
+}
+
+extension VXLANHeader {
+  /// The header's VNI, or `nil` where flag I says that there is none. Reserved bits are ignored (RFC 7348, section 5).
+  @unsafe fileprivate static func vni(at header: UnsafeRawPointer) -> VNI? {
+    guard unsafe header.octet(0) & 0x08 != 0 else { return nil }
+    return unsafe VNI(truncating: header.big32(4) >> 8)
+  }
+}
+
+extension ForwardingTables {
+  /// The VXLAN header of a tunnel port, in memory that stays until the next change of topology.
+  @unsafe func vxlanHeader(of port: PortID) -> UnsafeRawPointer {
+    unsafe UnsafeRawPointer(ports.address(of: Int(port.rawValue)))
+      + (MemoryLayout<Port>.offset(of: \.vxlanHeader) ?? 0)
+  }
+}

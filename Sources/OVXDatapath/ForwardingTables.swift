@@ -1,0 +1,204 @@
+/// A topology as the frame path wants it: plain records in slabs, numbers for names, flood lists made ready.
+///
+/// Built once per change, on any thread, and read-only from then on.
+package struct ForwardingTables: ~Copyable {
+  /// How a port takes part in forwarding.
+  enum Role: UInt8, BitwiseCopyable {
+    case absent
+    case waiting
+    case device
+    case tunnel
+  }
+
+  struct Port: BitwiseCopyable {
+    var role = Role.absent
+    var isAccess = false
+    var capabilities: OffloadCapabilities = []
+    var bridge = BridgeID(rawValue: 0)
+    var accessVLAN = VLANID.untagged
+    /// Where the port's VLANs begin in `vlanSets`, 64 words of 64 bits; negative for all VLANs.
+    var vlanSet: Int32 = -1
+    /// For a device: its MTU.
+    var mtu: Int32 = 0
+    /// For a tunnel: its peers in `tunnelPeers`.
+    var firstPeer: UInt32 = 0
+    var peerCount: UInt32 = 0
+    /// For a tunnel: the VXLAN header of all it sends, as it lies in memory.
+    var vxlanHeader: UInt64 = 0
+    var vni: UInt32 = 0
+  }
+
+  struct Peer: BitwiseCopyable {
+    var port = PortID.none
+    var firstPath: UInt32 = 0
+    var pathCount: UInt32 = 0
+    var mtu: Int32 = 0
+  }
+
+  struct Bridge: BitwiseCopyable {
+    var isPresent = false
+    var agingTime: UInt32 = 0
+    var addressLimit: Int = 0
+    /// Where the bridge's 4096 flood list numbers begin in `floodListOfVLAN`, and its lists in `floodLists`.
+    var firstVLAN: Int = 0
+    var firstFloodList: Int = 0
+    /// The bridge's ports in `bridgeMembers`.
+    var firstMember: Int = 0
+    var memberCount: Int = 0
+
+    var members: Range<Int> { firstMember..<(firstMember + memberCount) }
+  }
+
+  private(set) var ports: Slab<Port>
+  private(set) var peers: Slab<Peer>
+  private(set) var bridges: Slab<Bridge>
+  let tunnelPeers: Slab<PeerID>
+  private let vlanSets: Slab<UInt64>
+  private let floodListOfVLAN: Slab<UInt16>
+  private let floodLists: Slab<Span>
+  /// The ports of the flood lists, one list after the other.
+  let floodMembers: Slab<PortID>
+  let bridgeMembers: Slab<PortID>
+  let demultiplexer: Demultiplexer
+
+  /// A stretch of `floodMembers`.
+  struct Span: BitwiseCopyable {
+    var first: UInt32
+    var count: UInt32
+  }
+
+  /// Compiles a topology. Objects whose numbers are out of range, or that name a bridge that is not there, are left out.
+  package init(_ topology: Topology) {
+    let knownBridges = Set(topology.bridges.map(\.id))
+    let accepted = topology.ports.filter { port in
+      Int(port.id.rawValue) < PortID.limit && knownBridges.contains(port.bridge)
+    }
+    ports = Slab(
+      repeating: Port(), count: (accepted.map { Int($0.id.rawValue) }.max() ?? -1) + 1)
+    bridges = Slab(
+      repeating: Bridge(), count: (topology.bridges.map { Int($0.id.rawValue) }.max() ?? -1) + 1)
+
+    var sets: [UInt64] = []
+    var allPeers: [(PeerID, Peer)] = []
+    var peersOfTunnels: [PeerID] = []
+    for port in accepted {
+      var record = Port()
+      record.bridge = port.bridge
+      switch port.vlans {
+      case .access(let vlan):
+        record.isAccess = true
+        record.accessVLAN = vlan
+      case .trunk(nil): break
+      case .trunk(.some(let vlans)):
+        record.vlanSet = Int32(sets.count)
+        var words = [UInt64](repeating: 0, count: 64)
+        for vlan in vlans { words[Int(vlan.rawValue) >> 6] |= 1 << UInt64(vlan.rawValue & 63) }
+        sets += words
+      }
+      switch port.attachment {
+      case .waiting: record.role = .waiting
+      case .device(let device):
+        record.role = .device
+        record.mtu = Int32(clamping: device.mtu)
+        record.capabilities = device.capabilities
+      case .tunnel(let tunnel):
+        record.role = .tunnel
+        record.vni = tunnel.vni.rawValue
+        record.vxlanHeader = (0x08 << 56 | UInt64(tunnel.vni.rawValue) << 8).bigEndian
+        record.firstPeer = UInt32(peersOfTunnels.count)
+        record.peerCount = UInt32(tunnel.peers.count)
+        for peer in tunnel.peers {
+          peersOfTunnels.append(peer.id)
+          allPeers.append(
+            (
+              peer.id,
+              Peer(
+                port: port.id, firstPath: peer.paths.lowerBound,
+                pathCount: UInt32(peer.paths.count), mtu: Int32(clamping: peer.mtu))
+            ))
+        }
+      }
+      ports[Int(port.id.rawValue)] = record
+    }
+    peers = Slab(
+      repeating: Peer(), count: (allPeers.map { Int($0.0.rawValue) }.max() ?? -1) + 1)
+    for (id, peer) in allPeers { peers[Int(id.rawValue)] = peer }
+    vlanSets = Slab(sets)
+    tunnelPeers = Slab(peersOfTunnels)
+
+    let flooding = FloodLists(bridges: topology.bridges, ports: accepted)
+    floodListOfVLAN = Slab(flooding.listOfVLAN)
+    floodLists = Slab(flooding.lists)
+    floodMembers = Slab(flooding.members)
+    var members: [PortID] = []
+    let byBridge = Dictionary(grouping: accepted, by: \.bridge)
+    for (position, bridge) in topology.bridges.enumerated() {
+      let first = members.count
+      members += (byBridge[bridge.id] ?? []).map(\.id)
+      bridges[Int(bridge.id.rawValue)] = Bridge(
+        isPresent: true, agingTime: bridge.agingTime, addressLimit: bridge.addressLimit,
+        firstVLAN: position * 4096, firstFloodList: flooding.firstListOfBridge[position],
+        firstMember: first, memberCount: members.count - first)
+    }
+    bridgeMembers = Slab(members)
+
+    demultiplexer = Demultiplexer(accepted)
+  }
+
+  // MARK: VLANs
+
+  @inline(__always) func carries(_ vlan: VLANID, port: borrowing Port) -> Bool {
+    if port.isAccess { return vlan == port.accessVLAN }
+    if port.vlanSet < 0 { return true }
+    return vlanSets[Int(port.vlanSet) + Int(vlan.rawValue >> 6)] & (1 << UInt64(vlan.rawValue & 63))
+      != 0
+  }
+
+  /// The ports of a segment, as a stretch of `floodMembers`.
+  @inline(__always) func flooding(vlan: VLANID, bridge: BridgeID) -> Span {
+    let record = bridges[Int(bridge.rawValue)]
+    let list = floodListOfVLAN[record.firstVLAN + Int(vlan.rawValue)]
+    return floodLists[record.firstFloodList + Int(list)]
+  }
+}
+
+/// The flood lists of all segments. VLANs that no port names share one list of their bridge: its trunks of all VLANs.
+private struct FloodLists {
+  /// 4096 numbers per bridge, each counted from the bridge's first list.
+  var listOfVLAN: [UInt16] = []
+  var firstListOfBridge: [Int] = []
+  var lists: [ForwardingTables.Span] = []
+  var members: [PortID] = []
+
+  init(bridges: [Topology.Bridge], ports: [Topology.Port]) {
+    let portsOfBridge = Dictionary(grouping: ports, by: \.bridge)
+    for bridge in bridges {
+      var everywhere: [PortID] = []
+      var named: [VLANID: [PortID]] = [:]
+      for port in portsOfBridge[bridge.id] ?? [] {
+        if case .waiting = port.attachment { continue }
+        switch port.vlans {
+        case .access(let vlan): named[vlan, default: []].append(port.id)
+        case .trunk(nil): everywhere.append(port.id)
+        case .trunk(.some(let vlans)):
+          for vlan in vlans { named[vlan, default: []].append(port.id) }
+        }
+      }
+      let firstList = lists.count
+      let firstVLAN = listOfVLAN.count
+      firstListOfBridge.append(firstList)
+      listOfVLAN += [UInt16](repeating: 0, count: 4096)
+      append(everywhere)
+      for (vlan, ports) in named {
+        listOfVLAN[firstVLAN + Int(vlan.rawValue)] = UInt16(lists.count - firstList)
+        append(ports + everywhere)
+      }
+    }
+  }
+
+  private mutating func append(_ ports: [PortID]) {
+    lists.append(
+      ForwardingTables.Span(first: UInt32(members.count), count: UInt32(ports.count)))
+    members += ports
+  }
+}

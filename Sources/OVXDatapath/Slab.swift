@@ -1,0 +1,49 @@
+/// A fixed number of plain values in one piece of memory: what the tables of the frame path are made of.
+///
+/// Unlike an array it is owned by one place, is never copied, counted or grown, and hands out places that stay where
+/// they are. An index out of range stops the program; indices never come from a frame without a check at the door.
+@safe
+package struct Slab<Element: BitwiseCopyable>: ~Copyable {
+  private let base: UnsafeMutablePointer<Element>
+  package let count: Int
+
+  /// Makes a slab of equal elements.
+  package init(repeating element: Element, count: Int) {
+    unsafe base = .allocate(capacity: max(count, 1))
+    unsafe base.initialize(repeating: element, count: count)
+    self.count = count
+  }
+
+  /// Makes a slab of the elements of a collection.
+  package init(_ elements: some Collection<Element>) {
+    unsafe base = .allocate(capacity: max(elements.count, 1))
+    let buffer = unsafe UnsafeMutableBufferPointer(start: base, count: elements.count)
+    _ = unsafe buffer.initialize(fromContentsOf: elements)
+    count = elements.count
+  }
+
+  /// Makes a slab whose memory is reserved and not yet touched: what is in it is unspecified until it is set.
+  package init(reserving count: Int) {
+    unsafe base = .allocate(capacity: max(count, 1))
+    self.count = count
+  }
+
+  package subscript(index: Int) -> Element {
+    @inline(__always) get {
+      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
+      return unsafe base[index]
+    }
+    @inline(__always) _modify {
+      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
+      yield unsafe &base[index]
+    }
+  }
+
+  /// The place of an element, valid as long as the slab.
+  @unsafe package func address(of index: Int) -> UnsafeMutablePointer<Element> {
+    precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
+    return unsafe base + index
+  }
+
+  deinit { unsafe base.deallocate() }
+}
