@@ -23,6 +23,11 @@ struct Frame {
   var peer: PeerID
 
   var isFromTunnel: Bool { unsafe peer != .none }
+
+  /// The address at an offset: 0 for the destination, 6 for the source.
+  @inline(__always) func address(_ offset: Int) -> MACAddress {
+    unsafe MACAddress(truncating: UnsafeRawPointer(start).big64(offset) >> 16)
+  }
 }
 
 extension Datapath {
@@ -126,13 +131,13 @@ extension Datapath {
 
     let bridge = Int(port.bridge.rawValue)
     let vlan = unsafe frame.vlan
-    let source = unsafe frame.start.address(6)
+    let source = unsafe frame.address(6)
     let learning = unsafe databases[bridge].learn(
       FDB.Key(vlan: vlan, address: source), at: Destination(port: ingress, peer: frame.peer),
       now: now, lists: &lists, members: tables.bridgeMembers, tables.bridges[bridge].members)
     _ = learning
 
-    let target = unsafe frame.start.address(0)
+    let target = unsafe frame.address(0)
     guard !target.isGroup,
       let destination = databases[bridge].lookUp(FDB.Key(vlan: vlan, address: target))
     else { return unsafe flood(&frame, bridge: port.bridge) }
@@ -147,8 +152,8 @@ extension Datapath {
   @unsafe private func admit(
     _ frame: inout Frame, at port: ForwardingTables.Port
   ) -> DropReason? {
-    let target = unsafe frame.start.address(0)
-    let source = unsafe frame.start.address(6)
+    let target = unsafe frame.address(0)
+    let source = unsafe frame.address(6)
     if target.isLinkLocalReserved { return .reservedDestination }
     if source.isGroup || source.rawValue == 0 { return .invalidSource }
     if unsafe !frame.tag.isPresent, unsafe EtherType(rawValue: frame.start.big16(12)).isVLAN {
@@ -290,7 +295,8 @@ extension Datapath {
       unsafe coalescer.restrict(below: UnsafeRawPointer(frame.start))
       if mayOpen {
         unsafe coalescer.open(
-          frame.start, count: frame.count, limit: frame.limit, port: id, transmission: number)
+          frame.start, count: frame.count, offload: offload, limit: frame.limit, port: id,
+          transmission: number)
       }
     }
   }
