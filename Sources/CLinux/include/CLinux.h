@@ -1,5 +1,7 @@
 #ifndef OVX_CLINUX_H
 #define OVX_CLINUX_H
+/* First: <liburing.h> 2.3 defines _XOPEN_SOURCE, which would give this module another fd_set than Swift's Glibc has. */
+#include <features.h>
 #include <liburing.h>
 #include <libmnl/libmnl.h>
 #include "sockets.h"
