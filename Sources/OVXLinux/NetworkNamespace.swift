@@ -112,7 +112,7 @@ package final class NetworkNamespace: Sendable {
   /// Makes a namespace without a name, which is gone with everything in it once nothing holds it.
   package static func anonymous() throws(LinuxError) -> NetworkNamespace {
     try onThread { () throws(LinuxError) in
-      guard unshare(CLONE_NEWNET) == 0 else {
+      guard ovx_leave_for_new_network_namespace() == 0 else {
         let errno = Errno.latest
         throw LinuxError(
           action: "create",
@@ -141,7 +141,7 @@ package final class NetworkNamespace: Sendable {
     let number = descriptor.rawValue
     let name = name
     return try Self.onThread { () throws(LinuxError) in
-      guard setns(number, CLONE_NEWNET) == 0 else {
+      guard ovx_enter_network_namespace(number) == 0 else {
         let errno = Errno.latest
         throw LinuxError(action: "enter", subject: name, errno: errno, remedy: Self.remedy(errno))
       }
