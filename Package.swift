@@ -59,6 +59,11 @@ let package = Package(
       name: "ovx-ctl",
       dependencies: ["OVXControl", argumentParser],
       swiftSettings: strict),
+    .executableTarget(
+      name: "ovx-benchmark",
+      dependencies: ["OVXDatapath", "CLinux"],
+      path: "Benchmarks/Pipeline",
+      swiftSettings: strict),
     .testTarget(
       name: "OVXDatapathTests",
       dependencies: ["OVXDatapath", "OVXSimulation"],

@@ -4,6 +4,7 @@
 #include <features.h>
 #include <liburing.h>
 #include <libmnl/libmnl.h>
+#include <malloc.h>
 #include "sockets.h"
 #include "ring.h"
 #include "netlink.h"
