@@ -61,10 +61,10 @@ extension Datapath {
         return counters.dropped(.malformedOffload, frames: 1, at: port)
       }
     }
-    unsafe forward(
-      Frame(
-        start: frame, count: count, limit: frame + capacity, offload: offload, tag: tag,
-        ingress: port, peer: .none))
+    var received = unsafe Frame(
+      start: frame, count: count, limit: frame + capacity, offload: offload, tag: tag,
+      ingress: port, peer: .none)
+    unsafe forward(&received)
   }
 
   /// Decapsulates and forwards a train of datagrams that one VTEP sent, as `UDP_GRO` hands it over.
@@ -112,17 +112,16 @@ extension Datapath {
       }
       let frameLength = length - VXLANHeader.byteCount
       counters.received(byteCount: frameLength, from: tunnel.port)
-      unsafe forward(
-        Frame(
-          start: datagram + VXLANHeader.byteCount, count: frameLength, limit: limit,
-          offload: .none, tag: .none, ingress: tunnel.port, peer: tunnel.peer))
+      var frame = unsafe Frame(
+        start: datagram + VXLANHeader.byteCount, count: frameLength, limit: limit,
+        offload: .none, tag: .none, ingress: tunnel.port, peer: tunnel.peer)
+      unsafe forward(&frame)
     } while offset < count
   }
 
   // MARK: Admit, learn, decide
 
-  @unsafe private mutating func forward(_ received: consuming Frame) {
-    var frame = unsafe received
+  @unsafe private mutating func forward(_ frame: inout Frame) {
     let ingress = unsafe frame.ingress
     let port = tables.ports[Int(ingress.rawValue)]
     if let reason = unsafe admit(&frame, at: port) {
@@ -149,7 +148,7 @@ extension Datapath {
   }
 
   /// Decides on the frame's segment, takes its tag out, and says why it may not enter, if so.
-  @unsafe private func admit(
+  @unsafe private mutating func admit(
     _ frame: inout Frame, at port: ForwardingTables.Port
   ) -> DropReason? {
     let target = unsafe frame.address(0)
@@ -171,7 +170,7 @@ extension Datapath {
   }
 
   /// Moves the addresses up over the tag, and what counts from the frame's start along.
-  @unsafe private func takeOutTag(_ frame: inout Frame) -> DropReason? {
+  @unsafe private mutating func takeOutTag(_ frame: inout Frame) -> DropReason? {
     guard unsafe frame.count >= EthernetHeader.byteCount + VLANHeader.byteCount else {
       return .truncated
     }
@@ -246,7 +245,7 @@ extension Datapath {
   }
 
   /// The tag that the frame carries on the port: its VLAN on a trunk, with the priority it came with.
-  @unsafe private func egressTag(
+  @unsafe private mutating func egressTag(
     _ frame: borrowing Frame, port: ForwardingTables.Port
   ) -> VLANTag {
     let vlan = unsafe frame.vlan
