@@ -179,12 +179,3 @@ extension Configuration {
     package static let defaultPort: UInt16 = 4789
   }
 }
-
-extension Configuration.Tunnel {
-  /// Reads the options of a VXLAN interface.
-  ///
-  /// - Throws: Which option is missing, unknown or wrong, in words; the caller puts the interface's name in front.
-  package init(options: [String: String]) throws(ControlError) {
-    throw ControlError("not yet")
-  }
-}

@@ -10,11 +10,39 @@ package struct Request: Codable, Equatable, Sendable {
 
   package static let currentVersion = 1
 
+  /// What `timeout` may be: up to a day.
+  package static let timeoutRange: ClosedRange<Double> = 0...86400
+
   package init(commands: [Command], timeout: Double = 10, dryRun: Bool = false) {
     version = Self.currentVersion
     self.commands = commands
     self.timeout = timeout
     self.dryRun = dryRun
+  }
+}
+
+extension Request {
+  /// Reads a request, its version first: what another version says need not be understood to be refused in words.
+  package init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    version = try container.decode(Int.self, forKey: .version)
+    guard version == Self.currentVersion else {
+      throw ControlError(
+        "the request is of version \(version) of the protocol, and this ovx-vswitchd "
+          + "(\(OVXVersion.current)) speaks version \(Self.currentVersion); "
+          + "install ovx-ctl and ovx-vswitchd of the same release"
+      )
+    }
+    commands = try container.decode([Command].self, forKey: .commands)
+    timeout = try container.decode(Double.self, forKey: .timeout)
+    dryRun = try container.decode(Bool.self, forKey: .dryRun)
+    guard Self.timeoutRange.contains(timeout) else {
+      throw DecodingError.dataCorruptedError(
+        forKey: .timeout,
+        in: container,
+        debugDescription: "not in the range 0 to 86400 seconds"
+      )
+    }
   }
 }
 

@@ -45,6 +45,8 @@ package struct MessageDecoder<Message: Decodable> {
     searched = consumed
     do {
       return try JSONDecoder().decode(Message.self, from: line)
+    } catch let error as ControlError {
+      throw error
     } catch {
       throw ControlError("a message on the control socket is not understood: \(explain(error))")
     }
@@ -55,16 +57,22 @@ package struct MessageDecoder<Message: Decodable> {
 }
 
 extension MessageDecoder<Request> {
-  /// A decoder for the daemon's end: a request has 1 MiB at most.
+  /// A request has 1 MiB at most.
+  package static var byteLimit: Int { 1 << 20 }
+
+  /// A decoder for the daemon's end.
   package init() {
-    self.init(limit: 1 << 20)
+    self.init(limit: Self.byteLimit)
   }
 }
 
 extension MessageDecoder<Response> {
-  /// A decoder for the client's end: a response has 64 MiB at most.
+  /// A response has 64 MiB at most.
+  package static var byteLimit: Int { 64 << 20 }
+
+  /// A decoder for the client's end.
   package init() {
-    self.init(limit: 64 << 20)
+    self.init(limit: Self.byteLimit)
   }
 }
 
@@ -75,7 +83,18 @@ extension Request {
 
 extension Response {
   /// The response as one line of JSON, members in alphabetical order, with its newline.
-  package func messageBytes() throws(ControlError) -> [UInt8] { try encodeMessage(self) }
+  ///
+  /// - Throws: That it is longer than the client takes; the daemon answers with that instead.
+  package func messageBytes() throws(ControlError) -> [UInt8] {
+    let bytes = try encodeMessage(self)
+    guard bytes.count - 1 <= MessageDecoder<Response>.byteLimit else {
+      throw ControlError(
+        "the answer has \(bytes.count) bytes, and ovx-ctl takes \(MessageDecoder<Response>.byteLimit); "
+          + "ask for less at a time"
+      )
+    }
+    return bytes
+  }
 }
 
 private func encodeMessage(_ message: some Encodable) throws(ControlError) -> [UInt8] {
@@ -96,7 +115,7 @@ private func explain(_ error: any Error) -> String {
   case .typeMismatch(_, let found): context = found
   case .valueNotFound(_, let found): context = found
   case .keyNotFound(let key, let found):
-    return "“\(key.stringValue)” is missing" + place(found)
+    return "\"\(key.stringValue)\" is missing" + place(found)
   case .dataCorrupted(let found): context = found
   @unknown default: return "\(error)"
   }
@@ -105,5 +124,5 @@ private func explain(_ error: any Error) -> String {
 
 private func place(_ context: DecodingError.Context) -> String {
   let path = context.codingPath.map(\.stringValue).joined(separator: ".")
-  return path.isEmpty ? "" : " at “\(path)”"
+  return path.isEmpty ? "" : " at \"\(path)\""
 }

@@ -11,7 +11,7 @@ package enum Reply: Codable, Equatable, Sendable {
   /// Yes, or no: exit status 0 or 2, nothing printed.
   case answer(Bool)
   /// Values of `get`, one per line, in the grammar of `set`.
-  case values([String])
+  case values([Datum])
   /// Records of `list` and `find`.
   case records(RecordList)
   case show(Show)
@@ -25,13 +25,13 @@ package enum Reply: Codable, Equatable, Sendable {
   case version(Versions)
 }
 
-/// Rows of a table, as text in the grammar of `set`.
+/// Rows of a table.
 package struct RecordList: Codable, Equatable, Sendable {
   package var columns: [String]
   /// One row per record, one value per column.
-  package var rows: [[String]]
+  package var rows: [[Datum]]
 
-  package init(columns: [String], rows: [[String]]) {
+  package init(columns: [String], rows: [[Datum]]) {
     self.columns = columns
     self.rows = rows
   }

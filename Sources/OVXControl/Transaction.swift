@@ -1,3 +1,5 @@
+private import OVXDatapath
+
 /// What the daemon knows of the host and the configuration does not say.
 package struct LiveState {
   /// Whether the host has a network device of this name.
@@ -30,17 +32,31 @@ package struct InterfaceState: Equatable, Sendable {
 }
 
 /// Commands carried out on a configuration, all of them or none.
+///
+/// Each command checks, when its turn comes, that what it names exists or does not; it sees what the commands before it
+/// have done. Everything else is checked once, on the state that the last command leaves behind: a tunnel may get its key
+/// from a later command than the one that made it.
 package struct Transaction {
   /// One per command; `nil` for a question or an order to the running switch, which the daemon answers once the
   /// configuration is in force.
-  package var replies: [Reply?] = []
+  package private(set) var replies: [Reply?] = []
   /// Sentences for the operator about what was accepted, but not quite as typed.
-  package var notes: [String] = []
+  package private(set) var notes: [String] = []
+
+  var configuration: Configuration
+  let live: LiveState
+  /// Names and values in all replies so far.
+  private var answered = 0
+
+  /// Commands in one request at most.
+  package static let commandLimit = 16384
+  /// Names and values in all answers of one request at most: what keeps a response within its 64 MiB.
+  private static let answerLimit = 1_000_000
 
   /// Carries out commands in order, then settles the types of interfaces and validates the result.
   ///
   /// - Parameters:
-  ///   - commands: At least one.
+  ///   - commands: At most `commandLimit`.
   ///   - configuration: Changed where all is well, untouched where an error is thrown.
   ///   - live: The host as it is.
   /// - Returns: The replies, and what the operator should know.
@@ -50,6 +66,344 @@ package struct Transaction {
     on configuration: inout Configuration,
     live: LiveState
   ) throws(ControlError) -> Transaction {
-    throw ControlError("not yet")
+    guard commands.count <= commandLimit else {
+      throw ControlError(
+        "a transaction has at most \(commandLimit) commands, not \(commands.count)"
+      )
+    }
+    var transaction = Transaction(configuration: configuration, live: live)
+    for command in commands {
+      let reply = try transaction.execute(command)
+      transaction.answered &+= reply?.size ?? 0
+      guard transaction.answered <= answerLimit else {
+        throw ControlError("the answer has more than \(answerLimit) values; ask for less at a time")
+      }
+      transaction.replies.append(reply)
+    }
+    guard transaction.configuration != configuration else { return transaction }
+    transaction.settleTypes(before: configuration)
+    try transaction.configuration.validate()
+    let known = Set(configuration.notes)
+    transaction.notes += transaction.configuration.notes.filter { !known.contains($0) }
+    configuration = transaction.configuration
+    return transaction
+  }
+
+  private init(configuration: Configuration, live: LiveState) {
+    self.configuration = configuration
+    self.live = live
+  }
+
+  private mutating func execute(_ command: Command) throws(ControlError) -> Reply? {
+    switch command {
+    case .addBridge(let bridge, let mayExist):
+      try addBridge(bridge, mayExist: mayExist)
+    case .deleteBridge(let bridge, let ifExists):
+      try deleteBridge(bridge, ifExists: ifExists)
+    case .addPort(let bridge, let port, let settings, let mayExist):
+      try addPort(port, to: bridge, settings, mayExist: mayExist)
+    case .deletePort(let bridge, let port, let ifExists):
+      try deletePort(port, of: bridge, ifExists: ifExists)
+    case .attach(let bridge, let attachment, let settings, let mayExist):
+      try attach(attachment, to: bridge, settings, mayExist: mayExist)
+    case .detach(let target, let interface, let ifExists):
+      try detach(interface, from: target, ifExists: ifExists)
+    case .set, .add, .remove, .clear, .get, .list, .find:
+      return try executeOnTable(command)
+    case .listBridges:
+      return .names(configuration.bridges.keys.sorted())
+    case .bridgeExists(let bridge):
+      return .answer(configuration.bridges[bridge] != nil)
+    case .listPorts(let bridge):
+      try requireBridge(bridge)
+      return .names(configuration.ports(of: bridge).filter { !$0.isBridgeInternal }.map(\.name))
+    case .portToBridge(let port):
+      return .names([try requirePort(port).bridge])
+    case .showAddresses(let bridges), .addressStatistics(let bridges):
+      for bridge in bridges { try requireBridge(bridge) }
+      return nil
+    case .flushAddresses(let bridge):
+      if let bridge { try requireBridge(bridge) }
+      return nil
+    case .addAddress(let bridge, let port, let vlan, let address):
+      try checkAddress(address, on: port, vlan: vlan, of: bridge)
+      return nil
+    case .deleteAddress(let bridge, _, _):
+      try requireBridge(bridge)
+      return nil
+    case .statistics(let port):
+      if let port { try requirePort(port) }
+      return nil
+    case .show, .drops, .showTunnels, .version, .exit:
+      return nil
+    }
+    return .done
+  }
+
+  /// Names what nothing has named: an interface with a tunnel's options is a tunnel, one whose device exists is that.
+  private mutating func settleTypes(before original: Configuration) {
+    for name in configuration.unresolvedInterfaces {
+      let options = configuration.ports[name]?.interface.options ?? [:]
+      if Configuration.Tunnel.optionNames.contains(where: { options[$0] != nil }) {
+        configuration.ports[name]?.interface.type = .vxlan
+      } else if live.deviceExists(name) {
+        configuration.ports[name]?.interface.type = .system
+      }
+    }
+    for port in configuration.ports.values.sorted(by: { $0.name < $1.name })
+    where port.interface.type == .system && port != original.ports[port.name]
+      && !live.deviceExists(port.name)
+    {
+      notes.append("port \(port.name) waits until this host has a network device \(port.name)")
+    }
+  }
+
+  // MARK: Bridges
+
+  private mutating func addBridge(_ name: String, mayExist: Bool) throws(ControlError) {
+    try checkDeviceName(name, of: "bridge")
+    if configuration.bridges[name] != nil {
+      guard mayExist else {
+        throw ControlError(
+          "cannot create a bridge named \(name) because a bridge named \(name) already exists; "
+            + "--may-exist accepts that"
+        )
+      }
+      return
+    }
+    if let port = configuration.ports[name] {
+      throw ControlError(
+        "cannot create a bridge named \(name) because a port named \(name) already exists "
+          + "on bridge \(port.bridge); take another name, or delete the port first"
+      )
+    }
+    configuration.bridges[name] = Configuration.Bridge(name: name)
+    configuration.ports[name] = Configuration.Port(
+      name: name,
+      bridge: name,
+      interface: Configuration.Interface(type: .internal)
+    )
+  }
+
+  private mutating func deleteBridge(_ name: String, ifExists: Bool) throws(ControlError) {
+    guard configuration.bridges.removeValue(forKey: name) != nil else {
+      if !ifExists { throw noBridge(name) }
+      return
+    }
+    for port in configuration.ports(of: name) { configuration.ports[port.name] = nil }
+  }
+
+  // MARK: Ports
+
+  private mutating func addPort(
+    _ name: String,
+    to bridge: String,
+    _ settings: [Setting],
+    mayExist: Bool
+  ) throws(ControlError) {
+    try requireBridge(bridge)
+    if let port = configuration.ports[name] {
+      guard mayExist, port.bridge == bridge, !port.isBridgeInternal else {
+        throw ControlError(alreadyExists(name, on: port, mayExist: mayExist))
+      }
+      try applyPortSettings(settings, to: name)
+      return
+    }
+    try checkDeviceName(name, of: "port")
+    configuration.ports[name] = Configuration.Port(name: name, bridge: bridge)
+    try applyPortSettings(settings, to: name)
+  }
+
+  private func alreadyExists(
+    _ name: String,
+    on port: Configuration.Port,
+    mayExist: Bool
+  ) -> String {
+    if port.isBridgeInternal {
+      return "cannot create a port named \(name) because a bridge named \(name) already exists; "
+        + "take another name"
+    }
+    return "cannot create a port named \(name) because a port named \(name) already exists "
+      + "on bridge \(port.bridge); "
+      + (mayExist ? "del-port \(name) removes it from there" : "--may-exist accepts that")
+  }
+
+  private mutating func deletePort(
+    _ name: String,
+    of bridge: String?,
+    ifExists: Bool
+  ) throws(ControlError) {
+    if let bridge { try requireBridge(bridge) }
+    guard let port = configuration.ports[name] else {
+      if !ifExists { throw noPort(name) }
+      return
+    }
+    guard !port.isBridgeInternal else {
+      throw ControlError(
+        "cannot delete port \(name) because it is the local port for bridge \(name); "
+          + "del-br \(name) deletes the entire bridge"
+      )
+    }
+    if let bridge, port.bridge != bridge {
+      throw ControlError(
+        "bridge \(bridge) does not have a port \(name); it belongs to bridge \(port.bridge), "
+          + "so type del-port \(port.bridge) \(name)"
+      )
+    }
+    configuration.ports[name] = nil
+  }
+
+  // MARK: Containers
+
+  private mutating func attach(
+    _ attachment: Configuration.Attachment,
+    to bridge: String,
+    _ settings: [Setting],
+    mayExist: Bool
+  ) throws(ControlError) {
+    try requireBridge(bridge)
+    try attachment.check()
+    let name: String
+    if let port = configuration.attachedPort(
+      target: attachment.target,
+      interface: attachment.interface
+    ) {
+      guard mayExist, port.bridge == bridge else {
+        throw ControlError(
+          "\(printable(attachment.target)) already has an interface \(attachment.interface), "
+            + "attached to bridge \(port.bridge) as port \(port.name); "
+            + (mayExist ? "detach it from there first" : "detach it first, or use --may-exist")
+        )
+      }
+      name = port.name
+    } else {
+      name = attachment.portName { configuration.ports[$0] != nil }
+      configuration.ports[name] = Configuration.Port(
+        name: name,
+        bridge: bridge,
+        interface: Configuration.Interface(type: .tap)
+      )
+    }
+    configuration.ports[name]?.interface.attachment = attachment
+    try applyPortSettings(settings, to: name)
+  }
+
+  private mutating func detach(
+    _ interface: String,
+    from target: String,
+    ifExists: Bool
+  ) throws(ControlError) {
+    if let port = configuration.attachedPort(target: target, interface: interface) {
+      configuration.ports[port.name] = nil
+      return
+    }
+    guard !ifExists else { return }
+    let attached = configuration.ports.values.compactMap(\.interface.attachment)
+      .map { "\(printable($0.target)) \($0.interface)" }.sorted()
+    throw ControlError(
+      "nothing named \(printable(interface)) is attached to \(printable(target)); "
+        + (attached.isEmpty
+          ? "there are no attachments" : "the attachments are \(shortened(attached))")
+    )
+  }
+
+  // MARK: Preconditions
+
+  func requireBridge(_ name: String) throws(ControlError) {
+    guard configuration.bridges[name] != nil else { throw noBridge(name) }
+  }
+
+  @discardableResult
+  func requirePort(_ name: String) throws(ControlError) -> Configuration.Port {
+    guard let port = configuration.ports[name] else { throw noPort(name) }
+    return port
+  }
+
+  private func checkAddress(
+    _ address: MACAddress,
+    on name: String,
+    vlan: VLANID,
+    of bridge: String
+  ) throws(ControlError) {
+    try requireBridge(bridge)
+    let port = try requirePort(name)
+    guard port.bridge == bridge else {
+      throw ControlError(
+        "bridge \(bridge) does not have a port \(name); it belongs to bridge \(port.bridge)"
+      )
+    }
+    guard !address.isGroup, address.rawValue != 0 else {
+      throw ControlError(
+        "\(address) cannot be in the address table, as it is zero or a group address"
+      )
+    }
+    let isMember =
+      switch port.vlans {
+      case .access(let own): own == vlan
+      case .trunk(let own): own?.contains(vlan) ?? true
+      }
+    guard isMember else {
+      throw ControlError(
+        "port \(name) does not carry VLAN \(vlan); "
+          + (port.tag.map { "its tag is \($0)" } ?? "its trunks are \(trunks(of: port))")
+      )
+    }
+    if let tunnel = port.interface.tunnel, tunnel.remotes.count > 1 {
+      throw ControlError(
+        "port \(name) has \(tunnel.remotes.count) remotes, so a static address does not say which one; "
+          + "make a tunnel port of the same key for that remote alone"
+      )
+    }
+  }
+
+  private func trunks(of port: Configuration.Port) -> String {
+    port.trunks.sorted().map(\.description).joined(separator: ",")
+  }
+
+  private func noBridge(_ name: String) -> ControlError {
+    let names = configuration.bridges.keys.sorted()
+    return ControlError(
+      "no bridge named \(printable(name)); "
+        + (names.isEmpty
+          ? "there is none yet, and add-br makes one" : "the bridges are \(shortened(names))")
+    )
+  }
+
+  private func noPort(_ name: String) -> ControlError {
+    let alike = configuration.ports.keys.filter {
+      $0.lowercased().hasPrefix(name.lowercased().prefix(3))
+    }
+    return ControlError(
+      "no port named \(printable(name)); "
+        + (alike.isEmpty
+          ? "show lists the ports" : "there are \(shortened(alike.sorted()))")
+    )
+  }
+}
+
+/// A list of names for a sentence, eight at most.
+func shortened(_ names: [String]) -> String {
+  names.prefix(8).joined(separator: ", ") + (names.count > 8 ? " and \(names.count - 8) more" : "")
+}
+
+extension Reply {
+  /// How many names and values the reply holds, about.
+  fileprivate var size: Int {
+    switch self {
+    case .names(let names): names.count
+    case .values(let values): values.reduce(0) { $0 + $1.size }
+    case .records(let list): list.rows.reduce(0) { $0 + $1.reduce(0) { $0 + $1.size } }
+    default: 1
+    }
+  }
+}
+
+extension Datum {
+  fileprivate var size: Int {
+    switch self {
+    case .scalar: 1
+    case .set(let atoms): 1 + atoms.count
+    case .map(let entries): 1 + entries.count
+    }
   }
 }

@@ -1,0 +1,189 @@
+private import Glibc
+package import SystemPackage
+
+/// Asks a daemon, and waits for the answer no longer than the request says.
+package struct ControlClient {
+  package let socketPath: FilePath
+
+  package init(runDirectory: FilePath) {
+    socketPath = ControlSocket.path(in: runDirectory)
+  }
+
+  /// Sends a request and returns the daemon's response.
+  ///
+  /// - Throws: `.unavailable` where no daemon answers on the socket, `.timedOut` where the time runs out; in words that name
+  ///   the socket and what to do.
+  package func send(_ request: Request) throws(ControlError) -> Response {
+    let deadline = Deadline(seconds: request.timeout)
+    let bytes = try request.messageBytes()
+    guard bytes.count <= MessageDecoder<Request>.byteLimit else {
+      throw ControlError(
+        "the request has \(bytes.count) bytes, and the daemon takes "
+          + "\(MessageDecoder<Request>.byteLimit); split it into several"
+      )
+    }
+    let connection = try connect(deadline)
+    defer { try? connection.close() }
+    try write(bytes, to: connection, deadline)
+    return try read(from: connection, deadline)
+  }
+
+  // MARK: Connecting
+
+  private func connect(_ deadline: Deadline) throws(ControlError) -> FileDescriptor {
+    let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | UInt32(O_NONBLOCK | O_CLOEXEC)), 0)
+    guard number >= 0 else {
+      throw ControlError("cannot make a socket: \(Errno(rawValue: errno))", kind: .unavailable)
+    }
+    let connection = FileDescriptor(rawValue: number)
+    do throws(ControlError) {
+      while true {
+        let failure = try unsafe ControlSocket.withAddress(of: socketPath) { address, size in
+          unsafe Glibc.connect(number, address, size) == 0 ? 0 : errno
+        }
+        switch failure {
+        case 0: return connection
+        case EINTR: continue
+        // The daemon's queue of connections is full; nothing announces room in it.
+        case EAGAIN: try pause(deadline)
+        default: throw unreachable(failure)
+        }
+      }
+    } catch {
+      try? connection.close()
+      throw error
+    }
+  }
+
+  private func unreachable(_ cause: CInt) -> ControlError {
+    let start = "start it with ovx-vswitchd, or name its directory with --rundir"
+    let sentence =
+      switch cause {
+      case ENOENT:
+        "no daemon answers on \(socketPath), which does not exist; \(start)"
+      case ECONNREFUSED:
+        "no daemon answers on \(socketPath), left behind by one that has ended; \(start)"
+      case EACCES, EPERM:
+        "no permission to use \(socketPath); run ovx-ctl as root or as a member of the socket's group"
+      default:
+        "no daemon answers on \(socketPath): \(Errno(rawValue: cause)); \(start)"
+      }
+    return ControlError(sentence, kind: .unavailable)
+  }
+
+  // MARK: Talking
+
+  private func write(
+    _ bytes: [UInt8],
+    to connection: FileDescriptor,
+    _ deadline: Deadline
+  ) throws(ControlError) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let sent = unsafe rest.withUnsafeBytes { buffer in
+        // Without the flag a daemon that is gone would kill the program with SIGPIPE.
+        unsafe Glibc.send(
+          connection.rawValue,
+          buffer.baseAddress,
+          buffer.count,
+          Int32(MSG_NOSIGNAL)
+        )
+      }
+      if sent > 0 {
+        rest = rest.dropFirst(sent)
+      } else {
+        switch errno {
+        case EINTR: continue
+        case EAGAIN: try wait(for: Int16(POLLOUT), on: connection, deadline)
+        // The daemon may have refused the request before it had all of it: its answer is still to be read.
+        case EPIPE, ECONNRESET: return
+        default: throw lost(Errno(rawValue: errno).description)
+        }
+      }
+    }
+  }
+
+  private func read(
+    from connection: FileDescriptor,
+    _ deadline: Deadline
+  ) throws(ControlError) -> Response {
+    var decoder = MessageDecoder<Response>()
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = unsafe chunk.withUnsafeMutableBytes { buffer in
+        unsafe recv(connection.rawValue, buffer.baseAddress, buffer.count, 0)
+      }
+      if count > 0 {
+        decoder.append(chunk[..<count])
+        if let response = try decoder.next() { return response }
+      } else if count == 0 {
+        throw lost("it closed the connection")
+      } else {
+        switch errno {
+        case EINTR: continue
+        case EAGAIN: try wait(for: Int16(POLLIN), on: connection, deadline)
+        default: throw lost(Errno(rawValue: errno).description)
+        }
+      }
+    }
+  }
+
+  private func lost(_ what: String) -> ControlError {
+    ControlError(
+      "the daemon on \(socketPath) did not answer: \(what); "
+        + "whether the change is in force, \"ovx-ctl show\" tells",
+      kind: .unavailable
+    )
+  }
+
+  // MARK: Waiting
+
+  private func wait(
+    for events: Int16,
+    on connection: FileDescriptor,
+    _ deadline: Deadline
+  ) throws(ControlError) {
+    var entry = pollfd(fd: connection.rawValue, events: events, revents: 0)
+    let left = deadline.milliseconds
+    guard left > 0 else { throw timedOut(deadline) }
+    _ = unsafe poll(&entry, 1, left)
+  }
+
+  private func pause(_ deadline: Deadline) throws(ControlError) {
+    let left = deadline.milliseconds
+    guard left > 0 else { throw timedOut(deadline) }
+    _ = poll(nil, 0, min(left, 20))
+  }
+
+  private func timedOut(_ deadline: Deadline) -> ControlError {
+    ControlError(
+      "the daemon on \(socketPath) did not answer within \(deadline.text) s; "
+        + "-t gives it longer, and whether the change is in force, \"ovx-ctl show\" tells",
+      kind: .timedOut
+    )
+  }
+}
+
+/// A point in time by which something must have happened.
+private struct Deadline {
+  private let seconds: Double
+  private let end: ContinuousClock.Instant
+
+  init(seconds: Double) {
+    self.seconds =
+      Request.timeoutRange.contains(seconds) ? seconds : Request.timeoutRange.upperBound
+    end = .now + .seconds(self.seconds)
+  }
+
+  /// Milliseconds that are left, rounded up, 0 when there are none, as `poll` wants them.
+  var milliseconds: CInt {
+    let left = ContinuousClock.now.duration(to: end)
+    guard left > .zero else { return 0 }
+    return CInt(clamping: Int((left / .milliseconds(1)).rounded(.up)))
+  }
+
+  /// The time given, without a needless fraction.
+  var text: String {
+    seconds == seconds.rounded() ? String(Int(clamping: Int64(seconds))) : String(seconds)
+  }
+}

@@ -1,0 +1,207 @@
+private import OVXDatapath
+
+/// The tables that `set`, `get`, `list`, `find`, `add`, `remove` and `clear` work on, with Open vSwitch's names.
+enum Schema {
+  /// A table's name.
+  enum TableName: String, CaseIterable {
+    case bridge = "Bridge"
+    case port = "Port"
+    case interface = "Interface"
+
+    /// Finds a table by its name or an unambiguous beginning of it, in any letter case.
+    init(matching name: String) throws(ControlError) {
+      switch match(name, in: Self.allCases.map(\.rawValue)) {
+      case .one(let found): self = Self(rawValue: found) ?? .bridge
+      case .none:
+        throw ControlError("unknown table \"\(name)\"; the tables are Bridge, Port and Interface")
+      case .several(let names):
+        throw ControlError(
+          "multiple table names match \"\(name)\": \(names.joined(separator: ", ")); type more of the name"
+        )
+      }
+    }
+  }
+
+  /// The answer of a search for a name.
+  enum Match {
+    case none
+    case one(String)
+    case several([String])
+  }
+
+  /// Finds a name by itself or by an unambiguous beginning of it, in any letter case, with `-` and `_` the same.
+  static func match(_ text: String, in names: [String]) -> Match {
+    let folded = fold(text)
+    guard !folded.isEmpty else { return .none }
+    var found: [String] = []
+    for name in names {
+      if fold(name) == folded { return .one(name) }
+      if fold(name).hasPrefix(folded) { found.append(name) }
+    }
+    return found.count > 1 ? .several(found.sorted()) : found.first.map { .one($0) } ?? .none
+  }
+
+  private static func fold(_ name: String) -> String {
+    String(name.lowercased().map { $0 == "-" ? "_" : $0 })
+  }
+}
+
+/// A table: where its records live in a configuration, and its columns.
+struct Table<Record> {
+  let name: Schema.TableName
+  let records: WritableKeyPath<Configuration, [String: Record]>
+  let columns: [Column<Record>]
+
+  /// Finds a column by its name or an unambiguous beginning of it.
+  func column(matching name: String) throws(ControlError) -> Column<Record> {
+    switch Schema.match(name, in: columns.map(\.name)) {
+    case .one(let found):
+      if let column = columns.first(where: { $0.name == found }) { return column }
+    case .several(let names):
+      throw ControlError(
+        "\(self.name.rawValue) contains more than one column whose name matches \"\(name)\": "
+          + "\(names.joined(separator: ", ")); type more of the name"
+      )
+    case .none: break
+    }
+    throw ControlError(
+      "\(self.name.rawValue) does not contain a column whose name matches \"\(name)\"; "
+        + "its columns are \(columns.map(\.name).joined(separator: ", "))"
+    )
+  }
+}
+
+/// A column of a table: what it holds, and how to get at it.
+struct Column<Record> {
+  let name: String
+  let shape: ColumnShape
+  /// The value; from the record, or for what only the running switch knows from the live state.
+  let read: (Record, Configuration, LiveState) -> Datum
+  /// Stores a value that has the column's shape; `nil` for a column that cannot be written.
+  let write: ((inout Record, Datum) -> Void)?
+
+  init(
+    _ name: String,
+    _ shape: ColumnShape,
+    read: @escaping (Record, Configuration, LiveState) -> Datum,
+    write: ((inout Record, Datum) -> Void)? = nil
+  ) {
+    self.name = name
+    self.shape = shape
+    self.read = read
+    self.write = write
+  }
+
+  /// A column of names and texts, such as `other_config`.
+  static func map(_ name: String, _ path: WritableKeyPath<Record, [String: String]>) -> Self {
+    Column(
+      name,
+      .map,
+      read: { record, _, _ in .map(record[keyPath: path].mapValues(Atom.text)) },
+      write: { record, datum in
+        guard case .map(let entries) = datum else { return }
+        record[keyPath: path] = entries.mapValues(\.bare)
+      }
+    )
+  }
+}
+
+/// What a column may hold.
+enum ColumnShape {
+  case one(AtomShape)
+  case optional(AtomShape)
+  case set(AtomShape)
+  /// From text to text.
+  case map
+
+  /// Reads a whole value.
+  func datum(_ text: String) throws(ControlError) -> Datum {
+    switch self {
+    case .one(let shape):
+      return .scalar(try shape.atom(try DatumText.atom(text)))
+    case .optional(let shape):
+      let elements = try DatumText.set(text)
+      guard elements.count <= 1 else {
+        throw ControlError("one value at most, not \(elements.count)")
+      }
+      guard let element = elements.first else { return .scalar(nil) }
+      return .scalar(try shape.atom(element))
+    case .set(let shape):
+      var atoms: Set<Atom> = []
+      for element in try DatumText.set(text) { atoms.insert(try shape.atom(element)) }
+      return .set(atoms.sorted())
+    case .map:
+      var entries: [String: Atom] = [:]
+      for (key, value) in try DatumText.map(text) {
+        guard entries.updateValue(.text(value), forKey: key) == nil else {
+          throw ControlError("the key \"\(key)\" is there twice")
+        }
+      }
+      return .map(entries)
+    }
+  }
+
+  /// The value of a column with nothing in it; `nil` where there must be something.
+  var empty: Datum? {
+    switch self {
+    case .one: nil
+    case .optional: .scalar(nil)
+    case .set: .set([])
+    case .map: .map([:])
+    }
+  }
+}
+
+/// What a column's atoms may be.
+enum AtomShape {
+  case integer(ClosedRange<Int>)
+  case text
+  /// One of a list; the second list is of Open vSwitch's values that ovx does not know yet.
+  case choice([String], unsupported: [String] = [])
+  case ethernetAddress
+
+  /// Reads one atom.
+  func atom(_ text: String) throws(ControlError) -> Atom {
+    switch self {
+    case .integer(let range):
+      guard let number = Int(text) else {
+        throw ControlError(
+          "\"\(text)\" is not a valid integer; it is one from \(range.lowerBound) to \(range.upperBound)"
+        )
+      }
+      guard range.contains(number) else {
+        throw ControlError(
+          "\(number) is not in the valid range \(range.lowerBound) to \(range.upperBound) (inclusive)"
+        )
+      }
+      return .integer(number)
+    case .text:
+      return .text(text)
+    case .choice(let values, let unsupported):
+      if unsupported.contains(text) {
+        throw ControlError(
+          "\(text) is not supported yet; the supported values are \(values.joined(separator: ", "))"
+        )
+      }
+      guard values.contains(text) else {
+        throw ControlError(
+          "\(text) is not one of the allowed values (\(values.joined(separator: ", ")))"
+        )
+      }
+      return .text(text)
+    case .ethernetAddress:
+      guard let address = MACAddress(text) else {
+        throw ControlError(
+          "\"\(text)\" is not an Ethernet address; it looks like 02:00:00:00:00:01"
+        )
+      }
+      guard !address.isGroup, address.rawValue != 0 else {
+        throw ControlError(
+          "\(text) cannot be the address of one interface, as it is zero or a group address; "
+            + "take one whose first octet is even, such as 02:00:00:00:00:01"
+        )
+      }
+      return .text(address.description)
+    }
+  }
+}

@@ -1,0 +1,257 @@
+internal import GRDB
+private import OVXDatapath
+
+/// The versions of the database's schema, oldest first; one that has been released is never edited.
+var migrator: DatabaseMigrator {
+  var migrator = DatabaseMigrator()
+  migrator.registerMigration("1: bridges, ports, interfaces, attachments") { database in
+    try database.execute(
+      sql: """
+        CREATE TABLE bridge (
+          name TEXT PRIMARY KEY NOT NULL,
+          other_config TEXT NOT NULL,  -- a JSON object, as all maps
+          external_ids TEXT NOT NULL
+        ) STRICT;
+        CREATE TABLE port (
+          name TEXT PRIMARY KEY NOT NULL,
+          bridge TEXT NOT NULL REFERENCES bridge ON DELETE CASCADE,
+          tag INTEGER CHECK (tag BETWEEN 0 AND 4095),
+          trunks TEXT NOT NULL,        -- a JSON array, as all sets
+          vlan_mode TEXT,
+          other_config TEXT NOT NULL,
+          external_ids TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX port_bridge ON port (bridge);
+        CREATE TABLE interface (
+          name TEXT PRIMARY KEY NOT NULL REFERENCES port ON DELETE CASCADE,
+          type TEXT NOT NULL,
+          options TEXT NOT NULL,
+          mac TEXT,
+          mtu_request INTEGER,
+          other_config TEXT NOT NULL,
+          external_ids TEXT NOT NULL
+        ) STRICT;
+        CREATE TABLE attachment (
+          name TEXT PRIMARY KEY NOT NULL REFERENCES interface ON DELETE CASCADE,
+          target TEXT NOT NULL,
+          interface TEXT NOT NULL,
+          addresses TEXT NOT NULL,
+          gateways TEXT NOT NULL,
+          UNIQUE (target, interface)
+        ) STRICT;
+        """
+    )
+  }
+  return migrator
+}
+
+/// The state as rows, each table by primary key.
+struct StoredState {
+  private var bridges: [String: BridgeRow] = [:]
+  private var ports: [String: PortRow] = [:]
+  private var interfaces: [String: InterfaceRow] = [:]
+  private var attachments: [String: AttachmentRow] = [:]
+
+  init(_ configuration: Configuration) {
+    bridges = configuration.bridges.mapValues(BridgeRow.init)
+    ports = configuration.ports.mapValues(PortRow.init)
+    interfaces = configuration.ports.mapValues(InterfaceRow.init)
+    attachments = configuration.ports.compactMapValues(AttachmentRow.init)
+  }
+
+  init(_ database: GRDB.Database) throws {
+    for row in try BridgeRow.fetchAll(database) { bridges[row.name] = row }
+    for row in try PortRow.fetchAll(database) { ports[row.name] = row }
+    for row in try InterfaceRow.fetchAll(database) { interfaces[row.name] = row }
+    for row in try AttachmentRow.fetchAll(database) { attachments[row.name] = row }
+  }
+
+  var configuration: Configuration {
+    get throws {
+      var configuration = Configuration()
+      configuration.bridges = bridges.mapValues(\.bridge)
+      for (name, row) in ports {
+        guard let interface = interfaces[name] else {
+          throw ControlError("port \(name) has no interface")
+        }
+        var port = try row.port
+        port.interface = try interface.interface
+        port.interface.attachment = attachments[name]?.attachment
+        configuration.ports[name] = port
+      }
+      return configuration
+    }
+  }
+
+  /// Writes what is new or different and deletes what is gone: parents before children, and the other way round.
+  func replace(_ old: StoredState, in database: GRDB.Database) throws {
+    // Deleted first, because the place that an attachment leaves may be taken by another.
+    for (name, row) in old.attachments where attachments[name] != row { try row.delete(database) }
+    for (name, row) in bridges where old.bridges[name] != row { try row.upsert(database) }
+    for (name, row) in ports where old.ports[name] != row { try row.upsert(database) }
+    for (name, row) in interfaces where old.interfaces[name] != row { try row.upsert(database) }
+    for (name, row) in attachments where old.attachments[name] != row { try row.upsert(database) }
+    for (name, row) in old.interfaces where interfaces[name] == nil { try row.delete(database) }
+    for (name, row) in old.ports where ports[name] == nil { try row.delete(database) }
+    for (name, row) in old.bridges where bridges[name] == nil { try row.delete(database) }
+  }
+}
+
+private struct BridgeRow: Codable, Equatable, FetchableRecord, PersistableRecord {
+  static let databaseTableName = "bridge"
+
+  var name: String
+  var otherConfig: [String: String]
+  var externalIDs: [String: String]
+
+  enum CodingKeys: String, CodingKey {
+    case name
+    case otherConfig = "other_config"
+    case externalIDs = "external_ids"
+  }
+
+  init(_ bridge: Configuration.Bridge) {
+    name = bridge.name
+    otherConfig = bridge.otherConfig
+    externalIDs = bridge.externalIDs
+  }
+
+  var bridge: Configuration.Bridge {
+    var bridge = Configuration.Bridge(name: name)
+    bridge.otherConfig = otherConfig
+    bridge.externalIDs = externalIDs
+    return bridge
+  }
+}
+
+private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
+  static let databaseTableName = "port"
+
+  var name: String
+  var bridge: String
+  var tag: UInt16?
+  var trunks: [UInt16]
+  var vlanMode: String?
+  var otherConfig: [String: String]
+  var externalIDs: [String: String]
+
+  enum CodingKeys: String, CodingKey {
+    case name, bridge, tag, trunks
+    case vlanMode = "vlan_mode"
+    case otherConfig = "other_config"
+    case externalIDs = "external_ids"
+  }
+
+  init(_ port: Configuration.Port) {
+    name = port.name
+    bridge = port.bridge
+    tag = port.tag?.rawValue
+    trunks = port.trunks.map(\.rawValue).sorted()
+    vlanMode = port.vlanMode?.rawValue
+    otherConfig = port.otherConfig
+    externalIDs = port.externalIDs
+  }
+
+  /// The port, its interface still to be filled in.
+  var port: Configuration.Port {
+    get throws {
+      var port = Configuration.Port(name: name, bridge: bridge)
+      if let tag { port.tag = try vlan(tag) }
+      port.trunks = Set(try trunks.map(vlan))
+      if let vlanMode {
+        guard let mode = Configuration.VLANMode(rawValue: vlanMode) else {
+          throw ControlError("port \(name) has the unknown vlan_mode \"\(vlanMode)\"")
+        }
+        port.vlanMode = mode
+      }
+      port.otherConfig = otherConfig
+      port.externalIDs = externalIDs
+      return port
+    }
+  }
+
+  private func vlan(_ number: UInt16) throws -> VLANID {
+    guard let vlan = VLANID(rawValue: number) else {
+      throw ControlError("port \(name) has the VLAN \(number), which is above 4095")
+    }
+    return vlan
+  }
+}
+
+private struct InterfaceRow: Codable, Equatable, FetchableRecord, PersistableRecord {
+  static let databaseTableName = "interface"
+
+  var name: String
+  /// Empty for an unsettled type, which is never stored.
+  var type: String
+  var options: [String: String]
+  var mac: String?
+  var mtuRequest: Int?
+  var otherConfig: [String: String]
+  var externalIDs: [String: String]
+
+  enum CodingKeys: String, CodingKey {
+    case name, type, options, mac
+    case mtuRequest = "mtu_request"
+    case otherConfig = "other_config"
+    case externalIDs = "external_ids"
+  }
+
+  init(_ port: Configuration.Port) {
+    name = port.name
+    type = port.interface.type?.rawValue ?? ""
+    options = port.interface.options
+    mac = port.interface.mac?.description
+    mtuRequest = port.interface.mtuRequest
+    otherConfig = port.interface.otherConfig
+    externalIDs = port.interface.externalIDs
+  }
+
+  var interface: Configuration.Interface {
+    get throws {
+      guard let type = Configuration.InterfaceType(rawValue: type) else {
+        throw ControlError("interface \(name) has the unknown type \"\(type)\"")
+      }
+      var interface = Configuration.Interface(type: type)
+      interface.options = options
+      if let mac {
+        guard let address = MACAddress(mac) else {
+          throw ControlError("interface \(name) has \"\(mac)\" for an Ethernet address")
+        }
+        interface.mac = address
+      }
+      interface.mtuRequest = mtuRequest
+      interface.otherConfig = otherConfig
+      interface.externalIDs = externalIDs
+      return interface
+    }
+  }
+}
+
+private struct AttachmentRow: Codable, Equatable, FetchableRecord, PersistableRecord {
+  static let databaseTableName = "attachment"
+
+  var name: String
+  var target: String
+  var interface: String
+  var addresses: [InterfaceAddress]
+  var gateways: [IPAddress]
+
+  init?(_ port: Configuration.Port) {
+    guard let attachment = port.interface.attachment else { return nil }
+    name = port.name
+    target = attachment.target
+    interface = attachment.interface
+    addresses = attachment.addresses
+    gateways = attachment.gateways
+  }
+
+  var attachment: Configuration.Attachment {
+    Configuration.Attachment(
+      target: target,
+      interface: interface,
+      addresses: addresses,
+      gateways: gateways
+    )
+  }
+}

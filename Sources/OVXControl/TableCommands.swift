@@ -1,0 +1,361 @@
+extension Transaction {
+  /// Carries out a command on a table.
+  mutating func executeOnTable(_ command: Command) throws(ControlError) -> Reply {
+    switch command {
+    case .set(let table, _, _, _), .add(let table, _, _, _, _), .remove(let table, _, _, _, _),
+      .clear(let table, _, _, _), .get(let table, _, _, _), .list(let table, _, _, _),
+      .find(let table, _, _):
+      switch try Schema.TableName(matching: table) {
+      case .bridge: try execute(command, on: .bridges)
+      case .port: try execute(command, on: .ports)
+      case .interface: try execute(command, on: .interfaces)
+      }
+    default: .done
+    }
+  }
+
+  private mutating func execute<Record>(
+    _ command: Command,
+    on table: Table<Record>
+  ) throws(ControlError) -> Reply {
+    switch command {
+    case .set(_, let record, let settings, let ifExists):
+      guard try find(record, in: table, ifExists: ifExists) != nil else { return .done }
+      for setting in settings { try set(setting, of: record, in: table) }
+    case .add(_, let record, let column, let values, let ifExists):
+      guard try find(record, in: table, ifExists: ifExists) != nil else { return .done }
+      try add(values, to: column, of: record, in: table)
+    case .remove(_, let record, let column, let values, let ifExists):
+      guard try find(record, in: table, ifExists: ifExists) != nil else { return .done }
+      try remove(values, from: column, of: record, in: table)
+    case .clear(_, let record, let columns, let ifExists):
+      guard try find(record, in: table, ifExists: ifExists) != nil else { return .done }
+      for column in columns { try clear(column, of: record, in: table) }
+    case .get(_, let record, let columns, let ifExists):
+      return try get(columns, of: record, in: table, ifExists: ifExists)
+    case .list(_, let records, let columns, let ifExists):
+      var names: [String] = []
+      for record in records where try find(record, in: table, ifExists: ifExists) != nil {
+        names.append(record)
+      }
+      let all = configuration[keyPath: table.records].keys.sorted()
+      return try list(records.isEmpty ? all : names, columns: columns, in: table)
+    case .find(_, let conditions, let columns):
+      var names: [String] = []
+      for (name, record) in configuration[keyPath: table.records] {
+        guard try satisfies(record, conditions, in: table) else { continue }
+        names.append(name)
+      }
+      return try list(names.sorted(), columns: columns, in: table)
+    default: break
+    }
+    return .done
+  }
+
+  // MARK: Records and columns
+
+  private func find<Record>(
+    _ name: String,
+    in table: Table<Record>,
+    ifExists: Bool
+  ) throws(ControlError) -> Record? {
+    if let record = configuration[keyPath: table.records][name] { return record }
+    guard !ifExists else { return nil }
+    let names = configuration[keyPath: table.records].keys.sorted()
+    throw ControlError(
+      "no record \(printable(name)) in table \(table.name.rawValue); "
+        + (names.isEmpty ? "it is empty" : "it has \(shortened(names))")
+    )
+  }
+
+  private func writable<Record>(
+    _ name: String,
+    in table: Table<Record>
+  ) throws(ControlError) -> (Column<Record>, (inout Record, Datum) -> Void) {
+    let column = try table.column(matching: name)
+    guard let write = column.write else {
+      throw ControlError(
+        "cannot modify read-only column \(column.name) in table \(table.name.rawValue)"
+      )
+    }
+    return (column, write)
+  }
+
+  /// Reads a value of a column, and says in an error whose it was to be.
+  private func value<Record, Value>(
+    of column: Column<Record>,
+    _ record: String,
+    in table: Table<Record>,
+    read: (ColumnShape) throws(ControlError) -> Value
+  ) throws(ControlError) -> Value {
+    do {
+      return try read(column.shape)
+    } catch {
+      throw ControlError(
+        "\(column.name) of \(table.name.rawValue) \(printable(record)): \(error.message)"
+      )
+    }
+  }
+
+  private mutating func store<Record>(
+    _ datum: Datum,
+    in record: String,
+    of table: Table<Record>,
+    with write: (inout Record, Datum) -> Void
+  ) {
+    guard var changed = configuration[keyPath: table.records][record] else { return }
+    write(&changed, datum)
+    configuration[keyPath: table.records][record] = changed
+  }
+
+  private func datum<Record>(
+    _ column: Column<Record>,
+    of record: String,
+    in table: Table<Record>
+  ) -> Datum? {
+    configuration[keyPath: table.records][record].map { column.read($0, configuration, live) }
+  }
+
+  // MARK: Changing
+
+  /// Sets a column, or one key of a map.
+  mutating func set<Record>(
+    _ setting: Setting,
+    of record: String,
+    in table: Table<Record>
+  ) throws(ControlError) {
+    let (column, write) = try writable(setting.column, in: table)
+    guard let key = setting.key else {
+      let new = try value(of: column, record, in: table) { (shape) throws(ControlError) in
+        try shape.datum(setting.value)
+      }
+      return store(new, in: record, of: table, with: write)
+    }
+    guard case .map(var entries)? = datum(column, of: record, in: table) else {
+      throw ControlError(
+        "cannot set key \"\(printable(key))\" of column \(column.name) in table "
+          + "\(table.name.rawValue), which is not a map; type \(column.name)=VALUE"
+      )
+    }
+    entries[key] = .text(
+      try value(of: column, record, in: table) { (_) throws(ControlError) in
+        try DatumText.atom(setting.value)
+      }
+    )
+    store(.map(entries), in: record, of: table, with: write)
+  }
+
+  /// Adds elements to a set, or entries to a map where it has no such key yet.
+  private mutating func add<Record>(
+    _ values: [String],
+    to name: String,
+    of record: String,
+    in table: Table<Record>
+  ) throws(ControlError) {
+    let (column, write) = try writable(name, in: table)
+    for text in values {
+      let more = try value(of: column, record, in: table) { (shape) throws(ControlError) in
+        try shape.datum(text)
+      }
+      let sum: Datum
+      switch (datum(column, of: record, in: table), more) {
+      case (.map(let old), .map(let new)):
+        sum = .map(old.merging(new) { old, _ in old })
+      case (.set(let old), .set(let new)):
+        sum = .set(Set(old + new).sorted())
+      case (.scalar(let old?), .scalar(let new?)) where old != new:
+        throw ControlError(
+          "\(column.name) of \(table.name.rawValue) \(record) holds one value at most, and has \(old); "
+            + "use set to replace it"
+        )
+      default:
+        sum = more
+      }
+      store(sum, in: record, of: table, with: write)
+    }
+  }
+
+  /// Removes elements from a set; from a map, keys, or entries given with their value.
+  private mutating func remove<Record>(
+    _ values: [String],
+    from name: String,
+    of record: String,
+    in table: Table<Record>
+  ) throws(ControlError) {
+    let (column, write) = try writable(name, in: table)
+    for text in values {
+      let rest: Datum
+      switch (datum(column, of: record, in: table), column.shape) {
+      case (.map(var entries), _):
+        try value(of: column, record, in: table) { (_) throws(ControlError) in
+          guard text.contains("=") else {
+            for key in try DatumText.set(text) { entries[key] = nil }
+            return
+          }
+          for (key, value) in try DatumText.map(text) where entries[key] == .text(value) {
+            entries[key] = nil
+          }
+        }
+        rest = .map(entries)
+      case (let old?, .set(let shape)), (let old?, .optional(let shape)),
+        (let old?, .one(let shape)):
+        let removed = try value(of: column, record, in: table) { (_) throws(ControlError) in
+          try ColumnShape.set(shape).datum(text).atoms
+        }
+        let left = old.atoms.filter { !removed.contains($0) }
+        if case .set = old { rest = .set(left) } else { rest = .scalar(left.first) }
+        if rest.isEmpty, column.shape.empty == nil { throw mustHaveValue(column, in: table) }
+      default:
+        continue
+      }
+      store(rest, in: record, of: table, with: write)
+    }
+  }
+
+  private mutating func clear<Record>(
+    _ name: String,
+    of record: String,
+    in table: Table<Record>
+  ) throws(ControlError) {
+    let (column, write) = try writable(name, in: table)
+    guard let empty = column.shape.empty else { throw mustHaveValue(column, in: table) }
+    store(empty, in: record, of: table, with: write)
+  }
+
+  private func mustHaveValue<Record>(_ column: Column<Record>, in table: Table<Record>)
+    -> ControlError
+  {
+    ControlError(
+      "column \(column.name) of table \(table.name.rawValue) is not allowed to be empty; "
+        + "use set to give it another value"
+    )
+  }
+
+  // MARK: Reading
+
+  private func get<Record>(
+    _ columns: [String],
+    of name: String,
+    in table: Table<Record>,
+    ifExists: Bool
+  ) throws(ControlError) -> Reply {
+    var values: [Datum] = []
+    for text in columns {
+      let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+      let column = try table.column(matching: String(parts[0]))
+      guard let record = try find(name, in: table, ifExists: ifExists) else { continue }
+      let whole = column.read(record, configuration, live)
+      guard parts.count == 2 else {
+        values.append(whole)
+        continue
+      }
+      let key = try DatumText.atom(String(parts[1]))
+      guard case .map(let entries) = whole else {
+        throw ControlError("column \(column.name) of table \(table.name.rawValue) is not a map")
+      }
+      if entries[key] == nil, !ifExists {
+        throw ControlError(
+          "no key \(printable(key)) in \(table.name.rawValue) record \(name) column \(column.name); "
+            + (entries.isEmpty ? "it is empty" : "it has \(shortened(entries.keys.sorted()))")
+        )
+      }
+      values.append(.scalar(entries[key]))
+    }
+    return .values(values)
+  }
+
+  private func list<Record>(
+    _ names: [String],
+    columns: [String],
+    in table: Table<Record>
+  ) throws(ControlError) -> Reply {
+    var chosen: [Column<Record>] = []
+    for name in columns { chosen.append(try table.column(matching: name)) }
+    if chosen.isEmpty { chosen = table.columns }
+    let rows = names.compactMap { configuration[keyPath: table.records][$0] }.map { record in
+      chosen.map { $0.read(record, configuration, live) }
+    }
+    return .records(RecordList(columns: chosen.map(\.name), rows: rows))
+  }
+
+  private func satisfies<Record>(
+    _ record: Record,
+    _ conditions: [Condition],
+    in table: Table<Record>
+  ) throws(ControlError) -> Bool {
+    for condition in conditions {
+      let column = try table.column(matching: condition.column)
+      let actual = column.read(record, configuration, live)
+      let holds = try value(of: column, "condition", in: table) { (shape) throws(ControlError) in
+        try condition.holds(for: actual, shape: shape)
+      }
+      guard holds else { return false }
+    }
+    return true
+  }
+}
+
+extension Condition {
+  /// Whether a column's value fulfils the condition; a missing key of a map fulfils none.
+  func holds(for actual: Datum, shape: ColumnShape) throws(ControlError) -> Bool {
+    var left = actual
+    let right: Datum
+    if let key {
+      guard case .map(let entries) = actual else {
+        throw ControlError("a column that is not a map has no key \"\(printable(key))\"")
+      }
+      guard let entry = entries[key] else { return false }
+      // A number in a map, such as a counter, is compared as one.
+      let text = try DatumText.atom(value)
+      if case .integer = entry, let number = Int(text) {
+        right = .scalar(.integer(number))
+      } else {
+        right = .scalar(.text(text))
+      }
+      left = .scalar(entry)
+    } else if comparison.comparesSets, case .optional(let atom) = shape {
+      right = try ColumnShape.set(atom).datum(value)
+    } else if comparison.comparesSets, case .one(let atom) = shape {
+      right = try ColumnShape.set(atom).datum(value)
+    } else {
+      right = try shape.datum(value)
+    }
+    return comparison.holds(left, right)
+  }
+}
+
+extension Condition.Comparison {
+  fileprivate var comparesSets: Bool { rawValue.hasPrefix("{") }
+
+  /// Compares two values. The order of sets is that of being contained, that of scalars the one of their atoms.
+  fileprivate func holds(_ left: Datum, _ right: Datum) -> Bool {
+    let (lesser, greater) = (left.elements, right.elements)
+    switch self {
+    case .equal, .setEqual: return lesser == greater
+    case .notEqual, .setNotEqual: return lesser != greater
+    case .subset, .elementOf: return lesser.isSubset(of: greater)
+    case .notElementOf: return !lesser.isSubset(of: greater)
+    case .superset: return lesser.isSuperset(of: greater)
+    case .properSubset: return lesser.isStrictSubset(of: greater)
+    case .properSuperset: return lesser.isStrictSuperset(of: greater)
+    case .less, .greater, .lessOrEqual, .greaterOrEqual:
+      guard let left = left.atoms.first, let right = right.atoms.first, lesser.count == 1,
+        greater.count == 1
+      else { return false }
+      switch self {
+      case .less: return left < right
+      case .greater: return left > right
+      case .lessOrEqual: return left <= right
+      default: return left >= right
+      }
+    }
+  }
+}
+
+extension Datum {
+  /// The atoms as a set; of a map, its entries.
+  fileprivate var elements: Set<Atom> {
+    guard case .map(let entries) = self else { return Set(atoms) }
+    return Set(entries.map { .text("\(Atom.text($0.key))=\($0.value)") })
+  }
+}

@@ -1,0 +1,159 @@
+internal import OVXDatapath
+
+extension Table<Configuration.Bridge> {
+  static var bridges: Self {
+    Table(
+      name: .bridge,
+      records: \.bridges,
+      columns: [
+        Column("name", .one(.text)) { bridge, _, _ in .scalar(.text(bridge.name)) },
+        Column("ports", .set(.text)) { bridge, configuration, _ in
+          .set(configuration.ports(of: bridge.name).map { .text($0.name) })
+        },
+        .map("other_config", \.otherConfig),
+        .map("external_ids", \.externalIDs),
+      ]
+    )
+  }
+}
+
+extension Table<Configuration.Port> {
+  static var ports: Self {
+    Table(
+      name: .port,
+      records: \.ports,
+      columns: [
+        Column("name", .one(.text)) { port, _, _ in .scalar(.text(port.name)) },
+        Column("interfaces", .set(.text)) { port, _, _ in .set([.text(port.name)]) },
+        Column(
+          "tag",
+          .optional(.integer(0...4095)),
+          read: { port, _, _ in .scalar(port.tag.map { .integer(Int($0.rawValue)) }) },
+          write: { port, datum in port.tag = datum.atoms.first.flatMap(VLANID.init) }
+        ),
+        Column(
+          "trunks",
+          .set(.integer(0...4095)),
+          read: { port, _, _ in .set(port.trunks.sorted().map { .integer(Int($0.rawValue)) }) },
+          write: { port, datum in port.trunks = Set(datum.atoms.compactMap(VLANID.init)) }
+        ),
+        Column(
+          "vlan_mode",
+          .optional(
+            .choice(
+              Configuration.VLANMode.allCases.map(\.rawValue),
+              unsupported: ["native-tagged", "native-untagged", "dot1q-tunnel"]
+            )
+          ),
+          read: { port, _, _ in .scalar((port.vlanMode?.rawValue).map(Atom.text)) },
+          write: { port, datum in
+            port.vlanMode = datum.atoms.first.flatMap { Configuration.VLANMode(rawValue: $0.bare) }
+          }
+        ),
+        .map("other_config", \.otherConfig),
+        .map("external_ids", \.externalIDs),
+      ]
+    )
+  }
+
+  /// Every interface is the one of its port, so its record is the port's.
+  static var interfaces: Self {
+    Table(
+      name: .interface,
+      records: \.ports,
+      columns: [
+        Column("name", .one(.text)) { port, _, _ in .scalar(.text(port.name)) },
+        Column(
+          "type",
+          .one(
+            .choice(
+              Configuration.InterfaceType.allCases.map(\.rawValue),
+              unsupported: [
+                "patch", "geneve", "gre", "erspan", "lisp", "stt", "gtpu", "srv6", "bareudp",
+              ]
+            )
+          ),
+          read: { port, _, _ in .scalar((port.interface.type?.rawValue).map(Atom.text)) },
+          write: { port, datum in
+            port.interface.type = datum.atoms.first.flatMap {
+              Configuration.InterfaceType(rawValue: $0.bare)
+            }
+          }
+        ),
+        .map("options", \.interface.options),
+        Column(
+          "mac",
+          .optional(.ethernetAddress),
+          read: { port, _, _ in .scalar((port.interface.mac?.description).map(Atom.text)) },
+          write: { port, datum in
+            port.interface.mac = datum.atoms.first.flatMap { MACAddress($0.bare) }
+          }
+        ),
+        Column(
+          "mtu_request",
+          .optional(.integer(Configuration.mtuRange)),
+          read: { port, _, _ in .scalar(port.interface.mtuRequest.map(Atom.integer)) },
+          write: { port, datum in
+            port.interface.mtuRequest = datum.atoms.first.flatMap { Int($0.bare) }
+          }
+        ),
+        Column("attachment", .map) { port, _, _ in .map(port.interface.attachment?.entries ?? [:])
+        },
+        .live("mac_in_use", .optional(.text)) { .scalar($0.macInUse.map(Atom.text)) },
+        .live("mtu", .optional(.integer(0...Int.max))) { .scalar($0.mtu.map(Atom.integer)) },
+        .live("ifindex", .optional(.integer(0...Int.max))) {
+          .scalar($0.ifindex.map(Atom.integer))
+        },
+        .live("admin_state", .optional(.text)) { .scalar($0.isAdministrativelyUp.map(upOrDown)) },
+        .live("link_state", .optional(.text)) { .scalar($0.hasCarrier.map(upOrDown)) },
+        .live("error", .optional(.text)) { .scalar($0.error.map(Atom.text)) },
+        .live("status", .map) { .map($0.status.mapValues(Atom.text)) },
+        .live("statistics", .map) { .map($0.statistics.mapValues { .integer(Int(clamping: $0)) }) },
+        .map("other_config", \.interface.otherConfig),
+        .map("external_ids", \.interface.externalIDs),
+      ]
+    )
+  }
+}
+
+extension Column<Configuration.Port> {
+  /// A column that only the running switch knows; empty for an interface that it does not know.
+  fileprivate static func live(
+    _ name: String,
+    _ shape: ColumnShape,
+    _ value: @escaping (InterfaceState) -> Datum
+  ) -> Self {
+    Column(name, shape) { port, _, live in
+      live.interface(port.name).map(value) ?? shape.empty ?? .scalar(nil)
+    }
+  }
+}
+
+extension VLANID {
+  /// Makes an identifier from a column's value, whose range has been checked.
+  fileprivate init?(_ atom: Atom) {
+    guard case .integer(let number) = atom, let value = UInt16(exactly: number) else { return nil }
+    self.init(rawValue: value)
+  }
+}
+
+extension Configuration.Attachment {
+  /// The attachment as `list` and `show` print it.
+  var entries: [String: Atom] {
+    var entries: [String: Atom] = ["target": .text(target), "interface": .text(interface)]
+    if !addresses.isEmpty {
+      entries["ip"] = .text(addresses.map(\.description).joined(separator: ","))
+    }
+    if !gateways.isEmpty {
+      entries["gateway"] = .text(gateways.map(\.description).joined(separator: ","))
+    }
+    return entries
+  }
+}
+
+private func upOrDown(_ isUp: Bool) -> Atom { .text(isUp ? "up" : "down") }
+
+extension Configuration {
+  /// The MTUs that a TAP device can have, in bytes: IPv4's least (RFC 791), and what `tun.c` allows an Ethernet TAP.
+  package static let mtuRange = 68...65521
+}

@@ -1,0 +1,205 @@
+private import OVXDatapath
+
+/// The rule that keeps tenants apart: a segment is bound to at most one VNI, and a VNI to one bridge of a host.
+///
+/// A tunnel with a tag binds its VNI to that segment. One without is a trunk and binds its VNI to all segments of the
+/// bridge, or those of `trunks`, told apart by the inner tag. Two tunnels of one VNI must mean the same by a frame: both
+/// access ports of the same segment, or both trunks. Two tunnels of different VNIs must have no segment in common.
+extension Configuration {
+  func validateTenancy() throws(ControlError) {
+    let tunnels = boundTunnels
+    try validateUniqueness(of: tunnels)
+    try validateMeshes(of: tunnels)
+    for bridge in Dictionary(grouping: tunnels, by: \.bridge).sorted(by: { $0.key < $1.key }) {
+      try validateSegments(of: bridge.value)
+    }
+  }
+
+  /// A tunnel port with what it binds together.
+  private struct BoundTunnel {
+    var name: String
+    var bridge: String
+    var tunnel: Tunnel
+    var vlans: VLANMembership
+
+    /// How the port carries VLANs, for a sentence.
+    var membership: String {
+      switch vlans {
+      case .access(let vlan): "tag=\(vlan)"
+      case .trunk(nil): "no tag"
+      case .trunk(let vlans?): "trunks=" + vlans.sorted().map(\.description).joined(separator: ",")
+      }
+    }
+  }
+
+  private var boundTunnels: [BoundTunnel] {
+    ports.values.sorted { $0.name < $1.name }.compactMap { port in
+      port.interface.tunnel.map {
+        BoundTunnel(name: port.name, bridge: port.bridge, tunnel: $0, vlans: port.vlans)
+      }
+    }
+  }
+
+  // MARK: Demultiplexing
+
+  /// What a received datagram is told apart by.
+  private struct Wire: Hashable {
+    var vni: VNI
+    var local: IPAddress?
+    var remote: IPAddress
+    var port: UInt16
+  }
+
+  private func validateUniqueness(of tunnels: [BoundTunnel]) throws(ControlError) {
+    var owners: [Wire: String] = [:]
+    for each in tunnels {
+      for remote in each.tunnel.remotes {
+        let wire = Wire(
+          vni: each.tunnel.vni,
+          local: each.tunnel.local,
+          remote: remote,
+          port: each.tunnel.destinationPort
+        )
+        guard let owner = owners.updateValue(each.name, forKey: wire) else { continue }
+        throw ControlError(
+          "tunnels \(owner) and \(each.name) have the same key \(wire.vni), remote_ip \(remote), "
+            + "local_ip and dst_port, so a datagram could belong to either; "
+            + "give \(each.name) another key or remote_ip, or delete one"
+        )
+      }
+    }
+  }
+
+  // MARK: One VNI
+
+  private func validateMeshes(of tunnels: [BoundTunnel]) throws(ControlError) {
+    var first: [VNI: BoundTunnel] = [:]
+    for each in tunnels {
+      let vni = each.tunnel.vni
+      guard let other = first[vni] else {
+        first[vni] = each
+        continue
+      }
+      guard other.bridge == each.bridge else {
+        throw ControlError(
+          "tunnels \(other.name) of bridge \(other.bridge) and \(each.name) of bridge \(each.bridge) "
+            + "have the same key \(vni), but a VNI belongs to one bridge of a host; "
+            + "add \(each.name) to \(other.bridge), or give it a key of its own"
+        )
+      }
+      switch (other.vlans, each.vlans) {
+      case (.trunk, .trunk): break
+      case (.access(let left), .access(let right)) where left == right: break
+      case (.access(let left), .access(let right)):
+        throw ControlError(
+          "tunnels \(other.name) (tag=\(left)) and \(each.name) (tag=\(right)) have the same key \(vni), "
+            + "which would join VLANs \(left) and \(right) of bridge \(each.bridge); "
+            + "give both the same tag, or \(each.name) a key of its own"
+        )
+      default:
+        throw ControlError(
+          "tunnels \(other.name) (\(other.membership)) and \(each.name) (\(each.membership)) have the "
+            + "same key \(vni), but one is an access port and the other a trunk, so a frame of VNI \(vni) "
+            + "would mean two things; give both the same tag or neither one, "
+            + "or \(each.name) a key of its own"
+        )
+      }
+    }
+  }
+
+  // MARK: One bridge
+
+  private func validateSegments(of tunnels: [BoundTunnel]) throws(ControlError) {
+    var owners: [VLANID: BoundTunnel] = [:]
+    var ownerOfAll: BoundTunnel?
+    for each in tunnels {
+      if let other = ownerOfAll, other.tunnel.vni != each.tunnel.vni {
+        throw conflict(other, each, on: each.vlans.first, among: tunnels)
+      }
+      switch each.vlans {
+      case .trunk(nil):
+        if let clash = owners.filter({ $0.value.tunnel.vni != each.tunnel.vni }).min(by: {
+          $0.key < $1.key
+        }) {
+          throw conflict(clash.value, each, on: clash.key, among: tunnels)
+        }
+        ownerOfAll = ownerOfAll ?? each
+      case .trunk(let vlans?):
+        for vlan in vlans.sorted() { try claim(vlan, for: each, in: &owners, among: tunnels) }
+      case .access(let vlan):
+        try claim(vlan, for: each, in: &owners, among: tunnels)
+      }
+    }
+  }
+
+  private func claim(
+    _ vlan: VLANID,
+    for tunnel: BoundTunnel,
+    in owners: inout [VLANID: BoundTunnel],
+    among tunnels: [BoundTunnel]
+  ) throws(ControlError) {
+    guard let other = owners[vlan] else {
+      owners[vlan] = tunnel
+      return
+    }
+    guard other.tunnel.vni == tunnel.tunnel.vni else {
+      throw conflict(other, tunnel, on: vlan, among: tunnels)
+    }
+  }
+
+  /// Explains that two tunnels of different VNIs would share a segment, and what to type so that they do not.
+  private func conflict(
+    _ left: BoundTunnel,
+    _ right: BoundTunnel,
+    on vlan: VLANID?,
+    among tunnels: [BoundTunnel]
+  ) -> ControlError {
+    let segment =
+      switch vlan {
+      case nil: "every VLAN"
+      case VLANID.untagged?: "the untagged segment"
+      case let vlan?: "VLAN \(vlan)"
+      }
+    var taken = Set(tunnels.compactMap(\.vlans.accessed))
+    var remedies: [String] = []
+    // A trunk in the way needs a tag even where the other tunnel has one; of two access ports the second one moves.
+    for each in [left, right]
+    where each.vlans.accessed == nil || (each.name == right.name && remedies.isEmpty) {
+      let tag = freeTag(for: each.tunnel.vni, taken: taken)
+      taken.insert(tag)
+      // The tunnels of one VNI move together.
+      for port in tunnels where port.tunnel.vni == each.tunnel.vni {
+        remedies.append("set port \(port.name) tag=\(tag)")
+      }
+    }
+    if remedies.count > 4 { remedies = remedies.prefix(3) + ["..."] }
+    return ControlError(
+      "tunnels \(left.name) (key=\(left.tunnel.vni), \(left.membership)) and \(right.name) "
+        + "(key=\(right.tunnel.vni), \(right.membership)) would both carry \(segment) of bridge "
+        + "\(left.bridge), which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"\(remedies.joined(separator: " -- "))\", or a bridge of its own"
+    )
+  }
+
+  /// A tag to suggest: the VNI's own number where it can be, else the lowest that no tunnel uses.
+  private func freeTag(for vni: VNI, taken: Set<VLANID>) -> VLANID {
+    let candidates = [UInt16(clamping: vni.rawValue)] + Array(1...4094)
+    return candidates.lazy.filter { 1...4094 ~= $0 }.compactMap(VLANID.init(rawValue:))
+      .first { !taken.contains($0) } ?? .untagged
+  }
+}
+
+extension VLANMembership {
+  /// The VLAN of an access port.
+  fileprivate var accessed: VLANID? {
+    if case .access(let vlan) = self { vlan } else { nil }
+  }
+
+  /// The lowest VLAN of the port; `nil` where it carries all.
+  fileprivate var first: VLANID? {
+    switch self {
+    case .access(let vlan): vlan
+    case .trunk(let vlans): vlans?.min()
+    }
+  }
+}

@@ -1,0 +1,200 @@
+private import OVXDatapath
+
+extension Configuration {
+  /// Checks that the daemon may put this state in force.
+  ///
+  /// Records are looked at in the order of their names, so that the same state always has the same first fault.
+  ///
+  /// - Throws: The first fault, in a sentence that names the culprit, the valid values and a remedy.
+  package func validate() throws(ControlError) {
+    try validateSizes()
+    for bridge in bridges.values.sorted(by: { $0.name < $1.name }) { try validate(bridge) }
+    for port in ports.values.sorted(by: { $0.name < $1.name }) { try validate(port) }
+    try validateAttachments()
+    try validateTenancy()
+  }
+
+  private func validateSizes() throws(ControlError) {
+    guard bridges.count <= BridgeID.limit else {
+      throw ControlError("there are at most \(BridgeID.limit) bridges, not \(bridges.count)")
+    }
+    guard ports.count <= PortID.limit else {
+      throw ControlError("there are at most \(PortID.limit) ports on a host, not \(ports.count)")
+    }
+    // Peer 0 means "no peer".
+    let peers = ports.values.reduce(0) { $0 + ($1.interface.tunnel?.remotes.count ?? 0) }
+    guard peers < PeerID.limit else {
+      throw ControlError(
+        "all tunnels together have at most \(PeerID.limit - 1) remotes, not \(peers)"
+      )
+    }
+  }
+
+  private func validate(_ bridge: Bridge) throws(ControlError) {
+    try checkDeviceName(bridge.name, of: "bridge")
+    guard let port = ports[bridge.name], port.bridge == bridge.name else {
+      throw ControlError("bridge \(bridge.name) has lost its internal port \(bridge.name)")
+    }
+    for key in ["mac-aging-time", "mac-table-size"] {
+      guard let text = bridge.otherConfig[key] else { continue }
+      guard let number = Int(text), number >= 0 else {
+        throw ControlError(
+          "bridge \(bridge.name): other_config:\(key) \"\(printable(text))\" is not a number; "
+            + (key == "mac-aging-time"
+              ? "it is 15 to 3600 seconds" : "it is 10 to 1000000 addresses")
+        )
+      }
+    }
+    try checkMap(bridge.otherConfig, "other_config of bridge \(bridge.name)")
+    try checkMap(bridge.externalIDs, "external_ids of bridge \(bridge.name)")
+  }
+
+  private func validate(_ port: Port) throws(ControlError) {
+    try checkPortName(port)
+    guard bridges[port.bridge] != nil else {
+      throw ControlError("port \(port.name) belongs to bridge \(port.bridge), which does not exist")
+    }
+    try validateVLANs(of: port)
+    try checkMap(port.otherConfig, "other_config of port \(port.name)")
+    try checkMap(port.externalIDs, "external_ids of port \(port.name)")
+    try validateInterface(of: port)
+  }
+
+  private func validateVLANs(of port: Port) throws(ControlError) {
+    switch port.vlanMode {
+    case .trunk where port.tag != nil:
+      throw ControlError(
+        "port \(port.name) is a trunk and has a tag; take one away, "
+          + "with \"clear port \(port.name) tag\" or \"clear port \(port.name) vlan_mode\""
+      )
+    case .access where !port.trunks.isEmpty, nil where port.tag != nil && !port.trunks.isEmpty:
+      throw ControlError(
+        "port \(port.name) is an access port, which carries one VLAN, and has trunks; take one away, "
+          + "with \"clear port \(port.name) trunks\" or \"clear port \(port.name) tag\""
+      )
+    default: break
+    }
+  }
+
+  private func validateInterface(of port: Port) throws(ControlError) {
+    let interface = port.interface
+    let name = port.name
+    guard let type = interface.type else {
+      throw ControlError(
+        "interface \(name) has no type, and this host has no network device of that name; "
+          + "type=internal or type=tap makes one, key=VNI remote=ADDRESS makes a vxlan tunnel, "
+          + "or create the device first, for example with \"ip link add\""
+      )
+    }
+    if port.isBridgeInternal, type != .internal {
+      throw ControlError(
+        "interface \(name) is the bridge's own, and its type stays internal; "
+          + "add another port for a \(type.rawValue) interface"
+      )
+    }
+    if interface.attachment != nil, type != .tap {
+      throw ControlError("interface \(name) is attached to a container, and its type stays tap")
+    }
+    try checkMap(interface.options, "options of interface \(name)")
+    try checkMap(interface.otherConfig, "other_config of interface \(name)")
+    try checkMap(interface.externalIDs, "external_ids of interface \(name)")
+    if type == .vxlan {
+      do {
+        _ = try Tunnel(options: interface.options)
+      } catch {
+        throw ControlError("tunnel \(name): \(error.message)")
+      }
+    } else if let option = interface.options.keys.min() {
+      throw ControlError(
+        "interface \(name) is of type \(type.rawValue), which takes no options, but has \"\(option)\"; "
+          + "set type=vxlan, or take it away with \"clear interface \(name) options\""
+      )
+    }
+    try validateDevice(of: port, type: type)
+  }
+
+  private func validateDevice(of port: Port, type: InterfaceType) throws(ControlError) {
+    let interface = port.interface
+    if let mac = interface.mac {
+      guard !mac.isGroup, mac.rawValue != 0 else {
+        throw ControlError("interface \(port.name): \(mac) cannot be the address of one interface")
+      }
+      guard type == .internal || type == .tap else {
+        throw ControlError(
+          "interface \(port.name): mac is for internal and tap interfaces, which the daemon makes; "
+            + (type == .vxlan
+              ? "a vxlan interface has no address"
+              : "give the device its address with \"ip link set \(port.name) address \(mac)\"")
+        )
+      }
+    }
+    if let mtu = interface.mtuRequest {
+      guard Configuration.mtuRange.contains(mtu) else {
+        throw ControlError(
+          "interface \(port.name): mtu_request \(mtu) is not in the valid range "
+            + "\(Configuration.mtuRange.lowerBound) to \(Configuration.mtuRange.upperBound) (inclusive)"
+        )
+      }
+      guard type != .vxlan else {
+        throw ControlError(
+          "interface \(port.name): mtu_request is not for vxlan interfaces, whose MTU follows from the "
+            + "underlay; set it on the bridge's other ports"
+        )
+      }
+    }
+  }
+
+  private func validateAttachments() throws(ControlError) {
+    var places: [String: String] = [:]
+    for port in ports.values.sorted(by: { $0.name < $1.name }) {
+      guard let attachment = port.interface.attachment else { continue }
+      do {
+        try attachment.check()
+      } catch {
+        throw ControlError("interface \(port.name): \(error.message)")
+      }
+      // Neither part can hold a NUL, so the pair cannot be mistaken for another.
+      if let other = places.updateValue(
+        port.name,
+        forKey: "\(attachment.target)\0\(attachment.interface)"
+      ) {
+        throw ControlError(
+          "ports \(other) and \(port.name) are both interface \(attachment.interface) of "
+            + "\(attachment.target); detach one"
+        )
+      }
+    }
+  }
+
+  /// Bounds what operators may keep in a column: 1024 entries of at most 4 KiB.
+  private func checkMap(_ map: [String: String], _ what: String) throws(ControlError) {
+    guard map.count <= 1024 else {
+      throw ControlError("\(what) has \(map.count) entries; it may have 1024")
+    }
+    // A list of remotes is as long as it has to be: a limit of its own bounds their number.
+    for (key, value) in map
+    where key.utf8.count > 255 || (value.utf8.count > 4096 && key != "remote_ip") {
+      throw ControlError(
+        "\(what) has the key \"\(printable(String(key.prefix(20))))\" of \(key.utf8.count) bytes with "
+          + "\(value.utf8.count) bytes of value; they may have 255 and 4096"
+      )
+    }
+  }
+
+  /// Sentences about values that are accepted but do not count as they stand.
+  package var notes: [String] {
+    var notes: [String] = []
+    for bridge in bridges.values.sorted(by: { $0.name < $1.name }) {
+      let counted = [
+        ("mac-aging-time", Int(bridge.agingTime)), ("mac-table-size", bridge.addressLimit),
+      ]
+      for (key, value) in counted {
+        guard let text = bridge.otherConfig[key], Int(text) != value else { continue }
+        notes.append(
+          "bridge \(bridge.name): other_config:\(key)=\(text) is out of range and counts as \(value)"
+        )
+      }
+    }
+    return notes
+  }
+}
