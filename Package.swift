@@ -1,7 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// The rules every Swift target is held to: no warning is tolerated, and each unsafe use is marked where it stands.
+/// The rules every Swift target is held to: no warning is tolerated, and each unsafe use is marked
+/// where it stands.
 let strict: [SwiftSetting] = [
   .strictMemorySafety(),
   .treatAllWarnings(as: .error),
@@ -10,8 +11,10 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
-/// Wire views are `~Escapable`; without this they cannot be initialised in Swift 6.3. The standard library and
-/// swift-nio rely on the same switch, and the language group has promised to keep code that uses it compiling.
+/// Wire views are `~Escapable`; without this they cannot be initialised in Swift 6.3.
+///
+/// The standard library and swift-nio rely on the same switch, and the language group has promised
+/// to keep code that uses it compiling.
 let lifetimes: [SwiftSetting] = [.enableExperimentalFeature("Lifetimes")]
 
 let argumentParser = Target.Dependency.product(

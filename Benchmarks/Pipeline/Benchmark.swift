@@ -2,9 +2,10 @@ private import CLinux
 private import Glibc
 private import OVXDatapath
 
-// What the frame path costs inside the process, without a kernel: nanoseconds per frame and verdict, by batch size, and
-// what a table of a million addresses adds. Run it with `swift run -c release ovx-benchmark`; the figures are medians of
-// 21 rounds, each alone on its core as far as the machine allows, and worth comparing within one run only.
+// What the frame path costs inside the process, without a kernel: nanoseconds per frame and
+// verdict, by batch size, and what a table of a million addresses adds. Run it with `swift run -c
+// release ovx-benchmark`; the figures are medians of 21 rounds, each alone on its core as far as
+// the machine allows, and worth comparing within one run only.
 
 @main
 enum Benchmark {
@@ -48,7 +49,8 @@ enum Verdict: String, CaseIterable {
   case flood = "flood to 8 ports"
 }
 
-/// A switch with eight device ports and a tunnel, and a burst of 64-byte frames among many addresses.
+/// A switch with eight device ports and a tunnel, and a burst of 64-byte frames among many
+/// addresses.
 @safe
 struct Bench: ~Copyable {
   private var datapath: Datapath
@@ -116,7 +118,8 @@ struct Bench: ~Copyable {
   mutating func run(_ verdict: Verdict, batch: Int, rounds: Int) {
     for _ in 0..<rounds {
       for slot in 0..<batch {
-        // A step that is prime to any power of two and of ten visits all addresses in a scattered order.
+        // A step that is prime to any power of two and of ten visits all addresses in a scattered
+        // order.
         cursor = (cursor &+ 7_368_787) % hosts
         let even = UInt64(cursor & ~1)
         let odd = UInt64(min(cursor | 1, hosts - 1))

@@ -1,6 +1,7 @@
 /// What a port has carried and lost since it was made.
 ///
-/// A superframe counts as one frame on a device that gave or took it whole; on a tunnel each datagram counts.
+/// A superframe counts as one frame on a device that gave or took it whole; on a tunnel each
+/// datagram counts.
 package struct PortCounters: Equatable, Sendable {
   package var receivedFrames: UInt64 = 0
   package var receivedBytes: UInt64 = 0

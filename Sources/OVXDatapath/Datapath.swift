@@ -1,11 +1,14 @@
 /// The switch itself: frames in, frames out, no file descriptor and no clock.
 ///
-/// A worker owns one. It hands in what it received, burst by burst, and the datapath hands back what is to be sent by
-/// calling `flush`, at the latest in `endBurst()`. Frames stay where they were received: their memory belongs to the
-/// burst, is the datapath's from the `receive` call on, and is the worker's again once what refers to it was flushed.
+/// A worker owns one. It hands in what it received, burst by burst, and the datapath hands back
+/// what is to be sent by calling `flush`, at the latest in `endBurst()`. Frames stay where they
+/// were received: their memory belongs to the burst, is the datapath's from the `receive` call on,
+/// and is the worker's again once what refers to it was flushed.
 package struct Datapath: ~Copyable {
-  /// Takes the transmissions, in order, and the vectors they refer to. Both are valid, and the memory that the vectors
-  /// point at is unchanged, until it returns or until the next `receive` call, whichever is later.
+  /// Takes the transmissions, in order, and the vectors they refer to.
+  ///
+  /// Both are valid, and the memory that the vectors point at is unchanged, until it returns or
+  /// until the next `receive` call, whichever is later.
   package typealias Flush =
     (UnsafeBufferPointer<Transmission>, UnsafePointer<Vector>) -> Void
 
@@ -22,7 +25,8 @@ package struct Datapath: ~Copyable {
   /// Makes a switch with an empty topology.
   ///
   /// - Parameters:
-  ///   - seed: Makes the hashing of the address tables unpredictable; tests give one to be repeatable.
+  ///   - seed: Makes the hashing of the address tables unpredictable; tests give one to be
+  ///     repeatable.
   ///   - flush: What to do with transmissions.
   package init(seed: UInt64 = .random(in: .min ... .max), flush: @escaping Flush) {
     self.seed = seed
@@ -34,7 +38,8 @@ package struct Datapath: ~Copyable {
     flush()
   }
 
-  /// Hands over all transmissions; frames that grew by coalescing get their headers put right first.
+  /// Hands over all transmissions; frames that grew by coalescing get their headers put right
+  /// first.
   mutating func flush() {
     while let frame = coalescer.finishNext() {
       egress.setOffload(frame.offload, of: frame.transmission)
@@ -58,7 +63,9 @@ package struct Datapath: ~Copyable {
 
   // MARK: Topology
 
-  /// Swaps in a new topology. Addresses learned on ports that are gone, or no longer in their VLAN, are forgotten.
+  /// Swaps in a new topology.
+  ///
+  /// Addresses learned on ports that are gone, or no longer in their VLAN, are forgotten.
   package mutating func apply(_ topology: Topology) {
     apply(ForwardingTables(topology))
   }
@@ -181,8 +188,8 @@ package struct Datapath: ~Copyable {
 
   /// Adds a static address, in place of whatever was known of it.
   ///
-  /// `false` where the table is full of static ones, or the port is not a member of the bridge and the VLAN. On a
-  /// tunnel port the address is behind the first of its remotes.
+  /// `false` where the table is full of static ones, or the port is not a member of the bridge and
+  /// the VLAN. On a tunnel port the address is behind the first of its remotes.
   package mutating func addStaticAddress(
     _ address: MACAddress, vlan: VLANID, on port: PortID, bridge: BridgeID
   ) -> Bool {
@@ -198,7 +205,9 @@ package struct Datapath: ~Copyable {
       lists: &lists, members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members)
   }
 
-  /// Removes an address, learned or static. `false` where it is not known.
+  /// Removes an address, learned or static.
+  ///
+  /// `false` where it is not known.
   package mutating func removeAddress(
     _ address: MACAddress, vlan: VLANID, bridge: BridgeID
   ) -> Bool {
@@ -226,7 +235,9 @@ struct DatabaseTable: ~Copyable {
 
   init() {
     unsafe places = .allocate(capacity: BridgeID.limit)
-    for bridge in 0..<BridgeID.limit { unsafe (places + bridge).initialize(to: FDB(limit: 0, seed: 0)) }
+    for bridge in 0..<BridgeID.limit {
+      unsafe (places + bridge).initialize(to: FDB(limit: 0, seed: 0))
+    }
   }
 
   subscript(bridge: Int) -> FDB {

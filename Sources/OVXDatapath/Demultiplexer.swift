@@ -1,7 +1,7 @@
 /// Which tunnel port a datagram belongs to, by VNI, local socket and sending VTEP.
 ///
-/// Looked up in two steps, so that datagrams of strangers cost the least: the VTEP once per train, then the VNI once per
-/// run of datagrams with the same one.
+/// Looked up in two steps, so that datagrams of strangers cost the least: the VTEP once per train,
+/// then the VNI once per run of datagrams with the same one.
 struct Demultiplexer: ~Copyable {
   struct Entry: BitwiseCopyable {
     var key: UInt64 = .max
@@ -16,7 +16,9 @@ struct Demultiplexer: ~Copyable {
   private var vteps: Slab<VTEP>
   private var entries: Slab<Entry>
 
-  /// Enters the tunnels among the ports. Those on a socket of their own address come before those on a wildcard one.
+  /// Enters the tunnels among the ports.
+  ///
+  /// Those on a socket of their own address come before those on a wildcard one.
   init(_ ports: [Topology.Port]) {
     var numbers: [IPAddress: UInt32] = [:]
     var destinations: [UInt64: Destination] = [:]

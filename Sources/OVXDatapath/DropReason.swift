@@ -1,6 +1,7 @@
 /// Every way a frame can die, each counted per port.
 ///
-/// Up to the decision a frame is charged to the port it came in by, from then on to the port it was to leave by.
+/// Up to the decision a frame is charged to the port it came in by, from then on to the port it was
+/// to leave by.
 package enum DropReason: UInt8, CaseIterable, Sendable {
   // Receiving
   case truncated
@@ -59,8 +60,10 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .truncated: "The frame is shorter than its own headers say."
     case .tooLong: "The frame is longer than any buffer of the switch."
     case .malformedOffload: "The offload request that came with the frame contradicts its bytes."
-    case .unsupportedOffload: "The frame asks for a kind of segmentation that the switch does not do."
-    case .tooManySegments: "The superframe asks to be cut into more segments than the switch makes of one."
+    case .unsupportedOffload:
+      "The frame asks for a kind of segmentation that the switch does not do."
+    case .tooManySegments:
+      "The superframe asks to be cut into more segments than the switch makes of one."
     case .vxlanTooShort: "The datagram is too short to hold a VXLAN header and a frame."
     case .vniFlagMissing: "The VXLAN header says that it carries no VNI (flag I is not set)."
     case .unknownVTEP: "The sending VTEP is no remote of any tunnel here."
@@ -77,7 +80,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .splitHorizon: "The frame came from a tunnel, and its destination is behind another one."
     case .nowhereToFlood: "The frame's segment has no other port."
     case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."
-    case .exceedsTunnelMTU: "The frame with its VXLAN headers is larger than the MTU of the underlay."
+    case .exceedsTunnelMTU:
+      "The frame with its VXLAN headers is larger than the MTU of the underlay."
     case .deviceRefused: "The kernel refused to take the frame on the port's device."
     case .deviceDown: "The port's device is down."
     case .deviceFull: "The port's device has no room for more frames at the moment."

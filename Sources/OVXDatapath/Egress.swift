@@ -5,7 +5,8 @@ package struct Vector: BitwiseCopyable {
   package var count: Int
 }
 
-/// One thing to hand to the kernel: a frame for a device, or a train of datagrams for a remote VTEP.
+/// One thing to hand to the kernel: a frame for a device, or a train of datagrams for a remote
+/// VTEP.
 ///
 /// A frame's first vector is its 10-byte virtio-net header, which lies in `offload` below.
 /// A train is sent with `UDP_SEGMENT` where `segmentSize` is not 0, else as one datagram.
@@ -33,9 +34,10 @@ package struct Transmission: BitwiseCopyable {
 
 /// What a burst leaves to be sent, until it is flushed.
 ///
-/// Nothing is copied into it but headers: the vectors point at the frames where they were received. Headers that differ
-/// between the egresses of one frame (a VLAN tag, a VXLAN header, a virtio header) are vectors of their own, so that a
-/// flooded frame is never changed for one egress while another one still refers to it.
+/// Nothing is copied into it but headers: the vectors point at the frames where they were received.
+/// Headers that differ between the egresses of one frame (a VLAN tag, a VXLAN header, a virtio
+/// header) are vectors of their own, so that a flooded frame is never changed for one egress while
+/// another one still refers to it.
 @safe
 struct Egress: ~Copyable {
   /// Transmissions at most between two flushes: 64 reads of a step with some flooding.
@@ -44,14 +46,15 @@ struct Egress: ~Copyable {
   static let vectorLimit = transmissionLimit * 3
   /// Bytes for cut superframes: seven full ones, few enough to stay in the second-level cache.
   static let scratchLimit = 7 * 72 * 1024
-  /// The longest UDP payload that travels as one `UDP_SEGMENT` send over both IPv4 and IPv6: the kernel counts outer
-  /// headers and a MAC header against 65,536 bytes.
+  /// The longest UDP payload that travels as one `UDP_SEGMENT` send over both IPv4 and IPv6: the
+  /// kernel counts outer headers and a MAC header against 65,536 bytes.
   static let trainLimit = 65_473
   /// `UDP_MAX_SEGMENTS` of <linux/udp.h> since 6.9; older kernels take 64.
   static let trainSegmentLimit = 64
 
-  /// Segments that one superframe is cut into at most: 64 KB at TCP's smallest segment, 48 bytes. A tenant can ask for
-  /// single bytes, and would have the switch send thousands of frames for one.
+  /// Segments that one superframe is cut into at most: 64 KB at TCP's smallest segment, 48 bytes.
+  ///
+  /// A tenant can ask for single bytes, and would have the switch send thousands of frames for one.
   static let segmentLimit = 1_400
 
   private(set) var count = 0
@@ -62,6 +65,7 @@ struct Egress: ~Copyable {
   private var scratch = Slab<UInt8>(reserving: Egress.scratchLimit)
   /// An Ethernet header with a tag for each transmission.
   private var taggedHeaders = Slab<(UInt64, UInt64)>(reserving: Egress.transmissionLimit)
+  private var openTrains = Slab(repeating: OpenTrain.none, count: Egress.openTrainLimit)
   private let handOver: Datapath.Flush
 
   init(handOver: @escaping Datapath.Flush) {
@@ -78,10 +82,12 @@ struct Egress: ~Copyable {
     }
     unsafe handOver(
       UnsafeBufferPointer(start: transmissions.address(of: 0), count: count),
-      vectors.address(of: 0))
+      vectors.address(of: 0)
+    )
     count = 0
     vectorCount = 0
     scratchUsed = 0
+    for index in 0..<Egress.openTrainLimit { openTrains[index] = .none }
   }
 
   // MARK: Memory for cut superframes
@@ -102,54 +108,211 @@ struct Egress: ~Copyable {
   /// Returns its number, by which it can still be changed until the next flush.
   @unsafe @discardableResult
   mutating func addFrame(
-    _ frame: UnsafeRawPointer, count frameLength: Int, offload: Offload, tag: VLANTag,
+    _ frame: UnsafeRawPointer,
+    count frameLength: Int,
+    offload: Offload,
+    tag: VLANTag,
     to port: PortID
   ) -> Int {
     let number = count
     let first = vectorCount
     transmissions[number] = Transmission(
-      offload: offload, kind: .frame, port: port, path: PathID(rawValue: 0),
-      firstVector: UInt32(truncatingIfNeeded: first), vectorCount: 2, segmentSize: 0,
-      frameCount: 1, byteCount: UInt32(truncatingIfNeeded: frameLength))
+      offload: offload,
+      kind: .frame,
+      port: port,
+      path: PathID(rawValue: 0),
+      firstVector: UInt32(truncatingIfNeeded: first),
+      vectorCount: 2,
+      segmentSize: 0,
+      frameCount: 1,
+      byteCount: UInt32(truncatingIfNeeded: frameLength)
+    )
     unsafe append(
-      UnsafeRawPointer(transmissions.address(of: number)), Offload.byteCount)
+      UnsafeRawPointer(transmissions.address(of: number)),
+      Offload.byteCount
+    )
     unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
     finish(number, first)
     return number
   }
 
-  /// Adds a frame as one datagram.
+  /// Adds a frame as one datagram, or to the train that its path has open.
   ///
-  /// - Parameter header: The VXLAN header in memory that stays as it is until the flush.
+  /// The VXLAN header lies in memory that stays as it is until the flush.
   @unsafe mutating func addDatagram(
-    header: UnsafeRawPointer, frame: UnsafeRawPointer, count frameLength: Int, tag: VLANTag,
-    port: PortID, path: PathID
+    header: UnsafeRawPointer,
+    frame: UnsafeRawPointer,
+    count frameLength: Int,
+    tag: VLANTag,
+    port: PortID,
+    path: PathID
   ) {
+    let size =
+      VXLANHeader.byteCount &+ frameLength &+ (tag.isPresent ? VLANHeader.byteCount : 0)
+    let place = Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)
+    if openTrains[place].path == path.rawValue && openTrains[place].port == port {
+      let joined = unsafe join(
+        place,
+        header: header,
+        frame: frame,
+        count: frameLength,
+        tag: tag,
+        size: size
+      )
+      if joined { return }
+    }
     let number = count
     let first = vectorCount
     transmissions[number] = Transmission(
-      offload: .none, kind: .datagrams, port: port, path: path,
-      firstVector: UInt32(truncatingIfNeeded: first), vectorCount: 2, segmentSize: 0,
-      frameCount: 1, byteCount: UInt32(truncatingIfNeeded: frameLength &+ VXLANHeader.byteCount))
+      offload: .none,
+      kind: .datagrams,
+      port: port,
+      path: path,
+      firstVector: UInt32(truncatingIfNeeded: first),
+      vectorCount: 2,
+      segmentSize: 0,
+      frameCount: 1,
+      byteCount: UInt32(truncatingIfNeeded: frameLength &+ VXLANHeader.byteCount)
+    )
     unsafe append(header, VXLANHeader.byteCount)
     unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
     finish(number, first)
+    openTrains[place] = OpenTrain(
+      path: path.rawValue,
+      port: port,
+      transmission: UInt16(truncatingIfNeeded: number),
+      size: UInt16(clamping: size)
+    )
+  }
+
+  // MARK: Trains of small frames
+
+  /// The latest transmission of a path, while more frames of a burst may still join it.
+  ///
+  /// A send costs microseconds and a further datagram in it tens of nanoseconds, so frames of a
+  /// burst for one path leave together. The first is sent from where it lies; when a second one
+  /// comes, both are copied to a train.
+  struct OpenTrain: BitwiseCopyable {
+    var path = UInt32.max
+    var port = PortID.none
+    var transmission: UInt16 = 0
+    /// Bytes of each datagram.
+    var size: UInt16 = 0
+
+    static let none = OpenTrain()
+  }
+
+  /// Paths that may have a train open at a time; a power of two.
+  private static let openTrainLimit = 64
+  /// Zeros that a frame may be followed by to be as long as the others of its train.
+  ///
+  /// Receivers go by the length in the IP header; behind it, Ethernet padding is legal.
+  private static let paddingLimit = 64
+
+  /// Adds a frame to the train that its path has open.
+  ///
+  /// `false` where it does not fit in.
+  @unsafe private mutating func join(
+    _ place: Int,
+    header: UnsafeRawPointer,
+    frame: UnsafeRawPointer,
+    count frameLength: Int,
+    tag: VLANTag,
+    size: Int
+  ) -> Bool {
+    let fullSize = Int(openTrains[place].size)
+    let number = Int(openTrains[place].transmission)
+    var train = transmissions[number]
+    guard size <= fullSize, Int(train.frameCount) < Egress.trainSegmentLimit,
+      Int(train.byteCount) &+ fullSize <= Egress.trainLimit
+    else { return false }
+    let first = Int(train.firstVector)
+    if train.vectorCount > 1 {
+      let room = min(Egress.trainSegmentLimit, Egress.trainLimit / fullSize) &* fullSize
+      guard hasScratch(room) else { return false }
+      unsafe gather(first, Int(train.vectorCount))
+      useScratch(room)
+      train.vectorCount = 1
+      train.segmentSize = UInt16(truncatingIfNeeded: fullSize)
+    }
+    guard let base = unsafe vectors[first].base else { return false }
+    let used = unsafe vectors[first].count
+    var end = unsafe UnsafeMutableRawPointer(mutating: base) + used
+    unsafe end.copyMemory(from: header, byteCount: VXLANHeader.byteCount)
+    unsafe end += VXLANHeader.byteCount
+    let addresses = tag.isPresent ? 12 : 0
+    if tag.isPresent {
+      unsafe end.copyMemory(from: frame, byteCount: addresses)
+      unsafe end.setBig16(12, tag.protocolID)
+      unsafe end.setBig16(14, tag.control)
+      unsafe end += addresses + VLANHeader.byteCount
+    }
+    unsafe end.copyMemory(from: frame + addresses, byteCount: frameLength &- addresses)
+    var written = size
+    let missing = fullSize &- size
+    if missing > 0 && missing <= Egress.paddingLimit, unsafe Egress.mayBePadded(frame) {
+      unsafe (end + (frameLength &- addresses)).initializeMemory(
+        as: UInt8.self,
+        repeating: 0,
+        count: missing
+      )
+      written = fullSize
+    }
+    unsafe vectors[first].count = used &+ written
+    train.byteCount &+= UInt32(truncatingIfNeeded: written)
+    train.frameCount &+= 1
+    transmissions[number] = train
+    // A shorter datagram is the last of its train.
+    if written < fullSize { openTrains[place] = .none }
+    return true
+  }
+
+  /// Copies the vectors of a transmission to where the scratch memory is free, and points the first
+  /// of them there.
+  @unsafe private mutating func gather(_ first: Int, _ vectorCount: Int) {
+    let start = unsafe scratchStart()
+    var length = 0
+    for index in first..<(first + vectorCount) {
+      let vector = unsafe vectors[index]
+      guard let base = unsafe vector.base else { continue }
+      unsafe (start + length).copyMemory(from: base, byteCount: vector.count)
+      unsafe length &+= vector.count
+    }
+    unsafe vectors[first] = Vector(base: start, count: length)
+  }
+
+  /// Whether receivers find the end of the frame by themselves.
+  @unsafe private static func mayBePadded(_ frame: UnsafeRawPointer) -> Bool {
+    let type = unsafe EtherType(rawValue: frame.big16(12))
+    return type == .ipv4 || type == .ipv6 || type == .arp
   }
 
   /// Adds datagrams that lie one behind the other, all but the last of one size.
   @unsafe mutating func addTrain(
-    _ train: UnsafeRawPointer, count trainLength: Int, segmentSize: Int, frameCount: Int,
-    port: PortID, path: PathID
+    _ train: UnsafeRawPointer,
+    count trainLength: Int,
+    segmentSize: Int,
+    frameCount: Int,
+    port: PortID,
+    path: PathID
   ) {
     let number = count
     let first = vectorCount
     transmissions[number] = Transmission(
-      offload: .none, kind: .datagrams, port: port, path: path,
-      firstVector: UInt32(truncatingIfNeeded: first), vectorCount: 1,
+      offload: .none,
+      kind: .datagrams,
+      port: port,
+      path: path,
+      firstVector: UInt32(truncatingIfNeeded: first),
+      vectorCount: 1,
       segmentSize: frameCount > 1 ? UInt16(clamping: segmentSize) : 0,
-      frameCount: UInt16(clamping: frameCount), byteCount: UInt32(truncatingIfNeeded: trainLength))
+      frameCount: UInt16(clamping: frameCount),
+      byteCount: UInt32(truncatingIfNeeded: trainLength)
+    )
     unsafe append(train, trainLength)
     finish(number, first)
+    // Frames of the path that come later must not join a train that leaves before this one.
+    openTrains[Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)] = .none
   }
 
   /// Notes that the frame of a transmission has grown in place.
@@ -175,7 +338,10 @@ struct Egress: ~Copyable {
   }
 
   @unsafe private mutating func appendFrame(
-    _ frame: UnsafeRawPointer, count frameLength: Int, tag: VLANTag, number: Int
+    _ frame: UnsafeRawPointer,
+    count frameLength: Int,
+    tag: VLANTag,
+    number: Int
   ) {
     guard tag.isPresent else {
       unsafe append(frame, frameLength)

@@ -11,14 +11,15 @@ package struct Destination: Equatable, BitwiseCopyable, Sendable {
 
 /// The forwarding database of one bridge: which address was seen where, by VLAN.
 ///
-/// Entries lie in a slab in no order. An open-addressing index of 4 bytes a place, at most half full and seeded so that
-/// nobody can aim at one chain, finds them: two cache lines touched per look-up, 32 bytes per entry in all. Each entry
-/// is also in one of two lists of its port, learned or static, the learned ones in the order in which they were last
-/// seen. Ageing and eviction take from the old end, so that they cost what they remove and nothing per frame; an entry
-/// moves to the young end once per second at most.
+/// Entries lie in a slab in no order. An open-addressing index of 4 bytes a place, at most half
+/// full and seeded so that nobody can aim at one chain, finds them: two cache lines touched per
+/// look-up, 32 bytes per entry in all. Each entry is also in one of two lists of its port, learned
+/// or static, the learned ones in the order in which they were last seen. Ageing and eviction take
+/// from the old end, so that they cost what they remove and nothing per frame; an entry moves to
+/// the young end once per second at most.
 ///
-/// A full table evicts the least recently seen entry of the port that holds the most: whoever floods addresses only
-/// harms itself (the rule of Open vSwitch's mac-learning).
+/// A full table evicts the least recently seen entry of the port that holds the most: whoever
+/// floods addresses only harms itself (the rule of Open vSwitch's mac-learning).
 struct FDB: ~Copyable {
   /// VLAN above address: 12 and 48 bits.
   struct Key: Equatable, BitwiseCopyable {
@@ -74,7 +75,8 @@ struct FDB: ~Copyable {
   private var firstFree = FDB.nowhere
   private(set) var statistics = AddressStatistics()
 
-  /// Makes an empty table of at most `limit` entries; its memory is reserved at once, and touched as it fills.
+  /// Makes an empty table of at most `limit` entries; its memory is reserved at once, and touched
+  /// as it fills.
   init(limit: Int, seed: UInt64) {
     let limit = min(max(limit, 0), 1_000_000)
     var bits = 4
@@ -120,6 +122,7 @@ struct FDB: ~Copyable {
   ///   - lists: The lists of all ports.
   ///   - members: The ports of all bridges, to find one to evict from.
   ///   - stretch: Where in it this bridge's are.
+  /// - Returns: What that changed.
   @inline(__always) mutating func learn(
     _ key: Key, at destination: Destination, now: UInt32, lists: inout Slab<PortLists>,
     members: borrowing Slab<PortID>, _ stretch: Range<Int>
@@ -179,7 +182,9 @@ struct FDB: ~Copyable {
 
   // MARK: Forgetting
 
-  /// Makes room for one entry. `false` where all entries are static.
+  /// Makes room for one entry.
+  ///
+  /// `false` where all entries are static.
   private mutating func evict(
     lists: inout Slab<PortLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
   ) -> Bool {
@@ -199,7 +204,9 @@ struct FDB: ~Copyable {
     return true
   }
 
-  /// Forgets what a port's addresses did not show for `age` seconds. Costs what it forgets.
+  /// Forgets what a port's addresses did not show for `age` seconds.
+  ///
+  /// Costs what it forgets.
   mutating func expire(port: PortID, now: UInt32, age: UInt32, lists: inout Slab<PortLists>) {
     guard age > 0 else { return }
     while true {
@@ -236,7 +243,9 @@ struct FDB: ~Copyable {
 
   // MARK: Static entries
 
-  /// Sets a static entry, over whatever was known of the address. `false` where the table is full of static ones.
+  /// Sets a static entry, over whatever was known of the address.
+  ///
+  /// `false` where the table is full of static ones.
   mutating func setStatic(
     _ key: Key, at destination: Destination, lists: inout Slab<PortLists>,
     members: borrowing Slab<PortID>, _ stretch: Range<Int>
@@ -247,7 +256,9 @@ struct FDB: ~Copyable {
     return lookUp(key) == destination
   }
 
-  /// Removes an entry of either kind. `false` where there is none.
+  /// Removes an entry of either kind.
+  ///
+  /// `false` where there is none.
   mutating func remove(_ key: Key, lists: inout Slab<PortLists>) -> Bool {
     let found = find(key)
     guard found.entry != FDB.nowhere else { return false }

@@ -36,7 +36,8 @@ extension Datapath {
   /// Forwards one frame from a device port.
   ///
   /// - Parameters:
-  ///   - frame: The Ethernet header. At least 64 bytes in front of it are the datapath's to write to.
+  ///   - frame: The Ethernet header. At least 64 bytes in front of it are the datapath's to write
+  ///     to.
   ///   - count: The frame's length in bytes, any value.
   ///   - capacity: Bytes from `frame` on that are the datapath's to write to, at least `count`.
   ///   - offload: What the kernel handed over with the frame; not trusted.
@@ -70,7 +71,8 @@ extension Datapath {
   /// Decapsulates and forwards a train of datagrams that one VTEP sent, as `UDP_GRO` hands it over.
   ///
   /// - Parameters:
-  ///   - train: The first datagram's VXLAN header. At least 64 bytes in front of it are the datapath's to write to.
+  ///   - train: The first datagram's VXLAN header. At least 64 bytes in front of it are the
+  ///     datapath's to write to.
   ///   - count: The bytes of all datagrams together.
   ///   - capacity: Bytes from `train` on that are the datapath's to write to, at least `count`.
   ///   - segmentSize: The bytes of each datagram but the last; 0 or `count` for a single one.
@@ -175,8 +177,9 @@ extension Datapath {
       return .truncated
     }
     if unsafe frame.offload.needsChecksum {
-      guard unsafe Int(frame.offload.checksumStart)
-        >= EthernetHeader.byteCount + VLANHeader.byteCount
+      guard
+        unsafe Int(frame.offload.checksumStart)
+          >= EthernetHeader.byteCount + VLANHeader.byteCount
       else { return .malformedOffload }
       unsafe frame.offload.checksumStart -= UInt16(VLANHeader.byteCount)
     }
@@ -190,7 +193,8 @@ extension Datapath {
     return nil
   }
 
-  /// Delivers to every port of the segment but where it came from; what came from a tunnel to no tunnel.
+  /// Delivers to every port of the segment but where it came from; what came from a tunnel to no
+  /// tunnel.
   @unsafe private mutating func flood(_ frame: inout Frame, bridge: BridgeID) {
     // One frame is about to be referred to by many: what changes its bytes happens before.
     if unsafe frame.offload.needsChecksum && !frame.offload.isSuperframe {
@@ -220,7 +224,9 @@ extension Datapath {
 
   // MARK: Deliver
 
-  /// The one place that decides how a frame leaves. Every egress rule is here.
+  /// The one place that decides how a frame leaves.
+  ///
+  /// Every egress rule is here.
   @unsafe private mutating func deliver(
     _ frame: inout Frame, to destination: Destination, isShared: Bool = false
   ) {
@@ -244,7 +250,8 @@ extension Datapath {
     }
   }
 
-  /// The tag that the frame carries on the port: its VLAN on a trunk, with the priority it came with.
+  /// The tag that the frame carries on the port: its VLAN on a trunk, with the priority it came
+  /// with.
   @unsafe private mutating func egressTag(
     _ frame: borrowing Frame, port: ForwardingTables.Port
   ) -> VLANTag {
@@ -300,7 +307,8 @@ extension Datapath {
     }
   }
 
-  /// Sends a copy of the frame with its checksum filled in: other egresses may refer to the frame as it is.
+  /// Sends a copy of the frame with its checksum filled in: other egresses may refer to the frame
+  /// as it is.
   @unsafe private mutating func deliverSummed(
     _ frame: borrowing Frame, offload: Offload, id: PortID, tag: VLANTag
   ) {
@@ -459,10 +467,12 @@ extension Datapath {
 }
 
 extension Superframe {
-  /// The payload bytes per segment for egresses that take so many at most; `nil` where it cannot be cut so small.
+  /// The payload bytes per segment for egresses that take so many at most; `nil` where it cannot be
+  /// cut so small.
   fileprivate func segmentSize(fitting room: Int) -> Int? {
     if segmentSize <= room { return segmentSize }
-    // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver gets.
+    // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver
+    // gets.
     return isUDP || room <= 0 ? nil : room
   }
 
@@ -472,7 +482,9 @@ extension Superframe {
 }
 
 extension VXLANHeader {
-  /// The header's VNI, or `nil` where flag I says that there is none. Reserved bits are ignored (RFC 7348, section 5).
+  /// The header's VNI, or `nil` where flag I says that there is none.
+  ///
+  /// Reserved bits are ignored (RFC 7348, section 5).
   @unsafe fileprivate static func vni(at header: UnsafeRawPointer) -> VNI? {
     guard unsafe header.octet(0) & 0x08 != 0 else { return nil }
     return unsafe VNI(truncating: header.big32(4) >> 8)

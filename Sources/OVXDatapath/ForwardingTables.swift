@@ -1,4 +1,5 @@
-/// A topology as the frame path wants it: plain records in slabs, numbers for names, flood lists made ready.
+/// A topology as the frame path wants it: plain records in slabs, numbers for names, flood lists
+/// made ready.
 ///
 /// Built once per change, on any thread, and read-only from then on.
 package struct ForwardingTables: ~Copyable {
@@ -39,7 +40,8 @@ package struct ForwardingTables: ~Copyable {
     var isPresent = false
     var agingTime: UInt32 = 0
     var addressLimit: Int = 0
-    /// Where the bridge's 4096 flood list numbers begin in `floodListOfVLAN`, and its lists in `floodLists`.
+    /// Where the bridge's 4096 flood list numbers begin in `floodListOfVLAN`, and its lists in
+    /// `floodLists`.
     var firstVLAN: Int = 0
     var firstFloodList: Int = 0
     /// The bridge's ports in `bridgeMembers`.
@@ -67,7 +69,9 @@ package struct ForwardingTables: ~Copyable {
     var count: UInt32
   }
 
-  /// Compiles a topology. Objects whose numbers are out of range, or that name a bridge that is not there, are left out.
+  /// Compiles a topology.
+  ///
+  /// Objects whose numbers are out of range, or that name a bridge that is not there, are left out.
   package init(_ topology: Topology) {
     let knownBridges = Set(topology.bridges.map(\.id))
     let accepted = topology.ports.filter { port in
@@ -162,7 +166,9 @@ package struct ForwardingTables: ~Copyable {
   }
 }
 
-/// The flood lists of all segments. VLANs that no port names share one list of their bridge: its trunks of all VLANs.
+/// The flood lists of all segments.
+///
+/// VLANs that no port names share one list of their bridge: its trunks of all VLANs.
 private struct FloodLists {
   /// 4096 numbers per bridge, each counted from the bridge's first list.
   var listOfVLAN: [UInt16] = []

@@ -1,4 +1,5 @@
-/// A VXLAN network identifier: 24 bits, the name of a tenant's segment on the wire (RFC 7348, section 5).
+/// A VXLAN network identifier: 24 bits, the name of a tenant's segment on the wire (RFC 7348,
+/// section 5).
 package struct VNI: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sendable {
   package let rawValue: UInt32
 
@@ -19,7 +20,9 @@ package struct VNI: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sen
   package static func < (left: VNI, right: VNI) -> Bool { left.rawValue < right.rawValue }
 }
 
-/// A VLAN identifier, 0...4095 (IEEE 802.1Q, section 9.6). 0 stands for "untagged", the segment of frames without a tag.
+/// A VLAN identifier, 0...4095 (IEEE 802.1Q, section 9.6).
+///
+/// 0 stands for "untagged", the segment of frames without a tag.
 package struct VLANID: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
 
@@ -42,7 +45,8 @@ package struct VLANID: RawRepresentable, Hashable, Comparable, BitwiseCopyable, 
 
 /// A 48-bit Ethernet address, the first octet on the wire in the most significant place of the 48.
 ///
-/// Held in one integer so that comparing, hashing and packing into a table key are single instructions.
+/// Held in one integer so that comparing, hashing and packing into a table key are single
+/// instructions.
 package struct MACAddress: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sendable {
   package let rawValue: UInt64
 
@@ -62,7 +66,8 @@ package struct MACAddress: RawRepresentable, Hashable, Comparable, BitwiseCopyab
   /// Whether the address names a group of stations (multicast or broadcast) rather than one.
   package var isGroup: Bool { rawValue & (1 << 40) != 0 }
 
-  /// Whether the address is one of 01:80:C2:00:00:00...0F, which no bridge forwards (IEEE 802.1Q, table 8-1).
+  /// Whether the address is one of 01:80:C2:00:00:00...0F, which no bridge forwards (IEEE 802.1Q,
+  /// table 8-1).
   package var isLinkLocalReserved: Bool { rawValue & ~0xF == 0x0180_C200_0000 }
 
   package static func < (left: MACAddress, right: MACAddress) -> Bool {
@@ -126,7 +131,8 @@ package struct BridgeID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package static let limit = 1024
 }
 
-/// The number of one remote VTEP of one tunnel port, dense from 0 over all tunnels; 0 means "no peer".
+/// The number of one remote VTEP of one tunnel port, dense from 0 over all tunnels; 0 means "no
+/// peer".
 package struct PeerID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }

@@ -1,12 +1,16 @@
-/// What is still to be done to a frame: the virtio-net header that the kernel hands over with it, bit for bit.
+/// What is still to be done to a frame: the virtio-net header that the kernel hands over with it,
+/// bit for bit.
 ///
-/// `struct virtio_net_hdr` of <linux/virtio_net.h>, 10 bytes, little-endian. TAP devices with `IFF_VNET_HDR` and packet
-/// sockets with `PACKET_VNET_HDR` put it in front of each frame. It travels with the frame through the switch, so that
-/// a superframe or a missing checksum is dealt with once, at the egress that cannot take it as it is, or never.
+/// `struct virtio_net_hdr` of <linux/virtio_net.h>, 10 bytes, little-endian. TAP devices with
+/// `IFF_VNET_HDR` and packet sockets with `PACKET_VNET_HDR` put it in front of each frame. It
+/// travels with the frame through the switch, so that a superframe or a missing checksum is dealt
+/// with once, at the egress that cannot take it as it is, or never.
 package struct Offload: Equatable, BitwiseCopyable, Sendable {
   package var flags: Flags
   package var segmentation: Segmentation
-  /// Bytes in front of the payload of a superframe, as the kernel claims them. Not to be trusted: parse instead.
+  /// Bytes in front of the payload of a superframe, as the kernel claims them.
+  ///
+  /// Not to be trusted: parse instead.
   package var headerLength: UInt16
   /// Payload bytes per segment of a superframe.
   package var segmentSize: UInt16
@@ -25,7 +29,9 @@ package struct Offload: Equatable, BitwiseCopyable, Sendable {
     package static let checksumVerified = Flags(rawValue: 2)
   }
 
-  /// How a superframe is to be cut: the `VIRTIO_NET_HDR_GSO_*` values. Unknown ones are kept as they are.
+  /// How a superframe is to be cut: the `VIRTIO_NET_HDR_GSO_*` values.
+  ///
+  /// Unknown ones are kept as they are.
   package struct Segmentation: RawRepresentable, Equatable, BitwiseCopyable, Sendable {
     package let rawValue: UInt8
     package init(rawValue: UInt8) { self.rawValue = rawValue }

@@ -1,7 +1,9 @@
-/// A fixed number of plain values in one piece of memory: what the tables of the frame path are made of.
+/// A fixed number of plain values in one piece of memory: what the tables of the frame path are
+/// made of.
 ///
-/// Unlike an array it is owned by one place, is never copied, counted or grown, and hands out places that stay where
-/// they are. An index out of range stops the program; indices never come from a frame without a check at the door.
+/// Unlike an array it is owned by one place, is never copied, counted or grown, and hands out
+/// places that stay where they are. An index out of range stops the program; indices never come
+/// from a frame without a check at the door.
 @safe
 package struct Slab<Element: BitwiseCopyable>: ~Copyable {
   private let base: UnsafeMutablePointer<Element>
@@ -22,7 +24,8 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
     count = elements.count
   }
 
-  /// Makes a slab whose memory is reserved and not yet touched: what is in it is unspecified until it is set.
+  /// Makes a slab whose memory is reserved and not yet touched: what is in it is unspecified until
+  /// it is set.
   package init(reserving count: Int) {
     unsafe base = .allocate(capacity: max(count, 1))
     self.count = count

@@ -1,9 +1,10 @@
 /// Everything the data plane has to know of the configuration, as one value.
 ///
-/// The control side builds it from the configuration and from what the kernel gave (devices, sockets, path MTUs), and
-/// hands it to a worker, which swaps it in between two bursts. Numbers (`PortID`, `BridgeID`, `PeerID`, `EndpointID`,
-/// `PathID`) are given out by the control side and stay with their object for as long as it exists: learned addresses
-/// survive a change of topology through them.
+/// The control side builds it from the configuration and from what the kernel gave (devices,
+/// sockets, path MTUs), and hands it to a worker, which swaps it in between two bursts. Numbers
+/// (`PortID`, `BridgeID`, `PeerID`, `EndpointID`, `PathID`) are given out by the control side and
+/// stay with their object for as long as it exists: learned addresses survive a change of topology
+/// through them.
 package struct Topology: Equatable, Sendable {
   package var bridges: [Bridge]
   package var ports: [Port]
@@ -42,7 +43,9 @@ package struct Topology: Equatable, Sendable {
   }
 
   package enum Attachment: Equatable, Sendable {
-    /// A network device of this host. Absent while the device is: nothing is sent to such a port.
+    /// A network device of this host.
+    ///
+    /// Absent while the device is: nothing is sent to such a port.
     case device(Device)
     case tunnel(Tunnel)
     /// Configured, but its device or underlay is not there: the port waits.
@@ -64,8 +67,11 @@ package struct Topology: Equatable, Sendable {
     package var vni: VNI
     /// The socket on which frames of this tunnel arrive.
     package var endpoint: EndpointID
-    /// For a tunnel without a local address: the sockets of the same family and port that are bound to one. The kernel
-    /// delivers to them what is sent to their address, also for this tunnel, unless a tunnel of theirs claims it.
+    /// For a tunnel without a local address: the sockets of the same family and port that are bound
+    /// to one.
+    ///
+    /// The kernel delivers to them what is sent to their address, also for this tunnel, unless a
+    /// tunnel of theirs claims it.
     package var fallbackEndpoints: [EndpointID]
     package var peers: [Peer]
 
@@ -83,7 +89,9 @@ package struct Topology: Equatable, Sendable {
   package struct Peer: Equatable, Sendable {
     package var id: PeerID
     package var remote: IPAddress
-    /// The sockets to send with, one per source port; a frame's flow picks one. Never empty.
+    /// The sockets to send with, one per source port; a frame's flow picks one.
+    ///
+    /// Never empty.
     package var paths: Range<UInt32>
     /// The largest inner IP packet that fits the underlay without fragmentation, in bytes.
     package var mtu: Int
@@ -99,8 +107,12 @@ package struct Topology: Equatable, Sendable {
 
 /// Which VLANs a port is a member of, and how its frames carry them.
 package enum VLANMembership: Equatable, Sendable {
-  /// Member of one VLAN; frames are untagged on the port, tagged ones are dropped. `tag=`.
+  /// Member of one VLAN; frames are untagged on the port, tagged ones are dropped.
+  ///
+  /// `tag=`.
   case access(VLANID)
-  /// Member of the given VLANs, or of all where `nil`; frames carry a tag, except those of VLAN 0. `trunks=`.
+  /// Member of the given VLANs, or of all where `nil`; frames carry a tag, except those of VLAN 0.
+  ///
+  /// `trunks=`.
   case trunk(Set<VLANID>?)
 }
