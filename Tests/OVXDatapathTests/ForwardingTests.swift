@@ -23,7 +23,8 @@ final class Bench {
   init(_ topology: Topology) {
     let log = log
     datapath = unsafe Datapath(seed: 1) { transmissions, vectors in
-      for unsafetransmission in unsafe transmissions {
+      for index in unsafe transmissions.indices {
+        let transmission = unsafe transmissions[index]
         var bytes: [UInt8] = []
         let first = Int(transmission.firstVector)
         let header = transmission.kind == .frame ? 1 : 0
