@@ -15,6 +15,18 @@ package struct InternetSum: Equatable, Sendable {
     accumulator = sum &+ (overflow ? 1 : 0)
   }
 
+  /// Adds what another sum has collected, of which an even number of bytes precedes this one's or follows it.
+  @inline(__always)
+  package mutating func add(_ other: InternetSum) {
+    add(other.accumulator)
+  }
+
+  /// Takes out a word that was added before.
+  @inline(__always)
+  package mutating func subtract(_ word: UInt16) {
+    add(UInt64(~word))
+  }
+
   /// Adds bytes, of which the first is the high one of a word; an odd last one counts as followed by zero.
   ///
   /// So of several pieces of one message only the last may be odd.

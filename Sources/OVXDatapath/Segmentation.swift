@@ -1,24 +1,53 @@
-/// A frame that is to be cut into several: up to 64 KB of TCP payload, or UDP datagrams of one size, behind one set of headers.
+/// A frame that is to be cut into several.
 ///
-/// Made by parsing: of what the kernel claims of the frame only the kind and the segment size are used, and both have to
-/// agree with the bytes.
+/// Up to 64 KB of TCP payload, or UDP datagrams of one size, behind one set of headers. Made by parsing: of what the kernel
+/// claims of the frame only the kind and the segment size are used, and the rest has to agree with the bytes.
 package struct Superframe: Sendable {
-  /// Bytes in front of the payload, from the Ethernet header on, at most 65535.
+  /// Bytes in front of the payload, from the Ethernet header on.
   package let headerLength: Int
+  /// Where the IP header starts, behind up to two VLAN tags.
   package let networkOffset: Int
+  /// Where the TCP or UDP header starts, behind IPv4 options or IPv6 extension headers.
   package let transportOffset: Int
   package let payloadCount: Int
-  /// Payload bytes of each segment but the last, as the sender chose them.
+  /// Payload bytes of each segment but the last, as the sender chose them; at least 1.
   package let segmentSize: Int
   package let isIPv6: Bool
   package let isUDP: Bool
 
-  /// Segments that the frame was meant to be cut into, at least 1.
-  package var segmentCount: Int { segmentCount(segmentSize: segmentSize) }
-
   /// Parses a superframe; `nil` where `refusal(of:)` says why.
   package init?(_ frame: UnsafeRawPointer, count: Int, offload: Offload) {
-    return nil
+    guard count >= EthernetHeader.byteCount, offload.segmentSize > 0 else { return nil }
+    let bytes = unsafe frame.span(count)
+    guard let layout = FrameLayout(bytes), !layout.isFragment, !layout.isSourceRouted
+    else { return nil }
+    let checksumOffset: UInt16
+    switch (offload.segmentation.kind, layout.transport, layout.isIPv6) {
+    case (.tcp4, .tcp, false), (.tcp6, .tcp, true):
+      guard let header = TCPHeader(bytes.slice(layout.transportOffset, layout.packetEnd))
+      else { return nil }
+      headerLength = layout.transportOffset &+ header.headerLength
+      checksumOffset = Self.checksumOffset(isUDP: false)
+      isUDP = false
+    case (.udp, .udp, _):
+      guard UDPHeader(bytes.slice(layout.transportOffset, layout.packetEnd)) != nil
+      else { return nil }
+      headerLength = layout.transportOffset &+ UDPHeader.byteCount
+      checksumOffset = Self.checksumOffset(isUDP: true)
+      isUDP = true
+    default:
+      return nil
+    }
+    if offload.needsChecksum {
+      guard Int(offload.checksumStart) == layout.transportOffset,
+        offload.checksumOffset == checksumOffset
+      else { return nil }
+    }
+    networkOffset = layout.networkOffset
+    transportOffset = layout.transportOffset
+    payloadCount = layout.packetEnd &- headerLength
+    segmentSize = Int(offload.segmentSize)
+    isIPv6 = layout.isIPv6
   }
 
   /// Why a frame with this request is no superframe that can be cut.
@@ -29,7 +58,14 @@ package struct Superframe: Sendable {
     }
   }
 
-  /// The payload bytes per segment that cutting really uses.
+  /// Where a TCP or UDP header has its checksum.
+  @inline(__always)
+  static func checksumOffset(isUDP: Bool) -> UInt16 { isUDP ? 6 : 16 }
+
+  /// Segments that the sender meant the frame to be cut into, at least 1.
+  package var segmentCount: Int { segmentCount(segmentSize: segmentSize) }
+
+  /// The payload bytes per segment that cutting really uses where `wanted` are asked for.
   ///
   /// TCP is a stream, and may be cut finer than the sender asked, for a tunnel with a smaller MTU; never coarser. UDP
   /// datagrams keep their size.
@@ -37,7 +73,16 @@ package struct Superframe: Sendable {
     isUDP ? segmentSize : max(1, min(wanted, segmentSize))
   }
 
-  /// The number of segments for a wanted segment size, at least 1.
+  /// The segment size to ask for so that no segment's IP packet is larger than `mtu`.
+  ///
+  /// `nil` where there is none: the headers alone are too long, or they are UDP datagrams of a larger size.
+  package func segmentSize(mtu: Int) -> Int? {
+    let room = mtu &- (headerLength &- networkOffset)
+    guard room > 0, !isUDP || min(segmentSize, payloadCount) <= room else { return nil }
+    return min(room, segmentSize)
+  }
+
+  /// The number of segments where a segment size is asked for, at least 1.
   package func segmentCount(segmentSize wanted: Int) -> Int {
     let size = effectiveSegmentSize(wanted)
     return max(1, (payloadCount &+ size &- 1) / size)
@@ -45,17 +90,21 @@ package struct Superframe: Sendable {
 
   /// Bytes that `write` fills for some segments, prefixes included.
   package func byteCount(segments: Range<Int>, segmentSize wanted: Int, prefixCount: Int) -> Int {
-    0
+    let size = effectiveSegmentSize(wanted)
+    let range = segments.clamped(to: 0..<segmentCount(segmentSize: wanted))
+    let payload = min(range.upperBound &* size, payloadCount) &- range.lowerBound &* size
+    return range.count &* (prefixCount &+ headerLength) &+ (range.isEmpty ? 0 : payload)
   }
 
   /// Writes segments one after the other, each as prefix, headers and its share of the payload.
   ///
   /// All segments but the superframe's last have equal byte counts, so that a range of them is a train for
-  /// `UDP_SEGMENT`. Checksums are complete. The superframe is not changed.
+  /// `UDP_SEGMENT`. Lengths, identification, sequence numbers, flags and checksums are those that the sender would have
+  /// written. The superframe is not changed.
   ///
   /// - Parameters:
   ///   - segments: Which ones; clamped to those that there are.
-  ///   - frame: The frame that was parsed.
+  ///   - frame: The frame that was parsed, unchanged since.
   ///   - wanted: Payload bytes per segment; see `effectiveSegmentSize`.
   ///   - destination: Memory of at least `byteCount(segments:segmentSize:prefixCount:)` that does not overlap the frame.
   ///   - prefix: What precedes every segment, a VXLAN header for instance.
@@ -69,7 +118,124 @@ package struct Superframe: Sendable {
     prefix: UnsafeRawPointer,
     prefixCount: Int
   ) -> Int {
-    0
+    let size = effectiveSegmentSize(wanted)
+    let count = segmentCount(segmentSize: wanted)
+    let range = segments.clamped(to: 0..<count)
+    let template = unsafe SegmentTemplate(self, frame)
+    var place = unsafe destination
+    var index = range.lowerBound
+    while index < range.upperBound {
+      let start = index &* size
+      let payload = min(size, payloadCount &- start)
+      if prefixCount == VXLANHeader.byteCount {
+        unsafe place.setBig64(0, prefix.big64(0))
+      } else {
+        unsafe place.copyMemory(from: prefix, byteCount: prefixCount)
+      }
+      unsafe place += prefixCount
+      unsafe place.copyMemory(from: frame, byteCount: headerLength)
+      var sum = InternetSum()
+      unsafe sum.addCopying(
+        frame + (headerLength &+ start), to: place + headerLength, count: payload)
+      unsafe template.finish(
+        place, self, index: index, start: start, payloadCount: payload,
+        isFirst: index == 0, isLast: index &+ 1 == count, payloadSum: sum)
+      unsafe place += headerLength &+ payload
+      index &+= 1
+    }
+    return unsafe place - destination
+  }
+}
+
+/// What the headers of all segments of a superframe have in common, summed up once.
+private struct SegmentTemplate {
+  /// The IPv4 header without total length, identification and checksum.
+  private var networkSum = InternetSum()
+  /// Pseudo-header and transport header without what differs from segment to segment.
+  private var transportSum: InternetSum
+  private var identification: UInt16 = 0
+  private var sequence: UInt32 = 0
+  /// TCP data offset and flags.
+  private var control: UInt16 = 0
+
+  @inline(__always)
+  init(_ superframe: Superframe, _ frame: UnsafeRawPointer) {
+    let network = unsafe frame + superframe.networkOffset
+    let transport = unsafe frame + superframe.transportOffset
+    transportSum = InternetSum()
+    if superframe.isIPv6 {
+      unsafe transportSum.add(network + 8, count: 32)
+    } else {
+      unsafe transportSum.add(network + 12, count: 8)
+      identification = unsafe network.big16(4)
+      unsafe networkSum.add(network, count: Int(network.octet(0) & 0x0F) &* 4)
+      unsafe networkSum.subtract(network.big16(2))
+      unsafe networkSum.subtract(network.big16(4))
+      unsafe networkSum.subtract(network.big16(10))
+    }
+    if superframe.isUDP {
+      transportSum.add(UInt64(IPProtocol.udp.rawValue))
+      unsafe transportSum.add(UInt64(transport.big32(0)))
+    } else {
+      transportSum.add(UInt64(IPProtocol.tcp.rawValue))
+      sequence = unsafe transport.big32(4)
+      control = unsafe transport.big16(12)
+      unsafe transportSum.add(
+        transport, count: superframe.headerLength &- superframe.transportOffset)
+      transportSum.subtract(UInt16(truncatingIfNeeded: sequence >> 16))
+      transportSum.subtract(UInt16(truncatingIfNeeded: sequence))
+      transportSum.subtract(control)
+      unsafe transportSum.subtract(transport.big16(16))
+    }
+  }
+
+  /// Rewrites the headers of one segment, which were copied to `place`.
+  @inline(__always)
+  func finish(
+    _ place: UnsafeMutableRawPointer,
+    _ superframe: Superframe,
+    index: Int,
+    start: Int,
+    payloadCount: Int,
+    isFirst: Bool,
+    isLast: Bool,
+    payloadSum: InternetSum
+  ) {
+    let network = unsafe place + superframe.networkOffset
+    let transport = unsafe place + superframe.transportOffset
+    let end = superframe.headerLength &+ payloadCount
+    if superframe.isIPv6 {
+      let length = end &- superframe.networkOffset &- IPv6Header.byteCount
+      unsafe network.setBig16(4, UInt16(truncatingIfNeeded: length))
+    } else {
+      let length = UInt16(truncatingIfNeeded: end &- superframe.networkOffset)
+      let number = identification &+ UInt16(truncatingIfNeeded: index)
+      var sum = networkSum
+      sum.add(UInt64(length) &+ UInt64(number))
+      unsafe network.setBig16(2, length)
+      unsafe network.setBig16(4, number)
+      unsafe network.setBig16(10, sum.checksum)
+    }
+    let transportCount = end &- superframe.transportOffset
+    var sum = transportSum
+    sum.add(payloadSum)
+    sum.add(UInt64(truncatingIfNeeded: transportCount))
+    if superframe.isUDP {
+      // The length is summed twice: in the pseudo-header and in the header.
+      sum.add(UInt64(truncatingIfNeeded: transportCount))
+      unsafe transport.setBig16(4, UInt16(truncatingIfNeeded: transportCount))
+      unsafe transport.setBig16(6, sum.nonZeroChecksum)
+    } else {
+      var cleared: TCPHeader.Flags = []
+      if !isLast { cleared.formUnion([.fin, .psh]) }
+      if !isFirst { cleared.formUnion(.cwr) }
+      let control = control & ~UInt16(cleared.rawValue)
+      let number = sequence &+ UInt32(truncatingIfNeeded: start)
+      sum.add(UInt64(number) &+ UInt64(control))
+      unsafe transport.setBig32(4, number)
+      unsafe transport.setBig16(12, control)
+      unsafe transport.setBig16(16, sum.checksum)
+    }
   }
 }
 
@@ -81,18 +247,61 @@ package enum Arrival: Equatable, Sendable {
 
 /// Finds out what is still to be done to a frame that arrived in a tunnel, since no virtio-net header came with it.
 ///
-/// A kernel peer hands over, across a veth underlay, frames whose TCP or UDP checksum field holds the pseudo-header's sum
-/// only, and whole TCP superframes without a word about their segment size.
+/// A kernel peer across a veth underlay hands over frames whose TCP or UDP checksum field holds the pseudo-header's sum
+/// only, and whole TCP superframes without a word about their segment size. A complete checksum looks like the former once in
+/// 65535 frames; that does no harm, because completing such a frame yields the very same checksum.
+///
+/// A superframe with a complete checksum, from a peer with a larger MTU, is verified; then its checksum is reduced to
+/// the pseudo-header's sum, like that of any other superframe.
 ///
 /// - Parameters:
 ///   - frame: The Ethernet header.
-///   - count: Bytes of the frame.
-///   - mtu: The largest IP packet, in bytes, that a port of this segment takes.
-/// - Returns: `.accepted(.none)` for an ordinary frame, and for whatever is not understood and short enough.
-package func arrivalOffload(
-  _ frame: UnsafeMutableRawPointer,
-  count: Int,
-  mtu: Int
-) -> Arrival {
-  .accepted(.none)
+///   - count: Bytes of the frame, any number.
+///   - mtu: The largest IP packet, in bytes, that the frame's segment takes.
+/// - Returns: `.accepted(.none)` for an ordinary frame, and for one that is not understood but short enough;
+///   `.refused(.superframeOfUnknownSize)` for one that is longer than `mtu` and not TCP, or broken.
+package func arrivalOffload(_ frame: UnsafeMutableRawPointer, count: Int, mtu: Int) -> Arrival {
+  guard count >= EthernetHeader.byteCount else { return .accepted(.none) }
+  let bytes = unsafe UnsafeRawPointer(frame).span(count)
+  guard let layout = FrameLayout(bytes) else {
+    let offset = FrameLayout.network(of: bytes)?.offset ?? EthernetHeader.byteCount
+    return count &- offset > mtu ? .refused(.superframeOfUnknownSize) : .accepted(.none)
+  }
+  let isOversize = count &- layout.networkOffset > mtu
+  let unknown: Arrival =
+    isOversize ? .refused(.superframeOfUnknownSize) : .accepted(.none)
+  guard !layout.isFragment, !layout.isSourceRouted else { return unknown }
+  let segment = bytes.slice(layout.transportOffset, layout.packetEnd)
+  let seed = layout.pseudoHeaderSum(bytes, transportCount: layout.transportCount).folded
+  var offload = Offload(
+    flags: .needsChecksum,
+    checksumStart: UInt16(truncatingIfNeeded: layout.transportOffset))
+  switch layout.transport {
+  case .tcp:
+    guard let header = TCPHeader(segment) else { return unknown }
+    offload.checksumOffset = Superframe.checksumOffset(isUDP: false)
+    guard isOversize else {
+      return .accepted(header.checksum == seed ? offload : .none)
+    }
+    let headerLength = layout.transportOffset &+ header.headerLength
+    let size = mtu &- (headerLength &- layout.networkOffset)
+    guard size > 0, layout.packetEnd == count, headerLength < count else { return unknown }
+    if header.checksum != seed {
+      guard unsafe layout.isTransportChecksumValid(frame) else { return unknown }
+      unsafe frame.setBig16(layout.transportOffset &+ Int(offload.checksumOffset), seed)
+    }
+    offload.segmentation = layout.isIPv6 ? .tcp6 : .tcp4
+    offload.segmentSize = UInt16(clamping: size)
+    offload.headerLength = UInt16(truncatingIfNeeded: headerLength)
+    return .accepted(offload)
+  case .udp:
+    // A length that covers less than the packet leaves bytes that are not part of the sum.
+    guard !isOversize, let header = UDPHeader(segment), header.length == layout.transportCount,
+      header.checksum == seed
+    else { return unknown }
+    offload.checksumOffset = Superframe.checksumOffset(isUDP: true)
+    return .accepted(offload)
+  default:
+    return unknown
+  }
 }

@@ -73,6 +73,14 @@ struct FrameLayout {
     return sum
   }
 
+  /// Whether the complete checksum of a TCP or UDP packet holds; the frame is the one that was parsed.
+  @inline(__always)
+  func isTransportChecksumValid(_ frame: UnsafeRawPointer) -> Bool {
+    var sum = unsafe pseudoHeaderSum(frame.span(packetEnd), transportCount: transportCount)
+    unsafe sum.add(frame + transportOffset, count: transportCount)
+    return sum.folded == 0xFFFF
+  }
+
   @inline(__always)
   private func addressSum(_ frame: RawSpan) -> InternetSum {
     var sum = InternetSum()
