@@ -41,6 +41,18 @@ package struct IPv6Header: ~Escapable {
     package var isFragment: Bool
     /// Whether a routing header has stops left, so that the destination is not the last one.
     package var isSourceRouted: Bool
+
+    package init(
+      transport: IPProtocol,
+      offset: Int,
+      isFragment: Bool = false,
+      isSourceRouted: Bool = false
+    ) {
+      self.transport = transport
+      self.offset = offset
+      self.isFragment = isFragment
+      self.isSourceRouted = isSourceRouted
+    }
   }
 
   /// Extension headers walked over at most: RFC 8200, section 4.1, knows six in one packet.
