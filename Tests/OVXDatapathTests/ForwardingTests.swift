@@ -23,7 +23,7 @@ final class Bench {
   init(_ topology: Topology) {
     let log = log
     datapath = unsafe Datapath(seed: 1) { transmissions, vectors in
-      for index in unsafe transmissions.indices {
+      for index in transmissions.indices {
         let transmission = unsafe transmissions[index]
         var bytes: [UInt8] = []
         let first = Int(transmission.firstVector)
