@@ -32,14 +32,6 @@ extension Descriptor {
     guard unsafe setsockopt(rawValue, level, name, &value, size) == 0 else { return .latest }
     return nil
   }
-
-  /// Reads a socket option whose value is an `int`; `nil` where the kernel does not tell.
-  borrowing func option(_ level: Int32, _ name: Int32) -> Int32? {
-    var value: Int32 = 0
-    var size = socklen_t(MemoryLayout<Int32>.size)
-    guard unsafe getsockopt(rawValue, level, name, &value, &size) == 0 else { return nil }
-    return value
-  }
 }
 
 extension Errno {

@@ -1,7 +1,7 @@
 package import SystemPackage
 
 /// Something that the kernel refused: what was tried, on what, why, and what to do about it.
-package struct LinuxError: Error, Equatable, Sendable, CustomStringConvertible {
+package struct LinuxError: Error, Hashable, Sendable, CustomStringConvertible {
   /// What was tried, a verb phrase that the subject completes: "open", "set the MTU of".
   package var action: String
   /// What it was tried on, so that the reader finds it: "TAP device tap0".

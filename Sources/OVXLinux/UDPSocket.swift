@@ -91,8 +91,8 @@ package struct UDPSocket: ~Copyable, Sendable {
       unsafe ovx_connect_udp_socket(descriptor.rawValue, remote.isIPv6, bytes, port)
     }
     guard connected == 0 else { throw refusal(to: "send to", subject, -connected, port: port) }
-    let mtu = descriptor.pathMTU(isIPv6: remote.isIPv6)
-    return UDPSocket(descriptor: descriptor, pathMTU: mtu ?? 0)
+    let mtu = ovx_path_mtu(descriptor.rawValue)
+    return UDPSocket(descriptor: descriptor, pathMTU: max(0, Int(mtu)))
   }
 
   /// Whether the kernel cuts one send into many datagrams (`UDP_SEGMENT`, Linux 4.18).
@@ -148,16 +148,6 @@ package struct UDPSocket: ~Copyable, Sendable {
       errno: errno,
       remedy: remedy
     )
-  }
-}
-
-extension Descriptor {
-  /// What the kernel knows of the path of a connected UDP socket: the largest IP packet in bytes.
-  borrowing func pathMTU(isIPv6: Bool) -> Int? {
-    let mtu =
-      isIPv6
-      ? option(ipv6Level, IPV6_MTU) : option(ipv4Level, IP_MTU)
-    return mtu.map(Int.init)
   }
 }
 

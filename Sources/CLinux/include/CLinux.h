@@ -1,10 +1,9 @@
 #ifndef OVX_CLINUX_H
 #define OVX_CLINUX_H
-/* First: <liburing.h> 2.3 defines _XOPEN_SOURCE, which would give this module another fd_set than Swift's Glibc has. */
-#include <features.h>
+/* Before liburing.h, whose own copy of it differs from what swift-system includes. */
+#include <linux/io_uring.h>
 #include <liburing.h>
 #include <libmnl/libmnl.h>
-#include <malloc.h>
 #include "sockets.h"
 #include "ring.h"
 #include "netlink.h"

@@ -112,4 +112,15 @@ static inline int ovx_connect_udp_socket(int fd, bool ipv6, const unsigned char 
   return connect(fd, (struct sockaddr *)&storage, size) < 0 ? -errno : 0;
 }
 
+/* What the kernel knows of the path of a connected UDP socket: the largest IP packet in bytes. */
+static inline int ovx_path_mtu(int fd) {
+  int domain = 0, mtu = 0;
+  socklen_t size = sizeof domain;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0) return -errno;
+  size = sizeof mtu;
+  int result = domain == AF_INET6 ? getsockopt(fd, IPPROTO_IPV6, IPV6_MTU, &mtu, &size)
+                                  : getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &size);
+  return result < 0 ? -errno : mtu;
+}
+
 #endif

@@ -1,0 +1,354 @@
+internal import CLinux
+private import Glibc
+internal import OVXDatapath
+internal import SystemPackage
+
+/// The receiving half of a worker: what there is to read, which of it is readable, and where frames are read to.
+///
+/// A *source* is a port's device or an endpoint's socket. It is *ready* from the moment its poll says so until a batch of
+/// reads found it empty; ready sources take turns. A batch never waits: its size follows what the last one brought, since
+/// a read that finds nothing costs most of what one costs that finds a frame.
+@safe struct Receiver: ~Copyable {
+  private let arena: Arena
+  private let sources: UnsafeMutablePointer<Source>
+  private let receipts: UnsafeMutablePointer<ovx_receipt>
+  private let batches: UnsafeMutablePointer<Batch>
+  private var batchCount = 0
+  private let results: UnsafeMutablePointer<Int32>
+  private let events: EventQueue
+
+  /// Reads that are requested and not yet completed.
+  private(set) var outstanding = 0
+
+  /// The queue of ready sources, linked through them; -1 for none.
+  private var firstReady: Int32 = -1
+  private var lastReady: Int32 = -1
+  private var hasStalled = false
+
+  enum Kind: UInt8 {
+    case tap
+    case packet
+    case udp
+  }
+
+  private struct Source {
+    var descriptor: Int32 = -1
+    /// The place in the ring's file table, 0 for none.
+    var file: UInt32 = 0
+    /// The next one in the queue of ready sources.
+    var next: Int32 = -1
+    /// Goes up with each opening, so that a late poll of what was open before is recognised.
+    var generation: UInt16 = 0
+    var kind = Kind.tap
+    /// Reads in the next batch.
+    var depth: UInt8 = 2
+    var isQueued = false
+    /// Broken: not read any more.
+    var isLost = false
+    /// Failed for a reason that may pass: to be read again at the next tick.
+    var isStalled = false
+  }
+
+  /// The reads of one source in a step: slots that follow each other.
+  private struct Batch {
+    var source: Int32 = 0
+    var firstSlot = 0
+    var count = 0
+  }
+
+  /// Sources are numbered: the ports, then the endpoints.
+  static let sourceLimit = PortID.limit + EndpointID.limit
+
+  private static let depths = (least: 2, most: Arena.slotCount)
+  /// Reads in a batch of a source that last brought large frames: four fill a quarter of a megabyte, and with what the
+  /// kernel keeps of them half of a core's L2 cache.
+  private static let largeDepth = 4
+  /// Bytes from which on a frame counts as large.
+  private static let largeSize = 4096
+
+  init(events: EventQueue) throws(LinuxError) {
+    arena = try Arena()
+    self.events = events
+    unsafe sources = .allocate(capacity: Self.sourceLimit)
+    unsafe sources.initialize(repeating: Source(), count: Self.sourceLimit)
+    unsafe receipts = .allocate(capacity: Arena.slotCount)
+    unsafe receipts.initialize(repeating: ovx_receipt(), count: Arena.slotCount)
+    unsafe batches = .allocate(capacity: Arena.slotCount)
+    unsafe batches.initialize(repeating: Batch(), count: Arena.slotCount)
+    unsafe results = .allocate(capacity: Arena.slotCount)
+    unsafe results.initialize(repeating: 0, count: Arena.slotCount)
+  }
+
+  deinit {
+    unsafe sources.deallocate()
+    unsafe receipts.deallocate()
+    unsafe batches.deallocate()
+    unsafe results.deallocate()
+  }
+
+  // MARK: Sources
+
+  /// The number of a port's source; `nil` for a number that no port has.
+  static func source(of port: PortID) -> Int? {
+    Int(port.rawValue) < PortID.limit ? Int(port.rawValue) : nil
+  }
+
+  /// The number of an endpoint's source; `nil` for a number that no endpoint has.
+  static func source(of endpoint: EndpointID) -> Int? {
+    Int(endpoint.rawValue) < EndpointID.limit ? PortID.limit + Int(endpoint.rawValue) : nil
+  }
+
+  /// Reads a descriptor from now on as a source that has none so far, and returns its place in the ring's file table.
+  mutating func open(
+    _ index: Int,
+    _ descriptor: Int32,
+    _ kind: Kind,
+    _ ring: inout Ring
+  ) throws(LinuxError) -> UInt32 {
+    let subject = index < PortID.limit ? "port \(index)" : "endpoint \(index - PortID.limit)"
+    let file = try ring.register(descriptor, subject)
+    // A source that was closed while it was ready is still in the queue, as what is open now.
+    unsafe sources[index].descriptor = descriptor
+    unsafe sources[index].file = file
+    unsafe sources[index].generation &+= 1
+    unsafe sources[index].kind = kind
+    unsafe sources[index].depth = UInt8(Self.depths.least)
+    unsafe sources[index].isLost = false
+    unsafe sources[index].isStalled = false
+    watch(index, &ring)
+    return file
+  }
+
+  /// Stops reading a source and returns its descriptor, -1 where it had none.
+  ///
+  /// No read of it may be outstanding. The open file stays with its poll until the ring is entered the next time.
+  mutating func close(_ index: Int, _ ring: inout Ring) -> Int32 {
+    let source = unsafe sources[index]
+    guard source.file != 0 else { return -1 }
+    if let request = unsafe ring.nextRequest() {
+      unsafe ovx_prepare_cancel(
+        request,
+        pollTag(index).rawValue,
+        CompletionTag(.ignored).rawValue
+      )
+    }
+    ring.submit()
+    ring.unregister(source.file)
+    unsafe sources[index].file = 0
+    unsafe sources[index].descriptor = -1
+    return source.descriptor
+  }
+
+  private func pollTag(_ index: Int) -> CompletionTag {
+    CompletionTag(
+      .readable,
+      index: UInt32(truncatingIfNeeded: index),
+      generation: unsafe sources[index].generation
+    )
+  }
+
+  private func watch(_ index: Int, _ ring: inout Ring) {
+    guard let request = unsafe ring.nextRequest() else { return }
+    unsafe ovx_prepare_poll(request, sources[index].file, pollTag(index).rawValue)
+  }
+
+  // MARK: Reading
+
+  /// Whether `requestReads` requested any in this step.
+  var hasBatches: Bool { batchCount > 0 }
+
+  /// Fills slots, from the first one on, with reads of the ready sources, in turns.
+  mutating func requestReads(_ ring: inout Ring) {
+    batchCount = 0
+    var slot = 0
+    while slot < Arena.slotCount, let index = nextReady() {
+      let source = unsafe sources[Int(index)]
+      guard source.file != 0, !source.isLost else { continue }
+      let count = min(Int(source.depth), Arena.slotCount &- slot)
+      unsafe batches[batchCount] = Batch(source: index, firstSlot: slot, count: count)
+      batchCount &+= 1
+      for _ in 0..<count {
+        guard let request = unsafe ring.nextRequest() else { return }
+        unsafe prepareRead(request, source, slot)
+        slot &+= 1
+        outstanding &+= 1
+      }
+    }
+  }
+
+  private func prepareRead(
+    _ request: UnsafeMutablePointer<io_uring_sqe>,
+    _ source: Source,
+    _ slot: Int
+  ) {
+    let tag = CompletionTag(.read, index: UInt32(truncatingIfNeeded: slot)).rawValue
+    let header = source.kind == .udp ? 0 : Offload.byteCount
+    let memory = unsafe arena.frame(slot) - header
+    let size = Arena.capacity &+ header
+    guard source.kind != .tap else {
+      return unsafe ovx_prepare_read(
+        request,
+        source.file,
+        memory,
+        UInt32(truncatingIfNeeded: size),
+        tag
+      )
+    }
+    let message = unsafe ovx_receipt_prepare(receipts + slot, memory, size)
+    unsafe ovx_prepare_receive(request, source.file, message, tag)
+  }
+
+  /// Takes a read's completion.
+  mutating func takeRead(_ completion: Completion) {
+    unsafe results[completion.tag.index] = completion.result
+    outstanding &-= 1
+  }
+
+  /// Takes a poll's completion: the source is ready, or its poll failed.
+  mutating func takeReadable(_ completion: Completion, _ ring: inout Ring) {
+    let index = completion.tag.index
+    let source = unsafe sources[index]
+    guard source.file != 0, source.generation == completion.tag.generation, !source.isLost else {
+      return
+    }
+    guard completion.result >= 0 else { return lose(index, completion.errno) }
+    if !completion.hasMore { watch(index, &ring) }
+    makeReady(Int32(truncatingIfNeeded: index))
+  }
+
+  /// Makes those sources ready that failed for a reason that may have passed.
+  mutating func retryStalled() {
+    guard hasStalled else { return }
+    hasStalled = false
+    for index in 0..<Self.sourceLimit where unsafe sources[index].isStalled {
+      unsafe sources[index].isStalled = false
+      makeReady(Int32(truncatingIfNeeded: index))
+    }
+  }
+
+  private mutating func makeReady(_ index: Int32) {
+    guard unsafe !sources[Int(index)].isQueued else { return }
+    unsafe sources[Int(index)].isQueued = true
+    unsafe sources[Int(index)].next = -1
+    if lastReady >= 0 {
+      unsafe sources[Int(lastReady)].next = index
+    } else {
+      firstReady = index
+    }
+    lastReady = index
+  }
+
+  private mutating func nextReady() -> Int32? {
+    guard firstReady >= 0 else { return nil }
+    let index = firstReady
+    firstReady = unsafe sources[Int(index)].next
+    if firstReady < 0 { lastReady = -1 }
+    unsafe sources[Int(index)].isQueued = false
+    return index
+  }
+
+  // MARK: Handing over
+
+  /// Hands what was read to the datapath, and lets the sources that may have more take another turn.
+  mutating func forward(to datapath: inout Datapath) {
+    for index in 0..<batchCount {
+      let batch = unsafe batches[index]
+      var received = 0
+      var isDrained = false
+      var isLarge = false
+      for slot in batch.firstSlot..<(batch.firstSlot &+ batch.count) {
+        let result = unsafe results[slot]
+        if result >= 0 {
+          received &+= 1
+          isLarge = isLarge || result > Self.largeSize
+          handOver(Int(result), slot, Int(batch.source), &datapath)
+        } else {
+          isDrained = true
+          if result != -EAGAIN { takeError(-result, Int(batch.source)) }
+        }
+      }
+      adaptDepth(batch, received, isLarge)
+      if !isDrained { makeReady(batch.source) }
+    }
+  }
+
+  /// Lets the next batch follow the size of this one.
+  private func adaptDepth(_ batch: Batch, _ received: Int, _ isLarge: Bool) {
+    let depth = Int(unsafe sources[Int(batch.source)].depth)
+    let most = isLarge ? Self.largeDepth : Self.depths.most
+    let next: Int
+    if received < batch.count {
+      next = depth / 2
+    } else {
+      // A batch that was cut short for want of slots says nothing.
+      next = batch.count == depth ? depth * 2 : depth
+    }
+    unsafe sources[Int(batch.source)].depth = UInt8(
+      truncatingIfNeeded: min(max(next, Self.depths.least), most)
+    )
+  }
+
+  private func handOver(_ count: Int, _ slot: Int, _ index: Int, _ datapath: inout Datapath) {
+    let frame = unsafe arena.frame(slot)
+    guard index < PortID.limit else {
+      let facts = unsafe ovx_receipt_read(receipts + slot)
+      guard !facts.truncated, count <= Arena.capacity else { return }
+      let remote =
+        facts.is_ipv6
+        ? IPAddress(v6High: facts.high, low: facts.low)
+        : IPAddress(v4: UInt32(truncatingIfNeeded: facts.low))
+      return unsafe datapath.receiveDatagrams(
+        frame,
+        count: count,
+        capacity: Arena.capacity,
+        segmentSize: Int(facts.segment_size),
+        on: EndpointID(rawValue: UInt16(truncatingIfNeeded: index &- PortID.limit)),
+        from: remote
+      )
+    }
+    let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))
+    var tag = VLANTag.none
+    // A TAP cuts off what does not fit and says nothing.
+    var isCut = count >= Arena.capacity &+ Offload.byteCount
+    if unsafe sources[index].kind == .packet {
+      let facts = unsafe ovx_receipt_read(receipts + slot)
+      isCut = facts.truncated
+      tag = VLANTag(control: facts.vlan_control, protocolID: facts.vlan_protocol)
+    }
+    let length = count &- Offload.byteCount
+    guard !isCut, length >= 0, length <= Arena.capacity else {
+      return datapath.countDrop(length < 0 ? .truncated : .tooLong, port: port, frames: 1)
+    }
+    let offload = unsafe (frame - Offload.byteCount).loadUnaligned(as: Offload.self)
+    unsafe datapath.receiveFrame(
+      frame,
+      count: length,
+      capacity: Arena.capacity,
+      offload: offload,
+      tag: tag,
+      from: port
+    )
+  }
+
+  private mutating func takeError(_ code: Int32, _ index: Int) {
+    switch code {
+    case EBADF, EBADFD, EFAULT, EINVAL, EOPNOTSUPP, ENOTSOCK:
+      return lose(index, code)
+    case ENETDOWN where index < PortID.limit:
+      // Set down, or on its way out: the same to the socket. It receives again if it comes up.
+      events.post(.deviceDown(PortID(rawValue: UInt16(truncatingIfNeeded: index))))
+    default: break
+    }
+    unsafe sources[index].isStalled = true
+    hasStalled = true
+  }
+
+  private func lose(_ index: Int, _ code: Int32) {
+    guard unsafe !sources[index].isLost else { return }
+    unsafe sources[index].isLost = true
+    guard index < PortID.limit else { return }
+    events.post(
+      .deviceLost(PortID(rawValue: UInt16(truncatingIfNeeded: index)), Errno(rawValue: code))
+    )
+  }
+}

@@ -1,0 +1,351 @@
+private import CLinux
+private import Glibc
+internal import OVXDatapath
+internal import SystemPackage
+
+/// The sending half of a worker: the ring, and where each port's frames and each path's datagrams go.
+///
+/// Sends are requests of the ring that do not wait: what the kernel has no room for is lost and counted. Success is
+/// silent, failures come back as completions, which the worker turns into counts with `failure(of:)`.
+@safe struct Transmitter: ~Copyable {
+  var ring: Ring
+
+  /// Whether the memory of the frames being flushed stays theirs until the ring is next entered.
+  ///
+  /// It does at the end of a burst: those sends share one system call with the next burst's reads, which come after
+  /// them. In the middle of a burst the next frame may overwrite it, so the ring is entered at once.
+  var mayDefer = false
+
+  /// Seconds since boot at the latest tick.
+  var now: UInt32 = 0
+
+  private let devices: UnsafeMutablePointer<Device>
+  private let paths: UnsafeMutablePointer<Path>
+  private let dispatches: UnsafeMutablePointer<ovx_dispatch>
+  private var dispatchCount = 0
+  private let pieces: UnsafeMutablePointer<iovec>
+  private var pieceCount = 0
+  private let segmentLimit: UInt8
+  private let events: EventQueue
+
+  /// A port's device.
+  private struct Device {
+    /// The place in the ring's file table, 0 for none.
+    var file: UInt32 = 0
+    /// Whether frames go by sendmsg(2), to a packet socket, and not by writev(2).
+    var isSocket = false
+  }
+
+  /// A connected UDP socket.
+  private struct Path {
+    var file: UInt32 = 0
+    var descriptor: Int32 = -1
+    /// Datagrams per send at most; 1 where the kernel or the underlay's device cannot do `UDP_SEGMENT`.
+    var segmentLimit: UInt8 = 1
+    /// Until when the socket may hold an error that an ICMP message left there, in seconds since boot.
+    var suspectUntil: UInt32 = 0
+    /// When the control side was last told that the path got narrower.
+    var narrowedAt: UInt32 = 0
+  }
+
+  /// Numbers of paths are below it: four for each remote VTEP there can be.
+  static let pathLimit = 4 * PeerID.limit
+  /// Messages that are prepared at a time: as many as requests.
+  private static let dispatchLimit = 256
+  /// Vectors for cut trains at a time; no send takes more than 1,024 (`UIO_MAXIOV`).
+  private static let pieceLimit = 1024
+  /// Datagrams that Linux cuts out of one send at most (`UDP_MAX_SEGMENTS`) since 6.9, and before.
+  private static let segmentLimits: (current: UInt8, old: UInt8) = (128, 64)
+  /// How long an ICMP error makes a path suspect; the messages that a remote host sends are further apart than a second.
+  private static let suspicionSeconds: UInt32 = 10
+
+  init(ring: consuming Ring, events: EventQueue) {
+    self.ring = ring
+    self.events = events
+    segmentLimit = UDPSocket.supportsSegmentation() ? Self.segmentLimits.current : 1
+    unsafe devices = .allocate(capacity: PortID.limit)
+    unsafe devices.initialize(repeating: Device(), count: PortID.limit)
+    unsafe paths = .allocate(capacity: Self.pathLimit)
+    unsafe paths.initialize(repeating: Path(), count: Self.pathLimit)
+    unsafe dispatches = .allocate(capacity: Self.dispatchLimit)
+    unsafe dispatches.initialize(repeating: ovx_dispatch(), count: Self.dispatchLimit)
+    unsafe pieces = .allocate(capacity: Self.pieceLimit)
+    unsafe pieces.initialize(repeating: iovec(), count: Self.pieceLimit)
+  }
+
+  deinit {
+    unsafe devices.deallocate()
+    unsafe paths.deallocate()
+    unsafe dispatches.deallocate()
+    unsafe pieces.deallocate()
+  }
+
+  // MARK: Where to
+
+  /// Sends a port's frames to a registered file from now on; 0 for nowhere.
+  mutating func setDevice(of port: PortID, file: UInt32, isSocket: Bool) {
+    guard Int(port.rawValue) < PortID.limit else { return }
+    unsafe devices[Int(port.rawValue)] = Device(file: file, isSocket: isSocket)
+  }
+
+  /// Sends by a connected socket from now on; the path has none so far.
+  mutating func openPath(_ path: PathID, descriptor: Int32) throws(LinuxError) {
+    let file = try ring.register(descriptor, "underlay path \(path.rawValue)")
+    unsafe paths[Int(path.rawValue)] = Path(
+      file: file,
+      descriptor: descriptor,
+      segmentLimit: segmentLimit
+    )
+  }
+
+  /// Forgets a path's socket and returns its descriptor, -1 where it had none.
+  mutating func closePath(_ path: PathID) -> Int32 {
+    guard path.rawValue < Self.pathLimit else { return -1 }
+    let old = unsafe paths[Int(path.rawValue)]
+    guard old.file != 0 else { return -1 }
+    ring.unregister(old.file)
+    unsafe paths[Int(path.rawValue)] = Path()
+    return old.descriptor
+  }
+
+  /// The socket of a path, or -1.
+  func descriptor(of path: PathID) -> Int32 {
+    path.rawValue < Self.pathLimit ? unsafe paths[Int(path.rawValue)].descriptor : -1
+  }
+
+  // MARK: Sending
+
+  /// Turns transmissions into requests; the failures that are known at once are returned by completions all the same.
+  mutating func send(
+    _ transmissions: UnsafeBufferPointer<Transmission>,
+    _ vectors: UnsafePointer<Vector>
+  ) {
+    for index in transmissions.indices {
+      let transmission = unsafe transmissions[index]
+      let first = unsafe vectors + Int(transmission.firstVector)
+      switch transmission.kind {
+      case .frame: unsafe sendFrame(transmission, first)
+      case .datagrams: unsafe sendDatagrams(transmission, first)
+      }
+    }
+    if !mayDefer { submit() }
+  }
+
+  /// Enters the kernel without waiting; nothing that was sent so far refers to any memory afterwards.
+  mutating func submit() {
+    ring.submit()
+    dispatchCount = 0
+    pieceCount = 0
+  }
+
+  /// As `submit()`, but waits for a completion.
+  mutating func wait() {
+    ring.wait()
+    dispatchCount = 0
+    pieceCount = 0
+  }
+
+  private mutating func sendFrame(_ transmission: Transmission, _ vectors: UnsafePointer<Vector>) {
+    let tag = CompletionTag(.frame, index: UInt32(transmission.port.rawValue), detail: 1)
+    guard Int(transmission.port.rawValue) < PortID.limit else { return }
+    let device = unsafe devices[Int(transmission.port.rawValue)]
+    guard device.file != 0 else { return reportMissing(tag) }
+    if device.isSocket {
+      unsafe send(
+        vectors,
+        count: Int(transmission.vectorCount),
+        segmentSize: 0,
+        by: device.file,
+        tag
+      )
+    } else if let request = unsafe ring.nextRequest() {
+      unsafe ovx_prepare_write(
+        request,
+        device.file,
+        vectors,
+        transmission.vectorCount,
+        tag.rawValue
+      )
+    }
+  }
+
+  private mutating func sendDatagrams(
+    _ transmission: Transmission,
+    _ vectors: UnsafePointer<Vector>
+  ) {
+    let isTrain = transmission.segmentSize != 0
+    let tag = CompletionTag(
+      isTrain ? .train : .datagram,
+      index: transmission.path.rawValue,
+      detail: transmission.frameCount,
+      generation: transmission.port.rawValue
+    )
+    guard transmission.path.rawValue < Self.pathLimit else { return }
+    let path = unsafe paths[Int(transmission.path.rawValue)]
+    guard path.file != 0 else { return reportMissing(tag) }
+    if path.suspectUntil > now { takePendingError(of: transmission.path) }
+    let size = Int(transmission.segmentSize)
+    guard isTrain, Int(transmission.byteCount) > size &* Int(path.segmentLimit) else {
+      return unsafe send(
+        vectors,
+        count: Int(transmission.vectorCount),
+        segmentSize: transmission.segmentSize,
+        by: path.file,
+        tag
+      )
+    }
+    unsafe sendInPieces(transmission, vectors, path)
+  }
+
+  private mutating func send(
+    _ vectors: UnsafeRawPointer,
+    count: Int,
+    segmentSize: UInt16,
+    by file: UInt32,
+    _ tag: CompletionTag
+  ) {
+    if dispatchCount == Self.dispatchLimit { submit() }
+    guard let request = unsafe ring.nextRequest() else { return }
+    let dispatch = unsafe dispatches + dispatchCount
+    dispatchCount &+= 1
+    let message = unsafe ovx_dispatch_prepare(dispatch, vectors, count, segmentSize)
+    unsafe ovx_prepare_send(request, file, message, tag.rawValue)
+  }
+
+  /// Sends a train in several sends, of as many datagrams each as the path takes at once.
+  private mutating func sendInPieces(
+    _ transmission: Transmission,
+    _ vectors: UnsafePointer<Vector>,
+    _ path: Path
+  ) {
+    let segmentSize = Int(transmission.segmentSize)
+    let pieceSize = segmentSize * max(1, Int(path.segmentLimit))
+    var remaining = Int(transmission.byteCount)
+    var index = 0
+    var offset = 0
+    while remaining > 0, index < Int(transmission.vectorCount) {
+      // A piece has at most all the train's vectors; the scratch space holds those of the longest train.
+      let needed = Int(transmission.vectorCount) - index
+      guard needed <= Self.pieceLimit else { return }
+      if pieceCount + needed > Self.pieceLimit { submit() }
+      let first = unsafe pieces + pieceCount
+      var room = min(pieceSize, remaining)
+      let byteCount = room
+      var count = 0
+      while room > 0, index < Int(transmission.vectorCount) {
+        let vector = unsafe vectors[index]
+        let length = unsafe vector.count
+        let part = min(room, length - offset)
+        unsafe first[count] = unsafe iovec(
+          iov_base: UnsafeMutableRawPointer(mutating: vector.base).map { unsafe $0 + offset },
+          iov_len: part
+        )
+        count += 1
+        room -= part
+        offset += part
+        if offset == length {
+          index += 1
+          offset = 0
+        }
+      }
+      pieceCount += count
+      remaining -= byteCount
+      let datagrams = (byteCount + segmentSize - 1) / segmentSize
+      let tag = CompletionTag(
+        datagrams > 1 ? .train : .datagram,
+        index: transmission.path.rawValue,
+        detail: UInt16(clamping: datagrams),
+        generation: transmission.port.rawValue
+      )
+      unsafe send(
+        first,
+        count: count,
+        segmentSize: datagrams > 1 ? transmission.segmentSize : 0,
+        by: path.file,
+        tag
+      )
+    }
+  }
+
+  /// Makes the failure of a send that has nowhere to go known the way that all others are: as a completion.
+  ///
+  /// A request for a file that was never registered fails without any effect.
+  private mutating func reportMissing(_ tag: CompletionTag) {
+    guard let request = unsafe ring.nextRequest() else { return }
+    unsafe ovx_prepare_write(request, UInt32(Int32.max), nil, 0, tag.rawValue)
+  }
+
+  // MARK: Failures
+
+  /// What a failed send comes to: which port to charge with how many frames, and for what.
+  mutating func failure(of completion: Completion) -> (
+    port: PortID, reason: DropReason, frames: Int
+  )? {
+    let tag = completion.tag
+    let code = completion.errno
+    switch tag.kind {
+    case .frame:
+      let port = PortID(rawValue: UInt16(truncatingIfNeeded: tag.index))
+      return (port, Self.deviceReason(code), frames: Int(tag.detail))
+    case .datagram, .train:
+      let path = PathID(rawValue: UInt32(tag.index))
+      let port = PortID(rawValue: tag.generation)
+      if tag.kind == .train, code == EINVAL || code == EIO {
+        lowerSegmentLimit(of: path, datagrams: Int(tag.detail), code)
+      }
+      noteICMP(code, on: path)
+      return (port, Self.underlayReason(code), frames: Int(tag.detail))
+    default: return nil
+    }
+  }
+
+  private static func deviceReason(_ code: Int32) -> DropReason {
+    switch code {
+    case EAGAIN, ENOBUFS, ENOMEM: .deviceFull
+    case ENETDOWN, EIO, EBADFD, EBADF, ENXIO, ENODEV: .deviceDown
+    default: .deviceRefused
+    }
+  }
+
+  private static func underlayReason(_ code: Int32) -> DropReason {
+    switch code {
+    case EAGAIN, ENOBUFS, ENOMEM: .underlayFull
+    case EMSGSIZE: .exceedsTunnelMTU
+    case EHOSTUNREACH, ENETUNREACH, ECONNREFUSED, EHOSTDOWN, ENETDOWN, EBADF: .underlayUnreachable
+    default: .underlayRefused
+    }
+  }
+
+  /// A train was refused as such: the kernel is older than 6.9 and it was too long, or the route's device cannot.
+  private mutating func lowerSegmentLimit(of path: PathID, datagrams: Int, _ code: Int32) {
+    guard path.rawValue < Self.pathLimit else { return }
+    let wasTooLong = code == EINVAL && datagrams > Int(Self.segmentLimits.old)
+    unsafe paths[Int(path.rawValue)].segmentLimit = wasTooLong ? Self.segmentLimits.old : 1
+  }
+
+  /// Remembers that ICMP messages come back on a path, and tells the control side where they say that it is too narrow.
+  private mutating func noteICMP(_ code: Int32, on path: PathID) {
+    guard path.rawValue < Self.pathLimit, unsafe paths[Int(path.rawValue)].file != 0 else { return }
+    switch code {
+    case EMSGSIZE:
+      if unsafe paths[Int(path.rawValue)].narrowedAt != now {
+        unsafe paths[Int(path.rawValue)].narrowedAt = now
+        events.post(.pathNarrowed(path))
+      }
+    case ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPROTO, ENOPROTOOPT: break
+    default: return
+    }
+    unsafe paths[Int(path.rawValue)].suspectUntil = now &+ Self.suspicionSeconds
+  }
+
+  /// Takes the error away that an ICMP message has left on a connected socket, and that would cost the next datagram.
+  private mutating func takePendingError(of path: PathID) {
+    var code: Int32 = 0
+    var size = socklen_t(MemoryLayout<Int32>.size)
+    let descriptor = unsafe paths[Int(path.rawValue)].descriptor
+    guard unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0, code != 0 else {
+      return
+    }
+    noteICMP(code, on: path)
+  }
+}

@@ -1,0 +1,247 @@
+internal import CLinux
+private import Glibc
+internal import OVXDatapath
+internal import SystemPackage
+
+/// The loop of one worker thread: bursts of frames in, forwarded, out.
+///
+/// Each step enters the kernel once, for the sends that the previous burst left and the reads of this one, in that order.
+/// None of them waits, so when the enter returns they are all done and the memory of the previous burst is free. Only if
+/// nothing is ready to be read does the enter wait. Commands and the clock are looked at between two bursts.
+@safe struct Worker: ~Copyable {
+  /// What the worker forwards with.
+  var datapath: Datapath
+
+  private var receiver: Receiver
+  private let transmitter: UnsafeMutablePointer<Transmitter>
+  private let mailbox: Mailbox
+  private let mailboxFile: UInt32
+  private let events: EventQueue
+  private let interval: UnsafeMutablePointer<__kernel_timespec>
+  private var hasMail = false
+  private var isTickDue = false
+  private var isStopping = false
+
+  /// Makes a worker on the thread that is to run it.
+  init(mailbox: Mailbox, events: EventQueue) throws(LinuxError) {
+    let receiver = try Receiver(events: events)
+    var ring = try Ring(fileLimit: 1 + Receiver.sourceLimit + Transmitter.pathLimit)
+    // The first file's place is 0, which means "none" everywhere else.
+    let mailboxFile = try ring.register(mailbox.descriptor, "the mailbox")
+    let transmitter = UnsafeMutablePointer<Transmitter>.allocate(capacity: 1)
+    unsafe transmitter.initialize(to: Transmitter(ring: ring, events: events))
+    unsafe self.transmitter = unsafe transmitter
+    self.receiver = receiver
+    self.mailboxFile = mailboxFile
+    self.mailbox = mailbox
+    self.events = events
+    unsafe interval = .allocate(capacity: 1)
+    unsafe interval.initialize(to: __kernel_timespec(tv_sec: 1, tv_nsec: 0))
+    datapath = unsafe Datapath { transmissions, vectors in
+      unsafe transmitter.pointee.send(transmissions, vectors)
+    }
+    tick()
+    watchMailbox()
+    startTimer()
+  }
+
+  deinit {
+    unsafe transmitter.deinitialize(count: 1)
+    unsafe transmitter.deallocate()
+    unsafe interval.deallocate()
+  }
+
+  // MARK: The loop
+
+  /// Runs until it is told to stop or the ring fails, and then closes everything that it owns.
+  mutating func run() {
+    while !isStopping, unsafe transmitter.pointee.ring.failure == nil {
+      step()
+    }
+    if let failure = unsafe transmitter.pointee.ring.failure {
+      events.post(
+        .workerFailed(LinuxError(action: "enter", subject: "the io_uring", errno: failure))
+      )
+    }
+    closeEverything()
+  }
+
+  /// Makes the loop end after this step.
+  mutating func stop() { isStopping = true }
+
+  private mutating func step() {
+    unsafe receiver.requestReads(&transmitter.pointee.ring)
+    if receiver.hasBatches || hasMail || isTickDue {
+      unsafe transmitter.pointee.submit()
+    } else {
+      unsafe transmitter.pointee.wait()
+    }
+    collect()
+    if receiver.hasBatches {
+      receiver.forward(to: &datapath)
+      unsafe transmitter.pointee.mayDefer = true
+      datapath.endBurst()
+      unsafe transmitter.pointee.mayDefer = false
+    }
+    if isTickDue {
+      isTickDue = false
+      tick()
+      startTimer()
+    }
+    if hasMail {
+      hasMail = false
+      settle()
+      for command in mailbox.takeAll() { command(&self) }
+    }
+  }
+
+  /// Takes in all completions; afterwards every read of the step is done.
+  private mutating func collect() {
+    while true {
+      while let completion = unsafe transmitter.pointee.ring.nextCompletion() {
+        take(completion)
+      }
+      // Reads complete while they are submitted; some only come later if the queue of completions overflowed.
+      guard receiver.outstanding > 0, unsafe transmitter.pointee.ring.failure == nil else { return }
+      unsafe transmitter.pointee.wait()
+    }
+  }
+
+  private mutating func take(_ completion: Completion) {
+    switch completion.tag.kind {
+    case .read: receiver.takeRead(completion)
+    case .readable: unsafe receiver.takeReadable(completion, &transmitter.pointee.ring)
+    case .frame, .datagram, .train:
+      guard let failure = unsafe transmitter.pointee.failure(of: completion) else { return }
+      datapath.countFailure(failure.reason, port: failure.port, frames: failure.frames)
+    case .mailbox:
+      hasMail = true
+      if !completion.hasMore { watchMailbox() }
+    case .tick: isTickDue = true
+    case .ignored: break
+    }
+  }
+
+  /// Carries out what is pending, so that no send outlives the device or the socket that it is for.
+  private mutating func settle() {
+    unsafe transmitter.pointee.submit()
+    collect()
+  }
+
+  private mutating func tick() {
+    let now = ovx_uptime_seconds()
+    unsafe transmitter.pointee.now = now
+    receiver.retryStalled()
+    datapath.tick(now: now)
+  }
+
+  private func startTimer() {
+    guard let request = unsafe transmitter.pointee.ring.nextRequest() else { return }
+    unsafe ovx_prepare_timeout(request, interval, CompletionTag(.tick).rawValue)
+  }
+
+  private func watchMailbox() {
+    guard let request = unsafe transmitter.pointee.ring.nextRequest() else { return }
+    unsafe ovx_prepare_poll(request, mailboxFile, CompletionTag(.mailbox).rawValue)
+  }
+
+  // MARK: Commands
+
+  /// Takes a device over as a port's; what the port had before is closed.
+  mutating func attach(
+    _ descriptor: Int32,
+    _ kind: Receiver.Kind,
+    as port: PortID
+  ) -> LinuxError? {
+    detach(port)
+    guard let source = Receiver.source(of: port) else {
+      return refuse(descriptor, "port \(port.rawValue)", limit: PortID.limit)
+    }
+    do throws(LinuxError) {
+      let file = try unsafe receiver.open(source, descriptor, kind, &transmitter.pointee.ring)
+      unsafe transmitter.pointee.setDevice(of: port, file: file, isSocket: kind == .packet)
+      return nil
+    } catch {
+      _ = Descriptor(owning: descriptor)
+      return error
+    }
+  }
+
+  mutating func detach(_ port: PortID) {
+    guard let source = Receiver.source(of: port) else { return }
+    unsafe transmitter.pointee.setDevice(of: port, file: 0, isSocket: false)
+    closeSource(source)
+  }
+
+  /// Takes a listening socket over as an endpoint's; what the endpoint had before is closed.
+  mutating func open(_ endpoint: EndpointID, _ descriptor: Int32) -> LinuxError? {
+    close(endpoint)
+    guard let source = Receiver.source(of: endpoint) else {
+      return refuse(descriptor, "endpoint \(endpoint.rawValue)", limit: EndpointID.limit)
+    }
+    do throws(LinuxError) {
+      _ = try unsafe receiver.open(source, descriptor, .udp, &transmitter.pointee.ring)
+      return nil
+    } catch {
+      _ = Descriptor(owning: descriptor)
+      return error
+    }
+  }
+
+  mutating func close(_ endpoint: EndpointID) {
+    guard let source = Receiver.source(of: endpoint) else { return }
+    closeSource(source)
+  }
+
+  /// Takes a connected socket over as a path's; what the path had before is closed.
+  mutating func open(_ path: PathID, _ descriptor: Int32) -> LinuxError? {
+    close(path)
+    guard path.rawValue < Transmitter.pathLimit else {
+      return refuse(descriptor, "underlay path \(path.rawValue)", limit: Transmitter.pathLimit)
+    }
+    do throws(LinuxError) {
+      try unsafe transmitter.pointee.openPath(path, descriptor: descriptor)
+      return nil
+    } catch {
+      _ = Descriptor(owning: descriptor)
+      return error
+    }
+  }
+
+  mutating func close(_ path: PathID) {
+    let descriptor = unsafe transmitter.pointee.closePath(path)
+    if descriptor >= 0 { _ = Descriptor(owning: descriptor) }
+  }
+
+  /// What the kernel knows of a path's MTU; `nil` where the path has no socket.
+  func pathMTU(of path: PathID) -> Int? {
+    let number = unsafe transmitter.pointee.descriptor(of: path)
+    guard number >= 0 else { return nil }
+    let mtu = ovx_path_mtu(number)
+    return mtu > 0 ? Int(mtu) : nil
+  }
+
+  private func refuse(_ descriptor: Int32, _ subject: String, limit: Int) -> LinuxError {
+    _ = Descriptor(owning: descriptor)
+    return LinuxError(
+      action: "serve",
+      subject: subject,
+      errno: .invalidArgument,
+      detail: "numbers go from 0 to \(limit - 1)"
+    )
+  }
+
+  private mutating func closeSource(_ source: Int) {
+    let descriptor = unsafe receiver.close(source, &transmitter.pointee.ring)
+    guard descriptor >= 0 else { return }
+    _ = Descriptor(owning: descriptor)
+    collect()
+  }
+
+  private mutating func closeEverything() {
+    for port in 0..<PortID.limit { detach(PortID(rawValue: UInt16(port))) }
+    for endpoint in 0..<EndpointID.limit { close(EndpointID(rawValue: UInt16(endpoint))) }
+    for path in 0..<Transmitter.pathLimit { close(PathID(rawValue: UInt32(path))) }
+    unsafe transmitter.pointee.ring.close()
+  }
+}
