@@ -5,8 +5,8 @@ package import SystemPackage
 package struct ControlClient {
   package let socketPath: FilePath
 
-  package init(runDirectory: FilePath) {
-    socketPath = ControlSocket.path(in: runDirectory)
+  package init(runDirectory: String) {
+    socketPath = ControlSocket.path(in: FilePath(runDirectory))
   }
 
   /// Sends a request and returns the daemon's response.

@@ -9,6 +9,13 @@ package enum ControlSocket {
   /// The run directory when neither `--rundir` nor `OVX_RUNDIR` names one.
   package static let defaultRunDirectory: FilePath = "/run/ovx"
 
+  /// The run directory that the environment names with `OVX_RUNDIR`, else the default.
+  package static var runDirectoryOfEnvironment: String {
+    // An empty variable counts as none, as everywhere.
+    let variable = unsafe getenv("OVX_RUNDIR").map { unsafe String(cString: $0) } ?? ""
+    return variable.isEmpty ? defaultRunDirectory.string : variable
+  }
+
   /// The socket of the daemon that has the given run directory.
   package static func path(in runDirectory: FilePath) -> FilePath {
     runDirectory.appending("vswitchd.sock")

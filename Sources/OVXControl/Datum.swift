@@ -1,3 +1,5 @@
+package import OVXDatapath
+
 /// One value inside of a column: OVSDB's "atom".
 package enum Atom: Hashable, Sendable {
   case integer(Int)
@@ -29,6 +31,11 @@ package enum Datum: Equatable, Sendable {
     case .map(let entries): Array(entries.values)
     }
   }
+}
+
+extension Atom {
+  package init(_ vlan: VLANID) { self = .integer(Int(vlan.rawValue)) }
+  package init(_ vni: VNI) { self = .integer(Int(vni.rawValue)) }
 }
 
 extension Atom: Comparable {

@@ -277,6 +277,12 @@ package struct Tunnels: Codable, Equatable, Sendable {
     /// The tunnel ports that receive by it.
     package var tunnels: [String]
 
+    /// Address and port as one: `192.168.5.2:4789`, `[fd00::1]:4789`, `*:4789`.
+    package var endpoint: String {
+      let host = address.map { $0.isIPv6 ? "[\($0)]" : "\($0)" } ?? "*"
+      return "\(host):\(port)"
+    }
+
     package init(address: IPAddress?, port: UInt16, tunnels: [String]) {
       self.address = address
       self.port = port

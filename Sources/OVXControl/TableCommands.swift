@@ -327,7 +327,9 @@ extension Condition {
 extension Condition.Comparison {
   fileprivate var comparesSets: Bool { rawValue.hasPrefix("{") }
 
-  /// Compares two values. The order of sets is that of being contained, that of scalars the one of their atoms.
+  /// Compares two values.
+  ///
+  /// The order of sets is that of being contained, that of scalars the one of their atoms.
   fileprivate func holds(_ left: Datum, _ right: Datum) -> Bool {
     let (lesser, greater) = (left.elements, right.elements)
     switch self {

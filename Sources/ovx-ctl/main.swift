@@ -1,1 +1,3 @@
-print("ovx")
+private import Glibc
+
+exit(Invocation.run(Array(CommandLine.arguments.dropFirst())))

@@ -1,0 +1,228 @@
+internal import ArgumentParser
+internal import OVXControl
+
+// Bridges and ports: what ovs-vsctl users type.
+
+struct AddBridge: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "add-br",
+    abstract: "Make a bridge, with an internal port of the same name.",
+    discussion: """
+      The internal port is an ordinary network device of this host, to give addresses to:
+
+        ovx-ctl add-br br0
+        ip addr add 172.17.42.1/24 dev br0
+      """
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @OptionGroup var mayExist: MayExist
+  @Argument(help: "The bridge.") var bridge: String
+
+  func command() -> Command { .addBridge(bridge: bridge, mayExist: mayExist.isSet) }
+}
+
+struct DeleteBridge: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "del-br",
+    abstract: "Delete a bridge and all of its ports."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @OptionGroup var ifExists: IfExists
+  @Argument(help: "The bridge.") var bridge: String
+
+  func command() -> Command { .deleteBridge(bridge: bridge, ifExists: ifExists.isSet) }
+}
+
+struct AddPort: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "add-port",
+    abstract: "Add a port to a bridge.",
+    discussion: """
+      SETTINGS
+        type=TYPE        internal, tap, vxlan or system; without it, key= or
+                         remote= make it vxlan, an existing device system
+        key=VNI          of a vxlan port, 0 to 16777215
+        remote=ADDR,...  of a vxlan port, the other hosts
+        local=ADDR       of a vxlan port, this host's address (default: any)
+        dst_port=PORT    of a vxlan port, the UDP port (default: 4789)
+        tag=VLAN         makes it an access port of that VLAN, 0 to 4095
+        trunks=VLAN,...  narrows a trunk to these VLANs
+        vlan_mode=MODE   access or trunk
+        mac=MAC mtu=N    of an internal or tap port's device
+        COL[:KEY]=VALUE  any column of Port or Interface
+
+      EXAMPLES
+        ovx-ctl add-port br0 veth1 tag=100
+        ovx-ctl add-port br0 vxlan0 key=100 remote=192.168.5.3
+        ovx-ctl add-port br0 vxlan1 key=200 tag=200 local=192.168.5.2 \\
+          remote=192.168.5.3,192.168.5.4
+        ovx-ctl add-port br0 tap0 type=tap mtu=1450
+      """
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @OptionGroup var mayExist: MayExist
+  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The port, and its network device.") var port: String
+  @Argument(help: ArgumentHelp("Settings, COLUMN=VALUE.", valueName: "setting"))
+  var settings: [String] = []
+
+  func command() throws -> Command {
+    .addPort(
+      bridge: bridge,
+      port: port,
+      settings: try settings.map(Setting.init(parsing:)),
+      mayExist: mayExist.isSet
+    )
+  }
+}
+
+struct DeletePort: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "del-port",
+    abstract: "Delete a port.",
+    usage: "ovx-ctl [--if-exists] del-port [BRIDGE] PORT"
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @OptionGroup var ifExists: IfExists
+  @Argument(
+    help: ArgumentHelp("The port, after the bridge that it must belong to.", valueName: "port")
+  )
+  var names: [String]
+
+  func command() throws -> Command {
+    switch names.count {
+    case 1: .deletePort(bridge: nil, port: names[0], ifExists: ifExists.isSet)
+    case 2: .deletePort(bridge: names[0], port: names[1], ifExists: ifExists.isSet)
+    default:
+      throw ControlError(
+        "del-port takes a port, or a bridge and a port, and not \(names.count) names"
+      )
+    }
+  }
+}
+
+struct ListBridges: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "list-br",
+    abstract: "List the bridges, one per line."
+  )
+
+  @OptionGroup var global: GlobalOptions
+
+  func command() -> Command { .listBridges }
+}
+
+struct BridgeExists: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "br-exists",
+    abstract: "Exit with 0 where a bridge exists, with 2 where not."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String
+
+  func command() -> Command { .bridgeExists(bridge: bridge) }
+}
+
+struct ListPorts: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "list-ports",
+    abstract: "List the ports of a bridge, one per line, without its internal one.",
+    aliases: ["list-ifaces"]
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String
+
+  func command() -> Command { .listPorts(bridge: bridge) }
+}
+
+struct PortToBridge: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "port-to-br",
+    abstract: "Print the bridge that a port belongs to.",
+    aliases: ["iface-to-br"]
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The port.") var port: String
+
+  func command() -> Command { .portToBridge(port: port) }
+}
+
+struct ShowAll: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "show",
+    abstract: "Print all bridges and ports, and what is wrong with them."
+  )
+
+  @OptionGroup var global: GlobalOptions
+
+  func command() -> Command { .show }
+}
+
+// Containers
+
+struct Attach: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "attach",
+    abstract: "Make an interface inside of a container, and its port.",
+    discussion: """
+      The target is the name of a network namespace, pid:N, the path of a network namespace, or a container's name or \
+      id (docker, podman). The interface is a TAP device, up and addressed; the port is named INTERFACE@TARGET.
+
+      SETTINGS
+        ip=ADDR/LEN,...  addresses, any number of either family
+        gateway=ADDR     the default route, one of each family
+        mac=MAC mtu=N    of the interface (default MTU: what fits the underlay)
+        tag=VLAN         and the other settings of add-port
+
+      EXAMPLES
+        ovx-ctl attach br0 web1 eth0 ip=10.0.0.5/24 gateway=10.0.0.1 tag=100
+        ovx-ctl attach br0 pid:4711 eth0 ip=10.0.0.6/24 ip=fd00::6/64
+      """
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @OptionGroup var mayExist: MayExist
+  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The container.") var target: String
+  @Argument(help: "The interface's name inside.") var interface: String
+  @Argument(help: ArgumentHelp("Settings, NAME=VALUE.", valueName: "setting"))
+  var settings: [String] = []
+
+  func command() throws -> Command {
+    var settings = try settings.map(Setting.init(parsing:))
+    let attachment = try Configuration.Attachment(
+      target: target,
+      interface: interface,
+      takingFrom: &settings
+    )
+    return .attach(
+      bridge: bridge,
+      attachment: attachment,
+      settings: settings,
+      mayExist: mayExist.isSet
+    )
+  }
+}
+
+struct Detach: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "detach",
+    abstract: "Remove an interface that attach made, and its port."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @OptionGroup var ifExists: IfExists
+  @Argument(help: "The container, typed as for attach.") var target: String
+  @Argument(help: "The interface's name inside.") var interface: String
+
+  func command() -> Command {
+    .detach(target: target, interface: interface, ifExists: ifExists.isSet)
+  }
+}

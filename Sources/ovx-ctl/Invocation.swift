@@ -1,0 +1,219 @@
+private import ArgumentParser
+private import Glibc
+internal import OVXControl
+
+/// One run of `ovx-ctl`: arguments to commands, commands to one request, its answer to text and an exit status.
+struct Invocation {
+  var commands: [Command] = []
+  var options = GlobalOptions.Values()
+  /// `drops --watch`: ask again every second until interrupted.
+  var repeats = false
+
+  /// Runs the program.
+  ///
+  /// - Parameter arguments: Without the program's name.
+  /// - Returns: The exit status: 0 done, 1 refused, 2 "no", 69 no daemon, 75 timed out.
+  static func run(_ arguments: [String]) -> Int32 {
+    let invocation: Invocation
+    do {
+      invocation = try Invocation(parsing: arguments)
+    } catch let exit as CleanExit {
+      return write(exit.text + "\n", to: STDOUT_FILENO) ? 0 : 1
+    } catch {
+      complain("\(error)")
+      return ControlError.Kind.refused.rawValue
+    }
+    return invocation.execute()
+  }
+
+  private func execute() -> Int32 {
+    do throws(ControlError) {
+      let client = ControlClient(runDirectory: options.runDirectory)
+      let request = Request(
+        commands: commands,
+        timeout: options.timeout,
+        dryRun: options.dryRun
+      )
+      var status: Int32
+      repeat {
+        let response = try client.send(request)
+        for note in response.notes { Invocation.complain("note: \(note)") }
+        if case .failed(let error) = response.outcome { throw error }
+        if case .done(let replies) = response.outcome {
+          // In front of a repeated answer the terminal is wiped.
+          var text = repeats ? "\u{1B}[H\u{1B}[2J" : ""
+          for (command, reply) in zip(commands, replies) {
+            text += try Output(format: options.format, command: command).text(of: reply)
+          }
+          guard Invocation.write(text, to: STDOUT_FILENO) else {
+            throw ControlError("the answer cannot be written to standard output")
+          }
+        }
+        status = response.exitStatus
+        if repeats { sleep(1) }
+      } while repeats
+      return status
+    } catch {
+      Invocation.complain(error.message)
+      return error.kind.rawValue
+    }
+  }
+
+  private static func complain(_ sentence: String) {
+    _ = write("ovx-ctl: \(sentence)\n", to: STDERR_FILENO)
+  }
+
+  /// Writes a whole text; a reader that has gone, such as head(1), ends the program with SIGPIPE, as it does any other.
+  private static func write(_ text: String, to descriptor: Int32) -> Bool {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let count = unsafe rest.withUnsafeBytes { buffer in
+        unsafe Glibc.write(descriptor, buffer.baseAddress, buffer.count)
+      }
+      guard count > 0 || errno == EINTR else { return false }
+      rest = rest.dropFirst(max(count, 0))
+    }
+    return true
+  }
+}
+
+/// Text that was asked for instead of a command: help, the version, a completion script.
+struct CleanExit: Error {
+  let text: String
+}
+
+extension Invocation {
+  /// Takes a command line apart.
+  ///
+  /// - Throws: `CleanExit` for help and the like, else a `ControlError` that says what is wrong.
+  init(parsing arguments: [String]) throws {
+    var pieces = arguments.split(separator: "--", omittingEmptySubsequences: false).map(Array.init)
+    // ovs-vsctl lets the first command, too, have a "--" in front.
+    if pieces.count > 1, pieces[0].isEmpty { pieces.removeFirst() }
+    for (index, piece) in pieces.enumerated() {
+      guard pieces.count == 1 || !piece.isEmpty else {
+        throw ControlError("there is no command after the \"--\" at place \(index)")
+      }
+      try parse(Self.normalized(piece))
+    }
+  }
+
+  private mutating func parse(_ arguments: [String]) throws {
+    let verb: any Verb
+    do {
+      verb = try Self.verb(arguments)
+    } catch let error as CleanExit {
+      throw error
+    } catch let error as ControlError {
+      throw error
+    } catch {
+      guard OVXCtl.exitCode(for: error) != .success else {
+        throw CleanExit(text: OVXCtl.fullMessage(for: error))
+      }
+      throw Self.explained(OVXCtl.message(for: error), arguments)
+    }
+    commands.append(try verb.command())
+    options.merge(verb.global)
+    if let drops = verb as? Drops, drops.watch { repeats = true }
+  }
+
+  private static func verb(_ arguments: [String]) throws -> any Verb {
+    var parsed = try OVXCtl.parseAsRoot(arguments)
+    if let verb = parsed as? any Verb { return verb }
+    if let root = parsed as? OVXCtl, root.version {
+      throw CleanExit(text: "ovx-ctl \(OVXVersion.current)")
+    }
+    let path = words(in: arguments)
+    switch parsed {
+    case is OVXCtl: throw ControlError("there is no command; ovx-ctl --help lists them")
+    case is FDB, is TunnelCommands:
+      throw ControlError("\(path) needs one of its commands; ovx-ctl \(path) --help lists them")
+    default:
+      // The parser answers a call for help with a command that throws it when it is run.
+      try parsed.run()
+      throw CleanExit(text: "")
+    }
+  }
+
+  /// Puts the arguments of one command into the order that the parser wants.
+  ///
+  /// `--may-exist` and `--if-exists` go behind the command that they belong to, `fdb/show` becomes `fdb show`, and `-V`
+  /// the long option.
+  static func normalized(_ arguments: [String]) -> [String] {
+    var front: [String] = []
+    var moved: [String] = []
+    var index = 0
+    while index < arguments.count, arguments[index].hasPrefix("-") {
+      let argument = arguments[index]
+      index += 1
+      switch argument {
+      case "--may-exist", "--if-exists": moved.append(argument)
+      case "-t", "--timeout", "-f", "--format", "--rundir":
+        front.append(argument)
+        if index < arguments.count {
+          front.append(arguments[index])
+          index += 1
+        }
+      default: front.append(argument)
+      }
+    }
+    guard index < arguments.count else { return front + moved }
+    let verb = arguments[index].split(separator: "/", omittingEmptySubsequences: false).map(
+      String.init
+    )
+    return front + verb + arguments[(index + 1)...] + moved
+  }
+
+  /// The words of a command line that name its command.
+  private static func words(in arguments: [String]) -> String {
+    var words: [String] = []
+    var commands = OVXCtl.configuration.subcommands
+    for argument in arguments {
+      guard let command = commands.first(where: { $0.names.contains(argument) }) else { continue }
+      words.append(argument)
+      commands = command.configuration.subcommands
+    }
+    return words.joined(separator: " ")
+  }
+
+  /// The parser's complaint as one of ours: lower case, and where to read on.
+  private static func explained(_ message: String, _ arguments: [String]) -> ControlError {
+    let path = words(in: arguments)
+    if path.isEmpty, let word = arguments.first(where: { !$0.hasPrefix("-") }),
+      message.contains("nexpected argument")
+    {
+      let names = OVXCtl.configuration.subcommands.flatMap { $0.names }
+      let nearest = names.min { distance($0, word) < distance($1, word) }.map {
+        distance($0, word) <= 2 ? "; did you mean \($0)?" : "; ovx-ctl --help lists the commands"
+      }
+      return ControlError("there is no command \"\(word)\"" + (nearest ?? ""))
+    }
+    var line = message.prefix(1).lowercased() + message.dropFirst()
+    line = line.split(separator: "\n").joined(separator: " ")
+    if line.hasSuffix(".") { line.removeLast() }
+    return ControlError(
+      path.isEmpty
+        ? "\(line); ovx-ctl --help lists the commands"
+        : "\(path): \(line); see ovx-ctl \(path) --help"
+    )
+  }
+}
+
+/// How many letters have to be put in, taken out or replaced to make one word of another (Levenshtein).
+private func distance(_ left: String, _ right: String) -> Int {
+  var row = Array(0...right.count)
+  for (index, letter) in left.enumerated() {
+    var diagonal = row[0]
+    row[0] = index + 1
+    for (column, other) in right.enumerated() {
+      let replaced = diagonal + (letter == other ? 0 : 1)
+      diagonal = row[column + 1]
+      row[column + 1] = min(replaced, row[column] + 1, row[column + 1] + 1)
+    }
+  }
+  return row[right.count]
+}
+
+extension ParsableCommand {
+  fileprivate static var names: [String] { [_commandName] + configuration.aliases }
+}

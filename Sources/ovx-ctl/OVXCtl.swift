@@ -1,0 +1,150 @@
+internal import ArgumentParser
+internal import OVXControl
+
+/// The root of the command line: what `ovx-ctl --help` prints.
+struct OVXCtl: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "ovx-ctl",
+    abstract: "Configures and explains the switch of this host.",
+    usage: "ovx-ctl [--rundir DIR] [-t SECS] [-f FORMAT] [--dry-run] COMMAND [-- COMMAND]...",
+    discussion: """
+      Commands joined by -- are one transaction: all of them take effect, or none. The program ends when the change is \
+      in force. --may-exist and --if-exists stand in front of a command or behind it.
+
+      EXAMPLES
+        A bridge, a container's veth and a tunnel to another host, for tenant 100:
+          ovx-ctl add-br br0
+          ovx-ctl add-port br0 veth1 tag=100
+          ovx-ctl add-port br0 vxlan0 tag=100 key=100 remote=192.168.5.3
+
+        The same tunnel as ovs-vsctl users type it:
+          ovx-ctl add-port br0 vxlan0 tag=100 \\
+            -- set interface vxlan0 type=vxlan options:key=100 \\
+                   options:remote_ip=192.168.5.3
+
+        An interface inside of a container, with an address:
+          ovx-ctl attach br0 web1 eth0 ip=10.0.0.5/24 gateway=10.0.0.1 tag=100
+
+        What is there, what it has learned, what it has lost and why:
+          ovx-ctl show
+          ovx-ctl fdb show br0
+          ovx-ctl drops
+
+      EXIT STATUS
+         0  done
+         1  wrong or refused; nothing has changed, and the reason is on stderr
+         2  the answer is "no" (br-exists)
+        69  no daemon answers on the socket
+        75  timed out
+      """,
+    groupedSubcommands: [
+      CommandGroup(
+        name: "Bridge and Port",
+        subcommands: [
+          AddBridge.self, DeleteBridge.self, AddPort.self, DeletePort.self, ListBridges.self,
+          BridgeExists.self, ListPorts.self, PortToBridge.self, ShowAll.self,
+        ]
+      ),
+      CommandGroup(name: "Container", subcommands: [Attach.self, Detach.self]),
+      CommandGroup(
+        name: "Table",
+        subcommands: [
+          SetColumns.self, GetColumns.self, ListRecords.self, FindRecords.self, AddValues.self,
+          RemoveValues.self, ClearColumns.self,
+        ]
+      ),
+      CommandGroup(
+        name: "Switch",
+        subcommands: [
+          FDB.self, TunnelCommands.self, Statistics.self, Drops.self, ShowVersion.self,
+          ExitDaemon.self,
+        ]
+      ),
+    ]
+  )
+
+  @Flag(name: [.customShort("V"), .long], help: "Print the version of ovx-ctl.")
+  var version = false
+
+  @OptionGroup var options: GlobalOptions
+}
+
+/// A command of the command line that becomes one command of the request.
+protocol Verb: ParsableCommand {
+  var global: GlobalOptions { get }
+
+  /// The command, with its arguments read.
+  ///
+  /// - Throws: A `ControlError` that names the argument that cannot be read.
+  func command() throws -> Command
+}
+
+/// Options that hold for the whole command line; they may stand in front of a command or behind it.
+struct GlobalOptions: ParsableArguments {
+  @Option(
+    name: .customLong("rundir"),
+    help: ArgumentHelp(
+      "The daemon's run directory, where its socket is (default: $OVX_RUNDIR, else /run/ovx).",
+      valueName: "dir"
+    ),
+    completion: .directory
+  )
+  var runDirectory: String?
+
+  @Option(
+    name: [.short, .long],
+    help: ArgumentHelp("Give up after this many seconds (default: 10).", valueName: "secs")
+  )
+  var timeout: String?
+
+  @Option(
+    name: [.short, .long],
+    help: "How to print (default: list for list and find, else table)."
+  )
+  var format: OutputFormat?
+
+  @Flag(help: "Have the daemon check everything, and change nothing.")
+  var dryRun = false
+
+  func validate() throws {
+    if let timeout { _ = try Self.seconds(timeout) }
+  }
+
+  fileprivate static func seconds(_ text: String) throws(ControlError) -> Double {
+    guard let seconds = Double(text), seconds > 0, Request.timeoutRange.contains(seconds) else {
+      throw ControlError(
+        "the timeout \"\(text)\" is not a number of seconds above 0 and up to 86400"
+      )
+    }
+    return seconds
+  }
+
+  /// The options of all commands of a command line together.
+  struct Values {
+    var runDirectory = ControlSocket.runDirectoryOfEnvironment
+    var timeout = 10.0
+    var format: OutputFormat?
+    var dryRun = false
+
+    mutating func merge(_ options: GlobalOptions) {
+      if let directory = options.runDirectory { runDirectory = directory }
+      if let text = options.timeout, let seconds = try? GlobalOptions.seconds(text) {
+        timeout = seconds
+      }
+      format = options.format ?? format
+      dryRun = dryRun || options.dryRun
+    }
+  }
+}
+
+/// `--may-exist`, for commands that make something.
+struct MayExist: ParsableArguments {
+  @Flag(name: .customLong("may-exist"), help: "Accept that it is there already.")
+  var isSet = false
+}
+
+/// `--if-exists`, for commands that need something to be there.
+struct IfExists: ParsableArguments {
+  @Flag(name: .customLong("if-exists"), help: "Accept that it is not there.")
+  var isSet = false
+}

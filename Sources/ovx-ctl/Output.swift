@@ -1,0 +1,263 @@
+internal import ArgumentParser
+private import Foundation
+internal import OVXControl
+
+/// How to print: `-f`.
+enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
+  /// Columns under headings; `show` prints its tree.
+  case table
+  /// One line per value, `column : value`, with an empty line between records.
+  case list
+  /// The reply's value as JSON, documented with the types in OVXControl/Reply.swift.
+  case json
+  /// Comma-separated values with a heading (RFC 4180).
+  case csv
+}
+
+/// Turns a reply into what is printed on standard output.
+struct Output {
+  let format: OutputFormat
+  let command: Command
+
+  /// - Parameters:
+  ///   - format: What `-f` named.
+  ///   - command: What the reply answers: `list` and `find` have a default of their own.
+  init(format: OutputFormat?, command: Command) {
+    self.command = command
+    switch command {
+    case .list, .find: self.format = format ?? .list
+    default: self.format = format ?? .table
+    }
+  }
+
+  /// The text, which ends with a newline unless it is empty.
+  func text(of reply: Reply) throws(ControlError) -> String {
+    switch reply {
+    case .done, .answer: return ""
+    case .flushed(let count) where format != .json:
+      return "\(count) \(count == 1 ? "address" : "addresses") forgotten\n"
+    case .names(let names) where format != .json:
+      return names.map { $0 + "\n" }.joined()
+    case .values(let values) where format != .json:
+      return values.map { "\($0)\n" }.joined()
+    case .show(let show) where format == .table:
+      return tree(show)
+    case .version(let versions) where format == .table:
+      return "ovx-ctl \(OVXVersion.current)\n"
+        + "ovx-vswitchd \(versions.daemon) (pid \(versions.pid), kernel \(versions.kernel))\n"
+    case .addresses(let bridges) where format == .table && bridges.count != 1:
+      // Several tables, each below its bridge's name.
+      return bridges.map { "\($0.bridge)\n" + addressSheet([$0]).table }.joined(separator: "\n")
+    case .tunnels(let tunnels) where format == .table:
+      return tunnelSheet(tunnels).table + foot(of: tunnels)
+    default: break
+    }
+    switch format {
+    case .json: return try json(reply)
+    case .table: return sheet(of: reply).table
+    case .list: return sheet(of: reply).list
+    case .csv: return sheet(of: reply).csv
+    }
+  }
+
+  // MARK: JSON
+
+  private func json(_ reply: Reply) throws(ControlError) -> String {
+    switch reply {
+    case .done, .answer: ""
+    case .names(let names): try encode(names)
+    case .values(let values): try encode(values)
+    case .records(let list): try encode(list.objects)
+    case .show(let show): try encode(show)
+    case .addresses(let bridges):
+      try encode(Dictionary(bridges.map { ($0.bridge, $0.entries) }, uniquingKeysWith: +))
+    case .addressStatistics(let statistics): try encode(statistics)
+    case .flushed(let count): try encode(["flushed": count])
+    case .statistics(let statistics): try encode(statistics)
+    case .drops(let drops): try encode(drops)
+    case .tunnels(let tunnels): try encode(tunnels)
+    case .version(let versions): try encode(versions)
+    }
+  }
+
+  private func encode(_ value: some Encodable) throws(ControlError) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
+    guard let data = try? encoder.encode(value) else {
+      throw ControlError("the answer cannot be printed as JSON")
+    }
+    return String(decoding: data, as: UTF8.self) + "\n"
+  }
+
+  // MARK: show
+
+  /// The tree of `ovs-vsctl show`.
+  private func tree(_ show: Show) -> String {
+    var lines: [String] = []
+    for bridge in show.bridges {
+      lines.append("Bridge \(bridge.name)")
+      for port in bridge.ports {
+        lines.append("    Port \(port.name)")
+        if let mode = port.vlanMode { lines.append("        vlan_mode: \(mode.rawValue)") }
+        if let tag = port.tag { lines.append("        tag: \(tag)") }
+        if !port.trunks.isEmpty { lines.append("        trunks: \(port.trunksDatum)") }
+        let interface = port.interface
+        lines.append("        Interface \(interface.name)")
+        if let type = interface.type { lines.append("            type: \(type.rawValue)") }
+        if !interface.options.isEmpty {
+          lines.append("            options: \(interface.optionsDatum)")
+        }
+        if let target = interface.target, let inside = interface.inside {
+          let entries: [String: Atom] = ["target": .text(target), "interface": .text(inside)]
+          lines.append("            attachment: \(Datum.map(entries))")
+        }
+        if let error = interface.error { lines.append("            error: \(quoted(error))") }
+      }
+    }
+    lines.append("ovx_version: \(quoted(show.version))")
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  private func quoted(_ text: String) -> String {
+    let word = Atom.text(text).description
+    return word.hasPrefix("\"") ? word : "\"\(word)\""
+  }
+
+  private func foot(of tunnels: Tunnels) -> String {
+    var text = ""
+    for listener in tunnels.listeners {
+      text += "listening on \(listener.endpoint) for \(listener.tunnels.joined(separator: ", "))\n"
+    }
+    if !tunnels.features.isEmpty {
+      text += "using \(tunnels.features.joined(separator: ", "))\n"
+    }
+    return text
+  }
+
+  // MARK: Sheets
+
+  private func sheet(of reply: Reply) -> Sheet {
+    switch reply {
+    case .done, .answer, .names, .values, .flushed: Sheet([], [])
+    case .records(let list): Sheet(list.columns, list.rows)
+    case .show(let show): showSheet(show)
+    case .addresses(let bridges): addressSheet(bridges, named: format != .table)
+    case .addressStatistics(let statistics):
+      Sheet(
+        ["Bridge", "Current", "Limit", "Static", "Learned", "Expired", "Evicted", "Moved"],
+        statistics.map {
+          [
+            .text($0.bridge), .number($0.current), .number($0.limit), .number($0.statics),
+            .number($0.learned), .number($0.expired), .number($0.evicted), .number($0.moved),
+          ]
+        }
+      )
+    case .statistics(let ports): statisticsSheet(ports)
+    case .drops(let drops):
+      Sheet(
+        ["Port", "Reason", "Count", "Sentence"],
+        drops.map {
+          [.text($0.port ?? "-"), .text($0.reason), .number($0.count), .text($0.sentence)]
+        }
+      )
+    case .tunnels(let tunnels): tunnelSheet(tunnels)
+    case .version(let versions):
+      Sheet(
+        ["ovx-ctl", "ovx-vswitchd", "pid", "kernel"],
+        [
+          [
+            .text(OVXVersion.current), .text(versions.daemon), .number(versions.pid),
+            .text(versions.kernel),
+          ]
+        ]
+      )
+    }
+  }
+
+  private func showSheet(_ show: Show) -> Sheet {
+    var rows: [[Datum]] = []
+    for bridge in show.bridges {
+      for port in bridge.ports {
+        rows.append([
+          .text(bridge.name), .text(port.name),
+          .scalar(port.tag.map { Atom($0) }), port.trunksDatum,
+          .text(port.interface.type?.rawValue ?? ""), port.interface.optionsDatum,
+          .scalar(port.interface.error.map(Atom.text)),
+        ])
+      }
+    }
+    return Sheet(["bridge", "port", "tag", "trunks", "type", "options", "error"], rows)
+  }
+
+  private func addressSheet(_ bridges: [BridgeAddresses], named: Bool = false) -> Sheet {
+    let hasRemotes = bridges.contains { $0.entries.contains { $0.remote != nil } }
+    let columns =
+      (named ? ["Bridge"] : []) + ["Port", "VLAN", "MAC", "Age"] + (hasRemotes ? ["Remote"] : [])
+    var rows: [[Datum]] = []
+    for bridge in bridges {
+      for entry in bridge.entries {
+        var row: [Datum] = named ? [.text(bridge.bridge)] : []
+        row += [.text(entry.port), .scalar(Atom(entry.vlan)), .text("\(entry.mac)")]
+        row.append(entry.age.map { .number($0) } ?? .text("static"))
+        if hasRemotes { row.append(.text(entry.remote.map { "\($0)" } ?? "")) }
+        rows.append(row)
+      }
+    }
+    return Sheet(columns, rows)
+  }
+
+  private func statisticsSheet(_ ports: [PortStatistics]) -> Sheet {
+    Sheet(
+      ["Bridge", "Port", "RX-frames", "RX-bytes", "TX-frames", "TX-bytes", "Drops"],
+      ports.map {
+        [
+          .text($0.bridge), .text($0.port), .number($0.receivedFrames), .number($0.receivedBytes),
+          .number($0.sentFrames), .number($0.sentBytes), .number($0.droppedFrames),
+        ]
+      }
+    )
+  }
+
+  private func tunnelSheet(_ tunnels: Tunnels) -> Sheet {
+    var rows: [[Datum]] = []
+    for tunnel in tunnels.tunnels {
+      for remote in tunnel.remotes {
+        rows.append([
+          .text(tunnel.port), .text(tunnel.bridge), .scalar(Atom(tunnel.vni)),
+          .text(tunnel.local.map { "\($0)" } ?? "any"), .text("\(remote.address)"),
+          .number(tunnel.destinationPort), .text(remote.mtu.map(String.init) ?? "-"),
+          .text(remote.device ?? "-"), .number(remote.sourcePorts), .text(remote.error ?? "ok"),
+        ])
+      }
+    }
+    return Sheet(
+      [
+        "Port", "Bridge", "VNI", "Local", "Remote", "UDP-port", "MTU", "Device", "Source-ports",
+        "State",
+      ],
+      rows
+    )
+  }
+}
+
+extension RecordList {
+  /// The records as JSON prints them: an object each.
+  fileprivate var objects: [[String: Datum]] {
+    rows.map { Dictionary(zip(columns, $0), uniquingKeysWith: { first, _ in first }) }
+  }
+}
+
+extension Show.Port {
+  fileprivate var trunksDatum: Datum { .set(trunks.map { Atom($0) }) }
+}
+
+extension Show.Interface {
+  fileprivate var optionsDatum: Datum { .map(options.mapValues(Atom.text)) }
+}
+
+extension Datum {
+  fileprivate static func text(_ text: String) -> Datum { .scalar(.text(text)) }
+  fileprivate static func number(_ number: some BinaryInteger) -> Datum {
+    .scalar(.integer(Int(clamping: number)))
+  }
+}

@@ -1,0 +1,167 @@
+internal import ArgumentParser
+internal import OVXControl
+
+// The running switch: what ovs-appctl users type, with a slash or a space.
+
+struct FDB: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "fdb",
+    abstract: "The address tables of the bridges.",
+    subcommands: [
+      ShowAddresses.self, FlushAddresses.self, AddAddress.self, DeleteAddress.self,
+      AddressStatistics.self,
+    ]
+  )
+}
+
+struct ShowAddresses: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "show",
+    abstract: "Print the addresses that bridges know, all where none is named."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge")) var bridges: [String] = []
+
+  func command() -> Command { .showAddresses(bridges: bridges) }
+}
+
+struct FlushAddresses: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "flush",
+    abstract: "Forget what a bridge, or every bridge, has learned; static addresses stay."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String?
+
+  func command() -> Command { .flushAddresses(bridge: bridge) }
+}
+
+struct AddAddress: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "add",
+    abstract: "Add a static address, which neither ages nor moves.",
+    discussion: """
+      VLAN is 0 for frames without a tag.
+
+      EXAMPLES
+        ovx-ctl fdb add br0 veth1 100 02:00:00:00:00:05
+      """
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The port behind which the address is.") var port: String
+  @Argument(help: "The VLAN, 0 to 4095.") var vlan: String
+  @Argument(help: "The address.") var mac: String
+
+  func command() throws -> Command {
+    .addAddress(
+      bridge: bridge,
+      port: port,
+      vlan: try Command.vlan(vlan),
+      address: try Command.address(mac)
+    )
+  }
+}
+
+struct DeleteAddress: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "del",
+    abstract: "Remove an address, learned or static."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The VLAN, 0 to 4095.") var vlan: String
+  @Argument(help: "The address.") var mac: String
+
+  func command() throws -> Command {
+    .deleteAddress(bridge: bridge, vlan: try Command.vlan(vlan), address: try Command.address(mac))
+  }
+}
+
+struct AddressStatistics: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "stats",
+    abstract: "Print what has happened to the address tables.",
+    aliases: ["stats-show"]
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge")) var bridges: [String] = []
+
+  func command() -> Command { .addressStatistics(bridges: bridges) }
+}
+
+struct TunnelCommands: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "tunnel",
+    abstract: "The tunnels and the sockets that they stand on.",
+    subcommands: [ShowTunnels.self]
+  )
+}
+
+struct ShowTunnels: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "show",
+    abstract: "Print tunnels, remotes and their MTU, listening sockets and kernel features in use."
+  )
+
+  @OptionGroup var global: GlobalOptions
+
+  func command() -> Command { .showTunnels }
+}
+
+struct Statistics: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "stats",
+    abstract: "Print the counters of a port, or of all ports."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The port.") var port: String?
+
+  func command() -> Command { .statistics(port: port) }
+}
+
+struct Drops: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "drops",
+    abstract: "Print how many frames were lost, where and why."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Flag(help: "Print again every second, until interrupted.")
+  var watch = false
+
+  func command() -> Command { .drops }
+}
+
+struct ShowVersion: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "version",
+    abstract: "Print the versions of ovx-ctl, the daemon and the kernel."
+  )
+
+  @OptionGroup var global: GlobalOptions
+
+  func command() -> Command { .version }
+}
+
+struct ExitDaemon: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "exit",
+    abstract: "End the daemon.",
+    discussion: """
+      Containers keep their interfaces, and a daemon that is started later takes them up again; with --cleanup the \
+      daemon removes every device that it made before it ends. The configuration stays in either case.
+      """
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Flag(help: "Remove the devices that the daemon made.") var cleanup = false
+
+  func command() -> Command { .exit(cleanup: cleanup) }
+}
