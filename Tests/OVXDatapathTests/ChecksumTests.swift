@@ -65,7 +65,7 @@ import Testing
     var random = WireRandom()
     let source = GuardedMemory(70000)
     let destination = GuardedMemory(70000)
-    let lengths = [Int](0...300) + (0..<30).map { _ in random.int(300...65535) }
+    let lengths = [Int](0...300) + (0..<10).map { _ in random.int(300...65535) }
     for count in lengths {
       let bytes = random.bytes(count)
       for atEnd in [true, false] {
@@ -79,9 +79,10 @@ import Testing
           unsafe sum.folded == referenceSum(bytes) && octets(to, count) == bytes
         #expect(isEqual, "\(count) bytes, OVX_SEED=\(random.seed)")
         // Nothing is written beside the destination.
-        let before = unsafe octets(destination.start, to - destination.start)
-        let behind = unsafe octets(to + count, destination.end - to - count)
-        let isUntouched = (before + behind).allSatisfy { $0 == 0xA5 }
+        let before = unsafe min(128, to - destination.start)
+        let behind = unsafe min(128, destination.end - to - count)
+        let around = unsafe octets(to - before, before) + octets(to + count, behind)
+        let isUntouched = around.allSatisfy { $0 == 0xA5 }
         #expect(isUntouched, "\(count) bytes, OVX_SEED=\(random.seed)")
       }
     }

@@ -115,7 +115,13 @@ struct WireRandom: RandomNumberGenerator {
   mutating func int(_ range: ClosedRange<Int>) -> Int { .random(in: range, using: &self) }
   mutating func oneIn(_ count: Int) -> Bool { int(1...count) == 1 }
   mutating func bytes(_ count: Int) -> [UInt8] {
-    (0..<count).map { _ in .random(in: 0...255, using: &self) }
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count + 8)
+    while bytes.count < count {
+      unsafe withUnsafeBytes(of: next()) { unsafe bytes.append(contentsOf: $0) }
+    }
+    bytes.removeLast(bytes.count - count)
+    return bytes
   }
   mutating func pick<Value>(_ values: [Value]) -> Value { values[int(0...values.count - 1)] }
 }
@@ -123,9 +129,11 @@ struct WireRandom: RandomNumberGenerator {
 /// The ones' complement sum of RFC 1071, byte by byte.
 func referenceSum(_ bytes: [UInt8]) -> UInt16 {
   var sum = 0
-  for (index, byte) in bytes.enumerated() {
-    sum += index % 2 == 0 ? Int(byte) << 8 : Int(byte)
+  var isHigh = true
+  for byte in bytes {
+    sum += isHigh ? Int(byte) << 8 : Int(byte)
     if sum > 0xFFFF { sum -= 0xFFFF }
+    isHigh.toggle()
   }
   return UInt16(sum)
 }
@@ -155,7 +163,7 @@ struct ReferencePacket: Equatable {
   var fragment = 0x4000
   var timeToLive: UInt8 = 64
   var ipOptions: [UInt8] = []
-  /// Number and bytes (without the next-header octet, 7, 15, ... of them) of each IPv6 extension header.
+  /// The IPv6 extension headers: number, and the bytes behind the next-header octet (7, 15 and so on).
   var extensions: [Extension] = []
   var isUDP = false
   var sourcePort = 40000
