@@ -10,4 +10,6 @@
 #include "sockets.h"
 #include "ring.h"
 #include "netlink.h"
+#include "process.h"
+#include "probe.h"
 #endif

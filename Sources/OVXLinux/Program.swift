@@ -1,0 +1,161 @@
+private import CLinux
+private import Glibc
+private import SystemPackage
+
+/// What another program said and how it ended.
+package struct ProgramOutput: Equatable, Sendable {
+  /// Its exit status, or 128 and the number of the signal that ended it, as a shell has it.
+  package var status: Int32
+  /// What it wrote to its standard output, up to 16 KiB.
+  package var output: String
+  /// What it wrote to its standard error, up to 16 KiB.
+  package var errors: String
+
+  /// Bytes kept of each stream.
+  ///
+  /// What comes after them is read and forgotten.
+  fileprivate static let limit = 16 << 10
+}
+
+/// Runs a program without a shell and waits for its end, but not longer than it is given.
+///
+/// It gets the daemon's environment, an empty standard input, no other descriptor, and its own process group, which is
+/// killed as a whole when the time is over.
+///
+/// - Parameters:
+///   - path: The program's file.
+///   - arguments: What follows its name.
+///   - deadline: When to give up.
+/// - Returns: What it said, whatever its exit status.
+/// - Throws: `ETIMEDOUT`; what the kernel says of a program that cannot be run.
+package func run(
+  _ path: String,
+  _ arguments: [String],
+  until deadline: ContinuousClock.Instant
+) throws(LinuxError) -> ProgramOutput {
+  func failure(_ errno: Errno, _ detail: String? = nil) -> LinuxError {
+    LinuxError(action: "run", subject: path, errno: errno, detail: detail)
+  }
+  // A zero would end the argument early, and so make it another one.
+  guard !arguments.contains(where: { $0.utf8.contains(0) }) else {
+    throw failure(.invalidArgument)
+  }
+  var output = try Pipe(failure)
+  var errors = try Pipe(failure)
+
+  let child: pid_t
+  switch spawn(path, arguments, output: output.writer, errors: errors.writer) {
+  case .success(let pid): child = pid
+  case .failure(let errno): throw failure(errno)
+  }
+  output.closeWriter()
+  errors.closeWriter()
+
+  let end = ovx_pidfd_open(child)
+  guard end >= 0 else {
+    _ = reap(child, killing: true)
+    throw failure(Errno(rawValue: 0 &- end))
+  }
+  let ending = Descriptor(owning: end)
+
+  while true {
+    var waits = [ending.rawValue, output.reader, errors.reader].map {
+      pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+    }
+    // Rounded up, so that the last wait does not become a spin.
+    let left = (deadline - .now) / .milliseconds(1)
+    let ready = unsafe poll(&waits, 3, Int32(clamping: Int(max(0, left.rounded(.up)))))
+    if ready < 0, errno != EINTR {
+      let errno = Errno.latest
+      _ = reap(child, killing: true)
+      throw failure(errno)
+    }
+    output.drain()
+    errors.drain()
+    if ready > 0, waits[0].revents != 0 { break }
+    guard left > 0 else {
+      _ = reap(child, killing: true)
+      throw failure(.timedOut, "it gave no answer in time")
+    }
+  }
+  guard let status = reap(child, killing: false) else { throw failure(.noChildProcess) }
+  // What it wrote last may have come after the look at the pipes above.
+  output.drain()
+  errors.drain()
+  return ProgramOutput(status: status, output: output.text, errors: errors.text)
+}
+
+/// Looks a program up in a list of directories, separated by colons; those that are no absolute paths do not count.
+func find(program name: String, in searchPath: String) -> String? {
+  searchPath.split(separator: ":").lazy.map { "\($0)/\(name)" }
+    .first { unsafe $0.hasPrefix("/") && access($0, X_OK) == 0 }
+}
+
+/// One stream of a program, as far as it was read.
+private struct Pipe: ~Copyable {
+  private let readingEnd: Descriptor
+  private var writingEnd: Descriptor?
+  private var bytes: [UInt8] = []
+  private var isOpen = true
+
+  init(_ failure: (Errno, String?) -> LinuxError) throws(LinuxError) {
+    var ends: [Int32] = [-1, -1]
+    guard unsafe pipe2(&ends, O_CLOEXEC) == 0 else { throw failure(.latest, nil) }
+    readingEnd = Descriptor(owning: ends[0])
+    writingEnd = Descriptor(owning: ends[1])
+    _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
+  }
+
+  /// The number to wait on; -1, which poll(2) passes over, once the stream has ended.
+  var reader: Int32 { isOpen ? readingEnd.rawValue : -1 }
+
+  var writer: Int32 {
+    switch writingEnd {
+    case .some(let end): end.rawValue
+    case .none: -1
+    }
+  }
+
+  mutating func closeWriter() { writingEnd = nil }
+
+  /// Reads what is there.
+  mutating func drain() {
+    var chunk = [UInt8](repeating: 0, count: 4096)
+    // A program that writes without end is not to keep us here: it gets its turn after each look at the clock.
+    for _ in 0..<16 where isOpen {
+      let count = unsafe read(readingEnd.rawValue, &chunk, chunk.count)
+      guard count > 0 else {
+        if count == 0 || errno != EAGAIN && errno != EINTR { isOpen = false }
+        return
+      }
+      bytes += chunk.prefix(min(count, max(0, ProgramOutput.limit - bytes.count)))
+    }
+  }
+
+  var text: String { String(decoding: bytes, as: UTF8.self) }
+}
+
+/// Starts a program.
+private func spawn(
+  _ path: String,
+  _ arguments: [String],
+  output: Int32,
+  errors: Int32
+) -> Result<pid_t, Errno> {
+  var words = unsafe ([path] + arguments).map { unsafe strdup($0) } + [nil]
+  defer { unsafe words.forEach { unsafe free($0) } }
+  let child = unsafe ovx_spawn(path, &words, output, errors)
+  return child > 0 ? .success(child) : .failure(Errno(rawValue: 0 &- child))
+}
+
+/// Waits for the end of a child; `nil` where somebody else has taken its status.
+private func reap(_ child: pid_t, killing: Bool) -> Int32? {
+  // The group's number is the child's, which nobody else can have before the child is waited for.
+  if killing { kill(-child, SIGKILL) }
+  var status: Int32 = 0
+  while unsafe waitpid(child, &status, 0) < 0 {
+    guard errno == EINTR else { return nil }
+  }
+  let signal = status & 0x7F
+  return signal == 0 ? status >> 8 & 0xFF : 128 + signal
+}
