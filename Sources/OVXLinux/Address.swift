@@ -49,8 +49,8 @@ extension Netlink {
 
   /// Gives a device an address.
   ///
-  /// An IPv6 address is usable at once: no duplicate address detection (`IFA_F_NODAD`), whose answer would come too late
-  /// for a container that starts by connecting somewhere.
+  /// An IPv6 address can be bound at once: no duplicate address detection (`IFA_F_NODAD`), whose answer would come too
+  /// late for a container that starts by connecting somewhere.
   ///
   /// - Throws: `EEXIST` where the device has the address already.
   package mutating func add(

@@ -70,8 +70,8 @@ extension Netlink {
   ///
   /// - Throws: `EINVAL` outside of what the device can have, with the kernel's words.
   package mutating func setMTU(_ mtu: Int, of link: Link) throws(LinuxError) {
-    // A figure that the kernel's 32 bits cannot hold is refused by it as well: as the largest they can.
-    let value = UInt32(clamping: mtu)
+    // A figure that the kernel's 32 bits cannot hold is refused as the nearest that they can.
+    let value = UInt32(bitPattern: Int32(clamping: mtu))
     try change(link, "set the MTU of", to: " to \(mtu)") {
       $0.put(Int(IFLA_MTU), value)
     } remedy: { errno in

@@ -24,9 +24,18 @@ package struct Netlink: ~Copyable, Sendable {
 
   /// Opens a socket in the calling thread's network namespace.
   package init() throws(LinuxError) {
-    socket = try NetlinkSocket(purpose: "network devices")
+    self.init(try NetlinkSocket(purpose: "network devices"))
+  }
+
+  /// Talks to whoever is behind an open socket, as if it were the kernel.
+  package init(talkingTo descriptor: consuming Descriptor) {
+    self.init(NetlinkSocket(descriptor))
+  }
+
+  private init(_ socket: consuming NetlinkSocket) {
     // No answer takes time once the request is sent; the limit is for the one that never comes.
     socket.setReceiveTimeout(seconds: 10)
+    self.socket = socket
   }
 
   /// What an order is about, for the sentence that tells of its failure.
@@ -134,6 +143,10 @@ package struct Netlink: ~Copyable, Sendable {
 struct NetlinkSocket: ~Copyable, Sendable {
   private let descriptor: Descriptor
 
+  init(_ descriptor: consuming Descriptor) {
+    self.descriptor = descriptor
+  }
+
   /// Opens a socket in the calling thread's network namespace.
   init(purpose: String, flags: Int32 = 0) throws(LinuxError) {
     let type = flags | Int32(bitPattern: SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue)
@@ -141,8 +154,17 @@ struct NetlinkSocket: ~Copyable, Sendable {
     guard number >= 0 else {
       throw LinuxError(action: "open a netlink socket for", subject: purpose, errno: .latest)
     }
-    // The kernel gives it a port of its own with the first request.
     descriptor = Descriptor(owning: number)
+
+    // Gives it a number of its own: without one, the kernel would take it for itself and pass it over with news. There
+    // is nothing that could fail here, and if it did, the first request would.
+    var address = sockaddr_nl()
+    address.nl_family = sa_family_t(AF_NETLINK)
+    _ = unsafe withUnsafePointer(to: &address) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        unsafe bind(number, $0, socklen_t(MemoryLayout<sockaddr_nl>.size))
+      }
+    }
 
     // All three are there since Linux 4.20, far below what the rest of the program needs; where one is refused, only
     // the wording of errors suffers.
@@ -170,7 +192,9 @@ struct NetlinkSocket: ~Copyable, Sendable {
   func send(_ request: borrowing NetlinkRequest) -> Errno? {
     let number = descriptor.rawValue
     while true {
-      let sent = unsafe request.withBytes { unsafe Glibc.send(number, $0.baseAddress, $0.count, 0) }
+      let sent = unsafe request.withBytes {
+        unsafe Glibc.send(number, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+      }
       guard sent < 0 else { return nil }
       guard errno == EINTR else { return .latest }
     }
@@ -180,7 +204,7 @@ struct NetlinkSocket: ~Copyable, Sendable {
   ///
   /// Those that other processes sent are left out.
   ///
-  /// - Returns: Its length; `EMSGSIZE` where it did not fit, with nothing of it kept.
+  /// - Returns: Its length, above 0; `EMSGSIZE` where it did not fit; `EPIPE` where there will never be another.
   func receive(into buffer: inout [UInt8]) -> Result<Int, Errno> {
     while true {
       var sender = sockaddr_nl()
@@ -201,6 +225,8 @@ struct NetlinkSocket: ~Copyable, Sendable {
       }
       if received < 0 {
         guard errno == EINTR else { return .failure(.latest) }
+      } else if received == 0 {
+        return .failure(.brokenPipe)
       } else if sender.nl_pid == 0 {
         return received <= buffer.count ? .success(received) : .failure(.messageTooLong)
       }

@@ -112,8 +112,9 @@ package final class NetworkNamespace: Sendable {
   /// Makes a namespace without a name, which is gone with everything in it once nothing holds it.
   package static func anonymous() throws(LinuxError) -> NetworkNamespace {
     try onThread { () throws(LinuxError) in
-      guard ovx_leave_for_new_network_namespace() == 0 else {
-        let errno = Errno.latest
+      let left = ovx_leave_for_new_network_namespace()
+      guard left == 0 else {
+        let errno = Errno(rawValue: 0 &- left)
         throw LinuxError(
           action: "create",
           subject: "a network namespace",
@@ -141,8 +142,9 @@ package final class NetworkNamespace: Sendable {
     let number = descriptor.rawValue
     let name = name
     return try Self.onThread { () throws(LinuxError) in
-      guard ovx_enter_network_namespace(number) == 0 else {
-        let errno = Errno.latest
+      let entered = ovx_enter_network_namespace(number)
+      guard entered == 0 else {
+        let errno = Errno(rawValue: 0 &- entered)
         throw LinuxError(action: "enter", subject: name, errno: errno, remedy: Self.remedy(errno))
       }
       return try body()

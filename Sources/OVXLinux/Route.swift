@@ -40,12 +40,9 @@ extension Netlink {
     if let source { request.put(Int(RTA_SRC.rawValue), source) }
 
     let purpose = Purpose(action: "find a route to", subject: destination.text) { errno in
-      switch errno {
-      case .networkUnreachable: "add one with `ip route add`"
-      case .invalidArgument where source != nil:
-        "\(source?.text ?? "") must be an address of this host"
-      default: nil
-      }
+      guard errno == .networkUnreachable || errno == .invalidArgument else { return nil }
+      let condition = source.map { "; the source \($0.text) must be an address of this host" }
+      return "add one with `ip route add`" + (condition ?? "")
     }
     var route: Route?
     try transact(request, for: purpose) { message in
