@@ -45,6 +45,15 @@ pid_t ovx_spawn(const char *path, char *const arguments[], int output, int error
   return failure ? -failure : child;
 }
 
+int ovx_pipe(int ends[2]) {
+  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+  if (fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0) return 0;
+  int failure = errno;
+  close(ends[0]);
+  close(ends[1]);
+  return -failure;
+}
+
 int ovx_pidfd_open(pid_t pid) {
   int fd = (int)syscall(SYS_pidfd_open, pid, 0);
   return fd < 0 ? -errno : fd;

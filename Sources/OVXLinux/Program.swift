@@ -100,10 +100,10 @@ private struct Pipe: ~Copyable {
 
   init(_ failure: (Errno, String?) -> LinuxError) throws(LinuxError) {
     var ends: [Int32] = [-1, -1]
-    guard unsafe pipe2(&ends, O_CLOEXEC) == 0 else { throw failure(.latest, nil) }
+    let made = unsafe ovx_pipe(&ends)
+    guard made == 0 else { throw failure(Errno(rawValue: 0 &- made), nil) }
     readingEnd = Descriptor(owning: ends[0])
     writingEnd = Descriptor(owning: ends[1])
-    _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
   }
 
   /// The number to wait on; -1, which poll(2) passes over, once the stream has ended.

@@ -10,10 +10,16 @@ struct ContainerTests {
   private struct Runtimes {
     let directory: String
 
+    /// Writes a script from another process: while this one has a file open for writing, a child that another test is
+    /// just starting has it as well, and the file cannot be run ("text file busy").
     func install(_ name: String, _ script: String) throws {
-      let path = "\(directory)/\(name)"
-      try "#!/bin/sh\n\(script)\n".write(toFile: path, atomically: true, encoding: .utf8)
-      try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+      let written = try run(
+        "/bin/sh",
+        [
+          "-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\" && chmod 755 \"$2\"", "sh", script,
+          "\(directory)/\(name)",
+        ], until: .now + .seconds(10))
+      try #require(written.status == 0, "\(written.errors)")
     }
 
     func find(

@@ -8,6 +8,10 @@
  * ours gets there. `arguments` begins with its name and ends with NULL. Returns its number, or the negative of errno. */
 pid_t ovx_spawn(const char *path, char *const arguments[], int output, int errors);
 
+/* A pipe, closed when another program starts; its reading end, the first, does not wait. Returns 0, or the negative of
+ * errno. */
+int ovx_pipe(int ends[2]);
+
 /* A descriptor that becomes readable when a process ends (pidfd_open(2)), or the negative of errno. */
 int ovx_pidfd_open(pid_t pid);
 
