@@ -69,7 +69,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "OVXDatapathTests",
-      dependencies: ["OVXDatapath", "OVXSimulation"],
+      dependencies: ["CChecksum", "OVXDatapath", "OVXSimulation"],
       swiftSettings: strict + lifetimes),
     .testTarget(
       name: "OVXSimulationTests", dependencies: ["OVXDatapath", "OVXSimulation"],

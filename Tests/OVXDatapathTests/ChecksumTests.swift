@@ -1,3 +1,4 @@
+import CChecksum
 import OVXDatapath
 import Testing
 
@@ -6,6 +7,36 @@ import Testing
     var sum = InternetSum()
     unsafe sum.add(pointer, count: count)
     return sum.folded
+  }
+
+  /// Every implementation that this processor can run, not only the one that is used on it.
+  @Test func kernels() throws {
+    var list: UnsafePointer<ovx_checksum_kernel>?
+    let count = unsafe ovx_checksum_kernels(&list)
+    let kernels = unsafe UnsafeBufferPointer(start: list, count: count)
+    #expect(count >= 1)
+    var random = WireRandom()
+    let source = GuardedMemory(1 << 17)
+    let destination = GuardedMemory(1 << 17)
+    let lengths = [Int](0...300) + [65535, 65536] + (0..<10).map { _ in random.int(300...100_000) }
+    for length in lengths {
+      let bytes = random.oneIn(4) ? [UInt8](repeating: 0xFF, count: length) : random.bytes(length)
+      let place = unsafe source.placeAtEnd(bytes)
+      let expected = referenceSum(bytes)
+      for index in kernels.indices {
+        let kernel = unsafe kernels[index]
+        destination.fill(0xA5)
+        let target = unsafe destination.end - length
+        let sum = unsafe kernel.sum(place, length).bigEndian
+        let copySum = unsafe kernel.copy(target, place, length).bigEndian
+        let isRight =
+          unsafe sum == expected && copySum == expected && octets(target, length) == bytes
+        #expect(isRight, "kernel \(index), \(length) bytes, OVX_SEED=\(random.seed)")
+      }
+    }
+    // The last one is in use.
+    let name = unsafe kernels.last.map { unsafe String(cString: $0.name) }
+    #expect(unsafe name == String(cString: ovx_checksum_name()))
   }
 
   /// RFC 1071, section 3, numbers its example in this way.

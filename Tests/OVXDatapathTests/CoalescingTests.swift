@@ -445,7 +445,9 @@ private struct Burst: ~Copyable {
   }
 }
 
-/// Flows whose packets come in any order and in any condition. The last octet of the source MAC tells the flow.
+/// Flows whose packets come in any order and in any condition.
+///
+/// The last octet of the source MAC tells the flow.
 private struct RandomFlows {
   struct Frame {
     var flow: Int
