@@ -68,7 +68,9 @@ package struct ControlClient {
       default:
         "no daemon answers on \(socketPath): \(Errno(rawValue: cause)); \(start)"
       }
-    return ControlError(sentence, kind: .unavailable)
+    // A daemon may well answer there, but not this user: no use in waiting for one.
+    let refused = cause == EACCES || cause == EPERM
+    return ControlError(sentence, kind: refused ? .refused : .unavailable)
   }
 
   // MARK: Talking

@@ -194,7 +194,7 @@ extension SystemTests {
 
     @Test func secondVNIOnASegmentIsRefused() throws {
       try Lab.run { lab in
-        let host = try lab.namespace("host1")
+        let host = try lab.twoHosts().0
         try lab.overlay(on: host, vni: 100, remotes: [2], tag: 100)
         let before = try host.ctl("show")
         for line in [
