@@ -56,7 +56,7 @@ package struct LinkEvents: ~Copyable, Sendable {
   ///
   /// - Parameters:
   ///   - subjects: What to hear of besides the devices.
-  ///   - receiveBuffer: Bytes of news that the kernel keeps at most, some 1,500 for each event. The default holds what a
+  ///   - receiveBuffer: Bytes of news that the kernel keeps at most, some 1,200 for each event. The default holds what a
   ///     host with thousands of containers does in one breath.
   /// - Throws: What the kernel says to the subscription.
   package init(

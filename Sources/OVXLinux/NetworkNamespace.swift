@@ -6,13 +6,15 @@ private import SystemPackage
 ///
 /// A reference, as what is attached to one namespace (devices, their addresses, their watchers) shares it.
 package final class NetworkNamespace: Sendable {
-  /// What the user called it, for sentences: "red", "pid:4711", "/run/netns/red", "container web".
+  /// What the user called it, for sentences: "red", "pid:4711", "/run/netns/red".
   package let name: String
   /// What tells it from any other.
   package let identity: Identity
   private let descriptor: Descriptor
 
-  /// The namespace's file: two namespaces are the same if and only if these are equal.
+  /// The namespace's file: two namespaces that are held open are the same if and only if these are equal.
+  ///
+  /// Once nobody holds a namespace, the kernel may give its number to another.
   package struct Identity: Hashable, Sendable {
     package let device: UInt64
     package let inode: UInt64
@@ -21,25 +23,10 @@ package final class NetworkNamespace: Sendable {
   /// Where `ip netns` keeps the names, the second for systems on which /run is not what /var/run is.
   static let directories = ["/run/netns", "/var/run/netns"]
 
-  /// Takes an open file, and makes sure that it is a network namespace.
-  private init(
-    _ descriptor: consuming Descriptor,
-    name: String,
-    remedy: String
-  ) throws(LinuxError) {
-    let number = descriptor.rawValue
-    let type = ovx_namespace_type(number)
-    guard type == CLONE_NEWNET else {
-      throw LinuxError(
-        action: "use",
-        subject: name,
-        errno: .invalidArgument,
-        detail: "it is not a network namespace",
-        remedy: remedy
-      )
-    }
+  /// Takes the open file of a namespace.
+  private init(_ descriptor: consuming Descriptor, name: String) throws(LinuxError) {
     var status = stat()
-    guard unsafe fstat(number, &status) == 0 else {
+    guard unsafe fstat(descriptor.rawValue, &status) == 0 else {
       throw LinuxError(action: "examine", subject: name, errno: .latest)
     }
     identity = Identity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
@@ -51,14 +38,11 @@ package final class NetworkNamespace: Sendable {
   package convenience init(named name: String) throws(LinuxError) {
     guard let file = try Self.openNamed(name) else {
       throw LinuxError(
-        action: "find",
-        subject: "network namespace \(name)",
-        errno: .noSuchFileOrDirectory,
+        action: "find", subject: "network namespace \(name)", errno: .noSuchFileOrDirectory,
         detail: "there is none of that name in \(Self.directories[0])",
-        remedy: Self.remedy(for: name)
-      )
+        remedy: Self.remedy(for: name))
     }
-    try self.init(file, name: name, remedy: Self.remedy(for: name))
+    try self.init(file, name: name)
   }
 
   /// Opens the namespace in which a process is.
@@ -67,32 +51,23 @@ package final class NetworkNamespace: Sendable {
   }
 
   convenience init(pid: Int32, name: String) throws(LinuxError) {
-    let path = "/proc/\(pid)/ns/net"
-    guard pid > 0, let file = try Self.open(path, name) else {
+    guard pid > 0, let file = try Self.open("/proc/\(pid)/ns/net", name) else {
       throw LinuxError(
-        action: "use",
-        subject: name,
-        errno: .noSuchProcess,
+        action: "use", subject: name, errno: .noSuchProcess,
         detail: "there is no process \(pid)",
-        remedy: "take the process id that this host shows, not the one inside a container"
-      )
+        remedy: "take the process id that this host shows, not the one inside a container")
     }
-    try self.init(file, name: name, remedy: "")
+    try self.init(file, name: name)
   }
 
   /// Opens a namespace by the path of its file, such as /proc/4711/ns/net.
   package convenience init(path: String) throws(LinuxError) {
-    let remedy = "give the path of a namespace's file, such as /run/netns/NAME or /proc/PID/ns/net"
     guard let file = try Self.open(path, path) else {
       throw LinuxError(
-        action: "use",
-        subject: path,
-        errno: .noSuchFileOrDirectory,
-        detail: "there is no such file",
-        remedy: remedy
-      )
+        action: "use", subject: path, errno: .noSuchFileOrDirectory,
+        detail: "there is no such file", remedy: Self.pathRemedy)
     }
-    try self.init(file, name: path, remedy: remedy)
+    try self.init(file, name: path)
   }
 
   /// The namespace in which the calling thread is.
@@ -100,13 +75,9 @@ package final class NetworkNamespace: Sendable {
     let name = "the daemon's own network namespace"
     guard let file = try open("/proc/thread-self/ns/net", name) else {
       throw LinuxError(
-        action: "open",
-        subject: name,
-        errno: .noSuchFileOrDirectory,
-        remedy: "mount /proc"
-      )
+        action: "open", subject: name, errno: .noSuchFileOrDirectory, remedy: "mount /proc")
     }
-    return try NetworkNamespace(file, name: name, remedy: "")
+    return try NetworkNamespace(file, name: name)
   }
 
   /// Makes a namespace without a name, which is gone with everything in it once nothing holds it.
@@ -167,8 +138,10 @@ extension NetworkNamespace {
   /// Opens the file of a name; `nil` where no namespace has it.
   private static func openNamed(_ name: String) throws(LinuxError) -> Descriptor? {
     guard isName(name) else { return nil }
+    // Where a namespace goes without `ip netns`, its name stays behind as an empty file.
+    let remedy = "make it anew with `ip netns delete \(name)` and `ip netns add \(name)`"
     for directory in directories {
-      if let file = try open("\(directory)/\(name)", name) { return file }
+      if let file = try open("\(directory)/\(name)", name, remedy: remedy) { return file }
     }
     return nil
   }
@@ -184,23 +157,31 @@ extension NetworkNamespace {
       && !text.utf8.contains(0)
   }
 
-  /// Opens a file that the user named; `nil` where it is not there.
+  private static let pathRemedy =
+    "give the path of a namespace's file, such as /run/netns/NAME or /proc/PID/ns/net"
+
+  /// Opens a namespace's file; `nil` where nothing is there.
   private static func open(
-    _ path: String,
-    _ subject: String
+    _ path: String, _ subject: String, remedy: String = pathRemedy
   ) throws(LinuxError) -> Descriptor? {
     guard !path.utf8.contains(0) else { return nil }
-    // The file may be anything: a pipe must not make us wait (O_NONBLOCK), a terminal not become ours (O_NOCTTY).
-    let number = unsafe Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+    let number = unsafe ovx_open_network_namespace(path)
     guard number < 0 else { return Descriptor(owning: number) }
-    let errno = Errno.latest
-    if errno == .noSuchFileOrDirectory || errno == .noSuchProcess { return nil }
-    throw LinuxError(
-      action: "open",
-      subject: subject,
-      errno: errno,
-      remedy: errno == .permissionDenied ? "run ovx-vswitchd as root" : nil
-    )
+    let errno = Errno(rawValue: 0 &- number)
+    switch errno {
+    case .noSuchFileOrDirectory, .noSuchProcess:
+      return nil
+    case .invalidArgument:
+      throw LinuxError(
+        action: "use", subject: subject, errno: errno, detail: "it is not a network namespace",
+        remedy: remedy)
+    case .permissionDenied, .notPermitted:
+      throw LinuxError(
+        action: "open", subject: subject, errno: errno,
+        remedy: "run ovx-vswitchd as root, or with the capability CAP_SYS_PTRACE")
+    default:
+      throw LinuxError(action: "open", subject: subject, errno: errno)
+    }
   }
 }
 

@@ -117,11 +117,24 @@ struct NetworkNamespaceTests {
           "cannot use /nowhere: there is no such file; give the path of a namespace's file"
         )
     )
-    for path in ["/etc/hostname", "/dev/null", "/proc/self/ns/mnt", "/tmp"] {
+    for path in ["/etc/hostname", "/dev/null", "/dev/tty", "/proc/self/ns/mnt", "/tmp"] {
       #expect(
         try text { () throws(LinuxError) in try NetworkNamespace(path: path) }
           .hasPrefix("cannot use \(path): it is not a network namespace; ")
       )
+    }
+  }
+
+  @Test func `a name whose namespace is gone is told from one that never was`() throws {
+    try withNamedNamespace { name in
+      // What `umount` leaves behind: the name without the namespace.
+      let gone = try run("/bin/umount", ["/run/netns/\(name)"], until: .now + .seconds(10))
+      try #require(gone.status == 0, "\(gone.errors)")
+      let refusal = try message { () throws(LinuxError) in _ = try NetworkNamespace(named: name) }
+      #expect(
+        refusal.description
+          == "cannot use \(name): it is not a network namespace; make it anew with `ip netns delete"
+          + " \(name)` and `ip netns add \(name)`")
     }
   }
 
