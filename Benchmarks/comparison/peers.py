@@ -1,0 +1,215 @@
+"""The switches that are compared: each makes the same two hosts and three containers, and joins them in its own way."""
+
+import os
+import pathlib
+import signal
+import time
+
+from lab import Failure, underlay_address
+
+NEAR, FAR, NEIGHBOUR = "10.9.0.1", "10.9.0.2", "10.9.0.3"
+VNI = 100
+
+
+class Peer:
+    """Two hosts on an underlay: container `near` and its `neighbour` on the first, `far` on the second."""
+
+    name = label = ""
+
+    def __init__(self, lab, underlay, programs):
+        self.lab = lab
+        self.programs = programs
+        self.directory = lab.directory / self.name / underlay
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._namespaces, self._processes = len(lab.namespaces), len(lab.processes)
+        self.daemons = []
+        self.hosts = lab.hosts(self.name, underlay)
+        self.near = self.far = self.neighbour = None
+        self.build()
+        self._namespaces = lab.namespaces[self._namespaces:]
+        self._processes = lab.processes[self._processes:]
+        lab.forget_ended()
+        for address in (FAR, NEIGHBOUR):
+            self.wait_for(address)
+
+    def build(self):
+        raise NotImplementedError
+
+    def tune(self, measurement):
+        """What an operator who knows the traffic would set for it."""
+
+    def wait_for(self, address):
+        """Learning, neighbour discovery and the first connection are not measured."""
+        try:
+            self.near.must(f"for i in $(seq 50); do ping -c 1 -W 0.2 {address} >/dev/null && exit; done; exit 1")
+        except Failure:
+            raise Failure(f"{self.label}: {address} does not answer a ping. {self.last_words()}") from None
+
+    def check(self):
+        """Raises when a daemon is dead."""
+        for daemon in self.daemons:
+            if not daemon.running:
+                raise Failure(f"{self.label}: {daemon.name} ended with {daemon.popen.returncode}. {self.last_words()}")
+
+    @property
+    def alive(self):
+        return all(daemon.running for daemon in self.daemons)
+
+    def last_words(self):
+        return " ".join(f"[log] {daemon.complaint()}" for daemon in self.daemons)
+
+    def remove(self):
+        self.lab.remove([n for n in self._namespaces if n in self.lab.namespaces], self._processes)
+
+    def start_daemon(self, host, argv, environment=None):
+        log = self.directory / f"{host.short}-{os.path.basename(argv[0])}.log"
+        daemon = host.start(argv, environment=environment, log=log)
+        self.daemons.append(daemon)
+        return daemon
+
+
+class Kernel(Peer):
+    """Linux's own bridge and vxlan device, containers on veth pairs."""
+
+    name, label = "kernel", "kernel bridge + vxlan"
+
+    def build(self):
+        near, far = self.hosts
+        self.near = self.lab.veth_container("c1", near, NEAR)
+        self.neighbour = self.lab.veth_container("c2", near, NEIGHBOUR)
+        self.far = self.lab.veth_container("c1", far, FAR)
+        kernel_vtep(near, 1, ["c1", "c2"])
+        kernel_vtep(far, 2, ["c1"])
+
+    def tune(self, measurement):
+        """Receive packet steering where it helps: with several flows it gains a third, with one it costs as much.
+
+        No operator can have both, so this is a favour to the kernel.
+        """
+        mask = f"{(1 << os.cpu_count()) - 1:x}" if measurement.flows > 1 else "0"
+        for host in self.hosts:
+            host.must(f"for port in eth0 c1; do echo {mask} >/sys/class/net/$port/queues/rx-0/rps_cpus; done")
+
+
+def kernel_vtep(host, number, ports):
+    host.must(
+        f"ip link add br0 type bridge && ip link set br0 up\n"
+        f"ip link add vxlan0 type vxlan id {VNI} local {underlay_address(number)} remote {underlay_address(3 - number)}"
+        f" dstport 4789 && ip link set vxlan0 master br0 up\n"
+        f"for port in {' '.join(ports)}; do ip link set $port master br0; done")
+
+
+class OpenVSwitch(Peer):
+    """Open vSwitch's userspace datapath, with a bridge for the underlay as its manual prescribes."""
+
+    name, label = "ovs", "Open vSwitch, userspace datapath"
+
+    def build(self):
+        near, far = self.hosts
+        self.near = self.lab.veth_container("c1", near, NEAR)
+        self.neighbour = self.lab.veth_container("c2", near, NEIGHBOUR)
+        self.far = self.lab.veth_container("c1", far, FAR)
+        for container in (self.near, self.neighbour, self.far):
+            # Without this its packets reach the switch with half a checksum, and no TCP connection comes about.
+            container.must("ethtool -K eth0 tx off >/dev/null")
+        self.switch(near, 1, ["c1", "c2"])
+        self.switch(far, 2, ["c1"])
+
+    def switch(self, host, number, ports):
+        ovs = self.programs.ovs
+        directory = self.directory / host.short
+        directory.mkdir()
+        environment = {**ovs.environment, "OVS_RUNDIR": str(directory), "OVS_LOGDIR": str(directory),
+                       "OVS_DBDIR": str(directory), "OVS_SYSCONFDIR": str(directory)}
+        socket = directory / "db.sock"
+        host.must(f"{ovs.ovsdb_tool} create {directory}/conf.db {ovs.schema}", environment)
+        self.start_daemon(host, [ovs.ovsdb_server, f"{directory}/conf.db", f"--remote=punix:{socket}",
+                                 "--no-chdir", "-vsyslog:off"], environment)
+        wait_until(f"{socket} exists", socket.exists)
+        vsctl = f"{ovs.vsctl} --db=unix:{socket} --timeout=10"
+        host.must(f"{vsctl} --no-wait init", environment)
+        self.start_daemon(host, [ovs.vswitchd, f"unix:{socket}", "--no-chdir", "-vsyslog:off"], environment)
+        address = underlay_address(number)
+        adding = " ".join(f"-- add-port br0 {port}" for port in ports)
+        host.must(
+            f"mac=$(cat /sys/class/net/eth0/address)\n"
+            f"{vsctl} add-br br-phy -- set bridge br-phy datapath_type=netdev other_config:hwaddr=$mac"
+            f" -- add-port br-phy eth0\n"
+            f"ip addr del {address}/24 dev eth0 && ip addr add {address}/24 dev br-phy && ip link set br-phy up\n"
+            f"{vsctl} add-br br0 -- set bridge br0 datapath_type=netdev -- add-port br0 vxlan0 --"
+            f" set interface vxlan0 type=vxlan options:key={VNI} options:remote_ip={underlay_address(3 - number)} {adding}",
+            environment)
+
+
+class Ovx(Peer):
+    """ovx with all its containers on one kind of port."""
+
+    def build(self):
+        near, far = self.hosts
+        self.switch(near, 1)
+        self.switch(far, 2)
+        self.near = self.container(near, "c1", NEAR)
+        self.neighbour = self.container(near, "c2", NEIGHBOUR)
+        self.far = self.container(far, "c1", FAR)
+
+    def rundir(self, host):
+        return self.directory / host.short
+
+    def ctl(self, host, command):
+        return host.must(f"{self.programs.ovx}/ovx-ctl --rundir {self.rundir(host)} {command}")
+
+    def switch(self, host, number):
+        rundir = self.rundir(host)
+        rundir.mkdir()
+        daemon = self.start_daemon(
+            host, [f"{self.programs.ovx}/ovx-vswitchd", "--rundir", rundir, *self.programs.ovx_arguments])
+        wait_until(f"{rundir}/vswitchd.sock exists",
+                   lambda: not daemon.running or (rundir / "vswitchd.sock").exists())
+        self.check()
+        self.ctl(host, f"add-br br0 -- add-port br0 vxlan0 key={VNI} remote={underlay_address(3 - number)}")
+
+    def container(self, host, name, address):
+        raise NotImplementedError
+
+
+class OvxTAP(Ovx):
+    name, label = "ovx-tap", "ovx, containers on TAPs"
+
+    def container(self, host, name, address):
+        container = self.lab.namespace(f"{host.short}-{name}")
+        self.ctl(host, f"attach br0 {container.name} eth0 ip={address}/24")
+        return container
+
+
+class OvxVeth(Ovx):
+    name, label = "ovx-veth", "ovx, containers on veth pairs"
+
+    def container(self, host, name, address):
+        container = self.lab.veth_container(name, host, address)
+        self.ctl(host, f"add-port br0 {name}")
+        return container
+
+
+class Interop(OvxTAP):
+    """ovx on the first host, the kernel's bridge and vxlan device on the second."""
+
+    name, label = "interop", "ovx here, kernel VTEP there"
+
+    def build(self):
+        near, far = self.hosts
+        self.switch(near, 1)
+        self.near = self.container(near, "c1", NEAR)
+        self.neighbour = self.container(near, "c2", NEIGHBOUR)
+        self.far = self.lab.veth_container("c1", far, FAR)
+        kernel_vtep(far, 2, ["c1"])
+
+
+PEERS = {peer.name: peer for peer in (Kernel, OpenVSwitch, OvxTAP, OvxVeth, Interop)}
+
+
+def wait_until(what, condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failure(f"waited {seconds} s in vain until {what}")
+        time.sleep(0.02)

@@ -1,0 +1,192 @@
+"""From repetitions to a table: which rows there are, what they have to reach, and how they read."""
+
+import dataclasses
+import statistics
+
+OVX = {"ovx-tap": "ovx TAP", "ovx-veth": "ovx veth"}
+GOAL, MUST, MISSED = "★", "✔", "✘"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One figure. `goals` are (must, goal) of the ratio to the kernel by underlay, `ovs_goals` of that to Open vSwitch."""
+
+    key: str
+    label: str
+    measurement: str
+    metric: str
+    unit: str
+    higher: bool = True
+    goals: dict = dataclasses.field(default_factory=dict)
+    ovs_goals: dict = dataclasses.field(default_factory=dict)
+    # The peers in the columns for ovx on TAPs and on veth pairs.
+    ovx: tuple = ("ovx-tap", "ovx-veth")
+    pictured: bool = False
+
+    @property
+    def peers(self):
+        return ("kernel", *(("ovs",) if self.ovx[1] else ()), *filter(None, self.ovx))
+
+
+def every(must, goal):
+    return {"default": (must, goal), "no-tunnel-tso": (must, goal), "no-gso": (must, goal)}
+
+
+ONE_STREAM = {"default": (0.9, 1.2), "no-tunnel-tso": (1.8, 2.5)}
+FOUR_STREAMS = {"default": (0.5, 1.0), "no-tunnel-tso": (1.8, 2.5)}
+OVS_TCP = {"default": (12, 20)}
+INTEROP = ("interop", None)
+
+ROWS = [
+    Row("tcp1", "TCP, 1 stream, there", "tcp1", "gbps", "Gb/s", True, ONE_STREAM, OVS_TCP, pictured=True),
+    Row("tcp1r", "TCP, 1 stream, back", "tcp1r", "gbps", "Gb/s", True, ONE_STREAM, OVS_TCP),
+    Row("tcp4", "TCP, 4 streams, there", "tcp4", "gbps", "Gb/s", True, FOUR_STREAMS, OVS_TCP, pictured=True),
+    Row("tcp4r", "TCP, 4 streams, back", "tcp4r", "gbps", "Gb/s", True, FOUR_STREAMS, OVS_TCP),
+    Row("tcp1both", "TCP, both ways at once", "tcp1both", "gbps", "Gb/s"),
+    Row("local", "TCP, same host", "local", "gbps", "Gb/s", True, every(0.6, 1.0), pictured=True),
+    Row("interop-to", "TCP, to a kernel VTEP", "tcp1", "gbps", "Gb/s", True, every(0.7, 1.0), ovx=INTEROP, pictured=True),
+    Row("interop-from", "TCP, from a kernel VTEP", "tcp1r", "gbps", "Gb/s", True, every(0.7, 1.0), ovx=INTEROP,
+        pictured=True),
+    Row("udp18", "UDP 18 B, 1 flow", "udp18", "mpps", "Mpps", True, every(2.5, 4.0), pictured=True),
+    Row("udp18x16", "UDP 18 B, 16 flows", "udp18x16", "mpps", "Mpps", True, every(2.5, 4.0), pictured=True),
+    Row("udp300", "UDP 300 B, 1 flow", "udp300", "mpps", "Mpps"),
+    Row("udp300x16", "UDP 300 B, 16 flows", "udp300x16", "mpps", "Mpps"),
+    Row("udp1400", "UDP 1400 B, 1 flow", "udp1400", "mpps", "Mpps", pictured=True),
+    Row("udp1400x16", "UDP 1400 B, 16 flows", "udp1400x16", "mpps", "Mpps"),
+    Row("udpmix", "UDP mixed sizes, 1 flow", "udpmix", "mpps", "Mpps", pictured=True),
+    Row("udpmixx16", "UDP mixed sizes, 16 flows", "udpmixx16", "mpps", "Mpps"),
+    Row("rtt", "round trip, median", "rtt", "p50", "µs", False, every(1.0, 0.4), pictured=True),
+    Row("rtt99", "round trip, 99 %", "rtt", "p99", "µs", False, every(1.5, 1.0), pictured=True),
+    Row("rttsparse", "… one every 2 ms, median", "rttsparse", "p50", "µs", False),
+    Row("rttsparse99", "… one every 2 ms, 99 %", "rttsparse", "p99", "µs", False),
+    Row("rttload", "… beside bulk TCP, median", "rttload", "p50", "µs", False),
+    Row("rttload99", "… beside bulk TCP, 99 %", "rttload", "p99", "µs", False),
+    Row("cpu-tcp1", "CPU, TCP 1 stream", "tcp1", "cpu_per_gb", "s/GB", False),
+    Row("cpu-tcp4", "CPU, TCP 4 streams", "tcp4", "cpu_per_gb", "s/GB", False),
+    Row("cputcp", "CPU, TCP at 0.5 Gb/s", "cputcp", "cpu_per_gb", "s/GB", False),
+    Row("cpu-udp18", "CPU, UDP 18 B", "udp18", "cpu_per_mp", "s/Mp", False),
+    Row("cpu-udp1400", "CPU, UDP 1400 B", "udp1400", "cpu_per_mp", "s/Mp", False),
+    Row("cpuudp", "CPU, UDP 18 B at 0.04 Mpps", "cpuudp", "cpu_per_mp", "s/Mp", False),
+    Row("retransmits-tcp1", "retransmits, TCP 1 stream", "tcp1", "retransmits_per_gb", "/GB", False),
+    Row("retransmits-tcp4", "retransmits, TCP 4 streams", "tcp4", "retransmits_per_gb", "/GB", False),
+    Row("loss-udp18", "loss, UDP 18 B, 1 flow", "udp18", "loss", "%", False),
+    Row("loss-udp18x16", "loss, UDP 18 B, 16 flows", "udp18x16", "loss", "%", False),
+    Row("loss-udp1400", "loss, UDP 1400 B", "udp1400", "loss", "%", False),
+    Row("loss-cpuudp", "loss, UDP 18 B at 0.04 Mpps", "cpuudp", "loss", "%", False),
+    Row("reordered", "reordered, UDP 18 B, 16 flows", "udp18x16", "reordered", "%", False),
+]
+
+
+class Figures:
+    """The medians of a run's repetitions, read from what the JSON file holds."""
+
+    def __init__(self, run):
+        self.run = run
+
+    @property
+    def underlays(self):
+        return list(self.run["results"])
+
+    def rows(self, underlay):
+        return [row for row in ROWS if any(self.median(underlay, peer, row) is not None for peer in filter(None, row.ovx))
+                or (row.ovx[1] and any(self.median(underlay, peer, row) is not None for peer in ("kernel", "ovs")))]
+
+    def values(self, underlay, peer, row):
+        repetitions = self.run["results"][underlay].get(peer, {}).get(row.measurement, [])
+        return [repetition[row.metric] for repetition in repetitions if row.metric in repetition]
+
+    def median(self, underlay, peer, row):
+        values = self.values(underlay, peer, row)
+        return statistics.median(values) if values else None
+
+    def ratio(self, underlay, peer, base, row):
+        ours, theirs = self.median(underlay, peer, row), self.median(underlay, base, row)
+        return None if ours is None or not theirs or row.unit in ("%", "/GB") else ours / theirs
+
+    def mark(self, ratio, row, goals):
+        if ratio is None or goals is None:
+            return ""
+        must, goal = goals
+        reached = (lambda limit: ratio >= limit) if row.higher else (lambda limit: ratio <= limit)
+        return GOAL if reached(goal) else MUST if reached(must) else MISSED
+
+    def errors(self):
+        for underlay, peers in self.run["results"].items():
+            for peer, measurements in peers.items():
+                for measurement, repetitions in measurements.items():
+                    for repetition in repetitions:
+                        if "error" in repetition:
+                            yield f"{underlay}, {peer}, {measurement}: {repetition['error']}"
+
+
+def number(value, row):
+    if value is None:
+        return "–"
+    if row.unit == "%":
+        value *= 100
+        return f"{value:.1f}" if value >= 0.05 or value == 0 else f"{value:.2g}"
+    if value == 0:
+        return "0"
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def ratio_text(ratio):
+    return "–" if ratio is None else f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.1f}"
+
+
+def cells(figures, underlay, row):
+    """The columns of a row: four ratios with their marks, must and goal, four medians."""
+    goals, ovs_goals = row.goals.get(underlay), row.ovs_goals.get(underlay)
+    ratios = []
+    for base, limits in (("kernel", goals), ("ovs", ovs_goals)):
+        for peer in row.ovx:
+            ratio = figures.ratio(underlay, peer, base, row) if peer and base in row.peers else None
+            ratios.append((ratio_text(ratio), figures.mark(ratio, row, limits)))
+    limits = [f"{goals[0]:g}", f"{goals[1]:g}"] if goals else ["", ""]
+    peers = ["kernel", "ovs", *row.ovx]
+    medians = [number(figures.median(underlay, peer, row), row) if peer in row.peers else "" for peer in peers]
+    return ratios, limits, medians
+
+
+def text_table(figures, colour):
+    dim, bold, plain = ("\033[2m", "\033[1m", "\033[0m") if colour else ("", "", "")
+    tints = {GOAL: "\033[32m", MUST: "", MISSED: "\033[31m", "": ""} if colour else dict.fromkeys((GOAL, MUST, MISSED, ""), "")
+    lines = []
+    for underlay in figures.underlays:
+        lines += ["", f"{bold}{underlay:<31}   ovx ÷ kernel        ovx ÷ OVS{plain}       must  goal   "
+                      f"{dim}medians: kernel      OVS  ovx TAP ovx veth{plain}",
+                  f"{'':<31}      TAP    veth       TAP    veth"]
+        for row in figures.rows(underlay):
+            ratios, limits, medians = cells(figures, underlay, row)
+            columns = "".join(f"{tints[mark]}{text:>7} {mark or ' '}{plain}" for text, mark in ratios[:2])
+            columns += "  " + "".join(f"{tints[mark]}{text:>6} {mark or ' '}{plain}" for text, mark in ratios[2:])
+            arrow = "" if row.higher else " ↓"
+            lines.append(f"{row.label + arrow:<31}{columns}  {limits[0]:>5} {limits[1]:>5}   {dim}"
+                         + "".join(f"{m:>9}" for m in (f"{medians[0]:>15}", *medians[1:])) + f" {row.unit}{plain}")
+    lines += ["", f"{GOAL} reaches the goal   {MUST} what must be   {MISSED} less than that   ↓ lower is better"]
+    return "\n".join(lines)
+
+
+def markdown_table(figures):
+    lines = []
+    for underlay in figures.underlays:
+        lines += [f"### Underlay: {underlay}", "",
+                  "| | ovx TAP ÷ kernel | ovx veth ÷ kernel | ovx TAP ÷ OVS | ovx veth ÷ OVS | must | goal "
+                  "| kernel | OVS | ovx TAP | ovx veth | |", "|---|" + "---:|" * 10 + "---|"]
+        for row in figures.rows(underlay):
+            ratios, limits, medians = cells(figures, underlay, row)
+            columns = [f"{text} {mark}".strip() for text, mark in ratios] + limits
+            columns += [f"<sub>{m}</sub>" if m else "" for m in medians] + [f"<sub>{row.unit}</sub>"]
+            lines.append(f"| {row.label}{'' if row.higher else ' ↓'} | " + " | ".join(columns) + " |")
+        lines.append("")
+    lines += [f"{GOAL} reaches the goal, {MUST} what must be, {MISSED} less than that; ↓ lower is better.", ""]
+    return "\n".join(lines)
+
+
+def headline(run):
+    machine = run["machine"]
+    versions = ", ".join(f"{name} {value}" for name, value in run["versions"].items() if value)
+    return (f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}"
+            f"{', ' + machine['virtualisation'] if machine['virtualisation'] else ''}; {run['date']}\n{versions}\n"
+            f"{run['options']['repetitions']} interleaved repetitions of {run['options']['seconds']} s, medians; "
+            f"other programs had {run['disturbance'] * 100:.0f} % of the machine")
