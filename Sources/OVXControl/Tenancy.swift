@@ -28,6 +28,9 @@ extension Configuration {
       case .access(let vlan): "tag=\(vlan)"
       case .trunk(nil): "no tag"
       case .trunk(let vlans?): "trunks=" + vlans.sorted().map(\.description).joined(separator: ",")
+      case .nativeTagged(let vlan, _): "native-tagged, tag=\(vlan)"
+      case .nativeUntagged(let vlan, _): "native-untagged, tag=\(vlan)"
+      case .dot1qTunnel(let vlan, _, _): "dot1q-tunnel, tag=\(vlan)"
       }
     }
   }
@@ -124,10 +127,10 @@ extension Configuration {
           throw conflict(clash.value, each, on: clash.key, among: tunnels)
         }
         ownerOfAll = ownerOfAll ?? each
-      case .trunk(let vlans?):
-        for vlan in vlans.sorted() { try claim(vlan, for: each, in: &owners, among: tunnels) }
-      case .access(let vlan):
-        try claim(vlan, for: each, in: &owners, among: tunnels)
+      default:
+        for vlan in (each.vlans.vlans ?? []).sorted() {
+          try claim(vlan, for: each, in: &owners, among: tunnels)
+        }
       }
     }
   }
@@ -197,9 +200,6 @@ extension VLANMembership {
 
   /// The lowest VLAN of the port; `nil` where it carries all.
   fileprivate var first: VLANID? {
-    switch self {
-    case .access(let vlan): vlan
-    case .trunk(let vlans): vlans?.min()
-    }
+    vlans?.min()
   }
 }

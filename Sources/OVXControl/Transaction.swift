@@ -337,12 +337,7 @@ package struct Transaction {
         "\(address) cannot be in the address table, as it is zero or a group address"
       )
     }
-    let isMember =
-      switch port.vlans {
-      case .access(let own): own == vlan
-      case .trunk(let own): own?.contains(vlan) ?? true
-      }
-    guard isMember else {
+    guard port.vlans.carries(vlan) else {
       throw ControlError(
         "port \(name) does not carry VLAN \(vlan); "
           + (port.tag.map { "its tag is \($0)" } ?? "its trunks are \(trunks(of: port))")

@@ -21,6 +21,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case reservedDestination
   case taggedOnAccessPort
   case vlanNotOnPort
+  case nestedTag
   // Decision
   case samePort
   case splitHorizon
@@ -76,6 +77,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
       "The destination is one of 01:80:C2:00:00:00 to 0F, which bridges do not forward."
     case .taggedOnAccessPort: "A frame with a VLAN tag came in by an access port."
     case .vlanNotOnPort: "The port is not a member of the frame's VLAN."
+    case .nestedTag:
+      "A second tag inside the frame may not be seen on the port: an access port, or other cvlans."
     case .samePort: "The destination was learned on the port that the frame came from."
     case .splitHorizon: "The frame came from a tunnel, and its destination is behind another one."
     case .nowhereToFlood: "The frame's segment has no other port."

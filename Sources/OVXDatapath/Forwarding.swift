@@ -24,6 +24,11 @@ struct Frame {
 
   var isFromTunnel: Bool { unsafe peer != .none }
 
+  /// Whether the type behind the addresses is that of a tag.
+  ///
+  /// From admission on, that is a second one.
+  var hasTagInside: Bool { unsafe EtherType(rawValue: start.big16(12)).isVLAN }
+
   /// The address at an offset: 0 for the destination, 6 for the source.
   @inline(__always) func address(_ offset: Int) -> MACAddress {
     unsafe MACAddress(truncating: UnsafeRawPointer(start).big64(offset) >> 16)
@@ -157,18 +162,55 @@ extension Datapath {
     let source = unsafe frame.address(6)
     if target.isLinkLocalReserved { return .reservedDestination }
     if source.isGroup || source.rawValue == 0 { return .invalidSource }
-    if unsafe !frame.tag.isPresent, unsafe EtherType(rawValue: frame.start.big16(12)).isVLAN {
+    if port.vlanMode == .dot1qTunnel { return unsafe admitCustomer(&frame, at: port) }
+    if unsafe !frame.tag.isPresent, unsafe frame.hasTagInside {
       if let reason = unsafe takeOutTag(&frame) { return reason }
     }
-    let tag = unsafe frame.tag
-    if port.isAccess {
-      if tag.isPresent && tag.vlan != .untagged { return .taggedOnAccessPort }
-      unsafe frame.vlan = port.accessVLAN
-    } else {
-      unsafe frame.vlan = tag.isPresent ? tag.vlan : .untagged
-      if unsafe !tables.carries(frame.vlan, port: port) { return .vlanNotOnPort }
+    let vlan = unsafe frame.tag.isPresent ? frame.tag.vlan : .untagged
+    switch port.vlanMode {
+    case .access:
+      if vlan != .untagged { return .taggedOnAccessPort }
+      unsafe frame.vlan = port.ownVLAN
+      return nil
+    case .nativeTagged, .nativeUntagged:
+      unsafe frame.vlan = vlan == .untagged ? port.ownVLAN : vlan
+    case .trunk, .dot1qTunnel:
+      unsafe frame.vlan = vlan
     }
-    return nil
+    return unsafe tables.carries(frame.vlan, port: port) ? nil : .vlanNotOnPort
+  }
+
+  /// Puts a customer's frame, with the tag that it may have, in the service VLAN.
+  @unsafe private mutating func admitCustomer(
+    _ frame: inout Frame, at port: ForwardingTables.Port
+  ) -> DropReason? {
+    if unsafe frame.tag.isPresent { unsafe putBackTag(&frame) }
+    var control: UInt16 = 0
+    if unsafe frame.hasTagInside {
+      guard unsafe frame.count >= EthernetHeader.byteCount + VLANHeader.byteCount else {
+        return .truncated
+      }
+      control = unsafe frame.start.big16(14)
+    }
+    unsafe frame.vlan = port.ownVLAN
+    unsafe frame.tag = VLANTag(control: control & 0xE000, protocolID: port.serviceProtocol)
+    return tables.isInSet(VLANID(tagControl: control), of: port) ? nil : .vlanNotOnPort
+  }
+
+  /// Puts a tag that the kernel took out back into the frame, which grows into the headroom.
+  @unsafe private mutating func putBackTag(_ frame: inout Frame) {
+    unsafe (frame.start - VLANHeader.byteCount).copyMemory(from: frame.start, byteCount: 12)
+    unsafe frame.start -= VLANHeader.byteCount
+    unsafe frame.count += VLANHeader.byteCount
+    unsafe frame.start.setBig16(12, frame.tag.protocolID)
+    unsafe frame.start.setBig16(14, frame.tag.control)
+    if unsafe frame.offload.needsChecksum {
+      unsafe frame.offload.checksumStart &+= UInt16(VLANHeader.byteCount)
+    }
+    if unsafe frame.offload.isSuperframe {
+      unsafe frame.offload.headerLength &+= UInt16(VLANHeader.byteCount)
+    }
+    unsafe frame.tag = .none
   }
 
   /// Moves the addresses up over the tag, and what counts from the frame's start along.
@@ -235,6 +277,9 @@ extension Datapath {
     guard unsafe tables.carries(frame.vlan, port: port) else {
       return counters.dropped(.vlanNotOnPort, frames: 1, at: id)
     }
+    guard unsafe mayShowTagInside(frame, port: port) else {
+      return counters.dropped(.nestedTag, frames: 1, at: id)
+    }
     let tag = unsafe egressTag(frame, port: port)
     if egress.isFull { flush() }
     switch port.role {
@@ -250,16 +295,47 @@ extension Datapath {
     }
   }
 
-  /// The tag that the frame carries on the port: its VLAN on a trunk, with the priority it came
-  /// with.
+  /// The tag that the frame carries on the port, with the priority it came with.
   @unsafe private mutating func egressTag(
     _ frame: borrowing Frame, port: ForwardingTables.Port
   ) -> VLANTag {
     let vlan = unsafe frame.vlan
-    if port.isAccess || vlan == .untagged { return .none }
     let tag = unsafe frame.tag
-    guard tag.isPresent else { return VLANTag(control: vlan.rawValue) }
-    return VLANTag(control: tag.control & 0xF000 | vlan.rawValue, protocolID: tag.protocolID)
+    let priority = tag.isPresent ? tag.control & 0xF000 : 0
+    let isUntagged =
+      switch port.vlanMode {
+      case .access, .dot1qTunnel: true
+      case .nativeUntagged: vlan == port.ownVLAN || vlan == .untagged
+      case .trunk, .nativeTagged: vlan == .untagged
+      }
+    if !isUntagged {
+      return VLANTag(
+        control: priority | vlan.rawValue, protocolID: tag.isPresent ? tag.protocolID : 0x8100)
+    }
+    switch port.priorityTags {
+    case .never: return .none
+    case .ifNonzero where priority & 0xE000 == 0: return .none
+    // What shows a customer's tag has its priority there.
+    case .ifNonzero, .always:
+      return unsafe frame.hasTagInside ? .none : VLANTag(control: priority & 0xE000)
+    }
+  }
+
+  /// Whether the tags inside the frame may be seen on the port.
+  @unsafe private mutating func mayShowTagInside(
+    _ frame: borrowing Frame, port: ForwardingTables.Port
+  ) -> Bool {
+    let count = unsafe frame.count
+    let isTagged = unsafe frame.hasTagInside
+    switch port.vlanMode {
+    case .trunk, .nativeTagged, .nativeUntagged: return true
+    case .access: return !isTagged
+    case .dot1qTunnel:
+      guard isTagged, count >= EthernetHeader.byteCount + VLANHeader.byteCount else {
+        return !isTagged && tables.isInSet(.untagged, of: port)
+      }
+      return unsafe tables.isInSet(VLANID(tagControl: frame.start.big16(14)), of: port)
+    }
   }
 
   @unsafe private mutating func deliverToDevice(

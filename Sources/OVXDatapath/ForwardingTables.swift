@@ -11,13 +11,29 @@ package struct ForwardingTables: ~Copyable {
     case tunnel
   }
 
+  /// How a port's frames carry their VLAN; see `VLANMembership`.
+  enum VLANMode: UInt8, BitwiseCopyable {
+    case access
+    case trunk
+    case nativeTagged
+    case nativeUntagged
+    case dot1qTunnel
+  }
+
   struct Port: BitwiseCopyable {
     var role = Role.absent
-    var isAccess = false
+    var vlanMode = VLANMode.trunk
+    var priorityTags = PriorityTags.never
     var capabilities: OffloadCapabilities = []
     var bridge = BridgeID(rawValue: 0)
-    var accessVLAN = VLANID.untagged
+    /// The VLAN of an access port, the native VLAN of a native one, the service VLAN of a tunnel
+    /// one.
+    var ownVLAN = VLANID.untagged
+    /// For a dot1q-tunnel port: the tag protocol of its service VLAN.
+    var serviceProtocol: UInt16 = 0
     /// Where the port's VLANs begin in `vlanSets`, 64 words of 64 bits; negative for all VLANs.
+    ///
+    /// The customer's for a dot1q-tunnel port.
     var vlanSet: Int32 = -1
     /// For a device: its MTU.
     var mtu: Int32 = 0
@@ -88,15 +104,15 @@ package struct ForwardingTables: ~Copyable {
     for port in accepted {
       var record = Port()
       record.bridge = port.bridge
-      switch port.vlans {
-      case .access(let vlan):
-        record.isAccess = true
-        record.accessVLAN = vlan
-      case .trunk(nil): break
-      case .trunk(.some(let vlans)):
+      record.priorityTags = port.priorityTags
+      let vlans = VLANRule(port.vlans)
+      record.vlanMode = vlans.mode
+      record.ownVLAN = vlans.own
+      record.serviceProtocol = vlans.serviceProtocol
+      if let set = vlans.set {
         record.vlanSet = Int32(sets.count)
         var words = [UInt64](repeating: 0, count: 64)
-        for vlan in vlans { words[Int(vlan.rawValue) >> 6] |= 1 << UInt64(vlan.rawValue & 63) }
+        for vlan in set { words[Int(vlan.rawValue) >> 6] |= 1 << UInt64(vlan.rawValue & 63) }
         sets += words
       }
       switch port.attachment {
@@ -151,11 +167,19 @@ package struct ForwardingTables: ~Copyable {
 
   // MARK: VLANs
 
+  /// Whether a port is a member of a VLAN.
   @inline(__always) func carries(_ vlan: VLANID, port: borrowing Port) -> Bool {
-    if port.isAccess { return vlan == port.accessVLAN }
+    switch port.vlanMode {
+    case .access, .dot1qTunnel: vlan == port.ownVLAN
+    case .trunk, .nativeTagged, .nativeUntagged: isInSet(vlan, of: port)
+    }
+  }
+
+  /// Whether a VLAN is among those that the port's mode lists: trunks, or the customer's.
+  @inline(__always) func isInSet(_ vlan: VLANID, of port: borrowing Port) -> Bool {
     if port.vlanSet < 0 { return true }
-    return vlanSets[Int(port.vlanSet) + Int(vlan.rawValue >> 6)] & (1 << UInt64(vlan.rawValue & 63))
-      != 0
+    let word = vlanSets[Int(port.vlanSet) + Int(vlan.rawValue >> 6)]
+    return word & (1 << UInt64(vlan.rawValue & 63)) != 0
   }
 
   /// The ports of a segment, as a stretch of `floodMembers`.
@@ -183,10 +207,14 @@ private struct FloodLists {
       var named: [VLANID: [PortID]] = [:]
       for port in portsOfBridge[bridge.id] ?? [] {
         if case .waiting = port.attachment { continue }
-        switch port.vlans {
-        case .access(let vlan): named[vlan, default: []].append(port.id)
-        case .trunk(nil): everywhere.append(port.id)
-        case .trunk(.some(let vlans)):
+        let rule = VLANRule(port.vlans)
+        switch rule.mode {
+        case .access, .dot1qTunnel: named[rule.own, default: []].append(port.id)
+        case .trunk, .nativeTagged, .nativeUntagged:
+          guard let vlans = rule.set else {
+            everywhere.append(port.id)
+            continue
+          }
           for vlan in vlans { named[vlan, default: []].append(port.id) }
         }
       }
@@ -206,5 +234,37 @@ private struct FloodLists {
     lists.append(
       ForwardingTables.Span(first: UInt32(members.count), count: UInt32(ports.count)))
     members += ports
+  }
+}
+
+/// A port's VLAN membership, taken apart.
+private struct VLANRule {
+  var mode: ForwardingTables.VLANMode
+  var own = VLANID.untagged
+  var set: Set<VLANID>?
+  var serviceProtocol: UInt16 = 0
+
+  init(_ membership: VLANMembership) {
+    switch membership {
+    case .access(let vlan):
+      mode = .access
+      own = vlan
+    case .trunk(let vlans):
+      mode = .trunk
+      set = vlans
+    case .nativeTagged(let vlan, _):
+      mode = .nativeTagged
+      own = vlan
+      set = membership.vlans
+    case .nativeUntagged(let vlan, _):
+      mode = .nativeUntagged
+      own = vlan
+      set = membership.vlans
+    case .dot1qTunnel(let vlan, let customers, let protocolID):
+      mode = .dot1qTunnel
+      own = vlan
+      set = customers
+      serviceProtocol = protocolID
+    }
   }
 }

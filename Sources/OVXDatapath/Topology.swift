@@ -32,12 +32,17 @@ package struct Topology: Equatable, Sendable {
     package var id: PortID
     package var bridge: BridgeID
     package var vlans: VLANMembership
+    package var priorityTags: PriorityTags
     package var attachment: Attachment
 
-    package init(id: PortID, bridge: BridgeID, vlans: VLANMembership, attachment: Attachment) {
+    package init(
+      id: PortID, bridge: BridgeID, vlans: VLANMembership, priorityTags: PriorityTags = .never,
+      attachment: Attachment
+    ) {
       self.id = id
       self.bridge = bridge
       self.vlans = vlans
+      self.priorityTags = priorityTags
       self.attachment = attachment
     }
   }
@@ -105,14 +110,57 @@ package struct Topology: Equatable, Sendable {
   }
 }
 
-/// Which VLANs a port is a member of, and how its frames carry them.
+/// Which VLANs a port is a member of, and how its frames carry them: the VLAN modes of Open
+/// vSwitch.
+///
+/// See `vlan_mode` in ovs-vswitchd.conf.db(5). A frame with a tag of VLAN 0 (a priority tag) counts
+/// as untagged in every mode.
 package enum VLANMembership: Equatable, Sendable {
   /// Member of one VLAN; frames are untagged on the port, tagged ones are dropped.
   ///
   /// `tag=`.
   case access(VLANID)
   /// Member of the given VLANs, or of all where `nil`; frames carry a tag, except those of VLAN 0.
-  ///
-  /// `trunks=`.
   case trunk(Set<VLANID>?)
+  /// A trunk on which untagged frames that come in belong to the given VLAN.
+  case nativeTagged(VLANID, trunks: Set<VLANID>?)
+  /// A trunk on which frames of the given VLAN are untagged, both ways.
+  case nativeUntagged(VLANID, trunks: Set<VLANID>?)
+  /// Member of one VLAN, the service VLAN, which frames do not show on the port.
+  ///
+  /// The tags that they do show are the customer's, of the given VLANs, or of any where `nil`; they
+  /// travel inside. `protocolID` is the tag protocol of the service VLAN on trunks, 0x88A8 or
+  /// 0x8100.
+  case dot1qTunnel(VLANID, customers: Set<VLANID>?, protocolID: UInt16)
+}
+
+extension VLANMembership {
+  /// The VLANs of which the port is a member; `nil` for all.
+  package var vlans: Set<VLANID>? {
+    switch self {
+    case .access(let own), .dot1qTunnel(let own, _, _): return [own]
+    case .trunk(let vlans): return vlans
+    case .nativeTagged(let own, let vlans), .nativeUntagged(let own, let vlans):
+      // The native VLAN is always carried. VLAN 0 is not, since what comes in without a VLAN is in
+      // the native one.
+      guard own != .untagged else { return vlans }
+      var result = vlans ?? Set((0...4095).map { VLANID(tagControl: $0) })
+      result.remove(.untagged)
+      result.insert(own)
+      return result
+    }
+  }
+
+  /// Whether the port is a member of a VLAN.
+  package func carries(_ vlan: VLANID) -> Bool { vlans?.contains(vlan) ?? true }
+}
+
+/// Whether a port tells the priority of frames that it sends without a VLAN: `priority-tags`.
+package enum PriorityTags: UInt8, BitwiseCopyable, Sendable {
+  /// Frames of no VLAN have no tag.
+  case never
+  /// They have a tag of VLAN 0 where their priority is not 0.
+  case ifNonzero
+  /// They always have one.
+  case always
 }

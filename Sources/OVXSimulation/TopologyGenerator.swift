@@ -127,10 +127,7 @@ package struct TopologyGenerator {
     let bridge = bridgeOfVNI[vni] ?? random.pick(topology.bridges).id
     let membership = random.oneIn(2) ? access() : .trunk(Set(vlans.filter { _ in random.oneIn(2) }))
     let segments =
-      switch membership {
-      case .access(let vlan): [Segment(bridge: bridge, vlan: vlan)]
-      case .trunk(let vlans): (vlans ?? []).map { Segment(bridge: bridge, vlan: $0) }
-      }
+      (membership.vlans ?? []).map { Segment(bridge: bridge, vlan: $0) }
     guard segments.allSatisfy({ (vniOfSegment[$0] ?? vni) == vni }) else { return nil }
     var tunnel = Topology.Tunnel(
       vni: vni,
