@@ -4,9 +4,6 @@ import OVXDatapath
 import OVXLinux
 import Testing
 
-/// Whether the kernel lets this process make namespaces and devices.
-let isRoot = geteuid() == 0
-
 /// Network namespaces with names, for programs to run in; all gone when the scene is.
 final class Scene {
   private let prefix: String
