@@ -56,7 +56,9 @@ let package = Package(
     .target(name: "OVXSimulation", dependencies: ["OVXDatapath"], swiftSettings: strict),
     .executableTarget(
       name: "ovx-vswitchd",
-      dependencies: ["OVXControl", "OVXDatapath", "OVXLinux", argumentParser, logging, system],
+      dependencies: [
+        "CLinux", "OVXControl", "OVXDatapath", "OVXLinux", argumentParser, logging, system,
+      ],
       swiftSettings: strict),
     .executableTarget(
       name: "ovx-ctl",
@@ -75,6 +77,10 @@ let package = Package(
       name: "OVXSimulationTests", dependencies: ["OVXDatapath", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(name: "OVXLinuxTests", dependencies: ["OVXLinux"], swiftSettings: strict),
+    .testTarget(
+      name: "VswitchdTests",
+      dependencies: ["ovx-vswitchd", "OVXControl", "OVXDatapath", "OVXLinux"],
+      swiftSettings: strict),
     .testTarget(name: "OVXControlTests", dependencies: ["OVXControl"], swiftSettings: strict),
     .testTarget(
       name: "SystemTests", dependencies: ["OVXControl"], exclude: ["Traffic"],

@@ -20,11 +20,14 @@ package struct TAP: ~Copyable, Sendable {
   ///
   /// - Parameters:
   ///   - name: 1...15 bytes without `/` and white space.
-  ///   - persistent: Whether the interface outlives the descriptor.
+  ///   - persistent: Whether the interface outlives the descriptor; `nil` leaves what is, and does not for a new one.
   /// - Throws: `.noSuchFileOrDirectory` without /dev/net/tun, `.notPermitted` without CAP_NET_ADMIN, `.resourceBusy`
   ///   where another process has it open, `.invalidArgument` where the name belongs to another kind of interface.
   /// - Returns: The device, non-blocking.
-  package static func open(name: String, persistent: Bool) throws(LinuxError) -> TAP {
+  package static func open(
+    name: String,
+    persistent: Bool? = nil
+  ) throws(LinuxError) -> TAP {
     let subject = "TAP device \(name)"
     guard (1...15).contains(name.utf8.count) else {
       throw LinuxError(
@@ -48,15 +51,23 @@ package struct TAP: ~Copyable, Sendable {
       )
     }
     let capabilities = negotiateOffloads(number)
-    let persisted = ovx_set_tap_persistent(number, persistent)
+    let tap = TAP(descriptor: descriptor, name: name, capabilities: capabilities)
+    if let persistent { try tap.setPersistent(persistent) }
+    return tap
+  }
+
+  /// Says whether the interface outlives the descriptor.
+  ///
+  /// To be asked for last: until then a process that dies leaves nothing half-made behind.
+  package borrowing func setPersistent(_ isPersistent: Bool) throws(LinuxError) {
+    let persisted = ovx_set_tap_persistent(descriptor.rawValue, isPersistent)
     guard persisted == 0 else {
       throw LinuxError(
         action: "set the persistence of",
-        subject: subject,
+        subject: "TAP device \(name)",
         errno: Errno(rawValue: -persisted)
       )
     }
-    return TAP(descriptor: descriptor, name: name, capabilities: capabilities)
   }
 
   /// Removes a persistent TAP device from the calling thread's network namespace.

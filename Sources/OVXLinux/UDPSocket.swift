@@ -15,12 +15,14 @@ package struct UDPSocket: ~Copyable, Sendable {
   ///   - local: The VTEP's address; `nil` for all addresses of the host.
   ///   - isIPv6: The family to listen in; an IPv6 listener takes no IPv4 datagrams.
   ///   - port: 4789 unless told otherwise (RFC 7348, section 5).
+  ///   - isShared: Whether there are listeners of ours on the same port, for other addresses. Only then may there be any.
   /// - Throws: `.addressInUse` where somebody else has the port, `.addressNotAvailable` where no interface has the address.
   /// - Returns: The socket, non-blocking.
   package static func listen(
     local: IPAddress?,
     isIPv6: Bool,
-    port: UInt16
+    port: UInt16,
+    isShared: Bool = false
   ) throws(LinuxError) -> UDPSocket {
     let bindAddress = local ?? IPAddress.unspecified(isIPv6: isIPv6)
     let address = local.map { $0.text } ?? (isIPv6 ? "any IPv6 address" : "any IPv4 address")
@@ -33,12 +35,16 @@ package struct UDPSocket: ~Copyable, Sendable {
     }
     _ = descriptor.setOption(udpLevel, UDP_GRO, 1)
     descriptor.setReceiveBuffer(listenerBufferSize)
+    if isShared { _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1) }
     let bound = unsafe bindAddress.withNetworkBytes { bytes in
       unsafe ovx_bind_udp_socket(descriptor.rawValue, bindAddress.isIPv6, bytes, port)
     }
     guard bound == 0 else {
       throw refusal(to: "listen on", subject, -bound, port: port)
     }
+    // After the bind, so that this one was refused where anybody else has the port, and later ones of ours are not. Unlike
+    // SO_REUSEADDR it lets nobody in but processes of the same user (socket(7)), so no other user can take the traffic.
+    _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1)
     return UDPSocket(descriptor: descriptor, pathMTU: 0)
   }
 

@@ -12,4 +12,5 @@
 #include "netlink.h"
 #include "process.h"
 #include "probe.h"
+#include "daemon.h"
 #endif

@@ -1,0 +1,232 @@
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXLinux
+
+/// Answers to questions about the running switch, put together from the configuration, the kernel and the data plane.
+struct Answers {
+  private let reconciler: Reconciler
+  private let configuration: Configuration
+  private var dataplane: Switch { reconciler.dataplane }
+
+  /// Prepares answers.
+  ///
+  /// - Parameters:
+  ///   - reconciler: Knows what is in force.
+  ///   - configuration: What is asked about: the configuration in force, or in a dry run what would be.
+  init(_ reconciler: Reconciler, _ configuration: Configuration) {
+    self.reconciler = reconciler
+    self.configuration = configuration
+  }
+
+  func show() -> Show {
+    Show(configuration) { reconciler.fault(of: $0)?.sentence }
+  }
+
+  // MARK: Addresses
+
+  /// The address tables of bridges; of all where none is named.
+  func addresses(of bridges: [String]) -> [BridgeAddresses] {
+    let names = portNames()
+    let remotes = peerAddresses()
+    return selected(bridges).map { name in
+      let known = reconciler.numbering.bridge(name).map { id in
+        dataplane.perform { datapath in datapath.addresses(of: id) }
+      }
+      let entries = (known ?? []).compactMap { address -> BridgeAddresses.Entry? in
+        guard let port = names[address.port] else { return nil }
+        return BridgeAddresses.Entry(
+          port: port, vlan: address.vlan, mac: address.address, age: address.age,
+          remote: remotes[address.peer])
+      }
+      return BridgeAddresses(
+        bridge: name, entries: entries.sorted { ($0.vlan, $0.mac) < ($1.vlan, $1.mac) })
+    }
+  }
+
+  func addressStatistics(of bridges: [String]) -> [BridgeAddressStatistics] {
+    selected(bridges).map { name in
+      let statistics = reconciler.numbering.bridge(name).map { id in
+        dataplane.perform { datapath in datapath.addressStatistics(of: id) }
+      }
+      return BridgeAddressStatistics(bridge: name, statistics ?? AddressStatistics())
+    }
+  }
+
+  /// Forgets learned addresses of a bridge, or of all, and returns how many.
+  func flushAddresses(of bridge: String?) -> Int {
+    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
+    return dataplane.perform { datapath in
+      var count = 0
+      for id in ids { count += datapath.flushAddresses(of: id) }
+      return count
+    }
+  }
+
+  func addAddress(
+    _ address: MACAddress, vlan: VLANID, port: String, bridge: String
+  ) throws(ControlError) {
+    guard let portID = reconciler.port(port), let bridgeID = reconciler.numbering.bridge(bridge)
+    else { throw ControlError("port \(port) of bridge \(bridge) is not in service") }
+    let isAdded = dataplane.perform { datapath in
+      datapath.addStaticAddress(address, vlan: vlan, on: portID, bridge: bridgeID)
+    }
+    guard isAdded else {
+      throw ControlError(
+        "the address table of bridge \(bridge) is full of static addresses; delete some with fdb del, "
+          + "or set other_config:mac-table-size")
+    }
+  }
+
+  func deleteAddress(
+    _ address: MACAddress, vlan: VLANID, bridge: String
+  ) throws(ControlError) {
+    let id = reconciler.numbering.bridge(bridge)
+    let isRemoved = id.map { id in
+      dataplane.perform { datapath in
+        datapath.removeAddress(address, vlan: vlan, bridge: id)
+      }
+    }
+    guard isRemoved == true else {
+      throw ControlError(
+        "bridge \(bridge) does not know \(address) in VLAN \(vlan); fdb show \(bridge) lists what it knows"
+      )
+    }
+  }
+
+  private func selected(_ bridges: [String]) -> [String] {
+    bridges.isEmpty ? configuration.bridges.keys.sorted() : bridges
+  }
+
+  private func portNames() -> [PortID: String] {
+    var names: [PortID: String] = [:]
+    for name in reconciler.configuration.ports.keys {
+      if let id = reconciler.port(name) { names[id] = name }
+    }
+    return names
+  }
+
+  private func peerAddresses() -> [PeerID: IPAddress] {
+    var addresses: [PeerID: IPAddress] = [:]
+    for (name, tunnel) in reconciler.plan.tunnels {
+      let port = Numbering.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
+      for remote in tunnel.remotes {
+        let peer = Numbering.PeerName(port: port, remote: remote)
+        if let id = reconciler.numbering.peer(peer) { addresses[id] = remote.address }
+      }
+    }
+    return addresses
+  }
+
+  // MARK: Counters
+
+  /// What ports have carried; of one, or of all in the order of bridges and names.
+  func statistics(of port: String?) -> [PortStatistics] {
+    let counters = self.counters()
+    return sortedPorts(port).map { port in
+      PortStatistics(
+        bridge: port.bridge, port: port.name, counters[port.name] ?? PortCounters())
+    }
+  }
+
+  /// Lost frames by port and reason, those of no port last.
+  func drops() -> [Drop] {
+    let counters = self.counters()
+    var drops: [Drop] = []
+    for port in sortedPorts(nil) {
+      guard let counters = counters[port.name] else { continue }
+      for reason in DropReason.allCases where counters[reason] != 0 {
+        drops.append(Drop(port: port.name, reason: reason, count: counters[reason]))
+      }
+    }
+    let others = dataplane.perform { datapath in datapath.endpointDrops }
+    for (reason, count) in zip(DropReason.allCases, others) where count != 0 {
+      drops.append(Drop(port: nil, reason: reason, count: count))
+    }
+    return drops
+  }
+
+  private func sortedPorts(_ name: String?) -> [Configuration.Port] {
+    configuration.ports.values.filter { name == nil || $0.name == name }
+      .sorted { ($0.bridge, $0.name) < ($1.bridge, $1.name) }
+  }
+
+  /// The counters of all ports, as of one moment.
+  private func counters() -> [String: PortCounters] {
+    let ids = portNames()
+    let numbers = Array(ids.keys)
+    let counters = dataplane.perform { datapath in
+      numbers.map { datapath.counters(of: $0) }
+    }
+    var result: [String: PortCounters] = [:]
+    for (number, counters) in zip(numbers, counters) {
+      if let name = ids[number] { result[name] = counters }
+    }
+    return result
+  }
+
+  /// The read-only columns of an interface; `nil` for one that is not in force.
+  func interface(_ name: String) -> InterfaceState? {
+    guard let port = reconciler.port(name) else { return nil }
+    var state = InterfaceState()
+    state.error = reconciler.fault(of: name)?.sentence
+    if let link = reconciler.devices.link(of: name, host: reconciler.host) {
+      state.ifindex = Int(link.index)
+      state.macInUse = link.address?.description
+      state.mtu = link.mtu
+      state.isAdministrativelyUp = link.isUp
+      state.hasCarrier = link.isRunning
+    } else if let settings = reconciler.devices.settings(of: name) {
+      state.macInUse = settings.mac?.description
+      state.mtu = settings.mtu
+    }
+    if let remote = reconciler.plan.tunnels[name]?.remotes.first,
+      let way = reconciler.underlay.way(to: remote)
+    {
+      state.mtu = way.innerMTU
+      state.status["source_ip"] = way.source.description
+      state.status["tunnel_egress_iface"] = way.device
+      let carrier = reconciler.host.links[way.device]?.isRunning ?? false
+      state.status["tunnel_egress_iface_carrier"] = carrier ? "up" : "down"
+    }
+    let counters = dataplane.perform { datapath in datapath.counters(of: port) }
+    state.statistics = [
+      "rx_packets": counters.receivedFrames, "rx_bytes": counters.receivedBytes,
+      "tx_packets": counters.sentFrames, "tx_bytes": counters.sentBytes,
+      "dropped": counters.dropsByReason.reduce(0, &+),
+    ]
+    return state
+  }
+
+  // MARK: Tunnels
+
+  func tunnels() -> Tunnels {
+    let tunnels = reconciler.plan.tunnels.sorted { $0.key < $1.key }
+    var listeners: [Plan.Endpoint: [String]] = [:]
+    for (name, tunnel) in tunnels where reconciler.underlay.endpoint(tunnel.endpoint) != nil {
+      listeners[tunnel.endpoint, default: []].append(name)
+    }
+    return Tunnels(
+      tunnels: tunnels.map { name, tunnel in
+        Tunnels.Tunnel(
+          port: name, bridge: tunnel.bridge, vni: tunnel.vni, local: tunnel.endpoint.local,
+          destinationPort: tunnel.endpoint.port, remotes: tunnel.remotes.map(describe))
+      },
+      listeners: listeners.sorted {
+        ($0.key.port, $0.key.local?.description ?? "") < (
+          $1.key.port, $1.key.local?.description ?? ""
+        )
+      }.map { endpoint, tunnels in
+        Tunnels.Listener(address: endpoint.local, port: endpoint.port, tunnels: tunnels)
+      },
+      features: UDPSocket.supportsSegmentation() ? ["UDP_SEGMENT", "UDP_GRO"] : ["UDP_GRO"])
+  }
+
+  private func describe(_ remote: Plan.Remote) -> Tunnels.Remote {
+    let underlay = reconciler.underlay
+    let sockets = underlay.sockets(to: remote)
+    let way = sockets == nil ? nil : underlay.way(to: remote)
+    return Tunnels.Remote(
+      address: remote.address, mtu: way?.innerMTU, device: way?.device,
+      sourcePorts: sockets?.count ?? 0, error: underlay.remoteFaults[remote]?.sentence)
+  }
+}

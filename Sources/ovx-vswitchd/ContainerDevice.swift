@@ -1,0 +1,112 @@
+private import OVXControl
+internal import OVXLinux
+private import SystemPackage
+
+/// A TAP device inside a container.
+///
+/// It is made in the daemon's namespace and moved into the container's: an open TAP holds the namespace that it was
+/// opened in, and a container's must be able to end while the daemon has the TAP. Only a device that a former daemon
+/// left there has to be opened where it is.
+struct ContainerDevice {
+  private let interface: Plan.ContainerInterface
+  private let ownership: Ownership
+  let namespace: NetworkNamespace
+
+  /// Finds the container.
+  init(_ interface: Plan.ContainerInterface, ownership: Ownership) throws(LinuxError) {
+    self.interface = interface
+    self.ownership = ownership
+    namespace = try NetworkNamespace.find(interface.target)
+  }
+
+  /// Makes sure that the interface can be made, or is there and ours.
+  func check() throws(LinuxError) {
+    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    _ = try link(&netlink)
+  }
+
+  /// Makes the device, or finds it, and returns it with its number inside.
+  func open(settings: DeviceSettings, host: Host) throws(LinuxError) -> OpenTAP {
+    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    let name = interface.name
+    let existing = try link(&netlink)
+    let tap: TAP
+    if existing != nil {
+      tap = try namespace.perform { () throws(LinuxError) in try TAP.open(name: name) }
+    } else {
+      tap = try host.makeTAP(settings, mark: ownership.mark, in: namespace, as: name)
+    }
+    guard let link = try netlink.link(named: name) else {
+      throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
+    }
+    try netlink.configure(link, settings, alias: ownership.mark, isNew: true)
+    try address(link, settings, &netlink, isNew: existing == nil)
+    try tap.setPersistent(true)
+    return OpenTAP(tap: tap, index: link.index)
+  }
+
+  /// Gives a device that is there other settings than it had.
+  func change(_ old: DeviceSettings, to settings: DeviceSettings) throws(LinuxError) {
+    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    guard let link = try link(&netlink) else { return }
+    try netlink.configure(link, settings, isNew: false)
+    for address in old.addresses where !settings.addresses.contains(address) {
+      try netlink.remove(Self.netlinkAddress(address), from: link)
+    }
+    try address(link, settings, &netlink, isNew: false)
+  }
+
+  /// Removes the device, if it is there and ours.
+  func delete() {
+    do throws(LinuxError) {
+      var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+      if let link = try link(&netlink) { try netlink.delete(link) }
+    } catch {
+      // It is gone already, or it is not ours.
+    }
+  }
+
+  /// The interface, if it is there; refuses one that somebody else made.
+  private func link(_ netlink: inout Netlink) throws(LinuxError) -> Link? {
+    guard let link = try netlink.link(named: interface.name) else { return nil }
+    guard ownership.isOurs(link) else {
+      throw LinuxError(
+        action: "attach", subject: interface.name, errno: .fileExists,
+        detail: "\(interface.target) has an interface of that name already",
+        remedy: "choose another name, or delete that interface")
+    }
+    return link
+  }
+
+  /// Gives the interface its addresses and routes; it is up, which a route needs.
+  private func address(
+    _ link: Link, _ settings: DeviceSettings, _ netlink: inout Netlink, isNew: Bool
+  ) throws(LinuxError) {
+    // One that was there before may have kept what it was given.
+    for address in settings.addresses {
+      do { try netlink.add(Self.netlinkAddress(address), to: link) } catch {
+        if isNew || error.errno != .fileExists { throw error }
+      }
+    }
+    for gateway in settings.gateways {
+      do { try netlink.addDefaultRoute(via: gateway, on: link) } catch {
+        if isNew || error.errno != .fileExists { throw error }
+      }
+    }
+  }
+
+  private static func netlinkAddress(
+    _ address: OVXControl.InterfaceAddress
+  ) -> OVXLinux.InterfaceAddress {
+    OVXLinux.InterfaceAddress(
+      address.address, prefixLength: UInt8(clamping: address.prefixLength))
+  }
+}
+
+/// A TAP and the number of its interface.
+struct OpenTAP: ~Copyable {
+  let tap: TAP
+  let index: Int32
+
+  consuming func take() -> TAP { tap }
+}

@@ -1,0 +1,93 @@
+private import Glibc
+internal import Logging
+
+/// The one loop of the control thread: signals, the control socket, the kernel's news and the switch's.
+///
+/// It sleeps in poll(2) until one of them has something, and does one thing after the other; nothing it calls waits for
+/// a client.
+struct ControlLoop: ~Copyable {
+  private let signals: Signals
+  private let server: ControlServer
+  private let daemon: Daemon
+  private let log: LogDestination
+  private let logger: Logger
+
+  init(
+    signals: consuming Signals, server: ControlServer, daemon: Daemon, log: LogDestination,
+    logger: Logger
+  ) {
+    self.signals = signals
+    self.server = server
+    self.daemon = daemon
+    self.log = log
+    self.logger = logger
+  }
+
+  /// Seconds that answers under way are given to leave once the daemon is to end.
+  private static let farewellLimit: Int64 = 2
+
+  /// Runs until a signal or a command ends it, and the answers under way have left.
+  func run() {
+    var isStopping = false
+    while !isStopping {
+      var list = [
+        pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: daemon.kernelDescriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: daemon.switchDescriptor, events: Int16(POLLIN), revents: 0),
+      ]
+      server.addDescriptors(to: &list)
+      wait(&list, timeout: earliest(server.timeout, daemon.timeout(now: monotonicSeconds())))
+      if list[0].revents != 0 { isStopping = takeSignals() }
+      daemon.takeNews(now: monotonicSeconds())
+      serve(list[3...])
+      isStopping = isStopping || daemon.isStopping
+    }
+
+    let end = monotonicSeconds() + Self.farewellLimit
+    while server.hasOutput, monotonicSeconds() < end {
+      var list: [pollfd] = []
+      server.addDescriptors(to: &list)
+      wait(&list, timeout: 100)
+      serve(list[...])
+    }
+  }
+
+  private func serve(_ list: ArraySlice<pollfd>) {
+    server.serve(list, now: monotonicSeconds()) { daemon.answer($0) }
+  }
+
+  /// Returns whether one of them was to end the daemon.
+  private func takeSignals() -> Bool {
+    var isStopping = false
+    while let signal = signals.next() {
+      switch signal {
+      case .stop:
+        isStopping = true
+      case .reopenLog:
+        do { try log.reopen() } catch {
+          logger.error("The log file cannot be opened anew: \(error)")
+        }
+      }
+    }
+    return isStopping
+  }
+
+  private func wait(_ list: inout [pollfd], timeout: Int32) {
+    let count = unsafe list.withUnsafeMutableBufferPointer { buffer in
+      unsafe poll(buffer.baseAddress, nfds_t(buffer.count), timeout)
+    }
+    guard count < 0 else { return }
+    for index in list.indices { list[index].revents = 0 }
+  }
+
+  private func earliest(_ first: Int32, _ second: Int32) -> Int32 {
+    first < 0 ? second : second < 0 ? first : min(first, second)
+  }
+}
+
+/// Seconds on a clock that nobody sets.
+func monotonicSeconds() -> Int64 {
+  var now = timespec()
+  unsafe clock_gettime(CLOCK_MONOTONIC, &now)
+  return Int64(now.tv_sec)
+}

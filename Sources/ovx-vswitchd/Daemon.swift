@@ -1,0 +1,273 @@
+private import Glibc
+internal import Logging
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXLinux
+private import SystemPackage
+
+/// What the control thread does: carries out requests, and follows what happens to the host and the switch.
+///
+/// A request that changes something goes through these steps, each of which can refuse it:
+///
+///     execute on a copy → check against the host → store → reconcile
+///
+/// Stored before it is in force, so that what was acknowledged survives a crash at any moment. When reconciling shows
+/// that the host does not allow it after all, the old configuration is stored and reconciled in its place.
+final class Daemon {
+  /// Seconds after which what waits for something is tried again, beside the kernel's announcements: not everything that
+  /// can be waited for is announced, such as a container.
+  private static let retryInterval: Int64 = 3
+
+  let reconciler: Reconciler
+  private let dataplane: Switch
+  private let database: Database
+  private let ownership: Ownership
+  private let logger: Logger
+  private var nextRetry: Int64 = 0
+  /// Faults that the log tells of.
+  private var loggedFaults: [String: Fault] = [:]
+  private(set) var isStopping = false
+  private var isCleaningUp = false
+  /// Why the daemon ends although nobody asked for it.
+  private(set) var failure: String?
+
+  init(paths: Paths, descriptorLimit: Int, logger: Logger) throws(StartFailure) {
+    self.logger = logger
+    do {
+      database = try Database(path: FilePath(paths.database))
+      if let note = database.note { logger.warning("\(note)") }
+    } catch {
+      throw StartFailure(error.message)
+    }
+    ownership = Ownership(database: paths.database, rundir: paths.rundir)
+    do {
+      dataplane = try Switch()
+      reconciler = Reconciler(
+        dataplane: dataplane, host: try Host(), ownership: ownership,
+        descriptorLimit: descriptorLimit)
+    } catch {
+      throw StartFailure(error.description)
+    }
+  }
+
+  /// Puts in force what was stored.
+  ///
+  /// What the host does not have at present waits.
+  func start() throws(StartFailure) {
+    do {
+      reconciler.reconcile(to: try database.load())
+    } catch {
+      throw StartFailure(error.message)
+    }
+    reconciler.removeOrphans()
+    logFaults()
+  }
+
+  /// Ends the switch.
+  ///
+  /// Devices stay, unless `exit --cleanup` was asked for.
+  func stop() {
+    if isCleaningUp { reconciler.removeDevices() }
+    dataplane.stop()
+  }
+
+  /// How many bridges and ports there are, for people.
+  var summary: String {
+    let configuration = reconciler.configuration
+    let waiting = reconciler.faults.count
+    return "\(configuration.bridges.count) bridges, \(configuration.ports.count) ports"
+      + (waiting > 0 ? ", \(waiting) of them waiting" : "")
+  }
+
+  // MARK: Requests
+
+  /// Carries out a request.
+  func answer(_ request: Request) -> Response {
+    do throws(ControlError) {
+      // What happened before the request was made is to be known when it is decided upon.
+      takeKernelNews()
+      return try execute(request)
+    } catch {
+      return Response(.failed(error))
+    }
+  }
+
+  private func execute(_ request: Request) throws(ControlError) -> Response {
+    var configuration = reconciler.configuration
+    let transaction = try Transaction.execute(
+      request.commands, on: &configuration, live: liveState)
+    var notes = transaction.notes
+    if configuration != reconciler.configuration {
+      try Resolver(configuration, after: reconciler, ownership: ownership).check()
+      if !request.dryRun { notes += try put(configuration) }
+    }
+    var replies: [Reply] = []
+    for (command, reply) in zip(request.commands, transaction.replies) {
+      if let reply {
+        replies.append(reply)
+      } else {
+        replies.append(try carryOut(command, configuration, isDryRun: request.dryRun))
+      }
+    }
+    return Response(.done(replies), notes: notes)
+  }
+
+  /// Stores a configuration and puts it in force, or leaves the old one in both places.
+  ///
+  /// Returns what the operator should know of ports that wait.
+  private func put(_ configuration: Configuration) throws(ControlError) -> [String] {
+    let old = reconciler.configuration
+    let oldFaults = reconciler.faults
+    try database.save(configuration)
+    reconciler.reconcile(to: configuration)
+
+    let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
+      .sorted { $0.key < $1.key }
+    if let (name, fault) = faults.first(where: { !$0.value.isAwaited }) {
+      reconciler.reconcile(to: old)
+      do {
+        try database.save(old)
+      } catch {
+        logger.critical("The former configuration cannot be stored: \(error.message)")
+        throw ControlError(
+          "port \(name): \(fault.sentence); and the former configuration, which is in force, cannot be "
+            + "stored: \(error.message)")
+      }
+      throw ControlError("port \(name): \(fault.sentence)")
+    }
+    logChanges(from: old, to: configuration)
+    logFaults()
+    return faults.map { "port \($0.key) waits: \($0.value.sentence)" }
+  }
+
+  /// Answers a question to the running switch, or carries out an order to it.
+  private func carryOut(
+    _ command: Command, _ configuration: Configuration, isDryRun: Bool
+  ) throws(ControlError) -> Reply {
+    let answers = Answers(reconciler, configuration)
+    switch command {
+    case .show: return .show(answers.show())
+    case .showAddresses(let bridges): return .addresses(answers.addresses(of: bridges))
+    case .addressStatistics(let bridges):
+      return .addressStatistics(answers.addressStatistics(of: bridges))
+    case .statistics(let port): return .statistics(answers.statistics(of: port))
+    case .drops: return .drops(answers.drops())
+    case .showTunnels: return .tunnels(answers.tunnels())
+    case .version:
+      return .version(Versions(pid: getpid(), kernel: ProcSettings.kernelRelease))
+    case _ where isDryRun:
+      return .done
+    case .flushAddresses(let bridge):
+      return .flushed(answers.flushAddresses(of: bridge))
+    case .addAddress(let bridge, let port, let vlan, let address):
+      try answers.addAddress(address, vlan: vlan, port: port, bridge: bridge)
+      return .done
+    case .deleteAddress(let bridge, let vlan, let address):
+      try answers.deleteAddress(address, vlan: vlan, bridge: bridge)
+      return .done
+    case .exit(let cleanup):
+      isStopping = true
+      isCleaningUp = cleanup
+      logger.notice(
+        "ovx-ctl asks to exit\(cleanup ? " and to remove all devices that ovx made" : "")")
+      return .done
+    default:
+      throw ControlError("this daemon, version \(OVXVersion.current), cannot do that")
+    }
+  }
+
+  private var liveState: LiveState {
+    LiveState(
+      deviceExists: { self.reconciler.host.links[$0] != nil },
+      interface: { Answers(self.reconciler, self.reconciler.configuration).interface($0) })
+  }
+
+  // MARK: News
+
+  var kernelDescriptor: Int32 { reconciler.host.descriptor }
+  var switchDescriptor: Int32 { dataplane.eventDescriptor }
+
+  /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
+  func timeout(now: Int64) -> Int32 {
+    guard !loggedFaults.isEmpty else { return -1 }
+    return Int32(clamping: max(0, nextRetry - now) * 1000)
+  }
+
+  /// Follows what has happened since the last time.
+  func takeNews(now: Int64) {
+    takeSwitchNews(now: now)
+    takeKernelNews()
+    if !loggedFaults.isEmpty, now >= nextRetry {
+      nextRetry = now + Self.retryInterval
+      reconcile(isRefreshing: true)
+    }
+  }
+
+  private func takeKernelNews() {
+    do {
+      let changes = try reconciler.host.takeChanges()
+      guard !changes.isEmpty else { return }
+      reconcile(isRefreshing: changes.ways)
+    } catch {
+      fail("the kernel's news of network devices cannot be received: \(error)")
+    }
+  }
+
+  private func takeSwitchNews(now: Int64) {
+    var isChanged = false
+    for event in dataplane.takeEvents() {
+      switch event {
+      case .deviceLost(let port, _):
+        guard let name = reconciler.lose(port) else { continue }
+        logger.info("port \(name) has lost its device")
+        isChanged = true
+      case .deviceDown:
+        break
+      case .pathNarrowed:
+        isChanged = true
+      case .workerFailed(let error):
+        fail("the thread that forwards frames has ended: \(error)")
+      }
+    }
+    if isChanged { reconcile(isRefreshing: true) }
+  }
+
+  private func reconcile(isRefreshing: Bool) {
+    reconciler.reconcile(isRefreshing: isRefreshing)
+    logFaults()
+  }
+
+  private func fail(_ sentence: String) {
+    guard failure == nil else { return }
+    logger.critical("ovx-vswitchd ends: \(sentence)")
+    failure = sentence
+    isStopping = true
+  }
+
+  // MARK: Log
+
+  /// Tells of ports that have gone out of service, and of those that are back.
+  private func logFaults() {
+    let faults = reconciler.faults
+    for (name, fault) in faults.sorted(by: { $0.key < $1.key }) where loggedFaults[name] != fault {
+      logger.warning("port \(name) waits: \(fault.sentence)")
+    }
+    for name in loggedFaults.keys.sorted() where faults[name] == nil {
+      if reconciler.configuration.ports[name] != nil {
+        logger.notice("port \(name) is in service")
+      }
+    }
+    if loggedFaults.isEmpty { nextRetry = monotonicSeconds() + Self.retryInterval }
+    loggedFaults = faults
+  }
+
+  private func logChanges(from old: Configuration, to new: Configuration) {
+    for name in old.ports.keys.sorted() where new.ports[name] == nil {
+      logger.info("port \(name) of bridge \(old.ports[name]?.bridge ?? "") is removed")
+    }
+    for (name, port) in new.ports.sorted(by: { $0.key < $1.key }) where old.ports[name] != port {
+      let verb = old.ports[name] == nil ? "added" : "changed"
+      logger.info("port \(name) of bridge \(port.bridge) is \(verb)")
+    }
+  }
+}

@@ -1,0 +1,284 @@
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXLinux
+private import SystemPackage
+
+/// The network devices of ports: those that exist and those that the daemon makes.
+///
+/// A device that the daemon makes is a persistent TAP, so it outlives the daemon with all that the host or a container
+/// has given it, and the daemon finds it again when it starts. It is told from other people's devices by its alias
+/// (`Ownership`), and it is persistent only once it has that: a crash leaves either nothing behind or something that is
+/// recognised.
+///
+/// As with `Underlay`, what is no longer wanted stays until `close`.
+struct Devices {
+  private struct Open {
+    var plan: Plan.Device
+    var port: PortID
+    /// The device's number in its network namespace.
+    var index: Int32
+    var capabilities: OffloadCapabilities
+    /// What the device was last told to be.
+    ///
+    /// An operator's own changes stay until this changes.
+    var settings: DeviceSettings
+    /// For a device in a container: its namespace.
+    var namespace: NetworkNamespace.Identity?
+    /// The switch cannot use it any more.
+    var isLost = false
+  }
+
+  private let dataplane: Switch
+  private let ownership: Ownership
+  private var open: [String: Open] = [:]
+  private(set) var faults: [String: Fault] = [:]
+
+  init(dataplane: Switch, ownership: Ownership) {
+    self.dataplane = dataplane
+    self.ownership = ownership
+  }
+
+  /// What the switch has to know of a port's device; `nil` while it is not open.
+  func device(of name: String, host: Host) -> Topology.Device? {
+    guard let device = open[name], faults[name] == nil else { return nil }
+    let mtu = link(of: name, host: host)?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
+    return Topology.Device(mtu: mtu, capabilities: device.capabilities)
+  }
+
+  /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
+  func link(of name: String, host: Host) -> Link? {
+    guard let device = open[name], device.namespace == nil else { return nil }
+    return host.link(device.index)
+  }
+
+  /// What a port's device was told to be; `nil` while it is not open.
+  func settings(of name: String) -> DeviceSettings? { open[name]?.settings }
+
+  /// Notes that the switch cannot use the device of a port any more, and returns the port's name.
+  mutating func lose(_ port: PortID) -> String? {
+    guard let name = open.first(where: { $0.value.port == port })?.key else { return nil }
+    open[name]?.isLost = true
+    return name
+  }
+
+  // MARK: Opening
+
+  /// Opens the device of a port where it is not open, and gives it the settings that it is to have.
+  mutating func open(
+    _ name: String, _ plan: Plan.Device, as port: PortID, limits: Plan.Limits, host: Host
+  ) {
+    let settings = DeviceSettings(plan, limits)
+    do throws(LinuxError) {
+      if let device = open[name], !isUsable(device, plan, port, host) {
+        open[name] = nil
+        dataplane.detach(device.port)
+        if !device.plan.isSameDevice(as: plan) { remove(device, host) }
+      }
+      if let device = open[name] {
+        if device.settings != settings { try change(device, to: settings, host) }
+      } else {
+        open[name] = try make(plan, port, settings, host)
+      }
+      open[name]?.plan = plan
+      open[name]?.settings = settings
+      faults[name] = nil
+    } catch {
+      faults[name] = Fault(error, isAwaited: error.isMissingDevice && !plan.isMade)
+    }
+  }
+
+  /// Whether an open device is the one that is wanted, and still there.
+  private func isUsable(
+    _ device: Open, _ plan: Plan.Device, _ port: PortID, _ host: Host
+  ) -> Bool {
+    guard device.plan.isSameDevice(as: plan), device.port == port, !device.isLost
+    else { return false }
+    return device.namespace != nil || host.links[plan.place.name]?.index == device.index
+  }
+
+  private func make(
+    _ plan: Plan.Device, _ port: PortID, _ settings: DeviceSettings, _ host: Host
+  ) throws(LinuxError) -> Open {
+    switch plan.place {
+    case .existing(let name): try take(name, plan, port, settings, host)
+    case .host(let name): try makeTAP(name, plan, port, settings, host)
+    case .container(let interface): try makeTAP(interface, plan, port, settings, host)
+    }
+  }
+
+  /// Takes an existing device of the host.
+  private func take(
+    _ name: String, _ plan: Plan.Device, _ port: PortID, _ settings: DeviceSettings, _ host: Host
+  ) throws(LinuxError) -> Open {
+    let link = try host.deviceForPort(name)
+    host.setIPv6(false, on: link)
+    let socket = try PacketSocket.open(interface: name)
+    let capabilities = socket.capabilities
+    try host.configure(link, settings, isNew: true)
+    try dataplane.attach(socket, as: port)
+    return Open(
+      plan: plan, port: port, index: link.index, capabilities: capabilities, settings: settings)
+  }
+
+  /// Makes a TAP in the daemon's own namespace, or finds it there.
+  private func makeTAP(
+    _ name: String, _ plan: Plan.Device, _ port: PortID, _ settings: DeviceSettings, _ host: Host
+  ) throws(LinuxError) -> Open {
+    if let link = host.links[name] { try ownership.check(link) }
+    let tap = try TAP.open(name: name)
+    let link = try host.link(ofNew: name)
+    try host.configure(link, settings, alias: ownership.mark, isNew: true)
+    try tap.setPersistent(true)
+    let capabilities = tap.capabilities
+    try dataplane.attach(tap, as: port)
+    return Open(
+      plan: plan, port: port, index: link.index, capabilities: capabilities, settings: settings)
+  }
+
+  /// Makes a TAP in a container, or finds it there.
+  private func makeTAP(
+    _ interface: Plan.ContainerInterface, _ plan: Plan.Device, _ port: PortID,
+    _ settings: DeviceSettings, _ host: Host
+  ) throws(LinuxError) -> Open {
+    let container = try ContainerDevice(interface, ownership: ownership)
+    ownership.note(interface)
+    let device = try container.open(settings: settings, host: host)
+    let index = device.index
+    let capabilities = device.tap.capabilities
+    try dataplane.attach(device.take(), as: port)
+    return Open(
+      plan: plan, port: port, index: index, capabilities: capabilities, settings: settings,
+      namespace: container.namespace.identity)
+  }
+
+  private func change(
+    _ device: Open, to settings: DeviceSettings, _ host: Host
+  ) throws(LinuxError) {
+    if case .container(let interface) = device.plan.place {
+      try ContainerDevice(interface, ownership: ownership).change(device.settings, to: settings)
+    } else if let link = host.link(device.index) {
+      try host.configure(link, settings, isNew: false)
+    }
+  }
+
+  // MARK: Closing
+
+  /// Closes the devices of ports that a plan does not have, and removes those that the daemon made.
+  ///
+  /// The data plane has a topology that refers to none of them.
+  mutating func close(exceptFor plan: Plan, host: Host) {
+    faults = faults.filter { plan.devices[$0.key] != nil }
+    for (name, device) in open where plan.devices[name] == nil {
+      open[name] = nil
+      dataplane.detach(device.port)
+      remove(device, host)
+    }
+  }
+
+  /// Removes everything that the daemon has made, whether it is open or not.
+  mutating func removeAll(host: Host) {
+    for device in open.values { dataplane.detach(device.port) }
+    open = [:]
+    removeOrphans(exceptFor: Plan(), host: host)
+  }
+
+  /// Removes what the daemon has made and a plan does not have: left behind by a crash between two steps.
+  func removeOrphans(exceptFor plan: Plan, host: Host) {
+    let wanted = Set(plan.devices.values.map(\.place))
+    for link in host.links.values
+    where ownership.isOurs(link) && !wanted.contains(.host(name: link.name)) {
+      host.delete(link)
+    }
+    for interface in ownership.noted where !wanted.contains(.container(interface)) {
+      remove(interface)
+    }
+  }
+
+  /// Removes a device that the daemon made; leaves one that it only used as it was.
+  private func remove(_ device: Open, _ host: Host) {
+    switch device.plan.place {
+    case .existing:
+      if let link = host.link(device.index) { host.setIPv6(true, on: link) }
+    case .host(let name):
+      if let link = host.links[name], ownership.isOurs(link) { host.delete(link) }
+    case .container(let interface):
+      remove(interface)
+    }
+  }
+
+  private func remove(_ interface: Plan.ContainerInterface) {
+    // A container that is not there has taken its devices with it.
+    if let container = try? ContainerDevice(interface, ownership: ownership) { container.delete() }
+    ownership.forget(interface)
+  }
+}
+
+/// What a device is told to be.
+struct DeviceSettings: Equatable {
+  /// `nil` leaves what is.
+  var mac: MACAddress?
+  /// `nil` leaves what is.
+  var mtu: Int?
+  /// `nil` leaves what is.
+  var gsoMaxSize: Int?
+  /// In a container only.
+  var addresses: [OVXControl.InterfaceAddress] = []
+  /// In a container only.
+  var gateways: [IPAddress] = []
+
+  /// What the device of a port is to be; an existing one is left as it is, but for what was asked for.
+  init(_ plan: Plan.Device, _ limits: Plan.Limits) {
+    mac = plan.mac
+    mtu = plan.mtuRequest
+    addresses = plan.addresses
+    gateways = plan.gateways
+    guard plan.isMade else { return }
+    let mtu = plan.mtuRequest ?? limits.mtu(isTagged: plan.isTagged)
+    self.mtu = mtu
+    gsoMaxSize = limits.gsoMaxSize(mtu: mtu)
+  }
+}
+
+extension Plan.Device {
+  /// Whether the daemon makes the device, rather than somebody else.
+  var isMade: Bool {
+    if case .existing = place { false } else { true }
+  }
+
+  /// Whether the device of one plan can become that of another.
+  ///
+  /// A default route cannot be taken back.
+  func isSameDevice(as other: Plan.Device) -> Bool {
+    place == other.place && Set(gateways).isSubset(of: other.gateways)
+  }
+}
+
+extension LinuxError {
+  /// Whether a device is not there.
+  var isMissingDevice: Bool {
+    errno == .operationNotSupportedByDevice || errno == .noSuchAddressOrDevice
+  }
+}
+
+extension Netlink {
+  /// Makes a device what it is told to be.
+  ///
+  /// - Parameters:
+  ///   - link: The device as it is.
+  ///   - settings: What it is to be.
+  ///   - alias: The alias to give it; `nil` leaves it.
+  ///   - isNew: Whether to switch it on, too. An operator who switches it off later has a reason.
+  /// - Throws: What the kernel refuses.
+  mutating func configure(
+    _ link: Link, _ settings: DeviceSettings, alias: String? = nil, isNew: Bool
+  ) throws(LinuxError) {
+    if let alias, link.alias != alias { try setAlias(alias, of: link) }
+    if let mac = settings.mac, link.address != mac { try setAddress(mac, of: link) }
+    if let mtu = settings.mtu, link.mtu != mtu { try setMTU(mtu, of: link) }
+    if let size = settings.gsoMaxSize, link.gsoMaxSize != size {
+      // It only costs speed where the kernel does not know it (before Linux 5.19 for TAPs).
+      try? setGSOMaxSize(size, of: link)
+    }
+    if isNew, !link.isUp { try setUp(true, link) }
+  }
+}

@@ -1,0 +1,45 @@
+internal import SystemPackage
+
+/// Small files that are read and written as a whole.
+enum Files {
+  /// Reads a file; `nil` where it cannot be read.
+  ///
+  /// What is beyond `limit` bytes is left out.
+  static func read(_ path: String, limit: Int = 1 << 20) -> String? {
+    guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+    else { return nil }
+    defer { try? file.close() }
+    return file.readAll(limit: limit)
+  }
+
+  /// Writes over a file's content.
+  ///
+  /// - Parameters:
+  ///   - text: The whole content.
+  ///   - path: The file.
+  ///   - permissions: Makes the file with these where it is missing; `nil` makes none.
+  /// - Throws: The kernel's reason.
+  static func write(_ text: String, to path: String, permissions: FilePermissions? = nil) throws {
+    let file = try FileDescriptor.open(
+      FilePath(path), .writeOnly,
+      options: permissions == nil ? .closeOnExec : [.create, .truncate, .closeOnExec],
+      permissions: permissions)
+    try file.closeAfter { _ = try file.writeAll(text.utf8) }
+  }
+}
+
+extension FileDescriptor {
+  /// Reads up to the end, or up to `limit` bytes; what fails counts as the end.
+  func readAll(limit: Int = 1 << 20) -> String {
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while bytes.count < limit {
+      let count = unsafe buffer.withUnsafeMutableBytes { buffer in
+        unsafe (try? read(into: buffer)) ?? 0
+      }
+      if count == 0 { break }
+      bytes += buffer.prefix(count)
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}

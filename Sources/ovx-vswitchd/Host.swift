@@ -1,0 +1,210 @@
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXLinux
+private import SystemPackage
+
+/// The host as the kernel describes it: its network devices and its routes.
+///
+/// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is in the socket before
+/// the system call that caused it returns, so reading the socket before each request means never to decide by the past.
+final class Host {
+  private var netlink: Netlink
+  private var events: LinkEvents
+  private(set) var links: [String: Link] = [:]
+  private var names: [Int32: String] = [:]
+
+  init() throws(LinuxError) {
+    netlink = try Netlink()
+    // Subscribed before the table is read, so that nothing falls in between.
+    events = try LinkEvents([.addresses, .routes])
+    try readLinks()
+  }
+
+  /// To be polled for `POLLIN`.
+  var descriptor: Int32 { events.rawValue }
+
+  /// What has changed since it was asked last.
+  struct Changes {
+    /// A device has come, gone, or become otherwise.
+    var devices = false
+    /// Ways to remote VTEPs may be other ones.
+    var ways = false
+    /// Devices that have come and gone, by name.
+    var appeared: Set<String> = []
+    var disappeared: Set<String> = []
+
+    var isEmpty: Bool { !devices && !ways }
+  }
+
+  /// Takes the kernel's announcements in.
+  func takeChanges() throws(LinuxError) -> Changes {
+    var changes = Changes()
+    while let event = try events.next() {
+      switch event {
+      case .appeared(let link), .changed(let link):
+        guard self.link(link.index) != link else { continue }
+        if names[link.index] != link.name { changes.appeared.insert(link.name) }
+        changes.devices = true
+        changes.ways = true
+        take(link)
+      case .disappeared(let name, let index, _):
+        changes.disappeared.insert(name)
+        changes.devices = true
+        changes.ways = true
+        remove(index)
+      case .addressesChanged, .routesChanged:
+        changes.ways = true
+      case .overrun:
+        changes.devices = true
+        changes.ways = true
+        try readLinks()
+      }
+    }
+    return changes
+  }
+
+  private func readLinks() throws(LinuxError) {
+    links = [:]
+    names = [:]
+    for link in try netlink.links() { take(link) }
+  }
+
+  private func take(_ link: Link) {
+    if let old = names[link.index], old != link.name, links[old]?.index == link.index {
+      links[old] = nil
+    }
+    names[link.index] = link.name
+    links[link.name] = link
+  }
+
+  private func remove(_ index: Int32) {
+    if let name = names.removeValue(forKey: index), links[name]?.index == index {
+      links[name] = nil
+    }
+  }
+
+  /// The device with an index.
+  func link(_ index: Int32) -> Link? { names[index].flatMap { links[$0] } }
+
+  // MARK: Devices
+
+  /// An existing device that can be a port.
+  func deviceForPort(_ name: String) throws(LinuxError) -> Link {
+    func refusal(_ detail: String, _ remedy: String? = nil) -> LinuxError {
+      LinuxError(
+        action: "use", subject: name, errno: .invalidArgument, detail: detail, remedy: remedy)
+    }
+    guard let link = links[name] else {
+      throw LinuxError(
+        action: "use", subject: name, errno: .operationNotSupportedByDevice,
+        detail: "this host has no network device of that name")
+    }
+    if link.flags.contains(.loopback) {
+      throw refusal("it is the loopback device", "add another one")
+    }
+    if !link.isEthernet { throw refusal("it is no Ethernet device") }
+    if let master = link.master {
+      let name = self.link(master)?.name ?? "device \(master)"
+      throw refusal(
+        "it is part of \(name) already",
+        "take it out with `ip link set \(link.name) nomaster`")
+    }
+    return link
+  }
+
+  /// A device that was made a moment ago.
+  func link(ofNew name: String) throws(LinuxError) -> Link {
+    guard let link = try netlink.link(named: name) else {
+      throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
+    }
+    take(link)
+    return link
+  }
+
+  /// Makes a device what it is told to be; see `Netlink.configure`.
+  func configure(
+    _ link: Link, _ settings: DeviceSettings, alias: String? = nil, isNew: Bool
+  ) throws(LinuxError) {
+    try netlink.configure(link, settings, alias: alias, isNew: isNew)
+    if let link = try netlink.link(index: link.index) { take(link) }
+  }
+
+  /// Deletes a device, if it is still there.
+  func delete(_ link: Link) {
+    try? netlink.delete(link)
+    remove(link.index)
+  }
+
+  /// Makes a TAP and moves it into a namespace.
+  ///
+  /// It is not persistent.
+  func makeTAP(
+    _ settings: DeviceSettings, mark: String, in namespace: NetworkNamespace, as name: String
+  ) throws(LinuxError) -> TAP {
+    // A name that is free, as it has a random number in it; nobody needs to know it.
+    let tap = try TAP.open(name: "ovx\(UInt32.random(in: 0...UInt32.max))")
+    let link = try link(ofNew: tap.name)
+    try netlink.configure(link, settings, alias: mark, isNew: false)
+    try netlink.move(link, to: namespace, as: name)
+    remove(link.index)
+    return tap
+  }
+
+  /// Lets the host's own IPv6 take part in what happens on a port's device, or keeps it out.
+  ///
+  /// The host's end of a container's veth is a switch port, not an interface of the host. Left alone, the kernel would
+  /// give it a link-local address, ask the container for routers and believe whoever answers: a tenant could give the
+  /// host routes. A NIC or anything else that the host may itself use is left alone, as its addresses would be lost.
+  func setIPv6(_ isEnabled: Bool, on link: Link) {
+    guard link.kind == "veth" else { return }
+    ProcSettings.setIPv6(isEnabled, on: link.name)
+  }
+
+  // MARK: Ways to remote VTEPs
+
+  /// How packets get to a VTEP at present.
+  func way(to remote: Plan.Remote) throws(Fault) -> Underlay.Way {
+    let route: Route
+    do {
+      route = try netlink.route(to: remote.address, from: remote.local)
+    } catch {
+      throw Fault(error, isAwaited: error.isMissingRoute || error.errno == .invalidArgument)
+    }
+    guard let source = remote.local ?? route.source else {
+      throw Fault("no address of this host to send to \(remote.address) from", isAwaited: true)
+    }
+    guard source != remote.address else {
+      throw Fault(
+        "\(remote.address) is this host's own address; the remote of a tunnel is another host",
+        isAwaited: false)
+    }
+    let link = link(route.linkIndex)
+    let pathMTU = route.mtu ?? link?.mtu ?? Sizes.defaultMTU
+    let innerMTU = Sizes.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
+    guard innerMTU >= Sizes.mtuBounds.lowerBound else {
+      throw Fault(
+        "the way to \(remote.address) takes packets of \(pathMTU) bytes, too small for a tunnel",
+        isAwaited: true)
+    }
+    return Underlay.Way(
+      source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?")
+  }
+
+  /// Says what is in the way of a socket to receive by.
+  func explain(_ error: LinuxError, _ endpoint: Plan.Endpoint) -> Fault {
+    switch error.errno {
+    case .addressInUse:
+      // The kernel's own sockets are invisible to the tools that people look for the culprit with.
+      let culprit = links.values.first { $0.vxlan?.port == endpoint.port && $0.isUp }
+      guard let culprit else { return Fault(error) }
+      return Fault(
+        "UDP port \(endpoint.port) belongs to the kernel's vxlan device \(culprit.name); delete it "
+          + "(`ip link del \(culprit.name)`), or choose another port with dst_port=",
+        isAwaited: false)
+    case .addressNotAvailable:
+      return Fault(error, isAwaited: true)
+    default:
+      return Fault(error)
+    }
+  }
+}

@@ -1,0 +1,69 @@
+private import Glibc
+internal import OVXLinux
+private import SystemPackage
+
+/// Tells the devices that this daemon made from everybody else's.
+///
+/// Nothing without its mark is ever removed.
+///
+/// The mark is the device's alias, "ovx:" and the database whose configuration it was made for; so daemons with
+/// configurations of their own leave each other's devices alone. Devices in containers cannot be found by looking, as
+/// any process may have a namespace; they are noted in a file of the run directory before they are made. That is gone
+/// with the next boot of the host, and so are they.
+final class Ownership {
+  let mark: String
+  private let path: String
+  private(set) var noted: Set<Plan.ContainerInterface>
+
+  /// Reads the notes of a former daemon.
+  init(database: String, rundir: String) {
+    // An alias has 255 bytes at most (IFALIASZ of <linux/if.h>).
+    mark = "ovx:" + String(decoding: Array(database.utf8).suffix(250), as: UTF8.self)
+    path = rundir + "/container-devices"
+    noted = Set(Self.read(path))
+  }
+
+  /// Whether a device of the host was made for this daemon's configuration.
+  func isOurs(_ link: Link) -> Bool { link.kind == "tun" && link.alias == mark }
+
+  /// Refuses a device that somebody else made.
+  func check(_ link: Link) throws(LinuxError) {
+    guard !isOurs(link) else { return }
+    let other = link.alias.flatMap { $0.hasPrefix("ovx:") ? $0.dropFirst(4) : nil }
+    throw LinuxError(
+      action: "make", subject: link.name, errno: .fileExists,
+      detail: other.map { "it belongs to the ovx-vswitchd with the database \($0)" }
+        ?? "a network device of that name exists, and ovx has not made it",
+      remedy: "delete it with `ip link del \(link.name)`, or choose another name")
+  }
+
+  /// Notes a device in a container, before it is made.
+  func note(_ interface: Plan.ContainerInterface) {
+    if noted.insert(interface).inserted { write() }
+  }
+
+  /// Forgets a device in a container, after it was removed.
+  func forget(_ interface: Plan.ContainerInterface) {
+    if noted.remove(interface) != nil { write() }
+  }
+
+  /// One device each line: the interface's name, which has no space, and the container's.
+  private static func read(_ path: String) -> [Plan.ContainerInterface] {
+    (Files.read(path) ?? "").split(separator: "\n").compactMap { line in
+      let parts = line.split(separator: " ", maxSplits: 1)
+      guard parts.count == 2 else { return nil }
+      return Plan.ContainerInterface(target: String(parts[1]), name: String(parts[0]))
+    }
+  }
+
+  /// Replaces the file as a whole, so that a crash leaves the old or the new one.
+  private func write() {
+    let text = noted.map { "\($0.name) \($0.target)\n" }.sorted().joined()
+    do {
+      try Files.write(text, to: path + ".new", permissions: .ownerReadWrite)
+      unsafe rename(path + ".new", path)
+    } catch {
+      // What is lost is the clean-up after a crash between two steps, for one device.
+    }
+  }
+}

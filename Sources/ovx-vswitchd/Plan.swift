@@ -1,0 +1,198 @@
+internal import OVXControl
+internal import OVXDatapath
+
+/// What a configuration needs of the kernel: the devices and sockets that are to be open for it.
+///
+/// A pure function of the configuration. The reconciler opens what is in the plan and not open yet, and closes what is
+/// open and not in the plan any more.
+struct Plan: Equatable {
+  /// By the names of their ports.
+  var devices: [String: Device] = [:]
+  /// By the names of their ports.
+  var tunnels: [String: Tunnel] = [:]
+
+  /// A network device of a port.
+  struct Device: Equatable {
+    var bridge: String
+    var place: Place
+    /// The Ethernet address to give it; `nil` leaves the one that it has.
+    var mac: MACAddress?
+    /// The MTU to give it; `nil` for what fits the bridge.
+    var mtuRequest: Int?
+    /// Whether its frames get a VLAN tag in a tunnel that is a trunk.
+    var isTagged: Bool
+    /// For one in a container: the addresses to give it.
+    var addresses: [OVXControl.InterfaceAddress] = []
+    /// For one in a container: the default routes to give the container.
+    var gateways: [IPAddress] = []
+  }
+
+  /// Where a device is and who makes it.
+  ///
+  /// Two devices are the same one if and only if their places are equal.
+  enum Place: Hashable {
+    /// An existing device of the host.
+    case existing(name: String)
+    /// A TAP that the daemon makes in its own network namespace.
+    case host(name: String)
+    /// A TAP that the daemon makes in a container.
+    case container(ContainerInterface)
+
+    /// The device's name where it is.
+    var name: String {
+      switch self {
+      case .existing(let name), .host(let name): name
+      case .container(let interface): interface.name
+      }
+    }
+  }
+
+  /// An interface of a container.
+  struct ContainerInterface: Hashable {
+    /// The container, as it was typed.
+    var target: String
+    /// The interface's name inside.
+    var name: String
+  }
+
+  struct Tunnel: Equatable {
+    var bridge: String
+    var vni: VNI
+    var endpoint: Endpoint
+    /// Never empty, and none twice.
+    var remotes: [Remote]
+    /// Whether frames keep a VLAN tag inside.
+    var isTrunk: Bool
+  }
+
+  /// A socket to receive by.
+  ///
+  /// Tunnels with the same one share it.
+  struct Endpoint: Hashable {
+    /// `nil` for any address of the host.
+    var local: IPAddress?
+    var isIPv6: Bool
+    var port: UInt16
+  }
+
+  /// A VTEP to send to.
+  ///
+  /// Tunnels with the same one share its sockets.
+  struct Remote: Hashable {
+    var local: IPAddress?
+    var address: IPAddress
+    var port: UInt16
+  }
+
+  init() {}
+
+  init(_ configuration: Configuration) {
+    for (name, port) in configuration.ports {
+      if let tunnel = port.interface.tunnel {
+        tunnels[name] = Tunnel(port, tunnel)
+      } else if let place = Place(port) {
+        devices[name] = Device(
+          bridge: port.bridge, place: place, mac: port.interface.mac,
+          mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.isTaggedAccess,
+          addresses: port.interface.attachment?.addresses ?? [],
+          gateways: port.interface.attachment?.gateways ?? [])
+      }
+    }
+  }
+}
+
+extension Plan.Place {
+  fileprivate init?(_ port: Configuration.Port) {
+    switch port.interface.type {
+    case .system: self = .existing(name: port.name)
+    case .internal: self = .host(name: port.name)
+    case .tap:
+      if let attachment = port.interface.attachment {
+        self = .container(
+          Plan.ContainerInterface(target: attachment.target, name: attachment.interface))
+      } else {
+        self = .host(name: port.name)
+      }
+    case .vxlan, nil: return nil
+    }
+  }
+}
+
+extension Plan.Tunnel {
+  fileprivate init(_ port: Configuration.Port, _ tunnel: Configuration.Tunnel) {
+    bridge = port.bridge
+    vni = tunnel.vni
+    endpoint = Plan.Endpoint(
+      local: tunnel.local, isIPv6: tunnel.remotes.contains(where: \.isIPv6),
+      port: tunnel.destinationPort)
+    remotes = tunnel.remotes.map {
+      Plan.Remote(local: tunnel.local, address: $0, port: tunnel.destinationPort)
+    }
+    if case .trunk = port.vlans { isTrunk = true } else { isTrunk = false }
+  }
+}
+
+extension VLANMembership {
+  /// Whether untagged frames of the port belong to a VLAN that has a tag elsewhere.
+  fileprivate var isTaggedAccess: Bool {
+    if case .access(let vlan) = self { vlan != .untagged } else { false }
+  }
+}
+
+// MARK: - Packet sizes
+
+extension Plan {
+  /// What limits the packets of one bridge's ports.
+  struct Limits: Equatable {
+    /// The smallest inner MTU of the bridge's tunnels; `nil` without tunnels.
+    var tunnels: Int?
+    /// The same for frames that get a tag in a tunnel.
+    var taggedTunnels: Int?
+    /// The smallest MTU of the bridge's existing devices.
+    var devices: Int?
+
+    /// What a port that has no MTU of its own is given.
+    func mtu(isTagged: Bool) -> Int {
+      let unlimited = tunnels == nil ? Sizes.defaultMTU : Sizes.largestDefaultMTU
+      let limit = [isTagged ? taggedTunnels : tunnels, devices].compactMap(\.self).min()
+      return max(min(limit ?? unlimited, unlimited), Sizes.mtuBounds.lowerBound)
+    }
+
+    /// The `IFLA_GSO_MAX_SIZE` of a device with an MTU.
+    func gsoMaxSize(mtu: Int) -> Int {
+      tunnels == nil ? Sizes.wholeGSOMaxSize : Sizes.gsoMaxSize(mtu: mtu)
+    }
+  }
+
+  /// The limits of every bridge that has a tunnel or a device.
+  ///
+  /// - Parameters:
+  ///   - innerMTU: The largest inner packet on the way to a VTEP; `nil` while it is not known.
+  ///   - deviceMTU: The MTU of an existing device; `nil` while it is not there.
+  /// - Returns: By the names of the bridges.
+  func limits(
+    innerMTU: (Remote) -> Int?, deviceMTU: (String) -> Int?
+  ) -> [String: Limits] {
+    var limits: [String: Limits] = [:]
+    func tighten(_ bridge: String, _ path: WritableKeyPath<Limits, Int?>, _ mtu: Int) {
+      let current = limits[bridge, default: Limits()][keyPath: path]
+      limits[bridge, default: Limits()][keyPath: path] = min(current ?? mtu, mtu)
+    }
+    for tunnel in tunnels.values {
+      for remote in tunnel.remotes {
+        // Until the way is known it is taken for an Ethernet, so that devices need not shrink once it is.
+        let mtu =
+          innerMTU(remote)
+          ?? Sizes.innerMTU(pathMTU: Sizes.defaultMTU, isIPv6: remote.address.isIPv6)
+        tighten(tunnel.bridge, \.tunnels, mtu)
+        tighten(tunnel.bridge, \.taggedTunnels, tunnel.isTrunk ? mtu - 4 : mtu)
+      }
+    }
+    for device in devices.values {
+      if case .existing(let name) = device.place, let mtu = deviceMTU(name) {
+        tighten(device.bridge, \.devices, mtu)
+      }
+    }
+    return limits
+  }
+}

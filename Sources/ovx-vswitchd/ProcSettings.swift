@@ -1,0 +1,22 @@
+/// Settings that the kernel offers only as files, for the network namespace that the process is in.
+enum ProcSettings {
+  /// Switches IPv6 off on a device, or back to what new devices have.
+  ///
+  /// Where the kernel has no IPv6, nothing is to do.
+  static func setIPv6(_ isEnabled: Bool, on device: String) {
+    let directory = "/proc/sys/net/ipv6/conf"
+    let value = isEnabled ? read("\(directory)/default/disable_ipv6") : "1"
+    if let value { write(value, "\(directory)/\(device)/disable_ipv6") }
+  }
+
+  /// The release of the running kernel.
+  static var kernelRelease: String { read("/proc/sys/kernel/osrelease") ?? "unknown" }
+
+  private static func read(_ path: String) -> String? {
+    Files.read(path).map { String($0.prefix { !$0.isNewline }) }
+  }
+
+  private static func write(_ value: String, _ path: String) {
+    try? Files.write(value, to: path)
+  }
+}

@@ -1,0 +1,120 @@
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXLinux
+
+/// Makes the kernel and the data plane into what a configuration asks for, as far as the host allows.
+///
+/// There is one way to get there, whatever has happened — a command, a device that came or went, a start after a crash:
+/// compare what is wanted with what is open, and do what is missing. The order keeps traffic that is not concerned
+/// flowing, and never lets the data plane refer to something that is not open:
+///
+///     open what is new → apply the topology → close what is old → give its numbers free
+final class Reconciler {
+  private(set) var configuration = Configuration()
+  private(set) var plan = Plan()
+  let dataplane: Switch
+  let host: Host
+  private(set) var numbering = Numbering()
+  private(set) var devices: Devices
+  private(set) var underlay: Underlay
+  private var topology = Topology()
+
+  init(dataplane: Switch, host: Host, ownership: Ownership, descriptorLimit: Int) {
+    self.dataplane = dataplane
+    self.host = host
+    devices = Devices(dataplane: dataplane, ownership: ownership)
+    underlay = Underlay(dataplane: dataplane, descriptorLimit: descriptorLimit)
+  }
+
+  /// Makes a configuration the one in force.
+  ///
+  /// What the host does not allow is in `faults` afterwards, and its port waits.
+  ///
+  /// - Parameters:
+  ///   - configuration: A valid one.
+  ///   - isRefreshing: Whether ways to remote VTEPs may have changed.
+  func reconcile(to configuration: Configuration, isRefreshing: Bool = false) {
+    self.configuration = configuration
+    plan = Plan(configuration)
+    numbering.update(for: configuration, plan)
+
+    underlay.open(plan, host: host, isRefreshing: isRefreshing)
+    let limits = plan.limits(
+      innerMTU: { self.underlay.way(to: $0)?.innerMTU }, deviceMTU: { self.host.links[$0]?.mtu })
+    for (name, device) in plan.devices.sorted(by: { $0.key < $1.key }) {
+      guard let number = port(name) else { continue }
+      devices.open(
+        name, device, as: number, limits: limits[device.bridge] ?? Plan.Limits(), host: host)
+    }
+
+    let topology = Topology(
+      configuration, plan, numbering,
+      Provision(
+        device: { self.devices.device(of: $0, host: self.host) },
+        endpoint: { self.underlay.endpoint($0) },
+        path: { remote in
+          guard let sockets = self.underlay.sockets(to: remote),
+            let way = self.underlay.way(to: remote)
+          else { return nil }
+          return (sockets, way.innerMTU)
+        }))
+    if topology != self.topology {
+      dataplane.apply(topology)
+      self.topology = topology
+    }
+
+    devices.close(exceptFor: plan, host: host)
+    underlay.close(exceptFor: plan)
+    numbering.rested()
+  }
+
+  /// Does again what the present configuration asks for.
+  func reconcile(isRefreshing: Bool) {
+    reconcile(to: configuration, isRefreshing: isRefreshing)
+  }
+
+  /// Removes devices that the daemon made and that nothing refers to: a crash has left them.
+  func removeOrphans() {
+    devices.removeOrphans(exceptFor: plan, host: host)
+  }
+
+  /// Removes all devices that the daemon made.
+  func removeDevices() {
+    devices.removeAll(host: host)
+  }
+
+  /// Notes that the switch cannot use a port's device any more, and returns the port's name.
+  func lose(_ port: PortID) -> String? { devices.lose(port) }
+
+  // MARK: What has become of it
+
+  /// The number of a port.
+  func port(_ name: String) -> PortID? {
+    guard let port = configuration.ports[name] else { return nil }
+    return numbering.port(
+      Numbering.PortName(name: name, bridge: port.bridge, vni: plan.tunnels[name]?.vni))
+  }
+
+  /// Why a port is not in service, or only in part; `nil` where all is well.
+  func fault(of name: String) -> Fault? {
+    if let fault = devices.faults[name] { return fault }
+    guard let tunnel = plan.tunnels[name] else { return nil }
+    if let fault = underlay.endpointFaults[tunnel.endpoint] { return fault }
+    let faults = tunnel.remotes.compactMap { underlay.remoteFaults[$0] }
+    guard var fault = faults.first(where: { !$0.isAwaited }) ?? faults.first else { return nil }
+    if faults.count > 1 {
+      fault.sentence += " (and \(faults.count - 1) more of its \(tunnel.remotes.count) remotes)"
+    }
+    return fault
+  }
+
+  /// The faults of all ports that have one.
+  var faults: [String: Fault] {
+    var faults = devices.faults
+    guard !underlay.endpointFaults.isEmpty || !underlay.remoteFaults.isEmpty else { return faults }
+    for name in plan.tunnels.keys {
+      if let fault = fault(of: name) { faults[name] = fault }
+    }
+    return faults
+  }
+}

@@ -1,0 +1,127 @@
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXLinux
+
+/// Checks a configuration against the host before it is stored: what a command may still be refused for.
+///
+/// Nothing is changed, so this is also all that a dry run does. Only what differs from the present configuration is
+/// looked at: a device that has vanished since, or an underlay that has become narrower, must not stand in the way of
+/// commands about something else.
+struct Resolver {
+  private let reconciler: Reconciler
+  private let ownership: Ownership
+  private let configuration: Configuration
+  private let plan: Plan
+  private var host: Host { reconciler.host }
+
+  init(_ configuration: Configuration, after reconciler: Reconciler, ownership: Ownership) {
+    self.reconciler = reconciler
+    self.ownership = ownership
+    self.configuration = configuration
+    plan = Plan(configuration)
+  }
+
+  /// Refuses what cannot be put in force.
+  func check() throws(ControlError) {
+    try checkLimits()
+    for (name, device) in plan.devices.sorted(by: { $0.key < $1.key })
+    where reconciler.plan.devices[name]?.place != device.place {
+      do throws(LinuxError) { try check(device.place) } catch {
+        throw refusal(name, error.description)
+      }
+    }
+    let ways = try checkTunnels()
+    try checkSizes(ways)
+  }
+
+  private func refusal(_ port: String, _ sentence: String) -> ControlError {
+    let device = plan.devices[port]?.place.name
+    return ControlError(device == port ? sentence : "port \(port): \(sentence)")
+  }
+
+  /// The data plane's tables have fixed sizes.
+  private func checkLimits() throws(ControlError) {
+    let peers = plan.tunnels.values.reduce(0) { $0 + $1.remotes.count }
+    let endpoints = Set(plan.tunnels.values.map(\.endpoint)).count
+    let sizes = [
+      ("bridges", configuration.bridges.count, BridgeID.limit),
+      ("ports", configuration.ports.count, PortID.limit),
+      ("remotes of tunnels", peers, PeerID.limit - 1),
+      ("pairs of local address and UDP port", endpoints, EndpointID.limit),
+    ]
+    for (name, count, limit) in sizes where count > limit {
+      throw ControlError("there would be \(count) \(name), and one daemon can have \(limit)")
+    }
+  }
+
+  private func check(_ place: Plan.Place) throws(LinuxError) {
+    switch place {
+    case .existing(let name):
+      // One that is not there yet is waited for.
+      if host.links[name] != nil { _ = try host.deviceForPort(name) }
+    case .host(let name):
+      // One of ours is there, where the port only moves or is made anew in one transaction.
+      if let link = host.links[name] { try ownership.check(link) }
+    case .container(let interface):
+      try ContainerDevice(interface, ownership: ownership).check()
+    }
+  }
+
+  /// Makes sure that new tunnels can receive, and finds the ways to all remotes.
+  private func checkTunnels() throws(ControlError) -> [Plan.Remote: Underlay.Way] {
+    var ways: [Plan.Remote: Underlay.Way] = [:]
+    var checked: Set<Plan.Endpoint> = []
+    for (name, tunnel) in plan.tunnels.sorted(by: { $0.key < $1.key }) {
+      let isNew = reconciler.plan.tunnels[name] != tunnel
+      for remote in tunnel.remotes where ways[remote] == nil {
+        if !isNew, let way = reconciler.underlay.way(to: remote) {
+          ways[remote] = way
+          continue
+        }
+        do {
+          ways[remote] = try host.way(to: remote)
+        } catch  where !error.isAwaited && isNew {
+          throw ControlError("port \(name): \(error.sentence)")
+        } catch {
+          // It waits until the way is there.
+        }
+      }
+      guard isNew, checked.insert(tunnel.endpoint).inserted else { continue }
+      do {
+        try reconciler.underlay.probe(tunnel.endpoint, host: host)
+      } catch  where !error.isAwaited {
+        throw ControlError("port \(name): \(error.sentence)")
+      } catch {
+        // It waits until the address is there.
+      }
+    }
+    return ways
+  }
+
+  /// Refuses ports whose packets cannot fit their bridge's tunnels: such packets would vanish.
+  private func checkSizes(_ ways: [Plan.Remote: Underlay.Way]) throws(ControlError) {
+    let limits = plan.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
+    let bridgesWithNewTunnels = Set(
+      plan.tunnels.filter { reconciler.plan.tunnels[$0.key] != $0.value }.map(\.value.bridge))
+    for (name, device) in plan.devices.sorted(by: { $0.key < $1.key })
+    where reconciler.plan.devices[name] != device || bridgesWithNewTunnels.contains(device.bridge) {
+      guard let limit = limits[device.bridge], let mtu = mtu(of: device),
+        let fitting = device.isTagged ? limit.taggedTunnels : limit.tunnels, mtu > fitting
+      else { continue }
+      let remedy =
+        device.isMade
+        ? "leave out mtu=, or take \(fitting) or less"
+        : "give both of its ends \(fitting) (`ip link set \(name) mtu \(fitting)`), "
+          + "or the underlay \(mtu - fitting) more"
+      throw ControlError(
+        "port \(name) has an MTU of \(mtu), but the tunnels of bridge \(device.bridge) carry packets "
+          + "of up to \(fitting) bytes; \(remedy)")
+    }
+  }
+
+  /// The MTU that a device will have; `nil` where the daemon chooses a fitting one.
+  private func mtu(of device: Plan.Device) -> Int? {
+    guard case .existing(let name) = device.place else { return device.mtuRequest }
+    return device.mtuRequest ?? host.links[name]?.mtu
+  }
+}

@@ -1,0 +1,75 @@
+private import Glibc
+private import OVXControl
+private import SystemPackage
+
+/// The directory in which one running daemon shows itself: its lock, pid file and control socket.
+///
+/// The lock is an flock(2) on `vswitchd.lock`, which the kernel gives back when the process is gone, however it went.
+/// So a file that was left behind never keeps a daemon from starting, and a running daemon always does. The lock file
+/// itself is never removed: two daemons could otherwise each hold a lock on a file of that name.
+struct RunDirectory: ~Copyable {
+  let path: String
+  let pidfile: String
+  private let lock: FileDescriptor
+
+  /// Where the control socket is.
+  var socketPath: String { ControlSocket.path(in: FilePath(path)).string }
+
+  /// Makes the directory where it is missing, and takes the lock.
+  init(path: String, pidfile: String?) throws(StartFailure) {
+    let lock = try Self.lock(path)
+    self.path = path
+    self.pidfile = pidfile ?? path + "/vswitchd.pid"
+    self.lock = lock
+  }
+
+  private static func lock(_ path: String) throws(StartFailure) -> FileDescriptor {
+    if unsafe mkdir(path, 0o755) != 0, errno != EEXIST {
+      throw StartFailure(
+        "the run directory \(path) cannot be made: \(Errno(rawValue: errno)); "
+          + "make its parent, or choose another with --rundir")
+    }
+    let lock: FileDescriptor
+    do {
+      lock = try FileDescriptor.open(
+        FilePath(path + "/vswitchd.lock"), .readWrite, options: [.create, .closeOnExec],
+        permissions: [.ownerReadWrite, .groupRead, .otherRead])
+    } catch {
+      throw StartFailure(
+        "the run directory \(path) cannot be used: \(error); choose another with --rundir")
+    }
+    guard flock(lock.rawValue, LOCK_EX | LOCK_NB) == 0 else {
+      let first = lock.readAll(limit: 32).prefix { !$0.isNewline }
+      try? lock.close()
+      throw StartFailure(
+        "another ovx-vswitchd\(first.isEmpty ? "" : ", pid \(first),") is running on \(path); "
+          + "stop it, or give this one a directory of its own with --rundir")
+    }
+    return lock
+  }
+
+  /// Writes this process's id into the lock, for a second daemon to name, and into the pid file.
+  func writeProcessID() throws(StartFailure) {
+    do {
+      let text = "\(getpid())\n"
+      try lock.resize(to: 0)
+      _ = try lock.writeAll(toAbsoluteOffset: 0, text.utf8)
+      try Files.write(
+        text, to: pidfile, permissions: [.ownerReadWrite, .groupRead, .otherRead])
+    } catch {
+      throw StartFailure(
+        "the pid file \(pidfile) cannot be written: \(error); choose another with --pidfile")
+    }
+  }
+
+  /// Removes what says that a daemon is running here.
+  func clear() {
+    unsafe unlink(socketPath)
+    unsafe unlink(pidfile)
+    try? lock.resize(to: 0)
+  }
+
+  deinit {
+    try? lock.close()
+  }
+}

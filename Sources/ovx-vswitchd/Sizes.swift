@@ -1,0 +1,61 @@
+/// The arithmetic of packet sizes between a container's interface and the underlay.
+enum Sizes {
+  /// Bytes that a tunnel adds to a packet: an outer IPv4 header without options (20), UDP (8), VXLAN (8), and the
+  /// inner Ethernet header (14), RFC 7348, section 5.
+  static let tunnelOverheadIPv4 = 50
+  /// The same with an outer IPv6 header (40).
+  static let tunnelOverheadIPv6 = 70
+
+  /// The MTU of interfaces where nothing says otherwise.
+  static let defaultMTU = 1500
+  /// The largest MTU that is chosen unasked, however much the underlay would take (loopback: 65,536): what Ethernet
+  /// equipment calls a jumbo frame.
+  ///
+  /// An explicit `mtu=` may exceed it.
+  static let largestDefaultMTU = 9000
+  /// The bounds of an MTU that can be asked for: IPv4's minimum (RFC 791), and what a TAP device takes (65,535 less
+  /// the Ethernet header; `MAX_MTU` in drivers/net/tun.c).
+  static let mtuBounds = 68...65_521
+
+  /// The largest inner packet for an underlay's path MTU; 0 for a path that cannot carry any.
+  static func innerMTU(pathMTU: Int, isIPv6: Bool) -> Int {
+    max(0, pathMTU - (isIPv6 ? tunnelOverheadIPv6 : tunnelOverheadIPv4))
+  }
+
+  /// Bytes of UDP payload that one `UDP_SEGMENT` send can hold without the kernel cutting it in software: its check
+  /// compares the whole packet, Ethernet header included, with 65,536.
+  ///
+  /// That of IPv6, which is the smaller one.
+  static let segmentedSendLimit = 65_473
+
+  /// Segments that one such send can have: `UDP_MAX_SEGMENTS` of <linux/udp.h> before Linux 6.9.
+  static let segmentLimit = 64
+
+  /// The value for `IFLA_GSO_MAX_SIZE` of an interface behind a tunnel.
+  ///
+  /// It makes a full superframe of TCP one send: with more, the last few segments would travel, be delivered and be
+  /// acknowledged on their own. A send holds n segments of VXLAN (8) and Ethernet (14) headers and a packet of the MTU.
+  /// The value, which is an exclusive bound, is that of n segments with the smallest headers (IPv4 and TCP, 40) and one
+  /// Ethernet, IPv4 and TCP header in front, but small enough that the largest headers (IPv6 and TCP with timestamps,
+  /// 72) do not make it n + 1: the kernel takes 321 for its own headers and cuts the rest (`sk_setup_caps`).
+  static func gsoMaxSize(mtu: Int) -> Int {
+    let mtu = max(mtu, 128)
+    let segments = min(segmentLimit, max(1, segmentedSendLimit / (8 + 14 + mtu)))
+    return min(
+      wholeGSOMaxSize, segments * (mtu - 40) + 54 + 1, (segments + 1) * (mtu - 72) + 320)
+  }
+
+  /// The kernel's own `IFLA_GSO_MAX_SIZE`, for interfaces whose superframes never leave this host.
+  static let wholeGSOMaxSize = 65_536
+
+  /// How many sockets, each with its own source port, to send with towards each of `remotes` remote VTEPs.
+  ///
+  /// 16 spread a tunnel's flows well over ECMP links; beyond 512 remotes there are fewer each, by powers of two so
+  /// that they are not resized with every remote, and never more than `budget` together. 0 where there is not even
+  /// one for each.
+  static func socketsPerRemote(remotes: Int, budget: Int) -> Int {
+    var count = 16
+    while count > 0, count * remotes > budget { count /= 2 }
+    return count
+  }
+}

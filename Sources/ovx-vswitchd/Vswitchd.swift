@@ -1,0 +1,201 @@
+public import ArgumentParser
+private import Glibc
+public import Logging
+private import OVXControl
+private import OVXLinux
+private import SystemPackage
+
+/// `ovx-vswitchd`: the life of the daemon, from top to bottom.
+@main
+struct Vswitchd: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "ovx-vswitchd",
+    abstract: "A virtual switch that carries layer 2 between hosts in VXLAN.",
+    discussion: """
+      Runs in the foreground until SIGTERM or `ovx-ctl exit`, and leaves the interfaces that it made in place, so that \
+      containers keep theirs while it is restarted. It is configured with `ovx-ctl`. SIGHUP makes it open its log file \
+      anew.
+      """,
+    version: "ovx-vswitchd \(OVXVersion.current)")
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the control socket is; one directory for each daemon of a host. (default: $OVX_RUNDIR, or /run/ovx)",
+      valueName: "dir"))
+  var rundir: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What has been configured. (default: /var/lib/ovx/conf.db, or conf.db in a run directory that was given)",
+      valueName: "file"))
+  var database: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Where to write the process id. (default: vswitchd.pid in the run directory)",
+      valueName: "file"))
+  var pidfile: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Where to log. (default: standard error; with --detach, vswitchd.log in the run directory)",
+      valueName: "file"))
+  var logFile: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "How much to log: \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")).",
+      valueName: "level"))
+  var logLevel: Logger.Level = .info
+
+  @Flag(help: "Run in the background, and return when the daemon is ready or has failed.")
+  var detach = false
+
+  @Option(help: ArgumentHelp("Threads that forward frames; only 1 for now.", valueName: "n"))
+  var workers = 1
+
+  /// For the program that `--detach` starts: where to report how the start went.
+  @Option(help: .hidden)
+  var readiness: Int32?
+
+  func validate() throws {
+    guard workers == 1 else {
+      throw ValidationError(
+        "--workers \(workers) is not possible: this version forwards with one thread; leave the option out."
+      )
+    }
+  }
+
+  func run() throws {
+    if detach {
+      try detached()
+      return
+    }
+    do {
+      try serve()
+    } catch {
+      if let readiness { Detachment.reportFailure(error.description, to: readiness) }
+      standardError(error.description)
+      throw ExitCode(1)
+    }
+  }
+
+  /// Starts the daemon in the background.
+  private func detached() throws {
+    var arguments = Array(CommandLine.arguments.dropFirst())
+    arguments.removeAll { $0 == "--detach" }
+    do {
+      try Detachment.launch(arguments: arguments)
+    } catch {
+      standardError(error.description)
+      throw ExitCode(1)
+    }
+  }
+
+  /// Everything that the daemon does between its first and its last breath.
+  private func serve() throws(StartFailure) {
+    let rundir = unsafe getenv("OVX_RUNDIR").map { unsafe String(cString: $0) }
+    let paths = Paths(self, environment: rundir)
+    // Before the first thread is started: all inherit what is blocked here.
+    let signals = try Signals()
+    let directory = try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
+    let log = try LogDestination(path: paths.log, level: logLevel)
+    LoggingSystem.bootstrap { _ in LogOutput(destination: log) }
+    let logger = Logger(label: "ovx-vswitchd")
+    if readiness != nil { unsafe chdir("/") }
+    do {
+      try serve(paths, signals, directory, log, logger)
+    } catch {
+      // The operator reads it where the daemon was started; whoever looks for it later, in the log.
+      if paths.log != nil { logger.critical("\(error)") }
+      throw error
+    }
+  }
+
+  private func serve(
+    _ paths: Paths, _ signals: consuming Signals, _ directory: consuming RunDirectory,
+    _ log: LogDestination, _ logger: Logger
+  ) throws(StartFailure) {
+    try directory.writeProcessID()
+    try checkHost(logger)
+    let daemon = try Daemon(
+      paths: paths, descriptorLimit: raiseDescriptorLimit(), logger: logger)
+    try daemon.start()
+    let server = try ControlServer(path: directory.socketPath)
+
+    let service = ServiceNotification()
+    logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")
+    service.ready(status: daemon.summary)
+    if let readiness { Detachment.reportReady(to: readiness) }
+
+    let loop = ControlLoop(
+      signals: signals, server: server, daemon: daemon, log: log, logger: logger)
+    loop.run()
+
+    service.stopping()
+    daemon.stop()
+    directory.clear()
+    if let failure = daemon.failure { throw StartFailure(failure) }
+    logger.notice("ovx-vswitchd has stopped")
+  }
+
+  /// Refuses to start where the kernel cannot do what is needed, and says what it can do only in part.
+  private func checkHost(_ logger: Logger) throws(StartFailure) {
+    for problem in Preflight.problems(in: .observed()) {
+      let sentence = "\(problem.sentence); \(problem.remedy)"
+      guard !problem.isFatal else { throw StartFailure(sentence) }
+      logger.warning("\(sentence)")
+    }
+  }
+
+  private func standardError(_ sentence: String) {
+    _ = try? FileDescriptor.standardError.writeAll("ovx-vswitchd: \(sentence).\n".utf8)
+  }
+}
+
+extension Logger.Level: @retroactive ExpressibleByArgument {}
+
+/// Where the daemon's files are.
+///
+/// All paths are absolute, because a daemon has no place of its own.
+struct Paths {
+  let rundir: String
+  let database: String
+  let pidfile: String?
+  let log: String?
+
+  init(_ options: Vswitchd, environment: String?) {
+    let given = options.rundir ?? environment.flatMap { $0.isEmpty ? nil : $0 }
+    rundir = Self.absolute(given ?? "/run/ovx")
+    database = Self.absolute(
+      options.database ?? (given == nil ? "/var/lib/ovx/conf.db" : rundir + "/conf.db"))
+    pidfile = options.pidfile.map(Self.absolute)
+    log =
+      options.logFile.map(Self.absolute)
+      ?? (options.readiness == nil ? nil : rundir + "/vswitchd.log")
+  }
+
+  /// The path without "." at its front, without a slash at its end, and from the root on.
+  static func absolute(_ path: String) -> String {
+    var path = path
+    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    guard !path.hasPrefix("/"), let here = unsafe getcwd(nil, 0) else { return path }
+    defer { unsafe free(here) }
+    while path.hasPrefix("./") { path.removeFirst(2) }
+    return path == "." ? unsafe String(cString: here) : unsafe String(cString: here) + "/" + path
+  }
+}
+
+/// Allows the process as many descriptors as the administrator lets it have: tunnels need one for each source port.
+///
+/// Returns the limit that holds now.
+private func raiseDescriptorLimit() -> Int {
+  var limit = rlimit()
+  guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+    return 1024
+  }
+  let current = limit.rlim_cur
+  limit.rlim_cur = limit.rlim_max
+  let isRaised = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0
+  return Int(clamping: isRaised ? limit.rlim_max : current)
+}

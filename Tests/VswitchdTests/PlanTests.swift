@@ -1,0 +1,100 @@
+import OVXControl
+import OVXDatapath
+import Testing
+
+@testable import ovx_vswitchd
+
+@Suite struct PlanTests {
+  @Test func devicesAndTheirPlaces() throws {
+    var configuration = try Configuration.make("add-br br0")
+    try configuration.add("veth1", to: "br0", type: .system, tag: 100)
+    try configuration.add("tap1", to: "br0", type: .tap)
+    try configuration.add("c1", to: "br0", type: .tap) {
+      $0.attachment = Configuration.Attachment(
+        target: "red", interface: "eth0", addresses: [try #require(.init("10.0.0.2/24"))],
+        gateways: [try #require(IPAddress("10.0.0.1"))])
+      $0.mtuRequest = 1400
+    }
+    let plan = Plan(configuration)
+    #expect(plan.tunnels.isEmpty)
+    #expect(plan.devices["br0"]?.place == .host(name: "br0"))
+    #expect(plan.devices["veth1"]?.place == .existing(name: "veth1"))
+    #expect(plan.devices["veth1"]?.isTagged == true)
+    #expect(plan.devices["tap1"]?.place == .host(name: "tap1"))
+    #expect(plan.devices["tap1"]?.isTagged == false)
+    let inside = try #require(plan.devices["c1"])
+    #expect(inside.place == .container(Plan.ContainerInterface(target: "red", name: "eth0")))
+    #expect(inside.mtuRequest == 1400)
+    #expect(inside.addresses.map(\.description) == ["10.0.0.2/24"])
+    #expect(inside.gateways.map(\.description) == ["10.0.0.1"])
+  }
+
+  @Test func tunnelsShareEndpointsAndRemotes() throws {
+    var configuration = try Configuration.make("add-br br0")
+    try configuration.addTunnel(
+      "vx1", to: "br0", key: 100, remotes: "192.0.2.1,192.0.2.2", tag: 100)
+    try configuration.addTunnel("vx2", to: "br0", key: 200, remotes: "192.0.2.1", tag: 200)
+    try configuration.addTunnel("vx3", to: "br0", key: 300, remotes: "2001:db8::1", tag: 300)
+    try configuration.addTunnel(
+      "vx4", to: "br0", key: 400, remotes: "192.0.2.1", tag: 400, local: "192.0.2.9")
+    let plan = Plan(configuration)
+    let endpoints = Set(plan.tunnels.values.map(\.endpoint))
+    #expect(endpoints.count == 3)
+    #expect(plan.tunnels["vx1"]?.endpoint == plan.tunnels["vx2"]?.endpoint)
+    #expect(plan.tunnels["vx3"]?.endpoint.isIPv6 == true)
+    #expect(Set(plan.tunnels.values.flatMap(\.remotes)).count == 4)
+    #expect(plan.tunnels["vx1"]?.remotes.first == plan.tunnels["vx2"]?.remotes.first)
+    #expect(plan.tunnels["vx2"]?.remotes.first != plan.tunnels["vx4"]?.remotes.first)
+  }
+
+  // MARK: Packet sizes
+
+  /// Each line: path MTUs of IPv4 tunnels with and without tag, of IPv6 ones, MTUs of existing devices, and the MTUs
+  /// that an untagged and a tagged port are given.
+  @Test(arguments: [
+    SizeCase(untagged: 1500, tagged: 1500),
+    SizeCase(devices: [1400], untagged: 1400, tagged: 1400),
+    SizeCase(devices: [9000], untagged: 1500, tagged: 1500),
+    SizeCase(accessTunnels: [1500], untagged: 1450, tagged: 1450),
+    SizeCase(trunkTunnels: [1500], untagged: 1450, tagged: 1446),
+    SizeCase(accessTunnels: [1500, 1400], untagged: 1350, tagged: 1350),
+    SizeCase(accessTunnels: [9000], untagged: 8950, tagged: 8950),
+    SizeCase(accessTunnels: [65_536], untagged: 9000, tagged: 9000),
+    SizeCase(accessTunnels: [9000], devices: [1500], untagged: 1500, tagged: 1500),
+    SizeCase(accessTunnels: [nil], untagged: 1450, tagged: 1450),
+  ])
+  func limits(_ sizes: SizeCase) throws {
+    var plan = Plan()
+    var paths: [Plan.Remote: Int] = [:]
+    for (isTrunk, mtus) in [(false, sizes.accessTunnels), (true, sizes.trunkTunnels)] {
+      for (index, mtu) in mtus.enumerated() {
+        let remote = Plan.Remote(
+          local: nil, address: IPAddress(v4: UInt32(index + (isTrunk ? 100 : 1))), port: 4789)
+        paths[remote] = mtu.map { Sizes.innerMTU(pathMTU: $0, isIPv6: false) }
+        plan.tunnels["t\(isTrunk)\(index)"] = Plan.Tunnel(
+          bridge: "br0", vni: try #require(VNI(rawValue: 1)),
+          endpoint: Plan.Endpoint(local: nil, isIPv6: false, port: 4789), remotes: [remote],
+          isTrunk: isTrunk)
+      }
+    }
+    for index in sizes.devices.indices {
+      plan.devices["d\(index)"] = Plan.Device(
+        bridge: "br0", place: .existing(name: "\(index)"), isTagged: false)
+    }
+    let limits = plan.limits(
+      innerMTU: { paths[$0] }, deviceMTU: { Int($0).map { sizes.devices[$0] } })
+    let limit = limits["br0"] ?? Plan.Limits()
+    #expect(limit.mtu(isTagged: false) == sizes.untagged)
+    #expect(limit.mtu(isTagged: true) == sizes.tagged)
+    let isTunnelled = !sizes.accessTunnels.isEmpty || !sizes.trunkTunnels.isEmpty
+    #expect((limit.gsoMaxSize(mtu: 1450) == 65_536) == !isTunnelled)
+  }
+
+  struct SizeCase {
+    var accessTunnels: [Int?] = []
+    var trunkTunnels: [Int?] = []
+    var devices: [Int] = []
+    var untagged: Int
+    var tagged: Int
+  }
+}

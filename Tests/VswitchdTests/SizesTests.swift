@@ -1,0 +1,42 @@
+import Testing
+
+@testable import ovx_vswitchd
+
+@Suite struct SizesTests {
+  @Test(arguments: [
+    (1500, false, 1450), (1500, true, 1430), (9000, false, 8950), (9000, true, 8930),
+    (49, false, 0), (70, true, 0), (1550, false, 1500),
+  ])
+  func innerMTU(_ pathMTU: Int, _ isIPv6: Bool, _ expected: Int) {
+    #expect(Sizes.innerMTU(pathMTU: pathMTU, isIPv6: isIPv6) == expected)
+  }
+
+  /// A full superframe of TCP becomes one send, whichever options its segments have.
+  @Test(arguments: [576, 1000, 1280, 1430, 1450, 1500, 4000, 8950, 9000])
+  func superframeFitsOneSend(_ mtu: Int) {
+    let size = Sizes.gsoMaxSize(mtu: mtu)
+    let fitting = min(64, Sizes.segmentedSendLimit / (8 + 14 + mtu))
+    // The kernel keeps 321 bytes for headers (MAX_TCP_HEADER + 1), and cuts the rest into whole segments.
+    for headers in [40, 52, 60, 72] {
+      let segments = (size - 321) / (mtu - headers)
+      // Not more than fit, and not much less.
+      #expect((fitting - max(1, fitting / 20)...fitting).contains(segments), "headers \(headers)")
+    }
+  }
+
+  @Test func gsoMaxSizeIsBounded() {
+    for mtu in [0, 1, 68, 65_521, 1_000_000] {
+      #expect((1...65_536).contains(Sizes.gsoMaxSize(mtu: mtu)), "MTU \(mtu)")
+    }
+    #expect(Sizes.gsoMaxSize(mtu: 1450) == 62_095)
+  }
+
+  @Test(arguments: [
+    (0, 16), (1, 16), (512, 16), (513, 8), (1024, 8), (1025, 4), (4096, 2), (4097, 1), (8192, 1),
+    (8193, 0),
+  ])
+  func socketsPerRemote(_ remotes: Int, _ expected: Int) {
+    #expect(Sizes.socketsPerRemote(remotes: remotes, budget: 8192) == expected)
+    #expect(remotes * expected <= 8192)
+  }
+}

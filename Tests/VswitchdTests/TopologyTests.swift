@@ -1,0 +1,206 @@
+import OVXControl
+import OVXDatapath
+import Testing
+
+@testable import ovx_vswitchd
+
+@Suite struct TopologyTests {
+  /// A kernel that gives everything that is not in `missing`.
+  struct Kernel {
+    var missing: Set<String> = []
+    var endpoints: [Plan.Endpoint: EndpointID] = [:]
+    var paths: [Plan.Remote: Range<UInt32>] = [:]
+
+    init(_ plan: Plan, missing: Set<String> = []) {
+      self.missing = missing
+      let endpointList = Set(plan.tunnels.values.map(\.endpoint)).sorted { "\($0)" < "\($1)" }
+      for (index, endpoint) in endpointList.enumerated() {
+        endpoints[endpoint] = EndpointID(rawValue: UInt16(index))
+      }
+      let remotes = Set(plan.tunnels.values.flatMap(\.remotes)).sorted { "\($0)" < "\($1)" }
+      for (index, remote) in remotes.enumerated() {
+        paths[remote] = UInt32(index * 16)..<UInt32(index * 16 + 16)
+      }
+    }
+
+    var provision: Provision {
+      Provision(
+        device: { missing.contains($0) ? nil : Topology.Device(mtu: 1450, capabilities: .all) },
+        endpoint: { missing.contains("\($0.port)") ? nil : endpoints[$0] },
+        path: { remote in
+          guard !missing.contains("\(remote.address)") else { return nil }
+          return paths[remote].map { ($0, 1450) }
+        })
+    }
+  }
+
+  private func topology(
+    _ configuration: Configuration, _ numbering: inout Numbering, missing: Set<String> = []
+  ) -> Topology {
+    let plan = Plan(configuration)
+    numbering.update(for: configuration, plan)
+    // Tunnels have no device.
+    let withoutDevices = missing.union(plan.tunnels.keys)
+    let kernel = Kernel(plan, missing: withoutDevices)
+    return Topology(configuration, plan, numbering, kernel.provision)
+  }
+
+  @Test func bridgeWithDevicesAndTunnel() throws {
+    var configuration = try Configuration.make("add-br br0")
+    configuration.bridges["br0"]?.otherConfig = ["mac-aging-time": "60", "mac-table-size": "100"]
+    try configuration.add("veth1", to: "br0", type: .system, tag: 100)
+    try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1,192.0.2.2", tag: 100)
+    var numbering = Numbering()
+    let topology = topology(configuration, &numbering)
+
+    #expect(
+      topology.bridges == [
+        Topology.Bridge(id: BridgeID(rawValue: 0), agingTime: 60, addressLimit: 100)
+      ])
+    #expect(topology.ports.count == 3)
+    let veth = try #require(topology.ports.first { $0.id == numbering.id("veth1", "br0") })
+    #expect(veth.vlans == .access(try #require(VLANID(rawValue: 100))))
+    #expect(veth.attachment == .device(Topology.Device(mtu: 1450, capabilities: .all)))
+    let internalPort = try #require(topology.ports.first { $0.id == numbering.id("br0", "br0") })
+    #expect(internalPort.vlans == .trunk(nil))
+    let port = try #require(
+      topology.ports.first { $0.id == numbering.id("vx1", "br0", vni: 7) })
+    guard case .tunnel(let tunnel) = port.attachment else {
+      Issue.record("no tunnel: \(port)")
+      return
+    }
+    #expect(tunnel.vni.rawValue == 7)
+    #expect(tunnel.peers.map(\.remote.description) == ["192.0.2.1", "192.0.2.2"])
+    #expect(tunnel.peers.allSatisfy { $0.id != .none && $0.paths.count == 16 && $0.mtu == 1450 })
+    #expect(Set(tunnel.peers.map(\.id)).count == 2)
+  }
+
+  @Test func whatIsMissingWaits() throws {
+    var configuration = try Configuration.make("add-br br0")
+    try configuration.add("veth1", to: "br0", type: .system)
+    try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1,192.0.2.2", tag: 1)
+    var numbering = Numbering()
+    let whole = topology(configuration, &numbering)
+
+    let withoutDevice = topology(configuration, &numbering, missing: ["veth1"])
+    #expect(withoutDevice.attachment(numbering.id("veth1", "br0")) == .waiting)
+    #expect(withoutDevice.ports.map(\.id) == whole.ports.map(\.id), "numbers stay")
+
+    let withoutOneRemote = topology(configuration, &numbering, missing: ["192.0.2.1"])
+    let tunnelID = numbering.id("vx1", "br0", vni: 7)
+    guard case .tunnel(let tunnel) = withoutOneRemote.attachment(tunnelID) else {
+      Issue.record("one remote is enough for a tunnel")
+      return
+    }
+    #expect(tunnel.peers.map(\.remote.description) == ["192.0.2.2"])
+
+    let withoutRemotes = topology(
+      configuration, &numbering, missing: ["192.0.2.1", "192.0.2.2"])
+    #expect(withoutRemotes.attachment(tunnelID) == .waiting)
+    let withoutEndpoint = topology(configuration, &numbering, missing: ["4789"])
+    #expect(withoutEndpoint.attachment(tunnelID) == .waiting)
+  }
+
+  @Test func tunnelsWithoutLocalAddressAlsoReceiveOnBoundSockets() throws {
+    var configuration = try Configuration.make("add-br br0")
+    try configuration.addTunnel("any", to: "br0", key: 1, remotes: "192.0.2.1", tag: 1)
+    try configuration.addTunnel(
+      "bound", to: "br0", key: 2, remotes: "192.0.2.1", tag: 2, local: "192.0.2.8")
+    try configuration.addTunnel(
+      "other", to: "br0", key: 3, remotes: "192.0.2.1", tag: 3, local: "192.0.2.9", port: "4790")
+    var numbering = Numbering()
+    let topology = topology(configuration, &numbering)
+    func tunnel(_ name: String, _ vni: UInt32) throws -> Topology.Tunnel {
+      guard case .tunnel(let tunnel) = topology.attachment(numbering.id(name, "br0", vni: vni))
+      else { throw ControlError("no tunnel") }
+      return tunnel
+    }
+    #expect(try tunnel("any", 1).fallbackEndpoints == [tunnel("bound", 2).endpoint])
+    #expect(try tunnel("bound", 2).fallbackEndpoints.isEmpty)
+    #expect(try tunnel("other", 3).fallbackEndpoints.isEmpty)
+  }
+
+  @Test func numbersStayAndAreNotReusedTooSoon() throws {
+    var configuration = try Configuration.make("add-br br0")
+    try configuration.add("a", to: "br0", type: .tap)
+    try configuration.add("b", to: "br0", type: .tap)
+    var numbering = Numbering()
+    _ = topology(configuration, &numbering)
+    let a = numbering.id("a", "br0")
+    let b = numbering.id("b", "br0")
+
+    configuration.ports["a"] = nil
+    try configuration.add("c", to: "br0", type: .tap)
+    _ = topology(configuration, &numbering)
+    #expect(numbering.id("b", "br0") == b)
+    #expect(numbering.id("c", "br0") != a, "not before a topology without it was applied")
+    numbering.rested()
+    try configuration.add("d", to: "br0", type: .tap)
+    _ = topology(configuration, &numbering)
+    #expect(numbering.id("d", "br0") == a)
+  }
+
+  /// To the data plane a port that moved is another one: addresses learned on it must not follow it.
+  @Test func movedPortIsAnotherOne() throws {
+    var configuration = try Configuration.make("add-br br0")
+    configuration.bridges["br1"] = Configuration.Bridge(name: "br1")
+    try configuration.add("a", to: "br0", type: .tap)
+    try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1", tag: 1)
+    var numbering = Numbering()
+    _ = topology(configuration, &numbering)
+    let old = [numbering.id("a", "br0"), numbering.id("vx1", "br0", vni: 7)]
+    configuration.ports["a"]?.bridge = "br1"
+    configuration.ports["vx1"]?.interface.options["key"] = "8"
+    let moved = topology(configuration, &numbering)
+    let new = [numbering.id("a", "br1"), numbering.id("vx1", "br0", vni: 8)]
+    #expect(Set(old).isDisjoint(with: new))
+    #expect(moved.ports.count == 3)
+  }
+}
+
+extension Topology {
+  fileprivate func attachment(_ id: PortID?) -> Attachment? {
+    ports.first { $0.id == id }?.attachment
+  }
+}
+
+extension Numbering {
+  fileprivate func id(_ name: String, _ bridge: String, vni: UInt32? = nil) -> PortID? {
+    port(PortName(name: name, bridge: bridge, vni: vni.flatMap(VNI.init(rawValue:))))
+  }
+}
+
+extension Configuration {
+  /// The configuration after commands in the manner of `add-br br0`.
+  static func make(_ line: String) throws -> Configuration {
+    var configuration = Configuration()
+    let words = line.split(separator: " ").map(String.init)
+    let bridge = try #require(words.last)
+    _ = try Transaction.execute(
+      [.addBridge(bridge: bridge, mayExist: false)], on: &configuration,
+      live: LiveState(deviceExists: { _ in false }))
+    return configuration
+  }
+
+  mutating func add(
+    _ name: String, to bridge: String, type: InterfaceType, tag: UInt16? = nil,
+    _ change: (inout Interface) throws -> Void = { _ in }
+  ) throws {
+    var port = Port(name: name, bridge: bridge, interface: Interface(type: type))
+    port.tag = tag.flatMap(VLANID.init(rawValue:))
+    try change(&port.interface)
+    ports[name] = port
+  }
+
+  mutating func addTunnel(
+    _ name: String, to bridge: String, key: UInt32, remotes: String, tag: UInt16,
+    local: String? = nil, port: String? = nil
+  ) throws {
+    try add(name, to: bridge, type: .vxlan, tag: tag) {
+      $0.options = ["key": "\(key)", "remote_ip": remotes]
+      $0.options["local_ip"] = local
+      $0.options["dst_port"] = port
+    }
+    #expect(ports[name]?.interface.tunnel != nil, "a tunnel that makes sense")
+  }
+}
