@@ -47,6 +47,8 @@ def picture(figures, underlay, title, caption):
         out.append(f'<line class="grid" x1="{at:.1f}" y1="{HEAD - 8}" x2="{at:.1f}" y2="{height - 28}"/>'
                    f'<text class="small" x="{at:.1f}" y="{height - 14}" text-anchor="middle">{tick:g}×</text>')
         tick += step
+    at = LEFT + scale
+    out.append(f'<line class="axis" x1="{at:.1f}" y1="{HEAD - 8}" x2="{at:.1f}" y2="{height - 28}"/>')
     y = HEAD
     for row, kinds in bars:
         middle = y + len(kinds) * BAR / 2 + 4
@@ -62,7 +64,5 @@ def picture(figures, underlay, title, caption):
                        f'<text class="small" x="{LEFT + length + 5:.1f}" y="{y + BAR - 3}">{escape(value)}</text>')
             y += BAR
         y += GAP
-    at = LEFT + scale
-    out.append(f'<line class="axis" x1="{at:.1f}" y1="{HEAD - 8}" x2="{at:.1f}" y2="{height - 28}"/>'
-               f'<text class="small" x="0" y="{height - 14}">{GOAL} goal  {MUST} must  {MISSED} less</text></svg>')
+    out.append(f'<text class="small" x="0" y="{height - 14}">{GOAL} goal  {MUST} must  {MISSED} less</text></svg>')
     return "\n".join(out) + "\n"
