@@ -28,9 +28,17 @@ class Failure(Exception):
     """What went wrong, in a sentence."""
 
 
-def _die_with_parent():
+# How the scheduler favours each process of the run over those of others (autogroup's nice value; not the kernel's own
+# threads, which are in no group).
+urgency = 0
+
+
+def _before_exec():
     # The daemons must not survive a run that was killed; PR_SET_PDEATHSIG is 1.
     LIBC.prctl(1, signal.SIGKILL)
+    if urgency:
+        with open("/proc/self/autogroup", "w") as file:
+            file.write(str(urgency))
 
 
 class Process:
@@ -42,7 +50,7 @@ class Process:
         output = open(log, "wb") if log else subprocess.PIPE
         self.popen = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log else subprocess.PIPE,
-            env={**os.environ, **(environment or {})}, preexec_fn=_die_with_parent, start_new_session=True)
+            env={**os.environ, **(environment or {})}, preexec_fn=_before_exec, start_new_session=True)
         if log:
             output.close()
         self.pid = self.popen.pid
