@@ -50,8 +50,10 @@ package struct Datapath: ~Copyable {
   // MARK: Time
 
   /// Tells the time, in seconds from any fixed point, once a second or so; addresses age by it.
-  package mutating func tick(now: UInt32) {
-    self.now = now
+  ///
+  /// The last second before the number wraps counts as the one before it.
+  package mutating func tick(now time: UInt32) {
+    now = min(time, FDB.lastSecond)
     for bridge in 0..<tables.bridges.count where tables.bridges[bridge].isPresent {
       let record = tables.bridges[bridge]
       for member in record.members {

@@ -56,13 +56,15 @@ struct FDB: ~Copyable {
     case known
     case learned
     case moved(from: Destination)
-    /// A static entry says otherwise: nothing was changed.
+    /// A static entry says otherwise, or the table is full of them: nothing was changed.
     case refused
   }
 
   private static let nowhere = UInt32.max
   /// The time stamp of a static entry.
   private static let never = UInt32.max
+  /// The largest time stamp of a learned one.
+  static let lastSecond = never - 1
 
   private let seed: UInt64
   private let shift: UInt64
@@ -133,8 +135,9 @@ struct FDB: ~Copyable {
       if entry.destination == destination && entry.lastSeen == now { return .known }
       return renew(found.entry, at: destination, now: now, lists: &lists)
     }
-    insert(
-      key, at: destination, lastSeen: now, lists: &lists, members: members, stretch)
+    guard
+      insert(key, at: destination, lastSeen: now, lists: &lists, members: members, stretch)
+    else { return .refused }
     statistics.learned &+= 1
     return .learned
   }
@@ -155,10 +158,11 @@ struct FDB: ~Copyable {
     return .moved(from: entry.destination)
   }
 
+  /// Adds an entry; `false` where the table is full of static ones.
   private mutating func insert(
     _ key: Key, at destination: Destination, lastSeen: UInt32, lists: inout Slab<PortLists>,
     members: borrowing Slab<PortID>, _ stretch: Range<Int>
-  ) {
+  ) -> Bool {
     var number = firstFree
     if number != FDB.nowhere {
       firstFree = entries[Int(number)].older
@@ -166,7 +170,7 @@ struct FDB: ~Copyable {
       number = UInt32(truncatingIfNeeded: firstUntouched)
       firstUntouched += 1
     } else {
-      guard evict(lists: &lists, members: members, stretch) else { return }
+      guard evict(lists: &lists, members: members, stretch) else { return false }
       number = firstFree
       firstFree = entries[Int(number)].older
     }
@@ -178,6 +182,7 @@ struct FDB: ~Copyable {
     index[find(key).place] = number
     statistics.current += 1
     if lastSeen == FDB.never { statistics.statics += 1 }
+    return true
   }
 
   // MARK: Forgetting
@@ -252,8 +257,8 @@ struct FDB: ~Copyable {
   ) -> Bool {
     let found = find(key)
     if found.entry != FDB.nowhere { remove(found.entry, lists: &lists) }
-    insert(key, at: destination, lastSeen: FDB.never, lists: &lists, members: members, stretch)
-    return lookUp(key) == destination
+    return insert(
+      key, at: destination, lastSeen: FDB.never, lists: &lists, members: members, stretch)
   }
 
   /// Removes an entry of either kind.

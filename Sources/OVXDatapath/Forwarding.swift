@@ -255,7 +255,8 @@ extension Datapath {
       isDelivered = true
       if port.role == .tunnel {
         for peer in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
-          unsafe deliver(&frame, to: Destination(port: id, peer: tables.tunnelPeers[peer]))
+          unsafe deliver(
+            &frame, to: Destination(port: id, peer: tables.tunnelPeers[peer]), isShared: true)
         }
       } else {
         unsafe deliver(&frame, to: Destination(port: id), isShared: true)
@@ -289,6 +290,8 @@ extension Datapath {
       if unsafe frame.isFromTunnel {
         return counters.dropped(.splitHorizon, frames: 1, at: id)
       }
+      // Putting a tag in front of a superframe moves its addresses for a while.
+      if unsafe isShared && frame.offload.isSuperframe && tag.isPresent { flush() }
       unsafe deliverToPeer(&frame, id: id, port: port, peer: destination.peer, tag: tag)
     case .waiting, .absent:
       counters.dropped(.waitingPort, frames: 1, at: id)
@@ -344,6 +347,8 @@ extension Datapath {
     let mtu = Int(port.mtu)
     var offload = unsafe frame.offload
     if unsafe frame.isFromTunnel {
+      // Finding out about a superframe may change its checksum.
+      if unsafe isShared && frame.count - EthernetHeader.byteCount > mtu { flush() }
       switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
       case .accepted(let found): offload = found
       case .refused(let reason): return counters.dropped(reason, frames: 1, at: id)
@@ -549,7 +554,7 @@ extension Superframe {
     if segmentSize <= room { return segmentSize }
     // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver
     // gets.
-    return isUDP || room <= 0 ? nil : room
+    return room <= 0 || (isUDP && payloadCount > room) ? nil : room
   }
 
   fileprivate var neededCapability: OffloadCapabilities {
