@@ -78,7 +78,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .taggedOnAccessPort: "A frame with a VLAN tag came in by an access port."
     case .vlanNotOnPort: "The port is not a member of the frame's VLAN."
     case .nestedTag:
-      "A second tag inside the frame may not be seen on the port: an access port, or other cvlans."
+      "A tag inside the frame may not be seen on the port, or would be taken for the frame's VLAN."
     case .samePort: "The destination was learned on the port that the frame came from."
     case .splitHorizon: "The frame came from a tunnel, and its destination is behind another one."
     case .nowhereToFlood: "The frame's segment has no other port."

@@ -330,8 +330,12 @@ extension Datapath {
   ) -> Bool {
     let count = unsafe frame.count
     let isTagged = unsafe frame.hasTagInside
+    let vlan = unsafe frame.vlan
     switch port.vlanMode {
-    case .trunk, .nativeTagged, .nativeUntagged: return true
+    // Where the frame has no tag of its own, the one inside would pass for it: the frame would have
+    // hopped from the untagged VLAN to any that its sender chose.
+    case .trunk, .nativeTagged: return !isTagged || vlan != .untagged
+    case .nativeUntagged: return !isTagged || (vlan != .untagged && vlan != port.ownVLAN)
     case .access: return !isTagged
     case .dot1qTunnel:
       guard isTagged, count >= EthernetHeader.byteCount + VLANHeader.byteCount else {

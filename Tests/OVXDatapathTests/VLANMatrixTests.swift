@@ -17,6 +17,9 @@ private struct Tag: Equatable, CustomStringConvertible {
 }
 
 /// What ovs-vswitchd.conf.db(5) says of the VLAN modes, with lists of tags in place of bytes.
+///
+/// One rule is stricter: where a trunk does not show the frame's own VLAN, it shows no tag inside of
+/// it either, because that one would be taken for the VLAN.
 private enum Rules {
   struct Inside {
     var vlan: UInt16
@@ -54,12 +57,13 @@ private enum Rules {
       frame.inner.isEmpty
       && (priorityTags == .always || priorityTags == .ifNonzero && priority != 0)
     let untagged = wantsPriority ? [Tag(vlan: 0, priority: priority)] : frame.inner
+    let untaggedOnTrunk = frame.inner.isEmpty ? untagged : nil
     switch mode {
     case .access(let own):
       return frame.vlan == own.rawValue && frame.inner.isEmpty ? untagged : nil
     case .trunk(let vlans):
       guard contains(vlans, frame.vlan) else { return nil }
-      return frame.vlan == 0 ? untagged : tagged
+      return frame.vlan == 0 ? untaggedOnTrunk : tagged
     case .nativeTagged(let own, let vlans):
       guard frame.vlan == own.rawValue || (frame.vlan != 0 && contains(vlans, frame.vlan)) else {
         return nil
@@ -69,7 +73,7 @@ private enum Rules {
       guard frame.vlan == own.rawValue || (frame.vlan != 0 && contains(vlans, frame.vlan)) else {
         return nil
       }
-      return frame.vlan == own.rawValue ? untagged : tagged
+      return frame.vlan == own.rawValue ? untaggedOnTrunk : tagged
     case .dot1qTunnel(let own, let customers, _):
       guard frame.vlan == own.rawValue, contains(customers, frame.inner.first?.vlan ?? 0) else {
         return nil
@@ -155,7 +159,23 @@ private enum Rules {
     #expect(sent(in100, 1) == [untagged, untagged, untagged])
     #expect(sent(untagged, 2) == [untagged, in100, untagged])
     let stacked = Array(in100[..<12]) + [0x88, 0xA8, 0, 100] + Array(in100[12...])
-    #expect(sent(in100, 3) == [stacked, in100])
+    #expect(sent(in100, 3) == [stacked])
     #expect(bench.counters(0)[.nestedTag] == 1)
+    #expect(bench.counters(2)[.nestedTag] == 1)
+  }
+
+  /// Double tagging: a container in the untagged segment must not reach the VLAN of its choice by way
+  /// of the next switch, or of the remote end of a tunnel that carries all VLANs.
+  @Test func aTagBehindAPriorityTagDoesNotBecomeTheVLAN() {
+    let modes: [VLANMembership] = [
+      .access(vlan(0)), .trunk(nil), .nativeUntagged(vlan(0), trunks: nil),
+      .nativeTagged(vlan(0), trunks: nil),
+    ]
+    let bench = Bench(topology(modes.enumerated().map { device(UInt16($0.offset), $0.element) }))
+    let in200 = frame(to: 0xFF, from: 1, tagged: 200)
+    let hidden = Array(in200[..<12]) + [0x81, 0, 0, 0] + Array(in200[12...])
+    #expect(bench.receive(hidden, from: 0).isEmpty)
+    #expect(bench.receive(in200, from: 0, tag: VLANTag(control: 0)).isEmpty)
+    #expect((1...3).map { bench.counters($0)[.nestedTag] } == [2, 2, 2])
   }
 }
