@@ -251,8 +251,9 @@ package enum Arrival: Equatable, Sendable {
 /// only, and whole TCP superframes without a word about their segment size. A complete checksum looks like the former once in
 /// 65535 frames; that does no harm, because completing such a frame yields the very same checksum.
 ///
-/// A superframe with a complete checksum, from a peer with a larger MTU, is verified; then its checksum is reduced to
-/// the pseudo-header's sum, like that of any other superframe.
+/// A TCP packet longer than the MTU with a complete checksum, from a peer with a larger one, is a superframe, too: its
+/// checksum is verified here, since those of the segments will be computed anew. The request says nothing of it then;
+/// the kernel takes that.
 ///
 /// - Parameters:
 ///   - frame: The Ethernet header.
@@ -260,9 +261,9 @@ package enum Arrival: Equatable, Sendable {
 ///   - mtu: The largest IP packet, in bytes, that the frame's segment takes.
 /// - Returns: `.accepted(.none)` for an ordinary frame, and for one that is not understood but short enough;
 ///   `.refused(.superframeOfUnknownSize)` for one that is longer than `mtu` and not TCP, or broken.
-package func arrivalOffload(_ frame: UnsafeMutableRawPointer, count: Int, mtu: Int) -> Arrival {
+package func arrivalOffload(_ frame: UnsafeRawPointer, count: Int, mtu: Int) -> Arrival {
   guard count >= EthernetHeader.byteCount else { return .accepted(.none) }
-  let bytes = unsafe UnsafeRawPointer(frame).span(count)
+  let bytes = unsafe frame.span(count)
   guard let layout = FrameLayout(bytes) else {
     let offset = FrameLayout.network(of: bytes)?.offset ?? EthernetHeader.byteCount
     return count &- offset > mtu ? .refused(.superframeOfUnknownSize) : .accepted(.none)
@@ -288,7 +289,7 @@ package func arrivalOffload(_ frame: UnsafeMutableRawPointer, count: Int, mtu: I
     guard size > 0, layout.packetEnd == count, headerLength < count else { return unknown }
     if header.checksum != seed {
       guard unsafe layout.isTransportChecksumValid(frame) else { return unknown }
-      unsafe frame.setBig16(layout.transportOffset &+ Int(offload.checksumOffset), seed)
+      offload = .none
     }
     offload.segmentation = layout.isIPv6 ? .tcp6 : .tcp4
     offload.segmentSize = UInt16(clamping: size)

@@ -1,0 +1,208 @@
+import OVXDatapath
+import Testing
+
+/// Bytes that nobody would send in good faith, in memory where one step aside is fatal.
+///
+/// Nothing is expected of the answers but that they come: no trap, no access outside of the frame, no write where
+/// the frame was refused.
+@Suite struct HostileInputTests {
+  /// Random bytes, or a packet with some of its bytes changed, cut off anywhere or padded.
+  private static func frame(_ random: inout WireRandom) -> (bytes: [UInt8], offload: Offload) {
+    if random.oneIn(8) {
+      var bytes = random.bytes(random.int(0...200))
+      // Often enough something that looks like the start of IP.
+      if bytes.count > 14, random.oneIn(2) {
+        bytes.replaceSubrange(
+          12..<15, with: random.pick([[8, 0, 0x45], [0x86, 0xDD, 0x60], [0x81, 0, 0]]))
+      }
+      return (bytes, offload(&random, ReferencePacket()))
+    }
+    let packet = ReferencePacket.random(
+      &random, payloadCount: random.pick([0, 1, 20, 300, 2000, 9000]))
+    var bytes = packet.frame(partial: random.oneIn(2))
+    for _ in 0..<random.pick([0, 1, 1, 2, 5]) {
+      let end = random.oneIn(2) ? min(bytes.count, packet.headerLength) : bytes.count
+      bytes[random.int(0...end - 1)] = random.pick([0, 1, 4, 5, 6, 0x0F, 0x40, 0x7F, 0xF0, 0xFF])
+    }
+    if random.oneIn(3) { bytes.removeLast(random.int(0...bytes.count)) }
+    if random.oneIn(6) { bytes += random.bytes(random.int(0...64)) }
+    return (bytes, offload(&random, packet))
+  }
+
+  private static func offload(_ random: inout WireRandom, _ packet: ReferencePacket) -> Offload {
+    var offload = SegmentationTests.offload(packet, segmentSize: random.pick([1, 536, 1448]))
+    if random.oneIn(3) { offload.segmentation = .none }
+    if random.oneIn(3) { offload.segmentation = .init(rawValue: random.bytes(1)[0]) }
+    if random.oneIn(3) { offload.flags = .init(rawValue: random.bytes(1)[0]) }
+    if random.oneIn(6) { offload.segmentSize = random.pick([0, 1, 65535]) }
+    if random.oneIn(6) { offload.checksumStart = UInt16(random.int(0...65535)) }
+    if random.oneIn(6) { offload.checksumOffset = UInt16(random.int(0...65535)) }
+    if random.oneIn(6) { offload.headerLength = UInt16(random.int(0...65535)) }
+    return offload
+  }
+
+  @Test func views() {
+    var random = WireRandom()
+    let memory = GuardedMemory(20000)
+    // What is read is summed up, so that no read can be left out.
+    var sum = 0
+    for _ in 0..<3000 {
+      let frame = Self.frame(&random).bytes
+      let offset = random.pick([0, 14, 18, 22, 34, 54])
+      let bytes = [UInt8](frame.dropFirst(offset))
+      let span = memory.view(bytes)
+      if let header = EthernetHeader(span) {
+        sum &+= Int(header.destination.rawValue) &+ Int(header.source.rawValue)
+        sum &+= Int(header.etherType.rawValue) &+ header.payload.byteCount
+      }
+      if let header = VLANHeader(span) {
+        sum &+= Int(header.control) &+ Int(header.etherType.rawValue) &+ header.payload.byteCount
+      }
+      if let packet = ARPPacket(span) {
+        sum &+= Int(packet.operation.rawValue) &+ Int(packet.senderHardware.rawValue)
+        sum &+= Int(packet.targetHardware.rawValue) &+ Int(packet.senderProtocol.low)
+        sum &+= Int(packet.targetProtocol.low)
+      }
+      if let header = IPv4Header(span) {
+        sum &+= Int(header.typeOfService) &+ Int(header.identification) &+ header.fragmentOffset
+        sum &+= Int(header.timeToLive) &+ Int(header.checksum) &+ Int(header.destination.low)
+        #expect(header.options.byteCount == header.headerLength - 20)
+        #expect(header.payload.byteCount == header.totalLength - header.headerLength)
+        sum &+= contents(header.options).count &+ contents(header.payload).count
+      }
+      if let header = IPv6Header(span) {
+        sum &+= Int(header.flowLabel) &+ Int(header.trafficClass) &+ Int(header.hopLimit)
+        sum &+= Int(truncatingIfNeeded: header.source.low ^ header.destination.low)
+        #expect(header.payload.byteCount == header.payloadLength)
+        if let layer = header.upperLayer {
+          #expect(layer.offset >= 40 && layer.offset <= 40 + header.payloadLength)
+        }
+      }
+      if let header = UDPHeader(span) {
+        sum &+= Int(header.sourcePort) &+ Int(header.destinationPort) &+ Int(header.checksum)
+        #expect(header.payload.byteCount == header.length - 8)
+      }
+      if let header = TCPHeader(span) {
+        sum &+= Int(header.sequence) &+ Int(header.acknowledgment) &+ Int(header.window)
+        sum &+= Int(header.urgentPointer) &+ Int(header.flags.rawValue)
+        #expect(header.options.byteCount == header.headerLength - 20)
+        #expect(header.payload.byteCount == bytes.count - header.headerLength)
+      }
+      if let header = VXLANHeader(span) {
+        sum &+= Int(header.vni.rawValue) &+ (header.hasVNI ? 1 : 0) &+ header.payload.byteCount
+      }
+    }
+    #expect(sum != 0)
+  }
+
+  @Test func framesAtBothEndsOfMemory() {
+    var random = WireRandom()
+    let memory = GuardedMemory(20000)
+    let prefix = GuardedMemory(8)
+    var superframes = 0
+    for _ in 0..<4000 {
+      let (bytes, offload) = Self.frame(&random)
+      for atEnd in [true, false] {
+        let place = unsafe atEnd ? memory.placeAtEnd(bytes) : memory.placeAtStart(bytes)
+        let hash = unsafe flowHash(place, count: bytes.count)
+        #expect(bytes.count >= 14 || hash == 0)
+        if let superframe = unsafe Superframe(place, count: bytes.count, offload: offload) {
+          superframes += 1
+          #expect(superframe.headerLength <= bytes.count)
+          #expect(superframe.headerLength + superframe.payloadCount <= bytes.count)
+          let range = 0..<min(superframe.segmentCount, 20)
+          let size = random.pick([0, 1, 100, superframe.segmentSize, .max])
+          let count = superframe.byteCount(segments: range, segmentSize: size, prefixCount: 8)
+          let output = GuardedMemory(count)
+          #expect(
+            unsafe superframe.write(
+              segments: range, of: place, segmentSize: size, to: output.end - count,
+              prefix: prefix.start, prefixCount: 8) == count)
+        }
+        let mtu = random.pick([0, 68, 1450, 9000, 65535])
+        _ = unsafe arrivalOffload(place, count: bytes.count, mtu: mtu)
+        if unsafe !completeChecksum(place, count: bytes.count, offload: offload) {
+          #expect(unsafe octets(place, bytes.count) == bytes)
+        }
+      }
+    }
+    #expect(superframes > 300)
+  }
+
+  @Test func coalescer() {
+    var random = WireRandom()
+    let memory = GuardedMemory(1 << 17)
+    for _ in 0..<150 {
+      // Of few flows, or nothing would ever meet.
+      let seed = Self.frame(&random)
+      var coalescer = Coalescer()
+      var frames: [[UInt8]] = []
+      var total = 0
+      for _ in 0..<40 {
+        var bytes = random.oneIn(3) ? Self.frame(&random).bytes : seed.bytes
+        if !bytes.isEmpty, random.oneIn(2) {
+          bytes[random.int(0...min(bytes.count, 70) - 1)] = random.bytes(1)[0]
+        }
+        guard total + bytes.count < 1 << 17 else { break }
+        frames.append(bytes)
+        total += bytes.count
+      }
+      var place = unsafe memory.end - total
+      for frame in frames {
+        unsafe place.copyMemory(from: frame, byteCount: frame.count)
+        unsafe place += frame.count
+      }
+      unsafe place = memory.end - total
+      for (index, frame) in frames.enumerated() {
+        let port = PortID(rawValue: 1)
+        let result = unsafe coalescer.absorb(
+          place, count: frame.count, offload: seed.offload, port: port)
+        if case .separate(let mayOpen) = result, mayOpen || random.oneIn(3) {
+          // Opening what must not be opened is to be harmless.
+          unsafe coalescer.open(
+            place, count: frame.count, offload: seed.offload, limit: memory.end, port: port,
+            transmission: index)
+        }
+        if random.oneIn(5) { unsafe coalescer.restrict(below: place) }
+        unsafe place += frame.count
+      }
+      while let done = coalescer.finishNext() { #expect(done.offload.isSuperframe) }
+    }
+  }
+
+  /// Lengths that no frame has, down to nothing at all.
+  @Test func everyTruncation() {
+    for isIPv6 in [false, true] {
+      for isUDP in [false, true] {
+        var packet = ReferencePacket()
+        packet.isIPv6 = isIPv6
+        packet.isUDP = isUDP
+        packet.sourceAddress = [UInt8](1...(isIPv6 ? 16 : 4))
+        packet.destinationAddress = [UInt8](21...(isIPv6 ? 36 : 24))
+        packet.tags = [[0x8100, 1]]
+        packet.ipOptions = isIPv6 ? [] : [1, 1, 1, 1]
+        packet.extensions = [.init(number: 60, bytes: [UInt8](repeating: 0, count: 7))]
+        packet.payload = [UInt8](repeating: 1, count: 50)
+        let frame = packet.frame(partial: true)
+        let offload = SegmentationTests.offload(packet, segmentSize: 10)
+        let memory = GuardedMemory(frame.count)
+        var coalescer = Coalescer()
+        for count in 0...frame.count {
+          let bytes = [UInt8](frame.prefix(count))
+          let place = unsafe memory.placeAtEnd(bytes)
+          let isWhole = count == frame.count
+          #expect(
+            (unsafe Superframe(place, count: count, offload: offload) != nil) == isWhole)
+          let arrival = unsafe arrivalOffload(place, count: count, mtu: 1500)
+          #expect((arrival != .accepted(.none)) == isWhole)
+          #expect(
+            unsafe coalescer.absorb(
+              place, count: count, offload: .none, port: PortID(rawValue: 0))
+              == .separate(mayOpen: false))
+          _ = unsafe flowHash(place, count: count)
+          _ = unsafe completeChecksum(place, count: count, offload: offload)
+        }
+      }
+    }
+  }
+}
