@@ -28,7 +28,8 @@ extension Netlink {
     family.ifa_index = UInt32(bitPattern: link?.index ?? 0)
     return try dump(
       NetlinkRequest(type: Int(RTM_GETADDR), flags: NLM_F_DUMP, family: family),
-      for: Purpose(action: "list the addresses of", subject: link?.name ?? "all devices")
+      for: Purpose(action: "list the addresses of", subject: link?.name ?? "all devices"),
+      key: \.self
     ) { message in
       // The kernel leaves out the other devices' addresses; one that does not know how, does not.
       guard message.type == Int(RTM_NEWADDR), let header = message.family(as: ifaddrmsg.self),

@@ -75,10 +75,13 @@ package struct Link: Equatable, Sendable {
 
 extension Netlink {
   /// All devices of the namespace.
+  ///
+  /// While devices come and go without pause, some that have gone may be among them; see `LinkEvents` to hear of it.
   package mutating func links() throws(LinuxError) -> [Link] {
     try dump(
       Self.linkRequest(flags: NLM_F_DUMP),
       for: Purpose(action: "list", subject: "network devices"),
+      key: \.index,
       decode: Link.init(_:)
     )
   }

@@ -20,7 +20,7 @@ package struct Netlink: ~Copyable, Sendable {
   private var buffer = [UInt8](repeating: 0, count: 64 << 10)
 
   /// How often a table that changed while it was read is read again.
-  private static let attempts = 32
+  private static let attempts = 16
 
   /// Opens a socket in the calling thread's network namespace.
   package init() throws(LinuxError) {
@@ -79,22 +79,31 @@ package struct Netlink: ~Copyable, Sendable {
 
   /// Reads a table.
   ///
-  /// A table that changed meanwhile (`NLM_F_DUMP_INTR`) may have been read with gaps, and is read again.
+  /// A table that changed meanwhile (`NLM_F_DUMP_INTR`) may have been read with gaps, and is read again. One that changes
+  /// each time is answered with all that was in it lately: what went in the meantime may be among it, but what stayed is
+  /// not missing. A host that starts containers without pause must not keep the switch from starting.
   ///
-  /// - Throws: The kernel's error; `EAGAIN` where the table changed each time that it was read.
-  mutating func dump<Element>(
-    _ request: consuming NetlinkRequest,
-    for purpose: Purpose,
+  /// - Parameters:
+  ///   - request: What to send.
+  ///   - purpose: What it is about.
+  ///   - key: What tells an element from the others.
+  ///   - decode: Makes an element of a message, or nothing.
+  /// - Returns: The elements, in no order.
+  /// - Throws: The kernel's error.
+  mutating func dump<Element, Key: Hashable>(
+    _ request: consuming NetlinkRequest, for purpose: Purpose, key: KeyPath<Element, Key>,
     decode: (NetlinkMessage) -> Element?
   ) throws(LinuxError) -> [Element] {
+    var lately: [Key: Element] = [:]
     for _ in 0..<Self.attempts {
       var elements: [Element] = []
       let isWhole = try exchange(&request, purpose) { message in
         if let element = decode(message) { elements.append(element) }
       }
       if isWhole { return elements }
+      for element in elements { lately[element[keyPath: key]] = element }
     }
-    throw purpose.error(.resourceTemporarilyUnavailable, "the table keeps changing")
+    return Array(lately.values)
   }
 
   /// Sends a request and receives up to the message that ends the exchange.

@@ -188,7 +188,7 @@ struct ContainerTests {
       let start = ContinuousClock.now
       let refusal = try runtimes.refusal(of: "web", timeout: .milliseconds(500))
       #expect(refusal.contains("docker failed (it gave no answer in time)"))
-      #expect(ContinuousClock.now - start < .seconds(5))
+      #expect(ContinuousClock.now - start < .seconds(20))
       let pid = try #require(
         Int32(
           try String(contentsOfFile: "\(runtimes.directory)/pid", encoding: .utf8)
@@ -202,10 +202,10 @@ struct ContainerTests {
   @Test func `a grandchild that keeps the pipe open holds nothing up`() throws {
     try withRuntimes { runtimes in
       try withProcess { pid, namespace in
-        try runtimes.install("docker", "sleep 2 & echo \(pid)")
+        try runtimes.install("docker", "sleep 10 & echo \(pid)")
         let start = ContinuousClock.now
         #expect(try runtimes.find("web").identity == namespace.identity)
-        #expect(ContinuousClock.now - start < .milliseconds(1500))
+        #expect(ContinuousClock.now - start < .seconds(5))
       }
     }
   }

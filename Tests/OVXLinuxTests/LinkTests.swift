@@ -240,9 +240,9 @@ struct LinkTests {
       }
     }
     for _ in 0..<20 {
-      let names = try netlink.links().map(\.name)
-      #expect(Set(names).subtracting(["coming", "going"]) == all)
-      #expect(Set(names).count == names.count)
+      let names = try netlink.links().map(\.name).filter { $0 != "coming" && $0 != "going" }
+      #expect(names.count == all.count)
+      #expect(Set(names) == all)
     }
     isOver.withLock { $0 = true }
     churn.join()
