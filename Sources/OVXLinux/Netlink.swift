@@ -4,8 +4,9 @@ internal import SystemPackage
 
 /// A route netlink socket: questions and orders about devices, addresses and routes (rtnetlink(7)).
 ///
-/// It belongs for ever to the network namespace that the thread was in which made it, whoever uses it later. To work in
-/// another one, make the socket there: `try namespace.perform { try Netlink() }`.
+/// It belongs for ever to the network namespace that the thread was in which made it, whoever uses it later, and keeps that
+/// namespace alive: do not hold one of a container's. To work in another namespace, make the socket there:
+/// `try namespace.perform { try Netlink() }`.
 ///
 /// Every exchange waits for the kernel's confirmation, so when a call returns, its effect is there. The kernel checks
 /// requests strictly (`NETLINK_GET_STRICT_CHK`), and an error carries its own words (`NETLINK_EXT_ACK`). What can be done

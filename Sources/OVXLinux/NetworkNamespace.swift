@@ -4,6 +4,8 @@ private import SystemPackage
 
 /// A network namespace, held open: it lives at least as long as this does, whoever else leaves it.
 ///
+/// So a container's must not be held longer than it takes to work in it: its devices would not go with the container.
+///
 /// A reference, as what is attached to one namespace (devices, their addresses, their watchers) shares it.
 package final class NetworkNamespace: Sendable {
   /// What the user called it, for sentences: "red", "pid:4711", "/run/netns/red".
