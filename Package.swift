@@ -81,7 +81,13 @@ let package = Package(
       name: "VswitchdTests",
       dependencies: ["ovx-vswitchd", "OVXControl", "OVXDatapath", "OVXLinux"],
       swiftSettings: strict),
-    .testTarget(name: "OVXControlTests", dependencies: ["OVXControl"], swiftSettings: strict),
+    .testTarget(
+      name: "OVXControlTests",
+      dependencies: [
+        "OVXControl", "OVXDatapath", "ovx-ctl", system,
+        .product(name: "GRDB", package: "GRDB.swift"),
+      ],
+      swiftSettings: strict),
     .testTarget(
       name: "SystemTests", dependencies: ["OVXControl"], exclude: ["Traffic"],
       swiftSettings: strict),

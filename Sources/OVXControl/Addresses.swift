@@ -4,6 +4,8 @@ package import OVXDatapath
 extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
   /// Reads an IPv4 address in dotted decimal or an IPv6 one in any form of RFC 4291, as `inet_pton` does.
   package init?(_ text: String) {
+    // A C string would end there, and the rest go unread.
+    guard !text.utf8.contains(0) else { return nil }
     var v4 = in_addr()
     if unsafe inet_pton(AF_INET, text, &v4) == 1 {
       self.init(v4: UInt32(bigEndian: v4.s_addr))

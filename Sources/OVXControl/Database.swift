@@ -144,19 +144,28 @@ private func remedy(_ cause: CInt) -> String {
 /// Opens the file, checks it, and brings its schema up to date.
 private func open(_ path: String) throws -> DatabaseQueue {
   var configuration = GRDB.Configuration()
-  configuration.journalMode = .wal
   configuration.foreignKeysEnabled = true
   configuration.busyMode = .timeout(5)
   configuration.label = "ovx database"
-  configuration.prepareDatabase { database in
-    try database.execute(sql: "PRAGMA synchronous = FULL")
-  }
   let queue = try DatabaseQueue(path: path, configuration: configuration)
   let verdict = try queue.read { database in
     try String.fetchAll(database, sql: "PRAGMA quick_check(1)")
   }
   guard verdict == ["ok"] else {
     throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: verdict.first)
+  }
+  // Not by the library's journalMode, which writes before the check and settles for synchronous=NORMAL.
+  let settings = try queue.writeWithoutTransaction { database in
+    try database.execute(sql: "PRAGMA synchronous = FULL")
+    return [
+      try String.fetchOne(database, sql: "PRAGMA journal_mode = WAL"),
+      try String.fetchOne(database, sql: "PRAGMA synchronous"),
+    ]
+  }
+  guard settings == ["wal", "2"] else {
+    throw ControlError(
+      "the database \(path) cannot be made to survive a crash (\(settings.map { $0 ?? "none" })); "
+        + "name a file on another file system with --database")
   }
   guard try !queue.read(migrator.hasBeenSuperseded) else {
     throw ControlError(

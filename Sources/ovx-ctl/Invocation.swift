@@ -137,7 +137,7 @@ extension Invocation {
 
   /// Puts the arguments of one command into the order that the parser wants.
   ///
-  /// `--may-exist` and `--if-exists` go behind the command that they belong to, `fdb/show` becomes `fdb show`, and `-V`
+  /// `--may-exist`, `--if-exists` and `--columns=` go behind the command that they belong to, `fdb/show` becomes `fdb show`, and `-V`
   /// the long option.
   static func normalized(_ arguments: [String]) -> [String] {
     var front: [String] = []
@@ -148,6 +148,7 @@ extension Invocation {
       index += 1
       switch argument {
       case "--may-exist", "--if-exists": moved.append(argument)
+      case _ where argument.hasPrefix("--columns="): moved.append(argument)
       case "-t", "--timeout", "-f", "--format", "--rundir":
         front.append(argument)
         if index < arguments.count {

@@ -1,0 +1,251 @@
+import OVXControl
+import OVXDatapath
+import Testing
+
+@testable import ovx_ctl
+
+@Suite struct CommandLineTests {
+  private func parse(_ line: String) throws -> Invocation {
+    try Invocation(parsing: line.split(separator: " ").map(String.init))
+  }
+
+  private func complaint(_ line: String) -> String {
+    do {
+      let invocation = try parse(line)
+      Issue.record("\(line) was understood: \(invocation.commands)")
+      return ""
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  private static let address = MACAddress("02:00:00:00:00:05") ?? .broadcast
+  private static let vlan = VLANID(rawValue: 100) ?? .untagged
+
+  // MARK: Lines of the contract
+
+  @Test(arguments: [
+    ("add-br br0", [Command.addBridge(bridge: "br0", mayExist: false)]),
+    ("--may-exist add-br br0", [.addBridge(bridge: "br0", mayExist: true)]),
+    ("add-br br0 --may-exist", [.addBridge(bridge: "br0", mayExist: true)]),
+    ("add-br --may-exist br0", [.addBridge(bridge: "br0", mayExist: true)]),
+    ("-- --may-exist add-br br0", [.addBridge(bridge: "br0", mayExist: true)]),
+    ("--if-exists del-br br0", [.deleteBridge(bridge: "br0", ifExists: true)]),
+    ("del-br br0", [.deleteBridge(bridge: "br0", ifExists: false)]),
+    (
+      "add-port br0 veth1 tag=100",
+      [
+        .addPort(
+          bridge: "br0", port: "veth1", settings: [Setting(column: "tag", value: "100")],
+          mayExist: false)
+      ]
+    ),
+    (
+      "--may-exist add-port br0 vxlan0 key=100 remote=192.168.5.3,192.168.5.4",
+      [
+        .addPort(
+          bridge: "br0", port: "vxlan0",
+          settings: [
+            Setting(column: "key", value: "100"),
+            Setting(column: "remote", value: "192.168.5.3,192.168.5.4"),
+          ], mayExist: true)
+      ]
+    ),
+    (
+      "add-port br0 vxlan0 tag=100 -- set interface vxlan0 type=vxlan options:key=100 "
+        + "options:remote_ip=192.168.5.3",
+      [
+        .addPort(
+          bridge: "br0", port: "vxlan0", settings: [Setting(column: "tag", value: "100")],
+          mayExist: false),
+        .set(
+          table: "interface", record: "vxlan0",
+          settings: [
+            Setting(column: "type", value: "vxlan"),
+            Setting(column: "options", key: "key", value: "100"),
+            Setting(column: "options", key: "remote_ip", value: "192.168.5.3"),
+          ], ifExists: false),
+      ]
+    ),
+    ("del-port veth1", [.deletePort(bridge: nil, port: "veth1", ifExists: false)]),
+    ("--if-exists del-port br0 veth1", [.deletePort(bridge: "br0", port: "veth1", ifExists: true)]),
+    (
+      "set Port br0 tag=100",
+      [
+        .set(
+          table: "Port", record: "br0", settings: [Setting(column: "tag", value: "100")],
+          ifExists: false)
+      ]
+    ),
+    (
+      "get port p tag other_config:x",
+      [.get(table: "port", record: "p", columns: ["tag", "other_config:x"], ifExists: false)]
+    ),
+    ("list port", [.list(table: "port", records: [], columns: [], ifExists: false)]),
+    (
+      "--columns=name,tag list port a b",
+      [.list(table: "port", records: ["a", "b"], columns: ["name", "tag"], ifExists: false)]
+    ),
+    (
+      "find port tag=100",
+      [
+        .find(
+          table: "port", conditions: [Condition(column: "tag", comparison: .equal, value: "100")],
+          columns: [])
+      ]
+    ),
+    (
+      "add port p trunks 1 2",
+      [.add(table: "port", record: "p", column: "trunks", values: ["1", "2"], ifExists: false)]
+    ),
+    (
+      "--if-exists remove port p trunks 1",
+      [.remove(table: "port", record: "p", column: "trunks", values: ["1"], ifExists: true)]
+    ),
+    (
+      "clear port p tag trunks",
+      [.clear(table: "port", record: "p", columns: ["tag", "trunks"], ifExists: false)]
+    ),
+    ("list-br", [.listBridges]),
+    ("br-exists br0", [.bridgeExists(bridge: "br0")]),
+    ("list-ports br0", [.listPorts(bridge: "br0")]),
+    ("list-ifaces br0", [.listPorts(bridge: "br0")]),
+    ("port-to-br veth1", [.portToBridge(port: "veth1")]),
+    ("iface-to-br veth1", [.portToBridge(port: "veth1")]),
+    ("show", [.show]),
+    (
+      "attach br0 pid:7 eth0 ip=10.0.0.5/24 tag=5 gateway=10.0.0.1",
+      [
+        .attach(
+          bridge: "br0",
+          attachment: Configuration.Attachment(
+            target: "pid:7", interface: "eth0",
+            addresses: [InterfaceAddress("10.0.0.5/24")].compactMap { $0 },
+            gateways: [IPAddress("10.0.0.1")].compactMap { $0 }),
+          settings: [Setting(column: "tag", value: "5")], mayExist: false)
+      ]
+    ),
+    ("detach web1 eth0", [.detach(target: "web1", interface: "eth0", ifExists: false)]),
+    ("fdb show", [.showAddresses(bridges: [])]),
+    ("fdb/show br0", [.showAddresses(bridges: ["br0"])]),
+    ("fdb flush", [.flushAddresses(bridge: nil)]),
+    ("fdb/flush br0", [.flushAddresses(bridge: "br0")]),
+    (
+      "fdb add br0 veth1 100 02:00:00:00:00:05",
+      [.addAddress(bridge: "br0", port: "veth1", vlan: vlan, address: address)]
+    ),
+    (
+      "fdb/del br0 100 02:00:00:00:00:05",
+      [.deleteAddress(bridge: "br0", vlan: vlan, address: address)]
+    ),
+    ("fdb stats", [.addressStatistics(bridges: [])]),
+    ("fdb/stats-show br0", [.addressStatistics(bridges: ["br0"])]),
+    ("tunnel show", [.showTunnels]),
+    ("stats", [.statistics(port: nil)]),
+    ("stats veth1", [.statistics(port: "veth1")]),
+    ("drops", [.drops]),
+    ("version", [.version]),
+    ("exit", [.exit(cleanup: false)]),
+    ("exit --cleanup", [.exit(cleanup: true)]),
+  ])
+  func lines(line: String, commands: [Command]) throws {
+    #expect(try parse(line).commands == commands)
+  }
+
+  @Test(arguments: [
+    "--rundir /r -t 2.5 -f json --dry-run show", "show --rundir /r -t 2.5 -f json --dry-run",
+    "--rundir=/r --timeout=2.5 show --format=json --dry-run",
+    "--rundir /r list-br -- -t 2.5 show -- list-br -f json --dry-run",
+  ])
+  func optionsStandBeforeOrBehindTheCommand(line: String) throws {
+    let options = try parse(line).options
+    #expect(options.runDirectory == "/r")
+    #expect(options.timeout == 2.5)
+    #expect(options.format == .json)
+    #expect(options.dryRun)
+  }
+
+  @Test func defaults() throws {
+    let invocation = try parse("show")
+    #expect(invocation.options.timeout == 10)
+    #expect(invocation.options.format == nil)
+    #expect(!invocation.options.dryRun)
+    #expect(!invocation.repeats)
+    #expect(try parse("drops --watch").repeats)
+  }
+
+  // MARK: Complaints
+
+  @Test(arguments: [
+    ("", "there is no command; ovx-ctl --help lists them"),
+    ("--dry-run", "there is no command; ovx-ctl --help lists them"),
+    ("--", "there is no command; ovx-ctl --help lists them"),
+    ("-- --", "there is no command after the \"--\" at place 0"),
+    ("add-br br0 --", "there is no command after the \"--\" at place 1"),
+    ("add-prot br0 p", "there is no command \"add-prot\"; did you mean add-port?"),
+    ("frobnicate", "there is no command \"frobnicate\"; ovx-ctl --help lists the commands"),
+    ("add-br", "add-br: missing expected argument '<bridge>'; see ovx-ctl add-br --help"),
+    ("list-br --may-exist", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),
+    ("--may-exist list-br", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),
+    ("fdb", "fdb needs one of its commands; ovx-ctl fdb --help lists them"),
+    ("fdb/shwo", "fdb: unexpected argument 'shwo'; see ovx-ctl fdb --help"),
+    ("del-port a b c", "del-port takes a port, or a bridge and a port, and not 3 names"),
+    ("set port p tag", "\"tag\" is not of the form COLUMN=VALUE or COLUMN:KEY=VALUE"),
+    ("add-port br0 p =5", "\"=5\" is not of the form COLUMN=VALUE or COLUMN:KEY=VALUE"),
+    (
+      "fdb del br0 4096 02:00:00:00:00:05",
+      "VLAN \"4096\" is not in the valid range 0 to 4095 (inclusive)"
+    ),
+    ("fdb del br0 1 0200", "\"0200\" is not an Ethernet address; it looks like 02:00:00:00:00:01"),
+    (
+      "-t 0 show",
+      "show: the timeout \"0\" is not a number of seconds above 0 and up to 86400; see ovx-ctl show --help"
+    ),
+    (
+      "-f yaml show",
+      "show: the value 'yaml' is invalid for '-f <format>'. Please provide one of 'table', 'list', "
+        + "'json' or 'csv'; see ovx-ctl show --help"
+    ),
+  ])
+  func complaints(line: String, sentence: String) {
+    #expect(complaint(line) == sentence)
+  }
+
+  // MARK: Help
+
+  @Test func helpMentionsEveryCommand() throws {
+    func help(_ line: String) -> String {
+      do {
+        _ = try parse(line)
+        return ""
+      } catch {
+        return (error as? CleanExit)?.text ?? ""
+      }
+    }
+    let text = help("--help")
+    for verb in [
+      "add-br", "del-br", "add-port", "del-port", "list-br", "br-exists", "list-ports",
+      "port-to-br", "show",
+      "attach", "detach", "set", "get", "list", "find", "add", "remove", "clear", "fdb", "tunnel",
+      "stats",
+      "drops", "version", "exit",
+    ] {
+      #expect(text.contains("\n  \(verb) ") || text.contains("\n  \(verb),"), "\(verb)")
+      #expect(help("\(verb) --help").contains("USAGE: ovx-ctl"), "\(verb)")
+    }
+    for verb in ["show", "flush", "add", "del", "stats"] {
+      #expect(help("fdb --help").contains("\n  \(verb)"), "fdb \(verb)")
+      #expect(help("fdb \(verb) --help").contains("USAGE: ovx-ctl fdb \(verb)"), "fdb \(verb)")
+    }
+    for option in ["--rundir", "--timeout", "--format", "--dry-run", "--may-exist", "--if-exists"] {
+      #expect(text.contains(option), "\(option)")
+    }
+    // Examples are printed as they are to be typed.
+    for line in text.split(separator: "\n") where line.contains("    ovx-ctl ") {
+      #expect(line.count <= 80)
+    }
+    #expect(help("--version") == "ovx-ctl \(OVXVersion.current)")
+    #expect(help("-V") == "ovx-ctl \(OVXVersion.current)")
+    #expect(help("--generate-completion-script bash").contains("complete"))
+  }
+}

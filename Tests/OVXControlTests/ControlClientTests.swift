@@ -1,0 +1,204 @@
+import Glibc
+import OVXControl
+import SystemPackage
+import Testing
+
+/// A daemon's socket, with a thread behind it that plays the daemon.
+private final class FakeDaemon {
+  private let scratch: Scratch
+  let path: FilePath
+  private let listener: Int32
+
+  var directory: String { scratch.path.string }
+
+  init(backlog: Int32 = 4) throws {
+    scratch = try Scratch()
+    path = ControlSocket.path(in: scratch.path)
+    listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+    let number = listener
+    let bound = try unsafe ControlSocket.withAddress(of: path) { address, size in
+      unsafe bind(number, address, size) == 0
+    }
+    try #require(bound)
+    try #require(listen(listener, backlog) == 0)
+  }
+
+  /// Accepts one client and does with it as told.
+  func serve(_ body: @escaping @Sendable (FileDescriptor) -> Void) {
+    let listener = listener
+    Thread.run {
+      let client = accept(listener, nil, nil)
+      guard client >= 0 else { return }
+      body(FileDescriptor(rawValue: client))
+      close(client)
+    }
+  }
+
+  deinit { close(listener) }
+}
+
+/// A detached POSIX thread for one closure.
+private enum Thread {
+  private final class Body {
+    let run: @Sendable () -> Void
+    init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+  }
+
+  static func run(_ body: @escaping @Sendable () -> Void) {
+    var thread = pthread_t()
+    let context = unsafe Unmanaged.passRetained(Body(body)).toOpaque()
+    unsafe pthread_create(
+      &thread, nil,
+      { context in
+        if let context = unsafe context {
+          unsafe Unmanaged<Body>.fromOpaque(context).takeRetainedValue().run()
+        }
+        return nil
+      }, context)
+    pthread_detach(thread)
+  }
+}
+
+private func receive(from client: FileDescriptor) -> Request? {
+  var decoder = MessageDecoder<Request>()
+  var chunk = [UInt8](repeating: 0, count: 4096)
+  while true {
+    guard
+      let count = try? unsafe chunk.withUnsafeMutableBytes({ try unsafe client.read(into: $0) }),
+      count > 0
+    else { return nil }
+    decoder.append(chunk[..<count])
+    if let request = try? decoder.next() { return request }
+  }
+}
+
+@Suite struct ControlClientTests {
+  private func failure(_ client: ControlClient, _ request: Request) -> ControlError? {
+    do {
+      let response = try client.send(request)
+      Issue.record("there was an answer: \(response)")
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  @Test func anAnswerComesBackInPieces() throws {
+    let daemon = try FakeDaemon()
+    daemon.serve { client in
+      guard let request = receive(from: client),
+        let bytes = try? Response(.done([.names(["\(request.commands.count)"])])).messageBytes()
+      else { return }
+      for byte in bytes { _ = try? client.writeAll(CollectionOfOne(byte)) }
+    }
+    let client = ControlClient(runDirectory: daemon.directory)
+    // Larger than a socket's buffer, so that the writing has to wait for the reading.
+    let commands = Array(
+      repeating: Command.listPorts(bridge: String(repeating: "x", count: 100)), count: 6000)
+    let response = try client.send(Request(commands: commands))
+    #expect(response.outcome == .done([.names(["6000"])]))
+  }
+
+  @Test func noSocket() throws {
+    let error = failure(ControlClient(runDirectory: "/nowhere"), Request(commands: [.show]))
+    #expect(error?.kind == .unavailable)
+    #expect(
+      error?.message
+        == "no daemon answers on /nowhere/vswitchd.sock, which does not exist; "
+        + "start it with ovx-vswitchd, or name its directory with --rundir")
+  }
+
+  @Test func aSocketLeftBehind() throws {
+    let directory = try {
+      let daemon = try FakeDaemon(backlog: 0)
+      let directory = daemon.directory + "-left"
+      try #require(unsafe mkdir(directory, 0o700) == 0)
+      try #require(unsafe rename(daemon.path.string, directory + "/vswitchd.sock") == 0)
+      return directory
+    }()
+    defer {
+      _ = unsafe unlink(directory + "/vswitchd.sock")
+      _ = unsafe rmdir(directory)
+    }
+    let error = failure(ControlClient(runDirectory: directory), Request(commands: [.show]))
+    #expect(error?.kind == .unavailable)
+    #expect(
+      error?.message
+        == "no daemon answers on \(directory)/vswitchd.sock, left behind by one that has ended; "
+        + "start it with ovx-vswitchd, or name its directory with --rundir")
+  }
+
+  @Test func aPathThatIsTooLong() {
+    let directory = "/" + String(repeating: "d", count: 93)
+    let error = failure(ControlClient(runDirectory: directory), Request(commands: [.show]))
+    #expect(
+      error?.message
+        == "the path of the control socket, \(directory)/vswitchd.sock, has 108 bytes, but a socket's "
+        + "address has room for 107; name a shorter directory with --rundir")
+  }
+
+  @Test func aDaemonThatHangsUp() throws {
+    let daemon = try FakeDaemon()
+    daemon.serve { client in
+      _ = receive(from: client)
+      _ = try? client.writeAll(Array("{\"version\":1,".utf8))
+    }
+    let error = failure(
+      ControlClient(runDirectory: daemon.directory), Request(commands: [.show]))
+    #expect(error?.kind == .unavailable)
+    #expect(
+      error?.message
+        == "the daemon on \(daemon.path) did not answer: it closed the connection; "
+        + "whether the change is in force, \"ovx-ctl show\" tells")
+  }
+
+  @Test func aDaemonThatSpeaksNonsense() throws {
+    let daemon = try FakeDaemon()
+    daemon.serve { client in _ = try? client.writeAll(Array("HTTP/1.1 200 OK\r\n\r\n".utf8)) }
+    let error = failure(
+      ControlClient(runDirectory: daemon.directory), Request(commands: [.show]))
+    #expect(error?.message.hasPrefix("a message on the control socket is not understood: ") == true)
+  }
+
+  @Test func aDaemonThatIsSilent() throws {
+    // Nobody accepts; the kernel does, until its queue is full.
+    let daemon = try FakeDaemon()
+    let clock = ContinuousClock()
+    let took = clock.measure {
+      let error = failure(
+        ControlClient(runDirectory: daemon.directory),
+        Request(commands: [.show], timeout: 0.25))
+      #expect(error?.kind == .timedOut)
+      #expect(
+        error?.message
+          == "the daemon on \(daemon.path) did not answer within 0.25 s; "
+          + "-t gives it longer, and whether the change is in force, \"ovx-ctl show\" tells")
+    }
+    #expect(took >= .milliseconds(250) && took < .seconds(5))
+  }
+
+  @Test func aFullQueueOfConnections() throws {
+    let daemon = try FakeDaemon(backlog: 0)
+    var fillers: [Int32] = []
+    defer { for filler in fillers { close(filler) } }
+    while fillers.count < 64 {
+      let filler = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | UInt32(O_NONBLOCK)), 0)
+      fillers.append(filler)
+      let connected = try unsafe ControlSocket.withAddress(of: daemon.path) { address, size in
+        unsafe connect(filler, address, size) == 0
+      }
+      if !connected { break }
+    }
+    let error = failure(
+      ControlClient(runDirectory: daemon.directory), Request(commands: [.show], timeout: 0.1)
+    )
+    #expect(error?.kind == .timedOut)
+  }
+
+  @Test func aRequestThatIsTooLong() throws {
+    let daemon = try FakeDaemon()
+    let huge = Request(commands: [.listPorts(bridge: String(repeating: "x", count: 1 << 20))])
+    let error = failure(ControlClient(runDirectory: daemon.directory), huge)
+    #expect(error?.message.hasSuffix("and the daemon takes 1048576; split it into several") == true)
+  }
+}

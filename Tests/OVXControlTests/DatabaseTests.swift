@@ -1,0 +1,334 @@
+import GRDB
+import Glibc
+import OVXControl
+import SystemPackage
+import Testing
+
+@Suite struct DatabaseTests {
+  /// Something of everything.
+  private func full() throws -> OVXControl.Configuration {
+    try Workbench(
+      "add-br br0", "add-br br1",
+      "add-port br0 veth1 tag=0 external_ids:who=me other_config:a=\"b=c\"",
+      "add-port br0 veth2 trunks=4095,0,7 vlan_mode=trunk",
+      "set bridge br0 other_config:mac-aging-time=60",
+      "add-port br1 v key=7 remote=10.0.0.1,10.0.0.2 local=10.0.0.3 dst_port=8472 tag=7",
+      "add-port br1 t type=tap mac=02:00:00:00:00:01 mtu=1400",
+      "attach br0 web1 eth0 ip=10.0.0.5/24,fd00::5/64 gateway=10.0.0.1,fd00::1 tag=5",
+      "set interface v external_ids={\"\"=\"\",é=\"\\u0001\"}"
+    ).configuration
+  }
+
+  private func reopened(_ path: FilePath) throws -> OVXControl.Configuration {
+    try Database(path: path).load()
+  }
+
+  @Test func everythingComesBack() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("a/b/conf.db")
+    let full = try full()
+    do {
+      let database = try Database(path: path)
+      #expect(database.note == nil)
+      #expect(try database.load() == Configuration())
+      try database.save(full)
+      #expect(try database.load() == full)
+    }
+    #expect(try reopened(path) == full)
+  }
+
+  @Test func onlyItsOwnerMayReadIt() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("d/conf.db")
+    let database = try Database(path: path)
+    try database.save(try full())
+    for (file, mode) in [("d", 0o40700), ("d/conf.db", 0o100600), ("d/conf.db-wal", 0o100600)] {
+      var status = stat()
+      try #require(unsafe stat(scratch.path.appending(file).string, &status) == 0)
+      #expect(Int(status.st_mode) == mode, "\(file)")
+    }
+  }
+
+  @Test func anySequenceOfStatesIsStored() throws {
+    var random = SeededRandom()
+    let scratch = try Scratch()
+    let database = try Database(path: scratch.path.appending("conf.db"))
+    var bench = try Workbench()
+    let commands: [Command] = (0..<3).flatMap { number -> [Command] in
+      let bridge = "br\(number % 2)"
+      let attachment = Configuration.Attachment(target: "c\(number)", interface: "eth0")
+      let tag = [Setting(column: "tag", value: "\(number)")]
+      return [
+        .addBridge(bridge: bridge, mayExist: false), .deleteBridge(bridge: bridge, ifExists: false),
+        .addPort(bridge: bridge, port: "veth\(number)", settings: tag, mayExist: false),
+        .deletePort(bridge: nil, port: "veth\(number)", ifExists: false),
+        .attach(bridge: bridge, attachment: attachment, settings: tag, mayExist: false),
+        .detach(target: "c\(number)", interface: "eth0", ifExists: false),
+        .set(table: "port", record: "veth\(number)", settings: tag, ifExists: false),
+        .clear(table: "port", record: "veth\(number)", columns: ["tag"], ifExists: false),
+      ]
+    }
+    var changes = 0
+    for _ in 0..<300 {
+      let chosen = [commands[Int.random(in: 0..<commands.count, using: &random)]]
+      let before = bench.configuration
+      _ = try? bench.run(chosen)
+      guard bench.configuration != before else { continue }
+      changes += 1
+      try database.save(bench.configuration)
+      #expect(try database.load() == bench.configuration, "\(random)")
+    }
+    #expect(changes > 50, "\(random)")
+  }
+
+  @Test func aPortMayMoveWhileItsBridgeGoes() throws {
+    let scratch = try Scratch()
+    let database = try Database(path: scratch.path.appending("conf.db"))
+    var bench = try Workbench(
+      "add-br br0", "add-port br0 veth1 tag=1", "attach br0 web1 eth0", "attach br0 /x/web1 eth0")
+    try database.save(bench.configuration)
+    // One attachment takes the other's name, and both ports change their bridge.
+    try bench.run(
+      "del-br br0 -- add-br br1 -- add-port br1 veth1 tag=2 -- attach br1 /x/web1 eth0 "
+        + "-- attach br1 web1 eth0")
+    #expect(bench.configuration.ports["eth0@web1"]?.interface.attachment?.target == "/x/web1")
+    try database.save(bench.configuration)
+    #expect(try database.load() == bench.configuration)
+  }
+
+  // MARK: Crashes
+
+  /// The files as a crash leaves them, the log cut off anywhere: the state is the old one or the new one.
+  @Test func aCrashAtAnyInstantLosesNothingSaved() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    let database = try Database(path: path)
+    var bench = try Workbench("add-br br0", "add-port br0 veth1 tag=1")
+    let old = bench.configuration
+    try database.save(old)
+    let oldLog = try bytes(of: FilePath(path.string + "-wal"))
+    let new = try full()
+    bench.configuration = new
+    try database.save(new)
+    let file = try bytes(of: path)
+    let newLog = try bytes(of: FilePath(path.string + "-wal"))
+    try #require(newLog.count > oldLog.count && newLog.starts(with: oldLog))
+
+    var seen: [Int] = []
+    for length in stride(from: oldLog.count, through: newLog.count, by: 997) + [newLog.count] {
+      let copy = scratch.path.appending("crash-\(length).db")
+      try write(file, to: copy)
+      try write(Array(newLog.prefix(length)), to: FilePath(copy.string + "-wal"))
+      let after = try reopened(copy)
+      #expect(after == (length == newLog.count ? new : old), "log cut off at \(length)")
+      seen.append(length)
+    }
+    #expect(seen.count > 5)
+  }
+
+  @Test func twoDaemonsDoNotShareADatabase() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    let first = try Database(path: path)
+    try first.save(try full())
+    #expect(
+      throws: ControlError(
+        "the database \(path) is in use by another ovx-vswitchd; stop it first, "
+          + "or give this one a file of its own with --database")
+    ) { try Database(path: path) }
+    #expect(try first.load() == full())
+  }
+
+  // MARK: Damage
+
+  @Test(arguments: [0, 1, 2])
+  func aDamagedFileIsKeptAside(kind: Int) throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    do {
+      let database = try Database(path: path)
+      try database.save(try full())
+    }
+    var damaged = try bytes(of: path)
+    switch kind {
+    case 0: damaged = Array("This is no database, but it is long enough.\n".utf8)
+    case 1: for index in 4096..<damaged.count { damaged[index] = 0xA5 }
+    default: damaged.removeLast(damaged.count / 2)
+    }
+    // A second damage does not overwrite the first one's file.
+    for number in 1...2 {
+      try write(damaged, to: path)
+      let database = try Database(path: path)
+      let aside = FilePath("\(path.string).corrupt-\(number)")
+      let note = try #require(database.note)
+      #expect(note.hasPrefix("the database \(path) is damaged ("))
+      #expect(note.hasSuffix("); it is kept as \(aside), and the switch starts with no bridges"))
+      #expect(try bytes(of: aside) == damaged)
+      #expect(try database.load() == Configuration())
+      try database.save(try full())
+      #expect(try database.load() == full())
+      // The lock is that of the new file.
+      #expect(throws: ControlError.self) { try Database(path: path) }
+    }
+  }
+
+  @Test func aStateThatSomebodyEditedIsRefused() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    do {
+      let database = try Database(path: path)
+      try database.save(try full())
+    }
+    func message(after sql: String) throws -> String {
+      do {
+        let queue = try DatabaseQueue(path: path.string)
+        try queue.write { try $0.execute(sql: sql) }
+      }
+      do {
+        _ = try reopened(path)
+        return "accepted"
+      } catch let error as ControlError {
+        return error.message
+      }
+    }
+    #expect(
+      try message(after: "UPDATE port SET trunks = '[4096]' WHERE name = 'veth2'")
+        == "port veth2 has the VLAN 4096, which is above 4095")
+    #expect(
+      try message(
+        after: "UPDATE port SET trunks = '[]'; UPDATE interface SET type = 'x' WHERE name = 'veth2'"
+      )
+        == "interface veth2 has the unknown type \"x\"")
+    #expect(
+      try message(
+        after: "UPDATE interface SET type = 'system' WHERE name = 'veth2'; "
+          + "UPDATE interface SET options = '{}' WHERE name = 'v'")
+        == "the database \(path) holds an invalid state: tunnel v: it has no key; give it the VNI, "
+        + "0 to 16777215, for example options:key=100")
+    #expect(try message(after: "UPDATE interface SET options = 'x' WHERE name = 'v'") != "accepted")
+    #expect(
+      try message(after: "INSERT INTO grdb_migrations VALUES ('2: from the future')")
+        == "the database \(path) was written by a newer ovx-vswitchd; install that version again, "
+        + "or name another file with --database")
+  }
+
+  // MARK: Where it cannot be
+
+  @Test func aDirectoryThatCannotBe() throws {
+    let scratch = try Scratch()
+    try write([], to: scratch.path.appending("file"))
+    let below = scratch.path.appending("file/d")
+    #expect(
+      throws: ControlError(
+        "cannot make the directory \(below) for the database: Not a directory; "
+          + "name another file with --database")
+    ) { try Database(path: below.appending("conf.db")) }
+    #expect(
+      throws: ControlError(
+        "cannot open the database \(scratch.path): Is a directory; name another file with --database"
+      )
+    ) { try Database(path: scratch.path) }
+  }
+
+  @Test(.enabled(if: geteuid() == 0, "mounts a file system, which takes root"))
+  func aReadOnlyDirectory() throws {
+    let scratch = try Scratch()
+    let directory = scratch.path.appending("mounted")
+    let path = directory.appending("conf.db")
+    try mountMemory(at: directory, options: "size=1m")
+    defer { unmount(directory) }
+    do {
+      let database = try Database(path: path)
+      try database.save(try full())
+    }
+    try #require(
+      unsafe mount("none", directory.string, nil, UInt(MS_REMOUNT | MS_RDONLY), nil) == 0)
+    #expect(
+      throws: ControlError(
+        "cannot open the database \(path): Read-only file system; "
+          + "the file system is read-only, so name another file with --database")
+    ) { try Database(path: path) }
+    #expect(
+      throws: ControlError(
+        "cannot make the directory \(directory.appending("x")) for the database: Read-only file system; "
+          + "the file system is read-only, so name another file with --database")
+    ) { try Database(path: directory.appending("x/conf.db")) }
+  }
+
+  @Test(.enabled(if: geteuid() == 0, "mounts a file system, which takes root"))
+  func aFullDisk() throws {
+    let scratch = try Scratch()
+    let directory = scratch.path.appending("mounted")
+    let path = directory.appending("conf.db")
+    try mountMemory(at: directory, options: "size=256k")
+    defer { unmount(directory) }
+    var bench = try Workbench("add-br br0")
+    do {
+      let database = try Database(path: path)
+      try database.save(bench.configuration)
+      let before = bench.configuration
+      // Fills what is left of the disk.
+      let filler = directory.appending("filler")
+      let file = try FileDescriptor.open(
+        filler, .writeOnly, options: .create, permissions: .ownerReadWrite)
+      let page = [UInt8](repeating: 0, count: 4096)
+      while (try? file.writeAll(page)) != nil {}
+      try file.close()
+
+      for number in 0..<50 {
+        try bench.run([
+          .set(
+            table: "bridge", record: "br0",
+            settings: [
+              Setting(
+                column: "external_ids", key: "k\(number)",
+                value: String(repeating: "x", count: 4000))
+            ], ifExists: false)
+        ])
+      }
+      #expect(
+        throws: ControlError(
+          "the database \(path) cannot be written: its file system is full; free some space there")
+      ) { try database.save(bench.configuration) }
+      #expect(try database.load() == before)
+      try #require(unsafe unlink(filler.string) == 0)
+      bench.configuration = before
+      try bench.run("add-br br1")
+      try database.save(bench.configuration)
+    }
+    #expect(try reopened(path) == bench.configuration)
+  }
+
+  private func mountMemory(at directory: FilePath, options: String) throws {
+    try #require(unsafe mkdir(directory.string, 0o755) == 0)
+    let mounted = unsafe options.withCString { options in
+      unsafe mount("ovx-test", directory.string, "tmpfs", 0, options) == 0
+    }
+    try #require(mounted)
+  }
+
+  private func unmount(_ directory: FilePath) {
+    #expect(unsafe umount2(directory.string, Int32(MNT_DETACH)) == 0)
+  }
+
+  // MARK: Files
+
+  private func bytes(of path: FilePath) throws -> [UInt8] {
+    let file = try FileDescriptor.open(path, .readOnly)
+    defer { try? file.close() }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = try unsafe chunk.withUnsafeMutableBytes { try unsafe file.read(into: $0) }
+      guard count > 0 else { return bytes }
+      bytes += chunk[..<count]
+    }
+  }
+
+  private func write(_ bytes: [UInt8], to path: FilePath) throws {
+    let file = try FileDescriptor.open(
+      path, .writeOnly, options: [.create, .truncate], permissions: .ownerReadWrite)
+    defer { try? file.close() }
+    try file.writeAll(bytes)
+  }
+}

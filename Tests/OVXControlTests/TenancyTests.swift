@@ -1,0 +1,209 @@
+import OVXControl
+import OVXDatapath
+import Testing
+
+@Suite struct TenancyTests {
+  /// Adds tunnels, each written `KEY REMOTE [SETTING]...`, to `br0`, and returns the sentence of the refusal, if any.
+  private func outcome(_ tunnels: [String]) throws -> String? {
+    var bench = try Workbench("add-br br0")
+    let line = tunnels.enumerated().map { index, tunnel in
+      let parts = tunnel.split(separator: " ")
+      return "add-port br0 v\(index) key=\(parts[0]) remote=10.0.0.\(parts[1]) "
+        + parts.dropFirst(2).joined(separator: " ")
+    }.joined(separator: " -- ")
+    do {
+      try bench.run(line)
+      return nil
+    } catch let error as ControlError {
+      return error.message
+    }
+  }
+
+  @Test(arguments: [
+    // One mesh: the same VNI, the same VLANs, another remote.
+    ["1 1 tag=7", "1 2 tag=7"],
+    ["1 1", "1 2"],
+    ["1 1 trunks=7,8", "1 2 trunks=8,9"],
+    ["1 1 trunks=7", "1 2"],
+    // Tenants side by side.
+    ["1 1 tag=7", "2 1 tag=8"],
+    ["1 1 trunks=1,2,3", "2 1 trunks=4,5,6"],
+    ["1 1 trunks=1,2,3", "2 1 tag=4"],
+    ["1 1 tag=0", "2 1 tag=1"],
+    // The same VNI and remote by another local address or UDP port.
+    ["1 1 tag=7 local=10.0.0.8", "1 1 tag=7 local=10.0.0.9"],
+    ["1 1 tag=7", "1 1 tag=7 dst_port=8472"],
+  ])
+  func accepted(tunnels: [String]) throws {
+    #expect(try outcome(tunnels) == nil)
+  }
+
+  @Test(arguments: [
+    (
+      ["100 1", "200 1"],
+      "tunnels v0 (key=100, no tag) and v1 (key=200, no tag) would both carry every VLAN of bridge br0, "
+        + "which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v0 tag=100 -- set port v1 tag=200\", or a bridge of its own"
+    ),
+    (
+      ["100 1 tag=7", "200 1 tag=7"],
+      "tunnels v0 (key=100, tag=7) and v1 (key=200, tag=7) would both carry VLAN 7 of bridge br0, "
+        + "which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v1 tag=200\", or a bridge of its own"
+    ),
+    (
+      ["100 1 tag=0", "200 1 vlan_mode=access"],
+      "tunnels v0 (key=100, tag=0) and v1 (key=200, tag=0) would both carry the untagged segment of "
+        + "bridge br0, which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v1 tag=200\", or a bridge of its own"
+    ),
+    (
+      ["100 1 tag=7", "200 1"],
+      "tunnels v0 (key=100, tag=7) and v1 (key=200, no tag) would both carry VLAN 7 of bridge br0, "
+        + "which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v1 tag=200\", or a bridge of its own"
+    ),
+    (
+      ["100 1", "200 1 tag=7"],
+      "tunnels v0 (key=100, no tag) and v1 (key=200, tag=7) would both carry VLAN 7 of bridge br0, "
+        + "which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v0 tag=100\", or a bridge of its own"
+    ),
+    (
+      ["100 1 trunks=6,7", "200 1 trunks=8,7"],
+      "tunnels v0 (key=100, trunks=6,7) and v1 (key=200, trunks=7,8) would both carry VLAN 7 of bridge "
+        + "br0, which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v0 tag=100 -- set port v1 tag=200\", or a bridge of its own"
+    ),
+    (
+      ["100 1 trunks=6,7", "200 1 tag=6"],
+      "tunnels v0 (key=100, trunks=6,7) and v1 (key=200, tag=6) would both carry VLAN 6 of bridge br0, "
+        + "which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v0 tag=100\", or a bridge of its own"
+    ),
+    // The suggested tag avoids those in use, and VNIs that are no VLAN.
+    (
+      ["5000 1 tag=1", "6000 1 tag=1"],
+      "tunnels v0 (key=5000, tag=1) and v1 (key=6000, tag=1) would both carry VLAN 1 of bridge br0, "
+        + "which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v1 tag=2\", or a bridge of its own"
+    ),
+    // The tunnels of one VNI move together.
+    (
+      ["100 1", "100 2", "200 1 tag=7"],
+      "tunnels v0 (key=100, no tag) and v2 (key=200, tag=7) would both carry VLAN 7 of bridge br0, "
+        + "which joins two tenants; give each VNI a VLAN of its own, for example with "
+        + "\"set port v0 tag=100 -- set port v1 tag=100\", or a bridge of its own"
+    ),
+    // One VNI, two meanings.
+    (
+      ["100 1 tag=7", "100 2 tag=8"],
+      "tunnels v0 (tag=7) and v1 (tag=8) have the same key 100, which would join VLANs 7 and 8 of bridge "
+        + "br0; give both the same tag, or v1 a key of its own"
+    ),
+    (
+      ["100 1 tag=7", "100 2"],
+      "tunnels v0 (tag=7) and v1 (no tag) have the same key 100, but one is an access port and the other a "
+        + "trunk, so a frame of VNI 100 would mean two things; give both the same tag or neither one, "
+        + "or v1 a key of its own"
+    ),
+    // One datagram, two ports.
+    (
+      ["100 1 tag=7", "100 1 tag=7"],
+      "tunnels v0 and v1 have the same key 100, remote_ip 10.0.0.1, local_ip and dst_port, so a datagram "
+        + "could belong to either; give v1 another key or remote_ip, or delete one"
+    ),
+    (
+      ["100 1,10.0.0.2 tag=7", "100 2 tag=7 dst_port=4789"],
+      "tunnels v0 and v1 have the same key 100, remote_ip 10.0.0.2, local_ip and dst_port, so a datagram "
+        + "could belong to either; give v1 another key or remote_ip, or delete one"
+    ),
+  ])
+  func refused(tunnels: [String], sentence: String) throws {
+    #expect(try outcome(tunnels) == sentence)
+  }
+
+  @Test func aVNIBelongsToOneBridge() throws {
+    var bench = try Workbench(
+      "add-br br0", "add-br br1", "add-port br0 v0 key=1 remote=10.0.0.1 tag=7")
+    #expect(
+      bench.refusal("add-port br1 v1 key=1 remote=10.0.0.2 tag=7")
+        == "tunnels v0 of bridge br0 and v1 of bridge br1 have the same key 1, but a VNI belongs to one "
+        + "bridge of a host; add v1 to br0, or give it a key of its own")
+    // The same VLANs of two bridges are different segments.
+    try bench.run("add-port br1 v1 key=2 remote=10.0.0.2 tag=7")
+  }
+
+  @Test func whatTheSentenceSuggestsIsAccepted() throws {
+    for tunnels in [
+      ["100 1", "200 1"], ["100 1 tag=7", "200 1 tag=7"], ["100 1 tag=7", "200 1"],
+      ["100 1", "200 1 tag=7"], ["100 1 trunks=6,7", "200 1 trunks=8,7"],
+      ["5000 1 tag=1", "6000 1 tag=1"],
+      ["100 1", "100 2", "200 1 tag=7"], ["100 1", "100 2", "200 1", "200 2"],
+    ] {
+      let sentence = try #require(try outcome(tunnels))
+      let quoted = try #require(sentence.split(separator: "\"").dropFirst().first)
+      var bench = try Workbench("add-br br0")
+      let line = tunnels.enumerated().map { index, tunnel in
+        let parts = tunnel.split(separator: " ")
+        return "add-port br0 v\(index) key=\(parts[0]) remote=10.0.0.\(parts[1]) "
+          + parts.dropFirst(2).joined(separator: " ")
+      }.joined(separator: " -- ")
+      // A trunk of VLANs that becomes an access port has to lose them.
+      let clears = tunnels.indices.map { "clear port v\($0) trunks" }.joined(separator: " -- ")
+      try bench.run("\(line) -- \(clears) -- \(quoted)")
+    }
+  }
+
+  /// No accepted set of tunnels binds a segment to two VNIs, however the operator came to it; checked against the rule
+  /// in its plainest form, segment by segment.
+  @Test func noSegmentEverHasTwoVNIs() throws {
+    var random = SeededRandom()
+    var accepted = 0
+    let bridges = try Workbench("add-br br0", "add-br br1")
+    for _ in 0..<400 {
+      var bench = bridges
+      for index in 0..<Int.random(in: 2...6, using: &random) {
+        let bridge = Int.random(in: 0...1, using: &random)
+        let key = Int.random(in: 1...3, using: &random)
+        let vlans =
+          [
+            [], [Setting(column: "tag", value: "\(Int.random(in: 0...3, using: &random))")],
+            [Setting(column: "trunks", value: "1,2")], [Setting(column: "trunks", value: "0,3")],
+          ].randomElement(using: &random) ?? []
+        let tunnel = [
+          Setting(column: "key", value: "\(key)"),
+          Setting(column: "remote", value: "10.0.0.\(index + 1)"),
+        ]
+        do {
+          try bench.run([
+            .addPort(
+              bridge: "br\(bridge)", port: "v\(index)", settings: tunnel + vlans, mayExist: false)
+          ])
+          accepted += 1
+        } catch is ControlError {
+          continue
+        }
+      }
+      try bench.configuration.validate()
+      var vnis: [String: VNI] = [:]
+      var owners: [VNI: String] = [:]
+      for port in bench.configuration.ports.values {
+        guard let tunnel = port.interface.tunnel else { continue }
+        #expect(owners.updateValue(port.bridge, forKey: tunnel.vni) ?? port.bridge == port.bridge)
+        for vlan in UInt16(0)...4 where carries(port, vlan) {
+          let before = vnis.updateValue(tunnel.vni, forKey: "\(port.bridge) \(vlan)")
+          #expect(before ?? tunnel.vni == tunnel.vni, "\(random)")
+        }
+      }
+    }
+    #expect(accepted > 400, "the test has to get somewhere; \(random)")
+  }
+
+  private func carries(_ port: Configuration.Port, _ vlan: UInt16) -> Bool {
+    switch port.vlans {
+    case .access(let own): own.rawValue == vlan
+    case .trunk(let own): own?.contains { $0.rawValue == vlan } ?? true
+    }
+  }
+}

@@ -1,0 +1,381 @@
+import OVXControl
+import OVXDatapath
+import Testing
+
+@Suite struct ValidationTests {
+  // MARK: Names
+
+  @Test(arguments: [
+    ("", "the name of a bridge must not be empty"),
+    ("sixteen-bytes-xx", "the bridge name \"sixteen-bytes-xx\" has 16 bytes"),
+    ("äöüäöüäö", "the bridge name \"äöüäöüäö\" has 16 bytes"),
+    ("b/c", "the bridge name \"b/c\" contains \"/\""),
+    ("b:c", "the bridge name \"b:c\" contains \":\""),
+    ("br%d", "the bridge name \"br%d\" contains \"%\""),
+    ("b c", "the bridge name \"b c\" contains white space"),
+    ("b\tc", "the bridge name \"b?c\" contains white space"),
+    ("b\u{1B}c", "the bridge name \"b?c\" contains \"?\""),
+    ("b\0c", "the bridge name \"b?c\" contains \"?\""),
+    ("b\u{A0}c", "the bridge name \"b\u{A0}c\" contains white space"),
+  ])
+  func namesThatTheKernelRefuses(name: String, beginning: String) {
+    #expect(
+      refusal(of: .addBridge(bridge: name, mayExist: false))
+        == beginning + "; a name has 1 to 15 bytes and none of / : % and white space")
+  }
+
+  @Test(arguments: [".", "..", "all", "default"])
+  func reservedNames(name: String) {
+    #expect(
+      refusal(of: .addBridge(bridge: name, mayExist: false))
+        == "the bridge name \"\(name)\" is reserved by the kernel; take another")
+  }
+
+  @Test func aNameLikeAnOption() {
+    #expect(
+      refusal(of: .addBridge(bridge: "-x", mayExist: false))
+        == "the bridge name \"-x\" begins with a hyphen, like an option; take another")
+  }
+
+  @Test func theLongestName() throws {
+    _ = try Workbench("add-br fifteen-bytes-x", "add-port fifteen-bytes-x a type=tap")
+  }
+
+  private func refusal(of command: Command) -> String {
+    var configuration = Configuration()
+    do {
+      _ = try Transaction.execute(
+        [command], on: &configuration, live: LiveState(deviceExists: { _ in true }))
+      return "accepted"
+    } catch {
+      return error.message
+    }
+  }
+
+  // MARK: VLANs
+
+  @Test(arguments: [
+    ("tag=4096", "tag of Port p: 4096 is not in the valid range 0 to 4095 (inclusive)"),
+    ("tag=-1", "tag of Port p: -1 is not in the valid range 0 to 4095 (inclusive)"),
+    ("tag=x", "tag of Port p: \"x\" is not a valid integer; it is one from 0 to 4095"),
+    ("tag=1,2", "tag of Port p: one value at most, not 2"),
+    ("trunks=1,4096", "trunks of Port p: 4096 is not in the valid range 0 to 4095 (inclusive)"),
+    (
+      "vlan_mode=native-tagged",
+      "vlan_mode of Port p: native-tagged is not supported yet; the supported values are access, trunk"
+    ),
+    (
+      "vlan_mode=native-untagged",
+      "vlan_mode of Port p: native-untagged is not supported yet; the supported values are access, trunk"
+    ),
+    (
+      "vlan_mode=dot1q-tunnel",
+      "vlan_mode of Port p: dot1q-tunnel is not supported yet; the supported values are access, trunk"
+    ),
+    ("vlan_mode=x", "vlan_mode of Port p: x is not one of the allowed values (access, trunk)"),
+    (
+      "tag=1 trunks=2",
+      "port p is an access port, which carries one VLAN, and has trunks; take one away, "
+        + "with \"clear port p trunks\" or \"clear port p tag\""
+    ),
+    (
+      "vlan_mode=access trunks=2",
+      "port p is an access port, which carries one VLAN, and has trunks; take one away, "
+        + "with \"clear port p trunks\" or \"clear port p tag\""
+    ),
+    (
+      "vlan_mode=trunk tag=2",
+      "port p is a trunk and has a tag; take one away, "
+        + "with \"clear port p tag\" or \"clear port p vlan_mode\""
+    ),
+  ])
+  func refusedVLANs(settings: String, sentence: String) throws {
+    var bench = try Workbench("add-br br0")
+    #expect(bench.refusal("add-port br0 p type=tap \(settings)") == sentence)
+  }
+
+  @Test(arguments: [
+    ("", VLANMembership.trunk(nil)),
+    ("tag=0", .access(.untagged)),
+    ("tag=4095", .access(VLANID(rawValue: 4095) ?? .untagged)),
+    ("vlan_mode=access", .access(.untagged)),
+    ("vlan_mode=trunk", .trunk(nil)),
+    ("trunks=[0,7]", .trunk([.untagged, VLANID(rawValue: 7) ?? .untagged])),
+    ("trunks=7,0,7", .trunk([.untagged, VLANID(rawValue: 7) ?? .untagged])),
+    ("trunks=[]", .trunk(nil)),
+    ("tag=[]", .trunk(nil)),
+  ])
+  func memberships(settings: String, vlans: VLANMembership) throws {
+    let bench = try Workbench("add-br br0", "add-port br0 p type=tap \(settings)")
+    #expect(bench.configuration.ports["p"]?.vlans == vlans)
+  }
+
+  // MARK: Devices
+
+  @Test(arguments: [
+    (
+      "type=tap options:key=1",
+      "interface p is of type tap, which takes no options, but has \"key\"; "
+        + "set type=vxlan, or take it away with \"clear interface p options\""
+    ),
+    (
+      "type=tap mac=01:00:00:00:00:00",
+      "mac of Interface p: 01:00:00:00:00:00 cannot be the address of one interface, as it is zero or a "
+        + "group address; take one whose first octet is even, such as 02:00:00:00:00:01"
+    ),
+    (
+      "type=tap mac=2:0",
+      "mac of Interface p: \"2:0\" is not an Ethernet address; it looks like 02:00:00:00:00:01"
+    ),
+    (
+      "type=tap mtu=67",
+      "mtu_request of Interface p: 67 is not in the valid range 68 to 65521 (inclusive)"
+    ),
+    (
+      "type=system mac=02:00:00:00:00:01",
+      "interface p: mac is for internal and tap interfaces, which the daemon makes; "
+        + "give the device its address with \"ip link set p address 02:00:00:00:00:01\""
+    ),
+    (
+      "key=1 remote=10.0.0.1 mac=02:00:00:00:00:01",
+      "interface p: mac is for internal and tap interfaces, which the daemon makes; "
+        + "a vxlan interface has no address"
+    ),
+    (
+      "key=1 remote=10.0.0.1 mtu=1450",
+      "interface p: mtu_request is not for vxlan interfaces, whose MTU follows from the underlay; "
+        + "set it on the bridge's other ports"
+    ),
+    (
+      "type=gre",
+      "type of Interface p: gre is not supported yet; the supported values are internal, tap, vxlan, system"
+    ),
+    (
+      "type=foo",
+      "type of Interface p: foo is not one of the allowed values (internal, tap, vxlan, system)"
+    ),
+  ])
+  func refusedDevices(settings: String, sentence: String) throws {
+    var bench = try Workbench("add-br br0")
+    #expect(bench.refusal("add-port br0 p \(settings)") == sentence)
+  }
+
+  @Test func theBridgesOwnPortStaysInternal() throws {
+    var bench = try Workbench("add-br br0")
+    #expect(
+      bench.refusal("set interface br0 type=tap")
+        == "interface br0 is the bridge's own, and its type stays internal; "
+        + "add another port for a tap interface")
+    try bench.run(
+      "set port br0 tag=100 -- set interface br0 mtu_request=1400 mac=02:00:00:00:00:09")
+  }
+
+  // MARK: Tunnels
+
+  @Test(arguments: [
+    (
+      "remote=10.0.0.1",
+      "it has no key; give it the VNI, 0 to 16777215, for example options:key=100"
+    ),
+    (
+      "key=1",
+      "it has no remote_ip; give it the address of the other host, or several separated by commas, "
+        + "for example options:remote_ip=192.168.5.3"
+    ),
+    (
+      "key=1 remote=,",
+      "it has no remote_ip; give it the address of the other host, or several separated by commas, "
+        + "for example options:remote_ip=192.168.5.3"
+    ),
+    (
+      "key=16777216 remote=10.0.0.1",
+      "key 16777216 is not in the valid range 0 to 16777215 (inclusive)"
+    ),
+    ("key=-1 remote=10.0.0.1", "key -1 is not in the valid range 0 to 16777215 (inclusive)"),
+    ("key=x remote=10.0.0.1", "key \"x\" is not a number; a VNI is 0 to 16777215"),
+    (
+      "key=99999999999999999999 remote=10.0.0.1",
+      "key \"99999999999999999999\" is not a number; a VNI is 0 to 16777215"
+    ),
+    (
+      "key=flow remote=10.0.0.1",
+      "key=flow is not supported, as ovx has no flows; give it a VNI, 0 to 16777215"
+    ),
+    (
+      "key=1 remote=192.168.0.300",
+      "remote_ip \"192.168.0.300\" is not an IPv4 or IPv6 address; names are not looked up, "
+        + "so type the address itself"
+    ),
+    (
+      "key=1 remote=0.0.0.0",
+      "remote_ip 0.0.0.0 is the unspecified address; it must be the unicast address of one other host; "
+        + "for several hosts separate their addresses by commas"
+    ),
+    (
+      "key=1 remote=239.1.1.1",
+      "remote_ip 239.1.1.1 is a multicast address; it must be the unicast address of one other host; "
+        + "for several hosts separate their addresses by commas"
+    ),
+    (
+      "key=1 remote=ff05::1",
+      "remote_ip ff05::1 is a multicast address; it must be the unicast address of one other host; "
+        + "for several hosts separate their addresses by commas"
+    ),
+    (
+      "key=1 remote=255.255.255.255",
+      "remote_ip 255.255.255.255 is the broadcast address; it must be the unicast address of one other "
+        + "host; for several hosts separate their addresses by commas"
+    ),
+    (
+      "key=1 remote=::ffff:10.0.0.1",
+      "remote_ip ::ffff:10.0.0.1 is an IPv4 address in IPv6 form; write it as an IPv4 address; it must be "
+        + "the unicast address of one other host; for several hosts separate their addresses by commas"
+    ),
+    (
+      "key=1 remote=fe80::1",
+      "remote_ip fe80::1 is a link-local address, which is not unique on a host; it must be the unicast "
+        + "address of one other host; for several hosts separate their addresses by commas"
+    ),
+    (
+      "key=1 remote=10.0.0.1 local=0.0.0.0",
+      "local_ip 0.0.0.0 is the unspecified address; it must be an address of this host, "
+        + "or be left out for any"
+    ),
+    (
+      "key=1 remote=10.0.0.1,fd00::1",
+      "remote_ip has both 10.0.0.1 and fd00::1, but the remotes of one tunnel are all IPv4 or all IPv6; "
+        + "make a second tunnel port with the same key for the others"
+    ),
+    (
+      "key=1 remote=10.0.0.1,10.0.0.1", "remote_ip has 10.0.0.1 twice; name each remote once"
+    ),
+    (
+      "key=1 remote=10.0.0.1 local=fd00::1",
+      "local_ip fd00::1 and remote_ip 10.0.0.1 are of different families; "
+        + "give both IPv4 addresses or both IPv6 ones"
+    ),
+    (
+      "key=1 remote=10.0.0.1 local=10.0.0.1",
+      "10.0.0.1 is both local_ip and remote_ip; remote_ip is the address of the other host"
+    ),
+    (
+      "key=1 remote=10.0.0.1 dst_port=0",
+      "dst_port 0 is not in the valid range 1 to 65535 (inclusive); the default is 4789"
+    ),
+    (
+      "key=1 remote=10.0.0.1 dst_port=65536",
+      "dst_port 65536 is not in the valid range 1 to 65535 (inclusive); the default is 4789"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:ttl=64",
+      "the option \"ttl\" is not supported; a vxlan interface takes key, remote_ip, local_ip, dst_port"
+    ),
+  ])
+  func refusedTunnels(settings: String, sentence: String) throws {
+    var bench = try Workbench("add-br br0")
+    #expect(bench.refusal("add-port br0 vxlan0 \(settings)") == "tunnel vxlan0: " + sentence)
+  }
+
+  @Test(arguments: [
+    ("key=0 remote=10.0.0.1", 0, 4789, ["10.0.0.1"]),
+    (
+      "key=16777215 remote=10.0.0.1,10.0.0.2 dst_port=8472", 0xFF_FFFF, 8472,
+      ["10.0.0.1", "10.0.0.2"]
+    ),
+    ("key=0x7b remote=fc00::0:1 local=fc00::2", 123, 4789, ["fc00::1"]),
+    (
+      "type=vxlan options={key=5,remote_ip=\"10.0.0.1,10.0.0.2\"}", 5, 4789,
+      ["10.0.0.1", "10.0.0.2"]
+    ),
+  ])
+  func tunnels(settings: String, vni: UInt32, port: UInt16, remotes: [String]) throws {
+    let bench = try Workbench("add-br br0", "add-port br0 vxlan0 \(settings)")
+    let tunnel = try #require(bench.configuration.ports["vxlan0"]?.interface.tunnel)
+    #expect(tunnel.vni.rawValue == vni)
+    #expect(tunnel.destinationPort == port)
+    #expect(tunnel.remotes.map(\.description) == remotes)
+  }
+
+  // MARK: Bridges' settings
+
+  @Test func settingsOutOfRangeCountAsTheNearestInside() throws {
+    var bench = try Workbench("add-br br0")
+    let bridge = { (bench: Workbench) in try #require(bench.configuration.bridges["br0"]) }
+    #expect(try bridge(bench).agingTime == 300)
+    #expect(try bridge(bench).addressLimit == 8192)
+    try bench.run(
+      "set bridge br0 other_config:mac-aging-time=5 other_config:mac-table-size=2000000")
+    #expect(try bridge(bench).agingTime == 15)
+    #expect(try bridge(bench).addressLimit == 1_000_000)
+    #expect(
+      bench.notes == [
+        "bridge br0: other_config:mac-aging-time=5 is out of range and counts as 15",
+        "bridge br0: other_config:mac-table-size=2000000 is out of range and counts as 1000000",
+      ])
+    try bench.run("set bridge br0 other_config:mac-aging-time=3600 other_config:mac-table-size=10")
+    #expect(try bridge(bench).agingTime == 3600)
+    #expect(try bridge(bench).addressLimit == 10)
+    #expect(bench.notes == [])
+    #expect(
+      bench.refusal("set bridge br0 other_config:mac-aging-time=soon")
+        == "bridge br0: other_config:mac-aging-time \"soon\" is not a number; it is 15 to 3600 seconds"
+    )
+    #expect(
+      bench.refusal("set bridge br0 other_config:mac-table-size=-1")
+        == "bridge br0: other_config:mac-table-size \"-1\" is not a number; it is 10 to 1000000 addresses"
+    )
+  }
+
+  // MARK: Sizes
+
+  @Test func numbersOfThingsAreBounded() throws {
+    let live = LiveState(deviceExists: { _ in false })
+    var configuration = Configuration()
+    var commands: [Command] = (0...BridgeID.limit).map {
+      .addBridge(bridge: "b\($0)", mayExist: false)
+    }
+    #expect(throws: ControlError("there are at most 1024 bridges, not 1025")) {
+      try Transaction.execute(commands, on: &configuration, live: live)
+    }
+    commands = [.addBridge(bridge: "br0", mayExist: false)]
+    commands += (0..<PortID.limit).map {
+      .addPort(
+        bridge: "br0", port: "p\($0)", settings: [Setting(column: "type", value: "tap")],
+        mayExist: false)
+    }
+    #expect(throws: ControlError("there are at most 4096 ports on a host, not 4097")) {
+      try Transaction.execute(commands, on: &configuration, live: live)
+    }
+    let remotes = (0..<PeerID.limit).map { "10.0.\($0 >> 8).\($0 & 255)" }.joined(separator: ",")
+    let tunnel = Command.addPort(
+      bridge: "br0", port: "v",
+      settings: [Setting(column: "key", value: "1"), Setting(column: "remote", value: remotes)],
+      mayExist: false)
+    #expect(throws: ControlError("all tunnels together have at most 16383 remotes, not 16384")) {
+      try Transaction.execute([commands[0], tunnel], on: &configuration, live: live)
+    }
+    let huge = Setting(column: "external_ids", key: "k", value: String(repeating: "x", count: 4097))
+    #expect(throws: ControlError.self) {
+      try Transaction.execute(
+        [commands[0], .set(table: "Bridge", record: "br0", settings: [huge], ifExists: false)],
+        on: &configuration, live: live)
+    }
+  }
+
+  // MARK: States that no command makes
+
+  @Test func aStateFromElsewhereIsCheckedAsWell() throws {
+    var configuration = Configuration(bridges: ["br0": Configuration.Bridge(name: "br0")])
+    #expect(throws: ControlError("bridge br0 has lost its internal port br0")) {
+      try configuration.validate()
+    }
+    configuration.ports["br0"] = Configuration.Port(
+      name: "br0", bridge: "br0", interface: Configuration.Interface(type: .internal))
+    try configuration.validate()
+    configuration.ports["p"] = Configuration.Port(
+      name: "p", bridge: "br9", interface: Configuration.Interface(type: .tap))
+    #expect(throws: ControlError("port p belongs to bridge br9, which does not exist")) {
+      try configuration.validate()
+    }
+  }
+}

@@ -1,0 +1,60 @@
+import OVXControl
+import Testing
+
+@testable import ovx_ctl
+
+/// A configuration that is worked on as a person would, by command lines.
+struct Workbench {
+  var configuration = Configuration()
+  /// The network devices that the host has.
+  var devices: Set<String> = ["veth1", "veth2", "veth3"]
+  var states: [String: InterfaceState] = [:]
+  private(set) var notes: [String] = []
+
+  init(_ lines: String...) throws {
+    for line in lines { try run(line) }
+  }
+
+  /// Carries out one command line; words are separated by spaces, without quoting.
+  @discardableResult
+  mutating func run(_ line: String) throws -> [Reply?] {
+    try run(Invocation(parsing: line.split(separator: " ").map(String.init)).commands)
+  }
+
+  /// Carries out commands.
+  @discardableResult
+  mutating func run(_ commands: [Command]) throws -> [Reply?] {
+    let devices = devices
+    let states = states
+    let transaction = try Transaction.execute(
+      commands, on: &configuration,
+      live: LiveState(deviceExists: { devices.contains($0) }, interface: { states[$0] }))
+    notes = transaction.notes
+    return transaction.replies
+  }
+
+  /// The sentence with which a command line is refused; it must leave the configuration as it was.
+  mutating func refusal(
+    _ line: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) -> String {
+    let before = configuration
+    do {
+      try run(line)
+      Issue.record("\(line) was accepted", sourceLocation: sourceLocation)
+      return ""
+    } catch {
+      #expect(configuration == before, sourceLocation: sourceLocation)
+      return (error as? ControlError)?.message ?? "\(error)"
+    }
+  }
+
+  /// What a command line that only asks prints.
+  mutating func output(_ line: String) throws -> String {
+    let invocation = try Invocation(parsing: line.split(separator: " ").map(String.init))
+    let replies = try run(line)
+    return try zip(invocation.commands, replies).map { command, reply in
+      let reply = try #require(reply)
+      return try Output(format: invocation.options.format, command: command).text(of: reply)
+    }.joined()
+  }
+}
