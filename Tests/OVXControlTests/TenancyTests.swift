@@ -201,9 +201,6 @@ import Testing
   }
 
   private func carries(_ port: Configuration.Port, _ vlan: UInt16) -> Bool {
-    switch port.vlans {
-    case .access(let own): own.rawValue == vlan
-    case .trunk(let own): own?.contains { $0.rawValue == vlan } ?? true
-    }
+    VLANID(rawValue: vlan).map { port.vlans.carries($0) } ?? false
   }
 }
