@@ -1,4 +1,5 @@
 private import CLinux
+private import Glibc
 package import OVXDatapath
 internal import SystemPackage
 
@@ -68,6 +69,18 @@ package struct TAP: ~Copyable, Sendable {
         errno: Errno(rawValue: -persisted)
       )
     }
+  }
+
+  /// Opens another descriptor of the same open device.
+  ///
+  /// With it the device can be told things while a worker has the first one; the device is closed once both are.
+  package borrowing func duplicate() throws(LinuxError) -> TAP {
+    let number = fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0)
+    guard number >= 0 else {
+      throw LinuxError(action: "duplicate", subject: "TAP device \(name)", errno: .latest)
+    }
+    return TAP(
+      descriptor: Descriptor(owning: number), name: name, capabilities: capabilities)
   }
 
   /// Removes a persistent TAP device from the calling thread's network namespace.

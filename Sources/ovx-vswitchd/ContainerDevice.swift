@@ -13,10 +13,21 @@ struct ContainerDevice {
   let namespace: NetworkNamespace
 
   /// Finds the container.
+  ///
+  /// - Parameters:
+  ///   - interface: Which container, and which interface of it.
+  ///   - ownership: Knows which devices are ours.
+  /// - Throws: That there is no such container, or that it has no network of its own.
   init(_ interface: Plan.ContainerInterface, ownership: Ownership) throws(LinuxError) {
     self.interface = interface
     self.ownership = ownership
-    namespace = try NetworkNamespace.find(interface.target)
+    namespace = try NetworkNamespace.find(interface.target, timeout: Devices.askingLimit)
+    guard try namespace.identity != NetworkNamespace.current().identity else {
+      throw LinuxError(
+        action: "attach to", subject: interface.target, errno: .invalidArgument,
+        detail: "its network is the one of the daemon itself",
+        remedy: "add a port of type tap or internal instead")
+    }
   }
 
   /// Makes sure that the interface can be made, or is there and ours.
@@ -25,8 +36,18 @@ struct ContainerDevice {
     _ = try link(&netlink)
   }
 
-  /// Makes the device, or finds it, and returns it with its number inside.
-  func open(settings: DeviceSettings, host: Host) throws(LinuxError) -> OpenTAP {
+  /// Makes the device, or finds it.
+  ///
+  /// - Parameters:
+  ///   - settings: What it is to be.
+  ///   - isCommanded: Whether an operator asks for it at this moment. A process's number soon belongs to another
+  ///     process, which may be anybody's; so a device is made in a process's namespace then and at no other time.
+  ///   - host: Makes the device.
+  /// - Returns: The device, and its number inside.
+  /// - Throws: What the kernel refuses, or that somebody else has such an interface.
+  func open(
+    settings: DeviceSettings, isCommanded: Bool, host: Host
+  ) throws(LinuxError) -> OpenTAP {
     var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
     let name = interface.name
     let existing = try link(&netlink)
@@ -34,6 +55,12 @@ struct ContainerDevice {
     if existing != nil {
       tap = try namespace.perform { () throws(LinuxError) in try TAP.open(name: name) }
     } else {
+      guard isCommanded || !interface.isProcess else {
+        throw LinuxError(
+          action: "attach to", subject: interface.target, errno: .noSuchProcess,
+          detail: "the process that had this number when it was attached is gone",
+          remedy: "`ovx-ctl detach \(interface.target) \(name)`")
+      }
       tap = try host.makeTAP(settings, mark: ownership.mark, in: namespace, as: name)
     }
     guard let link = try netlink.link(named: name) else {
@@ -42,7 +69,7 @@ struct ContainerDevice {
     try netlink.configure(link, settings, alias: ownership.mark, isNew: true)
     try address(link, settings, &netlink, isNew: existing == nil)
     try tap.setPersistent(true)
-    return OpenTAP(tap: tap, index: link.index)
+    return OpenTAP(tap: tap, index: link.index, wasThere: existing != nil)
   }
 
   /// Gives a device that is there other settings than it had.
@@ -103,10 +130,30 @@ struct ContainerDevice {
   }
 }
 
+extension Plan.ContainerInterface {
+  /// Whether the container is named by the number of a process.
+  var isProcess: Bool { target.hasPrefix("pid:") || target.hasPrefix("/proc/") }
+
+  /// The container's namespace, found without the help of the program that runs it.
+  ///
+  /// `nil` where it takes that help, and the inner one where the container is gone.
+  var namespaceWithoutAsking: NetworkNamespace.Identity?? {
+    if target.contains("/") { return .some(try? NetworkNamespace(path: target).identity) }
+    if target.hasPrefix("pid:") {
+      let pid = Int32(target.dropFirst("pid:".count)) ?? 0
+      return .some(try? NetworkNamespace(pid: pid).identity)
+    }
+    // Without a namespace of that name it is a container's, or was a namespace's.
+    return (try? NetworkNamespace(named: target).identity).map { .some($0) }
+  }
+}
+
 /// A TAP and the number of its interface.
 struct OpenTAP: ~Copyable {
   let tap: TAP
   let index: Int32
+  /// Whether it was opened inside the container, rather than made outside and moved.
+  let wasThere: Bool
 
   consuming func take() -> TAP { tap }
 }

@@ -137,7 +137,14 @@ final class ControlServer {
       do {
         let request = try clients[index].decoder.next()
         clients[index].mayHoldRequest = request != nil
-        if let request { send(answer(request), to: index) }
+        if let request {
+          // Whoever has given up waiting must not see his command carried out afterwards.
+          if hasHungUp(clients[index].descriptor) {
+            clients[index].isClosing = true
+          } else {
+            send(answer(request), to: index)
+          }
+        }
       } catch {
         clients[index].mayHoldRequest = false
         clients[index].isClosing = true
@@ -145,6 +152,12 @@ final class ControlServer {
       }
     }
     transmit(index, now: now)
+  }
+
+  /// Whether the other end is closed for both directions, not only for sending.
+  private func hasHungUp(_ descriptor: Int32) -> Bool {
+    var entry = pollfd(fd: descriptor, events: 0, revents: 0)
+    return unsafe poll(&entry, 1, 0) > 0 && Int32(entry.revents) & POLLHUP != 0
   }
 
   private func receive(_ index: Int, now: Int64) {

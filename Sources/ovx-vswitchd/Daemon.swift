@@ -17,6 +17,8 @@ final class Daemon {
   /// Seconds after which what waits for something is tried again, beside the kernel's announcements: not everything that
   /// can be waited for is announced, such as a container.
   private static let retryInterval: Int64 = 3
+  /// Seconds after which the kernel is asked again about ways to VTEPs that were too narrow for full packets.
+  private static let wideningInterval: Int64 = 60
 
   let reconciler: Reconciler
   private let dataplane: Switch
@@ -24,6 +26,7 @@ final class Daemon {
   private let ownership: Ownership
   private let logger: Logger
   private var nextRetry: Int64 = 0
+  private var nextWideningCheck: Int64 = 0
   /// Faults that the log tells of.
   private var loggedFaults: [String: Fault] = [:]
   private(set) var isStopping = false
@@ -73,10 +76,13 @@ final class Daemon {
 
   /// How many bridges and ports there are, for people.
   var summary: String {
+    func count(_ number: Int, _ noun: String) -> String {
+      "\(number) \(noun)\(number == 1 ? "" : "s")"
+    }
     let configuration = reconciler.configuration
     let waiting = reconciler.faults.count
-    return "\(configuration.bridges.count) bridges, \(configuration.ports.count) ports"
-      + (waiting > 0 ? ", \(waiting) of them waiting" : "")
+    return count(configuration.bridges.count, "bridge") + ", "
+      + count(configuration.ports.count, "port") + (waiting > 0 ? ", \(waiting) waiting" : "")
   }
 
   // MARK: Requests
@@ -119,12 +125,12 @@ final class Daemon {
     let old = reconciler.configuration
     let oldFaults = reconciler.faults
     try database.save(configuration)
-    reconciler.reconcile(to: configuration)
+    reconciler.reconcile(to: configuration, isCommanded: true)
 
     let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
       .sorted { $0.key < $1.key }
     if let (name, fault) = faults.first(where: { !$0.value.isAwaited }) {
-      reconciler.reconcile(to: old)
+      reconciler.reconcile(to: old, isCommanded: true)
       do {
         try database.save(old)
       } catch {
@@ -189,18 +195,27 @@ final class Daemon {
 
   /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
   func timeout(now: Int64) -> Int32 {
-    guard !loggedFaults.isEmpty else { return -1 }
-    return Int32(clamping: max(0, nextRetry - now) * 1000)
+    var next: [Int64] = []
+    if hasWork { next.append(nextRetry) }
+    if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
+    return next.min().map { Int32(clamping: max(0, $0 - now) * 1000) } ?? -1
   }
+
+  /// Whether there is something to look at from time to time.
+  private var hasWork: Bool { !loggedFaults.isEmpty || reconciler.devices.holdsNamespaces }
 
   /// Follows what has happened since the last time.
   func takeNews(now: Int64) {
     takeSwitchNews(now: now)
     takeKernelNews()
-    if !loggedFaults.isEmpty, now >= nextRetry {
+    let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
+    if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
+    let isRetryDue = hasWork && now >= nextRetry
+    if isRetryDue {
       nextRetry = now + Self.retryInterval
-      reconcile(isRefreshing: true)
+      reconciler.releaseNamespaces()
     }
+    if isRetryDue || isWideningDue { reconcile(isRefreshing: true) }
   }
 
   private func takeKernelNews() {
@@ -257,7 +272,6 @@ final class Daemon {
         logger.notice("port \(name) is in service")
       }
     }
-    if loggedFaults.isEmpty { nextRetry = monotonicSeconds() + Self.retryInterval }
     loggedFaults = faults
   }
 

@@ -12,6 +12,17 @@ private import SystemPackage
 ///
 /// As with `Underlay`, what is no longer wanted stays until `close`.
 struct Devices {
+  private final class TAPHandle {
+    private let tap: TAP
+
+    init(_ tap: borrowing TAP) throws(LinuxError) {
+      self.tap = try tap.duplicate()
+    }
+
+    /// Has the device go when it is closed.
+    func giveUp() { try? tap.setPersistent(false) }
+  }
+
   private struct Open {
     var plan: Plan.Device
     var port: PortID
@@ -24,14 +35,32 @@ struct Devices {
     var settings: DeviceSettings
     /// For a device in a container: its namespace.
     var namespace: NetworkNamespace.Identity?
+    /// Whether the open device keeps the container's namespace from ending.
+    var holdsNamespace = false
+    /// For a device that the daemon made: takes it away again, wherever it is by now.
+    var handle: TAPHandle?
     /// The switch cannot use it any more.
     var isLost = false
+
+    init(_ order: Order, index: Int32, capabilities: OffloadCapabilities) {
+      plan = order.plan
+      port = order.port
+      settings = order.settings
+      self.index = index
+      self.capabilities = capabilities
+    }
   }
 
   private let dataplane: Switch
   private let ownership: Ownership
   private var open: [String: Open] = [:]
   private(set) var faults: [String: Fault] = [:]
+  /// When to look again for containers that are not there.
+  private var searches: [String: Search] = [:]
+  /// The port whose container was asked for last.
+  private var lastAsked = ""
+  /// How long to wait for the program that runs a container.
+  static let askingLimit = Duration.seconds(2)
 
   init(dataplane: Switch, ownership: Ownership) {
     self.dataplane = dataplane
@@ -63,92 +92,113 @@ struct Devices {
 
   // MARK: Opening
 
+  /// A container that was not there when it was looked for.
+  ///
+  /// To look for one can mean to run `docker`, during which the control thread waits. So it is done again after 3
+  /// seconds, after 6 more, and so on up to half a minute; at once where a command names the port.
+  private struct Search {
+    static let intervals = 3...30 as ClosedRange<Int64>
+
+    var plan: Plan.Device
+    var next: Int64
+    var interval: Int64
+  }
+
+  private mutating func noteSearch(_ name: String, _ plan: Plan.Device) {
+    guard case .container = plan.place else { return }
+    let interval = searches[name].map { min($0.interval * 2, Search.intervals.upperBound) }
+    searches[name] = Search(
+      plan: plan, next: monotonicSeconds() + (interval ?? Search.intervals.lowerBound),
+      interval: interval ?? Search.intervals.lowerBound)
+  }
+
+  /// A device to be open.
+  struct Order {
+    var plan: Plan.Device
+    var port: PortID
+    var settings: DeviceSettings
+    /// Whether an operator asks for it at this moment, rather than circumstances.
+    var isCommanded: Bool
+  }
+
   /// Opens the device of a port where it is not open, and gives it the settings that it is to have.
-  mutating func open(
-    _ name: String, _ plan: Plan.Device, as port: PortID, limits: Plan.Limits, host: Host
-  ) {
-    let settings = DeviceSettings(plan, limits)
+  mutating func open(_ name: String, _ order: Order, host: Host) {
+    let plan = order.plan
+    if let search = searches[name], search.plan == plan, search.next > monotonicSeconds() { return }
     do throws(LinuxError) {
-      if let device = open[name], !isUsable(device, plan, port, host) {
+      if let device = open[name], !isUsable(device, order, host) {
         open[name] = nil
         dataplane.detach(device.port)
-        if !device.plan.isSameDevice(as: plan) { remove(device, host) }
+        if device.isLost || !device.plan.isSameDevice(as: plan) { remove(device, host) }
       }
       if let device = open[name] {
-        if device.settings != settings { try change(device, to: settings, host) }
+        if device.settings != order.settings { try change(device, to: order.settings, host) }
       } else {
-        open[name] = try make(plan, port, settings, host)
+        open[name] = try make(order, host)
       }
       open[name]?.plan = plan
-      open[name]?.settings = settings
+      open[name]?.settings = order.settings
       faults[name] = nil
+      searches[name] = nil
     } catch {
+      noteSearch(name, plan)
       faults[name] = Fault(error, isAwaited: error.isMissingDevice && !plan.isMade)
     }
   }
 
   /// Whether an open device is the one that is wanted, and still there.
-  private func isUsable(
-    _ device: Open, _ plan: Plan.Device, _ port: PortID, _ host: Host
-  ) -> Bool {
-    guard device.plan.isSameDevice(as: plan), device.port == port, !device.isLost
+  private func isUsable(_ device: Open, _ order: Order, _ host: Host) -> Bool {
+    guard device.plan.isSameDevice(as: order.plan), device.port == order.port, !device.isLost
     else { return false }
-    return device.namespace != nil || host.links[plan.place.name]?.index == device.index
+    return device.namespace != nil || host.links[order.plan.place.name]?.index == device.index
   }
 
-  private func make(
-    _ plan: Plan.Device, _ port: PortID, _ settings: DeviceSettings, _ host: Host
-  ) throws(LinuxError) -> Open {
-    switch plan.place {
-    case .existing(let name): try take(name, plan, port, settings, host)
-    case .host(let name): try makeTAP(name, plan, port, settings, host)
-    case .container(let interface): try makeTAP(interface, plan, port, settings, host)
+  private func make(_ order: Order, _ host: Host) throws(LinuxError) -> Open {
+    switch order.plan.place {
+    case .existing(let name): try take(name, order, host)
+    case .host(let name): try makeTAP(name, order, host)
+    case .container(let interface): try makeTAP(interface, order, host)
     }
   }
 
   /// Takes an existing device of the host.
-  private func take(
-    _ name: String, _ plan: Plan.Device, _ port: PortID, _ settings: DeviceSettings, _ host: Host
-  ) throws(LinuxError) -> Open {
+  private func take(_ name: String, _ order: Order, _ host: Host) throws(LinuxError) -> Open {
     let link = try host.deviceForPort(name)
     host.setIPv6(false, on: link)
     let socket = try PacketSocket.open(interface: name)
     let capabilities = socket.capabilities
-    try host.configure(link, settings, isNew: true)
-    try dataplane.attach(socket, as: port)
-    return Open(
-      plan: plan, port: port, index: link.index, capabilities: capabilities, settings: settings)
+    try host.configure(link, order.settings, isNew: true)
+    try dataplane.attach(socket, as: order.port)
+    return Open(order, index: link.index, capabilities: capabilities)
   }
 
   /// Makes a TAP in the daemon's own namespace, or finds it there.
-  private func makeTAP(
-    _ name: String, _ plan: Plan.Device, _ port: PortID, _ settings: DeviceSettings, _ host: Host
-  ) throws(LinuxError) -> Open {
+  private func makeTAP(_ name: String, _ order: Order, _ host: Host) throws(LinuxError) -> Open {
     if let link = host.links[name] { try ownership.check(link) }
     let tap = try TAP.open(name: name)
     let link = try host.link(ofNew: name)
-    try host.configure(link, settings, alias: ownership.mark, isNew: true)
+    try host.configure(link, order.settings, alias: ownership.mark, isNew: true)
     try tap.setPersistent(true)
-    let capabilities = tap.capabilities
-    try dataplane.attach(tap, as: port)
-    return Open(
-      plan: plan, port: port, index: link.index, capabilities: capabilities, settings: settings)
+    var result = Open(order, index: link.index, capabilities: tap.capabilities)
+    result.handle = try TAPHandle(tap)
+    try dataplane.attach(tap, as: order.port)
+    return result
   }
 
   /// Makes a TAP in a container, or finds it there.
   private func makeTAP(
-    _ interface: Plan.ContainerInterface, _ plan: Plan.Device, _ port: PortID,
-    _ settings: DeviceSettings, _ host: Host
+    _ interface: Plan.ContainerInterface, _ order: Order, _ host: Host
   ) throws(LinuxError) -> Open {
     let container = try ContainerDevice(interface, ownership: ownership)
     ownership.note(interface)
-    let device = try container.open(settings: settings, host: host)
-    let index = device.index
-    let capabilities = device.tap.capabilities
-    try dataplane.attach(device.take(), as: port)
-    return Open(
-      plan: plan, port: port, index: index, capabilities: capabilities, settings: settings,
-      namespace: container.namespace.identity)
+    let device = try container.open(
+      settings: order.settings, isCommanded: order.isCommanded, host: host)
+    var result = Open(order, index: device.index, capabilities: device.tap.capabilities)
+    result.namespace = container.namespace.identity
+    result.holdsNamespace = device.wasThere
+    result.handle = try TAPHandle(device.tap)
+    try dataplane.attach(device.take(), as: order.port)
+    return result
   }
 
   private func change(
@@ -163,11 +213,37 @@ struct Devices {
 
   // MARK: Closing
 
+  /// Whether a device is open that keeps its container's namespace from ending.
+  var holdsNamespaces: Bool { open.values.contains(where: \.holdsNamespace) }
+
+  /// Marks devices as lost whose container is gone and whose namespace only we hold.
+  ///
+  /// To be called now and then; nothing announces it. Containers that have to be asked for are taken in turn, one in
+  /// each call.
+  mutating func releaseNamespaces() {
+    var toAsk: [String] = []
+    for (name, device) in open.sorted(by: { $0.key < $1.key }) where device.holdsNamespace {
+      guard case .container(let interface) = device.plan.place else { continue }
+      switch interface.namespaceWithoutAsking {
+      case .some(let identity?): open[name]?.isLost = identity != device.namespace
+      case .some(nil): open[name]?.isLost = true
+      case nil: toAsk.append(name)
+      }
+    }
+    guard let name = toAsk.first(where: { $0 > lastAsked }) ?? toAsk.first,
+      let device = open[name], case .container(let interface) = device.plan.place
+    else { return }
+    lastAsked = name
+    let namespace = try? NetworkNamespace.find(interface.target, timeout: Self.askingLimit)
+    open[name]?.isLost = namespace?.identity != device.namespace
+  }
+
   /// Closes the devices of ports that a plan does not have, and removes those that the daemon made.
   ///
   /// The data plane has a topology that refers to none of them.
   mutating func close(exceptFor plan: Plan, host: Host) {
     faults = faults.filter { plan.devices[$0.key] != nil }
+    searches = searches.filter { plan.devices[$0.key] != nil }
     for (name, device) in open where plan.devices[name] == nil {
       open[name] = nil
       dataplane.detach(device.port)
@@ -177,7 +253,10 @@ struct Devices {
 
   /// Removes everything that the daemon has made, whether it is open or not.
   mutating func removeAll(host: Host) {
-    for device in open.values { dataplane.detach(device.port) }
+    for device in open.values {
+      dataplane.detach(device.port)
+      if device.plan.isMade { remove(device, host) }
+    }
     open = [:]
     removeOrphans(exceptFor: Plan(), host: host)
   }
@@ -202,10 +281,12 @@ struct Devices {
     case .host(let name):
       if let link = host.links[name], ownership.isOurs(link) { host.delete(link) }
     case .container(let interface):
-      remove(interface)
+      device.handle?.giveUp()
+      ownership.forget(interface)
     }
   }
 
+  /// Removes what a former daemon has left in a container.
   private func remove(_ interface: Plan.ContainerInterface) {
     // A container that is not there has taken its devices with it.
     if let container = try? ContainerDevice(interface, ownership: ownership) { container.delete() }

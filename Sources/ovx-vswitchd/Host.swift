@@ -187,7 +187,8 @@ final class Host {
         isAwaited: true)
     }
     return Underlay.Way(
-      source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?")
+      source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?",
+      isNarrow: pathMTU < link?.mtu ?? 0)
   }
 
   /// Says what is in the way of a socket to receive by.

@@ -93,7 +93,7 @@ struct Plan: Equatable {
       } else if let place = Place(port) {
         devices[name] = Device(
           bridge: port.bridge, place: place, mac: port.interface.mac,
-          mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.isTaggedAccess,
+          mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.tagsUntagged,
           addresses: port.interface.attachment?.addresses ?? [],
           gateways: port.interface.attachment?.gateways ?? [])
       }
@@ -128,14 +128,19 @@ extension Plan.Tunnel {
     remotes = tunnel.remotes.map {
       Plan.Remote(local: tunnel.local, address: $0, port: tunnel.destinationPort)
     }
-    if case .trunk = port.vlans { isTrunk = true } else { isTrunk = false }
+    if case .access = port.vlans { isTrunk = false } else { isTrunk = true }
   }
 }
 
 extension VLANMembership {
   /// Whether untagged frames of the port belong to a VLAN that has a tag elsewhere.
-  fileprivate var isTaggedAccess: Bool {
-    if case .access(let vlan) = self { vlan != .untagged } else { false }
+  fileprivate var tagsUntagged: Bool {
+    switch self {
+    case .access(let own), .nativeTagged(let own, _), .nativeUntagged(let own, _),
+      .dot1qTunnel(let own, _, _):
+      own != .untagged
+    case .trunk: false
+    }
   }
 }
 

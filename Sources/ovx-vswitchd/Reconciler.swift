@@ -32,8 +32,12 @@ final class Reconciler {
   ///
   /// - Parameters:
   ///   - configuration: A valid one.
+  ///   - isCommanded: Whether an operator asks for it at this moment.
   ///   - isRefreshing: Whether ways to remote VTEPs may have changed.
-  func reconcile(to configuration: Configuration, isRefreshing: Bool = false) {
+  func reconcile(
+    to configuration: Configuration, isCommanded: Bool = false, isRefreshing: Bool = false
+  ) {
+    let oldPlan = plan
     self.configuration = configuration
     plan = Plan(configuration)
     numbering.update(for: configuration, plan)
@@ -43,8 +47,13 @@ final class Reconciler {
       innerMTU: { self.underlay.way(to: $0)?.innerMTU }, deviceMTU: { self.host.links[$0]?.mtu })
     for (name, device) in plan.devices.sorted(by: { $0.key < $1.key }) {
       guard let number = port(name) else { continue }
+      let settings = DeviceSettings(device, limits[device.bridge] ?? Plan.Limits())
+      let isNew = oldPlan.devices[name]?.place != device.place
       devices.open(
-        name, device, as: number, limits: limits[device.bridge] ?? Plan.Limits(), host: host)
+        name,
+        Devices.Order(
+          plan: device, port: number, settings: settings, isCommanded: isCommanded && isNew),
+        host: host)
     }
 
     let topology = Topology(
@@ -82,6 +91,9 @@ final class Reconciler {
   func removeDevices() {
     devices.removeAll(host: host)
   }
+
+  /// Lets go of containers that are gone and that only the daemon keeps.
+  func releaseNamespaces() { devices.releaseNamespaces() }
 
   /// Notes that the switch cannot use a port's device any more, and returns the port's name.
   func lose(_ port: PortID) -> String? { devices.lose(port) }

@@ -26,6 +26,10 @@ struct Underlay {
     var innerMTU: Int
     /// The device that packets leave by.
     var device: String
+    /// Whether less gets through than the device takes.
+    ///
+    /// The kernel forgets that without saying so.
+    var isNarrow: Bool
   }
 
   /// The sockets towards a VTEP from one source address.
@@ -74,6 +78,9 @@ struct Underlay {
 
   /// The way to a VTEP, as last known; `nil` where none has ever been.
   func way(to remote: Plan.Remote) -> Way? { ways[remote] }
+
+  /// Whether there is a way that may widen without the kernel saying so.
+  var hasNarrowWays: Bool { ways.values.contains(where: \.isNarrow) }
 
   /// Opens what a plan wants and is not open.
   ///
