@@ -67,15 +67,17 @@ def _cpu_times():
 class TCP:
     """One or more streams of iperf3. Result: Gb/s at the receiver, CPU seconds per gigabyte, retransmits."""
 
+    many_flows = False
+
     def __init__(self, streams=1, way="to", local=False, limit=None):
-        self.flows, self.way, self.local, self.limit = streams, way, local, limit
+        self.streams, self.way, self.local, self.limit = streams, way, local, limit
 
     def run(self, peer, seconds):
         address, receiver = (NEIGHBOUR, peer.neighbour) if self.local else (FAR, peer.far)
         server = receiver.start(["iperf3", "-s", "-1", "-B", address, "-p", PORT, "--forceflush"])
         try:
             server.expect("listening", 5)
-            client = ["iperf3", "-J", "-c", address, "-p", PORT, "-t", max(round(seconds), 1), "-P", self.flows]
+            client = ["iperf3", "-J", "-c", address, "-p", PORT, "-t", max(round(seconds), 1), "-P", self.streams]
             client += {"to": [], "from": ["-R"], "both": ["--bidir"]}[self.way]
             client += ["-b", self.limit] if self.limit else []
             with Meter() as meter:
@@ -104,6 +106,7 @@ class Datagrams:
 
     def __init__(self, sizes, flows=1, rate=0):
         self.sizes, self.flows, self.rate = sizes, flows, rate
+        self.many_flows = flows > 1
 
     def run(self, peer, seconds):
         traffic = peer.programs.traffic
@@ -136,7 +139,7 @@ class RoundTrip:
     which of them it is would be the scheduler's mood.
     """
 
-    flows = 1
+    many_flows = False
 
     def __init__(self, gap=0, loaded=False):
         self.gap, self.loaded = gap, loaded
