@@ -370,6 +370,40 @@ private struct Burst: ~Copyable {
     #expect(isSame)
   }
 
+  /// The places among the finished ones suffice for what is still open, too.
+  @Test(arguments: [(120, 128), (121, 121)])
+  func openSuperframesWhenTheRoundIsNearlyFull(pairCount: Int, expected: Int) {
+    let memory = GuardedMemory(1 << 20)
+    var burst = Burst()
+    var place = unsafe memory.start
+    func offer(_ packet: ReferencePacket, at place: UnsafeMutableRawPointer) {
+      let frame = packet.frame
+      unsafe place.copyMemory(from: frame, byteCount: frame.count)
+      unsafe burst.offer(
+        place, count: frame.count, offload: .none, port: port, limit: memory.end)
+    }
+    for (index, template) in Self.train(2 * pairCount, size: 20).enumerated() {
+      var packet = template
+      if index % 2 == 1 { packet.flags |= 0x08 }
+      unsafe offer(packet, at: place)
+      unsafe place += 100
+    }
+    let pairs = Self.train(2, size: 20)
+    for pair in pairs {
+      for flow in 0..<Coalescer.openLimit {
+        var packet = pair
+        packet.sourcePort = 1000 + flow
+        // Apart from each other, the last one first, so that none is in the way of one below.
+        unsafe offer(
+          packet,
+          at: memory.end - 4096 * (flow + 1) + (pair.sequence == pairs[0].sequence ? 0 : 100))
+      }
+    }
+    var finishedCount = 0
+    while burst.coalescer.finishNext() != nil { finishedCount += 1 }
+    #expect(finishedCount == expected)
+  }
+
   @Test func portsAreApart() {
     let packets = Self.train(6, size: 100)
     let memory = GuardedMemory(4096)
