@@ -6,7 +6,8 @@
 //
 // Three kernels for x86-64, and one for all others, which the compiler vectorises with what the target guarantees.
 // Each exists as a sum alone and fused with a copy, where the bytes pass through the registers once. 64 KB in the
-// L2 cache of a Xeon at 2.3 GHz take 1850 ns (SSE2), 1150 (AVX2) and 520 (AVX-512).
+// L2 cache of a Xeon at 2.3 GHz take 1850 ns (SSE2), 1150 (AVX2) and 520 (AVX-512); 1900, 1490 and 880 where they
+// are not aligned. Aligning them first gains 2 ns of 17 on a frame, which is what nearly all sums are of.
 
 static inline uint16_t fold(uint64_t sum) {
   sum = (sum & 0xFFFFFFFF) + (sum >> 32);
