@@ -75,6 +75,8 @@ extension Configuration {
     package var tag: VLANID?
     /// The VLANs of a trunk; empty for all.
     package var trunks: Set<VLANID> = []
+    /// The customer's VLANs that a `dot1q-tunnel` port takes; empty for all.
+    package var customerVLANs: Set<VLANID> = []
     package var vlanMode: VLANMode?
     package var otherConfig: [String: String] = [:]
     package var externalIDs: [String: String] = [:]
@@ -90,10 +92,29 @@ extension Configuration {
     package var isBridgeInternal: Bool { name == bridge }
 
     /// Which VLANs the port carries: those of `vlanMode`, else `access` where there is a tag and `trunk` where not.
+    ///
+    /// A mode that needs a tag takes VLAN 0 without one, as in Open vSwitch.
     package var vlans: VLANMembership {
-      switch vlanMode ?? (tag == nil ? .trunk : .access) {
-      case .access: .access(tag ?? .untagged)
-      case .trunk: .trunk(trunks.isEmpty ? nil : trunks)
+      let own = tag ?? .untagged
+      let trunks = trunks.isEmpty ? nil : trunks
+      return switch vlanMode ?? (tag == nil ? .trunk : .access) {
+      case .access: .access(own)
+      case .trunk: .trunk(trunks)
+      case .nativeTagged: .nativeTagged(own, trunks: trunks)
+      case .nativeUntagged: .nativeUntagged(own, trunks: trunks)
+      case .dot1qTunnel:
+        .dot1qTunnel(
+          own, customers: customerVLANs.isEmpty ? nil : customerVLANs,
+          protocolID: otherConfig["qinq-ethtype"] == "802.1q" ? 0x8100 : 0x88A8)
+      }
+    }
+
+    /// Whether frames without a VLAN show their priority: `other_config:priority-tags`.
+    package var priorityTags: PriorityTags {
+      switch otherConfig["priority-tags"] {
+      case "always": .always
+      case "if-nonzero", "true": .ifNonzero
+      default: .never
       }
     }
   }
@@ -102,6 +123,9 @@ extension Configuration {
   package enum VLANMode: String, Codable, CaseIterable, Sendable {
     case access
     case trunk
+    case nativeTagged = "native-tagged"
+    case nativeUntagged = "native-untagged"
+    case dot1qTunnel = "dot1q-tunnel"
   }
 
   /// What a port is made of.

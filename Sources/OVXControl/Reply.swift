@@ -57,6 +57,7 @@ package struct Show: Codable, Equatable, Sendable {
     package var name: String
     package var tag: VLANID?
     package var trunks: [VLANID]
+    package var customerVLANs: [VLANID]
     package var vlanMode: Configuration.VLANMode?
     package var interface: Interface
 
@@ -65,6 +66,7 @@ package struct Show: Codable, Equatable, Sendable {
       name = port.name
       tag = port.tag
       trunks = port.trunks.sorted()
+      customerVLANs = port.customerVLANs.sorted()
       vlanMode = port.vlanMode
       interface = Interface(
         name: port.name,
@@ -127,6 +129,30 @@ package struct BridgeAddresses: Codable, Equatable, Sendable {
       self.mac = mac
       self.age = age
       self.remote = remote
+    }
+
+    /// Adds `static`, so that a reader need not conclude it from a missing age.
+    package func encode(to encoder: any Encoder) throws {
+      var members = encoder.container(keyedBy: CodingKeys.self)
+      try members.encode(port, forKey: .port)
+      try members.encode(vlan, forKey: .vlan)
+      try members.encode(mac, forKey: .mac)
+      try members.encodeIfPresent(age, forKey: .age)
+      try members.encodeIfPresent(remote, forKey: .remote)
+      try members.encode(age == nil, forKey: .static)
+    }
+
+    package init(from decoder: any Decoder) throws {
+      let members = try decoder.container(keyedBy: CodingKeys.self)
+      port = try members.decode(String.self, forKey: .port)
+      vlan = try members.decode(VLANID.self, forKey: .vlan)
+      mac = try members.decode(MACAddress.self, forKey: .mac)
+      age = try members.decodeIfPresent(UInt32.self, forKey: .age)
+      remote = try members.decodeIfPresent(IPAddress.self, forKey: .remote)
+    }
+
+    private enum CodingKeys: String, CodingKey {
+      case port, vlan, mac, age, remote, `static`
     }
   }
 

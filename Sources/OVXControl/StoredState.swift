@@ -17,6 +17,7 @@ var migrator: DatabaseMigrator {
           bridge TEXT NOT NULL REFERENCES bridge ON DELETE CASCADE,
           tag INTEGER CHECK (tag BETWEEN 0 AND 4095),
           trunks TEXT NOT NULL,        -- a JSON array, as all sets
+          cvlans TEXT NOT NULL,
           vlan_mode TEXT,
           other_config TEXT NOT NULL,
           external_ids TEXT NOT NULL
@@ -131,12 +132,13 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
   var bridge: String
   var tag: UInt16?
   var trunks: [UInt16]
+  var cvlans: [UInt16]
   var vlanMode: String?
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
-    case name, bridge, tag, trunks
+    case name, bridge, tag, trunks, cvlans
     case vlanMode = "vlan_mode"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
@@ -147,6 +149,7 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
     bridge = port.bridge
     tag = port.tag?.rawValue
     trunks = port.trunks.map(\.rawValue).sorted()
+    cvlans = port.customerVLANs.map(\.rawValue).sorted()
     vlanMode = port.vlanMode?.rawValue
     otherConfig = port.otherConfig
     externalIDs = port.externalIDs
@@ -158,6 +161,7 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
       var port = Configuration.Port(name: name, bridge: bridge)
       if let tag { port.tag = try vlan(tag) }
       port.trunks = Set(try trunks.map(vlan))
+      port.customerVLANs = Set(try cvlans.map(vlan))
       if let vlanMode {
         guard let mode = Configuration.VLANMode(rawValue: vlanMode) else {
           throw ControlError("port \(name) has the unknown vlan_mode \"\(vlanMode)\"")

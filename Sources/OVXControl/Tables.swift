@@ -38,13 +38,13 @@ extension Table<Configuration.Port> {
           write: { port, datum in port.trunks = Set(datum.atoms.compactMap(VLANID.init)) }
         ),
         Column(
-          "vlan_mode",
-          .optional(
-            .choice(
-              Configuration.VLANMode.allCases.map(\.rawValue),
-              unsupported: ["native-tagged", "native-untagged", "dot1q-tunnel"]
-            )
-          ),
+          "cvlans", .set(.integer(0...4095)),
+          read: { port, _, _ in .set(port.customerVLANs.sorted().map { Atom($0) }) },
+          write: { port, datum in
+            port.customerVLANs = Set(datum.atoms.compactMap(VLANID.init))
+          }),
+        Column(
+          "vlan_mode", .optional(.choice(Configuration.VLANMode.allCases.map(\.rawValue))),
           read: { port, _, _ in .scalar((port.vlanMode?.rawValue).map(Atom.text)) },
           write: { port, datum in
             port.vlanMode = datum.atoms.first.flatMap { Configuration.VLANMode(rawValue: $0.bare) }

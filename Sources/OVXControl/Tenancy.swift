@@ -21,6 +21,8 @@ extension Configuration {
     var bridge: String
     var tunnel: Tunnel
     var vlans: VLANMembership
+    /// The columns that would contradict a tag.
+    var obstacles: [String]
 
     /// How the port carries VLANs, for a sentence.
     var membership: String {
@@ -38,7 +40,10 @@ extension Configuration {
   private var boundTunnels: [BoundTunnel] {
     ports.values.sorted { $0.name < $1.name }.compactMap { port in
       port.interface.tunnel.map {
-        BoundTunnel(name: port.name, bridge: port.bridge, tunnel: $0, vlans: port.vlans)
+        BoundTunnel(
+          name: port.name, bridge: port.bridge, tunnel: $0, vlans: port.vlans,
+          obstacles: (port.trunks.isEmpty ? [] : ["trunks"])
+            + (port.vlanMode == nil || port.vlanMode == .access ? [] : ["vlan_mode"]))
       }
     }
   }
@@ -92,20 +97,17 @@ extension Configuration {
       }
       switch (other.vlans, each.vlans) {
       case (.trunk, .trunk): break
-      case (.access(let left), .access(let right)) where left == right: break
+      case (let left, let right) where left == right: break
       case (.access(let left), .access(let right)):
         throw ControlError(
           "tunnels \(other.name) (tag=\(left)) and \(each.name) (tag=\(right)) have the same key \(vni), "
             + "which would join VLANs \(left) and \(right) of bridge \(each.bridge); "
-            + "give both the same tag, or \(each.name) a key of its own"
-        )
+            + "give both the same tag, or \(each.name) a key of its own")
       default:
         throw ControlError(
           "tunnels \(other.name) (\(other.membership)) and \(each.name) (\(each.membership)) have the "
-            + "same key \(vni), but one is an access port and the other a trunk, so a frame of VNI \(vni) "
-            + "would mean two things; give both the same tag or neither one, "
-            + "or \(each.name) a key of its own"
-        )
+            + "same key \(vni), but carry VLANs differently, so a frame of VNI \(vni) would mean two things; "
+            + "give both the same tag and vlan_mode, or \(each.name) a key of its own")
       }
     }
   }
@@ -172,6 +174,8 @@ extension Configuration {
       taken.insert(tag)
       // The tunnels of one VNI move together.
       for port in tunnels where port.tunnel.vni == each.tunnel.vni {
+        let clear = port.obstacles.joined(separator: " ")
+        if !clear.isEmpty { remedies.append("clear port \(port.name) \(clear)") }
         remedies.append("set port \(port.name) tag=\(tag)")
       }
     }
@@ -195,7 +199,10 @@ extension Configuration {
 extension VLANMembership {
   /// The VLAN of an access port.
   fileprivate var accessed: VLANID? {
-    if case .access(let vlan) = self { vlan } else { nil }
+    switch self {
+    case .access(let vlan), .dot1qTunnel(let vlan, _, _): vlan
+    default: nil
+    }
   }
 
   /// The lowest VLAN of the port; `nil` where it carries all.

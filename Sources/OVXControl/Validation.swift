@@ -61,18 +61,33 @@ extension Configuration {
   }
 
   private func validateVLANs(of port: Port) throws(ControlError) {
-    switch port.vlanMode {
-    case .trunk where port.tag != nil:
+    let name = port.name
+    let mode = port.vlanMode ?? (port.tag == nil ? .trunk : .access)
+    if mode == .trunk, port.tag != nil {
       throw ControlError(
-        "port \(port.name) is a trunk and has a tag; take one away, "
-          + "with \"clear port \(port.name) tag\" or \"clear port \(port.name) vlan_mode\""
-      )
-    case .access where !port.trunks.isEmpty, nil where port.tag != nil && !port.trunks.isEmpty:
+        "port \(name) is a trunk and has a tag; take one away, "
+          + "with \"clear port \(name) tag\" or \"clear port \(name) vlan_mode\"")
+    }
+    if mode == .access || mode == .dot1qTunnel, !port.trunks.isEmpty {
       throw ControlError(
-        "port \(port.name) is an access port, which carries one VLAN, and has trunks; take one away, "
-          + "with \"clear port \(port.name) trunks\" or \"clear port \(port.name) tag\""
-      )
-    default: break
+        "port \(name) is of mode \(mode.rawValue), which carries one VLAN, and has trunks; "
+          + "take them away with \"clear port \(name) trunks\", "
+          + "or let it carry more with \"set port \(name) vlan_mode=native-untagged\"")
+    }
+    if mode != .dot1qTunnel, !port.customerVLANs.isEmpty {
+      throw ControlError(
+        "port \(name) is of mode \(mode.rawValue) and has cvlans, which are for vlan_mode=dot1q-tunnel; "
+          + "take them away with \"clear port \(name) cvlans\"")
+    }
+    let choices = [
+      "qinq-ethtype": ["802.1ad", "802.1q"],
+      "priority-tags": ["never", "if-nonzero", "always", "true", "false"],
+    ]
+    for (key, values) in choices.sorted(by: { $0.key < $1.key }) {
+      guard let value = port.otherConfig[key], !values.contains(value) else { continue }
+      throw ControlError(
+        "port \(name): other_config:\(key) \"\(printable(value))\" is not one of the allowed values "
+          + "(\(values.prefix(3).joined(separator: ", ")))")
     }
   }
 

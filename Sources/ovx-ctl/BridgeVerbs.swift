@@ -49,7 +49,8 @@ struct AddPort: Verb {
         dst_port=PORT    of a vxlan port, the UDP port (default: 4789)
         tag=VLAN         makes it an access port of that VLAN, 0 to 4095
         trunks=VLAN,...  narrows a trunk to these VLANs
-        vlan_mode=MODE   access or trunk
+        vlan_mode=MODE   access, trunk, native-tagged, native-untagged or
+                         dot1q-tunnel, with the meaning of Open vSwitch
         mac=MAC mtu=N    of an internal or tap port's device
         COL[:KEY]=VALUE  any column of Port or Interface
 

@@ -101,6 +101,9 @@ struct Output {
         if let mode = port.vlanMode { lines.append("        vlan_mode: \(mode.rawValue)") }
         if let tag = port.tag { lines.append("        tag: \(tag)") }
         if !port.trunks.isEmpty { lines.append("        trunks: \(port.trunksDatum)") }
+        if !port.customerVLANs.isEmpty {
+          lines.append("        cvlans: \(Datum.set(port.customerVLANs.map { Atom($0) }))")
+        }
         let interface = port.interface
         lines.append("        Interface \(interface.name)")
         if let type = interface.type { lines.append("            type: \(type.rawValue)") }

@@ -105,7 +105,10 @@ extension Topology {
       } else if let tunnel = plan.tunnels[name] {
         attachment = Attachment(tunnel, portName, numbering, provision, fallbacks)
       }
-      ports.append(Port(id: id, bridge: bridge, vlans: port.vlans, attachment: attachment))
+      ports.append(
+        Port(
+          id: id, bridge: bridge, vlans: port.vlans, priorityTags: port.priorityTags,
+          attachment: attachment))
     }
   }
 

@@ -116,6 +116,7 @@ import Testing
               "age" : 7,
               "mac" : "02:00:00:00:00:05",
               "port" : "veth1",
+              "static" : false,
               "vlan" : 0
             }
           ]

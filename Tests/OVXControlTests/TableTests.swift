@@ -51,7 +51,7 @@ import Testing
     (
       "set port veth1 foo=1",
       "Port does not contain a column whose name matches \"foo\"; its columns are "
-        + "name, interfaces, tag, trunks, vlan_mode, other_config, external_ids"
+        + "name, interfaces, tag, trunks, cvlans, vlan_mode, other_config, external_ids"
     ),
     (
       "set port veth1 t=1",
@@ -106,7 +106,7 @@ import Testing
     ),
     (
       "add-port br0 veth3 foo=1",
-      "a port has no \"foo\"; it takes dst_port, external_ids, key, local, mac, mtu, mtu_request, options, "
+      "a port has no \"foo\"; it takes cvlans, dst_port, external_ids, key, local, mac, mtu, mtu_request, options, "
         + "other_config, remote, tag, trunks, type, vlan_mode"
     ),
   ])

@@ -61,27 +61,41 @@ import Testing
     ("tag=1,2", "tag of Port p: one value at most, not 2"),
     ("trunks=1,4096", "trunks of Port p: 4096 is not in the valid range 0 to 4095 (inclusive)"),
     (
-      "vlan_mode=native-tagged",
-      "vlan_mode of Port p: native-tagged is not supported yet; the supported values are access, trunk"
+      "vlan_mode=x",
+      "vlan_mode of Port p: x is not one of the allowed values "
+        + "(access, trunk, native-tagged, native-untagged, dot1q-tunnel)"
     ),
     (
-      "vlan_mode=native-untagged",
-      "vlan_mode of Port p: native-untagged is not supported yet; the supported values are access, trunk"
+      "cvlans=5",
+      "port p is of mode trunk and has cvlans, which are for vlan_mode=dot1q-tunnel; "
+        + "take them away with \"clear port p cvlans\""
     ),
     (
-      "vlan_mode=dot1q-tunnel",
-      "vlan_mode of Port p: dot1q-tunnel is not supported yet; the supported values are access, trunk"
+      "other_config:qinq-ethtype=x",
+      "port p: other_config:qinq-ethtype \"x\" is not one of the allowed values (802.1ad, 802.1q)"
     ),
-    ("vlan_mode=x", "vlan_mode of Port p: x is not one of the allowed values (access, trunk)"),
+    (
+      "other_config:priority-tags=x",
+      "port p: other_config:priority-tags \"x\" is not one of the allowed values "
+        + "(never, if-nonzero, always)"
+    ),
+    (
+      "vlan_mode=dot1q-tunnel tag=5 trunks=6",
+      "port p is of mode dot1q-tunnel, which carries one VLAN, and has trunks; "
+        + "take them away with \"clear port p trunks\", "
+        + "or let it carry more with \"set port p vlan_mode=native-untagged\""
+    ),
     (
       "tag=1 trunks=2",
-      "port p is an access port, which carries one VLAN, and has trunks; take one away, "
-        + "with \"clear port p trunks\" or \"clear port p tag\""
+      "port p is of mode access, which carries one VLAN, and has trunks; "
+        + "take them away with \"clear port p trunks\", "
+        + "or let it carry more with \"set port p vlan_mode=native-untagged\""
     ),
     (
       "vlan_mode=access trunks=2",
-      "port p is an access port, which carries one VLAN, and has trunks; take one away, "
-        + "with \"clear port p trunks\" or \"clear port p tag\""
+      "port p is of mode access, which carries one VLAN, and has trunks; "
+        + "take them away with \"clear port p trunks\", "
+        + "or let it carry more with \"set port p vlan_mode=native-untagged\""
     ),
     (
       "vlan_mode=trunk tag=2",
@@ -104,10 +118,31 @@ import Testing
     ("trunks=7,0,7", .trunk([.untagged, VLANID(rawValue: 7) ?? .untagged])),
     ("trunks=[]", .trunk(nil)),
     ("tag=[]", .trunk(nil)),
+    ("vlan_mode=native-tagged tag=5", .nativeTagged(VLANID(rawValue: 5) ?? .untagged, trunks: nil)),
+    ("vlan_mode=native-untagged trunks=0", .nativeUntagged(.untagged, trunks: [.untagged])),
+    (
+      "vlan_mode=dot1q-tunnel tag=5 cvlans=0 other_config:qinq-ethtype=802.1q",
+      .dot1qTunnel(VLANID(rawValue: 5) ?? .untagged, customers: [.untagged], protocolID: 0x8100)
+    ),
+    (
+      "vlan_mode=dot1q-tunnel tag=5 other_config:qinq-ethtype=802.1ad",
+      .dot1qTunnel(VLANID(rawValue: 5) ?? .untagged, customers: nil, protocolID: 0x88A8)
+    ),
   ])
   func memberships(settings: String, vlans: VLANMembership) throws {
     let bench = try Workbench("add-br br0", "add-port br0 p type=tap \(settings)")
     #expect(bench.configuration.ports["p"]?.vlans == vlans)
+  }
+
+  @Test(arguments: [
+    ("", PriorityTags.never), ("other_config:priority-tags=never", .never),
+    ("other_config:priority-tags=if-nonzero", .ifNonzero),
+    ("other_config:priority-tags=true", .ifNonzero),
+    ("other_config:priority-tags=always", .always),
+  ])
+  func priorityTags(settings: String, tags: PriorityTags) throws {
+    let bench = try Workbench("add-br br0", "add-port br0 p type=tap \(settings)")
+    #expect(bench.configuration.ports["p"]?.priorityTags == tags)
   }
 
   // MARK: Devices
