@@ -108,28 +108,32 @@ import Testing
     #expect(bench.refusal("add-port br0 p type=tap \(settings)") == sentence)
   }
 
-  @Test(arguments: [
-    ("", VLANMembership.trunk(nil)),
+  private static func vlan(_ number: UInt16) -> VLANID { VLANID(rawValue: number) ?? .untagged }
+
+  private static let vlanCases: [(String, VLANMembership)] = [
+    ("", .trunk(nil)),
     ("tag=0", .access(.untagged)),
-    ("tag=4095", .access(VLANID(rawValue: 4095) ?? .untagged)),
+    ("tag=4095", .access(vlan(4095))),
     ("vlan_mode=access", .access(.untagged)),
     ("vlan_mode=trunk", .trunk(nil)),
-    ("trunks=[0,7]", .trunk([.untagged, VLANID(rawValue: 7) ?? .untagged])),
-    ("trunks=7,0,7", .trunk([.untagged, VLANID(rawValue: 7) ?? .untagged])),
+    ("trunks=[0,7]", .trunk([.untagged, vlan(7)])),
+    ("trunks=7,0,7", .trunk([.untagged, vlan(7)])),
     ("trunks=[]", .trunk(nil)),
     ("tag=[]", .trunk(nil)),
-    ("vlan_mode=native-tagged tag=5", .nativeTagged(VLANID(rawValue: 5) ?? .untagged, trunks: nil)),
+    ("vlan_mode=native-tagged tag=5", .nativeTagged(vlan(5), trunks: nil)),
     ("vlan_mode=native-untagged trunks=0", .nativeUntagged(.untagged, trunks: [.untagged])),
     (
       "vlan_mode=dot1q-tunnel tag=5 cvlans=0 other_config:qinq-ethtype=802.1q",
-      .dot1qTunnel(VLANID(rawValue: 5) ?? .untagged, customers: [.untagged], protocolID: 0x8100)
+      .dot1qTunnel(vlan(5), customers: [.untagged], protocolID: 0x8100)
     ),
     (
       "vlan_mode=dot1q-tunnel tag=5 other_config:qinq-ethtype=802.1ad",
-      .dot1qTunnel(VLANID(rawValue: 5) ?? .untagged, customers: nil, protocolID: 0x88A8)
+      .dot1qTunnel(vlan(5), customers: nil, protocolID: 0x88A8)
     ),
-  ])
-  func memberships(settings: String, vlans: VLANMembership) throws {
+  ]
+
+  @Test(arguments: vlanCases)
+  func vlanModes(settings: String, vlans: VLANMembership) throws {
     let bench = try Workbench("add-br br0", "add-port br0 p type=tap \(settings)")
     #expect(bench.configuration.ports["p"]?.vlans == vlans)
   }
