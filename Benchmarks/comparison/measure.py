@@ -169,6 +169,31 @@ class RoundTrip:
         return {key: result[key] for key in ("p50", "p90", "p99", "p999", "samples", "lost")}, meter
 
 
+class Idle:
+    """Nothing is sent. Result: resident memory of one host's daemons in MiB, and what they take of a core, in percent."""
+
+    many_flows = False
+
+    def run(self, peer, seconds):
+        daemons = peer.daemons[:len(peer.daemons) // len(peer.hosts)]
+        time.sleep(0.2)
+        with Meter() as meter:
+            before = sum(map(self._ticks, daemons))
+            time.sleep(seconds)
+            ticks = sum(map(self._ticks, daemons)) - before
+        return {"mib": sum(map(self._resident, daemons)) / 2**20, "core": ticks / TICK / seconds}, meter
+
+    @staticmethod
+    def _ticks(daemon):
+        with open(f"/proc/{daemon.pid}/stat", "rb") as file:
+            return sum(map(int, file.read().rpartition(b")")[2].split()[11:13]))
+
+    @staticmethod
+    def _resident(daemon):
+        with open(f"/proc/{daemon.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def on_core(number):
     return ["taskset", "-c", number] if CORES > 1 else []
 
@@ -191,6 +216,7 @@ MEASUREMENTS = {
     "rtt": RoundTrip(),
     "rttsparse": RoundTrip(gap=2000),
     "rttload": RoundTrip(loaded=True),
+    "idle": Idle(),
     "cputcp": TCP(limit="500M"),
     "cpuudp": Datagrams([18], rate=40_000),
 }

@@ -20,7 +20,7 @@ class Peer:
         self.directory = lab.directory / self.name / underlay
         self.directory.mkdir(parents=True, exist_ok=True)
         self._namespaces, self._processes = len(lab.namespaces), len(lab.processes)
-        self.daemons = []
+        self.daemons = []  # Host by host.
         self.hosts = lab.hosts(self.name, underlay)
         self.near = self.far = self.neighbour = None
         self.build()

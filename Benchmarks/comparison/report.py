@@ -22,10 +22,12 @@ class Row:
     # The peers in the columns for ovx on TAPs and on veth pairs.
     ovx: tuple = ("ovx-tap", "ovx-veth")
     pictured: bool = False
+    daemons: bool = False
 
     @property
     def peers(self):
-        return ("kernel", *(("ovs",) if self.ovx[1] else ()), *filter(None, self.ovx))
+        """Who has this figure: all, unless it is about one kind of peer, or about daemons, of which the kernel has none."""
+        return (*(() if self.daemons else ("kernel",)), *(("ovs",) if self.ovx[1] else ()), *filter(None, self.ovx))
 
 
 def every(must, goal):
@@ -73,6 +75,8 @@ ROWS = [
     Row("loss-udp18x16", "loss, UDP 18 B, 16 flows", "udp18x16", "loss", "%", False),
     Row("loss-udp1400", "loss, UDP 1400 B", "udp1400", "loss", "%", False),
     Row("loss-cpuudp", "loss, UDP 18 B at 0.04 Mpps", "cpuudp", "loss", "%", False),
+    Row("idle-memory", "memory, a host's idle daemons", "idle", "mib", "MiB", False, daemons=True),
+    Row("idle-cpu", "CPU, a host's idle daemons", "idle", "core", "%", False, daemons=True),
     Row("reordered", "reordered, UDP 18 B, 16 flows", "udp18x16", "reordered", "%", False),
 ]
 
