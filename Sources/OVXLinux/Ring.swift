@@ -42,7 +42,7 @@ struct CompletionTag: RawRepresentable, Equatable {
 }
 
 /// What the kernel says of a request that is done.
-struct Completion {
+struct Completion: Equatable {
   let tag: CompletionTag
   /// The request's result: a count of bytes or a set of events, or the negative of `errno`.
   let result: Int32

@@ -26,6 +26,10 @@ internal import SystemPackage
   private let pieces: UnsafeMutablePointer<iovec>
   private var pieceCount = 0
   private let segmentLimit: UInt8
+  /// Until when sockets to a remote host may hold an error that an ICMP message left there, in seconds since boot.
+  ///
+  /// By a hash of the host's address: an error on one of its paths makes all of them suspect.
+  private let suspects: UnsafeMutablePointer<UInt32>
   private let events: EventQueue
 
   /// A port's device.
@@ -42,8 +46,8 @@ internal import SystemPackage
     var descriptor: Int32 = -1
     /// Datagrams per send at most; 1 where the kernel or the underlay's device cannot do `UDP_SEGMENT`.
     var segmentLimit: UInt8 = 1
-    /// Until when the socket may hold an error that an ICMP message left there, in seconds since boot.
-    var suspectUntil: UInt32 = 0
+    /// Where `suspects` has its remote host.
+    var suspect: UInt16 = 0
     /// When the control side was last told that the path got narrower.
     var narrowedAt: UInt32 = 0
   }
@@ -55,20 +59,33 @@ internal import SystemPackage
   /// Vectors for cut trains at a time; no send takes more than 1,024 (`UIO_MAXIOV`).
   private static let pieceLimit = 1024
   /// Datagrams that Linux cuts out of one send at most (`UDP_MAX_SEGMENTS`) since 6.9, and before.
-  private static let segmentLimits: (current: UInt8, old: UInt8) = (128, 64)
-  /// How long an ICMP error makes a path suspect; the messages that a remote host sends are further apart than a second.
+  static let segmentLimits: (current: UInt8, old: UInt8) = (128, 64)
+  private static let suspectLimit = 1024
+  /// How long an ICMP error makes a remote host suspect; those that it sends may be seconds apart.
   private static let suspicionSeconds: UInt32 = 10
 
-  init(ring: consuming Ring, events: EventQueue) {
+  /// Makes one without any device or path.
+  ///
+  /// - Parameters:
+  ///   - ring: The worker's.
+  ///   - events: Where to say that a path got narrower.
+  ///   - segmentLimit: Datagrams per send that a path is tried with at first.
+  init(
+    ring: consuming Ring,
+    events: EventQueue,
+    segmentLimit: UInt8 = UDPSocket.supportsSegmentation() ? Transmitter.segmentLimits.current : 1
+  ) {
     self.ring = ring
     self.events = events
-    segmentLimit = UDPSocket.supportsSegmentation() ? Self.segmentLimits.current : 1
+    self.segmentLimit = segmentLimit
     unsafe devices = .allocate(capacity: PortID.limit)
     unsafe devices.initialize(repeating: Device(), count: PortID.limit)
     unsafe paths = .allocate(capacity: Self.pathLimit)
     unsafe paths.initialize(repeating: Path(), count: Self.pathLimit)
     unsafe dispatches = .allocate(capacity: Self.dispatchLimit)
     unsafe dispatches.initialize(repeating: ovx_dispatch(), count: Self.dispatchLimit)
+    unsafe suspects = .allocate(capacity: Self.suspectLimit)
+    unsafe suspects.initialize(repeating: 0, count: Self.suspectLimit)
     unsafe pieces = .allocate(capacity: Self.pieceLimit)
     unsafe pieces.initialize(repeating: iovec(), count: Self.pieceLimit)
   }
@@ -77,6 +94,7 @@ internal import SystemPackage
     unsafe devices.deallocate()
     unsafe paths.deallocate()
     unsafe dispatches.deallocate()
+    unsafe suspects.deallocate()
     unsafe pieces.deallocate()
   }
 
@@ -94,7 +112,8 @@ internal import SystemPackage
     unsafe paths[Int(path.rawValue)] = Path(
       file: file,
       descriptor: descriptor,
-      segmentLimit: segmentLimit
+      segmentLimit: segmentLimit,
+      suspect: UInt16(ovx_peer_hash(descriptor) % UInt32(Self.suspectLimit))
     )
   }
 
@@ -183,7 +202,7 @@ internal import SystemPackage
     guard transmission.path.rawValue < Self.pathLimit else { return }
     let path = unsafe paths[Int(transmission.path.rawValue)]
     guard path.file != 0 else { return reportMissing(tag) }
-    if path.suspectUntil > now { takePendingError(of: transmission.path) }
+    if unsafe suspects[Int(path.suspect)] > now { takePendingError(of: transmission.path) }
     let size = Int(transmission.segmentSize)
     guard isTrain, Int(transmission.byteCount) > size &* Int(path.segmentLimit) else {
       return unsafe send(
@@ -335,7 +354,8 @@ internal import SystemPackage
     case ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPROTO, ENOPROTOOPT: break
     default: return
     }
-    unsafe paths[Int(path.rawValue)].suspectUntil = now &+ Self.suspicionSeconds
+    let suspect = unsafe Int(paths[Int(path.rawValue)].suspect)
+    unsafe suspects[suspect] = now &+ Self.suspicionSeconds
   }
 
   /// Takes the error away that an ICMP message has left on a connected socket, and that would cost the next datagram.

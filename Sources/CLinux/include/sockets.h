@@ -123,4 +123,21 @@ static inline int ovx_path_mtu(int fd) {
   return result < 0 ? -errno : mtu;
 }
 
+/* A number that connected UDP sockets to the same host have in common, whatever their ports; 0 if it is not connected. */
+static inline unsigned ovx_peer_hash(int fd) {
+  struct sockaddr_in6 address;
+  socklen_t size = sizeof address;
+  memset(&address, 0, sizeof address);
+  if (getpeername(fd, (struct sockaddr *)&address, &size) < 0) return 0;
+  const unsigned char *bytes = (const unsigned char *)&address.sin6_addr;
+  size_t count = sizeof address.sin6_addr;
+  if (address.sin6_family == AF_INET) {
+    bytes = (const unsigned char *)&((struct sockaddr_in *)&address)->sin_addr;
+    count = sizeof(struct in_addr);
+  }
+  unsigned hash = 2166136261u; /* FNV-1a */
+  for (size_t index = 0; index < count; index++) hash = (hash ^ bytes[index]) * 16777619u;
+  return hash ^ hash >> 16;
+}
+
 #endif

@@ -1,0 +1,218 @@
+import Glibc
+import OVXDatapath
+import OVXLinux
+import SystemPackage
+import Testing
+
+extension KernelTests {
+  /// The worker's life, and what is attached to it.
+  @Suite struct SwitchTests {
+    @Test func `starting and stopping leaves nothing behind`() throws {
+      func openFiles() throws -> Int { try Scene.count("ls /proc/\(getpid())/fd | wc -l") }
+      func threads() throws -> Int { try Scene.count("ls /proc/\(getpid())/task | wc -l") }
+      func memory() throws -> Int {
+        try Scene.count("awk '/^VmRSS/ {print $2}' /proc/\(getpid())/status")
+      }
+      for _ in 0..<5 { try Switch().stop() }
+      let before = (files: try openFiles(), threads: try threads(), memory: try memory())
+      for _ in 0..<50 { try Switch().stop() }
+      // The handle that is let go of without a word stops the worker as well.
+      for _ in 0..<5 { _ = try Switch() }
+      #expect(try openFiles() == before.files)
+      #expect(try threads() <= before.threads)
+      // One arena or one table that stayed would be megabytes 55 times over.
+      #expect(try memory() - before.memory < 20_000, "kB")
+    }
+
+    @Test func `a stopped switch still answers, and takes nothing`() throws {
+      let host = try Scene.anonymous()
+      let bridge = try Switch()
+      bridge.apply(.bridge(devices: [.left]))
+      bridge.stop()
+      bridge.stop()
+      #expect(bridge.perform { datapath in datapath.counters(of: .left) } == PortCounters())
+      #expect(bridge.pathMTU(of: PathID(rawValue: 0)) == nil)
+      bridge.detach(.left)
+      let tap = try host.perform { () throws(LinuxError) in try TAP.open(name: "tap0") }
+      do throws(LinuxError) {
+        try bridge.attach(tap, as: .left)
+        Issue.record("a stopped switch took a device")
+      } catch {
+        #expect(error.description.contains("stopped"))
+      }
+      // The device was closed all the same.
+      #expect(try host.perform { () throws(LinuxError) in InterfaceIndex(name: "tap0") } == nil)
+    }
+
+    @Test func `numbers out of range are refused, and closed`() throws {
+      let host = try Scene.anonymous()
+      let bridge = try Switch()
+      let tap = try host.perform { () throws(LinuxError) in try TAP.open(name: "tap0") }
+      do throws(LinuxError) {
+        try bridge.attach(tap, as: PortID(rawValue: 4096))
+        Issue.record("a port number out of range was taken")
+      } catch {
+        #expect(error.description.contains("0 to 4095"))
+      }
+      #expect(try host.perform { () throws(LinuxError) in InterfaceIndex(name: "tap0") } == nil)
+      bridge.detach(.none)
+      bridge.close(PathID(rawValue: .max))
+      #expect(bridge.pathMTU(of: PathID(rawValue: .max)) == nil)
+    }
+
+    @Test func `an idle switch with a thousand devices costs next to no time`() throws {
+      let host = try Scene.anonymous()
+      let bridge = try Switch()
+      let count: UInt16 = 1000
+      let start = ContinuousClock.now
+      for number in 0..<count {
+        let tap = try host.perform { () throws(LinuxError) in try TAP.open(name: "tap\(number)") }
+        try bridge.attach(tap, as: PortID(rawValue: number))
+      }
+      print("attaching \(count) TAPs took \(ContinuousClock.now - start)")
+      bridge.apply(.bridge(devices: (0..<count).map(PortID.init(rawValue:))))
+      let before = try workerTime()
+      try Scene.must("sleep 3")
+      let spent = try workerTime() - before
+      print("the idle worker spent \(spent / 1000) us in 3 s")
+      #expect(spent < 30_000_000, "1 % of the time, in ns")
+      for number in 0..<count { bridge.detach(PortID(rawValue: number)) }
+      // None is persistent: each went when the worker closed it.
+      #expect(try host.perform { () throws(LinuxError) in InterfaceIndex(name: "tap999") } == nil)
+      #expect(bridge.takeEvents().isEmpty)
+    }
+
+    @Test func `a device can be opened again as soon as it is detached`() throws {
+      let host = try Scene.anonymous()
+      let bridge = try Switch()
+      for _ in 0..<100 {
+        let tap = try host.perform { () throws(LinuxError) in
+          try TAP.open(name: "tap0", persistent: true)
+        }
+        try bridge.attach(tap, as: .left)
+        bridge.detach(.left)
+      }
+      // Attaching in place of what is attached closes that as well.
+      for name in ["tap1", "tap2", "tap1"] {
+        let tap = try host.perform { () throws(LinuxError) in try TAP.open(name: name) }
+        try bridge.attach(tap, as: .left)
+      }
+      #expect(bridge.takeEvents().isEmpty)
+    }
+
+    @Test func `commands are carried out under full load, and traffic goes on`() throws {
+      let scene = Scene()
+      let (a, b) = (try scene.host("a"), try scene.host("b"))
+      let bridge = try Switch()
+      try bridge.attach(a.tap("eth0", address: "10.0.0.1/24"), as: .left)
+      try bridge.attach(b.tap("eth0", address: "10.0.0.2/24"), as: .right)
+      bridge.apply(.bridge(devices: [.left, .right]))
+      try b.must("iperf3 -s -1 -D >/dev/null 2>&1; sleep 0.3")
+      try a.must("iperf3 -c 10.0.0.2 -t 4 >/dev/null 2>&1 & sleep 0.5")
+      var last = bridge.perform { datapath in datapath.counters(of: .left).receivedFrames }
+      let first = last
+      var longest = Duration.zero
+      for _ in 0..<200 {
+        let start = ContinuousClock.now
+        let frames = bridge.perform { datapath in datapath.counters(of: .left).receivedFrames }
+        longest = max(longest, ContinuousClock.now - start)
+        #expect(frames >= last)
+        last = frames
+      }
+      print("the longest of 200 commands under load took \(longest)")
+      #expect(longest < .seconds(1))
+      // Devices come and go beside the traffic.
+      for _ in 0..<100 {
+        let tap = try a.namespace.perform { () throws(LinuxError) in try TAP.open(name: "other") }
+        try bridge.attach(tap, as: PortID(rawValue: 9))
+        bridge.detach(PortID(rawValue: 9))
+      }
+      try Scene.must("sleep 0.5")
+      let end = bridge.perform { datapath in datapath.counters(of: .left) }
+      #expect(end.receivedFrames > first)
+      #expect(end[.deviceRefused] == 0)
+      #expect(try a.ping("10.0.0.2").received == 5)
+    }
+
+    @Test func `a device taking another's place under load is never taken for it`() throws {
+      let scene = Scene()
+      let (a, b) = (try scene.host("a"), try scene.host("b"))
+      let bridge = try Switch()
+      try bridge.attach(a.tap("eth0", address: "10.0.0.1/24"), as: .left)
+      bridge.apply(.bridge(devices: [.left, .right]))
+      // What comes in by `left` is flooded to `right` all the while.
+      try a.must(
+        "ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev eth0; (ping -f -w 3 10.0.0.2 >/dev/null 2>&1 &)"
+      )
+      for round in 0..<200 {
+        let tap = try b.namespace.perform { () throws(LinuxError) in
+          try TAP.open(name: "tap\(round % 2)")
+        }
+        try bridge.attach(tap, as: .right)
+      }
+      bridge.detach(.right)
+      #expect(bridge.takeEvents().isEmpty)
+      try bridge.attach(b.tap("eth0", address: "10.0.0.2/24"), as: .right)
+      try a.must("ip neigh del 10.0.0.2 dev eth0")
+      let ping = try a.ping("10.0.0.2")
+      #expect(ping.received == 5, "\(ping.text)")
+    }
+
+    @Test func `a TAP that is deleted is reported, once, and its successor works`() throws {
+      let scene = Scene()
+      let (a, b) = (try scene.host("a"), try scene.host("b"))
+      let bridge = try Switch()
+      try bridge.attach(a.tap("eth0", address: "10.0.0.1/24"), as: .left)
+      try bridge.attach(b.tap("eth0", address: "10.0.0.2/24"), as: .right)
+      bridge.apply(.bridge(devices: [.left, .right]))
+      #expect(try a.ping("10.0.0.2").received == 5)
+      try b.must("ip link del eth0")
+      let events = try waitForEvents(of: bridge)
+      #expect(events == [.deviceLost(.right, Errno(rawValue: EBADFD))])
+      _ = try a.ping("10.0.0.2")
+      #expect(bridge.takeEvents().isEmpty)
+      #expect(bridge.perform { $0.counters(of: .right)[.deviceDown] } > 0)
+      try bridge.attach(b.tap("eth0", address: "10.0.0.2/24"), as: .right)
+      try a.must("ip neigh flush all")
+      let ping = try a.ping("10.0.0.2")
+      #expect(ping.received == 5, "\(ping.text)")
+    }
+
+    @Test func `a veth that goes down is reported, and comes back by itself`() throws {
+      let scene = Scene()
+      let (a, b, host) = (try scene.host("a"), try scene.host("b"), try scene.host("s"))
+      let bridge = try Switch()
+      try bridge.attach(host.packetSocket("va", to: a, address: "10.0.0.1/24"), as: .left)
+      try bridge.attach(host.packetSocket("vb", to: b, address: "10.0.0.2/24"), as: .right)
+      bridge.apply(.bridge(devices: [.left, .right]))
+      #expect(try a.ping("10.0.0.2").received == 5)
+      try host.must("ip link set vb down")
+      let events = try waitForEvents(of: bridge)
+      #expect(events == [.deviceDown(.right)])
+      #expect(try a.ping("10.0.0.2").received == 0)
+      #expect(bridge.perform { $0.counters(of: .right)[.deviceDown] } > 0)
+      try host.must("ip link set vb up")
+      try b.must("ip neigh flush all; sleep 1.2")
+      let ping = try a.ping("10.0.0.2")
+      #expect(ping.received == 5, "\(ping.text)")
+    }
+
+    /// The events that a switch reports within 5 s; they have to be announced by its descriptor.
+    private func waitForEvents(of bridge: Switch) throws -> [Switch.Event] {
+      var request = pollfd(fd: bridge.eventDescriptor, events: Int16(POLLIN), revents: 0)
+      #expect(unsafe poll(&request, 1, 5000) == 1)
+      let events = bridge.takeEvents()
+      #expect(unsafe poll(&request, 1, 0) == 0)
+      return events
+    }
+
+    /// Nanoseconds that the workers of this process have spent so far.
+    private func workerTime() throws -> Int {
+      try Scene.count(
+        """
+        for t in /proc/\(getpid())/task/*; do [ $(cat $t/comm) = ovx-worker ] && cat $t/schedstat; done \
+        | awk '{s += $1} END {printf "%d", s}'
+        """)
+    }
+  }
+}
