@@ -1,6 +1,6 @@
 /// A hash of the flow that a frame belongs to, for spreading flows over paths.
 ///
-/// Taken from addresses, protocol and ports of IP behind up to two VLAN tags; from the addresses alone where it is a fragment,
+/// Taken from addresses, protocol and ports of IP behind up to three VLAN tags; from the addresses alone where it is a fragment,
 /// so that all fragments of a datagram agree; else from Ethernet addresses and EtherType. The same for all frames of
 /// a flow, in every process: not for tables that a tenant could fill on purpose. All 32 bits are equally good.
 package func flowHash(_ frame: UnsafeRawPointer, count: Int) -> UInt32 {

@@ -5,7 +5,7 @@
 package struct Superframe: Sendable {
   /// Bytes in front of the payload, from the Ethernet header on.
   package let headerLength: Int
-  /// Where the IP header starts, behind up to two VLAN tags.
+  /// Where the IP header starts, behind up to three VLAN tags.
   package let networkOffset: Int
   /// Where the TCP or UDP header starts, behind IPv4 options or IPv6 extension headers.
   package let transportOffset: Int

@@ -1,4 +1,4 @@
-/// Where the headers of an IP frame are, behind up to two VLAN tags: the one parse that every path shares.
+/// Where the headers of an IP frame are, behind up to three VLAN tags: the one parse that every path shares.
 ///
 /// All offsets count from the Ethernet header. 14 <= `networkOffset` < `transportOffset` <= `packetEnd` <= the frame's
 /// length, and the IP header, options and extension headers lie within; of the transport header nothing is known yet.
@@ -15,8 +15,8 @@ struct FrameLayout {
   /// Whether an IPv6 routing header has stops left, so that the pseudo-header's destination is another one.
   var isSourceRouted: Bool
 
-  /// Tags that are looked behind.
-  static let tagLimit = 2
+  /// Tags that are looked behind: a service VLAN's, and two of a customer's own.
+  static let tagLimit = 3
 
   /// Parses a frame; `nil` where it does not carry IP or contradicts itself.
   @inline(__always)
