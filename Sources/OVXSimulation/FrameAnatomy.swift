@@ -100,7 +100,10 @@ extension FrameAnatomy {
   /// The length of the TCP or UDP header, or `nil` where there is none or it does not fit.
   package func transportHeaderLength(in frame: [UInt8]) -> Int? {
     guard let packet else { return nil }
-    if packet.isUDP { return packet.transport + 8 <= packet.end ? 8 : nil }
+    if packet.isUDP {
+      let length = frame.number16(at: packet.transport + 4).map(Int.init) ?? 0
+      return length >= 8 && packet.transport + length <= packet.end ? 8 : nil
+    }
     guard packet.isTCP, let offset = frame.number(at: packet.transport + 12, count: 1)
     else { return nil }
     let length = Int(offset >> 4) * 4

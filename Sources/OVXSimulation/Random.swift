@@ -71,33 +71,3 @@ package struct SeededRandom: RandomNumberGenerator {
     return octets
   }
 }
-
-/// The rounds of a property test, each with a seed of its own.
-///
-/// `OVX_SEED` is the first round's seed and `OVX_ROUNDS` multiplies how many there are (a plain number, 1 by default,
-/// fractions allowed). A failing round says its seed: with `OVX_SEED` set to it and `OVX_ROUNDS=0` only that round is run.
-package struct PropertyRounds: Sequence {
-  package let firstSeed: UInt64
-  package let count: Int
-
-  /// - Parameters:
-  ///   - count: The number of rounds where the environment does not say otherwise.
-  ///   - environment: The variables of the process.
-  package init(_ count: Int, environment: [String: String]) {
-    var system = SystemRandomNumberGenerator()
-    firstSeed = environment["OVX_SEED"].flatMap { UInt64($0) } ?? system.next() >> 32
-    let factor = environment["OVX_ROUNDS"].flatMap { Double($0) } ?? 1
-    self.count = Swift.max(1, Int(Swift.min(Double(count) * Swift.max(factor, 0), 1e12)))
-  }
-
-  package func makeIterator() -> AnyIterator<UInt64> {
-    var seed = firstSeed
-    var left = count
-    return AnyIterator {
-      guard left > 0 else { return nil }
-      left -= 1
-      defer { seed &+= 1 }
-      return seed
-    }
-  }
-}

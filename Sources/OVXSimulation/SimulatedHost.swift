@@ -11,12 +11,12 @@ package enum Sent: Equatable {
 /// One host: a switch, and the part of the worker and of the kernel that it sees.
 ///
 /// Received bytes are copied into buffers with guard bytes on both sides of what the switch may write to, as the
-/// worker's slots would hold them; what the switch hands out is copied when it does, and the buffers are overwritten
-/// once the burst is over. So a write out of bounds shows in `violations` and a late read in the bytes.
+/// worker's slots would hold them. What the switch hands out within a burst is copied at once; what it hands out at the
+/// end of one is copied as late as the contract allows, when the next frame is received, and then the buffers are
+/// overwritten. So a write out of bounds shows in `violations`, a late read and a hasty change in the bytes.
 @safe
 package final class SimulatedHost {
-  /// What was handed out and not yet taken.
-  package private(set) var sent: [Sent] = []
+  private var sent: [Sent] = []
   /// How the switch broke its contract with the worker, in words.
   ///
   /// A test expects none.
@@ -26,6 +26,7 @@ package final class SimulatedHost {
   package var datapath: Datapath
   private let outbox: Outbox
   private var buffers: [Buffer] = []
+  private var isBurstOver = false
   private var random: SeededRandom
 
   /// Makes a host that has just been started; the seed decides how much room its buffers leave.
@@ -40,6 +41,7 @@ package final class SimulatedHost {
   }
 
   package func apply(_ topology: Topology) {
+    settle()
     self.topology = topology
     datapath.apply(topology)
     collect()
@@ -47,11 +49,11 @@ package final class SimulatedHost {
 
   package func tick(now: UInt32) {
     datapath.tick(now: now)
-    collect()
   }
 
   /// Receives a frame within the current burst.
   package func receive(_ frame: PartialFrame, tag: VLANTag = .none, from port: PortID) {
+    settle()
     let buffer = makeBuffer(frame.bytes)
     unsafe datapath.receiveFrame(
       buffer.start,
@@ -71,6 +73,7 @@ package final class SimulatedHost {
     on endpoint: EndpointID,
     from remote: IPAddress
   ) {
+    settle()
     let buffer = makeBuffer(train)
     unsafe datapath.receiveDatagrams(
       buffer.start,
@@ -83,21 +86,32 @@ package final class SimulatedHost {
     collect()
   }
 
-  /// Ends the burst: everything is handed out, and the buffers are taken back.
+  /// Ends the burst: everything is handed out.
   package func endBurst() {
+    outbox.isDeferring = true
     datapath.endBurst()
+    outbox.isDeferring = false
+    isBurstOver = true
+  }
+
+  /// Gives away what was handed out so far.
+  package func takeSent() -> [Sent] {
+    settle()
+    defer { sent.removeAll(keepingCapacity: true) }
+    return sent
+  }
+
+  /// Carries out what the last burst left to be sent, and takes its buffers back.
+  private func settle() {
+    guard isBurstOver else { return }
+    isBurstOver = false
+    outbox.settle()
     collect()
     for buffer in buffers {
       if let violation = buffer.brokenGuard { violations.append(violation) }
       buffer.overwrite()
     }
     buffers.removeAll(keepingCapacity: true)
-  }
-
-  /// Gives away what was handed out so far.
-  package func takeSent() -> [Sent] {
-    defer { sent.removeAll(keepingCapacity: true) }
-    return sent
   }
 
   private func collect() {
@@ -154,6 +168,7 @@ private final class Buffer {
 }
 
 /// Plays the kernel's side of `Datapath.Flush`: copies, and checks what a system call would refuse.
+@safe
 private final class Outbox {
   /// UDP_MAX_SEGMENTS of <linux/udp.h> on kernel 6.18.
   private static let segmentLimit = 128
@@ -162,8 +177,33 @@ private final class Outbox {
 
   var sent: [Sent] = []
   var violations: [String] = []
+  /// Whether what is handed out is only copied by `settle`, as a worker sends it with the next burst's reads.
+  var isDeferring = false
+  private var deferredTransmissions: UnsafeBufferPointer<Transmission>?
+  private var deferredVectors: UnsafePointer<Vector>?
 
   func accept(
+    _ transmissions: UnsafeBufferPointer<Transmission>,
+    _ vectors: UnsafePointer<Vector>
+  ) {
+    settle()
+    if isDeferring {
+      unsafe deferredTransmissions = transmissions
+      unsafe deferredVectors = vectors
+    } else {
+      unsafe copy(transmissions, vectors)
+    }
+  }
+
+  func settle() {
+    guard let transmissions = unsafe deferredTransmissions, let vectors = unsafe deferredVectors
+    else { return }
+    unsafe deferredTransmissions = nil
+    unsafe deferredVectors = nil
+    unsafe copy(transmissions, vectors)
+  }
+
+  private func copy(
     _ transmissions: UnsafeBufferPointer<Transmission>,
     _ vectors: UnsafePointer<Vector>
   ) {

@@ -69,7 +69,8 @@ package struct TopologyGenerator {
     default:
       if let victim, case .tunnel = topology.ports[victim].attachment { break }
       if let victim {
-        topology.ports[victim].vlans = random.oneIn(2) ? access() : trunk()
+        topology.ports[victim].vlans = membership()
+        topology.ports[victim].priorityTags = priorityTags()
         topology.ports[victim].attachment = random.oneIn(4) ? .waiting : .device(device())
       }
     }
@@ -92,10 +93,26 @@ package struct TopologyGenerator {
     return Topology.Device(mtu: mtu, capabilities: random.oneIn(2) ? .all : some)
   }
 
-  private mutating func access() -> VLANMembership { .access(random.pick(vlans)) }
+  private mutating func someVLANs() -> Set<VLANID> {
+    Set(vlans.filter { _ in random.oneIn(2) })
+  }
 
-  private mutating func trunk() -> VLANMembership {
-    random.oneIn(3) ? .trunk(nil) : .trunk(Set(vlans.filter { _ in random.oneIn(2) }))
+  /// Any of the five modes, the two simple ones more often.
+  private mutating func membership() -> VLANMembership {
+    let some = random.oneIn(3) ? nil : someVLANs()
+    return switch random.below(10) {
+    case 0..<4: .access(random.pick(vlans))
+    case 4..<7: .trunk(some)
+    case 7: .nativeTagged(random.pick(vlans), trunks: some)
+    case 8: .nativeUntagged(random.pick(vlans), trunks: some)
+    default:
+      .dot1qTunnel(
+        random.pick(vlans), customers: some, protocolID: random.oneIn(2) ? 0x8100 : 0x88A8)
+    }
+  }
+
+  private mutating func priorityTags() -> PriorityTags {
+    random.pick([.never, .never, .ifNonzero, .always])
   }
 
   private mutating func addPort(device isDevice: Bool) {
@@ -112,7 +129,7 @@ package struct TopologyGenerator {
         Topology.Port(
           id: id,
           bridge: random.pick(topology.bridges).id,
-          vlans: random.oneIn(2) ? access() : trunk(),
+          vlans: membership(), priorityTags: priorityTags(),
           attachment: attachment
         )
       )
@@ -125,9 +142,14 @@ package struct TopologyGenerator {
   private mutating func tunnelPort(_ id: PortID) -> Topology.Port? {
     let vni = random.pick(Self.vnis)
     let bridge = bridgeOfVNI[vni] ?? random.pick(topology.bridges).id
-    let membership = random.oneIn(2) ? access() : .trunk(Set(vlans.filter { _ in random.oneIn(2) }))
-    let segments =
-      (membership.vlans ?? []).map { Segment(bridge: bridge, vlan: $0) }
+    let membership: VLANMembership =
+      switch random.below(8) {
+      case 0..<4: .access(random.pick(vlans))
+      case 4, 5: .trunk(someVLANs())
+      case 6: .nativeTagged(random.pick(vlans), trunks: someVLANs())
+      default: .nativeUntagged(random.pick(vlans), trunks: someVLANs())
+      }
+    let segments = vlans.filter(membership.includes).map { Segment(bridge: bridge, vlan: $0) }
     guard segments.allSatisfy({ (vniOfSegment[$0] ?? vni) == vni }) else { return nil }
     var tunnel = Topology.Tunnel(
       vni: vni,
@@ -138,7 +160,9 @@ package struct TopologyGenerator {
     guard !tunnel.peers.isEmpty else { return nil }
     for segment in segments { vniOfSegment[segment] = vni }
     bridgeOfVNI[vni] = bridge
-    return Topology.Port(id: id, bridge: bridge, vlans: membership, attachment: .tunnel(tunnel))
+    return Topology.Port(
+      id: id, bridge: bridge, vlans: membership, priorityTags: priorityTags(),
+      attachment: .tunnel(tunnel))
   }
 
   private mutating func addPeer(to tunnel: inout Topology.Tunnel) {

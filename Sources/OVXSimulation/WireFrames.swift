@@ -27,13 +27,18 @@ package struct PartialFrame: Equatable {
     case .udp: guard packet.isUDP else { return nil }
     default: return nil
     }
+    if offload.needsChecksum {
+      guard Int(offload.checksumStart) == packet.transport,
+        offload.checksumOffset == (packet.isTCP ? 16 : 6)
+      else { return nil }
+    }
     let headers = packet.transport + headerLength
-    let payload = bytes[headers...]
+    let payload = bytes[headers..<packet.end]
     let size = Int(offload.segmentSize)
     let count = max(1, (payload.count + size - 1) / size)
     return (0..<count).map { index in
       let start = headers + index * size
-      var segment = Array(bytes[..<headers] + bytes[start..<min(start + size, bytes.count)])
+      var segment = Array(bytes[..<headers] + bytes[start..<min(start + size, packet.end)])
       Self.renumber(&segment, anatomy, index: index, of: count, size: size)
       FrameAnatomy(segment)?.fillChecksums(in: &segment)
       return segment

@@ -1,0 +1,389 @@
+package import OVXDatapath
+
+/// The switch as plainly as it can be written: dictionaries, arrays, one frame at a time, nothing fast.
+///
+/// Written from the design (segments, tenancy, learning, flooding, split horizon) and not from the switch's code, so that
+/// a random comparison of the two finds the errors of either. It forwards frames as a whole; `PartialFrame.wireFrames`
+/// says what becomes of superframes and missing checksums.
+package struct ReferenceSwitch {
+  /// A frame that leaves: for a device, or for one remote VTEP of a tunnel.
+  package struct Delivery {
+    package var port: PortID
+    /// The remote VTEP, or none for a device.
+    package var peer: PeerID
+    /// The frame with its tag, as the egress sends it; a superframe's segment size fits the egress.
+    package var frame: PartialFrame
+    /// Whether the egress is to get it exactly so, as one superframe.
+    package var isWhole = false
+  }
+
+  /// A frame, or a copy of it, that dies, and the port that is charged.
+  package struct Drop: Hashable {
+    package var reason: DropReason
+    /// `PortID.none` for a datagram of no tunnel.
+    package var port: PortID
+
+    package init(reason: DropReason, port: PortID) {
+      self.reason = reason
+      self.port = port
+    }
+  }
+
+  /// All that becomes of one or several frames.
+  package struct Outcome {
+    package var deliveries: [Delivery]
+    package var drops: [Drop]
+    /// Whether a frame was such nonsense that what the switch does with it is not laid down.
+    package var isDisputable = false
+
+    package init(deliveries: [Delivery] = [], drops: [Drop] = []) {
+      self.deliveries = deliveries
+      self.drops = drops
+    }
+
+    package static func += (left: inout Outcome, right: Outcome) {
+      left.deliveries += right.deliveries
+      left.drops += right.drops
+      left.isDisputable = left.isDisputable || right.isDisputable
+    }
+  }
+
+  package private(set) var topology = Topology()
+  package var tables: [BridgeID: ReferenceTable] = [:]
+  package private(set) var now: UInt32 = 0
+  /// Picks the victim of an eviction among equals; the first one by default.
+  package var chooseVictim: ([ReferenceTable.Key]) -> ReferenceTable.Key? = { $0.first }
+
+  /// A frame within the switch: its outermost tag beside it.
+  private struct Passage {
+    var frame: PartialFrame
+    var tag: VLANTag
+    var vlan = VLANID.untagged
+    var ingress: Topology.Port
+    var peer: PeerID
+    var source = MACAddress(truncating: 0)
+    var target = MACAddress(truncating: 0)
+
+    var isFromTunnel: Bool { peer != .none }
+  }
+
+  package init() {}
+
+  // MARK: Configuration and time
+
+  package mutating func apply(_ new: Topology) {
+    for bridge in topology.bridges {
+      let known = tables[bridge.id]?.entries ?? [:]
+      let kept = known.filter { survives($0, $1, new) }
+      tables[bridge.id]?.entries = kept
+    }
+    tables = tables.filter { id, _ in new.bridges.contains { $0.id == id } }
+    for bridge in new.bridges {
+      var table = tables[bridge.id] ?? ReferenceTable(limit: bridge.addressLimit)
+      table.limit = bridge.addressLimit
+      tables[bridge.id] = table
+    }
+    topology = new
+  }
+
+  /// Whether an address is still where it was after a change: same bridge, VLAN, tunnel and remote.
+  private func survives(
+    _ key: ReferenceTable.Key,
+    _ entry: ReferenceTable.Entry,
+    _ new: Topology
+  ) -> Bool {
+    guard let port = new.port(entry.port), port.bridge == topology.port(entry.port)?.bridge,
+      new.bridges.contains(where: { $0.id == port.bridge }), port.vlans.includes(key.vlan)
+    else { return false }
+    switch (topology.port(entry.port)?.attachment, port.attachment) {
+    case (.tunnel(let old), .tunnel(let tunnel)):
+      return old.vni == tunnel.vni && tunnel.peers.contains { $0.id == entry.peer }
+    case (_, .tunnel): return false
+    default: return entry.peer == .none
+    }
+  }
+
+  /// Tells the time; the last second before the number wraps counts as the one before it.
+  package mutating func tick(now time: UInt32) {
+    now = min(time, .max - 1)
+    for bridge in topology.bridges {
+      tables[bridge.id]?.expire(now: now, agingTime: bridge.agingTime)
+    }
+  }
+
+  package mutating func addStatic(
+    _ address: MACAddress,
+    vlan: VLANID,
+    on port: PortID,
+    bridge: BridgeID
+  ) -> Bool {
+    guard let record = topology.port(port), record.bridge == bridge, record.vlans.includes(vlan)
+    else { return false }
+    var peer = PeerID.none
+    if case .tunnel(let tunnel) = record.attachment { peer = tunnel.peers.first?.id ?? .none }
+    return tables[bridge]?.setStatic(
+      ReferenceTable.Key(vlan: vlan, address: address),
+      port: port,
+      peer: peer,
+      now: now,
+      choose: chooseVictim
+    ) ?? false
+  }
+
+  // MARK: Receiving
+
+  /// What becomes of a frame from a device.
+  package mutating func receive(
+    _ frame: PartialFrame,
+    tag: VLANTag,
+    from id: PortID
+  ) -> Outcome {
+    guard let port = topology.port(id) else { return Outcome() }
+    func died(_ reason: DropReason) -> Outcome {
+      Outcome(drops: [Drop(reason: reason, port: id)])
+    }
+    guard case .device = port.attachment else { return died(.waitingPort) }
+    guard frame.bytes.count >= 14 else { return died(.truncated) }
+    var passage = Passage(frame: frame, tag: tag, ingress: port, peer: .none)
+    if !passage.frame.hasPlausibleChecksumRequest { return died(.malformedOffload) }
+    return forward(&passage)
+  }
+
+  /// What becomes of one datagram that a socket received.
+  package mutating func receive(
+    datagram: [UInt8],
+    on endpoint: EndpointID,
+    from remote: IPAddress
+  ) -> Outcome {
+    func died(_ reason: DropReason) -> Outcome {
+      Outcome(drops: [Drop(reason: reason, port: .none)])
+    }
+    guard topology.hasRemote(remote) else { return died(.unknownVTEP) }
+    guard datagram.count >= 8 + 14 else { return died(.vxlanTooShort) }
+    guard datagram[0] & 0x08 != 0 else { return died(.vniFlagMissing) }
+    let number = UInt32(truncatingIfNeeded: datagram.number(at: 4, count: 4) ?? 0) >> 8
+    guard let vni = VNI(rawValue: number),
+      let (port, peer) = topology.tunnel(vni: vni, endpoint: endpoint, remote: remote)
+    else { return died(.unknownVNI) }
+    var passage = Passage(
+      frame: PartialFrame(Array(datagram[8...])),
+      tag: .none,
+      ingress: port,
+      peer: peer
+    )
+    return forward(&passage)
+  }
+
+  // MARK: Forwarding
+
+  private mutating func forward(_ passage: inout Passage) -> Outcome {
+    let ingress = passage.ingress.id
+    if let reason = admit(&passage) { return Outcome(drops: [Drop(reason: reason, port: ingress)]) }
+    let bridge = passage.ingress.bridge
+    tables[bridge]?.learn(
+      ReferenceTable.Key(vlan: passage.vlan, address: passage.source),
+      port: ingress,
+      peer: passage.peer,
+      now: now,
+      choose: chooseVictim
+    )
+
+    var outcome = Outcome()
+    outcome.isDisputable = passage.frame.hasDisputableChecksumRequest
+    let key = ReferenceTable.Key(vlan: passage.vlan, address: passage.target)
+    if !passage.target.isGroup, let known = tables[bridge]?.lookUp(key) {
+      if known.port == ingress {
+        outcome.drops = [Drop(reason: .samePort, port: ingress)]
+      } else if let port = topology.port(known.port) {
+        deliver(passage, to: port, peer: known.peer, &outcome)
+      }
+      return outcome
+    }
+    let segment = topology.ports.filter { port in
+      if case .waiting = port.attachment { return false }
+      if case .tunnel = port.attachment, passage.isFromTunnel { return false }
+      return port.bridge == bridge && port.vlans.includes(passage.vlan) && port.id != ingress
+    }
+    for port in segment {
+      guard case .tunnel(let tunnel) = port.attachment else {
+        deliver(passage, to: port, peer: .none, &outcome)
+        continue
+      }
+      for peer in tunnel.peers { deliver(passage, to: port, peer: peer.id, &outcome) }
+    }
+    if segment.isEmpty { outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)] }
+    return outcome
+  }
+
+  /// Finds the frame's segment, and takes the tag out that named it.
+  private func admit(_ passage: inout Passage) -> DropReason? {
+    guard let target = passage.frame.bytes.address(at: 0),
+      let source = passage.frame.bytes.address(at: 6)
+    else { return .truncated }
+    passage.source = source
+    passage.target = target
+    if target.rawValue & ~15 == 0x0180_C200_0000 { return .reservedDestination }
+    if source.isGroup || source.rawValue == 0 { return .invalidSource }
+    if case .dot1qTunnel(let service, let customers, let type) = passage.ingress.vlans {
+      if passage.tag.isPresent { passage.frame.insertTag(passage.tag) }
+      let customer = passage.frame.firstTag
+      if customer == nil, passage.frame.hasTag { return .truncated }
+      passage.vlan = service
+      passage.tag = VLANTag(control: (customer?.control ?? 0) & 0xE000, protocolID: type)
+      let isWelcome = customers?.contains(customer?.vlan ?? .untagged) ?? true
+      return isWelcome ? nil : .vlanNotOnPort
+    }
+    if !passage.tag.isPresent, passage.frame.hasTag {
+      guard let tag = passage.frame.firstTag else { return .truncated }
+      if passage.frame.offload.needsChecksum, passage.frame.offload.checksumStart < 18 {
+        return .malformedOffload
+      }
+      passage.tag = tag
+      passage.frame.removeTag()
+    }
+    let named = passage.tag.isPresent ? passage.tag.vlan : .untagged
+    switch passage.ingress.vlans {
+    case .access(let vlan):
+      passage.vlan = vlan
+      return named == .untagged ? nil : .taggedOnAccessPort
+    case .nativeTagged(let native, _), .nativeUntagged(let native, _):
+      passage.vlan = named == .untagged ? native : named
+    case .trunk, .dot1qTunnel:
+      passage.vlan = named
+    }
+    return passage.ingress.vlans.includes(passage.vlan) ? nil : .vlanNotOnPort
+  }
+
+  private func deliver(
+    _ passage: Passage,
+    to port: Topology.Port,
+    peer: PeerID,
+    _ outcome: inout Outcome
+  ) {
+    func die(_ reason: DropReason) {
+      outcome.drops.append(Drop(reason: reason, port: port.id))
+    }
+    guard port.vlans.includes(passage.vlan) else { return die(.vlanNotOnPort) }
+    guard mayShowTagInside(passage, port) else { return die(.nestedTag) }
+    var frame = passage.frame
+    switch port.attachment {
+    case .waiting: return die(.waitingPort)
+    case .tunnel(let tunnel):
+      if passage.isFromTunnel { return die(.splitHorizon) }
+      guard let remote = tunnel.peers.first(where: { $0.id == peer }) else { return }
+      if let tag = egressTag(passage, port) { frame.insertTag(tag) }
+      switch frame.fitted(mtu: remote.mtu) {
+      case .fitting(let fitted):
+        guard fitted.segmentCount <= PartialFrame.segmentLimit else {
+          return outcome.drops.append(Drop(reason: .tooManySegments, port: passage.ingress.id))
+        }
+        outcome.deliveries.append(Delivery(port: port.id, peer: peer, frame: fitted))
+      case .tooLarge: die(.exceedsTunnelMTU)
+      case .malformed(let reason):
+        outcome.drops.append(Drop(reason: reason, port: passage.ingress.id))
+      }
+    case .device(let device):
+      if passage.isFromTunnel {
+        guard let arrived = frame.asArrived(mtu: device.mtu) else {
+          return die(.superframeOfUnknownSize)
+        }
+        frame = arrived
+      }
+      // A device's MTU does not count the tag.
+      switch frame.fitted(mtu: device.mtu) {
+      case .fitting(var fitted):
+        let isTakenWhole = device.capabilities.contains(fitted.neededCapability)
+        if !isTakenWhole, fitted.segmentCount > PartialFrame.segmentLimit {
+          return outcome.drops.append(Drop(reason: .tooManySegments, port: passage.ingress.id))
+        }
+        let isWhole =
+          fitted.offload.isSuperframe && !passage.isFromTunnel && isTakenWhole
+          && device.capabilities.contains(.checksum)
+        if let tag = egressTag(passage, port) { fitted.insertTag(tag) }
+        outcome.deliveries.append(
+          Delivery(port: port.id, peer: .none, frame: fitted, isWhole: isWhole)
+        )
+      case .tooLarge: die(.exceedsDeviceMTU)
+      case .malformed(let reason):
+        outcome.drops.append(Drop(reason: reason, port: passage.ingress.id))
+      }
+    }
+  }
+
+  /// Whether frames of a VLAN have no VLAN tag on a port.
+  private func isHidden(_ vlan: VLANID, on port: Topology.Port) -> Bool {
+    switch port.vlans {
+    case .access, .dot1qTunnel: true
+    case .nativeUntagged(let native, _): vlan == native || vlan == .untagged
+    case .trunk, .nativeTagged: vlan == .untagged
+    }
+  }
+
+  /// Whether a tag inside the frame may show on a port: behind the VLAN's own, or a customer's.
+  private func mayShowTagInside(_ passage: Passage, _ port: Topology.Port) -> Bool {
+    if case .dot1qTunnel(_, let customers, _) = port.vlans {
+      if passage.frame.hasTag, passage.frame.firstTag == nil { return false }
+      return customers?.contains(passage.frame.firstTag?.vlan ?? .untagged) ?? true
+    }
+    return !passage.frame.hasTag || !isHidden(passage.vlan, on: port)
+  }
+
+  /// The tag on the egress, with the priority that came in.
+  private func egressTag(_ passage: Passage, _ port: Topology.Port) -> VLANTag? {
+    let priority = passage.tag.isPresent ? passage.tag.control & 0xF000 : 0
+    if !isHidden(passage.vlan, on: port) {
+      return VLANTag(
+        control: priority | passage.vlan.rawValue,
+        protocolID: passage.tag.isPresent ? passage.tag.protocolID : 0x8100)
+    }
+    if passage.frame.hasTag { return nil }
+    return switch port.priorityTags {
+    case .never: nil
+    case .ifNonzero: priority & 0xE000 == 0 ? nil : VLANTag(control: priority & 0xE000)
+    case .always: VLANTag(control: priority & 0xE000)
+    }
+  }
+}
+
+extension VLANMembership {
+  /// Whether a port is a member of a VLAN, by the rules of `vlan_mode` in ovs-vswitchd.conf.db(5).
+  func includes(_ vlan: VLANID) -> Bool {
+    switch self {
+    case .access(let only), .dot1qTunnel(let only, _, _): vlan == only
+    case .trunk(let vlans): vlans?.contains(vlan) ?? true
+    case .nativeTagged(let native, let vlans), .nativeUntagged(let native, let vlans):
+      // A native VLAN is always carried, and then VLAN 0 is not.
+      if native == .untagged {
+        vlans?.contains(vlan) ?? true
+      } else {
+        vlan == native || (vlan != .untagged && vlans?.contains(vlan) ?? true)
+      }
+    }
+  }
+}
+
+extension Topology {
+  package func port(_ id: PortID) -> Port? { ports.first { $0.id == id } }
+
+  /// Whether any tunnel has this VTEP as a remote.
+  func hasRemote(_ remote: IPAddress) -> Bool {
+    ports.contains { port in
+      guard case .tunnel(let tunnel) = port.attachment else { return false }
+      return tunnel.peers.contains { $0.remote == remote }
+    }
+  }
+
+  /// The tunnel port and peer of a datagram.
+  func tunnel(vni: VNI, endpoint: EndpointID, remote: IPAddress) -> (Port, PeerID)? {
+    for isFallback in [false, true] {
+      for port in ports {
+        guard case .tunnel(let tunnel) = port.attachment, tunnel.vni == vni,
+          isFallback ? tunnel.fallbackEndpoints.contains(endpoint) : tunnel.endpoint == endpoint,
+          let peer = tunnel.peers.first(where: { $0.remote == remote })
+        else { continue }
+        return (port, peer.id)
+      }
+    }
+    return nil
+  }
+}

@@ -1,0 +1,146 @@
+import Foundation
+import OVXDatapath
+import OVXSimulation
+import Testing
+
+/// Runs a property once per seed, and records the first seed for which it does not hold.
+///
+/// `OVX_SEED` replays a seed, `OVX_ROUNDS` multiplies the number of rounds: see `PropertyRounds`.
+func checkProperty(_ name: String, rounds: Int, _ body: (_ seed: UInt64) throws -> Void) {
+  let rounds = PropertyRounds(name, rounds, environment: ProcessInfo.processInfo.environment)
+  if let failure = rounds.firstFailure(body) { Issue.record("\(failure)") }
+}
+
+/// One way out of the switch: a device, or one remote VTEP of a tunnel port.
+struct WayOut: Hashable, CustomStringConvertible {
+  var port: PortID
+  var peer: PeerID
+
+  var description: String {
+    peer == .none ? "port \(port.rawValue)" : "port \(port.rawValue) peer \(peer.rawValue)"
+  }
+}
+
+/// What left the switch by each way, as it would look on a wire: superframes cut, checksums complete.
+struct Traffic {
+  /// A frame in the form in which it is compared.
+  private struct Frame: Hashable {
+    /// Without the zeros at the end, where the switch may add some.
+    var bytes: [UInt8]
+    var length: Int
+  }
+
+  /// Zeros that the switch may add to a frame in a tunnel, to make it as long as its neighbours.
+  private static let paddingLimit = 64
+
+  private var frames: [WayOut: [Frame]] = [:]
+
+  /// What the reference expects.
+  init(_ deliveries: [ReferenceSwitch.Delivery]) throws {
+    for delivery in deliveries {
+      guard let wire = delivery.frame.wireFrames else {
+        throw Discrepancy("The reference itself delivers a frame that cannot be cut.")
+      }
+      add(wire, by: WayOut(port: delivery.port, peer: delivery.peer))
+    }
+  }
+
+  /// What the switch handed out.
+  init(_ sent: [Sent], in topology: Topology) throws {
+    for sent in sent {
+      switch sent {
+      case .frame(let frame, let port):
+        guard case .device = topology.port(port)?.attachment else {
+          throw Discrepancy("A frame left by port \(port.rawValue), which has no device.")
+        }
+        guard let wire = frame.wireFrames else {
+          throw Discrepancy(
+            "Port \(port.rawValue) got a frame whose offload request contradicts it: "
+              + "\(frame.offload) \(frame.bytes.hexadecimal)")
+        }
+        add(wire, by: WayOut(port: port, peer: .none))
+      case .datagram(let bytes, let path, let port):
+        guard let (owner, tunnel, peer) = topology.peer(of: path), owner == port else {
+          throw Discrepancy("A datagram of port \(port.rawValue) left by path \(path.rawValue).")
+        }
+        guard Array(bytes.prefix(8)) == vxlanDatagram(vni: tunnel.vni, frame: []) else {
+          throw Discrepancy("A VXLAN header is wrong: \(bytes.hexadecimal)")
+        }
+        guard bytes.count - 8 - 14 <= peer.mtu else {
+          throw Discrepancy("\(bytes.count - 8) bytes left for a remote with MTU \(peer.mtu).")
+        }
+        add([Array(bytes.dropFirst(8))], by: WayOut(port: port, peer: peer.id))
+      }
+    }
+  }
+
+  private mutating func add(_ wire: [[UInt8]], by way: WayOut) {
+    frames[way, default: []] += wire.map { frame in
+      var bytes = Self.canonical(frame)
+      if way.peer != .none, Self.mayBePadded(bytes) {
+        bytes = Array(bytes.prefix((bytes.lastIndex { $0 != 0 } ?? -1) + 1))
+      }
+      return Frame(bytes: bytes, length: frame.count)
+    }
+  }
+
+  /// The frame with a right checksum in its one usual form: 0 and 0xFFFF are the same sum.
+  private static func canonical(_ frame: [UInt8]) -> [UInt8] {
+    guard let anatomy = FrameAnatomy(frame), let field = anatomy.checksumField,
+      frame.number16(at: field) == 0xFFFF, anatomy.packet?.isTCP == true,
+      anatomy.hasRightChecksum(in: frame) == true
+    else { return frame }
+    var frame = frame
+    frame.setNumber(UInt16(0), at: field)
+    return frame
+  }
+
+  /// Whether receivers find the end of the frame without its length: IP and ARP, under one tag at most.
+  private static func mayBePadded(_ frame: [UInt8]) -> Bool {
+    guard let type = frame.number16(at: 12) else { return false }
+    let isTagged = type == 0x8100 || type == 0x88A8
+    let inner = isTagged ? frame.number16(at: 16) : type
+    return inner == 0x0800 || inner == 0x86DD || inner == 0x0806
+  }
+
+  /// Says how the switch's traffic differs, if it does: other frames, or those of one flow in another order.
+  func difference(from expected: Traffic) -> String? {
+    for way in Set(frames.keys).union(expected.frames.keys) {
+      let here = Dictionary(grouping: frames[way] ?? [], by: Self.flow)
+      let there = Dictionary(grouping: expected.frames[way] ?? [], by: Self.flow)
+      for flow in Set(here.keys).union(there.keys) {
+        let actual = here[flow] ?? []
+        let wanted = there[flow] ?? []
+        let index = zip(actual, wanted).prefix { Self.isSame($0, $1, on: way) }.count
+        guard index < max(actual.count, wanted.count) else { continue }
+        return "\(way) got \(actual.count) frames of a flow instead of \(wanted.count); number "
+          + "\(index) is \(index < actual.count ? actual[index].bytes.hexadecimal : "missing")"
+          + ", not \(index < wanted.count ? wanted[index].bytes.hexadecimal : "there")"
+      }
+    }
+    return nil
+  }
+
+  private static func isSame(_ actual: Frame, _ wanted: Frame, on way: WayOut) -> Bool {
+    let padding = actual.length - wanted.length
+    return actual.bytes == wanted.bytes && padding >= 0
+      && padding <= (way.peer == .none || !mayBePadded(wanted.bytes) ? 0 : paddingLimit)
+  }
+
+  /// What has to stay in order: addresses, tags, and what stands where IP has addresses and ports.
+  private static func flow(_ frame: Frame) -> [UInt8] {
+    let bytes = frame.bytes + [UInt8](repeating: 0, count: 64)
+    guard let anatomy = FrameAnatomy(bytes) else { return Array(bytes.prefix(12)) }
+    let network = anatomy.network
+    let headers = Array(bytes.prefix(network))
+    switch anatomy.etherType {
+    case 0x0800:
+      let transport = network + Int(bytes[network] & 15) * 4
+      return headers + bytes[network + 9..<network + 10] + bytes[network + 12..<network + 20]
+        + (bytes.dropFirst(transport).prefix(4))
+    case 0x86DD:
+      return headers + bytes[network + 6..<network + 7] + bytes[network + 8..<network + 44]
+    default: return headers
+    }
+  }
+}
