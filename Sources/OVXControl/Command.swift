@@ -30,6 +30,9 @@ package enum Command: Codable, Equatable, Sendable {
   case list(table: String, records: [String], columns: [String], ifExists: Bool)
   /// The records for which all conditions hold.
   case find(table: String, conditions: [Condition], columns: [String])
+  /// Nothing where a record exists and all conditions hold for it; else the transaction fails with `.timedOut`, to be
+  /// sent again.
+  case waitUntil(table: String, record: String, conditions: [Condition])
 
   // Questions to the configuration
   case listBridges

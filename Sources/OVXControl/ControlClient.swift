@@ -11,10 +11,28 @@ package struct ControlClient {
 
   /// Sends a request and returns the daemon's response.
   ///
+  /// A request that waits until something is so is sent again, twenty times a second, until it is.
+  ///
   /// - Throws: `.unavailable` where no daemon answers on the socket, `.timedOut` where the time runs out; in words that name
   ///   the socket and what to do.
   package func send(_ request: Request) throws(ControlError) -> Response {
     let deadline = Deadline(seconds: request.timeout)
+    let waits = request.commands.contains { if case .waitUntil = $0 { true } else { false } }
+    while true {
+      let response = try exchange(request, deadline)
+      guard waits, case .failed(let error) = response.outcome, error.kind == .timedOut else {
+        return response
+      }
+      guard deadline.milliseconds > 0 else {
+        throw ControlError("\(error.message) after \(deadline.text) s", kind: .timedOut)
+      }
+      _ = poll(nil, 0, min(deadline.milliseconds, 50))
+    }
+  }
+
+  private func exchange(
+    _ request: Request, _ deadline: Deadline
+  ) throws(ControlError) -> Response {
     let bytes = try request.messageBytes()
     guard bytes.count <= MessageDecoder<Request>.byteLimit else {
       throw ControlError(

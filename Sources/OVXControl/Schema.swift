@@ -156,8 +156,8 @@ enum ColumnShape {
 enum AtomShape {
   case integer(ClosedRange<Int>)
   case text
-  /// One of a list; the second list is of Open vSwitch's values that ovx does not know yet.
-  case choice([String], unsupported: [String] = [])
+  /// One of a list; the second list is of Open vSwitch's values that ovx does not know, the third of other names.
+  case choice([String], unsupported: [String] = [], synonyms: [String: String] = [:])
   case ethernetAddress
 
   /// Reads one atom.
@@ -177,10 +177,11 @@ enum AtomShape {
       return .integer(number)
     case .text:
       return .text(text)
-    case .choice(let values, let unsupported):
+    case .choice(let values, let unsupported, let synonyms):
+      let text = synonyms[text] ?? text
       if unsupported.contains(text) {
         throw ControlError(
-          "\(text) is not supported yet; the supported values are \(values.joined(separator: ", "))"
+          "\(text) is not supported; the supported values are \(values.joined(separator: ", "))"
         )
       }
       guard values.contains(text) else {

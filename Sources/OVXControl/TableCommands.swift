@@ -4,7 +4,7 @@ extension Transaction {
     switch command {
     case .set(let table, _, _, _), .add(let table, _, _, _, _), .remove(let table, _, _, _, _),
       .clear(let table, _, _, _), .get(let table, _, _, _), .list(let table, _, _, _),
-      .find(let table, _, _):
+      .find(let table, _, _), .waitUntil(let table, _, _):
       switch try Schema.TableName(matching: table) {
       case .bridge: try execute(command, on: .bridges)
       case .port: try execute(command, on: .ports)
@@ -47,6 +47,8 @@ extension Transaction {
         names.append(name)
       }
       return try list(names.sorted(), columns: columns, in: table)
+    case .waitUntil(_, let name, let conditions):
+      try check(conditions, of: name, in: table)
     default: break
     }
     return .done
@@ -292,6 +294,28 @@ extension Transaction {
       guard holds else { return false }
     }
     return true
+  }
+}
+
+extension Transaction {
+  /// Fails for the time being where a record does not exist or a condition does not hold for it.
+  private func check<Record>(
+    _ conditions: [Condition], of name: String, in table: Table<Record>
+  ) throws(ControlError) {
+    let record = configuration[keyPath: table.records][name]
+    for condition in conditions {
+      // A column that does not exist will not come to exist, so this fails at once.
+      let column = try table.column(matching: condition.column)
+      guard let record, try satisfies(record, [condition], in: table) == false else { continue }
+      let actual = column.read(record, configuration, live)
+      throw ControlError(
+        "\(column.name) of \(table.name.rawValue) \(printable(name)) is still \(actual)",
+        kind: .timedOut)
+    }
+    guard record != nil else {
+      throw ControlError(
+        "table \(table.name.rawValue) still has no record \(printable(name))", kind: .timedOut)
+    }
   }
 }
 

@@ -10,6 +10,12 @@ extension Table<Configuration.Bridge> {
         Column("ports", .set(.text)) { bridge, configuration, _ in
           .set(configuration.ports(of: bridge.name).map { .text($0.name) })
         },
+        // Users of Open vSwitch's userspace datapath say so for each bridge; ovx has no other.
+        Column(
+          "datapath_type",
+          .one(.choice(["netdev"], unsupported: ["system"], synonyms: ["": "netdev"])),
+          read: { _, _, _ in .scalar(.text("netdev")) },
+          write: { _, _ in }),
         .map("other_config", \.otherConfig),
         .map("external_ids", \.externalIDs),
       ]
@@ -70,7 +76,7 @@ extension Table<Configuration.Port> {
               Configuration.InterfaceType.allCases.map(\.rawValue),
               unsupported: [
                 "patch", "geneve", "gre", "erspan", "lisp", "stt", "gtpu", "srv6", "bareudp",
-              ]
+              ], synonyms: ["": Configuration.InterfaceType.system.rawValue]
             )
           ),
           read: { port, _, _ in .scalar((port.interface.type?.rawValue).map(Atom.text)) },

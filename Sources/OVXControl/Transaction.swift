@@ -108,7 +108,7 @@ package struct Transaction {
       try attach(attachment, to: bridge, settings, mayExist: mayExist)
     case .detach(let target, let interface, let ifExists):
       try detach(interface, from: target, ifExists: ifExists)
-    case .set, .add, .remove, .clear, .get, .list, .find:
+    case .set, .add, .remove, .clear, .get, .list, .find, .waitUntil:
       return try executeOnTable(command)
     case .listBridges:
       return .names(configuration.bridges.keys.sorted())

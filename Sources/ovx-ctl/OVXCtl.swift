@@ -50,7 +50,7 @@ struct OVXCtl: ParsableCommand {
         name: "Table",
         subcommands: [
           SetColumns.self, GetColumns.self, ListRecords.self, FindRecords.self, AddValues.self,
-          RemoveValues.self, ClearColumns.self,
+          RemoveValues.self, ClearColumns.self, WaitUntil.self,
         ]
       ),
       CommandGroup(

@@ -216,3 +216,29 @@ struct ClearColumns: Verb {
     .clear(table: table, record: record, columns: columns, ifExists: ifExists.isSet)
   }
 }
+
+struct WaitUntil: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "wait-until",
+    abstract: "Wait until a record exists and fulfils conditions, as long as -t says.",
+    discussion: """
+      \(grammar)
+
+      The conditions are those of find. Commands joined to it by -- take effect when it is fulfilled.
+
+      EXAMPLES
+        ovx-ctl -t 60 wait-until interface veth1 link_state=up
+        ovx-ctl wait-until bridge br0 -- list-ports br0
+      """)
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "The record's name.") var record: String
+  @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "condition"))
+  var conditions: [String] = []
+
+  func command() throws -> Command {
+    .waitUntil(
+      table: table, record: record, conditions: try conditions.map(Condition.init(parsing:)))
+  }
+}

@@ -106,6 +106,14 @@ import Testing
       "clear port p tag trunks",
       [.clear(table: "port", record: "p", columns: ["tag", "trunks"], ifExists: false)]
     ),
+    (
+      "wait-until port p tag=100",
+      [
+        .waitUntil(
+          table: "port", record: "p",
+          conditions: [Condition(column: "tag", comparison: .equal, value: "100")])
+      ]
+    ),
     ("list-br", [.listBridges]),
     ("br-exists br0", [.bridgeExists(bridge: "br0")]),
     ("list-ports br0", [.listPorts(bridge: "br0")]),
@@ -226,7 +234,8 @@ import Testing
     for verb in [
       "add-br", "del-br", "add-port", "del-port", "list-br", "br-exists", "list-ports",
       "port-to-br", "show",
-      "attach", "detach", "set", "get", "list", "find", "add", "remove", "clear", "fdb", "tunnel",
+      "attach", "detach", "set", "get", "list", "find", "add", "remove", "clear", "wait-until",
+      "fdb", "tunnel",
       "stats",
       "drops", "version", "exit",
     ] {

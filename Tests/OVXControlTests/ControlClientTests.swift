@@ -25,16 +25,27 @@ private final class FakeDaemon {
 
   /// Accepts one client and does with it as told.
   func serve(_ body: @escaping @Sendable (FileDescriptor) -> Void) {
+    serve(times: 1) { client, _ in body(client) }
+  }
+
+  /// Accepts clients one after another and does with them as told.
+  func serve(times: Int, _ body: @escaping @Sendable (FileDescriptor, Int) -> Void) {
     let listener = listener
     Thread.run {
-      let client = accept(listener, nil, nil)
-      guard client >= 0 else { return }
-      body(FileDescriptor(rawValue: client))
-      close(client)
+      for number in 0..<times {
+        let client = accept(listener, nil, nil)
+        guard client >= 0 else { return }
+        body(FileDescriptor(rawValue: client), number)
+        close(client)
+      }
     }
   }
 
-  deinit { close(listener) }
+  deinit {
+    // Wakes a thread that is still waiting for a client.
+    shutdown(listener, Int32(SHUT_RDWR))
+    close(listener)
+  }
 }
 
 /// A detached POSIX thread for one closure.
@@ -72,6 +83,13 @@ private func receive(from client: FileDescriptor) -> Request? {
   }
 }
 
+/// Sends to a client that may have gone, which is no reason for a test to die of SIGPIPE.
+private func answer(_ client: FileDescriptor, _ bytes: [UInt8]) {
+  _ = unsafe bytes.withUnsafeBytes { buffer in
+    unsafe send(client.rawValue, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL))
+  }
+}
+
 @Suite struct ControlClientTests {
   private func failure(_ client: ControlClient, _ request: Request) -> ControlError? {
     do {
@@ -89,7 +107,7 @@ private func receive(from client: FileDescriptor) -> Request? {
       guard let request = receive(from: client),
         let bytes = try? Response(.done([.names(["\(request.commands.count)"])])).messageBytes()
       else { return }
-      for byte in bytes { _ = try? client.writeAll(CollectionOfOne(byte)) }
+      for byte in bytes { answer(client, [byte]) }
     }
     let client = ControlClient(runDirectory: daemon.directory)
     // Larger than a socket's buffer, so that the writing has to wait for the reading.
@@ -97,6 +115,45 @@ private func receive(from client: FileDescriptor) -> Request? {
       repeating: Command.listPorts(bridge: String(repeating: "x", count: 100)), count: 6000)
     let response = try client.send(Request(commands: commands))
     #expect(response.outcome == .done([.names(["6000"])]))
+  }
+
+  @Test func waitingIsAskingAgain() throws {
+    let daemon = try FakeDaemon()
+    let wait = Request(
+      commands: [.waitUntil(table: "port", record: "p", conditions: [])], timeout: 30)
+    let notYet = Response(.failed(ControlError("not yet", kind: .timedOut)))
+    let answers = [notYet, notYet, Response(.done([.done]))]
+    daemon.serve(times: answers.count) { client, number in
+      guard receive(from: client) == wait, let bytes = try? answers[number].messageBytes() else {
+        return
+      }
+      answer(client, bytes)
+    }
+    let client = ControlClient(runDirectory: daemon.directory)
+    #expect(try client.send(wait).outcome == .done([.done]))
+
+    // Any other request is answered as it is.
+    daemon.serve { client in
+      _ = receive(from: client)
+      if let bytes = try? notYet.messageBytes() { answer(client, bytes) }
+    }
+    #expect(try client.send(Request(commands: [.show])) == notYet)
+  }
+
+  @Test func waitingEndsInTime() throws {
+    let daemon = try FakeDaemon()
+    daemon.serve(times: 100) { client, _ in
+      _ = receive(from: client)
+      let notYet = Response(.failed(ControlError("tag of Port p is still []", kind: .timedOut)))
+      if let bytes = try? notYet.messageBytes() { answer(client, bytes) }
+    }
+    let wait = Request(
+      commands: [.waitUntil(table: "port", record: "p", conditions: [])], timeout: 0.3)
+    let error = failure(ControlClient(runDirectory: daemon.directory), wait)
+    #expect(error?.kind == .timedOut)
+    #expect(
+      error?.message.hasPrefix("tag of Port p is still [] after 0.3 s") == true
+        || error?.message.contains("did not answer within 0.3 s") == true)
   }
 
   @Test func noSocket() throws {
@@ -141,7 +198,7 @@ private func receive(from client: FileDescriptor) -> Request? {
     let daemon = try FakeDaemon()
     daemon.serve { client in
       _ = receive(from: client)
-      _ = try? client.writeAll(Array("{\"version\":1,".utf8))
+      answer(client, Array("{\"version\":1,".utf8))
     }
     let error = failure(
       ControlClient(runDirectory: daemon.directory), Request(commands: [.show]))
@@ -154,7 +211,7 @@ private func receive(from client: FileDescriptor) -> Request? {
 
   @Test func aDaemonThatSpeaksNonsense() throws {
     let daemon = try FakeDaemon()
-    daemon.serve { client in _ = try? client.writeAll(Array("HTTP/1.1 200 OK\r\n\r\n".utf8)) }
+    daemon.serve { client in answer(client, Array("HTTP/1.1 200 OK\r\n\r\n".utf8)) }
     let error = failure(
       ControlClient(runDirectory: daemon.directory), Request(commands: [.show]))
     #expect(error?.message.hasPrefix("a message on the control socket is not understood: ") == true)

@@ -195,6 +195,43 @@ import Testing
     #expect(try bench.output(line) == text)
   }
 
+  @Test func openVSwitchsOtherWords() throws {
+    var bench = try bench()
+    try bench.run("set bridge br0 datapath_type=netdev -- set interface veth1 type=\"\"")
+    #expect(try bench.output("get bridge br0 datapath_type") == "netdev\n")
+    #expect(bench.configuration.ports["veth1"]?.interface.type == .system)
+    #expect(
+      bench.refusal("set bridge br0 datapath_type=system")
+        == "datapath_type of Bridge br0: system is not supported; the supported values are netdev")
+  }
+
+  @Test func waiting() throws {
+    var bench = try bench()
+    #expect(try bench.run("wait-until port veth1") == [.done])
+    #expect(
+      try bench.run("wait-until port veth1 tag=100 tag!=5 -- list-br") == [.done, .names(["br0"])])
+    #expect(
+      try bench.run("wait-until interface veth1 statistics:rx_packets>=5 mtu=1450") == [.done])
+    for (line, sentence) in [
+      ("wait-until bridge br9", "table Bridge still has no record br9"),
+      ("wait-until bridge br9 other_config:x=1", "table Bridge still has no record br9"),
+      ("wait-until port veth1 tag=5", "tag of Port veth1 is still 100"),
+      (
+        "add-br br1 -- wait-until int veth1 link_state=up",
+        "link_state of Interface veth1 is still down"
+      ),
+    ] {
+      let before = bench.configuration
+      #expect(throws: ControlError(sentence, kind: .timedOut)) { try bench.run(line) }
+      #expect(bench.configuration == before)
+    }
+    // What cannot come true fails at once.
+    for line in ["wait-until foo x", "wait-until port br9 foo=5", "wait-until port veth1 tag=x"] {
+      let error = #expect(throws: ControlError.self) { try bench.run(line) }
+      #expect(error?.kind == .refused)
+    }
+  }
+
   @Test func listPrintsEveryColumn() throws {
     var bench = try bench()
     #expect(

@@ -187,7 +187,7 @@ import Testing
     ),
     (
       "type=gre",
-      "type of Interface p: gre is not supported yet; the supported values are internal, tap, vxlan, system"
+      "type of Interface p: gre is not supported; the supported values are internal, tap, vxlan, system"
     ),
     (
       "type=foo",
