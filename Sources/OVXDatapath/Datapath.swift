@@ -131,7 +131,7 @@ package struct Datapath: ~Copyable {
       let destination = Destination(port: entry.port, peer: entry.peer)
       if let age = entry.age {
         _ = databases[bridge].learn(
-          key, at: destination, now: now &- age, lists: &lists,
+          key, at: destination, now: min(now &- age, FDB.lastSecond), lists: &lists,
           members: new.bridgeMembers, new.bridges[bridge].members)
       } else {
         _ = databases[bridge].setStatic(
@@ -191,7 +191,7 @@ package struct Datapath: ~Copyable {
   /// Adds a static address, in place of whatever was known of it.
   ///
   /// `false` where the table is full of static ones, or the port is not a member of the bridge and
-  /// the VLAN. On a tunnel port the address is behind the first of its remotes.
+  /// the VLAN. On a tunnel port the address is behind the first of its remotes, if it has any.
   package mutating func addStaticAddress(
     _ address: MACAddress, vlan: VLANID, on port: PortID, bridge: BridgeID
   ) -> Bool {
@@ -199,9 +199,11 @@ package struct Datapath: ~Copyable {
     let record = tables.ports[Int(port.rawValue)]
     guard record.role != .absent, record.bridge == bridge, tables.carries(vlan, port: record)
     else { return false }
-    let peer =
-      record.role == .tunnel && record.peerCount > 0
-      ? tables.tunnelPeers[Int(record.firstPeer)] : .none
+    var peer = PeerID.none
+    if record.role == .tunnel {
+      guard record.peerCount > 0 else { return false }
+      peer = tables.tunnelPeers[Int(record.firstPeer)]
+    }
     return databases[Int(bridge.rawValue)].setStatic(
       FDB.Key(vlan: vlan, address: address), at: Destination(port: port, peer: peer),
       lists: &lists, members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members)

@@ -252,7 +252,7 @@ extension Datapath {
       let id = tables.floodMembers[member]
       let port = tables.ports[Int(id.rawValue)]
       if unsafe id == frame.ingress || (frame.isFromTunnel && port.role == .tunnel) { continue }
-      isDelivered = true
+      isDelivered = isDelivered || port.role == .device || port.peerCount > 0
       if port.role == .tunnel {
         for peer in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
           unsafe deliver(

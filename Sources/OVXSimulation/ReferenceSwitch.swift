@@ -120,7 +120,10 @@ package struct ReferenceSwitch {
     guard let record = topology.port(port), record.bridge == bridge, record.vlans.includes(vlan)
     else { return false }
     var peer = PeerID.none
-    if case .tunnel(let tunnel) = record.attachment { peer = tunnel.peers.first?.id ?? .none }
+    if case .tunnel(let tunnel) = record.attachment {
+      guard let first = tunnel.peers.first else { return false }
+      peer = first.id
+    }
     return tables[bridge]?.setStatic(
       ReferenceTable.Key(vlan: vlan, address: address),
       port: port,
@@ -211,7 +214,11 @@ package struct ReferenceSwitch {
       }
       for peer in tunnel.peers { deliver(passage, to: port, peer: peer.id, &outcome) }
     }
-    if segment.isEmpty { outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)] }
+    let hasAnywhereToGo = segment.contains { port in
+      guard case .tunnel(let tunnel) = port.attachment else { return true }
+      return !tunnel.peers.isEmpty
+    }
+    if !hasAnywhereToGo { outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)] }
     return outcome
   }
 

@@ -156,8 +156,7 @@ package struct TopologyGenerator {
       endpoint: EndpointID(rawValue: UInt16(random.below(2))),
       peers: []
     )
-    for _ in 0..<random.within(1...4) { addPeer(to: &tunnel) }
-    guard !tunnel.peers.isEmpty else { return nil }
+    for _ in 0..<random.below(5) { addPeer(to: &tunnel) }
     for segment in segments { vniOfSegment[segment] = vni }
     bridgeOfVNI[vni] = bridge
     return Topology.Port(
@@ -191,7 +190,7 @@ package struct TopologyGenerator {
 
   private mutating func changePeers(_ index: Int) {
     guard case .tunnel(var tunnel) = topology.ports[index].attachment else { return }
-    if tunnel.peers.count > 1, random.oneIn(2) {
+    if !tunnel.peers.isEmpty, random.oneIn(2) {
       tunnel.peers.remove(at: random.below(tunnel.peers.count))
     } else {
       addPeer(to: &tunnel)

@@ -60,6 +60,7 @@ private struct Comparison {
   private mutating func burst() throws {
     if random.oneIn(12) { reconfigure() }
     if random.oneIn(8) { tick() }
+    if random.oneIn(8) { try setStatic() }
     var outcome = ReferenceSwitch.Outcome()
     for _ in 0..<random.within(1...4) {
       outcome += random.oneIn(3) ? receiveTrain() : receiveFrame()
@@ -74,6 +75,27 @@ private struct Comparison {
     try checkWhole(outcome.deliveries.filter { $0.isWhole }, sent)
     try checkDrops(outcome.drops)
     try checkAddresses()
+  }
+
+  /// An operator names the place of an address, or takes one back.
+  private mutating func setStatic() throws {
+    let address = random.pick(frames.stations)
+    let vlan = random.pick(topologies.vlans)
+    guard let port = host.topology.ports.randomElement(using: &random) else { return }
+    if random.oneIn(3) {
+      let actual = host.datapath.removeAddress(address, vlan: vlan, bridge: port.bridge)
+      let key = ReferenceTable.Key(vlan: vlan, address: address)
+      guard actual == reference.tables[port.bridge]?.remove(key) else {
+        throw Discrepancy("Removing \(address) in VLAN \(vlan) says \(actual).")
+      }
+    } else {
+      let actual = host.datapath.addStaticAddress(
+        address, vlan: vlan, on: port.id, bridge: port.bridge)
+      let expected = reference.addStatic(address, vlan: vlan, on: port.id, bridge: port.bridge)
+      guard actual == expected else {
+        throw Discrepancy("\(address) on port \(port.id.rawValue) in VLAN \(vlan): \(actual).")
+      }
+    }
   }
 
   private mutating func reconfigure() {
