@@ -184,6 +184,12 @@ struct Completion: Equatable {
     unsafe enter { ring in unsafe io_uring_submit_and_wait(ring, 1) }
   }
 
+  /// Looks for completions for some time without sleeping, and says whether there are any.
+  mutating func spin(nanoseconds: Int) -> Bool {
+    guard failure == nil else { return false }
+    return unsafe ovx_ring_spin(ring, nanoseconds)
+  }
+
   /// Enters the kernel until it has taken every pending request.
   ///
   /// A request left behind would be carried out later, with memory that belongs to other frames by then.

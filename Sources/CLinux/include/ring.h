@@ -25,7 +25,7 @@
  * Completions are posted only when the thread asks (Linux 6.1); before that, when it enters the kernel. */
 static inline int ovx_ring_open(struct io_uring *ring, unsigned submissions, unsigned completions) {
   static const unsigned modes[] = {
-      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
       IORING_SETUP_COOP_TASKRUN,
   };
   int result = -EINVAL;
@@ -43,6 +43,22 @@ static inline struct io_uring_cqe *ovx_ring_peek(struct io_uring *ring) {
   unsigned head = *ring->cq.khead;
   if (head == io_uring_smp_load_acquire(ring->cq.ktail)) return NULL;
   return &ring->cq.cqes[head & ring->cq.ring_mask];
+}
+
+/* Looks for work for some time without sleeping, and says whether there is any. Whoever else wants this core gets it at
+ * once: between two looks the thread yields. */
+static inline bool ovx_ring_spin(struct io_uring *ring, long nanoseconds) {
+  struct timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
+    for (int look = 0; look < 8; look++) {
+      if (*ring->cq.khead != io_uring_smp_load_acquire(ring->cq.ktail)) return true;
+      if (IO_URING_READ_ONCE(*ring->sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) return true;
+      sched_yield();
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while ((now.tv_sec - start.tv_sec) * 1000000000L + now.tv_nsec - start.tv_nsec < nanoseconds);
+  return false;
 }
 
 static inline void ovx_ring_advance(struct io_uring *ring) { io_uring_cq_advance(ring, 1); }
