@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <spawn.h>
 #include <unistd.h>
 
@@ -19,7 +20,15 @@ static int prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attri
   return failure;
 }
 
-pid_t ovx_spawn_daemon(const char *path, char *const arguments[], int report) {
+pid_t ovx_spawn_daemon(char *const arguments[], int report) {
+  /* The kernel names a process after the file: of the link's own name, pgrep(1) and pidof(8) would find "exe". */
+  char own[PATH_MAX];
+  const char *path = "/proc/self/exe";
+  ssize_t length = readlink(path, own, sizeof own - 1);
+  if (length > 0) {
+    own[length] = '\0';
+    if (access(own, X_OK) == 0) path = own;
+  }
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   int failure = posix_spawn_file_actions_init(&actions);

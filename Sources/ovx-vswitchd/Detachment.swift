@@ -44,7 +44,7 @@ enum Detachment {
   ) throws(Errno) -> pid_t {
     var strings = unsafe arguments.map { unsafe strdup($0) } + [nil]
     defer { unsafe strings.forEach { unsafe free($0) } }
-    let child = unsafe ovx_spawn_daemon("/proc/self/exe", &strings, pipe.rawValue)
+    let child = unsafe ovx_spawn_daemon(&strings, pipe.rawValue)
     guard child > 0 else { throw Errno(rawValue: -child) }
     return child
   }

@@ -7,9 +7,9 @@
 /* The descriptor that ovx_spawn_daemon hands down. */
 enum { OVX_REPORT_DESCRIPTOR = 3 };
 
-/* Starts a program with the calling process's environment in a session of its own. It has no input and no output, and of
+/* Starts the running program anew, with the calling process's environment in a session of its own. It has no input and no output, and of
  * our descriptors none but `report`, as OVX_REPORT_DESCRIPTOR. `arguments` begins with its name and ends with NULL.
  * Returns its process's number, or the negative of errno. */
-pid_t ovx_spawn_daemon(const char *path, char *const arguments[], int report);
+pid_t ovx_spawn_daemon(char *const arguments[], int report);
 
 #endif

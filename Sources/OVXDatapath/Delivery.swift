@@ -1,0 +1,310 @@
+// The last step of the frame path: a frame leaves by one port, as that port can take it. Whole, cut,
+// tagged, or in VXLAN; nothing is done to a frame before it is known that its egress needs it.
+
+extension Datapath {
+  /// The one place that decides how a frame leaves.
+  ///
+  /// Every egress rule is here.
+  @unsafe mutating func deliver(
+    _ frame: inout Frame, to destination: Destination, isShared: Bool = false
+  ) {
+    let id = destination.port
+    let port = tables.ports[Int(id.rawValue)]
+    guard unsafe tables.carries(frame.vlan, port: port) else {
+      return counters.dropped(.vlanNotOnPort, frames: 1, at: id)
+    }
+    guard unsafe mayShowTagInside(frame, port: port) else {
+      return counters.dropped(.nestedTag, frames: 1, at: id)
+    }
+    let tag = unsafe egressTag(frame, port: port)
+    if egress.isFull { flush() }
+    switch port.role {
+    case .device:
+      unsafe deliverToDevice(&frame, id: id, port: port, tag: tag, isShared: isShared)
+    case .tunnel:
+      if unsafe frame.isFromTunnel {
+        return counters.dropped(.splitHorizon, frames: 1, at: id)
+      }
+      // Putting a tag in front of a superframe moves its addresses for a while.
+      if unsafe isShared && frame.offload.isSuperframe && tag.isPresent { flush() }
+      unsafe deliverToPeer(&frame, id: id, port: port, peer: destination.peer, tag: tag)
+    case .waiting, .absent:
+      counters.dropped(.waitingPort, frames: 1, at: id)
+    }
+  }
+
+  /// The tag that the frame carries on the port, with the priority it came with.
+  @unsafe private mutating func egressTag(
+    _ frame: borrowing Frame, port: ForwardingTables.Port
+  ) -> VLANTag {
+    let vlan = unsafe frame.vlan
+    let tag = unsafe frame.tag
+    let priority = tag.isPresent ? tag.control & 0xF000 : 0
+    let isUntagged =
+      switch port.vlanMode {
+      case .access, .dot1qTunnel: true
+      case .nativeUntagged: vlan == port.ownVLAN || vlan == .untagged
+      case .trunk, .nativeTagged: vlan == .untagged
+      }
+    if !isUntagged {
+      return VLANTag(
+        control: priority | vlan.rawValue, protocolID: tag.isPresent ? tag.protocolID : 0x8100)
+    }
+    switch port.priorityTags {
+    case .never: return .none
+    case .ifNonzero where priority & 0xE000 == 0: return .none
+    // What shows a customer's tag has its priority there.
+    case .ifNonzero, .always:
+      return unsafe frame.hasTagInside ? .none : VLANTag(control: priority & 0xE000)
+    }
+  }
+
+  /// Whether the tags inside the frame may be seen on the port.
+  @unsafe private mutating func mayShowTagInside(
+    _ frame: borrowing Frame, port: ForwardingTables.Port
+  ) -> Bool {
+    let count = unsafe frame.count
+    let isTagged = unsafe frame.hasTagInside
+    let vlan = unsafe frame.vlan
+    switch port.vlanMode {
+    // Where the frame has no tag of its own, the one inside would pass for it: the frame would have
+    // hopped from the untagged VLAN to any that its sender chose.
+    case .trunk, .nativeTagged: return !isTagged || vlan != .untagged
+    case .nativeUntagged: return !isTagged || (vlan != .untagged && vlan != port.ownVLAN)
+    case .access: return !isTagged
+    case .dot1qTunnel:
+      guard isTagged, count >= EthernetHeader.byteCount + VLANHeader.byteCount else {
+        return !isTagged && tables.isInSet(.untagged, of: port)
+      }
+      return unsafe tables.isInSet(VLANID(tagControl: frame.start.big16(14)), of: port)
+    }
+  }
+
+  @unsafe private mutating func deliverToDevice(
+    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, tag: VLANTag, isShared: Bool
+  ) {
+    let mtu = Int(port.mtu)
+    var offload = unsafe frame.offload
+    if unsafe frame.isFromTunnel {
+      // Finding out about a superframe may change its checksum.
+      if unsafe isShared && frame.count - EthernetHeader.byteCount > mtu { flush() }
+      switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
+      case .accepted(let found): offload = found
+      case .refused(let reason): return counters.dropped(reason, frames: 1, at: id)
+      }
+    }
+    if offload.isSuperframe {
+      return unsafe deliverSuperframe(frame, offload: offload, id: id, port: port, tag: tag)
+    }
+    guard unsafe frame.count - EthernetHeader.byteCount <= mtu else {
+      return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
+    }
+    if offload.needsChecksum && !port.capabilities.contains(.checksum) {
+      return unsafe deliverSummed(frame, offload: offload, id: id, tag: tag)
+    }
+    let mayCoalesce =
+      unsafe frame.isFromTunnel && !isShared && !tag.isPresent
+      && port.capabilities.contains([.checksum, .tcp4, .tcp6])
+    var mayOpen = false
+    if mayCoalesce {
+      switch unsafe coalescer.absorb(
+        frame.start, count: frame.count, offload: offload, port: id)
+      {
+      case .merged(let transmission, let byteCount):
+        egress.grow(transmission, to: byteCount)
+        return unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
+      case .separate(let isOpener): mayOpen = isOpener
+      }
+    }
+    let number = unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
+    if unsafe frame.isFromTunnel {
+      unsafe coalescer.restrict(below: UnsafeRawPointer(frame.start))
+      if mayOpen {
+        unsafe coalescer.open(
+          frame.start, count: frame.count, offload: offload, limit: frame.limit, port: id,
+          transmission: number)
+      }
+    }
+  }
+
+  /// Sends a copy of the frame with its checksum filled in: other egresses may refer to the frame
+  /// as it is.
+  @unsafe private mutating func deliverSummed(
+    _ frame: borrowing Frame, offload: Offload, id: PortID, tag: VLANTag
+  ) {
+    let count = unsafe frame.count
+    if !egress.hasScratch(count) { flush() }
+    let copy = unsafe egress.scratchStart()
+    unsafe copy.copyMemory(from: frame.start, byteCount: count)
+    guard unsafe completeChecksum(copy, count: count, offload: offload) else {
+      return unsafe counters.dropped(.malformedOffload, frames: 1, at: frame.ingress)
+    }
+    egress.useScratch(count)
+    unsafe emit(copy, count: count, offload: .none, tag: tag, to: id)
+  }
+
+  /// Adds a frame for a device to what is to be sent.
+  @unsafe @discardableResult
+  private mutating func emit(
+    _ start: UnsafeRawPointer, count: Int, offload: Offload, tag: VLANTag, to id: PortID
+  ) -> Int {
+    var offload = offload
+    if tag.isPresent {
+      offload.checksumStart &+= offload.needsChecksum ? UInt16(VLANHeader.byteCount) : 0
+      offload.headerLength &+= offload.isSuperframe ? UInt16(VLANHeader.byteCount) : 0
+    }
+    counters.sent(byteCount: count, frames: 1, to: id)
+    return unsafe egress.addFrame(start, count: count, offload: offload, tag: tag, to: id)
+  }
+
+  /// Sends a superframe whole where the device takes it so and its segments fit; else cuts it.
+  @unsafe private mutating func deliverSuperframe(
+    _ frame: borrowing Frame, offload: Offload, id: PortID, port: ForwardingTables.Port,
+    tag: VLANTag
+  ) {
+    guard let superframe = unsafe Superframe(frame.start, count: frame.count, offload: offload)
+    else {
+      return unsafe counters.dropped(
+        Superframe.refusal(of: offload), frames: 1, at: frame.ingress)
+    }
+    let room = Int(port.mtu) + EthernetHeader.byteCount - superframe.headerLength
+    guard let segmentSize = superframe.segmentSize(fitting: room) else {
+      return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
+    }
+    if port.capabilities.contains(superframe.neededCapability) {
+      var whole = offload
+      whole.segmentSize = UInt16(clamping: segmentSize)
+      whole.headerLength = UInt16(clamping: superframe.headerLength)
+      unsafe emit(frame.start, count: frame.count, offload: whole, tag: tag, to: id)
+      return unsafe coalescer.restrict(below: UnsafeRawPointer(frame.start))
+    }
+    let stride = superframe.headerLength + segmentSize
+    var next = 0
+    let count = superframe.segmentCount(segmentSize: segmentSize)
+    guard count <= Egress.segmentLimit else {
+      return unsafe counters.dropped(.tooManySegments, frames: 1, at: frame.ingress)
+    }
+    while next < count {
+      if egress.isFull || !egress.hasScratch(stride) { flush() }
+      let start = unsafe egress.scratchStart()
+      let length = unsafe superframe.write(
+        segments: next..<(next + 1), of: frame.start, segmentSize: segmentSize, to: start,
+        prefix: start, prefixCount: 0)
+      egress.useScratch(length)
+      unsafe emit(start, count: length, offload: .none, tag: tag, to: id)
+      next += 1
+    }
+  }
+
+  /// Sends a frame in VXLAN to one remote VTEP.
+  @unsafe private mutating func deliverToPeer(
+    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, peer number: PeerID,
+    tag: VLANTag
+  ) {
+    let peer = tables.peers[Int(number.rawValue)]
+    let hash = unsafe flowHash(frame.start, count: frame.count)
+    let choice = (UInt64(hash) &* UInt64(peer.pathCount)) >> 32
+    let path = PathID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
+    if unsafe frame.offload.isSuperframe {
+      return unsafe deliverSuperframe(
+        frame, inside: id, port: port, peer: peer, path: path, tag: tag)
+    }
+    let tagLength = tag.isPresent ? VLANHeader.byteCount : 0
+    guard unsafe frame.count - EthernetHeader.byteCount + tagLength <= Int(peer.mtu) else {
+      return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
+    }
+    if unsafe frame.offload.needsChecksum {
+      guard unsafe completeChecksum(frame.start, count: frame.count, offload: frame.offload)
+      else {
+        return unsafe counters.dropped(.malformedOffload, frames: 1, at: frame.ingress)
+      }
+      unsafe frame.offload = .none
+    }
+    unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
+    unsafe egress.addDatagram(
+      header: tables.vxlanHeader(of: id), frame: frame.start, count: frame.count, tag: tag,
+      port: id, path: path)
+  }
+
+  /// Cuts a superframe into trains of ready-made VXLAN datagrams.
+  @unsafe private mutating func deliverSuperframe(
+    _ frame: borrowing Frame, inside id: PortID, port: ForwardingTables.Port,
+    peer: ForwardingTables.Peer, path: PathID, tag: VLANTag
+  ) {
+    var start = unsafe frame.start
+    var count = unsafe frame.count
+    var offload = unsafe frame.offload
+    if tag.isPresent {
+      // The tag goes into the headroom for as long as it takes to copy the segments out.
+      unsafe (start - VLANHeader.byteCount).copyMemory(from: start, byteCount: 12)
+      unsafe start -= VLANHeader.byteCount
+      unsafe start.storeBytes(of: tag.protocolID.bigEndian, toByteOffset: 12, as: UInt16.self)
+      unsafe start.storeBytes(of: tag.control.bigEndian, toByteOffset: 14, as: UInt16.self)
+      count += VLANHeader.byteCount
+      offload.checksumStart &+= UInt16(VLANHeader.byteCount)
+    }
+    unsafe writeTrains(
+      start, count: count, offload: offload, ingress: frame.ingress, id: id, peer: peer,
+      path: path)
+    if tag.isPresent {
+      unsafe (start + VLANHeader.byteCount).copyMemory(from: start, byteCount: 12)
+    }
+  }
+
+  @unsafe private mutating func writeTrains(
+    _ start: UnsafeMutableRawPointer, count: Int, offload: Offload, ingress: PortID, id: PortID,
+    peer: ForwardingTables.Peer, path: PathID
+  ) {
+    guard let superframe = unsafe Superframe(start, count: count, offload: offload) else {
+      return counters.dropped(Superframe.refusal(of: offload), frames: 1, at: ingress)
+    }
+    let room = Int(peer.mtu) + EthernetHeader.byteCount - superframe.headerLength
+    guard let segmentSize = superframe.segmentSize(fitting: room) else {
+      return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
+    }
+    let stride = VXLANHeader.byteCount + superframe.headerLength + segmentSize
+    let perTrain = max(1, min(Egress.trainSegmentLimit, Egress.trainLimit / stride))
+    let segmentCount = superframe.segmentCount(segmentSize: segmentSize)
+    guard segmentCount <= Egress.segmentLimit else {
+      return counters.dropped(.tooManySegments, frames: 1, at: ingress)
+    }
+    var next = 0
+    while next < segmentCount {
+      let end = min(next + perTrain, segmentCount)
+      if egress.isFull || !egress.hasScratch(stride * (end - next)) { flush() }
+      let train = unsafe egress.scratchStart()
+      let length = unsafe superframe.write(
+        segments: next..<end, of: start, segmentSize: segmentSize, to: train,
+        prefix: tables.vxlanHeader(of: id), prefixCount: VXLANHeader.byteCount)
+      egress.useScratch(length)
+      counters.sent(
+        byteCount: length - (end - next) * VXLANHeader.byteCount, frames: end - next, to: id)
+      unsafe egress.addTrain(
+        train, count: length, segmentSize: stride, frameCount: end - next, port: id, path: path)
+      next = end
+    }
+  }
+}
+
+extension Superframe {
+  /// The payload bytes per segment for egresses that take so many at most; `nil` where it cannot be
+  /// cut so small.
+  fileprivate func segmentSize(fitting room: Int) -> Int? {
+    if segmentSize <= room { return segmentSize }
+    // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver
+    // gets.
+    return room <= 0 || (isUDP && payloadCount > room) ? nil : room
+  }
+
+  fileprivate var neededCapability: OffloadCapabilities {
+    isUDP ? .udp : isIPv6 ? .tcp6 : .tcp4
+  }
+}
+
+extension ForwardingTables {
+  /// The VXLAN header of a tunnel port, in memory that stays until the next change of topology.
+  @unsafe func vxlanHeader(of port: PortID) -> UnsafeRawPointer {
+    unsafe UnsafeRawPointer(ports.address(of: Int(port.rawValue)))
+      + (MemoryLayout<Port>.offset(of: \.vxlanHeader) ?? 0)
+  }
+}
