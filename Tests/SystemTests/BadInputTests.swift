@@ -125,9 +125,16 @@ extension SystemTests {
         try host.ctl("add-port br0 used1 tag=100")
         let container = try lab.namespace("red1")
         func state() throws -> String {
-          try host.ctl("show") + host.ctl("-f json show") + host.ctl("-f json list Interface")
-            + host.ctl("-f json list Port") + host.ctl("-f json list Bridge")
-            + host.must("ip -o link | sed 's/qlen.*//'") + container.must("ip -o link")
+          try host.must(
+            """
+            ovx-ctl show
+            ovx-ctl -f json show
+            ovx-ctl list Interface --columns=name,type,options,mac,mtu_request
+            ovx-ctl list Port
+            ovx-ctl list Bridge
+            ip -o link | sed 's/qlen.*//'
+            ip -n \(container.name) -o link
+            """)
         }
         let before = try state()
         for refusal in Self.refusals {
@@ -143,9 +150,10 @@ extension SystemTests {
             let sentence = output.standardError.trimmingCharacters(in: .newlines)
             #expect(!sentence.contains("\n"), "one line? \(context)")
             let after = try state()
-            #expect(after == before, "\(context)")
             if after != before {
-              throw LabError("What was refused has changed something: \(context)")
+              throw LabError(
+                "What was refused has changed something: \(context)\nBefore:\n\(before)\nAfter:\n\(after)"
+              )
             }
           }
         }

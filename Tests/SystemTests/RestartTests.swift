@@ -36,8 +36,8 @@ extension SystemTests {
         for container in [tap, veth, host1] { try container.expectPing("172.17.42.12") }
         let tree = try host1.ctl("show")
         let json = try host1.ctl("-f json show")
-        let interface = try tap.must("ip -o addr show dev eth0; cat /sys/class/net/eth0/address")
-        let bridge = try host1.must("ip -o addr show dev br0; cat /sys/class/net/br0/address")
+        let interface = try tap.must("ip -o -4 addr show dev eth0; cat /sys/class/net/eth0/address")
+        let bridge = try host1.must("ip -o -4 addr show dev br0; cat /sys/class/net/br0/address")
 
         let pings = try [tap, veth].map { container in
           try container.start("exec ping -D -O -i 0.05 -W 1 172.17.42.12")
@@ -46,7 +46,7 @@ extension SystemTests {
         let end = try daemon.stop(signal)
         #expect(signal == SIGKILL ? end.status == 128 + SIGKILL : end.succeeded)
         #expect(
-          try tap.must("ip -o addr show dev eth0; cat /sys/class/net/eth0/address").contains(
+          try tap.must("ip -o -4 addr show dev eth0; cat /sys/class/net/eth0/address").contains(
             "172.17.42.11/24"
           ),
           "the container's interface and address outlive the daemon"
@@ -75,10 +75,10 @@ extension SystemTests {
         #expect(try host1.ctl("show") == tree)
         #expect(try host1.ctl("-f json show") == json)
         #expect(
-          try tap.must("ip -o addr show dev eth0; cat /sys/class/net/eth0/address") == interface
+          try tap.must("ip -o -4 addr show dev eth0; cat /sys/class/net/eth0/address") == interface
         )
         #expect(
-          try host1.must("ip -o addr show dev br0; cat /sys/class/net/br0/address") == bridge
+          try host1.must("ip -o -4 addr show dev br0; cat /sys/class/net/br0/address") == bridge
         )
         try host1.expectPing("172.17.42.12")
         try far.expectTransfer(1_000_000, to: tap, at: "172.17.42.11")
