@@ -253,6 +253,7 @@ final class Daemon {
         return try host.ctl(["version"]).succeeded
       }
     } catch {
+      mayBeDead = true
       throw LabError("\(error)\n\(log)")
     }
   }
