@@ -73,7 +73,8 @@ extension SystemTests {
           tag: 100,
           mtu: family.overlayMTU
         )
-        // Nobody answers at the far end, but it is there: the kernel would not send to a missing neighbour.
+        // A VTEP at the far end: a host without one would answer that nobody listens.
+        try host2.makeKernelVTEP(vni: 1, family: family, number: 2, remote: 1, ports: [])
         try host1.expectPing(family.address(2))
         let seen = try host1.datagrams {
           for _ in 1...3 {
@@ -106,7 +107,6 @@ extension SystemTests {
           }
         }
         #expect(Set(seen.map(\.sourcePort)).count == 1, "one flow, one source port")
-        _ = host2
       }
     }
 
@@ -116,6 +116,7 @@ extension SystemTests {
         let (host1, host2) = try lab.twoHosts()
         try lab.overlay(on: host1, remotes: [2])
         let red1 = try lab.container("red1", on: host1, by: .veth, address: "172.17.42.11/24")
+        try host2.makeKernelVTEP(vni: 1, family: .ipv4, number: 2, remote: 1, ports: [])
         try host1.expectPing(Family.ipv4.address(2))
         let frames = (0..<64).map { Self.udpFrame(sourcePort: 1000 + $0) }
         let seen = try host1.datagrams {
@@ -136,7 +137,6 @@ extension SystemTests {
         }
         let distinct = Set(seen.map(\.sourcePort)).count
         #expect(distinct >= 4, "64 flows share \(distinct) source ports")
-        _ = host2
       }
     }
 
@@ -189,13 +189,11 @@ extension SystemTests {
             "python3 $TRAFFIC/send_vxlan.py \(sent.source) \(Family.ipv4.address(1)) \(sent.count) \(sent.header) '\(sent.frame)'"
           )
           try eventually("\(sent.count) drops for \(sent.reason) are counted", within: 3) {
-            let after = try host1.drops()
-            let grown = after.filter { $0.value != before[$0.key, default: 0] }
-            return grown.count == 1
-              && grown.contains { key, value in
-                key.hasSuffix(" \(sent.reason)")
-                  && value - before[key, default: 0] == UInt64(sent.count)
-              }
+            // Who else talks on the bridge loses frames too, for other reasons: the host's own IPv6, for one.
+            func sum(_ drops: [String: UInt64]) -> UInt64 {
+              drops.filter { $0.key.hasSuffix(" \(sent.reason)") }.values.reduce(0, &+)
+            }
+            return sum(try host1.drops()) - sum(before) == UInt64(sent.count)
           }
         }
         // RFC 7348: what is reserved is ignored on receipt; and a frame that is welcome still comes in.
@@ -217,7 +215,7 @@ extension SystemTests {
         try lab.daemon(on: host1)
         try lab.daemon(on: host2)
         var places = ["host1": host1, "host2": host2]
-        for name in tutorial.places where places[name] == nil {
+        for name in ["red1", "red2", "blue1", "blue2"] {
           places[name] = try lab.namespace(name)
         }
         for line in tutorial.lines {
@@ -257,8 +255,6 @@ struct Tutorial {
     }
     guard lines.count >= 10 else { throw LabError("The README has no tutorial.") }
   }
-
-  var places: Set<String> { Set(lines.map(\.place)) }
 
   /// The containers' names, which are the machine's and not the lab's alone, with the lab's prefix.
   static func renaming(_ command: String, for places: [String: Namespace]) -> String {
