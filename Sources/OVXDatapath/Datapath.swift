@@ -7,8 +7,9 @@
 package struct Datapath: ~Copyable {
   /// Takes the transmissions, in order, and the vectors they refer to.
   ///
-  /// Both are valid, and the memory that the vectors point at is unchanged, until it returns or
-  /// until the next `receive` call, whichever is later.
+  /// What comes within a `receive` call has to be carried out before it returns: the memory behind
+  /// it is used again at once. What `endBurst` hands over stays as it is until the next `receive` or
+  /// `apply` call.
   package typealias Flush =
     (UnsafeBufferPointer<Transmission>, UnsafePointer<Vector>) -> Void
 

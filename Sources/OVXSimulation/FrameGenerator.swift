@@ -118,6 +118,39 @@ package struct FrameGenerator {
     return plan.superframe(segmentSize: segmentSize)
   }
 
+  /// The frames of some conversations between two stations, mixed, all of one length but the last.
+  ///
+  /// Each conversation is in order, and its TCP segments follow one another without a gap: what a
+  /// sender's superframes look like on the wire.
+  package mutating func conversations(tags: [VLANTag], count: Int) -> [[UInt8]] {
+    var first = packet(tags: tags, isTCP: true)
+    first.ipOptions = []
+    first.hasExtensionHeader = false
+    first.tcpFlags = 0x10
+    let length = first.headerLength + random.within(1...max(min(payloadLimit, 1380), 1))
+    var plans = (0..<random.within(1...3)).map { number in
+      var plan = first
+      plan.sourcePort &+= UInt16(number)
+      plan.sequence = random.bits(UInt32.self)
+      plan.identification = random.bits(UInt16.self)
+      if random.oneIn(4) { plan.isTCP = false }
+      return plan
+    }
+    let arePartial = plans.map { _ in random.oneIn(4) }
+    return (0..<count).map { number in
+      let index = random.below(plans.count)
+      let room = length - plans[index].headerLength
+      let isLast = number + 1 == count
+      plans[index].payload = random.octets(isLast ? random.within(1...max(room, 1)) : room)
+      plans[index].tcpFlags = random.oneIn(8) ? 0x18 : 0x10
+      defer {
+        plans[index].sequence &+= UInt32(plans[index].payload.count)
+        plans[index].identification &+= 1
+      }
+      return arePartial[index] ? plans[index].partialFrame.bytes : plans[index].frame
+    }
+  }
+
   private mutating func partial(_ plan: PacketPlan) -> PartialFrame { plan.partialFrame }
 
   private mutating func zeroingChecksum(_ plan: PacketPlan) -> [UInt8] {

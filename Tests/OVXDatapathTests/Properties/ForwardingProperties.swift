@@ -153,9 +153,8 @@ private struct Comparison {
 
   /// Datagrams of one size but the last: the segments of a stream, some of another VNI or spoilt.
   private mutating func train(vni: VNI) -> [[UInt8]] {
-    let superframe = frames.superframe(tags: frames.tags())
-    guard random.oneIn(2), var segments = superframe.wireFrames?.prefix(40), segments.count > 1
-    else { return [datagram(vni: vni)] }
+    if random.oneIn(2) { return [datagram(vni: vni)] }
+    var segments = frames.conversations(tags: frames.tags(), count: random.within(2...30))
     for index in segments.indices where random.oneIn(25) {
       let position = random.below(min(segments[index].count, 90))
       segments[index][position] ^= UInt8(1) << UInt8(random.below(8))

@@ -11,6 +11,13 @@ import Testing
     }
   }
 
+  @Test func aFloodedSuperframeReachesEverybodyWhole() {
+    checkProperty("flooded superframe", rounds: 12) { seed in
+      var random = SeededRandom(seed: seed)
+      try flood(&random)
+    }
+  }
+
   @Test func aMissingChecksumIsThereBehindATunnel() {
     checkProperty("checksums in a tunnel", rounds: 100) { seed in
       var run = OffloadRun(seed: seed)
@@ -23,6 +30,53 @@ import Testing
       var run = OffloadRun(seed: seed)
       try run.receiveTrain()
     }
+  }
+}
+
+/// More datagrams than the switch has memory for at a time, besides devices that take the frame as
+/// it is: nothing that is done for one egress may show at another.
+private func flood(_ random: inout SeededRandom) throws {
+  let vlan = VLANID(rawValue: 7) ?? .untagged
+  var ports = (0..<4).map { number in
+    let capabilities: OffloadCapabilities = random.oneIn(2) ? .all : [.checksum]
+    return Topology.Port(
+      id: PortID(rawValue: UInt16(number)), bridge: BridgeID(rawValue: 0),
+      vlans: random.oneIn(2) ? .trunk(nil) : .access(vlan),
+      attachment: .device(
+        Topology.Device(mtu: random.pick([1400, 9000]), capabilities: capabilities)))
+  }
+  for number in 0..<10 {
+    let peer = Topology.Peer(
+      id: PeerID(rawValue: UInt16(number + 1)), remote: TopologyGenerator.remotes[number],
+      paths: UInt32(number)..<UInt32(number) + 1, mtu: random.pick([1280, 1450]))
+    ports.append(
+      Topology.Port(
+        id: PortID(rawValue: UInt16(number + 4)), bridge: BridgeID(rawValue: 0),
+        vlans: random.oneIn(2) ? .trunk(nil) : .access(vlan),
+        attachment: .tunnel(
+          Topology.Tunnel(
+            vni: TopologyGenerator.vnis[1], endpoint: EndpointID(rawValue: 0), peers: [peer]))))
+  }
+  ports.shuffle(using: &random)
+  let topology = Topology(bridges: [Topology.Bridge(id: BridgeID(rawValue: 0))], ports: ports)
+  let host = SimulatedHost(topology, seed: random.next())
+  var reference = ReferenceSwitch()
+  reference.apply(topology)
+  var plan = PacketPlan(from: MACAddress(truncating: 0x0200_0000_0001), to: .broadcast)
+  plan.isIPv6 = random.oneIn(2)
+  plan.payload = random.octets(random.within(50_000...64_000))
+  let frame = plan.superframe(segmentSize: random.within(1000...1380))
+  let ingress = PortID(rawValue: UInt16(random.below(4)))
+  let tag =
+    topology.port(ingress)?.vlans == .access(vlan) ? VLANTag.none : VLANTag(control: 0x6007)
+  let outcome = reference.receive(frame, tag: tag, from: ingress)
+  host.receive(frame, tag: tag, from: ingress)
+  host.endBurst()
+  let sent = host.takeSent()
+  if let violation = host.violations.first { throw Discrepancy(violation) }
+  let actual = try Traffic(sent, in: topology)
+  if let difference = actual.difference(from: try Traffic(outcome.deliveries)) {
+    throw Discrepancy(difference)
   }
 }
 
