@@ -40,8 +40,8 @@ struct Invocation {
         for note in response.notes { Invocation.complain("note: \(note)") }
         if case .failed(let error) = response.outcome { throw error }
         if case .done(let replies) = response.outcome {
-          // In front of a repeated answer the terminal is wiped.
-          var text = repeats ? "\u{1B}[H\u{1B}[2J" : ""
+          // In front of a repeated answer a terminal is wiped.
+          var text = repeats && isatty(STDOUT_FILENO) == 1 ? "\u{1B}[H\u{1B}[2J" : ""
           for (command, reply) in zip(commands, replies) {
             text += try Output(format: options.format, command: command).text(of: reply)
           }
@@ -88,8 +88,11 @@ extension Invocation {
   /// - Throws: `CleanExit` for help and the like, else a `ControlError` that says what is wrong.
   init(parsing arguments: [String]) throws {
     var pieces = arguments.split(separator: "--", omittingEmptySubsequences: false).map(Array.init)
-    // ovs-vsctl lets the first command, too, have a "--" in front.
-    if pieces.count > 1, pieces[0].isEmpty { pieces.removeFirst() }
+    // As with ovs-vsctl, the first command, too, may have a "--" in front, and options in front of that.
+    if pieces.count > 1, Self.commandIndex(in: pieces[0]) == nil {
+      let front = pieces.removeFirst()
+      pieces[0] = front + pieces[0]
+    }
     for (index, piece) in pieces.enumerated() {
       guard pieces.count == 1 || !piece.isEmpty else {
         throw ControlError("there is no command after the \"--\" at place \(index)")
@@ -129,6 +132,9 @@ extension Invocation {
     case is FDB, is TunnelCommands:
       throw ControlError("\(path) needs one of its commands; ovx-ctl \(path) --help lists them")
     default:
+      if let index = commandIndex(in: arguments), path.isEmpty, arguments[index] != "help" {
+        throw unknownCommand(arguments[index])
+      }
       // The parser answers a call for help with a command that throws it when it is run.
       try parsed.run()
       throw CleanExit(text: "")
@@ -137,32 +143,30 @@ extension Invocation {
 
   /// Puts the arguments of one command into the order that the parser wants.
   ///
-  /// `--may-exist`, `--if-exists` and `--columns=` go behind the command that they belong to, `fdb/show` becomes `fdb show`, and `-V`
-  /// the long option.
+  /// `--may-exist`, `--if-exists` and `--columns=` go behind the command that they belong to, and
+  /// `fdb/show` becomes `fdb show`.
   static func normalized(_ arguments: [String]) -> [String] {
-    var front: [String] = []
-    var moved: [String] = []
-    var index = 0
-    while index < arguments.count, arguments[index].hasPrefix("-") {
-      let argument = arguments[index]
-      index += 1
-      switch argument {
-      case "--may-exist", "--if-exists": moved.append(argument)
-      case _ where argument.hasPrefix("--columns="): moved.append(argument)
-      case "-t", "--timeout", "-f", "--format", "--rundir":
-        front.append(argument)
-        if index < arguments.count {
-          front.append(arguments[index])
-          index += 1
-        }
-      default: front.append(argument)
-      }
+    let index = commandIndex(in: arguments) ?? arguments.count
+    let isMoved = { (argument: String) in
+      ["--may-exist", "--if-exists"].contains(argument) || argument.hasPrefix("--columns=")
     }
-    guard index < arguments.count else { return front + moved }
-    let verb = arguments[index].split(separator: "/", omittingEmptySubsequences: false).map(
-      String.init
-    )
-    return front + verb + arguments[(index + 1)...] + moved
+    let front = arguments[..<index]
+    let command = arguments[index...].prefix(1).flatMap {
+      $0.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+    }
+    return front.filter { !isMoved($0) } + command + arguments[index...].dropFirst()
+      + front.filter(isMoved)
+  }
+
+  /// Where the command's name stands: behind the options in front, and their values.
+  private static func commandIndex(in arguments: [String]) -> Int? {
+    var index = 0
+    while index < arguments.count {
+      guard arguments[index].hasPrefix("-") else { return index }
+      let takesValue = ["-t", "--timeout", "-f", "--format", "--rundir"].contains(arguments[index])
+      index += takesValue ? 2 : 1
+    }
+    return nil
   }
 
   /// The words of a command line that name its command.
@@ -180,14 +184,9 @@ extension Invocation {
   /// The parser's complaint as one of ours: lower case, and where to read on.
   private static func explained(_ message: String, _ arguments: [String]) -> ControlError {
     let path = words(in: arguments)
-    if path.isEmpty, let word = arguments.first(where: { !$0.hasPrefix("-") }),
-      message.contains("nexpected argument")
+    if path.isEmpty, let index = commandIndex(in: arguments), message.contains("nexpected argument")
     {
-      let names = OVXCtl.configuration.subcommands.flatMap { $0.names }
-      let nearest = names.min { distance($0, word) < distance($1, word) }.map {
-        distance($0, word) <= 2 ? "; did you mean \($0)?" : "; ovx-ctl --help lists the commands"
-      }
-      return ControlError("there is no command \"\(word)\"" + (nearest ?? ""))
+      return unknownCommand(arguments[index])
     }
     var line = message.prefix(1).lowercased() + message.dropFirst()
     line = line.split(separator: "\n").joined(separator: " ")
@@ -197,6 +196,17 @@ extension Invocation {
         ? "\(line); ovx-ctl --help lists the commands"
         : "\(path): \(line); see ovx-ctl \(path) --help"
     )
+  }
+}
+
+extension Invocation {
+  private static func unknownCommand(_ word: String) -> ControlError {
+    let names = OVXCtl.configuration.subcommands.flatMap { $0.names }
+    let nearest = names.min { distance($0, word) < distance($1, word) } ?? ""
+    return ControlError(
+      "there is no command \"\(word)\"; "
+        + (distance(nearest, word) <= 2
+          ? "did you mean \(nearest)?" : "ovx-ctl --help lists the commands"))
   }
 }
 

@@ -30,6 +30,8 @@ import Testing
     ("add-br br0 --may-exist", [.addBridge(bridge: "br0", mayExist: true)]),
     ("add-br --may-exist br0", [.addBridge(bridge: "br0", mayExist: true)]),
     ("-- --may-exist add-br br0", [.addBridge(bridge: "br0", mayExist: true)]),
+    ("-t 5 -- add-br br0", [.addBridge(bridge: "br0", mayExist: false)]),
+    ("--may-exist -- add-br br0", [.addBridge(bridge: "br0", mayExist: true)]),
     ("--if-exists del-br br0", [.deleteBridge(bridge: "br0", ifExists: true)]),
     ("del-br br0", [.deleteBridge(bridge: "br0", ifExists: false)]),
     (
@@ -192,6 +194,8 @@ import Testing
     ("add-br br0 --", "there is no command after the \"--\" at place 1"),
     ("add-prot br0 p", "there is no command \"add-prot\"; did you mean add-port?"),
     ("frobnicate", "there is no command \"frobnicate\"; ovx-ctl --help lists the commands"),
+    ("frobnicate --help", "there is no command \"frobnicate\"; ovx-ctl --help lists the commands"),
+    ("-t 5 lst-br x y", "there is no command \"lst-br\"; did you mean list-br?"),
     ("add-br", "add-br: missing expected argument '<bridge>'; see ovx-ctl add-br --help"),
     ("list-br --may-exist", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),
     ("--may-exist list-br", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),

@@ -30,8 +30,10 @@ private final class FakeDaemon {
 
   /// Accepts clients one after another and does with them as told.
   func serve(times: Int, _ body: @escaping @Sendable (FileDescriptor, Int) -> Void) {
-    let listener = listener
+    // The thread may outlive the daemon, and the number of a closed socket may become another one's.
+    let listener = dup(listener)
     Thread.run {
+      defer { close(listener) }
       for number in 0..<times {
         let client = accept(listener, nil, nil)
         guard client >= 0 else { return }

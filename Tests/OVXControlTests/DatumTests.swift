@@ -117,6 +117,63 @@ import Testing
   }
 }
 
+@Suite struct HostileTextTests {
+  /// Whatever is typed, there is a sentence or a valid state, and no trap.
+  @Test func randomSettings() throws {
+    var random = SeededRandom()
+    let pieces = [
+      "tag", "trunks", "options", "external_ids", "type", "mac", "mtu", "key", "remote", "=", ":",
+      ",", "[",
+      "]", "{", "}", "\"", "\\", "\\u00", " ", "\u{301}", "\0", "100", "4096", "-1", "fc00::1",
+      "10.0.0.1",
+      "02:00:00:00:00:01", "vxlan", "tap", "99999999999999999999", "<", "!=", "é",
+    ]
+    let text = { (random: inout SeededRandom) in
+      (0..<Int.random(in: 1...9, using: &random)).map { _ in
+        pieces[Int.random(in: 0..<pieces.count, using: &random)]
+      }.joined()
+    }
+    var bench = try Workbench("add-br br0", "add-port br0 veth1 tag=7")
+    var accepted = 0
+    for round in 0..<500 {
+      let column = pieces[Int.random(in: 0..<9, using: &random)]
+      let setting = try? Setting(parsing: text(&random))
+      let value = Setting(column: column, value: text(&random))
+      let condition =
+        (try? Condition(parsing: text(&random)))
+        ?? Condition(column: column, key: text(&random), comparison: .less, value: text(&random))
+      let commands: [Command] = [
+        .addPort(bridge: "br0", port: "p\(round)", settings: [value], mayExist: false),
+        .set(table: "int", record: "veth1", settings: [setting ?? value], ifExists: false),
+        .add(
+          table: "port", record: "veth1", column: column, values: [text(&random)], ifExists: false),
+        .remove(
+          table: "port", record: "veth1", column: column, values: [text(&random)], ifExists: false),
+        .find(table: "port", conditions: [condition], columns: []),
+        .find(table: "int", conditions: [condition], columns: []),
+        .attach(
+          bridge: "br0",
+          attachment: Configuration.Attachment(target: text(&random), interface: "eth0"),
+          settings: [],
+          mayExist: false),
+      ]
+      for command in commands {
+        do {
+          try bench.run([command])
+          accepted += 1
+          try bench.configuration.validate()
+        } catch let error as ControlError {
+          #expect(!error.message.isEmpty, "\(random)")
+        }
+      }
+      if bench.configuration.ports.count > 20 {
+        bench = try Workbench("add-br br0", "add-port br0 veth1 tag=7")
+      }
+    }
+    #expect(accepted > 50, "\(random)")
+  }
+}
+
 @Suite struct AddressTests {
   @Test(arguments: [
     ("0.0.0.0", "0.0.0.0"), ("192.168.5.3", "192.168.5.3"), ("255.255.255.255", "255.255.255.255"),
