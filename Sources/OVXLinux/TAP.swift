@@ -41,7 +41,12 @@ package struct TAP: ~Copyable, Sendable {
     let number = ovx_open_tun()
     guard number >= 0 else { throw refusal(of: subject, -number) }
     let descriptor = Descriptor(owning: number)
-    let attached = unsafe ovx_attach_tap(number, name)
+    var attached = unsafe ovx_attach_tap(number, name)
+    // What a killed daemon's io_uring held is let go of a moment after the process is gone.
+    while attached == -EBUSY, ContinuousClock.now < releaseDeadline {
+      usleep(10_000)
+      attached = unsafe ovx_attach_tap(number, name)
+    }
     guard attached == 0 else { throw refusal(of: subject, -attached) }
     let header = ovx_set_tap_header_size(number, Int32(Offload.byteCount))
     guard header == 0 else {
@@ -56,6 +61,9 @@ package struct TAP: ~Copyable, Sendable {
     if let persistent { try tap.setPersistent(persistent) }
     return tap
   }
+
+  /// Until when devices in use are waited for: two seconds from the first one that this process found, for all together.
+  private static let releaseDeadline = ContinuousClock.now + .seconds(2)
 
   /// Says whether the interface outlives the descriptor.
   ///
