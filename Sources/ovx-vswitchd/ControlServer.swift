@@ -15,6 +15,8 @@ final class ControlServer {
   static let clientLimit = 256
   /// Seconds for which a client may leave an answer unread, or a request unfinished.
   static let stallLimit: Int64 = 30
+  /// Connections that may wait to be taken in; a client that comes when it is full is told to try again.
+  private static let backlog: Int32 = 1024
   /// Bytes that are read at a time.
   private static let readSize = 65_536
 
@@ -49,7 +51,7 @@ final class ControlServer {
     defer { umask(mask) }
     do {
       let status = unsafe try ControlSocket.withAddress(of: FilePath(path)) { address, size in
-        unsafe bind(listener, address, size) == 0 && listen(listener, 128) == 0 ? 0 : errno
+        unsafe bind(listener, address, size) == 0 && listen(listener, Self.backlog) == 0 ? 0 : errno
       }
       guard status == 0 else {
         throw StartFailure(

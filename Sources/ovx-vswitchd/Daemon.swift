@@ -20,6 +20,9 @@ final class Daemon {
   /// Seconds after which the kernel is asked again about ways to VTEPs that were too narrow for full packets.
   private static let wideningInterval: Int64 = 60
 
+  /// Reports in one request at most: each may be as long as a configuration or an address table.
+  private static let reportLimit = 16
+
   let reconciler: Reconciler
   private let dataplane: Switch
   private let database: Database
@@ -99,6 +102,11 @@ final class Daemon {
   }
 
   private func execute(_ request: Request) throws(ControlError) -> Response {
+    let reports = request.commands.count(where: \.isReport)
+    guard reports <= Self.reportLimit else {
+      throw ControlError(
+        "a request can ask for \(Self.reportLimit) reports of the running switch, not \(reports)")
+    }
     var configuration = reconciler.configuration
     let transaction = try Transaction.execute(
       request.commands, on: &configuration, live: liveState)
@@ -282,6 +290,16 @@ final class Daemon {
     for (name, port) in new.ports.sorted(by: { $0.key < $1.key }) where old.ports[name] != port {
       let verb = old.ports[name] == nil ? "added" : "changed"
       logger.info("port \(name) of bridge \(port.bridge) is \(verb)")
+    }
+  }
+}
+
+extension Command {
+  /// Whether the answer describes all of the running switch, or a large part.
+  fileprivate var isReport: Bool {
+    switch self {
+    case .show, .showAddresses, .addressStatistics, .statistics, .drops, .showTunnels: true
+    default: false
     }
   }
 }
