@@ -1,6 +1,7 @@
 private import Foundation
 private import GRDB
 private import Glibc
+private import Synchronization
 package import SystemPackage
 
 /// The desired state on disk: one SQLite file, the only thing that must survive.
@@ -15,6 +16,10 @@ package final class Database: Sendable {
   private let path: String
   private let queue: DatabaseQueue
   private let lock: FileDescriptor
+  /// What is stored, once it has been read or written; nobody else writes, as the lock says.
+  ///
+  /// Without it a change of one port would read the rows of all of them.
+  private let stored = Mutex<Configuration?>(nil)
 
   /// Opens the database, and makes it and its directory where they are missing.
   ///
@@ -68,6 +73,7 @@ package final class Database: Sendable {
     } catch {
       throw ControlError("the database \(path) holds an invalid state: \(error.message)")
     }
+    stored.withLock { $0 = configuration }
     return configuration
   }
 
@@ -77,9 +83,12 @@ package final class Database: Sendable {
   /// - Throws: That it could not be written; the stored state is the old one then.
   package func save(_ configuration: Configuration) throws(ControlError) {
     do {
+      let old = stored.withLock { $0 }
       try queue.write { database in
-        try StoredState(configuration).replace(StoredState(database), in: database)
+        let rows = try old.map(StoredState.init) ?? StoredState(database)
+        try StoredState(configuration).replace(rows, in: database)
       }
+      stored.withLock { $0 = configuration }
     } catch {
       throw explain(error, path: path)
     }

@@ -36,9 +36,9 @@ struct ControlLoop: ~Copyable {
         pollfd(fd: daemon.switchDescriptor, events: Int16(POLLIN), revents: 0),
       ]
       server.addDescriptors(to: &list)
-      wait(&list, timeout: earliest(server.timeout, daemon.timeout(now: monotonicSeconds())))
+      wait(&list, timeout: earliest(server.timeout, daemon.timeout(now: monotonicMilliseconds())))
       if list[0].revents != 0 { isStopping = takeSignals() }
-      daemon.takeNews(now: monotonicSeconds())
+      daemon.takeNews(now: monotonicMilliseconds())
       serve(list[3...])
       isStopping = isStopping || daemon.isStopping
     }
@@ -85,9 +85,12 @@ struct ControlLoop: ~Copyable {
   }
 }
 
-/// Seconds on a clock that nobody sets.
-func monotonicSeconds() -> Int64 {
+/// Milliseconds on a clock that nobody sets.
+func monotonicMilliseconds() -> Int64 {
   var now = timespec()
   unsafe clock_gettime(CLOCK_MONOTONIC, &now)
-  return Int64(now.tv_sec)
+  return Int64(now.tv_sec) * 1000 + Int64(now.tv_nsec) / 1_000_000
 }
+
+/// Seconds on the same clock.
+func monotonicSeconds() -> Int64 { monotonicMilliseconds() / 1000 }

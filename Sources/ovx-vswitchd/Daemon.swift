@@ -14,11 +14,13 @@ private import SystemPackage
 /// Stored before it is in force, so that what was acknowledged survives a crash at any moment. When reconciling shows
 /// that the host does not allow it after all, the old configuration is stored and reconciled in its place.
 final class Daemon {
-  /// Seconds after which what waits for something is tried again, beside the kernel's announcements: not everything that
+  /// Milliseconds after which what waits for something is tried again, beside the kernel's announcements: not everything that
   /// can be waited for is announced, such as a container.
-  private static let retryInterval: Int64 = 3
-  /// Seconds after which the kernel is asked again about ways to VTEPs that were too narrow for full packets.
-  private static let wideningInterval: Int64 = 60
+  private static let retryInterval: Int64 = 3000
+  /// Milliseconds after which the kernel is asked again about ways to VTEPs that were too narrow for full packets.
+  private static let wideningInterval: Int64 = 60_000
+  /// Milliseconds between two looks at the routes.
+  private static let refreshInterval: Int64 = 250
 
   /// Reports in one request at most: each may be as long as a configuration or an address table.
   private static let reportLimit = 16
@@ -30,6 +32,9 @@ final class Daemon {
   private let logger: Logger
   private var nextRetry: Int64 = 0
   private var nextWideningCheck: Int64 = 0
+  private var nextRefresh: Int64 = 0
+  /// What the kernel has announced and has not been looked at yet.
+  private var news = Host.Changes()
   /// Faults that the log tells of.
   private var loggedFaults: [String: Fault] = [:]
   private(set) var isStopping = false
@@ -94,7 +99,7 @@ final class Daemon {
   func answer(_ request: Request) -> Response {
     do throws(ControlError) {
       // What happened before the request was made is to be known when it is decided upon.
-      takeKernelNews()
+      takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
       return try execute(request)
     } catch {
       return Response(.failed(error))
@@ -202,20 +207,25 @@ final class Daemon {
   var switchDescriptor: Int32 { dataplane.eventDescriptor }
 
   /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
+  ///
+  /// - Parameter now: Milliseconds on the monotonic clock.
   func timeout(now: Int64) -> Int32 {
     var next: [Int64] = []
     if hasWork { next.append(nextRetry) }
     if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
-    return next.min().map { Int32(clamping: max(0, $0 - now) * 1000) } ?? -1
+    if news.ways { next.append(nextRefresh) }
+    return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
   /// Whether there is something to look at from time to time.
   private var hasWork: Bool { !loggedFaults.isEmpty || reconciler.devices.holdsNamespaces }
 
   /// Follows what has happened since the last time.
+  ///
+  /// - Parameter now: Milliseconds on the monotonic clock.
   func takeNews(now: Int64) {
-    takeSwitchNews(now: now)
-    takeKernelNews()
+    takeSwitchNews()
+    takeKernelNews(now: now, isUrgent: false)
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry
@@ -226,24 +236,37 @@ final class Daemon {
     if isRetryDue || isWideningDue { reconcile(isRefreshing: true) }
   }
 
-  private func takeKernelNews() {
+  /// Takes in what the kernel has announced and acts on it.
+  ///
+  /// Each device that comes up anywhere on the host changes routes, so those are looked at a few times a second at most.
+  ///
+  /// - Parameter isUrgent: Whether to look at them at once.
+  private func takeKernelNews(now: Int64, isUrgent: Bool) {
     do {
-      let changes = try reconciler.host.takeChanges()
-      guard !changes.isEmpty else { return }
-      reconcile(isRefreshing: changes.ways)
+      news.merge(try reconciler.host.takeChanges())
     } catch {
       fail("the kernel's news of network devices cannot be received: \(error)")
     }
+    if news.everything || reconciler.isConcerned(byDevices: news.devices) {
+      reconcile(isRefreshing: news.ways)
+      news = Host.Changes()
+    } else if news.ways, isUrgent || now >= nextRefresh {
+      news = Host.Changes()
+      nextRefresh = now + Self.refreshInterval
+      if reconciler.isUnderlayChanged() { reconcile(isRefreshing: true) }
+    } else {
+      news.devices = []
+    }
   }
 
-  private func takeSwitchNews(now: Int64) {
+  private func takeSwitchNews() {
     var isChanged = false
     for event in dataplane.takeEvents() {
       switch event {
-      case .deviceLost(let port, _):
-        guard let name = reconciler.lose(port) else { continue }
-        logger.info("port \(name) has lost its device")
-        isChanged = true
+      case .deviceLost(let port, let error):
+        guard let lost = reconciler.lose(port, error) else { continue }
+        logger.info("port \(lost.name) has lost its device: \(error)")
+        if lost.isToReopen { isChanged = true } else { logFaults() }
       case .deviceDown:
         break
       case .pathNarrowed:
@@ -284,10 +307,12 @@ final class Daemon {
   }
 
   private func logChanges(from old: Configuration, to new: Configuration) {
-    for name in old.ports.keys.sorted() where new.ports[name] == nil {
-      logger.info("port \(name) of bridge \(old.ports[name]?.bridge ?? "") is removed")
+    let removed = old.ports.filter { new.ports[$0.key] == nil }
+    for (name, port) in removed.sorted(by: { $0.key < $1.key }) {
+      logger.info("port \(name) of bridge \(port.bridge) is removed")
     }
-    for (name, port) in new.ports.sorted(by: { $0.key < $1.key }) where old.ports[name] != port {
+    let changed = new.ports.filter { old.ports[$0.key] != $0.value }
+    for (name, port) in changed.sorted(by: { $0.key < $1.key }) {
       let verb = old.ports[name] == nil ? "added" : "changed"
       logger.info("port \(name) of bridge \(port.bridge) is \(verb)")
     }

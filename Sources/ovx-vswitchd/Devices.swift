@@ -1,7 +1,7 @@
 internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
-private import SystemPackage
+internal import SystemPackage
 
 /// The network devices of ports: those that exist and those that the daemon makes.
 ///
@@ -41,6 +41,8 @@ struct Devices {
     var handle: TAPHandle?
     /// The switch cannot use it any more.
     var isLost = false
+    /// Milliseconds on the monotonic clock.
+    let openedAt = monotonicMilliseconds()
 
     init(_ order: Order, index: Int32, capabilities: OffloadCapabilities) {
       plan = order.plan
@@ -83,11 +85,14 @@ struct Devices {
   /// What a port's device was told to be; `nil` while it is not open.
   func settings(of name: String) -> DeviceSettings? { open[name]?.settings }
 
-  /// Notes that the switch cannot use the device of a port any more, and returns the port's name.
-  mutating func lose(_ port: PortID) -> String? {
-    guard let name = open.first(where: { $0.value.port == port })?.key else { return nil }
+  /// Notes that the switch cannot use the device of a port any more.
+  ///
+  /// Returns the port's name, and whether to open the device again at once: not where that was done a moment ago.
+  mutating func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
+    guard let (name, device) = open.first(where: { $0.value.port == port }) else { return nil }
     open[name]?.isLost = true
-    return name
+    faults[name] = Fault("its device fails: \(error)", isAwaited: true)
+    return (name, monotonicMilliseconds() - device.openedAt > 1000)
   }
 
   // MARK: Opening
@@ -124,6 +129,7 @@ struct Devices {
   /// Opens the device of a port where it is not open, and gives it the settings that it is to have.
   mutating func open(_ name: String, _ order: Order, host: Host) {
     let plan = order.plan
+    if faults[name] == nil, open[name].map({ isInOrder($0, order, host) }) == true { return }
     if let search = searches[name], search.plan == plan, search.next > monotonicSeconds() { return }
     do throws(LinuxError) {
       if let device = open[name], !isUsable(device, order, host) {
@@ -144,6 +150,12 @@ struct Devices {
       noteSearch(name, plan)
       faults[name] = Fault(error, isAwaited: error.isMissingDevice && !plan.isMade)
     }
+  }
+
+  /// Whether an open device is in every respect what it is to be.
+  private func isInOrder(_ device: Open, _ order: Order, _ host: Host) -> Bool {
+    device.settings == order.settings && device.plan == order.plan
+      && isUsable(device, order, host)
   }
 
   /// Whether an open device is the one that is wanted, and still there.

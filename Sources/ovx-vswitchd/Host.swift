@@ -25,41 +25,48 @@ final class Host {
 
   /// What has changed since it was asked last.
   struct Changes {
-    /// A device has come, gone, or become otherwise.
-    var devices = false
-    /// Ways to remote VTEPs may be other ones.
+    /// The names of devices that have come, gone, or become otherwise.
+    var devices: Set<String> = []
+    /// Whether ways to remote VTEPs may be other ones.
     var ways = false
-    /// Devices that have come and gone, by name.
-    var appeared: Set<String> = []
-    var disappeared: Set<String> = []
+    /// Whether more has changed than could be told.
+    var everything = false
 
-    var isEmpty: Bool { !devices && !ways }
+    mutating func merge(_ other: Changes) {
+      devices.formUnion(other.devices)
+      ways = ways || other.ways
+      everything = everything || other.everything
+    }
   }
 
   /// Takes the kernel's announcements in.
+  ///
+  /// Most are the echo of what the daemon has done itself, and come to nothing in the end.
   func takeChanges() throws(LinuxError) -> Changes {
     var changes = Changes()
+    var before: [Int32: Link?] = [:]
     while let event = try events.next() {
       switch event {
       case .appeared(let link), .changed(let link):
-        guard self.link(link.index) != link else { continue }
-        if names[link.index] != link.name { changes.appeared.insert(link.name) }
-        changes.devices = true
-        changes.ways = true
+        if before[link.index] == nil { before[link.index] = .some(self.link(link.index)) }
         take(link)
-      case .disappeared(let name, let index, _):
-        changes.disappeared.insert(name)
-        changes.devices = true
-        changes.ways = true
+      case .disappeared(_, let index, _):
+        if before[index] == nil { before[index] = .some(self.link(index)) }
         remove(index)
       case .addressesChanged, .routesChanged:
         changes.ways = true
       case .overrun:
-        changes.devices = true
-        changes.ways = true
+        changes.everything = true
         try readLinks()
       }
     }
+    for (index, old) in before where old != link(index) {
+      for name in [old?.name, link(index)?.name] {
+        if let name { changes.devices.insert(name) }
+      }
+    }
+    // A route goes with its device without being announced.
+    if !changes.devices.isEmpty || changes.everything { changes.ways = true }
     return changes
   }
 

@@ -88,13 +88,13 @@ extension Topology {
     _ configuration: Configuration, _ plan: Plan, _ numbering: Numbering, _ provision: Provision
   ) {
     self.init()
-    for (name, bridge) in configuration.bridges.sorted(by: { $0.key < $1.key }) {
+    for (name, bridge) in configuration.bridges {
       guard let id = numbering.bridge(name) else { continue }
       bridges.append(
         Bridge(id: id, agingTime: bridge.agingTime, addressLimit: bridge.addressLimit))
     }
     let fallbacks = Fallbacks(plan, provision)
-    for (name, port) in configuration.ports.sorted(by: { $0.key < $1.key }) {
+    for (name, port) in configuration.ports {
       let portName = Numbering.PortName(
         name: name, bridge: port.bridge, vni: plan.tunnels[name]?.vni)
       guard let id = numbering.port(portName), let bridge = numbering.bridge(port.bridge)
@@ -105,11 +105,11 @@ extension Topology {
       } else if let tunnel = plan.tunnels[name] {
         attachment = Attachment(tunnel, portName, numbering, provision, fallbacks)
       }
-      ports.append(
-        Port(
-          id: id, bridge: bridge, vlans: port.vlans, priorityTags: port.priorityTags,
-          attachment: attachment))
+      ports.append(Port(id: id, bridge: bridge, vlans: port.vlans, attachment: attachment))
     }
+    // In an order of their own, so that equal topologies are equal.
+    bridges.sort { $0.id.rawValue < $1.id.rawValue }
+    ports.sort { $0.id < $1.id }
   }
 
   /// The open sockets that are bound to a local address, by family and UDP port.

@@ -45,6 +45,11 @@ struct Plan: Equatable {
       case .container(let interface): interface.name
       }
     }
+
+    /// Whether it is in the daemon's own network namespace.
+    var isOnHost: Bool {
+      if case .container = self { false } else { true }
+    }
   }
 
   /// An interface of a container.

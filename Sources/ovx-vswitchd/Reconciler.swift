@@ -1,6 +1,7 @@
 internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
+internal import SystemPackage
 
 /// Makes the kernel and the data plane into what a configuration asks for, as far as the host allows.
 ///
@@ -45,7 +46,7 @@ final class Reconciler {
     underlay.open(plan, host: host, isRefreshing: isRefreshing)
     let limits = plan.limits(
       innerMTU: { self.underlay.way(to: $0)?.innerMTU }, deviceMTU: { self.host.links[$0]?.mtu })
-    for (name, device) in plan.devices.sorted(by: { $0.key < $1.key }) {
+    for (name, device) in plan.devices {
       guard let number = port(name) else { continue }
       let settings = DeviceSettings(device, limits[device.bridge] ?? Plan.Limits())
       let isNew = oldPlan.devices[name]?.place != device.place
@@ -82,6 +83,15 @@ final class Reconciler {
     reconcile(to: configuration, isRefreshing: isRefreshing)
   }
 
+  /// Whether any of these devices of the host is a port's, or is waited for.
+  func isConcerned(byDevices names: Set<String>) -> Bool {
+    guard !names.isEmpty else { return false }
+    return plan.devices.values.contains { $0.place.isOnHost && names.contains($0.place.name) }
+  }
+
+  /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
+  func isUnderlayChanged() -> Bool { underlay.isChanged(plan, host: host) }
+
   /// Removes devices that the daemon made and that nothing refers to: a crash has left them.
   func removeOrphans() {
     devices.removeOrphans(exceptFor: plan, host: host)
@@ -95,8 +105,10 @@ final class Reconciler {
   /// Lets go of containers that are gone and that only the daemon keeps.
   func releaseNamespaces() { devices.releaseNamespaces() }
 
-  /// Notes that the switch cannot use a port's device any more, and returns the port's name.
-  func lose(_ port: PortID) -> String? { devices.lose(port) }
+  /// Notes that the switch cannot use a port's device any more; see `Devices.lose`.
+  func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
+    devices.lose(port, error)
+  }
 
   // MARK: What has become of it
 

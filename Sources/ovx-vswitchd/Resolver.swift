@@ -24,8 +24,10 @@ struct Resolver {
   /// Refuses what cannot be put in force.
   func check() throws(ControlError) {
     try checkLimits()
-    for (name, device) in plan.devices.sorted(by: { $0.key < $1.key })
-    where reconciler.plan.devices[name]?.place != device.place {
+    let newDevices = plan.devices.filter {
+      reconciler.plan.devices[$0.key]?.place != $0.value.place
+    }
+    for (name, device) in newDevices.sorted(by: { $0.key < $1.key }) {
       do throws(LinuxError) { try check(device.place) } catch {
         throw refusal(name, error.description)
       }
@@ -103,8 +105,10 @@ struct Resolver {
     let limits = plan.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
     let bridgesWithNewTunnels = Set(
       plan.tunnels.filter { reconciler.plan.tunnels[$0.key] != $0.value }.map(\.value.bridge))
-    for (name, device) in plan.devices.sorted(by: { $0.key < $1.key })
-    where reconciler.plan.devices[name] != device || bridgesWithNewTunnels.contains(device.bridge) {
+    let concerned = plan.devices.filter {
+      reconciler.plan.devices[$0.key] != $0.value || bridgesWithNewTunnels.contains($0.value.bridge)
+    }
+    for (name, device) in concerned.sorted(by: { $0.key < $1.key }) {
       guard let limit = limits[device.bridge], let mtu = mtu(of: device),
         let fitting = device.isTagged ? limit.taggedTunnels : limit.tunnels, mtu > fitting
       else { continue }

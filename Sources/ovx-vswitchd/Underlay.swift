@@ -82,6 +82,14 @@ struct Underlay {
   /// Whether there is a way that may widen without the kernel saying so.
   var hasNarrowWays: Bool { ways.values.contains(where: \.isNarrow) }
 
+  /// Whether ways are other ones than when they were looked up, or something is waited for.
+  func isChanged(_ plan: Plan, host: Host) -> Bool {
+    guard endpointFaults.isEmpty, remoteFaults.isEmpty else { return true }
+    return Set(plan.tunnels.values.flatMap(\.remotes)).contains { remote in
+      (try? host.way(to: remote)) != ways[remote]
+    }
+  }
+
   /// Opens what a plan wants and is not open.
   ///
   /// - Parameters:
