@@ -208,7 +208,7 @@ final class Daemon {
 
   /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
   ///
-  /// - Parameter now: Milliseconds on the monotonic clock.
+  /// `now` is in milliseconds on the monotonic clock.
   func timeout(now: Int64) -> Int32 {
     var next: [Int64] = []
     if hasWork { next.append(nextRetry) }
@@ -240,7 +240,7 @@ final class Daemon {
   ///
   /// Each device that comes up anywhere on the host changes routes, so those are looked at a few times a second at most.
   ///
-  /// - Parameter isUrgent: Whether to look at them at once.
+  /// Where that is urgent, at once. `now` is in milliseconds on the monotonic clock.
   private func takeKernelNews(now: Int64, isUrgent: Bool) {
     do {
       news.merge(try reconciler.host.takeChanges())
