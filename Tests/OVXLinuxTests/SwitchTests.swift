@@ -112,8 +112,9 @@ extension KernelTests {
       try bridge.attach(a.tap("eth0", address: "10.0.0.1/24"), as: .left)
       try bridge.attach(b.tap("eth0", address: "10.0.0.2/24"), as: .right)
       bridge.apply(.bridge(devices: [.left, .right]))
-      try b.must("iperf3 -s -1 -D >/dev/null 2>&1; sleep 0.3")
-      try a.must("iperf3 -c 10.0.0.2 -t 4 >/dev/null 2>&1 & sleep 0.5")
+      // Both end by themselves: an iperf3 whose switch went away under it runs, and turns, for ever.
+      try b.must("timeout -s KILL 6 iperf3 -s -1 >/dev/null 2>&1 & sleep 0.3")
+      try a.must("timeout -s KILL 5 iperf3 -c 10.0.0.2 -t 4 >/dev/null 2>&1 & sleep 0.5")
       var last = bridge.perform { datapath in datapath.counters(of: .left).receivedFrames }
       let first = last
       var longest = Duration.zero
