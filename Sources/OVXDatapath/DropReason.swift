@@ -4,6 +4,7 @@
 /// to leave by.
 package enum DropReason: UInt8, CaseIterable, Sendable {
   // Receiving
+  case receiveQueueFull
   case truncated
   case tooLong
   case malformedOffload
@@ -58,6 +59,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   /// What happened, for a person.
   package var sentence: String {
     switch self {
+    case .receiveQueueFull:
+      "Frames came faster than the switch takes them, and the kernel's queue for it was full."
     case .truncated: "The frame is shorter than its own headers say."
     case .tooLong: "The frame is longer than any buffer of the switch."
     case .malformedOffload: "The offload request that came with the frame contradicts its bytes."

@@ -24,6 +24,7 @@ internal import SystemPackage
   private var firstReady: Int32 = -1
   private var lastReady: Int32 = -1
   private var hasStalled = false
+  private var hasReceived = false
 
   enum Kind: UInt8 {
     case tap
@@ -47,6 +48,10 @@ internal import SystemPackage
     var isLost = false
     /// Failed for a reason that may pass: to be read again at the next tick.
     var isStalled = false
+    /// Brought something since the last tick.
+    var hasReceived = false
+    /// Datagrams that the socket had dropped when it was last asked.
+    var knownDrops: UInt32 = 0
   }
 
   /// The reads of one source in a step: slots that follow each other.
@@ -115,6 +120,7 @@ internal import SystemPackage
     unsafe sources[index].depth = UInt8(Self.depths.least)
     unsafe sources[index].isLost = false
     unsafe sources[index].isStalled = false
+    unsafe sources[index].knownDrops = 0
     watch(index, &ring)
     return file
   }
@@ -216,13 +222,40 @@ internal import SystemPackage
     makeReady(Int32(truncatingIfNeeded: index))
   }
 
-  /// Makes those sources ready that failed for a reason that may have passed.
-  mutating func retryStalled() {
-    guard hasStalled else { return }
+  /// Does what is due once a second: gives sources another try that failed, and counts what their queues had no room for.
+  mutating func tick(_ datapath: inout Datapath) {
+    guard hasStalled || hasReceived else { return }
+    for index in 0..<Self.sourceLimit {
+      if unsafe sources[index].isStalled {
+        unsafe sources[index].isStalled = false
+        makeReady(Int32(truncatingIfNeeded: index))
+      }
+      if unsafe sources[index].hasReceived {
+        unsafe sources[index].hasReceived = false
+        countOverruns(index, &datapath)
+      }
+    }
     hasStalled = false
-    for index in 0..<Self.sourceLimit where unsafe sources[index].isStalled {
-      unsafe sources[index].isStalled = false
-      makeReady(Int32(truncatingIfNeeded: index))
+    hasReceived = false
+  }
+
+  /// Charges what the kernel dropped of a source since the last time; of a TAP the kernel tells its own interface.
+  private func countOverruns(_ index: Int, _ datapath: inout Datapath) {
+    let descriptor = unsafe sources[index].descriptor
+    guard descriptor >= 0 else { return }
+    switch unsafe sources[index].kind {
+    case .tap: break
+    case .packet:
+      let drops = ovx_take_packet_drops(descriptor)
+      guard drops > 0, index < PortID.limit else { return }
+      let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))
+      datapath.countDrop(.receiveQueueFull, port: port, frames: Int(drops))
+    case .udp:
+      let drops = ovx_udp_drops(descriptor)
+      let new = drops &- (unsafe sources[index].knownDrops)
+      guard new > 0 else { return }
+      unsafe sources[index].knownDrops = drops
+      datapath.countDrop(.receiveQueueFull, port: .none, frames: Int(new))
     }
   }
 
@@ -262,13 +295,25 @@ internal import SystemPackage
           received &+= 1
           isLarge = isLarge || result > Self.largeSize
           handOver(Int(result), slot, Int(batch.source), &datapath)
-        } else {
+        } else if result == -EAGAIN {
           isDrained = true
-          if result != -EAGAIN { takeError(-result, Int(batch.source)) }
+        } else {
+          takeError(-result, Int(batch.source), &datapath)
         }
       }
+      if received > 0 {
+        unsafe sources[Int(batch.source)].hasReceived = true
+        hasReceived = true
+      }
       adaptDepth(batch, received, isLarge)
-      if !isDrained { makeReady(batch.source) }
+      if isDrained { continue }
+      if received > 0 {
+        makeReady(batch.source)
+      } else {
+        // Nothing but errors: not again at once, whatever they are.
+        unsafe sources[Int(batch.source)].isStalled = true
+        hasStalled = true
+      }
     }
   }
 
@@ -330,17 +375,19 @@ internal import SystemPackage
     )
   }
 
-  private mutating func takeError(_ code: Int32, _ index: Int) {
+  private func takeError(_ code: Int32, _ index: Int, _ datapath: inout Datapath) {
     switch code {
-    case EBADF, EBADFD, EFAULT, EINVAL, EOPNOTSUPP, ENOTSOCK:
-      return lose(index, code)
+    case EBADF, EBADFD, ENOTSOCK, EOPNOTSUPP:
+      lose(index, code)
     case ENETDOWN where index < PortID.limit:
       // Set down, or on its way out: the same to the socket. It receives again if it comes up.
       events.post(.deviceDown(PortID(rawValue: UInt16(truncatingIfNeeded: index))))
+    case EINVAL where index < PortID.limit:
+      // The kernel took a frame from the queue that no virtio-net header can describe, such as an SCTP superframe.
+      let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))
+      datapath.countDrop(.unsupportedOffload, port: port, frames: 1)
     default: break
     }
-    unsafe sources[index].isStalled = true
-    hasStalled = true
   }
 
   private func lose(_ index: Int, _ code: Int32) {

@@ -157,7 +157,7 @@ internal import SystemPackage
   private mutating func tick() {
     let now = ovx_uptime_seconds()
     unsafe transmitter.pointee.now = now
-    receiver.retryStalled()
+    receiver.tick(&datapath)
     datapath.tick(now: now)
   }
 

@@ -1,3 +1,4 @@
+import Dispatch
 import Glibc
 import OVXDatapath
 import OVXLinux
@@ -201,6 +202,66 @@ extension KernelTests {
       try b.must("ip neigh flush all; sleep 1.2")
       let ping = try a.ping("10.0.0.2")
       #expect(ping.received == 5, "\(ping.text)")
+    }
+
+    @Test func `what a queue had no room for is counted`() throws {
+      let scene = Scene()
+      let (a, host) = (try scene.host("a"), try scene.host("s"))
+      let bridge = try Switch()
+      try bridge.attach(host.packetSocket("va", to: a), as: .left)
+      bridge.apply(.bridge(devices: [.left]))
+      let left = try LinkEnd(a, "eth0")
+      let isBusy = DispatchSemaphore(value: 0)
+      let isFree = DispatchSemaphore(value: 0)
+      DispatchQueue.global().async {
+        bridge.perform { _ in
+          isBusy.signal()
+          isFree.wait()
+        }
+      }
+      isBusy.wait()
+      // 30,000 frames take some 70 MB in a queue that takes 32.
+      let frame: [UInt8] =
+        Array(repeating: 0xFF, count: 6) + [2, 0, 0, 0, 0, 1, 0x88, 0xB5]
+        + Array(repeating: 0, count: 1486)
+      for _ in 0..<30_000 { try left.send(frame) }
+      isFree.signal()
+      try Scene.must("sleep 2.5")
+      let counters = bridge.perform { datapath in datapath.counters(of: .left) }
+      #expect(counters[.receiveQueueFull] > 1000)
+      #expect(counters.receivedFrames + counters[.receiveQueueFull] >= 30_000)
+    }
+
+    @Test func `more failures than the completion queue holds are all counted`() throws {
+      let host = try Scene.anonymous()
+      let scene = Scene()
+      let (a, outside) = (try scene.host("a"), try scene.host("s"))
+      let bridge = try Switch()
+      try bridge.attach(outside.packetSocket("va", to: a), as: .left)
+      // Devices that are down refuse each frame; a burst of 64 is flooded to 128 of them.
+      let down = (10..<138).map { PortID(rawValue: $0) }
+      for port in down {
+        let tap = try host.perform { () throws(LinuxError) in
+          try TAP.open(name: "tap\(port.rawValue)")
+        }
+        try bridge.attach(tap, as: port)
+      }
+      bridge.apply(.bridge(devices: [.left] + down))
+      let left = try LinkEnd(a, "eth0")
+      let frame: [UInt8] =
+        Array(repeating: 0xFF, count: 6) + [2, 0, 0, 0, 0, 1, 0x88, 0xB5]
+        + Array(repeating: 0, count: 46)
+      let before = bridge.perform { datapath in datapath.counters(of: .left).receivedFrames }
+      for _ in 0..<2000 { try left.send(frame) }
+      try Scene.must("sleep 1.5")
+      let received =
+        bridge.perform { datapath in datapath.counters(of: .left).receivedFrames } - before
+      #expect(received >= 2000)
+      for port in down {
+        let counters = bridge.perform { datapath in datapath.counters(of: port) }
+        #expect(counters[.deviceDown] >= received)
+      }
+      #expect(bridge.takeEvents().isEmpty)
     }
 
     /// The events that a switch reports within 5 s; they have to be announced by its descriptor.

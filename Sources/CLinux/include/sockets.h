@@ -9,6 +9,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/sock_diag.h>
 #include <linux/udp.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -138,6 +139,22 @@ static inline unsigned ovx_peer_hash(int fd) {
   unsigned hash = 2166136261u; /* FNV-1a */
   for (size_t index = 0; index < count; index++) hash = (hash ^ bytes[index]) * 16777619u;
   return hash ^ hash >> 16;
+}
+
+/* Frames that a packet socket had no room for since this was last asked; 0 where the kernel does not tell. */
+static inline unsigned ovx_take_packet_drops(int fd) {
+  struct tpacket_stats statistics;
+  socklen_t size = sizeof statistics;
+  if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &size) < 0) return 0;
+  return statistics.tp_drops;
+}
+
+/* Datagrams that a UDP socket had no room for, or whose checksum was wrong, since it was opened. */
+static inline unsigned ovx_udp_drops(int fd) {
+  unsigned facts[SK_MEMINFO_VARS] = {0};
+  socklen_t size = sizeof facts;
+  if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, facts, &size) < 0) return 0;
+  return facts[SK_MEMINFO_DROPS];
 }
 
 #endif
