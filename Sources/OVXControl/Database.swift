@@ -51,6 +51,7 @@ package final class Database: Sendable {
       throw explain(error, path: path.string)
     }
     self.lock = lock
+    synchronize(directory.isEmpty ? "." : directory)
   }
 
   deinit {
@@ -139,6 +140,17 @@ private func lockFile(_ path: FilePath) throws(ControlError) -> FileDescriptor {
     )
   }
   return file
+}
+
+/// Puts the names of new files on disk, without which a power failure would lose the files with all that is in them.
+private func synchronize(_ directory: FilePath) {
+  // A file system that cannot do it for directories has no need to.
+  guard let descriptor = try? FileDescriptor.open(directory, .readOnly, options: .closeOnExec)
+  else {
+    return
+  }
+  _ = fsync(descriptor.rawValue)
+  try? descriptor.close()
 }
 
 private func remedy(_ cause: CInt) -> String {

@@ -2,22 +2,24 @@ package import OVXDatapath
 
 /// The answer to one command.
 ///
-/// Each case's value is what `ovx-ctl -f json` prints.
+/// `ovx-ctl -f json` prints a case's value with its members' names as they stand here, unless said otherwise. Members may
+/// be added; those that are there keep their name and meaning. An absent optional member is left out.
 package enum Reply: Codable, Equatable, Sendable {
   /// It is done, and there is nothing to print.
   case done
-  /// A list of names, one per line.
+  /// A list of names, one per line; in JSON an array of strings.
   case names([String])
   /// Yes, or no: exit status 0 or 2, nothing printed.
   case answer(Bool)
-  /// Values of `get`, one per line, in the grammar of `set`.
+  /// Values of `get`, one per line in the grammar of `set`; in JSON an array.
   case values([Datum])
-  /// Records of `list` and `find`.
+  /// Records of `list` and `find`; in JSON an array of objects whose members are named as the columns.
   case records(RecordList)
   case show(Show)
+  /// In JSON an object whose members are named as the bridges, each an array of entries, as Open vSwitch prints them.
   case addresses([BridgeAddresses])
   case addressStatistics([BridgeAddressStatistics])
-  /// How many addresses were forgotten.
+  /// How many addresses were forgotten; in JSON an object with the member `flushed`.
   case flushed(Int)
   case statistics([PortStatistics])
   case drops([Drop])
