@@ -34,6 +34,12 @@ package enum Command: Codable, Equatable, Sendable {
   /// sent again.
   case waitUntil(table: String, record: String, conditions: [Condition])
 
+  // Configuration: as a whole
+  /// Makes the state equal to what a file declares, and tells what that has changed. What `attach` has made stays.
+  case apply(Configuration)
+  /// The configuration itself, for a file to be made of it.
+  case export
+
   // Questions to the configuration
   case listBridges
   case bridgeExists(bridge: String)
@@ -54,6 +60,9 @@ package enum Command: Codable, Equatable, Sendable {
   /// Lost frames by port and reason; those that never happened are left out.
   case drops
   case showTunnels
+  /// From which level on the daemon logs.
+  case logLevel
+  case setLogLevel(LogLevel)
   case version
   /// Ends the daemon; with cleanup, removes the devices that it made.
   case exit(cleanup: Bool)

@@ -140,6 +140,10 @@ extension Configuration {
     package var mtuRequest: Int?
     package var otherConfig: [String: String] = [:]
     package var externalIDs: [String: String] = [:]
+    /// The addresses to give the device of an internal interface, which is the host's own; in order of their texts.
+    ///
+    /// Beside them stand those that the host's administrator has given it, which the daemon leaves alone.
+    package var addresses: [InterfaceAddress] = []
     /// For a TAP that lives in a container: where, and how it is addressed.
     package var attachment: Attachment?
 

@@ -4,6 +4,8 @@
 package struct ControlError: Error, Codable, Equatable, Sendable {
   package var kind: Kind
   package var message: String
+  /// The port, or the bridge, that is at fault, where it is one: whoever has a file can show where that stands in it.
+  package var record: String?
 
   /// What kind of failure it was; the raw value is the exit status of `ovx-ctl`.
   package enum Kind: Int32, Codable, Sendable {
@@ -15,9 +17,19 @@ package struct ControlError: Error, Codable, Equatable, Sendable {
     case timedOut = 75
   }
 
-  package init(_ message: String, kind: Kind = .refused) {
+  package init(_ message: String, kind: Kind = .refused, record: String? = nil) {
     self.kind = kind
     self.message = message
+    self.record = record
+  }
+}
+
+extension ControlError {
+  /// The same sentence, known to be about a port or a bridge.
+  package func about(_ record: String) -> ControlError {
+    var error = self
+    error.record = self.record ?? record
+    return error
   }
 }
 

@@ -111,18 +111,7 @@ extension Configuration.Attachment {
   }
 
   private func checkAddresses() throws(ControlError) {
-    for (index, address) in addresses.enumerated() {
-      let host = address.address
-      guard !host.isUnspecified, !host.isMulticast, !host.isLimitedBroadcast, !host.isIPv4Mapped
-      else {
-        throw ControlError(
-          "ip \(address) cannot be the address of an interface; give it a unicast address"
-        )
-      }
-      guard !addresses[..<index].contains(where: { $0.address == host }) else {
-        throw ControlError("ip \(host) is there twice; name each address once")
-      }
-    }
+    try OVXControl.checkAddresses(addresses, as: "ip")
     for (index, gateway) in gateways.enumerated() {
       guard !gateways[..<index].contains(where: { $0.isIPv6 == gateway.isIPv6 }) else {
         throw ControlError(
@@ -143,6 +132,27 @@ extension Configuration.Attachment {
               ? "; give it an address too, with ip=ADDRESS/LENGTH" : " (\(networks))")
         )
       }
+    }
+  }
+}
+
+/// Checks the addresses that an interface is to have.
+///
+/// - Parameters:
+///   - addresses: Each of them unicast, none twice.
+///   - name: What the user calls one, for the sentence.
+/// - Throws: Which one is wrong.
+func checkAddresses(_ addresses: [InterfaceAddress], as name: String) throws(ControlError) {
+  for (index, address) in addresses.enumerated() {
+    let host = address.address
+    guard !host.isUnspecified, !host.isMulticast, !host.isLimitedBroadcast, !host.isIPv4Mapped
+    else {
+      throw ControlError(
+        "\(name) \(address) cannot be the address of an interface; give it a unicast address"
+      )
+    }
+    guard !addresses[..<index].contains(where: { $0.address == host }) else {
+      throw ControlError("\(name) \(host) is there twice; name each address once")
     }
   }
 }

@@ -1,7 +1,7 @@
 /// The settings that stand behind `add-port` and `attach`: shorthands, and columns of Port and Interface.
 extension Transaction {
   /// What a shorthand stands for.
-  private static let shorthands: [String: (column: String, key: String?)] = [
+  static let shorthands: [String: (column: String, key: String?)] = [
     "key": ("options", "key"),
     "remote": ("options", "remote_ip"),
     "local": ("options", "local_ip"),

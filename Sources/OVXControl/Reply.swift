@@ -24,7 +24,20 @@ package enum Reply: Codable, Equatable, Sendable {
   case statistics([PortStatistics])
   case drops([Drop])
   case tunnels(Tunnels)
+  /// What `apply` has changed; in JSON an array.
+  case changes([Change])
+  /// What `export` writes; in JSON the file that `apply` takes, which is also YAML.
+  case configuration(Configuration)
+  /// In JSON an object with the member `level`.
+  case logLevel(LogLevel)
   case version(Versions)
+}
+
+/// From which level on a log line is written; each includes those behind it.
+///
+/// The names are those of syslog, but for `trace`.
+package enum LogLevel: String, Codable, CaseIterable, Sendable {
+  case trace, debug, info, notice, warning, error, critical
 }
 
 /// Rows of a table.

@@ -141,6 +141,21 @@ enum ColumnShape {
     }
   }
 
+  /// Makes a value of texts that are its atoms as they stand, with no grammar to be read.
+  func datum(exactly atoms: [String]) throws(ControlError) -> Datum {
+    switch self {
+    case .one(let shape), .optional(let shape):
+      guard atoms.count == 1 else { throw ControlError("one value, not \(atoms.count)") }
+      return .scalar(try shape.atom(atoms[0]))
+    case .set(let shape):
+      var set: Set<Atom> = []
+      for text in atoms { set.insert(try shape.atom(text)) }
+      return .set(set.sorted())
+    case .map:
+      throw ControlError("a map of names and texts, not a list")
+    }
+  }
+
   /// The value of a column with nothing in it; `nil` where there must be something.
   var empty: Datum? {
     switch self {
@@ -159,6 +174,8 @@ enum AtomShape {
   /// One of a list; the second list is of Open vSwitch's values that ovx does not know, the third of other names.
   case choice([String], unsupported: [String] = [], synonyms: [String: String] = [:])
   case ethernetAddress
+  /// An IP address with the length of its prefix.
+  case interfaceAddress
 
   /// Reads one atom.
   func atom(_ text: String) throws(ControlError) -> Atom {
@@ -201,6 +218,13 @@ enum AtomShape {
           "\(text) cannot be the address of one interface, as it is zero or a group address; "
             + "take one whose first octet is even, such as 02:00:00:00:00:01"
         )
+      }
+      return .text(address.description)
+    case .interfaceAddress:
+      guard let address = InterfaceAddress(text) else {
+        throw ControlError(
+          "\"\(printable(text))\" is not an address with the length of its prefix; "
+            + "it looks like 10.0.0.1/24 or fd00::1/64")
       }
       return .text(address.description)
     }

@@ -43,6 +43,10 @@ var migrator: DatabaseMigrator {
         """
     )
   }
+  migrator.registerMigration("2: addresses of internal interfaces") { database in
+    try database.execute(
+      sql: "ALTER TABLE interface ADD COLUMN addresses TEXT NOT NULL DEFAULT '[]'")
+  }
   return migrator
 }
 
@@ -193,9 +197,10 @@ private struct InterfaceRow: Codable, Equatable, FetchableRecord, PersistableRec
   var mtuRequest: Int?
   var otherConfig: [String: String]
   var externalIDs: [String: String]
+  var addresses: [InterfaceAddress]
 
   enum CodingKeys: String, CodingKey {
-    case name, type, options, mac
+    case name, type, options, mac, addresses
     case mtuRequest = "mtu_request"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
@@ -209,6 +214,7 @@ private struct InterfaceRow: Codable, Equatable, FetchableRecord, PersistableRec
     mtuRequest = port.interface.mtuRequest
     otherConfig = port.interface.otherConfig
     externalIDs = port.interface.externalIDs
+    addresses = port.interface.addresses
   }
 
   var interface: Configuration.Interface {
@@ -227,6 +233,7 @@ private struct InterfaceRow: Codable, Equatable, FetchableRecord, PersistableRec
       interface.mtuRequest = mtuRequest
       interface.otherConfig = otherConfig
       interface.externalIDs = externalIDs
+      interface.addresses = addresses
       return interface
     }
   }

@@ -70,7 +70,7 @@ extension Transaction {
     )
   }
 
-  private func writable<Record>(
+  func writable<Record>(
     _ name: String,
     in table: Table<Record>
   ) throws(ControlError) -> (Column<Record>, (inout Record, Datum) -> Void) {
@@ -84,7 +84,7 @@ extension Transaction {
   }
 
   /// Reads a value of a column, and says in an error whose it was to be.
-  private func value<Record, Value>(
+  func value<Record, Value>(
     of column: Column<Record>,
     _ record: String,
     in table: Table<Record>,
@@ -99,7 +99,7 @@ extension Transaction {
     }
   }
 
-  private mutating func store<Record>(
+  mutating func store<Record>(
     _ datum: Datum,
     in record: String,
     of table: Table<Record>,
@@ -110,7 +110,7 @@ extension Transaction {
     configuration[keyPath: table.records][record] = changed
   }
 
-  private func datum<Record>(
+  func datum<Record>(
     _ column: Column<Record>,
     of record: String,
     in table: Table<Record>

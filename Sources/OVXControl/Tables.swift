@@ -103,6 +103,16 @@ extension Table<Configuration.Port> {
             port.interface.mtuRequest = datum.atoms.first.flatMap { Int($0.bare) }
           }
         ),
+        Column(
+          "addresses",
+          .set(.interfaceAddress),
+          read: { port, _, _ in
+            .set(port.interface.addresses.map { .text($0.description) })
+          },
+          write: { port, datum in
+            port.interface.addresses = datum.atoms.compactMap { InterfaceAddress($0.bare) }
+          }
+        ),
         Column("attachment", .map) { port, _, _ in .map(port.interface.attachment?.entries ?? [:])
         },
         .live("mac_in_use", .optional(.text)) { .scalar($0.macInUse.map(Atom.text)) },

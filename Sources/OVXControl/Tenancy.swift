@@ -72,7 +72,7 @@ extension Configuration {
         throw ControlError(
           "tunnels \(owner) and \(each.name) have the same key \(wire.vni), remote_ip \(remote), "
             + "local_ip and dst_port, so a datagram could belong to either; "
-            + "give \(each.name) another key or remote_ip, or delete one"
+            + "give \(each.name) another key or remote_ip, or delete one", record: each.name
         )
       }
     }
@@ -92,7 +92,7 @@ extension Configuration {
         throw ControlError(
           "tunnels \(other.name) of bridge \(other.bridge) and \(each.name) of bridge \(each.bridge) "
             + "have the same key \(vni), but a VNI belongs to one bridge of a host; "
-            + "add \(each.name) to \(other.bridge), or give it a key of its own"
+            + "add \(each.name) to \(other.bridge), or give it a key of its own", record: each.name
         )
       }
       switch (other.vlans, each.vlans) {
@@ -102,12 +102,13 @@ extension Configuration {
         throw ControlError(
           "tunnels \(other.name) (tag=\(left)) and \(each.name) (tag=\(right)) have the same key \(vni), "
             + "which would join VLANs \(left) and \(right) of bridge \(each.bridge); "
-            + "give both the same tag, or \(each.name) a key of its own")
+            + "give both the same tag, or \(each.name) a key of its own", record: each.name)
       default:
         throw ControlError(
           "tunnels \(other.name) (\(other.membership)) and \(each.name) (\(each.membership)) have the "
             + "same key \(vni), but carry VLANs differently, so a frame of VNI \(vni) would mean two things; "
-            + "give both the same tag and vlan_mode, or \(each.name) a key of its own")
+            + "give both the same tag and vlan_mode, or \(each.name) a key of its own",
+          record: each.name)
       }
     }
   }
@@ -184,7 +185,7 @@ extension Configuration {
       "tunnels \(left.name) (key=\(left.tunnel.vni), \(left.membership)) and \(right.name) "
         + "(key=\(right.tunnel.vni), \(right.membership)) would both carry \(segment) of bridge "
         + "\(left.bridge), which joins two tenants; give each VNI a VLAN of its own, for example with "
-        + "\"\(remedies.joined(separator: " -- "))\", or a bridge of its own"
+        + "\"\(remedies.joined(separator: " -- "))\", or a bridge of its own", record: right.name
     )
   }
 

@@ -89,12 +89,12 @@ package struct Transaction {
     return transaction
   }
 
-  private init(configuration: Configuration, live: LiveState) {
+  init(configuration: Configuration, live: LiveState) {
     self.configuration = configuration
     self.live = live
   }
 
-  private mutating func execute(_ command: Command) throws(ControlError) -> Reply? {
+  mutating func execute(_ command: Command) throws(ControlError) -> Reply? {
     switch command {
     case .addBridge(let bridge, let mayExist):
       try addBridge(bridge, mayExist: mayExist)
@@ -110,6 +110,10 @@ package struct Transaction {
       try detach(interface, from: target, ifExists: ifExists)
     case .set, .add, .remove, .clear, .get, .list, .find, .waitUntil:
       return try executeOnTable(command)
+    case .apply(let declared):
+      return try apply(declared)
+    case .export:
+      return .configuration(configuration)
     case .listBridges:
       return .names(configuration.bridges.keys.sorted())
     case .bridgeExists(let bridge):
@@ -134,7 +138,7 @@ package struct Transaction {
     case .statistics(let port):
       if let port { try requirePort(port) }
       return nil
-    case .show, .drops, .showTunnels, .version, .exit:
+    case .show, .drops, .showTunnels, .logLevel, .setLogLevel, .version, .exit:
       return nil
     }
     return .done
@@ -388,6 +392,8 @@ extension Reply {
     case .names(let names): names.count
     case .values(let values): values.reduce(0) { $0 + $1.size }
     case .records(let list): list.rows.reduce(0) { $0 + $1.reduce(0) { $0 + $1.size } }
+    case .configuration(let configuration): 10 * configuration.ports.count
+    case .changes(let changes): changes.reduce(0) { $0 + 3 + 3 * $1.values.count }
     default: 1
     }
   }

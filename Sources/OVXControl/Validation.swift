@@ -8,8 +8,12 @@ extension Configuration {
   /// - Throws: The first fault, in a sentence that names the culprit, the valid values and a remedy.
   package func validate() throws(ControlError) {
     try validateSizes()
-    for bridge in bridges.values.sorted(by: { $0.name < $1.name }) { try validate(bridge) }
-    for port in ports.values.sorted(by: { $0.name < $1.name }) { try validate(port) }
+    for bridge in bridges.values.sorted(by: { $0.name < $1.name }) {
+      do { try validate(bridge) } catch { throw error.about(bridge.name) }
+    }
+    for port in ports.values.sorted(by: { $0.name < $1.name }) {
+      do { try validate(port) } catch { throw error.about(port.name) }
+    }
     try validateAttachments()
     try validateTenancy()
   }
@@ -143,6 +147,23 @@ extension Configuration {
         )
       }
     }
+    if !interface.addresses.isEmpty {
+      guard type == .internal else {
+        throw ControlError(
+          "interface \(port.name): addresses are for internal interfaces, which the host talks by; "
+            + (interface.attachment == nil
+              ? "give them to bridge \(port.bridge), as addresses of interface \(port.bridge)"
+              : "attach gives a container its own, with ip=")
+        )
+      }
+      guard interface.addresses.count <= 256 else {
+        throw ControlError(
+          "interface \(port.name) has \(interface.addresses.count) addresses; it may have 256")
+      }
+      do { try checkAddresses(interface.addresses, as: "address") } catch {
+        throw ControlError("interface \(port.name): \(error.message)")
+      }
+    }
     if let mtu = interface.mtuRequest {
       guard Configuration.mtuRange.contains(mtu) else {
         throw ControlError(
@@ -166,7 +187,7 @@ extension Configuration {
       do {
         try attachment.check()
       } catch {
-        throw ControlError("interface \(port.name): \(error.message)")
+        throw ControlError("interface \(port.name): \(error.message)", record: port.name)
       }
       // Neither part can hold a NUL, so the pair cannot be mistaken for another.
       if let other = places.updateValue(

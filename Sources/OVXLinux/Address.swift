@@ -19,11 +19,43 @@ extension InterfaceAddress: CustomStringConvertible {
   package var description: String { "\(address.text)/\(prefixLength)" }
 }
 
+/// Who gave a device an address, as the kernel remembers it (`IFA_PROTO` of <linux/if_addr.h>, since Linux 5.18).
+///
+/// Newer versions of `ip address` show it as `proto`. The kernel uses 1 to 3 for its own.
+package struct AddressMark: RawRepresentable, Hashable, Sendable {
+  package let rawValue: UInt8
+  package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+  /// Nobody who says so: what `ip address add` gives.
+  package static let none = AddressMark(rawValue: 0)
+  /// ovx-vswitchd, for an address of the configuration.
+  package static let ovx = AddressMark(rawValue: 111)
+}
+
 extension Netlink {
   /// The addresses of a device, or of all devices together.
   package mutating func addresses(
     of link: Link? = nil
   ) throws(LinuxError) -> [InterfaceAddress] {
+    try markedAddresses(of: link).map(\.address)
+  }
+
+  /// The addresses of a device, and who gave it each of them.
+  package mutating func marksOfAddresses(
+    of link: Link
+  ) throws(LinuxError) -> [InterfaceAddress: AddressMark] {
+    let addresses = try markedAddresses(of: link).map { ($0.address, $0.mark) }
+    return Dictionary(addresses, uniquingKeysWith: { first, _ in first })
+  }
+
+  private struct MarkedAddress: Hashable, Sendable {
+    var address: InterfaceAddress
+    var mark: AddressMark
+  }
+
+  private mutating func markedAddresses(
+    of link: Link?
+  ) throws(LinuxError) -> [MarkedAddress] {
     var family = ifaddrmsg()
     family.ifa_index = UInt32(bitPattern: link?.index ?? 0)
     return try dump(
@@ -37,13 +69,16 @@ extension Netlink {
       else { return nil }
       var local: IPAddress?
       var address: IPAddress?
+      var mark = AddressMark.none
       message.forEachAttribute(after: MemoryLayout<ifaddrmsg>.size) { type, value in
         // On a point-to-point device IFA_ADDRESS is the other end; IPv6 has no IFA_LOCAL elsewhere.
         if type == Int(IFA_LOCAL) { local = value.ipAddress }
         if type == Int(IFA_ADDRESS) { address = value.ipAddress }
+        if type == Int(IFA_PROTO) { mark = AddressMark(rawValue: value.uint8 ?? 0) }
       }
       return (local ?? address).map {
-        InterfaceAddress($0, prefixLength: header.ifa_prefixlen)
+        MarkedAddress(
+          address: InterfaceAddress($0, prefixLength: header.ifa_prefixlen), mark: mark)
       }
     }
   }
@@ -53,10 +88,15 @@ extension Netlink {
   /// An IPv6 address can be bound at once: no duplicate address detection (`IFA_F_NODAD`), whose answer would come too
   /// late for a container that starts by connecting somewhere.
   ///
+  /// - Parameters:
+  ///   - address: The address and its network.
+  ///   - link: The device.
+  ///   - mark: Who gives it, for the kernel to remember.
   /// - Throws: `EEXIST` where the device has the address already.
   package mutating func add(
     _ address: InterfaceAddress,
-    to link: Link
+    to link: Link,
+    mark: AddressMark = .none
   ) throws(LinuxError) {
     let purpose = Purpose(action: "add \(address) to", subject: link.name) { errno in
       switch errno {
@@ -67,10 +107,9 @@ extension Netlink {
       default: nil
       }
     }
-    try transact(
-      Self.request(Int(RTM_NEWADDR), NLM_F_CREATE | NLM_F_EXCL, address, link),
-      for: purpose
-    )
+    var request = Self.request(Int(RTM_NEWADDR), NLM_F_CREATE | NLM_F_EXCL, address, link)
+    if mark != .none { request.put(Int(IFA_PROTO), bytes: [mark.rawValue]) }
+    try transact(request, for: purpose)
   }
 
   /// Takes an address from a device.

@@ -8,6 +8,12 @@ struct Invocation {
   var options = GlobalOptions.Values()
   /// `drops --watch`: ask again every second until interrupted.
   var repeats = false
+  /// What `apply` or `diff` reads: knows where in it something is.
+  private var file: ConfigurationFile?
+  /// `diff`: the exit status tells whether there is a difference.
+  private var isComparison = false
+  /// `top`: no request is made but its own.
+  private var top: Top?
 
   /// Runs the program.
   ///
@@ -28,6 +34,10 @@ struct Invocation {
 
   private func execute() -> Int32 {
     do throws(ControlError) {
+      if let top {
+        try top.run(options)
+        return 0
+      }
       let client = ControlClient(runDirectory: options.runDirectory)
       let request = Request(
         commands: commands,
@@ -50,11 +60,14 @@ struct Invocation {
           }
         }
         status = response.exitStatus
+        if isComparison, case .done(let replies) = response.outcome, replies != [.changes([])] {
+          status = 2
+        }
         if repeats { sleep(1) }
       } while repeats
       return status
     } catch {
-      Invocation.complain(error.message)
+      Invocation.complain((file?.locating(error) ?? error).message)
       return error.kind.rawValue
     }
   }
@@ -64,7 +77,7 @@ struct Invocation {
   }
 
   /// Writes a whole text; a reader that has gone, such as head(1), ends the program with SIGPIPE, as it does any other.
-  private static func write(_ text: String, to descriptor: Int32) -> Bool {
+  static func write(_ text: String, to descriptor: Int32) -> Bool {
     var rest = Array(text.utf8)[...]
     while !rest.isEmpty {
       let count = unsafe rest.withUnsafeBytes { buffer in
@@ -99,6 +112,11 @@ extension Invocation {
       }
       try parse(Self.normalized(piece))
     }
+    guard commands.count == 1 || !(isComparison || top != nil) else {
+      throw ControlError(
+        "\(isComparison ? "diff" : "top") stands alone, as it changes nothing; take the \"--\" away"
+      )
+    }
   }
 
   private mutating func parse(_ arguments: [String]) throws {
@@ -115,8 +133,19 @@ extension Invocation {
       }
       throw Self.explained(OVXCtl.message(for: error), arguments)
     }
-    commands.append(try verb.command())
     options.merge(verb.global)
+    if let verb = verb as? any FileVerb {
+      guard file == nil else {
+        throw ControlError("one file is all that a transaction can apply; take the second one away")
+      }
+      let file = try verb.file.read()
+      self.file = file
+      commands.append(.apply(file.configuration))
+    } else {
+      commands.append(try verb.command())
+    }
+    if let top = verb as? Top { self.top = top }
+    if verb is Diff { (isComparison, options.dryRun) = (true, true) }
     if let drops = verb as? Drops, drops.watch { repeats = true }
   }
 
@@ -129,7 +158,7 @@ extension Invocation {
     let path = words(in: arguments)
     switch parsed {
     case is OVXCtl: throw ControlError("there is no command; ovx-ctl --help lists them")
-    case is FDB, is TunnelCommands:
+    case is FDB, is TunnelCommands, is LogCommands:
       throw ControlError("\(path) needs one of its commands; ovx-ctl \(path) --help lists them")
     default:
       if let index = commandIndex(in: arguments), path.isEmpty, arguments[index] != "help" {
@@ -143,19 +172,26 @@ extension Invocation {
 
   /// Puts the arguments of one command into the order that the parser wants.
   ///
-  /// `--may-exist`, `--if-exists` and `--columns=` go behind the command that they belong to, and
-  /// `fdb/show` becomes `fdb show`.
+  /// `--may-exist`, `--if-exists` and `--columns=` go behind the command that they belong to, `fdb/show` becomes
+  /// `fdb show`, and `apply -f` becomes `apply --file`.
   static func normalized(_ arguments: [String]) -> [String] {
     let index = commandIndex(in: arguments) ?? arguments.count
     let isMoved = { (argument: String) in
       ["--may-exist", "--if-exists"].contains(argument) || argument.hasPrefix("--columns=")
     }
     let front = arguments[..<index]
+    var rest = Array(arguments[index...].dropFirst())
+    // Behind these, -f is the file; in front of them the format, as everywhere.
+    if index < arguments.count, ["apply", "diff"].contains(arguments[index]) {
+      for place in rest.indices where rest[place].hasPrefix("-f") {
+        let name = rest[place].dropFirst(2)
+        rest[place] = name.isEmpty ? "--file" : "--file=\(name)"
+      }
+    }
     let command = arguments[index...].prefix(1).flatMap {
       $0.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
     }
-    return front.filter { !isMoved($0) } + command + arguments[index...].dropFirst()
-      + front.filter(isMoved)
+    return front.filter { !isMoved($0) } + command + rest + front.filter(isMoved)
   }
 
   /// Where the command's name stands: behind the options in front, and their values.
@@ -211,7 +247,7 @@ extension Invocation {
 }
 
 /// How many letters have to be put in, taken out or replaced to make one word of another (Levenshtein).
-private func distance(_ left: String, _ right: String) -> Int {
+func distance(_ left: String, _ right: String) -> Int {
   var row = Array(0...right.count)
   for (index, letter) in left.enumerated() {
     var diagonal = row[0]

@@ -53,11 +53,12 @@ struct OVXCtl: ParsableCommand {
           RemoveValues.self, ClearColumns.self, WaitUntil.self,
         ]
       ),
+      CommandGroup(name: "File", subcommands: [Apply.self, Diff.self, Export.self]),
       CommandGroup(
         name: "Switch",
         subcommands: [
-          FDB.self, TunnelCommands.self, Statistics.self, Drops.self, ShowVersion.self,
-          ExitDaemon.self,
+          FDB.self, TunnelCommands.self, Statistics.self, Drops.self, Top.self, LogCommands.self,
+          ShowVersion.self, ExitDaemon.self,
         ]
       ),
     ]

@@ -18,12 +18,15 @@ enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
 struct Output {
   let format: OutputFormat
   let command: Command
+  /// Whether nobody has named a format.
+  private let isDefault: Bool
 
   /// - Parameters:
   ///   - format: What `-f` named.
   ///   - command: What the reply answers: `list` and `find` have a default of their own.
   init(format: OutputFormat?, command: Command) {
     self.command = command
+    isDefault = format == nil
     switch command {
     case .list, .find: self.format = format ?? .list
     default: self.format = format ?? .table
@@ -48,6 +51,16 @@ struct Output {
     case .addresses(let bridges) where format == .table && bridges.count != 1:
       // Several tables, each below its bridge's name.
       return bridges.map { "\($0.bridge)\n" + addressSheet([$0]).table }.joined(separator: "\n")
+    case .changes(let changes) where format == .table:
+      return changes.map { "\($0)\n" }.joined()
+    case .configuration(let configuration) where format != .json:
+      guard isDefault else {
+        throw ControlError(
+          "export prints YAML, or JSON with -f json; -f \(format.rawValue) is not for it")
+      }
+      return try ExportedFile(configuration: configuration).yaml
+    case .logLevel(let level) where format == .table:
+      return "\(level.rawValue)\n"
     case .tunnels(let tunnels) where format == .table:
       return tunnelSheet(tunnels).table + foot(of: tunnels)
     default: break
@@ -65,22 +78,26 @@ struct Output {
   private func json(_ reply: Reply) throws(ControlError) -> String {
     switch reply {
     case .done, .answer: ""
-    case .names(let names): try encode(names)
-    case .values(let values): try encode(values)
-    case .records(let list): try encode(list.objects)
-    case .show(let show): try encode(show)
+    case .names(let names): try Self.encode(names)
+    case .values(let values): try Self.encode(values)
+    case .records(let list): try Self.encode(list.objects)
+    case .show(let show): try Self.encode(show)
     case .addresses(let bridges):
-      try encode(Dictionary(bridges.map { ($0.bridge, $0.entries) }, uniquingKeysWith: +))
-    case .addressStatistics(let statistics): try encode(statistics)
-    case .flushed(let count): try encode(["flushed": count])
-    case .statistics(let statistics): try encode(statistics)
-    case .drops(let drops): try encode(drops)
-    case .tunnels(let tunnels): try encode(tunnels)
-    case .version(let versions): try encode(versions)
+      try Self.encode(Dictionary(bridges.map { ($0.bridge, $0.entries) }, uniquingKeysWith: +))
+    case .addressStatistics(let statistics): try Self.encode(statistics)
+    case .flushed(let count): try Self.encode(["flushed": count])
+    case .statistics(let statistics): try Self.encode(statistics)
+    case .drops(let drops): try Self.encode(drops)
+    case .tunnels(let tunnels): try Self.encode(tunnels)
+    case .changes(let changes): try Self.encode(changes)
+    case .configuration(let configuration):
+      try ExportedFile(configuration: configuration).json
+    case .logLevel(let level): try Self.encode(["level": level])
+    case .version(let versions): try Self.encode(versions)
     }
   }
 
-  private func encode(_ value: some Encodable) throws(ControlError) -> String {
+  static func encode(_ value: some Encodable) throws(ControlError) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
     guard let data = try? encoder.encode(value) else {
@@ -141,7 +158,9 @@ struct Output {
 
   private func sheet(of reply: Reply) -> Sheet {
     switch reply {
-    case .done, .answer, .names, .values, .flushed: Sheet([], [])
+    case .done, .answer, .names, .values, .flushed, .configuration: Sheet([], [])
+    case .changes(let changes): changeSheet(changes)
+    case .logLevel(let level): Sheet(["Level"], [[.text(level.rawValue)]])
     case .records(let list): Sheet(list.columns, list.rows)
     case .show(let show): showSheet(show)
     case .addresses(let bridges): addressSheet(bridges, named: format != .table)
@@ -207,6 +226,21 @@ struct Output {
       }
     }
     return Sheet(columns, rows)
+  }
+
+  /// A row for each value that changes.
+  private func changeSheet(_ changes: [Change]) -> Sheet {
+    var rows: [[Datum]] = []
+    for change in changes {
+      let head: [Datum] = [
+        .text(change.action.rawValue), .text(change.bridge), .text(change.port ?? ""),
+      ]
+      if change.values.isEmpty { rows.append(head + [.text(""), .text(""), .text("")]) }
+      for value in change.values {
+        rows.append(head + [.text(value.column), value.from, value.to])
+      }
+    }
+    return Sheet(["Action", "Bridge", "Port", "Column", "From", "To"], rows)
   }
 
   private func statisticsSheet(_ ports: [PortStatistics]) -> Sheet {

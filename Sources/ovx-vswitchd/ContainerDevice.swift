@@ -1,4 +1,4 @@
-private import OVXControl
+internal import OVXControl
 internal import OVXLinux
 private import SystemPackage
 
@@ -78,7 +78,7 @@ struct ContainerDevice {
     guard let link = try link(&netlink) else { return }
     try netlink.configure(link, settings, isNew: false)
     for address in old.addresses where !settings.addresses.contains(address) {
-      try netlink.remove(Self.netlinkAddress(address), from: link)
+      try netlink.remove(OVXLinux.InterfaceAddress(address), from: link)
     }
     try address(link, settings, &netlink, isNew: false)
   }
@@ -111,7 +111,7 @@ struct ContainerDevice {
   ) throws(LinuxError) {
     // One that was there before may have kept what it was given.
     for address in settings.addresses {
-      do { try netlink.add(Self.netlinkAddress(address), to: link) } catch {
+      do { try netlink.add(OVXLinux.InterfaceAddress(address), to: link) } catch {
         if isNew || error.errno != .fileExists { throw error }
       }
     }
@@ -120,13 +120,6 @@ struct ContainerDevice {
         if isNew || error.errno != .fileExists { throw error }
       }
     }
-  }
-
-  private static func netlinkAddress(
-    _ address: OVXControl.InterfaceAddress
-  ) -> OVXLinux.InterfaceAddress {
-    OVXLinux.InterfaceAddress(
-      address.address, prefixLength: UInt8(clamping: address.prefixLength))
   }
 }
 
@@ -145,6 +138,12 @@ extension Plan.ContainerInterface {
     }
     // Without a namespace of that name it is a container's, or was a namespace's.
     return (try? NetworkNamespace(named: target).identity).map { .some($0) }
+  }
+}
+
+extension OVXLinux.InterfaceAddress {
+  init(_ address: OVXControl.InterfaceAddress) {
+    self.init(address.address, prefixLength: UInt8(clamping: address.prefixLength))
   }
 }
 

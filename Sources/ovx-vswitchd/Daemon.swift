@@ -29,6 +29,7 @@ final class Daemon {
   private let dataplane: Switch
   private let database: Database
   private let ownership: Ownership
+  private let log: LogDestination
   private let logger: Logger
   private var nextRetry: Int64 = 0
   private var nextWideningCheck: Int64 = 0
@@ -42,7 +43,10 @@ final class Daemon {
   /// Why the daemon ends although nobody asked for it.
   private(set) var failure: String?
 
-  init(paths: Paths, descriptorLimit: Int, logger: Logger) throws(StartFailure) {
+  init(
+    paths: Paths, descriptorLimit: Int, log: LogDestination, logger: Logger
+  ) throws(StartFailure) {
+    self.log = log
     self.logger = logger
     do {
       database = try Database(path: FilePath(paths.database))
@@ -152,7 +156,7 @@ final class Daemon {
           "port \(name): \(fault.sentence); and the former configuration, which is in force, cannot be "
             + "stored: \(error.message)")
       }
-      throw ControlError("port \(name): \(fault.sentence)")
+      throw ControlError("port \(name): \(fault.sentence)", record: name)
     }
     logChanges(from: old, to: configuration)
     logFaults()
@@ -172,6 +176,7 @@ final class Daemon {
     case .statistics(let port): return .statistics(answers.statistics(of: port))
     case .drops: return .drops(answers.drops())
     case .showTunnels: return .tunnels(answers.tunnels())
+    case .logLevel: return .logLevel(LogLevel(log.level))
     case .version:
       return .version(Versions(pid: getpid(), kernel: ProcSettings.kernelRelease))
     case _ where isDryRun:
@@ -183,6 +188,10 @@ final class Daemon {
       return .done
     case .deleteAddress(let bridge, let vlan, let address):
       try answers.deleteAddress(address, vlan: vlan, bridge: bridge)
+      return .done
+    case .setLogLevel(let level):
+      log.level = Logger.Level(level)
+      logger.notice("ovx-ctl sets the log's level to \(level.rawValue)")
       return .done
     case .exit(let cleanup):
       isStopping = true

@@ -138,7 +138,7 @@ struct Devices {
         if device.isLost || !device.plan.isSameDevice(as: plan) { remove(device, host) }
       }
       if let device = open[name] {
-        if device.settings != order.settings { try change(device, to: order.settings, host) }
+        if device.settings != order.settings { try change(device, to: order, host) }
       } else {
         open[name] = try make(order, host)
       }
@@ -190,6 +190,7 @@ struct Devices {
     let tap = try TAP.open(name: name)
     let link = try host.link(ofNew: name)
     try host.configure(link, order.settings, alias: ownership.mark, isNew: true)
+    if order.plan.isInternal { try host.address(link, with: order.settings.addresses) }
     try tap.setPersistent(true)
     var result = Open(order, index: link.index, capabilities: tap.capabilities)
     result.handle = try TAPHandle(tap)
@@ -214,12 +215,17 @@ struct Devices {
   }
 
   private func change(
-    _ device: Open, to settings: DeviceSettings, _ host: Host
+    _ device: Open, to order: Order, _ host: Host
   ) throws(LinuxError) {
+    let settings = order.settings
     if case .container(let interface) = device.plan.place {
       try ContainerDevice(interface, ownership: ownership).change(device.settings, to: settings)
     } else if let link = host.link(device.index) {
       try host.configure(link, settings, isNew: false)
+      // Those of a port that is not internal any more go, too.
+      if device.settings.addresses != settings.addresses {
+        try host.address(link, with: settings.addresses)
+      }
     }
   }
 
@@ -314,7 +320,7 @@ struct DeviceSettings: Equatable {
   var mtu: Int?
   /// `nil` leaves what is.
   var gsoMaxSize: Int?
-  /// In a container only.
+  /// Of an internal one, or in a container; nobody else's are touched.
   var addresses: [OVXControl.InterfaceAddress] = []
   /// In a container only.
   var gateways: [IPAddress] = []

@@ -136,6 +136,32 @@ final class Host {
     if let link = try netlink.link(index: link.index) { take(link) }
   }
 
+  /// Gives a device of the host the addresses that it is to have from us, and takes those that it has from us and is not to
+  /// have any more.
+  ///
+  /// Which are from us the kernel remembers, so that also a daemon that was killed in between finds them again. What the
+  /// host's administrator has given it stays, also where it is the same as one of ours.
+  func address(
+    _ link: Link, with addresses: [OVXControl.InterfaceAddress]
+  ) throws(LinuxError) {
+    let wanted = Set(addresses.map(OVXLinux.InterfaceAddress.init))
+    let before = try netlink.marksOfAddresses(of: link)
+    let outdated = before.filter { $0.value == .ovx && !wanted.contains($0.key) }.keys
+    for address in outdated { try netlink.remove(address, from: link) }
+    var after = before
+    if !outdated.isEmpty {
+      // With the first address of a network the kernel removes the others of the same network.
+      after = try netlink.marksOfAddresses(of: link)
+      for (address, mark) in before where after[address] == nil && !outdated.contains(address) {
+        try netlink.add(address, to: link, mark: mark)
+        after[address] = mark
+      }
+    }
+    for address in addresses.map(OVXLinux.InterfaceAddress.init) where after[address] == nil {
+      try netlink.add(address, to: link, mark: .ovx)
+    }
+  }
+
   /// Deletes a device, if it is still there.
   func delete(_ link: Link) {
     try? netlink.delete(link)

@@ -1,6 +1,7 @@
 private import Glibc
 private import Synchronization
 internal import Logging
+internal import OVXControl
 internal import SystemPackage
 
 /// Where log lines go: the standard error, or a file that is opened anew on request so that it can be rotated.
@@ -122,4 +123,12 @@ struct LogOutput: LogHandler {
     get { metadata[key] }
     set { metadata[key] = newValue }
   }
+}
+
+extension Logger.Level {
+  init(_ level: LogLevel) { self = Self(rawValue: level.rawValue) ?? .info }
+}
+
+extension LogLevel {
+  init(_ level: Logger.Level) { self = Self(rawValue: level.rawValue) ?? .info }
 }

@@ -21,8 +21,10 @@ struct Plan: Equatable {
     var mtuRequest: Int?
     /// Whether its frames get a VLAN tag in a tunnel that is a trunk.
     var isTagged: Bool
-    /// For one in a container: the addresses to give it.
+    /// For an internal one and one in a container: the addresses to give it.
     var addresses: [OVXControl.InterfaceAddress] = []
+    /// Whether it is an internal one, which can have addresses from us.
+    var isInternal = false
     /// For one in a container: the default routes to give the container.
     var gateways: [IPAddress] = []
   }
@@ -99,7 +101,8 @@ struct Plan: Equatable {
         devices[name] = Device(
           bridge: port.bridge, place: place, mac: port.interface.mac,
           mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.tagsUntagged,
-          addresses: port.interface.attachment?.addresses ?? [],
+          addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
+          isInternal: port.interface.type == .internal,
           gateways: port.interface.attachment?.gateways ?? [])
       }
     }

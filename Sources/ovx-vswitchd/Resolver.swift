@@ -38,7 +38,7 @@ struct Resolver {
 
   private func refusal(_ port: String, _ sentence: String) -> ControlError {
     let device = plan.devices[port]?.place.name
-    return ControlError(device == port ? sentence : "port \(port): \(sentence)")
+    return ControlError(device == port ? sentence : "port \(port): \(sentence)", record: port)
   }
 
   /// The data plane's tables have fixed sizes.
@@ -83,7 +83,7 @@ struct Resolver {
         do {
           ways[remote] = try host.way(to: remote)
         } catch  where !error.isAwaited && isNew {
-          throw ControlError("port \(name): \(error.sentence)")
+          throw ControlError("port \(name): \(error.sentence)", record: name)
         } catch {
           // It waits until the way is there.
         }
@@ -92,7 +92,7 @@ struct Resolver {
       do {
         try reconciler.underlay.probe(tunnel.endpoint, host: host)
       } catch  where !error.isAwaited {
-        throw ControlError("port \(name): \(error.sentence)")
+        throw ControlError("port \(name): \(error.sentence)", record: name)
       } catch {
         // It waits until the address is there.
       }
@@ -119,7 +119,7 @@ struct Resolver {
           + "or the underlay \(mtu - fitting) more"
       throw ControlError(
         "port \(name) has an MTU of \(mtu), but the tunnels of bridge \(device.bridge) carry packets "
-          + "of up to \(fitting) bytes; \(remedy)")
+          + "of up to \(fitting) bytes; \(remedy)", record: name)
     }
   }
 

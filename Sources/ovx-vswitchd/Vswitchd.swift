@@ -119,7 +119,7 @@ struct Vswitchd: ParsableCommand {
     try directory.writeProcessID()
     try checkHost(logger)
     let daemon = try Daemon(
-      paths: paths, descriptorLimit: raiseDescriptorLimit(), logger: logger)
+      paths: paths, descriptorLimit: raiseDescriptorLimit(), log: log, logger: logger)
     try daemon.start()
     let server = try ControlServer(path: directory.socketPath)
 

@@ -14,6 +14,7 @@ import Testing
       "set bridge br0 other_config:mac-aging-time=60",
       "add-port br1 v key=7 remote=10.0.0.1,10.0.0.2 local=10.0.0.3 dst_port=8472 tag=7",
       "add-port br0 veth3 vlan_mode=dot1q-tunnel tag=9 cvlans=0,4095",
+      "set interface br1 addresses=172.17.42.1/24,fd00::1/64",
       "add-port br1 t type=tap mac=02:00:00:00:00:01 mtu=1400",
       "attach br0 web1 eth0 ip=10.0.0.5/24,fd00::5/64 gateway=10.0.0.1,fd00::1 tag=5",
       "set interface v external_ids={\"\"=\"\",é=\"\\u0001\"}"

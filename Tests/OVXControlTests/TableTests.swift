@@ -106,7 +106,7 @@ import Testing
     ),
     (
       "add-port br0 veth3 foo=1",
-      "a port has no \"foo\"; it takes cvlans, dst_port, external_ids, key, local, mac, mtu, mtu_request, options, "
+      "a port has no \"foo\"; it takes addresses, cvlans, dst_port, external_ids, key, local, mac, mtu, mtu_request, options, "
         + "other_config, remote, tag, trunks, type, vlan_mode"
     ),
   ])
@@ -241,6 +241,7 @@ import Testing
         options      : {key="7", remote_ip="10.0.0.1,10.0.0.2"}
         mac          : []
         mtu_request  : []
+        addresses    : []
         attachment   : {}
         mac_in_use   : []
         mtu          : []

@@ -405,7 +405,8 @@ import Testing
 
   @Test func aStateFromElsewhereIsCheckedAsWell() throws {
     var configuration = Configuration(bridges: ["br0": Configuration.Bridge(name: "br0")])
-    #expect(throws: ControlError("bridge br0 has lost its internal port br0")) {
+    let lost = "bridge br0 has lost its internal port br0"
+    #expect(throws: ControlError(lost, record: "br0")) {
       try configuration.validate()
     }
     configuration.ports["br0"] = Configuration.Port(
@@ -413,7 +414,8 @@ import Testing
     try configuration.validate()
     configuration.ports["p"] = Configuration.Port(
       name: "p", bridge: "br9", interface: Configuration.Interface(type: .tap))
-    #expect(throws: ControlError("port p belongs to bridge br9, which does not exist")) {
+    let sentence = "port p belongs to bridge br9, which does not exist"
+    #expect(throws: ControlError(sentence, record: "p")) {
       try configuration.validate()
     }
   }
