@@ -31,16 +31,8 @@ extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  /// Whether the address names a group: 224.0.0.0/4 or ff00::/8.
-  package var isMulticast: Bool {
-    isIPv6 ? high >> 56 == 0xFF : low >> 28 == 0xE
-  }
-
   /// Whether the address is 255.255.255.255.
   package var isLimitedBroadcast: Bool { !isIPv6 && low == 0xFFFF_FFFF }
-
-  /// Whether the address is an IPv4 one in IPv6 clothes, ::ffff:0:0/96.
-  package var isIPv4Mapped: Bool { isIPv6 && high == 0 && low >> 32 == 0xFFFF }
 
   /// Bits in an address of this family: 32 or 128.
   package var bitCount: Int { isIPv6 ? 128 : 32 }

@@ -7,6 +7,8 @@ package struct PortCounters: Equatable, Sendable {
   package var receivedBytes: UInt64 = 0
   package var sentFrames: UInt64 = 0
   package var sentBytes: UInt64 = 0
+  /// Frames received that asked for a neighbour, and were answered instead of forwarded.
+  package var answeredFrames: UInt64 = 0
   package var dropsByReason: [UInt64] = Array(repeating: 0, count: DropReason.allCases.count)
 
   package init() {}
@@ -29,6 +31,7 @@ struct CounterTable: ~Copyable {
 
   private static let reasonCount = DropReason.allCases.count
   private var traffic = Slab(repeating: Traffic(), count: PortID.limit)
+  private var answeredFrames = Slab<UInt64>(repeating: 0, count: PortID.limit)
   private var drops = Slab<UInt64>(repeating: 0, count: (PortID.limit + 1) * reasonCount)
 
   @inline(__always) mutating func received(byteCount: Int, from port: PortID) {
@@ -49,6 +52,9 @@ struct CounterTable: ~Copyable {
     traffic[Int(port.rawValue)].sentFrames &-= UInt64(truncatingIfNeeded: frames)
   }
 
+  /// Counts a question of a port that was answered.
+  mutating func answered(at port: PortID) { answeredFrames[Int(port.rawValue)] &+= 1 }
+
   /// Counts frames lost at a port; `PortID.none` stands for no port.
   mutating func dropped(_ reason: DropReason, frames: Int, at port: PortID) {
     let line = min(Int(port.rawValue), PortID.limit)
@@ -59,6 +65,7 @@ struct CounterTable: ~Copyable {
   /// Starts a port's counters anew.
   mutating func reset(_ port: PortID) {
     traffic[Int(port.rawValue)] = Traffic()
+    answeredFrames[Int(port.rawValue)] = 0
     for reason in 0..<CounterTable.reasonCount {
       drops[Int(port.rawValue) * CounterTable.reasonCount + reason] = 0
     }
@@ -73,6 +80,7 @@ struct CounterTable: ~Copyable {
       result.receivedBytes = traffic[line].receivedBytes
       result.sentFrames = traffic[line].sentFrames
       result.sentBytes = traffic[line].sentBytes
+      result.answeredFrames = answeredFrames[line]
     }
     for reason in 0..<CounterTable.reasonCount {
       result.dropsByReason[reason] = drops[line * CounterTable.reasonCount + reason]

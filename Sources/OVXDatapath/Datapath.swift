@@ -16,8 +16,13 @@ package struct Datapath: ~Copyable {
   var egress: Egress
   var coalescer = Coalescer()
   var tables = ForwardingTables(Topology())
-  var databases = DatabaseTable()
-  var lists = Slab(repeating: FDB.PortLists.empty, count: PortID.limit)
+  var databases = BridgeTables<AddressKey, Destination>()
+  var lists = Slab(repeating: AgeLists.empty, count: PortID.limit)
+  var neighbors = BridgeTables<NeighborKey, Neighbor>()
+  var neighborLists = Slab(repeating: AgeLists.empty, count: PortID.limit)
+  /// Questions that each bridge has answered in the place of those who were asked.
+  var answers = Slab<UInt64>(repeating: 0, count: BridgeID.limit)
+  var flapping = FlapWatch()
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.
   var now: UInt32 = 0
@@ -54,12 +59,14 @@ package struct Datapath: ~Copyable {
   ///
   /// The last second before the number wraps counts as the one before it.
   package mutating func tick(now time: UInt32) {
-    now = min(time, FDB.lastSecond)
+    now = min(time, lastSecond)
     for bridge in 0..<tables.bridges.count where tables.bridges[bridge].isPresent {
       let record = tables.bridges[bridge]
       for member in record.members {
-        databases[bridge].expire(
-          port: tables.bridgeMembers[member], now: now, age: record.agingTime, lists: &lists)
+        let port = tables.bridgeMembers[member]
+        databases[bridge].expire(port: port, now: now, age: record.agingTime, lists: &lists)
+        neighbors[bridge].expire(
+          port: port, now: now, age: record.agingTime, lists: &neighborLists)
       }
     }
   }
@@ -84,13 +91,7 @@ package struct Datapath: ~Copyable {
         counters.reset(PortID(rawValue: UInt16(index)))
       }
     }
-    for bridge in 0..<BridgeID.limit {
-      let limit =
-        bridge < new.bridges.count && new.bridges[bridge].isPresent
-        ? new.bridges[bridge].addressLimit : 0
-      if limit == databases[bridge].statistics.limit { continue }
-      resize(bridge, limit: limit, members: new)
-    }
+    for bridge in 0..<BridgeID.limit { resize(bridge, new: new) }
     tables = new
   }
 
@@ -104,42 +105,34 @@ package struct Datapath: ~Copyable {
       ? new.ports[Int(id.rawValue)] : ForwardingTables.Port()
     let isSameBridge = record.role != .absent && record.bridge == old.bridge
     // A port that waits keeps what it knew: its device is likely to be back soon.
-    databases[Int(old.bridge.rawValue)].forget(port: id, lists: &lists) { key, peer in
-      if !isSameBridge || !new.carries(key.vlan, port: record) { return true }
+    func isStale(_ vlan: VLANID, _ peer: PeerID) -> Bool {
+      if !isSameBridge || !new.carries(vlan, port: record) { return true }
       if peer == .none { return record.role == .tunnel }
       return Int(peer.rawValue) >= new.peers.count || new.peers[Int(peer.rawValue)].port != id
         || record.role != .tunnel || record.vni != old.vni
     }
+    let bridge = Int(old.bridge.rawValue)
+    databases[bridge].forget(port: id, lists: &lists) { isStale($0.vlan, $1.peer) }
+    neighbors[bridge].forget(port: id, lists: &neighborLists) {
+      isStale($0.vlan, $1.place.peer)
+    }
   }
 
-  /// Gives a bridge a table of another size, with what was in the old one as far as it fits.
-  private mutating func resize(
-    _ bridge: Int, limit: Int, members new: borrowing ForwardingTables
-  ) {
-    var known: [KnownAddress] = []
-    if databases[bridge].statistics.current > 0 {
-      for member in tables.bridges[bridge].members {
-        let port = tables.bridgeMembers[member]
-        known += databases[bridge].addresses(of: port, now: now, lists: lists)
-        databases[bridge].forget(port: port, lists: &lists) { _, _ in true }
-      }
-    }
-    databases[bridge] = FDB(limit: limit, seed: seed &+ UInt64(bridge))
-    guard limit > 0 else { return }
-    // The longest unseen first, so that a smaller table keeps the youngest.
-    for entry in known.sorted(by: { ($0.age ?? 0) > ($1.age ?? 0) }) {
-      let key = FDB.Key(vlan: entry.vlan, address: entry.address)
-      let destination = Destination(port: entry.port, peer: entry.peer)
-      if let age = entry.age {
-        _ = databases[bridge].learn(
-          key, at: destination, now: min(now &- age, FDB.lastSecond), lists: &lists,
-          members: new.bridgeMembers, new.bridges[bridge].members)
-      } else {
-        _ = databases[bridge].setStatic(
-          key, at: destination, lists: &lists,
-          members: new.bridgeMembers, new.bridges[bridge].members)
-      }
-    }
+  /// Gives a bridge tables of the size that it is to have, with what was known as far as it fits.
+  private mutating func resize(_ bridge: Int, new: borrowing ForwardingTables) {
+    let old = bridge < tables.bridges.count ? tables.bridges[bridge] : ForwardingTables.Bridge()
+    let record = bridge < new.bridges.count ? new.bridges[bridge] : ForwardingTables.Bridge()
+    if !record.isPresent { answers[bridge] = 0 }
+    let limit = record.isPresent ? record.addressLimit : 0
+    guard limit != databases[bridge].statistics.limit else { return }
+    let seed = seed &+ UInt64(bridge)
+    databases[bridge].resize(
+      limit: limit, seed: seed, now: now, lists: &lists, from: tables.bridgeMembers, old.members,
+      to: new.bridgeMembers, record.members, portLimit: { _ in .max })
+    neighbors[bridge].resize(
+      limit: limit, seed: seed, now: now, lists: &neighborLists, from: tables.bridgeMembers,
+      old.members, to: new.bridgeMembers, record.members,
+      portLimit: { new.neighborLimit(of: $0) })
   }
 
   // MARK: Counters
@@ -168,25 +161,21 @@ package struct Datapath: ~Copyable {
   /// The addresses that a bridge knows.
   package func addresses(of bridge: BridgeID) -> [KnownAddress] {
     guard isPresent(bridge) else { return [] }
-    var result: [KnownAddress] = []
-    for member in tables.bridges[Int(bridge.rawValue)].members {
-      result +=
-        databases[Int(bridge.rawValue)].addresses(
-          of: tables.bridgeMembers[member], now: now, lists: lists)
+    return databases[Int(bridge.rawValue)].records(
+      members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, now: now,
+      lists: lists
+    ).map { record in
+      KnownAddress(
+        address: record.key.address, vlan: record.key.vlan, port: record.value.port,
+        peer: record.value.peer, age: record.age)
     }
-    return result
   }
 
   /// Forgets the learned addresses of a bridge, and says how many; static ones stay.
   package mutating func flushAddresses(of bridge: BridgeID) -> Int {
     guard isPresent(bridge) else { return 0 }
-    var count = 0
-    for member in tables.bridges[Int(bridge.rawValue)].members {
-      count +=
-        databases[Int(bridge.rawValue)].flush(
-          port: tables.bridgeMembers[member], lists: &lists)
-    }
-    return count
+    return databases[Int(bridge.rawValue)].flush(
+      members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, lists: &lists)
   }
 
   /// Adds a static address, in place of whatever was known of it.
@@ -206,7 +195,7 @@ package struct Datapath: ~Copyable {
       peer = tables.tunnelPeers[Int(record.firstPeer)]
     }
     return databases[Int(bridge.rawValue)].setStatic(
-      FDB.Key(vlan: vlan, address: address), at: Destination(port: port, peer: peer),
+      AddressKey(vlan: vlan, address: address), at: Destination(port: port, peer: peer),
       lists: &lists, members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members)
   }
 
@@ -218,7 +207,7 @@ package struct Datapath: ~Copyable {
   ) -> Bool {
     guard isPresent(bridge) else { return false }
     return databases[Int(bridge.rawValue)].remove(
-      FDB.Key(vlan: vlan, address: address), lists: &lists)
+      AddressKey(vlan: vlan, address: address), lists: &lists)
   }
 
   /// What has happened to a bridge's table since the bridge was made.
@@ -227,25 +216,25 @@ package struct Datapath: ~Copyable {
     return databases[Int(bridge.rawValue)].statistics
   }
 
-  private func isPresent(_ bridge: BridgeID) -> Bool {
+  func isPresent(_ bridge: BridgeID) -> Bool {
     Int(bridge.rawValue) < tables.bridges.count
       && tables.bridges[Int(bridge.rawValue)].isPresent
   }
 }
 
-/// The address tables of all bridges; one of no size stands for a bridge that is not there.
+/// The tables of all bridges of one kind; one of no size stands for a bridge that is not there.
 @safe
-struct DatabaseTable: ~Copyable {
-  private let places: UnsafeMutablePointer<FDB>
+struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
+  private let places: UnsafeMutablePointer<AgingTable<Key, Value>>
 
   init() {
     unsafe places = .allocate(capacity: BridgeID.limit)
     for bridge in 0..<BridgeID.limit {
-      unsafe (places + bridge).initialize(to: FDB(limit: 0, seed: 0))
+      unsafe (places + bridge).initialize(to: AgingTable(limit: 0, seed: 0))
     }
   }
 
-  subscript(bridge: Int) -> FDB {
+  subscript(bridge: Int) -> AgingTable<Key, Value> {
     @inline(__always) _read {
       precondition(bridge >= 0 && bridge < BridgeID.limit)
       yield unsafe places[bridge]
@@ -260,28 +249,4 @@ struct DatabaseTable: ~Copyable {
     unsafe places.deinitialize(count: BridgeID.limit)
     unsafe places.deallocate()
   }
-}
-
-/// One line of a bridge's address table.
-package struct KnownAddress: Equatable, Sendable {
-  package var address: MACAddress
-  package var vlan: VLANID
-  package var port: PortID
-  /// The remote VTEP behind which the address is, for a tunnel port.
-  package var peer: PeerID
-  /// Seconds since it was last seen; `nil` for a static one.
-  package var age: UInt32?
-}
-
-/// Events in a bridge's address table, counted, and its size.
-package struct AddressStatistics: Equatable, Sendable {
-  package var current = 0
-  package var limit = 0
-  package var statics = 0
-  package var learned: UInt64 = 0
-  package var expired: UInt64 = 0
-  package var evicted: UInt64 = 0
-  package var moved: UInt64 = 0
-
-  package init() {}
 }

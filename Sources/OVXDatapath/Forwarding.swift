@@ -1,7 +1,7 @@
 // The frame path. Every frame takes the same four steps, in this order:
 //
 //     admit    Is it a frame, may it enter here, and which segment is it in?
-//     learn    Its source address is behind this port.
+//     learn    Its source address is behind this port. A question that the switch can answer ends here.
 //     decide   One port, all ports of the segment, or none.
 //     deliver  As the egress can take it: whole, cut, tagged, or in VXLAN.
 //
@@ -139,13 +139,21 @@ extension Datapath {
     let vlan = unsafe frame.vlan
     let source = unsafe frame.address(6)
     let learning = unsafe databases[bridge].learn(
-      FDB.Key(vlan: vlan, address: source), at: Destination(port: ingress, peer: frame.peer),
+      AddressKey(vlan: vlan, address: source), at: Destination(port: ingress, peer: frame.peer),
       now: now, lists: &lists, members: tables.bridgeMembers, tables.bridges[bridge].members)
-    _ = learning
+    if case .moved(let former) = learning {
+      unsafe flapping.note(
+        source, vlan: vlan, bridge: port.bridge, from: former,
+        to: Destination(port: ingress, peer: frame.peer), now: now)
+    }
+    if unsafe frame.concernsNeighbors {
+      let isAnswered = unsafe heed(&frame, bridge: port.bridge, learning: learning)
+      if isAnswered { return }
+    }
 
     let target = unsafe frame.address(0)
     guard !target.isGroup,
-      let destination = databases[bridge].lookUp(FDB.Key(vlan: vlan, address: target))
+      let destination = databases[bridge].lookUp(AddressKey(vlan: vlan, address: target))
     else { return unsafe flood(&frame, bridge: port.bridge) }
 
     if destination.port == ingress {

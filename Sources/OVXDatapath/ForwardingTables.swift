@@ -83,6 +83,8 @@ package struct ForwardingTables: ~Copyable {
   struct Span: BitwiseCopyable {
     var first: UInt32
     var count: UInt32
+    /// Whether questions for a known neighbour are answered instead of flooded.
+    var answersQuestions: Bool
   }
 
   /// Compiles a topology.
@@ -165,6 +167,15 @@ package struct ForwardingTables: ~Copyable {
     demultiplexer = Demultiplexer(accepted)
   }
 
+  /// Neighbours that a port may have in its bridge's table: the share of one device, or all.
+  ///
+  /// A tunnel stands for the devices of other hosts, which have been limited there.
+  func neighborLimit(of port: PortID) -> Int {
+    let record = ports[Int(port.rawValue)]
+    let limit = bridges[Int(record.bridge.rawValue)].addressLimit
+    return record.role == .tunnel ? .max : max(limit / 8, 8)
+  }
+
   // MARK: VLANs
 
   /// Whether a port is a member of a VLAN.
@@ -205,8 +216,10 @@ private struct FloodLists {
     for bridge in bridges {
       var everywhere: [PortID] = []
       var named: [VLANID: [PortID]] = [:]
+      var tunnels: Set<PortID> = []
       for port in portsOfBridge[bridge.id] ?? [] {
         if case .waiting = port.attachment { continue }
+        if case .tunnel = port.attachment { tunnels.insert(port.id) }
         let rule = VLANRule(port.vlans)
         switch rule.mode {
         case .access, .dot1qTunnel: named[rule.own, default: []].append(port.id)
@@ -222,17 +235,22 @@ private struct FloodLists {
       let firstVLAN = listOfVLAN.count
       firstListOfBridge.append(firstList)
       listOfVLAN += [UInt16](repeating: 0, count: 4096)
-      append(everywhere)
+      append(everywhere, of: bridge, tunnels)
       for (vlan, ports) in named {
         listOfVLAN[firstVLAN + Int(vlan.rawValue)] = UInt16(lists.count - firstList)
-        append(ports + everywhere)
+        append(ports + everywhere, of: bridge, tunnels)
       }
     }
   }
 
-  private mutating func append(_ ports: [PortID]) {
+  private mutating func append(
+    _ ports: [PortID], of bridge: Topology.Bridge, _ tunnels: Set<PortID>
+  ) {
     lists.append(
-      ForwardingTables.Span(first: UInt32(members.count), count: UInt32(ports.count)))
+      ForwardingTables.Span(
+        first: UInt32(members.count), count: UInt32(ports.count),
+        answersQuestions: bridge.suppressesNeighborQuestions
+          && ports.contains(where: tunnels.contains)))
     members += ports
   }
 }

@@ -175,4 +175,12 @@ package struct IPAddress: Hashable, BitwiseCopyable, Sendable {
   }
 
   package var isUnspecified: Bool { high == 0 && low == 0 }
+
+  /// Whether the address names a group: 224.0.0.0/4 or ff00::/8.
+  package var isMulticast: Bool {
+    isIPv6 ? high >> 56 == 0xFF : low >> 28 == 0xE
+  }
+
+  /// Whether the address is an IPv4 one in IPv6 clothes, ::ffff:0:0/96.
+  package var isIPv4Mapped: Bool { isIPv6 && high == 0 && low >> 32 == 0xFFFF }
 }

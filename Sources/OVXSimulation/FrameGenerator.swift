@@ -43,8 +43,9 @@ package struct FrameGenerator {
 
   /// A valid frame with these tags.
   package mutating func frame(tags: [VLANTag]) -> PartialFrame {
-    switch random.below(12) {
-    case 0: arpFrame(tags: tags)
+    switch random.below(14) {
+    case 0, 12: arpFrame(tags: tags)
+    case 13: discoveryFrame(tags: tags)
     case 1: otherFrame(tags: tags)
     case 2: fragment(tags: tags)
     case 3, 4: superframe(tags: tags)
@@ -161,23 +162,90 @@ package struct FrameGenerator {
     return frame
   }
 
-  /// A request or reply of RFC 826.
+  /// A request or reply of RFC 826: most of them honest, and each station with an address of its own.
   package mutating func arpFrame(tags: [VLANTag]) -> PartialFrame {
     let source = sourceAddress()
-    var payload: [UInt8] = [0, 1, 8, 0, 6, 4, 0, random.oneIn(2) ? 1 : 2]
-    payload.append(address: source)
-    payload.append(number: 0x0A00_0000 | UInt32(random.below(8)))
-    payload += [0, 0, 0, 0, 0, 0]
-    payload.append(number: 0x0A00_0000 | UInt32(random.below(8)))
-    let target = random.oneIn(2) ? MACAddress.broadcast : destinationAddress()
-    let frame = plainFrame(
-      from: source,
-      to: target,
-      tags: tags,
-      etherType: 0x0806,
-      payload: payload
-    )
-    return PartialFrame(padded(frame))
+    let operation = random.oneIn(20) ? random.bits(UInt16.self) : random.oneIn(3) ? 2 : 1
+    let unspecified = IPAddress(v4: 0)
+    let sender =
+      random.oneIn(12) ? random.pick([unspecified, IPAddress(v4: 0xE000_0001)]) : ip(of: source)
+    let isAnnouncement = random.oneIn(8)
+    let target = isAnnouncement ? sender : ip(of: random.pick(stations))
+    let isToAll = operation == 1 ? !random.oneIn(6) : random.oneIn(4)
+    let frame = arpOctets(
+      operation: operation, from: random.oneIn(12) ? random.pick(stations) : source, sender,
+      to: MACAddress(truncating: 0), target, source: source,
+      destination: isToAll ? .broadcast : destinationAddress())
+    return PartialFrame(padded(tagged(frame, tags)))
+  }
+
+  /// A message of RFC 4861: most of them honest and valid.
+  package mutating func discoveryFrame(tags: [VLANTag]) -> PartialFrame {
+    let source = sourceAddress()
+    let sourceIP = random.oneIn(12) ? IPAddress(v6High: 0, low: 0) : ip(of: source, isIPv6: true)
+    let targetIP = ip(of: random.pick(stations), isIPv6: true)
+    if random.oneIn(2) {
+      return PartialFrame(tagged(neighborQuestion(for: targetIP, from: source, sourceIP), tags))
+    }
+    let kind = random.oneIn(20) ? random.bits(UInt8.self) : random.pick([133, 134, 135, 136, 136])
+    let flags = random.oneIn(3) ? random.bits(UInt8.self) : random.pick([0x20, 0x60, 0xA0, 0xE0])
+    var message: [UInt8] = [kind, random.oneIn(20) ? 1 : 0, 0, 0, flags, 0, 0, 0]
+    if kind == 134 { message += random.octets(8) }
+    if kind == 135 || kind == 136 {
+      let subject = kind == 136 && !random.oneIn(6) ? sourceIP : targetIP
+      message.append(number: subject.high)
+      message.append(number: subject.low)
+    }
+    for _ in 0..<random.pick([0, 1, 1, 1, 2]) {
+      let type = random.oneIn(8) ? random.bits(UInt8.self) : kind == 136 ? 2 : 1
+      message += [type, random.oneIn(12) ? UInt8(random.below(4)) : 1]
+      message.append(address: random.oneIn(8) ? random.pick(stations) : source)
+    }
+    let isToAll = random.oneIn(2)
+    let everybody = IPAddress(v6High: 0xFF02_0000_0000_0000, low: 1)
+    var frame = ndOctets(
+      from: source, sourceIP,
+      to: isToAll != random.oneIn(20)
+        ? MACAddress(truncating: 0x3333_0000_0001) : destinationAddress(),
+      isToAll ? everybody : targetIP, message: message, hopLimit: random.oneIn(20) ? 64 : 255)
+    if random.oneIn(15) {
+      let place = random.within(14...frame.count - 1)
+      frame[place] ^= UInt8(1) << UInt8(random.below(8))
+    }
+    return PartialFrame(padded(tagged(frame, tags)))
+  }
+
+  /// What a station says to all when it gets its address.
+  package func announcement(of station: MACAddress, isIPv6: Bool, tags: [VLANTag]) -> PartialFrame {
+    let ip = ip(of: station, isIPv6: isIPv6)
+    return PartialFrame(tagged(neighborAnnouncement(of: ip, at: station), tags))
+  }
+
+  /// A question of one station to all for the address of another.
+  package func question(
+    for station: MACAddress, from asker: MACAddress, isIPv6: Bool, tags: [VLANTag]
+  ) -> PartialFrame {
+    let question = neighborQuestion(
+      for: ip(of: station, isIPv6: isIPv6), from: asker, ip(of: asker, isIPv6: isIPv6))
+    return PartialFrame(tagged(question, tags))
+  }
+
+  /// The address that an honest station has.
+  private func ip(of station: MACAddress, isIPv6: Bool = false) -> IPAddress {
+    let number = station.rawValue & 0xFFFF
+    return isIPv6
+      ? IPAddress(v6High: 0xFE80_0000_0000_0000, low: number)
+      : IPAddress(v4: 0x0A00_0000 | UInt32(truncatingIfNeeded: number))
+  }
+
+  /// The frame with tags put in.
+  private func tagged(_ frame: [UInt8], _ tags: [VLANTag]) -> [UInt8] {
+    var header = Array(frame[..<12])
+    for tag in tags {
+      header.append(number: tag.protocolID)
+      header.append(number: tag.control)
+    }
+    return header + frame[12...]
   }
 
   /// An unknown type, or a length as in 802.3, over random bytes.

@@ -50,9 +50,13 @@ package struct ReferenceSwitch {
 
   package private(set) var topology = Topology()
   package var tables: [BridgeID: ReferenceTable] = [:]
+  package var neighbors: [BridgeID: ReferenceNeighbors] = [:]
+  /// Questions that each bridge answered instead of forwarding them.
+  package private(set) var answers: [BridgeID: UInt64] = [:]
   package private(set) var now: UInt32 = 0
   /// Picks the victim of an eviction among equals; the first one by default.
   package var chooseVictim: ([ReferenceTable.Key]) -> ReferenceTable.Key? = { $0.first }
+  package var chooseNeighbor: ([ReferenceNeighbors.Key]) -> ReferenceNeighbors.Key? = { $0.first }
 
   /// A frame within the switch: its outermost tag beside it.
   private struct Passage {
@@ -74,32 +78,38 @@ package struct ReferenceSwitch {
   package mutating func apply(_ new: Topology) {
     for bridge in topology.bridges {
       let known = tables[bridge.id]?.entries ?? [:]
-      let kept = known.filter { survives($0, $1, new) }
+      let kept = known.filter { survives($0.vlan, $1.port, $1.peer, new) }
       tables[bridge.id]?.entries = kept
+      let told = neighbors[bridge.id]?.entries ?? [:]
+      let stillTold = told.filter { survives($0.vlan, $1.port, $1.peer, new) }
+      neighbors[bridge.id]?.entries = stillTold
     }
     tables = tables.filter { id, _ in new.bridges.contains { $0.id == id } }
+    neighbors = neighbors.filter { id, _ in new.bridges.contains { $0.id == id } }
+    answers = answers.filter { id, _ in new.bridges.contains { $0.id == id } }
     for bridge in new.bridges {
       var table = tables[bridge.id] ?? ReferenceTable(limit: bridge.addressLimit)
       table.limit = bridge.addressLimit
       tables[bridge.id] = table
+      var neighbors = self.neighbors[bridge.id] ?? ReferenceNeighbors(limit: bridge.addressLimit)
+      neighbors.limit = bridge.addressLimit
+      self.neighbors[bridge.id] = neighbors
     }
     topology = new
   }
 
   /// Whether an address is still where it was after a change: same bridge, VLAN, tunnel and remote.
   private func survives(
-    _ key: ReferenceTable.Key,
-    _ entry: ReferenceTable.Entry,
-    _ new: Topology
+    _ vlan: VLANID, _ id: PortID, _ peer: PeerID, _ new: Topology
   ) -> Bool {
-    guard let port = new.port(entry.port), port.bridge == topology.port(entry.port)?.bridge,
-      new.bridges.contains(where: { $0.id == port.bridge }), port.vlans.includes(key.vlan)
+    guard let port = new.port(id), port.bridge == topology.port(id)?.bridge,
+      new.bridges.contains(where: { $0.id == port.bridge }), port.vlans.includes(vlan)
     else { return false }
-    switch (topology.port(entry.port)?.attachment, port.attachment) {
+    switch (topology.port(id)?.attachment, port.attachment) {
     case (.tunnel(let old), .tunnel(let tunnel)):
-      return old.vni == tunnel.vni && tunnel.peers.contains { $0.id == entry.peer }
+      return old.vni == tunnel.vni && tunnel.peers.contains { $0.id == peer }
     case (_, .tunnel): return false
-    default: return entry.peer == .none
+    default: return peer == .none
     }
   }
 
@@ -108,6 +118,7 @@ package struct ReferenceSwitch {
     now = min(time, .max - 1)
     for bridge in topology.bridges {
       tables[bridge.id]?.expire(now: now, agingTime: bridge.agingTime)
+      neighbors[bridge.id]?.expire(now: now, agingTime: bridge.agingTime)
     }
   }
 
@@ -183,7 +194,7 @@ package struct ReferenceSwitch {
     let ingress = passage.ingress.id
     if let reason = admit(&passage) { return Outcome(drops: [Drop(reason: reason, port: ingress)]) }
     let bridge = passage.ingress.bridge
-    tables[bridge]?.learn(
+    let wasThere = tables[bridge]?.learn(
       ReferenceTable.Key(vlan: passage.vlan, address: passage.source),
       port: ingress,
       peer: passage.peer,
@@ -193,6 +204,11 @@ package struct ReferenceSwitch {
 
     var outcome = Outcome()
     outcome.isDisputable = passage.frame.hasDisputableChecksumRequest
+    if let wasThere, let answer = heed(passage, wasThere: wasThere) {
+      deliver(answer, to: passage.ingress, peer: .none, &outcome)
+      answers[bridge, default: 0] += 1
+      return outcome
+    }
     let key = ReferenceTable.Key(vlan: passage.vlan, address: passage.target)
     if !passage.target.isGroup, let known = tables[bridge]?.lookUp(key) {
       if known.port == ingress {
@@ -220,6 +236,63 @@ package struct ReferenceSwitch {
     }
     if !hasAnywhereToGo { outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)] }
     return outcome
+  }
+
+  // MARK: Neighbours
+
+  /// Learns about neighbours from a frame, and returns the answer, if it asks what is known.
+  private mutating func heed(_ passage: Passage, wasThere: Bool) -> Passage? {
+    let bridge = passage.ingress.bridge
+    guard !passage.frame.offload.needsChecksum, !passage.frame.offload.isSuperframe,
+      let news = ReferenceNews(passage.frame.bytes),
+      isOld(news, from: passage, bridge), wasThere, !passage.isFromTunnel,
+      let question = news.question, suppresses(passage.vlan, bridge),
+      let neighbor = neighbors[bridge]?.entries[
+        ReferenceNeighbors.Key(vlan: passage.vlan, ip: question)],
+      let place = tables[bridge]?.lookUp(
+        ReferenceTable.Key(vlan: passage.vlan, address: neighbor.address)),
+      place.port != passage.ingress.id, let port = topology.port(place.port)
+    else { return nil }
+    if case .waiting = port.attachment { return nil }
+    var answer = passage
+    answer.frame = PartialFrame(
+      neighborAnswer(
+        from: neighbor.address, question, isRouter: neighbor.isRouter, to: passage.source, news.ip))
+    return answer
+  }
+
+  /// Notes what a frame says; whether it is credible and nothing that others know differently.
+  private mutating func isOld(
+    _ news: ReferenceNews, from passage: Passage, _ bridge: BridgeID
+  ) -> Bool {
+    let key = ReferenceNeighbors.Key(vlan: passage.vlan, ip: news.ip)
+    let known = neighbors[bridge]?.entries[key]
+    let isCredible = news.address == passage.source
+    if !news.isAnnouncement || !isCredible {
+      if let known, known.address != news.address {
+        neighbors[bridge]?.entries[key] = nil
+        return false
+      }
+      guard isCredible, known != nil else { return isCredible }
+    }
+    let entry = ReferenceNeighbors.Entry(
+      address: news.address, port: passage.ingress.id, peer: passage.peer,
+      isRouter: news.isRouter ?? known?.isRouter ?? false, lastSeen: now)
+    let limit = topology.bridges.first { $0.id == bridge }?.addressLimit ?? 0
+    let portLimit = passage.isFromTunnel ? Int.max : max(limit / 8, 8)
+    let isChanged = neighbors[bridge]?.learn(
+      key, entry, portLimit: portLimit, choose: chooseNeighbor)
+    return isChanged == false
+  }
+
+  /// Whether a segment has a tunnel, and its bridge answers in it.
+  private func suppresses(_ vlan: VLANID, _ bridge: BridgeID) -> Bool {
+    let hasTunnel = topology.ports.contains { port in
+      guard case .tunnel = port.attachment else { return false }
+      return port.bridge == bridge && port.vlans.includes(vlan)
+    }
+    let record = topology.bridges.first { $0.id == bridge }
+    return hasTunnel && record?.suppressesNeighborQuestions == true
   }
 
   /// Finds the frame's segment, and takes the tag out that named it.

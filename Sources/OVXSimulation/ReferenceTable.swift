@@ -48,21 +48,27 @@ package struct ReferenceTable {
   }
 
   /// Notes where an address was seen; `choose` picks the victim where one is needed.
+  ///
+  /// `nil` where a static entry says otherwise or takes the last place; else whether it was known there.
+  @discardableResult
   package mutating func learn(
     _ key: Key,
     port: PortID,
     peer: PeerID,
     now: UInt32,
     choose: ([Key]) -> Key?
-  ) {
-    if let known = entries[key] {
-      guard known.lastSeen != nil else { return }
+  ) -> Bool? {
+    let known = entries[key]
+    let isThere = known?.port == port && known?.peer == peer
+    if let known {
+      guard known.lastSeen != nil else { return isThere ? true : nil }
       if known.port != port || known.peer != peer { statistics.moved += 1 }
     } else {
-      guard makeRoom(now: now, choose: choose) else { return }
+      guard makeRoom(now: now, choose: choose) else { return nil }
       statistics.learned += 1
     }
     entries[key] = Entry(port: port, peer: peer, lastSeen: now)
+    return isThere
   }
 
   /// Sets a static entry; `false` where only static ones are left to give way.

@@ -83,7 +83,8 @@ package struct TopologyGenerator {
     Topology.Bridge(
       id: BridgeID(rawValue: UInt16(number)),
       agingTime: random.oneIn(8) ? 0 : UInt32(random.within(15...40)),
-      addressLimit: random.within(addressLimits)
+      addressLimit: random.within(addressLimits),
+      suppressesNeighborQuestions: !random.oneIn(6)
     )
   }
 

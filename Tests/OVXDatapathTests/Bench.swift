@@ -57,6 +57,17 @@ final class Bench {
     datapath.endpointDrops[Int(reason.rawValue)]
   }
   func addresses() -> [KnownAddress] { datapath.addresses(of: BridgeID(rawValue: 0)) }
+  func neighbors() -> [KnownNeighbor] { datapath.neighbors(of: BridgeID(rawValue: 0)) }
+  func neighborStatistics() -> NeighborStatistics {
+    datapath.neighborStatistics(of: BridgeID(rawValue: 0))
+  }
+  func flushNeighbors() -> Int { datapath.flushNeighbors(of: BridgeID(rawValue: 0)) }
+  func flushAddresses() -> Int { datapath.flushAddresses(of: BridgeID(rawValue: 0)) }
+  func addStatic(_ address: MACAddress, _ vlan: VLANID, on port: UInt16) -> Bool {
+    datapath.addStaticAddress(
+      address, vlan: vlan, on: PortID(rawValue: port), bridge: BridgeID(rawValue: 0))
+  }
+  func takeFlappingAddresses() -> [FlappingAddress] { datapath.takeFlappingAddresses() }
 
   func receive(
     _ bytes: [UInt8],

@@ -1,4 +1,5 @@
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 /// Bytes that nobody would send in good faith, in memory where one step aside is fatal.
@@ -93,6 +94,39 @@ import Testing
       }
     }
     #expect(sum != 0)
+  }
+
+  /// Neighbour discovery with some bytes changed and its checksum mended, so that the options are read.
+  @Test func discoveryMessages() {
+    var random = WireRandom()
+    let memory = GuardedMemory(4096)
+    var accepted = 0
+    for _ in 0..<6000 {
+      var message: [UInt8] = [UInt8(random.int(133...136)), 0, 0, 0] + random.bytes(20)
+      message[8] = 0xFE
+      for _ in 0..<random.int(0...4) {
+        let length = random.pick([0, 1, 1, 2, 3, 255])
+        message += [random.pick([1, 2, 3, 14]), UInt8(length)]
+        message += random.bytes(max(0, min(length, 3) * 8 - 2))
+      }
+      if random.oneIn(4) { message.removeLast(random.int(0...message.count)) }
+      if random.oneIn(8), message.count > 1 {
+        message[random.int(0...message.count - 1)] = random.bytes(1)[0]
+      }
+      while message.count < 4 { message.append(0) }
+      var frame = ndOctets(
+        from: MACAddress(truncating: 1), IPAddress(v6High: 0xFE80 << 48, low: 1),
+        to: MACAddress(truncating: 2), IPAddress(v6High: 0xFF02 << 48, low: 1), message: message)
+      if random.oneIn(8) { frame[14 + random.int(0...39)] = random.bytes(1)[0] }
+      if random.oneIn(8) { frame.removeLast(random.int(0...frame.count - 14)) }
+      guard let view = NeighborDiscoveryMessage(memory.view(Array(frame.dropFirst(14)))) else {
+        continue
+      }
+      accepted += 1
+      #expect(view.isFromRouter == (message[4] & 0x80 != 0))
+      _ = (view.target, view.linkLayerAddress, view.isSolicited, view.isOverriding)
+    }
+    #expect(accepted > 300)
   }
 
   @Test func framesAtBothEndsOfMemory() {

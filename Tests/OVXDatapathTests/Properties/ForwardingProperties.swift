@@ -5,10 +5,13 @@ import Testing
 /// The switch against the reference: the same frames, in the same bursts, in the same random topologies.
 @Suite struct ForwardingProperties {
   @Test func everyFrameLeavesAsTheReferenceSays() {
+    var answers: UInt64 = 0
     checkProperty("forwarding", rounds: 40) { seed in
       var run = Comparison(seed: seed)
       for _ in 0..<40 { try run.step() }
+      answers += run.answers
     }
+    #expect(answers > 0, "No question was answered: the frames show nothing of suppression.")
   }
 }
 
@@ -40,6 +43,9 @@ private struct Comparison {
     tick()
   }
 
+  /// Questions that were answered so far instead of flooded.
+  var answers: UInt64 { reference.answers.values.reduce(0, &+) }
+
   private mutating func tick() {
     now &+= UInt32(random.below(20))
     host.tick(now: now)
@@ -63,7 +69,11 @@ private struct Comparison {
     if random.oneIn(8) { try setStatic() }
     var outcome = ReferenceSwitch.Outcome()
     for _ in 0..<random.within(1...4) {
-      outcome += random.oneIn(3) ? receiveTrain() : receiveFrame()
+      switch random.below(12) {
+      case 0: outcome += askAround()
+      case 1..<5: outcome += receiveTrain()
+      default: outcome += receiveFrame()
+      }
     }
     host.endBurst()
     let sent = host.takeSent()
@@ -113,11 +123,65 @@ private struct Comparison {
     let stimulus = frames.stimulus()
     let ports = host.topology.ports.map(\.id)
     let port = ports.isEmpty || random.oneIn(30) ? PortID(rawValue: 50) : random.pick(ports)
-    journal.append(
-      "port \(port.rawValue) \(stimulus.tag) \(stimulus.frame.offload) \(stimulus.frame.bytes.hexadecimal)"
-    )
-    host.receive(stimulus.frame, tag: stimulus.tag, from: port)
-    return reference.receive(stimulus.frame, tag: stimulus.tag, from: port)
+    return receive(stimulus.frame, tag: stimulus.tag, from: port)
+  }
+
+  private mutating func receive(
+    _ frame: PartialFrame, tag: VLANTag = .none, from port: PortID
+  ) -> ReferenceSwitch.Outcome {
+    journal.append("port \(port.rawValue) \(tag) \(frame.offload) \(frame.bytes.hexadecimal)")
+    host.receive(frame, tag: tag, from: port)
+    return reference.receive(frame, tag: tag, from: port)
+  }
+
+  /// One station tells its address, most of the time behind a tunnel, and another one asks for it.
+  private mutating func askAround() -> ReferenceSwitch.Outcome {
+    let tunnels = host.topology.ports.filter { port in
+      guard case .tunnel(let tunnel) = port.attachment else { return false }
+      return !tunnel.peers.isEmpty
+    }
+    let devices = host.topology.ports.filter { port in
+      guard case .device = port.attachment else { return false }
+      return true
+    }
+    guard !tunnels.isEmpty, !devices.isEmpty else { return ReferenceSwitch.Outcome() }
+    let vlan = random.pick(topologies.vlans)
+    let tunnel = random.pick(tunnels)
+    let near = devices.filter { $0.bridge == tunnel.bridge && $0.vlans.carries(vlan) }
+    guard !near.isEmpty else { return ReferenceSwitch.Outcome() }
+    let place = random.pick(near)
+    let (asker, other) = (random.pick(frames.stations), random.pick(frames.stations))
+    let isIPv6 = random.oneIn(2)
+    var outcome = ReferenceSwitch.Outcome()
+    let introduction = frames.announcement(of: other, isIPv6: isIPv6, tags: tags(vlan, on: tunnel))
+    if random.oneIn(4) {
+      outcome += receive(
+        frames.announcement(of: other, isIPv6: isIPv6, tags: tags(vlan, on: place)),
+        from: random.pick(near).id)
+    } else if case .tunnel(let tunnel) = tunnel.attachment {
+      let datagram = vxlanDatagram(vni: tunnel.vni, frame: introduction.bytes)
+      let remote = random.pick(tunnel.peers).remote
+      journal.append("\(remote.low) \(tunnel.endpoint.rawValue) \(datagram.hexadecimal)")
+      host.receive(train: datagram, segmentSize: 0, on: tunnel.endpoint, from: remote)
+      outcome += reference.receive(datagram: datagram, on: tunnel.endpoint, from: remote)
+    }
+    if !random.oneIn(4) {
+      let greeting = frames.announcement(of: asker, isIPv6: isIPv6, tags: tags(vlan, on: place))
+      outcome += receive(greeting, from: place.id)
+    }
+    let question = frames.question(
+      for: other, from: asker, isIPv6: isIPv6, tags: tags(vlan, on: place))
+    outcome += receive(question, from: place.id)
+    return outcome
+  }
+
+  /// How a port tags frames of a VLAN.
+  private func tags(_ vlan: VLANID, on port: Topology.Port) -> [VLANTag] {
+    switch port.vlans {
+    case .access, .dot1qTunnel: []
+    case .trunk, .nativeTagged, .nativeUntagged:
+      vlan == .untagged ? [] : [VLANTag(control: vlan.rawValue)]
+    }
   }
 
   private mutating func receiveTrain() -> ReferenceSwitch.Outcome {
@@ -233,6 +297,16 @@ private struct Comparison {
       let expected = reference.tables[bridge.id]?.entries ?? [:]
       guard actual == expected, listed.count == expected.count else {
         throw Discrepancy("Bridge \(bridge.id.rawValue) knows \(actual), not \(expected).")
+      }
+      let known = host.datapath.neighbors(of: bridge.id)
+      let neighbors = ReferenceNeighbors.entries(known, now: reference.now)
+      let wanted = reference.neighbors[bridge.id]?.entries ?? [:]
+      guard neighbors == wanted, known.count == wanted.count else {
+        throw Discrepancy("Bridge \(bridge.id.rawValue) has \(neighbors), not \(wanted).")
+      }
+      let answers = host.datapath.neighborStatistics(of: bridge.id).answered
+      guard answers == reference.answers[bridge.id] ?? 0 else {
+        throw Discrepancy("Bridge \(bridge.id.rawValue) has answered \(answers) questions.")
       }
     }
   }

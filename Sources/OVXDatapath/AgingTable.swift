@@ -1,0 +1,407 @@
+/// What an `AgingTable` finds its entries by.
+protocol AgingTableKey: Equatable, BitwiseCopyable {
+  /// 64 bits of which the high ones are as good as random to whoever does not know the seed.
+  func hash(seed: UInt64) -> UInt64
+}
+
+/// What an `AgingTable` knows of a key, among it the port that told so and is charged for it.
+protocol AgingTableValue: Equatable, BitwiseCopyable {
+  var port: PortID { get }
+}
+
+extension UInt64 {
+  /// The halves of a 128-bit product, folded together: a step of hashing.
+  @inline(__always) func scrambled(by factor: UInt64 = 0x9E37_79B9_7F4A_7C15) -> UInt64 {
+    let product = multipliedFullWidth(by: factor)
+    return product.high ^ product.low
+  }
+}
+
+/// The ends of a port's two lists in a table, and how long the one of learned entries is.
+struct AgeLists: BitwiseCopyable {
+  fileprivate var youngest = nowhere
+  fileprivate var oldest = nowhere
+  fileprivate var firstStatic = nowhere
+  fileprivate(set) var learnedCount: UInt32 = 0
+
+  /// The lists of a port that has told nothing.
+  static let empty = AgeLists()
+}
+
+private let nowhere = UInt32.max
+/// The time stamp of a static entry.
+private let never = UInt32.max
+/// The largest time stamp of a learned one.
+let lastSecond = UInt32.max - 1
+
+/// What is learned from ports and forgotten with time: the machinery of a bridge's address table
+/// and of its neighbour table.
+///
+/// Entries lie in a slab in no order. An open-addressing index of 4 bytes a place, at most half
+/// full and seeded so that nobody can aim at one chain, finds them: two cache lines touched per
+/// look-up. Each entry is also in one of two lists of its port, learned or static, the learned ones
+/// in the order in which they were last seen. Ageing and eviction take from the old end, so that
+/// they cost what they remove and nothing per frame; an entry moves to the young end once per second
+/// at most.
+///
+/// A full table evicts the least recently seen entry of the port that holds the most: whoever
+/// floods it only harms itself (the rule of Open vSwitch's mac-learning).
+struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
+  struct Entry: BitwiseCopyable {
+    var key: Key
+    var value: Value
+    var lastSeen: UInt32
+    var younger: UInt32
+    var older: UInt32
+  }
+
+  /// An entry as it is told to others.
+  struct Record {
+    var key: Key
+    var value: Value
+    /// Seconds since it was last seen; `nil` for a static one.
+    var age: UInt32?
+  }
+
+  enum Learning {
+    case known
+    case learned
+    case moved(from: Value)
+    /// A static entry says otherwise, or the table is full of them: nothing was changed.
+    case refused
+  }
+
+  private let seed: UInt64
+  private let shift: UInt64
+  private let mask: Int
+  private var index: Slab<UInt32>
+  private var entries: Slab<Entry>
+  /// Entries from here on have never been used.
+  private var firstUntouched = 0
+  /// Freed entries, linked by `older`.
+  private var firstFree = nowhere
+  private(set) var statistics = AddressStatistics()
+
+  /// Makes an empty table of at most `limit` entries; its memory is reserved at once, and touched
+  /// as it fills.
+  init(limit: Int, seed: UInt64) {
+    let limit = min(max(limit, 0), 1_000_000)
+    var bits = 4
+    while 1 << bits < limit * 2 { bits += 1 }
+    self.seed = seed
+    shift = UInt64(64 - bits)
+    mask = 1 << bits - 1
+    index = Slab(repeating: nowhere, count: 1 << bits)
+    entries = Slab(reserving: limit)
+    statistics.limit = limit
+  }
+
+  // MARK: Looking up
+
+  @inline(__always) private func home(_ key: Key) -> Int {
+    Int(truncatingIfNeeded: key.hash(seed: seed) &>> shift)
+  }
+
+  /// The place in the index that holds the key, or the empty one that ends its chain.
+  @inline(__always) private func find(_ key: Key) -> (place: Int, entry: UInt32) {
+    var place = home(key)
+    while true {
+      let entry = index[place]
+      if entry == nowhere || entries[Int(entry)].key == key { return (place, entry) }
+      place = (place &+ 1) & mask
+    }
+  }
+
+  @inline(__always) func lookUp(_ key: Key) -> Value? {
+    let found = find(key)
+    return found.entry == nowhere ? nil : entries[Int(found.entry)].value
+  }
+
+  // MARK: Learning
+
+  /// Notes what a port has told.
+  ///
+  /// - Parameters:
+  ///   - key: What it is about.
+  ///   - value: What it is now.
+  ///   - now: The time in seconds.
+  ///   - portLimit: Learned entries that a port holds at most, 1 or more: its least recently seen
+  ///     one gives way.
+  ///   - lists: The lists of all ports.
+  ///   - members: The ports of all bridges, to find one to evict from.
+  ///   - stretch: Where in it this bridge's are.
+  /// - Returns: What that changed.
+  @inline(__always) mutating func learn(
+    _ key: Key, at value: Value, now: UInt32, portLimit: Int = .max, lists: inout Slab<AgeLists>,
+    members: borrowing Slab<PortID>, _ stretch: Range<Int>
+  ) -> Learning {
+    let found = find(key)
+    if found.entry != nowhere {
+      let entry = entries[Int(found.entry)]
+      if entry.value == value && entry.lastSeen == now { return .known }
+      return renew(found.entry, at: value, now: now, portLimit: portLimit, lists: &lists)
+    }
+    if limit(value.port, to: portLimit, lists: &lists) { statistics.limited &+= 1 }
+    guard
+      insert(key, at: value, lastSeen: now, lists: &lists, members: members, stretch)
+    else { return .refused }
+    statistics.learned &+= 1
+    return .learned
+  }
+
+  private mutating func renew(
+    _ number: UInt32, at value: Value, now: UInt32, portLimit: Int, lists: inout Slab<AgeLists>
+  ) -> Learning {
+    let entry = entries[Int(number)]
+    if entry.lastSeen == never {
+      return entry.value == value ? .known : .refused
+    }
+    unlink(number, lists: &lists)
+    if limit(value.port, to: portLimit, lists: &lists) { statistics.limited &+= 1 }
+    entries[Int(number)].value = value
+    entries[Int(number)].lastSeen = now
+    link(number, lists: &lists)
+    guard entry.value != value else { return .known }
+    statistics.moved &+= 1
+    return .moved(from: entry.value)
+  }
+
+  /// Makes room for one more entry of a port that holds as many as it may; says whether it did.
+  @inline(__always) private mutating func limit(
+    _ port: PortID, to portLimit: Int, lists: inout Slab<AgeLists>
+  ) -> Bool {
+    let held = lists[Int(port.rawValue)]
+    guard Int(held.learnedCount) >= portLimit, held.oldest != nowhere else { return false }
+    remove(held.oldest, lists: &lists)
+    return true
+  }
+
+  /// Adds an entry; `false` where the table is full of static ones.
+  private mutating func insert(
+    _ key: Key, at value: Value, lastSeen: UInt32, lists: inout Slab<AgeLists>,
+    members: borrowing Slab<PortID>, _ stretch: Range<Int>
+  ) -> Bool {
+    var number = firstFree
+    if number != nowhere {
+      firstFree = entries[Int(number)].older
+    } else if firstUntouched < entries.count {
+      number = UInt32(truncatingIfNeeded: firstUntouched)
+      firstUntouched += 1
+    } else {
+      guard evict(lists: &lists, members: members, stretch) else { return false }
+      number = firstFree
+      firstFree = entries[Int(number)].older
+    }
+    entries[Int(number)] = Entry(
+      key: key, value: value, lastSeen: lastSeen, younger: nowhere,
+      older: nowhere)
+    link(number, lists: &lists)
+    // Eviction may have moved places around: look again.
+    index[find(key).place] = number
+    statistics.current += 1
+    if lastSeen == never { statistics.statics += 1 }
+    return true
+  }
+
+  // MARK: Forgetting
+
+  /// Makes room for one entry.
+  ///
+  /// `false` where all entries are static.
+  private mutating func evict(
+    lists: inout Slab<AgeLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
+  ) -> Bool {
+    var fullest = nowhere
+    var most: UInt32 = 0
+    for member in stretch {
+      let port = members[member].rawValue
+      let held = lists[Int(port)].learnedCount
+      if held > most {
+        most = held
+        fullest = lists[Int(port)].oldest
+      }
+    }
+    guard fullest != nowhere else { return false }
+    remove(fullest, lists: &lists)
+    statistics.evicted &+= 1
+    return true
+  }
+
+  /// Forgets what of a port was not seen for `age` seconds.
+  ///
+  /// Costs what it forgets.
+  mutating func expire(port: PortID, now: UInt32, age: UInt32, lists: inout Slab<AgeLists>) {
+    guard age > 0 else { return }
+    while true {
+      let oldest = lists[Int(port.rawValue)].oldest
+      guard oldest != nowhere, now &- entries[Int(oldest)].lastSeen >= age else { return }
+      remove(oldest, lists: &lists)
+      statistics.expired &+= 1
+    }
+  }
+
+  /// Forgets the entries of a port, learned and static, for which the condition holds.
+  mutating func forget(
+    port: PortID, lists: inout Slab<AgeLists>, where isStale: (Key, Value) -> Bool
+  ) {
+    for first in [lists[Int(port.rawValue)].youngest, lists[Int(port.rawValue)].firstStatic] {
+      var number = first
+      while number != nowhere {
+        let entry = entries[Int(number)]
+        if isStale(entry.key, entry.value) { remove(number, lists: &lists) }
+        number = entry.older
+      }
+    }
+  }
+
+  /// Forgets the learned entries of some ports; gives back how many.
+  mutating func flush(
+    members: borrowing Slab<PortID>, _ stretch: Range<Int>, lists: inout Slab<AgeLists>
+  ) -> Int {
+    var count = 0
+    for member in stretch {
+      let port = Int(members[member].rawValue)
+      while lists[port].youngest != nowhere {
+        remove(lists[port].youngest, lists: &lists)
+        count += 1
+      }
+    }
+    return count
+  }
+
+  /// Changes the limit, and keeps of what is known what fits: the most recently seen.
+  ///
+  /// Entries are of ports in `old`, in the stretch of this bridge; what remains is of ports in `new`.
+  mutating func resize(
+    limit: Int, seed: UInt64, now: UInt32, lists: inout Slab<AgeLists>,
+    from old: borrowing Slab<PortID>, _ oldStretch: Range<Int>,
+    to new: borrowing Slab<PortID>, _ newStretch: Range<Int>, portLimit: (PortID) -> Int
+  ) {
+    var known: [Record] = []
+    if statistics.current > 0 {
+      known = records(members: old, oldStretch, now: now, lists: lists)
+      for member in oldStretch { forget(port: old[member], lists: &lists) { _, _ in true } }
+    }
+    self = AgingTable(limit: limit, seed: seed)
+    guard limit > 0 else { return }
+    // The longest unseen first, so that a smaller table keeps the youngest.
+    for record in known.sorted(by: { ($0.age ?? 0) > ($1.age ?? 0) }) {
+      if let age = record.age {
+        _ = learn(
+          record.key, at: record.value, now: min(now &- age, lastSecond),
+          portLimit: portLimit(record.value.port), lists: &lists, members: new, newStretch)
+      } else {
+        _ = setStatic(record.key, at: record.value, lists: &lists, members: new, newStretch)
+      }
+    }
+  }
+
+  // MARK: Static entries
+
+  /// Sets a static entry, over whatever was known of the address.
+  ///
+  /// `false` where the table is full of static ones.
+  mutating func setStatic(
+    _ key: Key, at value: Value, lists: inout Slab<AgeLists>,
+    members: borrowing Slab<PortID>, _ stretch: Range<Int>
+  ) -> Bool {
+    let found = find(key)
+    if found.entry != nowhere { remove(found.entry, lists: &lists) }
+    return insert(
+      key, at: value, lastSeen: never, lists: &lists, members: members, stretch)
+  }
+
+  /// Removes an entry of either kind.
+  ///
+  /// `false` where there is none.
+  mutating func remove(_ key: Key, lists: inout Slab<AgeLists>) -> Bool {
+    let found = find(key)
+    guard found.entry != nowhere else { return false }
+    remove(found.entry, lists: &lists)
+    return true
+  }
+
+  /// The entries of some ports, of each the static ones first and then the youngest.
+  func records(
+    members: borrowing Slab<PortID>, _ stretch: Range<Int>, now: UInt32,
+    lists: borrowing Slab<AgeLists>
+  ) -> [Record] {
+    var result: [Record] = []
+    result.reserveCapacity(statistics.current)
+    for member in stretch {
+      let port = Int(members[member].rawValue)
+      for first in [lists[port].firstStatic, lists[port].youngest] {
+        var number = first
+        while number != nowhere {
+          let entry = entries[Int(number)]
+          let age = entry.lastSeen == never ? nil : now &- entry.lastSeen
+          result.append(Record(key: entry.key, value: entry.value, age: age))
+          number = entry.older
+        }
+      }
+    }
+    return result
+  }
+
+  // MARK: Links
+
+  private mutating func link(_ number: UInt32, lists: inout Slab<AgeLists>) {
+    let port = Int(entries[Int(number)].value.port.rawValue)
+    let isStatic = entries[Int(number)].lastSeen == never
+    let next = isStatic ? lists[port].firstStatic : lists[port].youngest
+    entries[Int(number)].younger = nowhere
+    entries[Int(number)].older = next
+    if next != nowhere { entries[Int(next)].younger = number }
+    if isStatic {
+      lists[port].firstStatic = number
+    } else {
+      lists[port].youngest = number
+      if next == nowhere { lists[port].oldest = number }
+      lists[port].learnedCount &+= 1
+    }
+  }
+
+  private mutating func unlink(_ number: UInt32, lists: inout Slab<AgeLists>) {
+    let entry = entries[Int(number)]
+    let port = Int(entry.value.port.rawValue)
+    let isStatic = entry.lastSeen == never
+    if entry.older != nowhere {
+      entries[Int(entry.older)].younger = entry.younger
+    } else if !isStatic {
+      lists[port].oldest = entry.younger
+    }
+    if entry.younger != nowhere {
+      entries[Int(entry.younger)].older = entry.older
+    } else if isStatic {
+      lists[port].firstStatic = entry.older
+    } else {
+      lists[port].youngest = entry.older
+    }
+    if !isStatic { lists[port].learnedCount &-= 1 }
+  }
+
+  private mutating func remove(_ number: UInt32, lists: inout Slab<AgeLists>) {
+    let entry = entries[Int(number)]
+    if entry.lastSeen == never { statistics.statics -= 1 }
+    statistics.current -= 1
+    unlink(number, lists: &lists)
+    close(find(entry.key).place)
+    entries[Int(number)].older = firstFree
+    firstFree = number
+  }
+
+  /// Empties a place of the index and moves up what its chain would otherwise lose.
+  private mutating func close(_ emptied: Int) {
+    var hole = emptied
+    var place = (hole &+ 1) & mask
+    while index[place] != nowhere {
+      let home = home(entries[Int(index[place])].key)
+      if (place &- home) & mask >= (place &- hole) & mask {
+        index[hole] = index[place]
+        hole = place
+      }
+      place = (place &+ 1) & mask
+    }
+    index[hole] = nowhere
+  }
+}

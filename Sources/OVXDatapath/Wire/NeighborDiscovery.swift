@@ -1,0 +1,152 @@
+/// A message of IPv6 neighbour discovery that passed all checks of RFC 4861, sections 6.1 and 7.1.
+///
+/// Solicitations and advertisements, of routers and of neighbours. A message behind extension headers
+/// is none: no host sends one, and fragmented ones are forbidden (RFC 6980).
+package struct NeighborDiscoveryMessage: ~Escapable {
+  /// The ICMPv6 types of RFC 4861, section 4, but redirects.
+  package enum Kind: UInt8, Sendable {
+    case routerSolicitation = 133
+    case routerAdvertisement = 134
+    case neighborSolicitation = 135
+    case neighborAdvertisement = 136
+  }
+
+  /// Bytes of the shortest message in an Ethernet frame: a router solicitation without options.
+  static let minimumFrameByteCount = EthernetHeader.byteCount + IPv6Header.byteCount + 8
+
+  package let kind: Kind
+  package let source: IPAddress
+  package let destination: IPAddress
+  /// The first link-layer address option: the sender's, or the target's in an advertisement.
+  ///
+  /// `nil` where there is none that has the length of an Ethernet address.
+  package let linkLayerAddress: MACAddress?
+  private let bytes: RawSpan
+
+  /// Views an IPv6 packet, or nothing unless it is a valid message.
+  @_lifetime(copy packet)
+  package init?(_ packet: RawSpan) {
+    guard let header = IPv6Header(packet), header.nextHeader == .icmpv6, header.hopLimit == 255,
+      header.payloadLength >= 8
+    else { return nil }
+    let bytes = header.payload
+    guard let kind = Kind(rawValue: bytes.octet(0)), bytes.octet(1) == 0,
+      bytes.byteCount >= kind.fixedByteCount, Self.isChecksumValid(packet, bytes)
+    else { return nil }
+    // The one walk over options: none is empty, and all end within the message.
+    let wanted: UInt8 = kind == .neighborAdvertisement ? 2 : 1
+    var address: MACAddress?
+    var isSourceAddressThere = false
+    var offset = kind.fixedByteCount
+    while offset < bytes.byteCount {
+      guard bytes.byteCount &- offset >= 8 else { return nil }
+      let length = Int(bytes.octet(offset &+ 1)) &* 8
+      guard length > 0, length <= bytes.byteCount &- offset else { return nil }
+      if bytes.octet(offset) == 1 { isSourceAddressThere = true }
+      if bytes.octet(offset) == wanted, length == 8, address == nil {
+        address = bytes.address(offset &+ 2)
+      }
+      offset &+= length
+    }
+    self.kind = kind
+    source = header.source
+    destination = header.destination
+    linkLayerAddress = address
+    self.bytes = bytes
+    let isValid =
+      switch kind {
+      case .routerSolicitation: !source.isUnspecified || !isSourceAddressThere
+      case .routerAdvertisement: source.high >> 54 == 0xFE80 >> 6
+      case .neighborSolicitation:
+        !target.isMulticast
+          && (!source.isUnspecified || (!isSourceAddressThere && destination.isSolicitedNode))
+      case .neighborAdvertisement:
+        !target.isMulticast && (!destination.isMulticast || !isSolicited)
+      }
+    guard isValid else { return nil }
+  }
+
+  /// Whom a neighbour solicitation asks for, or whom a neighbour advertisement is about.
+  ///
+  /// Without meaning in messages of routers.
+  package var target: IPAddress {
+    kind.fixedByteCount == 24
+      ? IPAddress(v6High: bytes.big64(8), low: bytes.big64(16)) : IPAddress(v6High: 0, low: 0)
+  }
+
+  /// Flag R of a neighbour advertisement: the target is a router.
+  package var isFromRouter: Bool { bytes.octet(4) & 0x80 != 0 }
+  /// Flag S of a neighbour advertisement: it answers a solicitation.
+  package var isSolicited: Bool { bytes.octet(4) & 0x40 != 0 }
+  /// Flag O of a neighbour advertisement: it replaces what was known.
+  package var isOverriding: Bool { bytes.octet(4) & 0x20 != 0 }
+
+  /// Bytes that `writeAdvertisement` writes.
+  package static let advertisementByteCount = IPv6Header.byteCount + 32
+
+  /// Writes the IPv6 packet by which a neighbour answers a solicitation, flags S and O set, to 72
+  /// bytes of memory.
+  ///
+  /// - Parameters:
+  ///   - target: Who was asked for; also the packet's source.
+  ///   - hardware: The target's Ethernet address.
+  ///   - isRouter: Flag R.
+  ///   - asker: Who gets the packet.
+  ///   - memory: Where to write.
+  package static func writeAdvertisement(
+    of target: IPAddress, at hardware: MACAddress, isRouter: Bool, to asker: IPAddress,
+    memory: UnsafeMutableRawPointer
+  ) {
+    unsafe IPv6Header.write(
+      payloadLength: 32, nextHeader: .icmpv6, hopLimit: 255, source: target, destination: asker,
+      to: memory)
+    let message = unsafe memory + IPv6Header.byteCount
+    unsafe message.setBig32(0, UInt32(Kind.neighborAdvertisement.rawValue) << 24)
+    unsafe message.setBig32(4, (isRouter ? 0x8000_0000 : 0) | 0x6000_0000)
+    unsafe message.setBig64(8, target.high)
+    unsafe message.setBig64(16, target.low)
+    unsafe message.setBig16(24, 0x0201)
+    unsafe message.setAddress(26, hardware)
+    let sum = unsafe checksum(
+      UnsafeRawPointer(memory).span(advertisementByteCount), UnsafeRawPointer(message).span(32))
+    unsafe message.setBig16(2, sum.checksum)
+  }
+
+  private static func isChecksumValid(_ packet: RawSpan, _ message: RawSpan) -> Bool {
+    checksum(packet, message).folded == 0xFFFF
+  }
+
+  /// The sum of a message and its pseudo-header (RFC 8200, section 8.1).
+  private static func checksum(_ packet: RawSpan, _ message: RawSpan) -> InternetSum {
+    var sum = InternetSum()
+    sum.add(packet.big64(8))
+    sum.add(packet.big64(16))
+    sum.add(packet.big64(24))
+    sum.add(packet.big64(32))
+    sum.add(UInt64(IPProtocol.icmpv6.rawValue))
+    sum.add(UInt64(truncatingIfNeeded: message.byteCount))
+    unsafe message.withUnsafeBytes { bytes in
+      if let base = bytes.baseAddress { unsafe sum.add(base, count: bytes.count) }
+    }
+    return sum
+  }
+}
+
+extension NeighborDiscoveryMessage.Kind {
+  /// Bytes in front of the options.
+  fileprivate var fixedByteCount: Int {
+    switch self {
+    case .routerSolicitation: 8
+    case .routerAdvertisement: 16
+    case .neighborSolicitation, .neighborAdvertisement: 24
+    }
+  }
+}
+
+extension IPAddress {
+  /// Whether an IPv6 address is one of ff02::1:ff00:0/104, by which a neighbour is asked for
+  /// (RFC 4291, section 2.7.1).
+  fileprivate var isSolicitedNode: Bool {
+    isIPv6 && high == 0xFF02_0000_0000_0000 && low >> 24 == 0x0000_0001_FF
+  }
+}
