@@ -102,7 +102,6 @@ extension Datapath {
 
   /// The addresses that flap: those that moved four times within ten seconds.
   ///
-  /// Each is told of once a
-  /// minute at most.
+  /// Each is told of once a minute at most.
   package mutating func takeFlappingAddresses() -> [FlappingAddress] { flapping.take(now: now) }
 }
