@@ -146,7 +146,7 @@ struct Bench: ~Copyable {
     let frame = unsafe memory + slot * Bench.slot + 128
     unsafe write(to: to, from: from, at: frame)
     unsafe datapath.receiveFrame(
-      frame, count: Bench.frameLength, capacity: 3000, offload: .none, tag: .none,
+      frame, count: Bench.frameLength, offload: .none, tag: .none,
       from: PortID(rawValue: port))
   }
 
@@ -156,7 +156,7 @@ struct Bench: ~Copyable {
       of: (UInt64(8) << 56 | UInt64(vni) << 8).bigEndian, as: UInt64.self)
     unsafe write(to: to, from: from, at: header + 8)
     unsafe datapath.receiveDatagrams(
-      header, count: Bench.frameLength + 8, capacity: 3000, segmentSize: 0,
+      header, count: Bench.frameLength + 8, segmentSize: 0,
       on: EndpointID(rawValue: 0), from: Bench.remote)
   }
 

@@ -1,54 +1,78 @@
 /// What became of a frame that was offered to a `Coalescer`.
 package enum Absorption: Equatable, Sendable {
-  /// The payload was appended to the frame that was emitted as this transmission, which has `byteCount` bytes now.
-  case merged(transmission: Int, byteCount: Int)
-  /// The frame is to be emitted as it is; `mayOpen` tells whether it is worth a call of `open` then.
+  /// The payload belongs to an open superframe now, and stays where it lies until the frames are
+  /// sent.
+  case merged
+  /// The frame is to be emitted as it is; `mayOpen` tells whether `open` is to be called then.
   case separate(mayOpen: Bool)
 }
 
 /// A superframe that is complete: what is to be done to the transmission that it was emitted as.
-package struct CoalescedFrame: Equatable, Sendable {
+package struct CoalescedFrame: Equatable, BitwiseCopyable, Sendable {
   package var transmission: Int
   package var offload: Offload
+  /// Bytes of the first frame that are sent: all but padding.
+  package var headCount: Int
+  /// Bytes of the superframe.
+  package var byteCount: Int
+  /// Frames that it was made of.
+  package var frameCount: Int
+  /// The first of the payloads that follow the first frame.
+  var firstPiece: Int32
 }
 
-/// Joins TCP segments of one flow, in place, to superframes.
+/// Joins TCP segments of one flow to superframes, and UDP datagrams of one flow and one size.
 ///
-/// This is generic receive offload for frames that leave by a device: one superframe costs the device, and the host behind
-/// it, little more than one segment does. Cutting it again yields the very frames that were joined. So a segment joins only
-/// what it continues without a gap, with headers that are equal in all that a segment of a superframe takes over: MAC header,
-/// IP header but for length, identification and checksum, TCP header but for sequence, checksum and PSH. The IPv4
-/// identification is kept where it means something, that is where the packet may be fragmented. All segments but the last are of one size;
-/// PSH ends a superframe. Checksums are verified, or are on both sides partial as the kernel handed them over.
+/// This is generic receive offload for frames that leave by a device: one superframe costs the
+/// device, and the host behind it, little more than one segment does. Cutting it again yields the
+/// very frames that were joined, but for padding. So a segment joins only what it continues without
+/// a gap, with headers that are equal in all that a segment of a superframe takes over: MAC header,
+/// IP header but for length, identification and checksum, TCP header but for sequence, checksum and
+/// PSH. The IPv4 identification is kept where it means something, that is where the packet may be
+/// fragmented. All segments but the last are of one size; PSH ends a superframe. Checksums are
+/// verified, or are on both sides partial as the kernel handed them over.
 ///
-/// The frames of a burst lie in a few buffers, those of one train one behind the other. The payload moves down, right
-/// behind what the superframe has already: over memory of frames that are merged, never over one that is still to
-/// be read or sent. `limit` and `restrict(below:)` say where that is.
+/// Nothing is copied: a superframe is the first frame, whose headers are rewritten at the end, and
+/// the payloads of the others where they were received.
 @safe
 package struct Coalescer: ~Copyable {
-  /// Flows that are open at a time; a further one closes the one that was opened first.
-  package static let openLimit = 8
-  /// Superframes of one round: as many as fit the datapath's burst of frames if each has two segments.
-  package static let superframeLimit = 128
-  /// Bytes of a superframe: the kernel compares its length, Ethernet header included, with `gso_max_size`, 65536.
+  /// Flows that are open at a time; a power of two, and the bits of `open`.
+  package static let openLimit = 64
+  /// Places that a flow may be in; when all are taken, the flow in the first one gives way.
+  private static let choice = 4
+  /// Superframes of one round: any transmission may become one.
+  package static let superframeLimit = Egress.transmissionLimit
+  /// Payloads of one round: of all segments of full trains, in all slots of a burst.
+  package static let pieceLimit = 4096
+  /// Bytes of a superframe: the kernel compares its length, Ethernet header included, with
+  /// `gso_max_size`, 65536.
   package static let byteLimit = 65535
+  /// Segments of TCP: a write takes no more than 1,024 vectors (`UIO_MAXIOV`).
+  static let segmentLimit = 512
+  /// Datagrams of UDP: those that Linux joins itself (`UDP_GRO_CNT_MAX`), and cuts since 4.18.
+  static let datagramLimit = 64
 
-  private let flows: UnsafeMutablePointer<OpenFlow>
-  private var openCount = 0
-  private let finished: UnsafeMutablePointer<CoalescedFrame>
+  private var flows = unsafe Slab<OpenFlow>(reserving: Coalescer.openLimit)
+  /// A bit for each place that has an open flow.
+  private var open: UInt64 = 0
+  /// The flow that absorbed or was opened last: the next frame is likely to be of it.
+  private var latest = 0
+  /// What `absorb` found out of the frame that it said may open a flow.
+  private var candidate = Segment.none
+  private var finished = Slab<CoalescedFrame>(reserving: Coalescer.superframeLimit)
   private var finishedCount = 0
+  private var pieces = unsafe Slab<Piece>(reserving: Coalescer.pieceLimit)
+  private var pieceCount = 0
 
-  package init() {
-    unsafe flows = .allocate(capacity: Self.openLimit)
-    unsafe finished = .allocate(capacity: Self.superframeLimit)
+  /// The payload of a segment, and the number of the one behind it.
+  @unsafe struct Piece: BitwiseCopyable {
+    var payload: Vector
+    var next: Int32
   }
 
-  deinit {
-    unsafe flows.deallocate()
-    unsafe finished.deallocate()
-  }
+  package init() {}
 
-  /// Appends a frame's payload to an open superframe, if it continues one.
+  /// Lets a frame's payload follow an open superframe, if it continues one.
   ///
   /// A frame of an open flow that does not, closes that flow: frames of a flow stay in order.
   ///
@@ -57,156 +81,190 @@ package struct Coalescer: ~Copyable {
   ///   - count: Bytes of the frame, any number.
   ///   - offload: What is still to be done to it.
   ///   - port: The device that it leaves by, untagged.
-  /// - Returns: What to do with the frame. If it was merged, its memory is free from now on.
+  ///   - capabilities: What that device takes.
+  /// - Returns: What to do with the frame. If it was merged, its payload stays where it is until
+  ///   the superframe is sent.
+  @inline(__always)
   package mutating func absorb(
     _ frame: UnsafeMutableRawPointer,
     count: Int,
     offload: Offload,
-    port: PortID
+    port: PortID,
+    capabilities: OffloadCapabilities
   ) -> Absorption {
-    guard let segment = unsafe Segment(frame, count: count, offload: offload) else {
-      // Not plain TCP, but perhaps a frame of an open flow in another shape: a fragment, or with IP options.
-      if openCount > 0 { unsafe closeFlows(of: frame, count: count, port: port) }
-      return .separate(mayOpen: false)
+    if open & (1 << UInt64(latest)) != 0, unsafe flows[latest].port == port,
+      let segment = unsafe flows[latest].continuation(frame, count: count, offload: offload)
+    {
+      return unsafe merge(frame, segment, latest)
     }
-    guard let index = unsafe indexOfFlow(of: frame, segment, port: port) else {
-      return .separate(mayOpen: segment.mayOpen)
-    }
-    let flow = unsafe flows + index
-    // Every open flow may need a place among the finished ones.
-    guard finishedCount &+ openCount <= Self.superframeLimit,
-      unsafe flow.pointee.isContinued(by: frame, segment), unsafe flow.pointee.verifyFirst()
-    else {
-      close(index)
-      return .separate(mayOpen: segment.mayOpen)
-    }
-    guard unsafe segment.isIntact(frame) else {
-      close(index)
-      return .separate(mayOpen: false)
-    }
-    unsafe flow.pointee.append(frame, segment)
-    let result = unsafe Absorption.merged(
-      transmission: flow.pointee.transmission, byteCount: flow.pointee.byteCount)
-    if unsafe segment.isPush || segment.payloadCount < flow.pointee.segmentSize {
-      close(index)
-    }
-    return result
+    return unsafe absorbOther(
+      frame, count: count, offload: offload, port: port, capabilities: capabilities)
   }
 
-  /// Lets later frames be appended to a frame for which `absorb` said `.separate(mayOpen: true)`, now emitted.
-  ///
-  /// The frame's memory must be that transmission's alone: its headers are rewritten at the end. No other open superframe
-  /// grows over it from now on, as after `restrict(below: frame)`.
-  ///
-  /// - Parameters:
-  ///   - frame: The Ethernet header; it stays there until the superframe is finished.
-  ///   - count: Bytes of the frame.
-  ///   - offload: What was given to `absorb`.
-  ///   - limit: The end of the memory that the frame may grow into.
-  ///   - port: Where it leaves.
-  ///   - transmission: The number that `absorb` and `finishNext` name it by.
-  package mutating func open(
+  /// Lets a frame's payload follow an open superframe that is not the latest.
+  private mutating func absorbOther(
     _ frame: UnsafeMutableRawPointer,
     count: Int,
     offload: Offload,
-    limit: UnsafeMutableRawPointer,
     port: PortID,
-    transmission: Int
-  ) {
-    unsafe restrict(below: frame)
-    guard let segment = unsafe Segment(frame, count: count, offload: offload), segment.mayOpen
-    else { return }
-    if openCount == Self.openLimit { close(0) }
-    unsafe (flows + openCount).initialize(
-      to: OpenFlow(frame, segment, limit: limit, port: port, transmission: transmission))
-    openCount &+= 1
-  }
-
-  /// Tells that memory from `pointer` on is going to be used as it is: no open superframe grows over it.
-  ///
-  /// Needed for each frame that stays where it is; `pointer` is the lowest byte of it that is used, with headers that are
-  /// written in front.
-  package mutating func restrict(below pointer: UnsafeRawPointer) {
-    var index = 0
-    while index < openCount {
-      let flow = unsafe flows + index
-      if unsafe flow.pointee.frame < pointer && pointer < UnsafeRawPointer(flow.pointee.limit) {
-        unsafe flow.pointee.limit = UnsafeMutableRawPointer(mutating: pointer)
-      }
-      index &+= 1
+    capabilities: OffloadCapabilities
+  ) -> Absorption {
+    candidate = .none
+    guard let segment = unsafe Segment(frame, count: count, offload: offload) else {
+      // Neither plain TCP nor plain UDP, but perhaps a frame of an open flow in another shape: a
+      // fragment, or with IP options.
+      if open != 0 { unsafe closeFlows(of: frame, count: count, port: port) }
+      return .separate(mayOpen: false)
     }
-  }
-
-  /// Closes all flows, and hands out one superframe that has absorbed something, its headers rewritten.
-  ///
-  /// `nil` when none is left. To be called until then before the frames are sent, and before new ones are absorbed.
-  package mutating func finishNext() -> CoalescedFrame? {
-    while openCount > 0 { close(openCount &- 1) }
-    guard finishedCount > 0 else { return nil }
-    finishedCount &-= 1
-    return unsafe finished[finishedCount]
-  }
-
-  /// Finishes the superframe of a flow, if it is one, and forgets the flow.
-  private mutating func close(_ index: Int) {
-    let flow = unsafe flows + index
-    if unsafe flow.pointee.isMerged {
-      unsafe (finished + finishedCount).initialize(to: flow.pointee.finish())
-      finishedCount &+= 1
+    let mayOpen = segment.mayOpen && capabilities.contains(segment.neededCapabilities)
+    if mayOpen { candidate = segment }
+    guard let place = unsafe place(of: frame, segment, port: port) else {
+      return .separate(mayOpen: mayOpen)
     }
-    // In order of opening, so that the first is the one to give way.
-    openCount &-= 1
-    unsafe flow.update(from: flow + 1, count: openCount &- index)
+    guard let next = unsafe flows[place].continuation(frame, count: count, offload: offload) else {
+      close(place)
+      return .separate(mayOpen: mayOpen)
+    }
+    return unsafe merge(frame, next, place)
   }
 
-  private func indexOfFlow(
-    of frame: UnsafeRawPointer,
-    _ segment: Segment,
-    port: PortID
-  ) -> Int? {
-    var index = 0
-    while index < openCount {
-      let flow = unsafe flows + index
-      if unsafe flow.pointee.key == segment.key && flow.pointee.port == port
-        && flow.pointee.isOfFlow(frame, segment)
+  /// Where a frame's flow is open.
+  private func place(of frame: UnsafeRawPointer, _ segment: Segment, port: PortID) -> Int? {
+    for distance in 0..<Self.choice {
+      let place = (segment.home &+ distance) & (Self.openLimit - 1)
+      if open & (1 << UInt64(place)) != 0, unsafe flows[place].port == port,
+        unsafe flows[place].isOfFlow(frame, segment)
       {
-        return index
+        return place
       }
-      index &+= 1
     }
     return nil
   }
 
-  /// Closes the flows between the two addresses of a frame that is not plain TCP.
+  /// Appends what continues a flow in all but, perhaps, the checksums.
+  @inline(__always)
+  private mutating func merge(
+    _ frame: UnsafeMutableRawPointer, _ segment: Segment, _ place: Int
+  ) -> Absorption {
+    guard pieceCount < Self.pieceLimit, unsafe flows[place].verifyFirst() else {
+      close(place)
+      candidate = segment.mayOpen ? segment : .none
+      return .separate(mayOpen: segment.mayOpen)
+    }
+    guard unsafe segment.isIntact(frame) else {
+      close(place)
+      candidate = .none
+      return .separate(mayOpen: false)
+    }
+    latest = place
+    let number = Int32(truncatingIfNeeded: pieceCount)
+    unsafe pieces[pieceCount] = unsafe Piece(
+      payload: Vector(base: frame + segment.headerLength, count: segment.payloadCount), next: -1)
+    pieceCount &+= 1
+    let last = unsafe flows[place].lastPiece
+    if last >= 0 { unsafe pieces[Int(last)].next = number }
+    unsafe flows[place].append(segment, piece: number)
+    if unsafe segment.isPush || segment.payloadCount < flows[place].segmentSize { close(place) }
+    return .merged
+  }
+
+  /// Lets later frames follow the frame for which `absorb` just said `.separate(mayOpen: true)`,
+  /// now emitted.
+  ///
+  /// The frame's memory must be that transmission's alone: its headers are rewritten at the end.
+  ///
+  /// - Parameters:
+  ///   - frame: The Ethernet header; it stays there until the superframe is sent.
+  ///   - port: Where it leaves.
+  ///   - transmission: The number that `finishNext` names it by, below `superframeLimit`.
+  package mutating func open(
+    _ frame: UnsafeMutableRawPointer,
+    port: PortID,
+    transmission: Int
+  ) {
+    guard candidate.isJoinable, transmission < Self.superframeLimit else { return }
+    var place = candidate.home
+    for distance in 0..<Self.choice {
+      let other = (candidate.home &+ distance) & (Self.openLimit - 1)
+      if open & (1 << UInt64(other)) == 0 {
+        place = other
+        break
+      }
+    }
+    if open & (1 << UInt64(place)) != 0 { close(place) }
+    unsafe flows[place] = OpenFlow(frame, candidate, port: port, transmission: transmission)
+    open |= 1 << UInt64(place)
+    latest = place
+  }
+
+  /// Closes all flows, and hands out one superframe that has absorbed something, its headers
+  /// rewritten.
+  ///
+  /// `nil` when none is left. To be called until then before the frames are sent, and before new
+  /// ones are absorbed.
+  package mutating func finishNext() -> CoalescedFrame? {
+    while open != 0 { close(open.trailingZeroBitCount) }
+    guard finishedCount > 0 else {
+      pieceCount = 0
+      return nil
+    }
+    finishedCount &-= 1
+    return finished[finishedCount]
+  }
+
+  /// Calls a function with the payloads that follow the first frame of a superframe, in order.
+  ///
+  /// They are known until new frames are absorbed.
+  @unsafe package func forEachPayload(of frame: CoalescedFrame, _ body: (Vector) -> Void) {
+    var number = frame.firstPiece
+    while number >= 0 {
+      unsafe body(pieces[Int(number)].payload)
+      number = unsafe pieces[Int(number)].next
+    }
+  }
+
+  /// Finishes the superframe of a flow, if it is one, and forgets the flow.
+  private mutating func close(_ place: Int) {
+    open &= ~(1 << UInt64(place))
+    guard unsafe flows[place].isMerged else { return }
+    unsafe finished[finishedCount] = flows[place].finish()
+    finishedCount &+= 1
+  }
+
+  /// Closes the flows between the two addresses of a frame that is not plain.
   private mutating func closeFlows(of frame: UnsafeRawPointer, count: Int, port: PortID) {
     guard count >= EthernetHeader.byteCount,
       let layout = unsafe FrameLayout(frame.span(count)),
-      layout.transport == .tcp || layout.isFragment
+      layout.transport == .tcp || layout.transport == .udp || layout.isFragment
     else { return }
-    var index = openCount &- 1
-    while index >= 0 {
-      let flow = unsafe flows + index
-      if unsafe flow.pointee.port == port && flow.pointee.hasAddresses(of: frame, layout) {
-        close(index)
+    var rest = open
+    while rest != 0 {
+      let place = rest.trailingZeroBitCount
+      rest &= rest &- 1
+      if unsafe flows[place].port == port && flows[place].hasAddresses(of: frame, layout) {
+        close(place)
       }
-      index &-= 1
     }
   }
 }
 
-/// What is known of a frame that carries TCP plainly: no tags, no IP options or extension headers, not a fragment.
-private struct Segment {
-  let isIPv6: Bool
+/// What is known of a frame that carries TCP or UDP plainly: no tags, no IP options or extension
+/// headers, not a fragment.
+struct Segment: BitwiseCopyable {
+  var isIPv6 = false
+  var isUDP = false
   /// Up to the payload.
-  let headerLength: Int
-  let payloadCount: Int
-  /// Equal for all segments of a flow, and seldom for those of two.
-  let key: UInt64
+  var headerLength = 0
+  var payloadCount = 0
+  /// The first of the places where a coalescer may have the flow.
+  var home = 0
   /// Whether the checksum field holds the pseudo-header's sum only.
-  let isPartial: Bool
-  let isPush: Bool
+  var isPartial = false
+  var isPush = false
   /// Whether the frame may be part of a superframe at all.
-  let isJoinable: Bool
+  var isJoinable = false
+
+  static let none = Segment()
 
   /// Where the IP header starts.
   static let networkOffset = EthernetHeader.byteCount
@@ -219,56 +277,63 @@ private struct Segment {
   /// Whether the frame may be the first part of a superframe; PSH would end it at once.
   var mayOpen: Bool { isJoinable && !isPush }
 
-  @inline(__always)
+  /// What a device has to take for the frame to be joined with others.
+  var neededCapabilities: OffloadCapabilities {
+    isUDP ? [.checksum, .udp] : isIPv6 ? [.checksum, .tcp6] : [.checksum, .tcp4]
+  }
+
+  private init() {}
+
   init?(_ frame: UnsafeRawPointer, count: Int, offload: Offload) {
     guard count >= EthernetHeader.byteCount else { return nil }
     let bytes = unsafe frame.span(count)
-    guard let layout = FrameLayout(bytes), layout.transport == .tcp, !layout.isFragment,
+    guard let layout = FrameLayout(bytes),
+      layout.transport == .tcp || layout.transport == .udp, !layout.isFragment,
       layout.networkOffset == Self.networkOffset,
-      layout.transportOffset == Self.transportOffset(isIPv6: layout.isIPv6),
-      let header = TCPHeader(bytes.slice(layout.transportOffset, layout.packetEnd))
+      layout.transportOffset == Self.transportOffset(isIPv6: layout.isIPv6)
     else { return nil }
     isIPv6 = layout.isIPv6
-    headerLength = layout.transportOffset &+ header.headerLength
-    payloadCount = layout.packetEnd &- headerLength
-    isPush = header.flags.contains(.psh)
+    isUDP = layout.transport == .udp
     isPartial = offload.needsChecksum
-    isJoinable =
-      header.flags.union(.psh) == [.ack, .psh] && payloadCount > 0 && layout.packetEnd == count
-      && !offload.isSuperframe
+    let transport = bytes.slice(layout.transportOffset, layout.packetEnd)
+    var isPlain: Bool
+    if isUDP {
+      guard let header = UDPHeader(transport) else { return nil }
+      headerLength = layout.transportOffset &+ UDPHeader.byteCount
+      // Without a checksum nothing says that what is joined was intact.
+      isPlain = header.length == transport.byteCount && header.checksum != 0
+    } else {
+      guard let header = TCPHeader(transport) else { return nil }
+      headerLength = layout.transportOffset &+ header.headerLength
+      isPush = header.flags.contains(.psh)
+      isPlain = header.flags.union(.psh) == [.ack, .psh]
+    }
+    payloadCount = layout.packetEnd &- headerLength
+    isPlain =
+      isPlain && payloadCount > 0 && !offload.isSuperframe
       && (!offload.needsChecksum
         || (Int(offload.checksumStart) == layout.transportOffset
-          && offload.checksumOffset == Superframe.checksumOffset(isUDP: false)))
+          && offload.checksumOffset == Superframe.checksumOffset(isUDP: isUDP)))
+    isJoinable = isPlain
     let addresses =
       layout.isIPv6
       ? bytes.big64(22) ^ bytes.big64(30) ^ bytes.big64(38) ^ bytes.big64(46) : bytes.big64(26)
-    key = addresses ^ UInt64(bytes.big32(layout.transportOffset)) << 16
+    var hash = addresses ^ UInt64(bytes.big32(layout.transportOffset)) << 16
+    hash = hash &* 0x9E37_79B9_7F4A_7C15
+    hash = (hash ^ hash >> 32) &* 0x9E37_79B9_7F4A_7C15
+    home = Int(truncatingIfNeeded: hash >> 58)
   }
 
-  /// Whether the IPv4 header's checksum and, unless it is partial, that of TCP hold.
+  /// Whether the IPv4 header's checksum and, unless it is partial, that of TCP or UDP hold.
   @inline(__always)
   func isIntact(_ frame: UnsafeRawPointer) -> Bool {
-    unsafe Self.isIntact(
-      frame,
-      count: headerLength &+ payloadCount,
-      isIPv6: isIPv6,
-      isPartial: isPartial
-    )
-  }
-
-  @inline(__always)
-  static func isIntact(
-    _ frame: UnsafeRawPointer,
-    count: Int,
-    isIPv6: Bool,
-    isPartial: Bool
-  ) -> Bool {
     if !isIPv6 {
-      guard unsafe networkSum(frame).folded == 0xFFFF else { return false }
+      guard unsafe Self.networkSum(frame).folded == 0xFFFF else { return false }
     }
     if isPartial { return true }
-    let start = transportOffset(isIPv6: isIPv6)
-    var sum = unsafe pseudoHeaderSum(frame, count: count, isIPv6: isIPv6)
+    let start = Self.transportOffset(isIPv6: isIPv6)
+    let count = headerLength &+ payloadCount
+    var sum = unsafe Self.pseudoHeaderSum(frame, count: count, isIPv6: isIPv6, isUDP: isUDP)
     unsafe sum.add(frame + start, count: count &- start)
     return sum.folded == 0xFFFF
   }
@@ -287,7 +352,8 @@ private struct Segment {
   static func pseudoHeaderSum(
     _ frame: UnsafeRawPointer,
     count: Int,
-    isIPv6: Bool
+    isIPv6: Bool,
+    isUDP: Bool
   ) -> InternetSum {
     var sum = InternetSum()
     if isIPv6 {
@@ -298,28 +364,27 @@ private struct Segment {
     } else {
       unsafe sum.add(frame.big64(26))
     }
-    sum.add(UInt64(IPProtocol.tcp.rawValue))
+    sum.add(UInt64((isUDP ? IPProtocol.udp : IPProtocol.tcp).rawValue))
     sum.add(UInt64(truncatingIfNeeded: count &- transportOffset(isIPv6: isIPv6)))
     return sum
   }
 }
 
-/// A flow of which the last frame may be followed by more, and the superframe that it has become so far.
+/// A flow of which the last frame may be followed by more, and the superframe that it has become so
+/// far.
 @unsafe
-private struct OpenFlow {
+struct OpenFlow: BitwiseCopyable {
   let frame: UnsafeMutableRawPointer
-  var limit: UnsafeMutableRawPointer
-  let key: UInt64
   let transmission: Int
   /// Bytes of the superframe.
-  var byteCount: Int
-  let headerLength: Int
-  let segmentSize: Int
-  private var segmentCount = 1
-  private var nextSequence: UInt32
+  private var byteCount: Int
+  /// The first segment.
+  private let first: Segment
+  private var frameCount = 1
+  private var nextSequence: UInt32 = 0
+  private var firstPiece: Int32 = -1
+  private(set) var lastPiece: Int32 = -1
   let port: PortID
-  private let isIPv6: Bool
-  private let isPartial: Bool
   private var isVerified = false
   private var isPush = false
 
@@ -327,38 +392,35 @@ private struct OpenFlow {
   init(
     _ frame: UnsafeMutableRawPointer,
     _ segment: Segment,
-    limit: UnsafeMutableRawPointer,
     port: PortID,
     transmission: Int
   ) {
     unsafe self.frame = unsafe frame
-    unsafe self.limit = unsafe limit
     unsafe self.port = port
     unsafe self.transmission = transmission
-    unsafe key = segment.key
+    unsafe first = segment
     unsafe byteCount = segment.headerLength &+ segment.payloadCount
-    unsafe headerLength = segment.headerLength
-    unsafe segmentSize = segment.payloadCount
-    unsafe isIPv6 = segment.isIPv6
-    unsafe isPartial = segment.isPartial
-    let transport = Segment.transportOffset(isIPv6: segment.isIPv6)
-    unsafe nextSequence =
-      frame.big32(transport &+ 4) &+ UInt32(truncatingIfNeeded: segment.payloadCount)
+    if !segment.isUDP {
+      let transport = Segment.transportOffset(isIPv6: segment.isIPv6)
+      unsafe nextSequence =
+        frame.big32(transport &+ 4) &+ UInt32(truncatingIfNeeded: segment.payloadCount)
+    }
   }
 
-  var isMerged: Bool { unsafe segmentCount > 1 }
+  var isMerged: Bool { unsafe frameCount > 1 }
+  var segmentSize: Int { unsafe first.payloadCount }
 
-  private var transportOffset: Int { unsafe Segment.transportOffset(isIPv6: isIPv6) }
+  private var transportOffset: Int { unsafe Segment.transportOffset(isIPv6: first.isIPv6) }
 
   /// Whether a frame has the flow's MAC header, IP addresses and ports.
   @inline(__always)
   func isOfFlow(_ other: UnsafeRawPointer, _ segment: Segment) -> Bool {
     let own = unsafe UnsafeRawPointer(frame)
     // The EtherType is part of the 14 bytes, so from here on both are of one IP version.
-    guard unsafe own.big64(0) == other.big64(0) && own.big64(6) == other.big64(6) else {
-      return false
-    }
-    guard unsafe isIPv6 else {
+    guard unsafe segment.isUDP == first.isUDP,
+      unsafe own.big64(0) == other.big64(0) && own.big64(6) == other.big64(6)
+    else { return false }
+    guard unsafe first.isIPv6 else {
       return unsafe own.big64(26) == other.big64(26) && own.big32(34) == other.big32(34)
     }
     return unsafe own.big64(22) == other.big64(22) && own.big64(30) == other.big64(30)
@@ -368,10 +430,10 @@ private struct OpenFlow {
 
   /// Whether a frame of any shape goes between the flow's two IP addresses.
   func hasAddresses(of other: UnsafeRawPointer, _ layout: FrameLayout) -> Bool {
-    guard unsafe layout.isIPv6 == isIPv6 else { return false }
+    guard unsafe layout.isIPv6 == first.isIPv6 else { return false }
     let own = unsafe frame + Segment.networkOffset
     let other = unsafe other + layout.networkOffset
-    guard unsafe isIPv6 else {
+    guard unsafe first.isIPv6 else {
       return unsafe own.big32(12) == other.big32(12) && own.big32(16) == other.big32(16)
     }
     var offset = 8
@@ -382,39 +444,75 @@ private struct OpenFlow {
     return true
   }
 
-  /// Whether a frame of the flow is what a segmenting sender would have sent behind what is there.
+  /// What a frame is, if it is what a segmenting sender would have sent behind what is there; its
+  /// checksums not verified.
+  ///
+  /// It is not parsed: the first frame was, and this one has the same bytes wherever the parse
+  /// depends on them.
   @inline(__always)
-  func isContinued(by other: UnsafeRawPointer, _ segment: Segment) -> Bool {
-    guard segment.isJoinable,
-      unsafe segment.isPartial == isPartial,
-      unsafe segment.headerLength == headerLength,
-      unsafe segment.payloadCount <= segmentSize,
-      unsafe byteCount &+ segment.payloadCount <= Coalescer.byteLimit,
-      unsafe segment.payloadCount <= limit - (frame + byteCount)
-    else { return false }
+  func continuation(_ other: UnsafeRawPointer, count: Int, offload: Offload) -> Segment? {
     let own = unsafe UnsafeRawPointer(frame)
-    if unsafe isIPv6 {
-      // Version, traffic class and flow label; next header and hop limit.
-      guard unsafe own.big32(14) == other.big32(14) && own.big16(20) == other.big16(20) else {
-        return false
-      }
+    let headerLength = unsafe first.headerLength
+    guard count > headerLength, unsafe offload.needsChecksum == first.isPartial,
+      !offload.isSuperframe,
+      unsafe own.big64(0) == other.big64(0) && own.big64(6) == other.big64(6)
+    else { return nil }
+    let end: Int
+    if unsafe first.isIPv6 {
+      // Version, traffic class and flow label; next header and hop limit; addresses.
+      guard unsafe own.big32(14) == other.big32(14) && own.big16(20) == other.big16(20),
+        unsafe own.big64(22) == other.big64(22) && own.big64(30) == other.big64(30),
+        unsafe own.big64(38) == other.big64(38) && own.big64(46) == other.big64(46)
+      else { return nil }
+      end = unsafe 54 &+ Int(other.big16(18))
     } else {
-      // Version, header length and ToS; flags and fragment offset, TTL and protocol.
-      guard unsafe own.big16(14) == other.big16(14) && own.big32(20) == other.big32(20) else {
-        return false
-      }
-      let number = unsafe own.big16(18) &+ UInt16(truncatingIfNeeded: segmentCount)
-      guard unsafe own.big16(20) & 0x4000 != 0 || other.big16(18) == number else { return false }
+      // Version, header length and ToS; flags and fragment offset, TTL and protocol; addresses.
+      guard unsafe own.big16(14) == other.big16(14) && own.big32(20) == other.big32(20),
+        unsafe own.big64(26) == other.big64(26)
+      else { return nil }
+      let number = unsafe own.big16(18) &+ UInt16(truncatingIfNeeded: frameCount)
+      guard unsafe own.big16(20) & 0x4000 != 0 || other.big16(18) == number else { return nil }
+      end = unsafe 14 &+ Int(other.big16(16))
     }
+    var segment = unsafe first
+    segment.payloadCount = end &- headerLength
+    guard end > headerLength, end <= count,
+      unsafe segment.payloadCount <= first.payloadCount,
+      unsafe byteCount &+ segment.payloadCount <= Coalescer.byteLimit
+    else { return nil }
     let start = unsafe transportOffset
+    guard unsafe own.big32(start) == other.big32(start) else { return nil }
+    if unsafe first.isUDP {
+      guard unsafe Int(other.big16(start &+ 4)) == end &- start,
+        unsafe other.big16(start &+ 6) != 0, unsafe frameCount < Coalescer.datagramLimit
+      else { return nil }
+    } else {
+      guard unsafe continuesTCP(other, start: start) else { return nil }
+      let flags = unsafe TCPHeader.Flags(rawValue: other.octet(start &+ 13))
+      guard flags.union(.psh) == [.ack, .psh] else { return nil }
+      segment.isPush = flags.contains(.psh)
+    }
+    if segment.isPartial {
+      guard Int(offload.checksumStart) == start,
+        offload.checksumOffset == Superframe.checksumOffset(isUDP: segment.isUDP)
+      else { return nil }
+    }
+    return segment
+  }
+
+  /// Whether a TCP header but for its flags is the next one.
+  @inline(__always)
+  private func continuesTCP(_ other: UnsafeRawPointer, start: Int) -> Bool {
+    let own = unsafe UnsafeRawPointer(frame)
     guard unsafe other.big32(start &+ 4) == nextSequence,
       unsafe own.big32(start &+ 8) == other.big32(start &+ 8),
       unsafe own.octet(start &+ 12) == other.octet(start &+ 12),
       unsafe own.big16(start &+ 14) == other.big16(start &+ 14),
-      unsafe own.big16(start &+ 18) == other.big16(start &+ 18)
+      unsafe own.big16(start &+ 18) == other.big16(start &+ 18),
+      unsafe frameCount < Coalescer.segmentLimit
     else { return false }
     var offset = start &+ TCPHeader.minimumByteCount
-    while unsafe offset < headerLength {
+    while unsafe offset < first.headerLength {
       guard unsafe own.big32(offset) == other.big32(offset) else { return false }
       offset &+= 4
     }
@@ -424,55 +522,54 @@ private struct OpenFlow {
   /// Verifies the checksums of the frame that opened the flow, once.
   @inline(__always)
   mutating func verifyFirst() -> Bool {
-    if unsafe !isVerified {
-      unsafe isVerified = Segment.isIntact(
-        frame,
-        count: byteCount,
-        isIPv6: isIPv6,
-        isPartial: isPartial
-      )
-    }
+    if unsafe !isVerified { unsafe isVerified = first.isIntact(frame) }
     return unsafe isVerified
   }
 
   @inline(__always)
-  mutating func append(_ other: UnsafeRawPointer, _ segment: Segment) {
-    // The two may overlap; `copyMemory` minds that.
-    unsafe (frame + byteCount).copyMemory(
-      from: other + segment.headerLength,
-      byteCount: segment.payloadCount
-    )
+  mutating func append(_ segment: Segment, piece: Int32) {
+    if unsafe firstPiece < 0 { unsafe firstPiece = piece }
+    unsafe lastPiece = piece
     unsafe byteCount &+= segment.payloadCount
     unsafe nextSequence &+= UInt32(truncatingIfNeeded: segment.payloadCount)
-    unsafe segmentCount &+= 1
+    unsafe frameCount &+= 1
     unsafe isPush = segment.isPush
   }
 
   /// Makes one set of headers out of those of the first frame.
   func finish() -> CoalescedFrame {
     let start = unsafe transportOffset
+    let isIPv6 = unsafe first.isIPv6
+    let isUDP = unsafe first.isUDP
     let packetCount = unsafe byteCount &- Segment.networkOffset
-    if unsafe isIPv6 {
+    if isIPv6 {
       unsafe frame.setBig16(18, UInt16(truncatingIfNeeded: packetCount &- IPv6Header.byteCount))
     } else {
       unsafe frame.setBig16(16, UInt16(truncatingIfNeeded: packetCount))
       unsafe frame.setBig16(24, 0)
       unsafe frame.setBig16(24, Segment.networkSum(frame).checksum)
     }
-    if unsafe isPush {
+    if isUDP {
+      unsafe frame.setBig16(start &+ 4, UInt16(truncatingIfNeeded: byteCount &- start))
+    } else if unsafe isPush {
       unsafe frame.setOctet(start &+ 13, frame.octet(start &+ 13) | TCPHeader.Flags.psh.rawValue)
     }
-    let seed = unsafe Segment.pseudoHeaderSum(frame, count: byteCount, isIPv6: isIPv6).folded
-    let checksumOffset = Superframe.checksumOffset(isUDP: false)
+    let seed = unsafe Segment.pseudoHeaderSum(
+      frame, count: byteCount, isIPv6: isIPv6, isUDP: isUDP
+    ).folded
+    let checksumOffset = Superframe.checksumOffset(isUDP: isUDP)
     unsafe frame.setBig16(start &+ Int(checksumOffset), seed)
+    let headCount = unsafe first.headerLength &+ first.payloadCount
     let offload = unsafe Offload(
       flags: .needsChecksum,
-      segmentation: isIPv6 ? .tcp6 : .tcp4,
-      headerLength: UInt16(truncatingIfNeeded: headerLength),
-      segmentSize: UInt16(truncatingIfNeeded: segmentSize),
+      segmentation: isUDP ? .udp : isIPv6 ? .tcp6 : .tcp4,
+      headerLength: UInt16(truncatingIfNeeded: first.headerLength),
+      segmentSize: UInt16(truncatingIfNeeded: first.payloadCount),
       checksumStart: UInt16(truncatingIfNeeded: start),
       checksumOffset: checksumOffset
     )
-    return unsafe CoalescedFrame(transmission: transmission, offload: offload)
+    return unsafe CoalescedFrame(
+      transmission: transmission, offload: offload, headCount: headCount, byteCount: byteCount,
+      frameCount: frameCount, firstPiece: firstPiece)
   }
 }

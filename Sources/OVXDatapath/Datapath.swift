@@ -44,11 +44,10 @@ package struct Datapath: ~Copyable {
     flush()
   }
 
-  /// Hands over all transmissions; frames that grew by coalescing get their headers put right
-  /// first.
+  /// Hands over all transmissions; those that others were joined to get their payloads first.
   mutating func flush() {
     while let frame = coalescer.finishNext() {
-      egress.setOffload(frame.offload, of: frame.transmission)
+      egress.extend(frame, by: coalescer)
     }
     egress.flush()
   }

@@ -102,28 +102,19 @@ extension Datapath {
     if offload.needsChecksum && !port.capabilities.contains(.checksum) {
       return unsafe deliverSummed(frame, offload: offload, id: id, tag: tag)
     }
-    let mayCoalesce =
-      unsafe frame.isFromTunnel && !isShared && !tag.isPresent
-      && port.capabilities.contains([.checksum, .tcp4, .tcp6])
-    var mayOpen = false
-    if mayCoalesce {
-      switch unsafe coalescer.absorb(
-        frame.start, count: frame.count, offload: offload, port: id)
-      {
-      case .merged(let transmission, let byteCount):
-        egress.grow(transmission, to: byteCount)
-        return unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
-      case .separate(let isOpener): mayOpen = isOpener
-      }
+    guard unsafe frame.isFromTunnel && !isShared && !tag.isPresent else {
+      unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
+      return
+    }
+    let absorption = unsafe coalescer.absorb(
+      frame.start, count: frame.count, offload: offload, port: id,
+      capabilities: port.capabilities)
+    if absorption == .merged {
+      return unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
     }
     let number = unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
-    if unsafe frame.isFromTunnel {
-      unsafe coalescer.restrict(below: UnsafeRawPointer(frame.start))
-      if mayOpen {
-        unsafe coalescer.open(
-          frame.start, count: frame.count, offload: offload, limit: frame.limit, port: id,
-          transmission: number)
-      }
+    if absorption == .separate(mayOpen: true) {
+      unsafe coalescer.open(frame.start, port: id, transmission: number)
     }
   }
 
@@ -176,7 +167,7 @@ extension Datapath {
       whole.segmentSize = UInt16(clamping: segmentSize)
       whole.headerLength = UInt16(clamping: superframe.headerLength)
       unsafe emit(frame.start, count: frame.count, offload: whole, tag: tag, to: id)
-      return unsafe coalescer.restrict(below: UnsafeRawPointer(frame.start))
+      return
     }
     let stride = superframe.headerLength + segmentSize
     var next = 0

@@ -42,8 +42,9 @@ package struct Transmission: BitwiseCopyable {
 struct Egress: ~Copyable {
   /// Transmissions at most between two flushes: 64 reads of a step with some flooding.
   static let transmissionLimit = 512
-  /// Up to three vectors each: virtio or VXLAN header, tagged Ethernet header, the rest.
-  static let vectorLimit = transmissionLimit * 3
+  /// Up to three vectors each: virtio or VXLAN header, tagged Ethernet header, the rest; for each
+  /// that is extended two anew, and the payloads.
+  static let vectorLimit = transmissionLimit * 5 + Coalescer.pieceLimit
   /// Bytes for cut superframes: seven full ones, few enough to stay in the second-level cache.
   static let scratchLimit = 7 * 72 * 1024
   /// The longest UDP payload that travels as one `UDP_SEGMENT` send over both IPv4 and IPv6: the
@@ -133,6 +134,7 @@ struct Egress: ~Copyable {
     )
     unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
     finish(number, first)
+    count = number + 1
     return number
   }
 
@@ -177,6 +179,7 @@ struct Egress: ~Copyable {
     unsafe append(header, VXLANHeader.byteCount)
     unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
     finish(number, first)
+    count = number + 1
     openTrains[place] = OpenTrain(
       path: path.rawValue,
       port: port,
@@ -311,25 +314,33 @@ struct Egress: ~Copyable {
     )
     unsafe append(train, trainLength)
     finish(number, first)
+    count = number + 1
     // Frames of the path that come later must not join a train that leaves before this one.
     openTrains[Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)] = .none
   }
 
-  /// Notes that the frame of a transmission has grown in place.
-  mutating func grow(_ number: Int, to frameLength: Int) {
-    let last = Int(transmissions[number].firstVector &+ transmissions[number].vectorCount) - 1
-    unsafe vectors[last].count = frameLength
-    transmissions[number].byteCount = UInt32(truncatingIfNeeded: frameLength)
-  }
-
-  /// Changes the offload request of a frame.
-  mutating func setOffload(_ offload: Offload, of number: Int) {
-    transmissions[number].offload = offload
+  /// Lets the payloads that were joined to a frame follow it; to be called right before the flush.
+  mutating func extend(_ frame: CoalescedFrame, by coalescer: borrowing Coalescer) {
+    let number = frame.transmission
+    let first = vectorCount
+    let old = Int(transmissions[number].firstVector)
+    unsafe vectors[first] = unsafe vectors[old]
+    unsafe vectors[first + 1] = unsafe Vector(base: vectors[old + 1].base, count: frame.headCount)
+    var count = first + 2
+    unsafe coalescer.forEachPayload(of: frame) { payload in
+      unsafe vectors[count] = unsafe payload
+      count &+= 1
+    }
+    vectorCount = count
+    transmissions[number].offload = frame.offload
+    transmissions[number].byteCount = UInt32(truncatingIfNeeded: frame.byteCount)
+    transmissions[number].frameCount = UInt16(truncatingIfNeeded: frame.frameCount)
+    finish(number, first)
   }
 
   private mutating func finish(_ number: Int, _ firstVector: Int) {
+    transmissions[number].firstVector = UInt32(truncatingIfNeeded: firstVector)
     transmissions[number].vectorCount = UInt32(truncatingIfNeeded: vectorCount &- firstVector)
-    count = number + 1
   }
 
   @unsafe private mutating func append(_ base: UnsafeRawPointer, _ byteCount: Int) {

@@ -12,8 +12,6 @@
 struct Frame {
   var start: UnsafeMutableRawPointer
   var count: Int
-  /// The end of the memory that the frame may grow into.
-  var limit: UnsafeMutableRawPointer
   var offload: Offload
   /// The tag, which lies beside the frame from admission on.
   var tag: VLANTag
@@ -44,12 +42,11 @@ extension Datapath {
   ///   - frame: The Ethernet header. At least 64 bytes in front of it are the datapath's to write
   ///     to.
   ///   - count: The frame's length in bytes, any value.
-  ///   - capacity: Bytes from `frame` on that are the datapath's to write to, at least `count`.
   ///   - offload: What the kernel handed over with the frame; not trusted.
   ///   - tag: A VLAN tag that the kernel took out of the frame.
   ///   - port: Where it came in.
   @unsafe package mutating func receiveFrame(
-    _ frame: UnsafeMutableRawPointer, count: Int, capacity: Int, offload: Offload, tag: VLANTag,
+    _ frame: UnsafeMutableRawPointer, count: Int, offload: Offload, tag: VLANTag,
     from port: PortID
   ) {
     guard Int(port.rawValue) < tables.ports.count else { return }
@@ -68,7 +65,7 @@ extension Datapath {
       }
     }
     var received = unsafe Frame(
-      start: frame, count: count, limit: frame + capacity, offload: offload, tag: tag,
+      start: frame, count: count, offload: offload, tag: tag,
       ingress: port, peer: .none)
     unsafe forward(&received)
   }
@@ -79,12 +76,11 @@ extension Datapath {
   ///   - train: The first datagram's VXLAN header. At least 64 bytes in front of it are the
   ///     datapath's to write to.
   ///   - count: The bytes of all datagrams together.
-  ///   - capacity: Bytes from `train` on that are the datapath's to write to, at least `count`.
   ///   - segmentSize: The bytes of each datagram but the last; 0 or `count` for a single one.
   ///   - endpoint: The socket it came in by.
   ///   - remote: The VTEP that sent it.
   @unsafe package mutating func receiveDatagrams(
-    _ train: UnsafeMutableRawPointer, count: Int, capacity: Int, segmentSize: Int,
+    _ train: UnsafeMutableRawPointer, count: Int, segmentSize: Int,
     on endpoint: EndpointID, from remote: IPAddress
   ) {
     let stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
@@ -92,7 +88,6 @@ extension Datapath {
       let frames = count > 0 ? (count - 1) / stride + 1 : 1
       return counters.dropped(.unknownVTEP, frames: frames, at: .none)
     }
-    let limit = unsafe train + capacity
     var vni: VNI?
     var tunnel: Destination?
     var offset = 0
@@ -120,7 +115,7 @@ extension Datapath {
       let frameLength = length - VXLANHeader.byteCount
       counters.received(byteCount: frameLength, from: tunnel.port)
       var frame = unsafe Frame(
-        start: datagram + VXLANHeader.byteCount, count: frameLength, limit: limit,
+        start: datagram + VXLANHeader.byteCount, count: frameLength,
         offload: .none, tag: .none, ingress: tunnel.port, peer: tunnel.peer)
       unsafe forward(&frame)
     } while offset < count

@@ -18,12 +18,12 @@ package struct InterfaceIndex: RawRepresentable, Hashable, Sendable {
   }
 }
 
-/// A packet socket on an existing interface (veth, NIC): what arrives there is received whole, and sending puts frames
-/// on its wire.
+/// A packet socket on an existing interface (veth, NIC): what arrives there is received whole, and
+/// sending puts frames on its wire.
 ///
-/// Frames carry a 10-byte virtio-net header in front (`Offload`), so superframes and missing checksums of a veth's
-/// other end pass through; a VLAN tag that the kernel took out is found in `PACKET_AUXDATA`. What the host itself sends
-/// by the interface is not received.
+/// Frames carry a 10-byte virtio-net header in front (`Offload`), so superframes and missing
+/// checksums of a veth's other end pass through; a VLAN tag that the kernel took out is found in
+/// `PACKET_AUXDATA`. What the host itself sends by the interface is not received.
 package struct PacketSocket: ~Copyable, Sendable {
   private let descriptor: Descriptor
   package let interface: InterfaceIndex
@@ -32,7 +32,8 @@ package struct PacketSocket: ~Copyable, Sendable {
 
   /// Opens a socket on an interface of the calling thread's network namespace.
   ///
-  /// - Throws: `.noSuchDevice` where there is none of that name, `.notPermitted` without CAP_NET_RAW.
+  /// - Throws: `.noSuchDevice` where there is none of that name, `.notPermitted` without
+  ///   CAP_NET_RAW.
   package static func open(interface name: String) throws(LinuxError) -> PacketSocket {
     let subject = "interface \(name)"
     guard let index = InterfaceIndex(name: name) else {
@@ -81,13 +82,19 @@ package struct PacketSocket: ~Copyable, Sendable {
         errno: Errno(rawValue: -bound)
       )
     }
-    return PacketSocket(descriptor: descriptor, interface: index, capabilities: .all)
+    return PacketSocket(descriptor: descriptor, interface: index, capabilities: capabilities)
   }
 
   /// Takes the descriptor out.
   package consuming func takeDescriptor() -> Descriptor { descriptor }
 
-  /// 16 MiB: some 200 superframes, what a 40 Gb/s veth sends while the worker waits 3 ms for a core.
+  /// What the kernel cuts for packet sockets: UDP since Linux 6.2, as for TAPs, and nothing tells
+  /// but its version.
+  private static let capabilities: OffloadCapabilities =
+    ovx_kernel_version() >= 6 << 16 | 2 << 8 ? .all : [.checksum, .tcp4, .tcp6]
+
+  /// 16 MiB: some 200 superframes, what a 40 Gb/s veth sends while the worker waits 3 ms for a
+  /// core.
   private static let receiveBufferSize: Int32 = 16 << 20
 
   private static let requiredOptions: [(Int32, String)] = [
@@ -99,7 +106,8 @@ package struct PacketSocket: ~Copyable, Sendable {
 }
 
 extension Descriptor {
-  /// Makes room for bursts in the socket's receive queue, past the administrator's limit where that is permitted.
+  /// Makes room for bursts in the socket's receive queue, past the administrator's limit where that
+  /// is permitted.
   borrowing func setReceiveBuffer(_ bytes: Int32) {
     guard setOption(SOL_SOCKET, SO_RCVBUFFORCE, bytes) != nil else { return }
     _ = setOption(SOL_SOCKET, SO_RCVBUF, bytes)

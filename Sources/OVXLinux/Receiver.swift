@@ -345,7 +345,6 @@ internal import SystemPackage
       return unsafe datapath.receiveDatagrams(
         frame,
         count: count,
-        capacity: Arena.capacity,
         segmentSize: Int(facts.segment_size),
         on: EndpointID(rawValue: UInt16(truncatingIfNeeded: index &- PortID.limit)),
         from: remote
@@ -368,7 +367,6 @@ internal import SystemPackage
     unsafe datapath.receiveFrame(
       frame,
       count: length,
-      capacity: Arena.capacity,
       offload: offload,
       tag: tag,
       from: port

@@ -165,7 +165,8 @@ internal import SystemPackage
   }
 
   private mutating func sendFrame(_ transmission: Transmission, _ vectors: UnsafePointer<Vector>) {
-    let tag = CompletionTag(.frame, index: UInt32(transmission.port.rawValue), detail: 1)
+    let tag = CompletionTag(
+      .frame, index: UInt32(transmission.port.rawValue), detail: transmission.frameCount)
     guard Int(transmission.port.rawValue) < PortID.limit else { return }
     let device = unsafe devices[Int(transmission.port.rawValue)]
     guard device.file != 0 else { return reportMissing(tag) }

@@ -58,7 +58,6 @@ package final class SimulatedHost {
     unsafe datapath.receiveFrame(
       buffer.start,
       count: frame.bytes.count,
-      capacity: buffer.capacity,
       offload: frame.offload,
       tag: tag,
       from: port
@@ -78,7 +77,6 @@ package final class SimulatedHost {
     unsafe datapath.receiveDatagrams(
       buffer.start,
       count: train.count,
-      capacity: buffer.capacity,
       segmentSize: segmentSize,
       on: endpoint,
       from: remote

@@ -80,7 +80,6 @@ final class Bench {
     unsafe datapath.receiveFrame(
       frame,
       count: bytes.count,
-      capacity: 69_000,
       offload: offload,
       tag: tag,
       from: PortID(rawValue: port)
@@ -96,7 +95,6 @@ final class Bench {
       unsafe datapath.receiveFrame(
         frame,
         count: bytes.count,
-        capacity: 1000,
         offload: .none,
         tag: .none,
         from: PortID(rawValue: port)
@@ -116,7 +114,6 @@ final class Bench {
     unsafe datapath.receiveDatagrams(
       train,
       count: bytes.count,
-      capacity: 69_000,
       segmentSize: segmentSize,
       on: EndpointID(rawValue: endpoint),
       from: remote

@@ -1,83 +1,72 @@
 import OVXDatapath
 import Testing
 
-/// Plays the datapath: offers frames to a coalescer as the protocol of its documentation says, and collects what is to be sent.
+/// Plays the datapath: offers frames to a coalescer as the protocol of its documentation says, and
+/// collects what is to be sent.
 @safe
 private struct Burst: ~Copyable {
   @safe struct Emission {
     let frame: UnsafeMutableRawPointer
-    var byteCount: Int
-    let limit: UnsafeMutableRawPointer
+    let count: Int
     var offload: Offload
-  }
-
-  @safe struct Stay {
-    let place: UnsafeMutableRawPointer
-    let bytes: [UInt8]
+    /// What is sent, where the coalescer has changed it.
+    var superframe: [UInt8]?
+    var frameCount = 1
   }
 
   var coalescer = Coalescer()
   var emissions: [Emission] = []
   var mergedCount = 0
-  /// What stays where it is, without having been offered.
-  private var stays: [Stay] = []
 
   /// Offers a frame that leaves by a device, and emits it if it does not merge.
   mutating func offer(
     _ frame: UnsafeMutableRawPointer, count: Int, offload: Offload, port: PortID,
-    limit: UnsafeMutableRawPointer
+    capabilities: OffloadCapabilities = .all
   ) {
-    switch unsafe coalescer.absorb(frame, count: count, offload: offload, port: port) {
-    case .merged(let transmission, let byteCount):
-      emissions[transmission].byteCount = byteCount
-      mergedCount += 1
+    switch unsafe coalescer.absorb(
+      frame, count: count, offload: offload, port: port, capabilities: capabilities)
+    {
+    case .merged: mergedCount += 1
     case .separate(let mayOpen):
-      unsafe emissions.append(
-        Emission(frame: frame, byteCount: count, limit: limit, offload: offload))
+      unsafe emissions.append(Emission(frame: frame, count: count, offload: offload))
       if mayOpen {
-        unsafe coalescer.open(
-          frame, count: count, offload: offload, limit: limit, port: port,
-          transmission: emissions.count - 1)
-      } else {
-        unsafe coalescer.restrict(below: frame)
+        unsafe coalescer.open(frame, port: port, transmission: emissions.count - 1)
       }
     }
-  }
-
-  /// Leaves a frame where it is, with a header in front, as one that goes to a tunnel.
-  mutating func keep(_ frame: UnsafeMutableRawPointer, count: Int) {
-    unsafe coalescer.restrict(below: frame - 8)
-    unsafe stays.append(Stay(place: frame - 8, bytes: octets(frame - 8, count + 8)))
   }
 
   /// The frames on the wire: what was joined is cut again, what is partial completed.
   mutating func finish() -> [[UInt8]] {
     while let done = coalescer.finishNext() {
+      var bytes = unsafe octets(emissions[done.transmission].frame, done.headCount)
+      unsafe coalescer.forEachPayload(of: done) { payload in
+        unsafe bytes += UnsafeRawBufferPointer(start: payload.base, count: payload.count)
+      }
+      #expect(bytes.count == done.byteCount)
+      emissions[done.transmission].superframe = bytes
       emissions[done.transmission].offload = done.offload
+      emissions[done.transmission].frameCount = done.frameCount
     }
-    for stay in stays {
-      let isUnchanged = unsafe octets(stay.place, stay.bytes.count) == stay.bytes
-      #expect(isUnchanged, "a superframe grew over a frame")
-    }
+    #expect(emissions.reduce(0) { $0 + $1.frameCount } == emissions.count + mergedCount)
     var frames: [[UInt8]] = []
     for emission in emissions {
-      #expect(emission.byteCount <= 65535)
-      unsafe #expect(emission.byteCount <= emission.limit - emission.frame)
-      let frame = unsafe octets(emission.frame, emission.byteCount)
-      let offload = emission.offload
-      if offload.isSuperframe {
-        guard
-          let segments = SegmentationTests.cut(
-            frame, offload, segmentSize: Int(offload.segmentSize), prefix: [], train: 1000)
-        else {
-          Issue.record("not a superframe")
-          continue
-        }
-        frames += segments
-      } else {
-        _ = unsafe completeChecksum(emission.frame, count: emission.byteCount, offload: offload)
-        frames.append(unsafe octets(emission.frame, emission.byteCount))
+      guard let superframe = emission.superframe else {
+        _ = unsafe completeChecksum(
+          emission.frame, count: emission.count, offload: emission.offload)
+        frames.append(unsafe octets(emission.frame, emission.count))
+        continue
       }
+      #expect(superframe.count <= 65535)
+      guard
+        let segments = SegmentationTests.cut(
+          superframe, emission.offload, segmentSize: Int(emission.offload.segmentSize), prefix: [],
+          train: 1000)
+      else {
+        Issue.record("not a superframe")
+        continue
+      }
+      #expect(segments.count == emission.frameCount)
+      frames += segments
     }
     return frames
   }
@@ -88,10 +77,11 @@ private struct Burst: ~Copyable {
 
   /// A flow's packets, each of `size` bytes of payload, one continuing the other.
   private static func train(
-    _ count: Int, size: Int = 1448, isIPv6: Bool = false
+    _ count: Int, size: Int = 1448, isIPv6: Bool = false, isUDP: Bool = false
   ) -> [ReferencePacket] {
     (0..<count).map { index in
       var packet = ReferencePacket()
+      packet.isUDP = isUDP
       packet.isIPv6 = isIPv6
       packet.sourceAddress = [UInt8](1...(isIPv6 ? 16 : 4))
       packet.destinationAddress = [UInt8](21...(isIPv6 ? 36 : 24))
@@ -120,7 +110,7 @@ private struct Burst: ~Copyable {
     }
     for (index, frame) in frames.enumerated() {
       unsafe burst.offer(
-        places[index], count: frame.count, offload: offload, port: port, limit: memory.end)
+        places[index], count: frame.count, offload: offload, port: port)
     }
     let sent = burst.finish()
     return (burst.emissions.count, sent)
@@ -157,13 +147,12 @@ private struct Burst: ~Copyable {
       let place = unsafe memory.start + 2000 * index
       unsafe place.copyMemory(from: packet.frame, byteCount: packet.frame.count)
       unsafe burst.offer(
-        place, count: packet.frame.count, offload: .none, port: port, limit: memory.end)
+        place, count: packet.frame.count, offload: .none, port: port)
     }
-    let first = burst.coalescer.finishNext()
-    let second = burst.coalescer.finishNext()
-    let done = try #require(first)
-    #expect(second == nil)
-    #expect(done.transmission == 0)
+    let frames = burst.finish()
+    #expect(frames == packets.map(\.frame))
+    #expect(burst.emissions.count == 1)
+    let done = burst.emissions[0]
     #expect(
       done.offload
         == Offload(
@@ -171,8 +160,7 @@ private struct Burst: ~Copyable {
           checksumStart: 34, checksumOffset: 16))
     var whole = packets[0]
     whole.payload = packets.flatMap(\.payload)
-    let isWhole =
-      unsafe octets(memory.start, 66 + 3 * 1448) == whole.frame(partial: true)
+    let isWhole = done.superframe == whole.frame(partial: true)
     #expect(isWhole)
   }
 
@@ -235,9 +223,8 @@ private struct Burst: ~Copyable {
       // Broken IPv4 header checksum.
       #expect(broken({ $0[24] ^= 1 }) == 3)
     }
-    // Broken TCP checksum, or payload; padding; data offset of 4.
+    // Broken TCP checksum, or payload; data offset of 4.
     #expect(broken({ $0[$0.count - 1] ^= 1 }) == 3)
-    #expect(broken({ $0.append(0) }) == 3)
     let offset = isIPv6 ? 54 + 12 : 34 + 12
     #expect(broken({ $0[offset] = 0x40 }) == 3)
   }
@@ -300,8 +287,7 @@ private struct Burst: ~Copyable {
       let frame = packet.frame(partial: index < 2)
       unsafe place.copyMemory(from: frame, byteCount: frame.count)
       unsafe burst.offer(
-        place, count: frame.count, offload: index < 2 ? partial : .none, port: port,
-        limit: memory.end)
+        place, count: frame.count, offload: index < 2 ? partial : .none, port: port)
     }
     let isSame = burst.finish() == packets.map(\.frame)
     #expect(isSame)
@@ -317,91 +303,133 @@ private struct Burst: ~Copyable {
     #expect(isSame)
   }
 
-  /// Flows that arrive interleaved, each in a buffer of its own.
-  @Test func moreFlowsThanAreOpen() {
-    for flows in 1...12 {
-      let memory = GuardedMemory(flows * 1024)
-      var burst = Burst()
-      var frames: Set<[UInt8]> = []
-      for (round, template) in Self.train(5, size: 50).enumerated() {
+  /// Flows that arrive interleaved in one train: each is joined, in order.
+  @Test(arguments: [false, true])
+  func interleavedInOneTrain(isUDP: Bool) {
+    for flows in [2, 5, 16] {
+      var frames: [[UInt8]] = []
+      for round in Self.train(4, size: 50, isUDP: isUDP) {
         for flow in 0..<flows {
-          var packet = template
+          var packet = round
           packet.sourcePort = 1000 + flow
-          let frame = packet.frame
-          frames.insert(frame)
-          let place = unsafe memory.start + flow * 1024 + round * 124
-          unsafe place.copyMemory(from: frame, byteCount: frame.count)
-          unsafe burst.offer(
-            place, count: frame.count, offload: .none, port: port,
-            limit: memory.start + (flow + 1) * 1024)
+          frames.append(packet.frame)
         }
       }
-      // Round robin over more than are kept open never meets an open one.
-      #expect(burst.emissions.count == (flows <= Coalescer.openLimit ? flows : 5 * flows))
-      let sent = burst.finish()
-      let isSame = Set(sent) == frames && sent.count == frames.count
+      let (count, sent) = run(frames)
+      #expect(count == flows)
+      let isSame = Set(sent) == Set(frames) && sent.count == frames.count
       #expect(isSame)
+      for flow in 0..<flows {
+        let own = { (frame: [UInt8]) in frame[34...35].elementsEqual(big16(1000 + flow)) }
+        let isInOrder = sent.filter(own) == frames.filter(own)
+        #expect(isInOrder)
+      }
     }
   }
 
-  /// In one train, a frame that stays where it is leaves the superframe in front of it no room.
-  @Test func interleavedInOneTrain() {
+  /// A flood of flows: places are taken over, and nothing is lost.
+  @Test func moreFlowsThanPlaces() {
     var frames: [[UInt8]] = []
-    for round in Self.train(4, size: 50) {
-      for flow in 0..<2 {
+    for round in Self.train(3, size: 10, isUDP: true) {
+      for flow in 0..<100 {
         var packet = round
         packet.sourcePort = 1000 + flow
         frames.append(packet.frame)
       }
     }
     let (count, sent) = run(frames)
-    #expect(count == 8)
-    let isSame = sent == frames
+    #expect(count > Coalescer.openLimit && count <= 300)
+    let isSame = Set(sent) == Set(frames) && sent.count == frames.count
     #expect(isSame)
   }
 
-  @Test func moreSuperframesThanOneRoundHolds() {
-    var packets = Self.train(400, size: 20)
-    for index in packets.indices where index % 2 == 1 { packets[index].flags |= 0x08 }
-    let frames = packets.map(\.frame)
+  @Test func moreSegmentsThanASuperframeHas() {
+    var frames = Self.train(130, size: 20, isUDP: true).map(\.frame)
+    var (count, sent) = run(frames)
+    #expect(count == 3)  // 64, 64 and 2 datagrams.
+    var isSame = sent == frames
+    #expect(isSame)
+    frames = Self.train(1030, size: 20).map(\.frame)
+    (count, sent) = run(frames)
+    #expect(count == 3)  // 512, 512 and 6 segments.
+    isSame = sent == frames
+    #expect(isSame)
+  }
+
+  /// More payloads than there is room for in a round are sent as they are.
+  @Test func morePayloadsThanARoundHolds() {
+    let frames = Self.train(Coalescer.pieceLimit + 300, size: 1).map(\.frame)
     let (count, sent) = run(frames)
-    #expect(count == Coalescer.superframeLimit + 400 - 2 * Coalescer.superframeLimit)
+    #expect(count == 9 + 300 - 9)
     let isSame = sent == frames
     #expect(isSame)
   }
 
-  /// The places among the finished ones suffice for what is still open, too.
-  @Test(arguments: [(120, 128), (121, 121)])
-  func openSuperframesWhenTheRoundIsNearlyFull(pairCount: Int, expected: Int) {
-    let memory = GuardedMemory(1 << 20)
-    var burst = Burst()
-    var place = unsafe memory.start
-    func offer(_ packet: ReferencePacket, at place: UnsafeMutableRawPointer) {
-      let frame = packet.frame
-      unsafe place.copyMemory(from: frame, byteCount: frame.count)
-      unsafe burst.offer(
-        place, count: frame.count, offload: .none, port: port, limit: memory.end)
+  /// Datagrams: what joins, and what does not.
+  @Test(arguments: [false, true])
+  func datagrams(isIPv6: Bool) {
+    func transmissions(
+      broken: (inout [UInt8]) -> Void = { _ in }, _ change: (inout ReferencePacket) -> Void
+    ) -> Int {
+      var packets = Self.train(3, size: 18, isIPv6: isIPv6, isUDP: true)
+      change(&packets[1])
+      var frames = packets.map(\.frame)
+      broken(&frames[1])
+      let (count, sent) = run(frames)
+      let isSame = Set(sent.map(RandomFlows.normal)) == Set(frames.map(RandomFlows.normal))
+      #expect(isSame && sent.count == 3)
+      return count
     }
-    for (index, template) in Self.train(2 * pairCount, size: 20).enumerated() {
-      var packet = template
-      if index % 2 == 1 { packet.flags |= 0x08 }
-      unsafe offer(packet, at: place)
-      unsafe place += 100
-    }
-    let pairs = Self.train(2, size: 20)
-    for pair in pairs {
-      for flow in 0..<Coalescer.openLimit {
-        var packet = pair
-        packet.sourcePort = 1000 + flow
-        // Apart from each other, the last one first, so that none is in the way of one below.
-        unsafe offer(
-          packet,
-          at: memory.end - 4096 * (flow + 1) + (pair.sequence == pairs[0].sequence ? 0 : 100))
+    #expect(transmissions { _ in } == 1)
+    #expect(transmissions { $0.payload.removeLast() } == 2)
+    // The second opens a superframe of its own, which the third ends.
+    #expect(transmissions { $0.payload += [1] } == 2)
+    #expect(transmissions { $0.payload = [] } == 3)
+    #expect(transmissions { $0.timeToLive -= 1 } == 3)
+    #expect(transmissions { $0.trafficClass = 2 } == 3)
+    // Another flow in between does not disturb.
+    #expect(transmissions { $0.sourcePort += 1 } == 2)
+    #expect(transmissions { $0.destinationAddress[3] ^= 1 } == 2)
+    let length = isIPv6 ? 54 + 4 : 34 + 4
+    // A length that is not the packet's, no checksum, a wrong one, a broken payload.
+    #expect(transmissions(broken: { $0[length + 1] -= 1 }) { _ in } == 3)
+    #expect(
+      transmissions(broken: { $0.replaceSubrange(length + 2..<length + 4, with: [0, 0]) }) { _ in }
+        == 3)
+    #expect(transmissions(broken: { $0[length + 2] ^= 1 }) { _ in } == 3)
+    #expect(transmissions(broken: { $0[$0.count - 1] ^= 1 }) { _ in } == 3)
+  }
+
+  /// Ethernet padding is no part of a superframe.
+  @Test func padding() {
+    let packets = Self.train(3, size: 10, isUDP: true)
+    let (count, sent) = run(packets.map { $0.frame + [0, 0, 0, 0] })
+    #expect(count == 1)
+    let isSame = sent == packets.map(\.frame)
+    #expect(isSame)
+  }
+
+  /// What a device cannot cut is not joined for it.
+  @Test func capabilities() {
+    for (isUDP, isIPv6, needed) in [
+      (false, false, OffloadCapabilities.tcp4), (false, true, .tcp6), (true, false, .udp),
+      (true, true, .udp),
+    ] {
+      for capabilities in [needed, .checksum, [.checksum, needed], .all.subtracting(needed)] {
+        let memory = GuardedMemory(4096)
+        var burst = Burst()
+        for (index, packet) in Self.train(3, size: 100, isIPv6: isIPv6, isUDP: isUDP).enumerated() {
+          let place = unsafe memory.start + 300 * index
+          unsafe place.copyMemory(from: packet.frame, byteCount: packet.frame.count)
+          unsafe burst.offer(
+            place, count: packet.frame.count, offload: .none, port: port,
+            capabilities: capabilities)
+        }
+        #expect(
+          burst.emissions.count == (capabilities.isSuperset(of: [.checksum, needed]) ? 1 : 3))
+        #expect(burst.finish().count == 3)
       }
     }
-    var finishedCount = 0
-    while burst.coalescer.finishNext() != nil { finishedCount += 1 }
-    #expect(finishedCount == expected)
   }
 
   @Test func portsAreApart() {
@@ -412,14 +440,14 @@ private struct Burst: ~Copyable {
       let place = unsafe memory.start + 200 * index
       unsafe place.copyMemory(from: packet.frame, byteCount: packet.frame.count)
       unsafe burst.offer(
-        place, count: packet.frame.count, offload: .none, port: PortID(rawValue: UInt16(index % 2)),
-        limit: memory.end)
+        place, count: packet.frame.count, offload: .none, port: PortID(rawValue: UInt16(index % 2)))
     }
     #expect(burst.emissions.count == 6)
     #expect(burst.finish().count == 6)
   }
 
-  /// Random flows, interleaved, with everything that can go wrong; per flow, the very same frames come out in the same order.
+  /// Random flows, interleaved, with everything that can go wrong; per flow, the very same frames
+  /// come out in the same order.
   @Test func anyBurst() {
     var random = WireRandom()
     var mergedCount = 0
@@ -427,44 +455,20 @@ private struct Burst: ~Copyable {
       var flows = RandomFlows(&random)
       var burst = Burst()
       var expected: [[[UInt8]]] = Array(repeating: [], count: flows.count)
-      // Two trains at most, in one memory each; or one train whose flows lie apart in the second.
+      // Two trains, in one memory each.
       let first = GuardedMemory(1 << 17)
       let second = GuardedMemory(1 << 17)
-      let isApart = random.oneIn(2)
       for isFirst in [true, false] {
         let frames = (0..<random.pick([1, 5, 40, 40])).map { _ in flows.next(&random) }
-        let end = unsafe isFirst ? first.end : second.end
-        var places: [Int] = []
-        var next = 0
-        for flow in 0..<(isApart ? flows.count : 1) {
-          for (index, frame) in frames.enumerated() where !isApart || frame.flow == flow {
-            if places.isEmpty { places = Array(repeating: 0, count: frames.count) }
-            next += 8
-            places[index] = next
-            next += frame.bytes.count
-          }
-        }
-        let start = unsafe end - next
-        for (index, frame) in frames.enumerated() {
-          unsafe (start + places[index]).copyMemory(
-            from: frame.bytes, byteCount: frame.bytes.count)
-        }
-        for (index, frame) in frames.enumerated() {
-          let place = unsafe start + places[index]
-          let count = frame.bytes.count
-          if random.oneIn(30) {
-            unsafe burst.keep(place, count: count)
-            continue
-          }
-          // Behind the last frame of the flow lies what is not to be touched.
-          var room = next - places[index]
-          if isApart, let last = frames.lastIndex(where: { $0.flow == frame.flow }) {
-            room = places[last] + frames[last].bytes.count - places[index]
-          }
-          if random.oneIn(10) { room = random.int(count...room) }
+        var place = unsafe isFirst ? first.end : second.end
+        unsafe place -= frames.reduce(0) { $0 + 8 + $1.bytes.count }
+        for frame in frames {
+          unsafe place += 8
+          unsafe place.copyMemory(from: frame.bytes, byteCount: frame.bytes.count)
           unsafe burst.offer(
-            place, count: count, offload: frame.offload, port: frame.port, limit: place + room)
+            place, count: frame.bytes.count, offload: frame.offload, port: frame.port)
           expected[frame.flow].append(frame.wire)
+          unsafe place += frame.bytes.count
         }
       }
       var sent: [[[UInt8]]] = Array(repeating: [], count: flows.count)
@@ -577,11 +581,17 @@ private struct RandomFlows {
     return frame
   }
 
-  /// The frame without what joining is free to change: the identification of IPv4 packets that are not to be fragmented.
+  /// The frame without what joining is free to change: the identification of IPv4 packets that are
+  /// not to be fragmented, and padding.
   ///
   /// And with one of the two zeros of ones' complement in place of the other, in checksum fields.
   static func normal(_ frame: [UInt8]) -> [UInt8] {
     var frame = frame
+    let end =
+      frame[12] == 8
+      ? 14 + Int(frame[16]) << 8 + Int(frame[17])
+      : frame[12] == 0x86 ? 54 + Int(frame[18]) << 8 + Int(frame[19]) : frame.count
+    if end < frame.count { frame.removeLast(frame.count - end) }
     if frame[12] == 8, frame[13] == 0, frame[14] == 0x45, frame[20] == 0x40,
       referenceSum([UInt8](frame[14..<34])) == 0xFFFF
     {

@@ -190,14 +190,11 @@ import Testing
       for (index, frame) in frames.enumerated() {
         let port = PortID(rawValue: 1)
         let result = unsafe coalescer.absorb(
-          place, count: frame.count, offload: seed.offload, port: port)
+          place, count: frame.count, offload: seed.offload, port: port, capabilities: .all)
         if case .separate(let mayOpen) = result, mayOpen || random.oneIn(3) {
           // Opening what must not be opened is to be harmless.
-          unsafe coalescer.open(
-            place, count: frame.count, offload: seed.offload, limit: memory.end, port: port,
-            transmission: index)
+          unsafe coalescer.open(place, port: port, transmission: index)
         }
-        if random.oneIn(5) { unsafe coalescer.restrict(below: place) }
         unsafe place += frame.count
       }
       while let done = coalescer.finishNext() { #expect(done.offload.isSuperframe) }
@@ -231,7 +228,8 @@ import Testing
           #expect((arrival != .accepted(.none)) == isWhole)
           #expect(
             unsafe coalescer.absorb(
-              place, count: count, offload: .none, port: PortID(rawValue: 0))
+              place, count: count, offload: .none, port: PortID(rawValue: 0),
+              capabilities: .all)
               == .separate(mayOpen: false))
           _ = unsafe flowHash(place, count: count)
           _ = unsafe completeChecksum(place, count: count, offload: offload)

@@ -76,6 +76,9 @@ struct Traffic {
 
   private mutating func add(_ wire: [[UInt8]], by way: WayOut) {
     frames[way, default: []] += wire.map { frame in
+      // What is joined for a device loses its padding.
+      let end = way.peer == .none ? FrameAnatomy(frame)?.packet?.end : nil
+      let frame = Array(frame.prefix(end ?? frame.count))
       var bytes = Self.canonical(frame)
       if way.peer != .none, Self.mayBePadded(bytes) {
         bytes = Array(bytes.prefix((bytes.lastIndex { $0 != 0 } ?? -1) + 1))
