@@ -267,7 +267,7 @@ extension Datapath {
     }
     egress.useScratch(length)
     var reply = unsafe Frame(
-      start: start, count: length, limit: start + length, offload: .none, tag: frame.tag,
+      start: start, count: length, offload: .none, tag: frame.tag,
       vlan: vlan, ingress: ingress, peer: .none)
     unsafe deliver(&reply, to: Destination(port: ingress))
     counters.answered(at: ingress)
