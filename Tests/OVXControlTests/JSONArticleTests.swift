@@ -1,0 +1,218 @@
+private import ArgumentParser
+import Foundation
+import OVXControl
+import OVXDatapath
+import Testing
+
+@testable import ovx_ctl
+
+/// The article that says what `-f json` prints, held against what it prints.
+@Suite struct JSONArticleTests {
+  /// A row of a section: a path, and the type of what is there.
+  private struct Row: Hashable {
+    var path: String
+    var type: String
+  }
+
+  private static let article = URL(fileURLWithPath: #filePath)
+    .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    .appendingPathComponent("Sources/ovx-ctl/ovx-ctl.docc/JSON.md")
+
+  /// The rows of the article by command.
+  private static func sections() throws -> [String: [Row]] {
+    var sections: [String: [Row]] = [:]
+    var commands: [String] = []
+    for line in try String(contentsOf: article, encoding: .utf8).split(separator: "\n") {
+      if line.hasPrefix("## ") {
+        commands = line.dropFirst(3).split(separator: ",").map {
+          $0.trimmingCharacters(in: .whitespaces)
+        }
+      } else if let match = line.wholeMatch(of: /\| `(.+?)` \| ([a-z]+) \|.*/) {
+        for command in commands {
+          sections[command, default: []].append(
+            Row(path: String(match.1), type: String(match.2)))
+        }
+      }
+    }
+    return sections
+  }
+
+  /// What stands at the ends of a document's branches.
+  private func leaves(of value: Any?, at path: String = "") -> [Row] {
+    switch value {
+    case let array as [Any]:
+      return array.isEmpty ? [] : array.flatMap { leaves(of: $0, at: path + "[]") }
+    case let object as [String: Any]:
+      return object.flatMap {
+        leaves(of: $0.value, at: path.isEmpty ? $0.key : "\(path).\($0.key)")
+      }
+    case let number as NSNumber:
+      let isBoolean = unsafe String(cString: number.objCType) == "c"
+      return [Row(path: path, type: isBoolean ? "boolean" : "number")]
+    case is String: return [Row(path: path, type: "string")]
+    default: return [Row(path: path, type: "null")]
+    }
+  }
+
+  /// Whether a row of the article is about this leaf.
+  private func matches(_ row: Row, _ leaf: Row) -> Bool {
+    let pattern = row.path.split(separator: ".", omittingEmptySubsequences: false)
+    let path = leaf.path.split(separator: ".", omittingEmptySubsequences: false)
+    // What is "any" may have branches of its own.
+    guard row.type == "any" ? path.count >= pattern.count : path.count == pattern.count else {
+      return false
+    }
+    let names = zip(pattern, path).enumerated()
+    let isSame = names.allSatisfy { index, pair in
+      let (wanted, found) = pair
+      let rest = wanted.hasPrefix("*") ? found.drop { $0 != "[" } : found
+      let tail = wanted.hasPrefix("*") ? wanted.dropFirst() : wanted
+      return row.type == "any" && index == pattern.count - 1 ? rest.hasPrefix(tail) : rest == tail
+    }
+    return isSame && (row.type == "any" || row.type == leaf.type)
+  }
+
+  private func check(
+    _ command: String, _ text: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let rows = try #require(
+      try Self.sections()[command], "there is no section \(command)", sourceLocation: sourceLocation
+    )
+    let value = try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
+    let leaves = leaves(of: value)
+    for leaf in leaves {
+      #expect(
+        rows.contains { matches($0, leaf) }, "\(command): \(leaf) is not in the article",
+        sourceLocation: sourceLocation)
+    }
+    for row in rows {
+      #expect(
+        leaves.contains { matches(row, $0) }, "\(command): nothing is printed for \(row)",
+        sourceLocation: sourceLocation)
+    }
+  }
+
+  private func check(_ command: String, _ reply: Reply) throws {
+    try check(command, try Output(format: .json, command: .show).text(of: reply))
+  }
+
+  // MARK: One of everything
+
+  private func bench() throws -> Workbench {
+    try Workbench(
+      "add-br br0", "set bridge br0 other_config:mac-aging-time=60 external_ids:a=b",
+      "set interface br0 addresses=10.0.0.1/8", "add-port br0 veth1 tag=100",
+      "add-port br0 veth2 trunks=20,10 vlan_mode=trunk",
+      "add-port br0 veth3 vlan_mode=dot1q-tunnel tag=9 cvlans=1,2",
+      "add-port br0 vxlan0 key=100 remote=192.168.5.3,192.168.5.4 tag=100",
+      "attach br0 web1 eth0 tag=100")
+  }
+
+  @Test func configuration() throws {
+    var bench = try bench()
+    for line in ["list-br", "list-ports br0", "port-to-br veth1"] {
+      try check(
+        String(line.prefix { $0 != " " }), try bench.output("-f json " + line))
+    }
+    try check("get", try bench.output("-f json get port veth2 tag trunks other_config name"))
+    try check("list", try bench.output("-f json list interface"))
+    try check("find", try bench.output("-f json find port tag=100"))
+    try check("show", .show(Show(bench.configuration) { $0 == "veth1" ? "It is gone." : nil }))
+    try check("export", .configuration(bench.configuration))
+    var other = bench
+    try other.run("del-port veth1 -- set port veth2 trunks=7 -- set bridge br0 external_ids:c=d")
+    let changes = bench.configuration.changes(to: other.configuration)
+    for command in ["apply", "diff"] { try check(command, .changes(changes)) }
+  }
+
+  @Test func theRunningSwitch() throws {
+    let mac = try #require(MACAddress("02:00:00:00:00:01"))
+    let address = try #require(InterfaceAddress("192.168.5.3/24")).address
+    let vlan = try #require(VLANID(rawValue: 7))
+    try check(
+      "fdb show",
+      .addresses([
+        BridgeAddresses(
+          bridge: "br0",
+          entries: [
+            BridgeAddresses.Entry(port: "p", vlan: vlan, mac: mac, age: nil),
+            BridgeAddresses.Entry(port: "v", vlan: vlan, mac: mac, age: 3, remote: address),
+          ])
+      ]))
+    try check("fdb flush", .flushed(3))
+    try check(
+      "fdb stats", .addressStatistics([BridgeAddressStatistics(bridge: "br0", AddressStatistics())])
+    )
+    let statistics = Self.statistics("p", 5)
+    try check("stats", .statistics([statistics]))
+    let reason = DropReason.splitHorizon
+    try check("drops", .drops([Drop(port: "p", reason: reason, count: 1)]))
+    let lines = Rates(from: [], to: [statistics], seconds: 1).lines
+    try check("top", try Output.encode(lines))
+    let tunnel = Tunnels.Tunnel(
+      port: "v", bridge: "br0", vni: try #require(VNI(rawValue: 7)), local: address,
+      destinationPort: 4789,
+      remotes: [
+        Tunnels.Remote(
+          address: address, mtu: 1450, device: "eth0", sourcePorts: 4, error: "It is away.")
+      ])
+    try check(
+      "tunnel show",
+      .tunnels(
+        Tunnels(
+          tunnels: [tunnel],
+          listeners: [Tunnels.Listener(address: address, port: 4789, tunnels: ["v"])],
+          features: ["udp-gro"])))
+    try check("log show", .logLevel(.info))
+    try check("version", .version(Versions(pid: 7, kernel: "6.18")))
+  }
+
+  private static func statistics(_ port: String, _ count: UInt64) -> PortStatistics {
+    var statistics = PortStatistics(bridge: "br0", port: port, PortCounters())
+    statistics.receivedFrames = count
+    statistics.receivedBytes = 100 * count
+    statistics.sentFrames = 2 * count
+    statistics.sentBytes = 200 * count
+    statistics.drops = ["too-large": count]
+    return statistics
+  }
+
+  /// No command that prints is left out.
+  @Test func everyCommand() throws {
+    let silent: Set = [
+      "add-br", "del-br", "add-port", "del-port", "br-exists", "attach", "detach", "set", "add",
+      "remove", "clear", "wait-until", "fdb add", "fdb del", "log set", "exit",
+    ]
+    let sections = Set(try Self.sections().keys)
+    for command in OVXCtl.configuration.subcommands {
+      let name = command.configuration.commandName ?? ""
+      let inner = command.configuration.subcommands.map {
+        "\(name) \($0.configuration.commandName ?? "")"
+      }
+      for name in inner.isEmpty ? [name] : inner where !silent.contains(name) {
+        #expect(sections.contains(name), "\(name) is not in the article")
+      }
+    }
+  }
+
+  // MARK: Rates
+
+  @Test func rates() {
+    let old = [Self.statistics("a", 10), Self.statistics("b", 10), Self.statistics("gone", 10)]
+    let new = [Self.statistics("a", 11), Self.statistics("b", 30), Self.statistics("new", 99)]
+    let lines = Rates(from: old, to: new, seconds: 2).lines
+    #expect(lines.map(\.port) == ["b", "a", "new"])
+    #expect(lines[0].receivedFramesPerSecond == 10)
+    #expect(lines[0].receivedBitsPerSecond == 8000)
+    #expect(lines[0].sentFramesPerSecond == 20)
+    #expect(lines[0].sentBitsPerSecond == 16000)
+    #expect(lines[0].dropsPerSecond == 10)
+    #expect(lines[2].bitsPerSecond == 0)
+    // A daemon that was started anew counts from 0.
+    #expect(Rates(from: new, to: old, seconds: 1).lines.allSatisfy { $0.bitsPerSecond == 0 })
+    // No counter can make it fall over.
+    let huge = Rates(
+      from: [Self.statistics("a", 0)], to: [Self.statistics("a", 1 << 55)], seconds: 1e-9)
+    #expect(huge.lines[0].receivedBitsPerSecond == .max)
+  }
+}
