@@ -18,14 +18,23 @@ package struct ControlClient {
   package func send(_ request: Request) throws(ControlError) -> Response {
     let deadline = Deadline(seconds: request.timeout)
     let waits = request.commands.contains { if case .waitUntil = $0 { true } else { false } }
+    // What was not so when the daemon answered last.
+    var unfulfilled: ControlError?
     while true {
-      let response = try exchange(request, deadline)
+      let response: Response
+      do {
+        response = try exchange(request, deadline)
+      } catch {
+        // The time ran out in the middle of a question: the answer before it says more.
+        guard error.kind == .timedOut, let unfulfilled else { throw error }
+        throw unfulfilled
+      }
       guard waits, case .failed(let error) = response.outcome, error.kind == .timedOut else {
         return response
       }
-      guard deadline.milliseconds > 0 else {
-        throw ControlError("\(error.message) after \(deadline.text) s", kind: .timedOut)
-      }
+      let reason = ControlError("\(error.message) after \(deadline.text) s", kind: .timedOut)
+      guard deadline.milliseconds > 0 else { throw reason }
+      unfulfilled = reason
       _ = poll(nil, 0, min(deadline.milliseconds, 50))
     }
   }

@@ -105,6 +105,11 @@ package struct Declaration {
   /// Adds a port; the bridge's own is there already, and is only named again.
   package mutating func addPort(_ name: String, to bridge: String) throws(ControlError) {
     guard name != bridge else { return }
+    if let other = transaction.configuration.ports[name] {
+      throw ControlError(
+        "port \(name) is there twice, in bridge \(other.bridge) and in bridge \(bridge); "
+          + (other.isBridgeInternal ? "take another name" : "leave one out"))
+    }
     let command = Command.addPort(bridge: bridge, port: name, settings: [], mayExist: false)
     _ = try transaction.execute(command)
   }

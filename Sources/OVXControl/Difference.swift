@@ -110,7 +110,9 @@ extension Transaction {
     guard declared.bridges.allSatisfy({ $0.key == $0.value.name }),
       declared.ports.allSatisfy({ $0.key == $0.value.name && $0.value.interface.attachment == nil })
     else {
-      throw ControlError("the request's configuration has a record under the name of another one")
+      throw ControlError(
+        "the request's configuration has an attached port, or a record under the name of another one"
+      )
     }
     var wanted = declared
     let attached = configuration.ports.values.filter { $0.interface.attachment != nil }

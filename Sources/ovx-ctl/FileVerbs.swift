@@ -13,21 +13,20 @@ private let grammar = """
           veth1:  { tag: 100 }
           vxlan0: { type: vxlan, key: 100, remote: [192.168.5.3], tag: 100 }
 
-    A bridge has address, other_config, external_ids and ports; a port has the \
-  settings of add-port, and address where it is internal. What is not named is \
-  as it is in a new bridge or port, or not there. A port without a type is a \
-  tunnel where it has a key or a remote, and else a device of this host, which \
-  is waited for. Here -f names the file, and - is the standard input; --format, \
-  or -f in front of the command, says how to print.
+  A bridge has address, other_config, external_ids and ports; a port has the settings of add-port, and address where it \
+  is internal. What is not named is as in a new bridge or port, or not there. A port without a type is a tunnel where it \
+  has a key or a remote, and else a device of this host, which is waited for.
 
-    What attach has made belongs to its container: it is not in the file, and \
-  stays as it is.
+  What attach has made belongs to its container: it is in no file, and stays as it is.
+
+  Behind this command -f is the file, and - the standard input; --format, or -f in front, says how to print.
   """
 
-/// `-f`, for commands that read a file.
+/// `-f` of commands that read a file, which `Invocation.normalized` turns into `--file`: to the parser `-f` is the format.
 struct FileOption: ParsableArguments {
   @Option(
-    name: .customLong("file"), help: ArgumentHelp("The file (-f).", valueName: "file"),
+    name: .customLong("file"),
+    help: ArgumentHelp("The file, also -f; - is the standard input.", valueName: "file"),
     completion: .file(extensions: ["yaml", "yml", "json"]))
   var path: String?
 
@@ -44,6 +43,10 @@ protocol FileVerb: Verb {
   var file: FileOption { get }
 }
 
+extension FileVerb {
+  func command() throws -> Command { .apply(try file.read().configuration) }
+}
+
 struct Apply: FileVerb {
   static let configuration = CommandConfiguration(
     commandName: "apply",
@@ -55,16 +58,13 @@ struct Apply: FileVerb {
       \(grammar)
 
       EXAMPLES
-        ovx-ctl apply -f configs/two-tenants.yaml
-        ovx-ctl --dry-run apply -f configs/two-tenants.yaml
+        ovx-ctl apply -f configs/one-host.yaml
+        ovx-ctl --dry-run apply -f configs/one-host.yaml
         ssh host1 ovx-ctl export | sed s/100/200/ | ovx-ctl apply -f -
       """)
 
-  @OptionGroup var global: GlobalOptions
   @OptionGroup var file: FileOption
-
-  /// Never asked: the file is read first, for its errors to be told by place.
-  func command() throws -> Command { .apply(try file.read().configuration) }
+  @OptionGroup var global: GlobalOptions
 }
 
 struct Diff: FileVerb {
@@ -81,13 +81,11 @@ struct Diff: FileVerb {
       \(grammar)
 
       EXAMPLES
-        ovx-ctl diff -f configs/two-tenants.yaml
+        ovx-ctl diff -f configs/one-host.yaml
       """)
 
-  @OptionGroup var global: GlobalOptions
   @OptionGroup var file: FileOption
-
-  func command() throws -> Command { .apply(try file.read().configuration) }
+  @OptionGroup var global: GlobalOptions
 }
 
 struct Export: Verb {

@@ -181,7 +181,7 @@ extension Invocation {
     }
     let front = arguments[..<index]
     var rest = Array(arguments[index...].dropFirst())
-    // Behind these, -f is the file; in front of them the format, as everywhere.
+    // Behind these, -f is the file; the parser would take it for the format, as it is in front of them.
     if index < arguments.count, ["apply", "diff"].contains(arguments[index]) {
       for place in rest.indices where rest[place].hasPrefix("-f") {
         let name = rest[place].dropFirst(2)
@@ -209,8 +209,11 @@ extension Invocation {
   private static func words(in arguments: [String]) -> String {
     var words: [String] = []
     var commands = OVXCtl.configuration.subcommands
-    for argument in arguments {
-      guard let command = commands.first(where: { $0.names.contains(argument) }) else { continue }
+    for argument in arguments[(commandIndex(in: arguments) ?? arguments.count)...] {
+      guard let command = commands.first(where: { $0.names.contains(argument) }) else {
+        if words.isEmpty { break }
+        continue
+      }
       words.append(argument)
       commands = command.configuration.subcommands
     }

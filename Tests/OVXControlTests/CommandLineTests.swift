@@ -1,5 +1,6 @@
 import OVXControl
 import OVXDatapath
+import SystemPackage
 import Testing
 
 @testable import ovx_ctl
@@ -154,6 +155,15 @@ import Testing
     ("stats", [.statistics(port: nil)]),
     ("stats veth1", [.statistics(port: "veth1")]),
     ("drops", [.drops]),
+    ("export", [.export]),
+    ("log show", [.logLevel]),
+    ("vlog/list", [.logLevel]),
+    ("log set debug", [.setLogLevel(.debug)]),
+    ("vlog/set dbg", [.setLogLevel(.debug)]),
+    ("vlog/set ANY:file:err", [.setLogLevel(.error)]),
+    ("vlog/set any syslog WARN", [.setLogLevel(.warning)]),
+    ("vlog/set emer", [.setLogLevel(.critical)]),
+    ("top -n 3 -d 0.5", [.statistics(port: nil)]),
     ("version", [.version]),
     ("exit", [.exit(cleanup: false)]),
     ("exit --cleanup", [.exit(cleanup: true)]),
@@ -184,6 +194,35 @@ import Testing
     #expect(try parse("drops --watch").repeats)
   }
 
+  /// In front of `apply`, `-f` is the format, and behind it the file.
+  @Test func theFileAndTheFormat() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("net.yaml").string
+    let file = try FileDescriptor.open(
+      FilePath(path), .writeOnly, options: .create, permissions: .ownerReadWrite)
+    try file.closeAfter { _ = try file.writeAll("bridges: {br0: {}}".utf8) }
+    let declared = try Workbench("add-br br0").configuration
+    for (line, format, isDryRun) in [
+      ("apply -f \(path)", nil, false), ("apply -f\(path)", nil, false),
+      ("apply --file=\(path) -t 5", nil, false), ("-f json apply -f \(path)", .json, false),
+      ("-f csv --dry-run apply -f \(path)", .csv, true),
+      ("apply -f \(path) --format list --dry-run", .list, true), ("diff -f \(path)", nil, true),
+      ("--rundir /r -f json -- diff -f \(path)", .json, true),
+    ] as [(String, OutputFormat?, Bool)] {
+      let invocation = try parse(line)
+      #expect(invocation.commands == [.apply(declared)], "\(line)")
+      #expect(invocation.options.format == format, "\(line)")
+      #expect(invocation.options.dryRun == isDryRun, "\(line)")
+      if line.contains("/r") { #expect(invocation.options.runDirectory == "/r") }
+    }
+    #expect(
+      complaint("diff -f \(path) -- show")
+        == "diff stands alone, as it changes nothing; take the \"--\" away")
+    #expect(
+      complaint("apply -f \(path) -- apply -f \(path)")
+        == "one file is all that a transaction can apply; take the second one away")
+  }
+
   // MARK: Complaints
 
   @Test(arguments: [
@@ -201,6 +240,25 @@ import Testing
     ("--may-exist list-br", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),
     ("fdb", "fdb needs one of its commands; ovx-ctl fdb --help lists them"),
     ("fdb/shwo", "fdb: unexpected argument 'shwo'; see ovx-ctl fdb --help"),
+    ("quux show", "there is no command \"quux\"; ovx-ctl --help lists the commands"),
+    ("log", "log needs one of its commands; ovx-ctl log --help lists them"),
+    (
+      "vlog/set netdev:dbg",
+      "\"netdev:dbg\" is not a level of the log; it is one of trace, debug, info, notice, warning, error, "
+        + "critical, and holds for all of the daemon"
+    ),
+    ("top -n 0", "top -n takes a number of tables, 1 or more"),
+    ("top -d 0.01", "top -d takes the seconds between two tables, 0.1 to 3600"),
+    ("top -- show", "top stands alone, as it changes nothing; take the \"--\" away"),
+    ("apply", "there is no file; name one with -f FILE, or -f - for the standard input"),
+    (
+      "apply -f /nonexistent/net.yaml",
+      "/nonexistent/net.yaml cannot be read: No such file or directory; name a file, or - for the standard input"
+    ),
+    (
+      "diff -f /tmp",
+      "/tmp cannot be read: Is a directory; name a file, or - for the standard input"
+    ),
     ("del-port a b c", "del-port takes a port, or a bridge and a port, and not 3 names"),
     ("set port p tag", "\"tag\" is not of the form COLUMN=VALUE or COLUMN:KEY=VALUE"),
     ("add-port br0 p =5", "\"=5\" is not of the form COLUMN=VALUE or COLUMN:KEY=VALUE"),
@@ -241,7 +299,7 @@ import Testing
       "attach", "detach", "set", "get", "list", "find", "add", "remove", "clear", "wait-until",
       "fdb", "tunnel",
       "stats",
-      "drops", "version", "exit",
+      "drops", "version", "exit", "apply", "diff", "export", "log", "top",
     ] {
       #expect(text.contains("\n  \(verb) ") || text.contains("\n  \(verb),"), "\(verb)")
       #expect(help("\(verb) --help").contains("USAGE: ovx-ctl"), "\(verb)")

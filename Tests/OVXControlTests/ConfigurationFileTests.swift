@@ -151,7 +151,7 @@ import Testing
     ),
     (
       "bridges:\n  br0:\n    ports: {p: {}}\n  br1:\n    ports:\n      p: {}\n",
-      "net.yaml:6:7: cannot create a port named p because a port named p already exists on bridge br0; --may-exist accepts that"
+      "net.yaml:6:7: port p is there twice, in bridge br0 and in bridge br1; leave one out"
     ),
     // Values
     (

@@ -103,6 +103,16 @@ extension SystemTests {
       Refusal("fdb add br0 noport 0 02:00:00:00:00:01", names: "noport"),
       Refusal("fdb add br0 used1 0 ff:ff:ff:ff:ff:ff", names: "ff:ff:ff:ff:ff:ff"),
       Refusal("stats noport", names: "noport"),
+      Refusal("log set loud", names: "loud", "debug"),
+      Refusal("top -n 0", names: "-n"),
+      // Files
+      Refusal("apply", names: "-f"),
+      Refusal("apply -f /nonexistent.yaml", names: "/nonexistent.yaml"),
+      Refusal("diff -f /dev/null", names: "/dev/null", "bridges"),
+      Refusal("apply -f /dev/zero", names: "/dev/zero", "control character"),
+      Refusal("-f csv export", names: "csv", "json"),
+      Refusal("set interface used1 addresses=10.0.0.1/24", names: "used1", "internal"),
+      Refusal("set interface br0 addresses=10.0.0.1", names: "10.0.0.1", "/24"),
       // Transactions: what comes before the mistake is not done either.
       Refusal("add-br br7 -- add-port br7 nodevice", names: "nodevice"),
       Refusal("del-port used1 -- del-port noport", names: "noport"),
