@@ -1,3 +1,5 @@
+private import CChecksum
+
 /// What an `AgingTable` finds its entries by.
 protocol AgingTableKey: Equatable, BitwiseCopyable {
   /// 64 bits of which the high ones are as good as random to whoever does not know the seed.
@@ -115,6 +117,15 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   @inline(__always) func lookUp(_ key: Key) -> Value? {
     let found = find(key)
     return found.entry == nowhere ? nil : entries[Int(found.entry)].value
+  }
+
+  /// Whether the entries are too many to be in a core's cache anyway.
+  @inline(__always) var isLarge: Bool { statistics.current > 16_384 }
+
+  /// Fetches into the cache what a look-up of the key is going to need.
+  @inline(__always) func anticipate(_ key: Key) {
+    let entry = index[home(key)]
+    if entry != nowhere { unsafe ovx_prefetch(entries.address(of: Int(entry))) }
   }
 
   // MARK: Learning

@@ -113,7 +113,7 @@ package struct Coalescer: ~Copyable {
     guard let segment = unsafe Segment(frame, count: count, offload: offload) else {
       // Neither plain TCP nor plain UDP, but perhaps a frame of an open flow in another shape: a
       // fragment, or with IP options.
-      if open != 0 { unsafe closeFlows(of: frame, count: count, port: port) }
+      if hasOpenFlows { unsafe pass(frame, count: count, port: port) }
       return .separate(mayOpen: false)
     }
     let mayOpen = segment.mayOpen && capabilities.contains(segment.neededCapabilities)
@@ -231,8 +231,13 @@ package struct Coalescer: ~Copyable {
     finishedCount &+= 1
   }
 
-  /// Closes the flows between the two addresses of a frame that is not plain.
-  private mutating func closeFlows(of frame: UnsafeRawPointer, count: Int, port: PortID) {
+  /// Whether any flow is open, so that `pass` has something to do.
+  @inline(__always)
+  package var hasOpenFlows: Bool { open != 0 }
+
+  /// Tells of a frame that leaves by itself: what is open between its two addresses is closed, for later frames must not
+  /// overtake it.
+  package mutating func pass(_ frame: UnsafeRawPointer, count: Int, port: PortID) {
     guard count >= EthernetHeader.byteCount,
       let layout = unsafe FrameLayout(frame.span(count)),
       layout.transport == .tcp || layout.transport == .udp || layout.isFragment

@@ -85,13 +85,18 @@ extension Datapath {
   ) {
     let mtu = Int(port.mtu)
     var offload = unsafe frame.offload
-    if unsafe frame.isFromTunnel {
+    if unsafe frame.isFromTunnel && !offload.isSuperframe {
       // Finding out about a superframe may change its checksum.
       if unsafe isShared && frame.count - EthernetHeader.byteCount > mtu { flush() }
       switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
       case .accepted(let found): offload = found
       case .refused(let reason): return counters.dropped(reason, frames: 1, at: id)
       }
+    }
+    let mayCoalesce =
+      unsafe frame.isFromTunnel && !isShared && !tag.isPresent && !offload.isSuperframe
+    if !mayCoalesce && coalescer.hasOpenFlows {
+      unsafe coalescer.pass(frame.start, count: frame.count, port: id)
     }
     if offload.isSuperframe {
       return unsafe deliverSuperframe(frame, offload: offload, id: id, port: port, tag: tag)
@@ -102,7 +107,7 @@ extension Datapath {
     if offload.needsChecksum && !port.capabilities.contains(.checksum) {
       return unsafe deliverSummed(frame, offload: offload, id: id, tag: tag)
     }
-    guard unsafe frame.isFromTunnel && !isShared && !tag.isPresent else {
+    guard mayCoalesce else {
       unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
       return
     }

@@ -152,7 +152,8 @@ struct Egress: ~Copyable {
     let size =
       VXLANHeader.byteCount &+ frameLength &+ (tag.isPresent ? VLANHeader.byteCount : 0)
     let place = Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)
-    if openTrains[place].path == path.rawValue && openTrains[place].port == port {
+    let mayJoin = unsafe Egress.endsWithin(frame, count: frameLength)
+    if mayJoin && openTrains[place].path == path.rawValue && openTrains[place].port == port {
       let joined = unsafe join(
         place,
         header: header,
@@ -180,6 +181,10 @@ struct Egress: ~Copyable {
     unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
     finish(number, first)
     count = number + 1
+    guard mayJoin else {
+      openTrains[place] = .none
+      return
+    }
     openTrains[place] = OpenTrain(
       path: path.rawValue,
       port: port,
@@ -282,6 +287,19 @@ struct Egress: ~Copyable {
       unsafe length &+= vector.count
     }
     unsafe vectors[first] = Vector(base: start, count: length)
+  }
+
+  /// Whether no header in the frame claims more than the frame.
+  ///
+  /// Others do not travel in a train: a receiver might take what follows for a part of them.
+  @inline(__always)
+  @unsafe private static func endsWithin(_ frame: UnsafeRawPointer, count: Int) -> Bool {
+    switch unsafe EtherType(rawValue: frame.big16(12)) {
+    case .ipv4: unsafe count >= 18 && 14 &+ Int(frame.big16(16)) <= count
+    case .ipv6: unsafe count >= 20 && 54 &+ Int(frame.big16(18)) <= count
+    // Another tag hides them.
+    case let type: !type.isVLAN
+    }
   }
 
   /// Whether receivers find the end of the frame by themselves.

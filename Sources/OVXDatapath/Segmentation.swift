@@ -1,7 +1,8 @@
 /// A frame that is to be cut into several.
 ///
-/// Up to 64 KB of TCP payload, or UDP datagrams of one size, behind one set of headers. Made by parsing: of what the kernel
-/// claims of the frame only the kind and the segment size are used, and the rest has to agree with the bytes.
+/// Up to 64 KB of TCP payload, or UDP datagrams of one size, behind one set of headers. Made by
+/// parsing: of what the kernel claims of the frame only the kind and the segment size are used, and
+/// the rest has to agree with the bytes.
 package struct Superframe: Sendable {
   /// Bytes in front of the payload, from the Ethernet header on.
   package let headerLength: Int
@@ -67,15 +68,16 @@ package struct Superframe: Sendable {
 
   /// The payload bytes per segment that cutting really uses where `wanted` are asked for.
   ///
-  /// TCP is a stream, and may be cut finer than the sender asked, for a tunnel with a smaller MTU; never coarser. UDP
-  /// datagrams keep their size.
+  /// TCP is a stream, and may be cut finer than the sender asked, for a tunnel with a smaller MTU;
+  /// never coarser. UDP datagrams keep their size.
   package func effectiveSegmentSize(_ wanted: Int) -> Int {
     isUDP ? segmentSize : max(1, min(wanted, segmentSize))
   }
 
   /// The segment size to ask for so that no segment's IP packet is larger than `mtu`.
   ///
-  /// `nil` where there is none: the headers alone are too long, or they are UDP datagrams of a larger size.
+  /// `nil` where there is none: the headers alone are too long, or they are UDP datagrams of a
+  /// larger size.
   package func segmentSize(mtu: Int) -> Int? {
     let room = mtu &- (headerLength &- networkOffset)
     guard room > 0, !isUDP || min(segmentSize, payloadCount) <= room else { return nil }
@@ -98,15 +100,16 @@ package struct Superframe: Sendable {
 
   /// Writes segments one after the other, each as prefix, headers and its share of the payload.
   ///
-  /// All segments but the superframe's last have equal byte counts, so that a range of them is a train for
-  /// `UDP_SEGMENT`. Lengths, identification, sequence numbers, flags and checksums are those that the sender would have
-  /// written. The superframe is not changed.
+  /// All segments but the superframe's last have equal byte counts, so that a range of them is a
+  /// train for `UDP_SEGMENT`. Lengths, identification, sequence numbers, flags and checksums are
+  /// those that the sender would have written. The superframe is not changed.
   ///
   /// - Parameters:
   ///   - segments: Which ones; clamped to those that there are.
   ///   - frame: The frame that was parsed, unchanged since.
   ///   - wanted: Payload bytes per segment; see `effectiveSegmentSize`.
-  ///   - destination: Memory of at least `byteCount(segments:segmentSize:prefixCount:)` that does not overlap the frame.
+  ///   - destination: Memory of at least `byteCount(segments:segmentSize:prefixCount:)` that does
+  ///     not overlap the frame.
   ///   - prefix: What precedes every segment, a VXLAN header for instance.
   ///   - prefixCount: Its bytes, may be 0.
   /// - Returns: The bytes written.
@@ -245,22 +248,25 @@ package enum Arrival: Equatable, Sendable {
   case refused(DropReason)
 }
 
-/// Finds out what is still to be done to a frame that arrived in a tunnel, since no virtio-net header came with it.
+/// Finds out what is still to be done to a frame that arrived in a tunnel, since no virtio-net
+/// header came with it.
 ///
-/// A kernel peer across a veth underlay hands over frames whose TCP or UDP checksum field holds the pseudo-header's sum
-/// only, and whole TCP superframes without a word about their segment size. A complete checksum looks like the former once in
-/// 65535 frames; that does no harm, because completing such a frame yields the very same checksum.
+/// A kernel peer across a veth underlay hands over frames whose TCP or UDP checksum field holds the
+/// pseudo-header's sum only, and whole TCP superframes without a word about their segment size. A
+/// complete checksum looks like the former once in 65535 frames; that does no harm, because
+/// completing such a frame yields the very same checksum.
 ///
-/// A TCP packet longer than the MTU with a complete checksum, from a peer with a larger one, is a superframe, too: its
-/// checksum is verified here, since those of the segments will be computed anew. The request says nothing of it then;
-/// the kernel takes that.
+/// A TCP packet longer than the MTU with a complete checksum, from a peer with a larger one, is a
+/// superframe, too: its checksum is verified here, since those of the segments will be computed
+/// anew. The request says nothing of it then; the kernel takes that.
 ///
 /// - Parameters:
 ///   - frame: The Ethernet header.
 ///   - count: Bytes of the frame, any number.
 ///   - mtu: The largest IP packet, in bytes, that the frame's segment takes.
-/// - Returns: `.accepted(.none)` for an ordinary frame, and for one that is not understood but short enough;
-///   `.refused(.superframeOfUnknownSize)` for one that is longer than `mtu` and not TCP, or broken.
+/// - Returns: `.accepted(.none)` for an ordinary frame, and for one that is not understood but
+///   short enough; `.refused(.superframeOfUnknownSize)` for one that is longer than `mtu` and not
+///   TCP, or broken.
 package func arrivalOffload(_ frame: UnsafeRawPointer, count: Int, mtu: Int) -> Arrival {
   guard count >= EthernetHeader.byteCount else { return .accepted(.none) }
   let bytes = unsafe frame.span(count)
@@ -305,4 +311,39 @@ package func arrivalOffload(_ frame: UnsafeRawPointer, count: Int, mtu: Int) -> 
   default:
     return unknown
   }
+}
+
+/// The offload request of what came from a tunnel as one superframe of UDP datagrams; `nil` for
+/// anything else.
+///
+/// The kernel's vxlan device passes such a superframe whole where the underlay takes tunnels whole,
+/// and the receiving socket tells the size of the datagrams inside in the same way as that of
+/// several datagrams of its own. Cut by that size, what a container wrote would be taken for VXLAN
+/// headers. The two are told apart by the IP and UDP headers of the first frame: they cover
+/// everything, and the checksum is the pseudo-header's sum. No frame that `Egress` sends in a train
+/// has headers that reach into the next.
+///
+/// - Parameters:
+///   - frame: The first Ethernet header.
+///   - count: Bytes from there to the end of all that was received.
+///   - segmentSize: What the kernel says: bytes of each datagram.
+/// - Returns: The request with which the frame can be handed to a device, or cut.
+func superframeOfDatagrams(_ frame: UnsafeRawPointer, count: Int, segmentSize: Int) -> Offload? {
+  guard count >= EthernetHeader.byteCount else { return nil }
+  let bytes = unsafe frame.span(count)
+  guard let layout = FrameLayout(bytes), layout.packetEnd == count, layout.transport == .udp,
+    !layout.isFragment, !layout.isSourceRouted,
+    let header = UDPHeader(bytes.slice(layout.transportOffset, layout.packetEnd)),
+    header.length == layout.transportCount,
+    layout.transportCount &- UDPHeader.byteCount > segmentSize,
+    header.checksum
+      == layout.pseudoHeaderSum(bytes, transportCount: layout.transportCount).folded
+  else { return nil }
+  return Offload(
+    flags: .needsChecksum,
+    segmentation: .udp,
+    headerLength: UInt16(truncatingIfNeeded: layout.transportOffset &+ UDPHeader.byteCount),
+    segmentSize: UInt16(clamping: segmentSize),
+    checksumStart: UInt16(truncatingIfNeeded: layout.transportOffset),
+    checksumOffset: Superframe.checksumOffset(isUDP: true))
 }

@@ -289,7 +289,17 @@ internal import SystemPackage
       var received = 0
       var isDrained = false
       var isLarge = false
-      for slot in batch.firstSlot..<(batch.firstSlot &+ batch.count) {
+      let end = batch.firstSlot &+ batch.count
+      let port = PortID(rawValue: UInt16(truncatingIfNeeded: batch.source))
+      let looksAhead = batch.source < PortID.limit && datapath.mayAnticipate(from: port)
+      if looksAhead {
+        for slot in batch.firstSlot..<min(batch.firstSlot &+ Datapath.foresight, end) {
+          anticipate(slot, port, datapath)
+        }
+      }
+      for slot in batch.firstSlot..<end {
+        let ahead = slot &+ Datapath.foresight
+        if looksAhead, ahead < end { anticipate(ahead, port, datapath) }
         let result = unsafe results[slot]
         if result >= 0 {
           received &+= 1
@@ -331,6 +341,18 @@ internal import SystemPackage
     unsafe sources[Int(batch.source)].depth = UInt8(
       truncatingIfNeeded: min(max(next, Self.depths.least), most)
     )
+  }
+
+  /// Tells the datapath what of a port it is going to get soon.
+  private func anticipate(_ slot: Int, _ port: PortID, _ datapath: borrowing Datapath) {
+    guard unsafe results[slot] >= 0 else { return }
+    var tag = VLANTag.none
+    if unsafe sources[Int(port.rawValue)].kind == .packet {
+      let facts = unsafe ovx_receipt_read(receipts + slot)
+      tag = VLANTag(control: facts.vlan_control, protocolID: facts.vlan_protocol)
+    }
+    unsafe datapath.anticipate(
+      arena.frame(slot), count: Int(results[slot]) - Offload.byteCount, tag: tag, from: port)
   }
 
   private func handOver(_ count: Int, _ slot: Int, _ index: Int, _ datapath: inout Datapath) {

@@ -73,7 +73,7 @@ internal import SystemPackage
   init(
     ring: consuming Ring,
     events: EventQueue,
-    segmentLimit: UInt8 = UDPSocket.supportsSegmentation() ? Transmitter.segmentLimits.current : 1
+    segmentLimit: UInt8 = UDPSegmentation.current == .works ? Transmitter.segmentLimits.current : 1
   ) {
     self.ring = ring
     self.events = events

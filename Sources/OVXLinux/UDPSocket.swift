@@ -101,16 +101,6 @@ package struct UDPSocket: ~Copyable, Sendable {
     return UDPSocket(descriptor: descriptor, pathMTU: max(0, Int(mtu)))
   }
 
-  /// Whether the kernel cuts one send into many datagrams (`UDP_SEGMENT`, Linux 4.18).
-  ///
-  /// That a route's device refuses it nevertheless shows only when sending.
-  package static func supportsSegmentation() -> Bool {
-    let number = ovx_open_udp_socket(false)
-    guard number >= 0 else { return false }
-    let descriptor = Descriptor(owning: number)
-    return descriptor.setOption(udpLevel, UDP_SEGMENT, 1200) == nil
-  }
-
   /// Takes the descriptor out.
   package consuming func takeDescriptor() -> Descriptor { descriptor }
 

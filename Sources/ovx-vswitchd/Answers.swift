@@ -218,7 +218,16 @@ struct Answers {
       }.map { endpoint, tunnels in
         Tunnels.Listener(address: endpoint.local, port: endpoint.port, tunnels: tunnels)
       },
-      features: UDPSocket.supportsSegmentation() ? ["UDP_SEGMENT", "UDP_GRO"] : ["UDP_GRO"])
+      features: features)
+  }
+
+  /// How datagrams are sent and received, and why not better.
+  private var features: [String] {
+    switch UDPSegmentation.current {
+    case .works: ["UDP_SEGMENT", "UDP_GRO"]
+    case .missing: ["one datagram per send (this kernel has no UDP_SEGMENT)", "UDP_GRO"]
+    case .corrupts: ["one datagram per send (this kernel's UDP_SEGMENT corrupts them)", "UDP_GRO"]
+    }
   }
 
   private func describe(_ remote: Plan.Remote) -> Tunnels.Remote {

@@ -146,6 +146,11 @@ struct Vswitchd: ParsableCommand {
       guard !problem.isFatal else { throw StartFailure(sentence) }
       logger.warning("\(sentence)")
     }
+    if UDPSegmentation.current == .corrupts {
+      logger.warning(
+        "this kernel's UDP_SEGMENT corrupts datagrams, so each is sent by itself, which is slow; update the kernel"
+      )
+    }
   }
 
   private func standardError(_ sentence: String) {

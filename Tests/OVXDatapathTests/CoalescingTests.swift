@@ -400,6 +400,26 @@ private struct Burst: ~Copyable {
     #expect(transmissions(broken: { $0[$0.count - 1] ^= 1 }) { _ in } == 3)
   }
 
+  /// A datagram that leaves by itself, as a flooded one does, is not overtaken by those behind it.
+  @Test func nobodyOvertakes() {
+    let packets = Self.train(4, size: 10, isUDP: true)
+    let memory = GuardedMemory(4096)
+    var burst = Burst()
+    for (index, packet) in packets.enumerated() {
+      let place = unsafe memory.start + 300 * index
+      unsafe place.copyMemory(from: packet.frame, byteCount: packet.frame.count)
+      if index == 2 {
+        unsafe burst.coalescer.pass(place, count: packet.frame.count, port: port)
+        unsafe burst.emissions.append(
+          Burst.Emission(frame: place, count: packet.frame.count, offload: .none))
+      } else {
+        unsafe burst.offer(place, count: packet.frame.count, offload: .none, port: port)
+      }
+    }
+    #expect(burst.finish() == packets.map(\.frame))
+    #expect(burst.emissions.count == 3)
+  }
+
   /// Ethernet padding is no part of a superframe.
   @Test func padding() {
     let packets = Self.train(3, size: 10, isUDP: true)

@@ -99,8 +99,26 @@ extension KernelTests {
       for mtu in [first.pathMTU, second.pathMTU, third.pathMTU] { #expect(mtu == 1400) }
     }
 
-    @Test func `this kernel cuts datagrams`() throws {
-      #expect(UDPSocket.supportsSegmentation())
+    @Test func `this kernel cuts datagrams as it should`() throws {
+      let scene = Scene()
+      let host = try scene.host("a")
+      try host.must("ip link set lo up")
+      #expect(try host.namespace.perform { UDPSegmentation.probe() } == .works)
+      // What cannot be tried is not held against it.
+      try host.must("ip link set lo down")
+      #expect(try host.namespace.perform { UDPSegmentation.probe() } == .works)
+    }
+
+    @Test func `a kernel that spoils a train is found out`() {
+      let train = (0..<3 * 1424).map { UInt8(truncatingIfNeeded: $0) }
+      var parts = (0..<3).map { [UInt8](train[$0 * 1424..<($0 + 1) * 1424]) }
+      #expect(UDPSegmentation.verdict(sent: train, received: parts) == .works)
+      #expect(UDPSegmentation.verdict(sent: train, received: []) == .works)
+      parts[2][700] ^= 1
+      #expect(UDPSegmentation.verdict(sent: train, received: parts) == .corrupts)
+      parts[2] = [UInt8](train[2 * 1424..<3 * 1424 - 1])
+      #expect(UDPSegmentation.verdict(sent: train, received: parts) == .corrupts)
+      #expect(UDPSegmentation.verdict(sent: train, received: [train]) == .corrupts)
     }
   }
 }

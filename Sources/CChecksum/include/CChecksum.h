@@ -29,4 +29,7 @@ static inline uint16_t ovx_checksum_copy(void *destination, const void *source, 
   return ovx_checksum_best.copy(destination, source, count);
 }
 
+// Asks for a line of memory to be in the cache soon; any address will do.
+static inline void ovx_prefetch(const void *address) { __builtin_prefetch(address); }
+
 #endif

@@ -80,6 +80,7 @@ struct Traffic {
       let end = way.peer == .none ? FrameAnatomy(frame)?.packet?.end : nil
       let frame = Array(frame.prefix(end ?? frame.count))
       var bytes = Self.canonical(frame)
+      if way.peer == .none { Self.forgetIdentification(of: &bytes) }
       if way.peer != .none, Self.mayBePadded(bytes) {
         bytes = Array(bytes.prefix((bytes.lastIndex { $0 != 0 } ?? -1) + 1))
       }
@@ -96,6 +97,16 @@ struct Traffic {
     var frame = frame
     frame.setNumber(UInt16(0), at: field)
     return frame
+  }
+
+  /// What is joined and cut again has new numbers where they mean nothing (RFC 6864): on what is never fragmented.
+  private static func forgetIdentification(of frame: inout [UInt8]) {
+    guard let anatomy = FrameAnatomy(frame), let packet = anatomy.packet, !packet.isIPv6,
+      let flags = frame.number16(at: anatomy.network + 6), flags & 0x7FFF == 0x4000,
+      onesComplementSum(frame[anatomy.network..<anatomy.network + 20]) == 0xFFFF
+    else { return }
+    frame.setNumber(UInt16(0), at: anatomy.network + 4)
+    frame.setNumber(UInt16(0), at: anatomy.network + 10)
   }
 
   /// Whether receivers find the end of the frame without its length: IP and ARP, under one tag at most.
