@@ -42,6 +42,24 @@ struct AddressTests {
     #expect(Set(try netlink.addresses(of: veth0)).isDisjoint(with: addresses))
   }
 
+  @Test func `the kernel remembers who gave an address`() throws {
+    let namespace = try prepare()
+    var netlink = try namespace.netlink()
+    let veth0 = try netlink.existing("veth0")
+    let ours = [
+      InterfaceAddress(v4(10, 0, 0, 1), prefixLength: 24),
+      InterfaceAddress(v6(1), prefixLength: 64),
+    ]
+    let theirs = InterfaceAddress(v4(10, 0, 0, 2), prefixLength: 24)
+    for address in ours { try netlink.add(address, to: veth0, mark: .ovx) }
+    try netlink.add(theirs, to: veth0)
+    let marks = try netlink.marksOfAddresses(of: veth0)
+    #expect(ours.allSatisfy { marks[$0] == .ovx })
+    #expect(marks[theirs] == AddressMark.none)
+    // What the kernel gives itself is neither.
+    #expect(marks.values.filter { $0 == .ovx }.count == ours.count)
+  }
+
   @Test func `refusals say which address and which device`() throws {
     var netlink = try prepare().netlink()
     let veth0 = try netlink.existing("veth0")

@@ -29,6 +29,18 @@ import Testing
     #expect(inside.gateways.map(\.description) == ["10.0.0.1"])
   }
 
+  @Test func addressesOfInternalPorts() throws {
+    var configuration = try Configuration.make("add-br br0")
+    configuration.ports["br0"]?.interface.addresses = [try #require(.init("10.0.0.1/24"))]
+    try configuration.add("tap1", to: "br0", type: .tap)
+    let plan = Plan(configuration)
+    #expect(plan.devices["br0"]?.isInternal == true)
+    #expect(plan.devices["br0"]?.addresses.map(\.description) == ["10.0.0.1/24"])
+    // A TAP of somebody else's is never given or taken any.
+    #expect(plan.devices["tap1"]?.isInternal == false)
+    #expect(plan.devices["tap1"]?.addresses.isEmpty == true)
+  }
+
   @Test func tunnelsShareEndpointsAndRemotes() throws {
     var configuration = try Configuration.make("add-br br0")
     try configuration.addTunnel(
