@@ -68,7 +68,7 @@ let package = Package(
       swiftSettings: strict),
     .executableTarget(
       name: "ovx-benchmark",
-      dependencies: ["OVXDatapath", "CLinux"],
+      dependencies: ["CChecksum", "OVXDatapath", "CLinux"],
       path: "Benchmarks/Pipeline",
       swiftSettings: strict),
     .testTarget(

@@ -10,7 +10,11 @@ private import OVXDatapath
 @main
 enum Benchmark {
   static func main() {
-    print("frame path, ns per frame (median of 21 rounds)")
+    // First, while the heap has nothing to give that was used before.
+    let bytes = Bench.bytesPerAddress(1_000_000)
+    print("memory of 1,000,000 learned addresses, bytes of each:", column(bytes))
+
+    print("\nframe path, ns per frame (median of 21 rounds)")
     print("verdict                     batch 1    batch 8   batch 64")
     for verdict in Verdict.allCases {
       let figures = [1, 8, 64].map { batch -> String in
@@ -24,6 +28,22 @@ enum Benchmark {
     for hosts in [1_000, 10_000, 100_000, 1_000_000] {
       var bench = Bench(hosts: hosts)
       print(String(hosts).padded(to: 24), column(bench.nanoseconds(.local, batch: 64)))
+    }
+
+    print("\nflooding, ns per frame to so many remote VTEPs, batch 8")
+    for remotes in [1, 10, 100] {
+      var bench = Bench(hosts: 2, remotes: remotes)
+      print(String(remotes).padded(to: 24), column(bench.nanoseconds(.flood, batch: 8)))
+    }
+
+    print("\n64 KB, microseconds (median of 21 rounds)")
+    for (name, figure) in LargeFrames().figures() {
+      print(name.padded(to: 40), column(figure / 1000))
+    }
+
+    print("\nswapping in a topology, microseconds")
+    for ports in [10, 100, 1000] {
+      print(String(ports).padded(to: 24), column(Bench.microsecondsToApply(ports: ports)))
     }
 
     var bench = Bench(hosts: 512)
@@ -49,152 +69,6 @@ enum Verdict: String, CaseIterable {
   case flood = "flood to 8 ports"
 
   var isFromDevice: Bool { self != .decapsulate && self != .unknownVNI }
-}
-
-/// A switch with eight device ports and a tunnel, and a burst of 64-byte frames among many
-/// addresses.
-@safe
-struct Bench: ~Copyable {
-  private var datapath: Datapath
-  private let memory: UnsafeMutableRawPointer
-  private let hosts: Int
-  private var cursor = 0
-  private static let slot = 4096 + 64
-  private static let frameLength = 60
-
-  init(hosts: Int) {
-    self.hosts = hosts
-    datapath = unsafe Datapath(seed: 7) { _, _ in }
-    unsafe memory = .allocate(byteCount: 64 * Bench.slot, alignment: 64)
-    unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: 64 * Bench.slot)
-    var ports = (0..<8).map { index in
-      Topology.Port(
-        id: PortID(rawValue: UInt16(index)), bridge: BridgeID(rawValue: 0), vlans: .trunk(nil),
-        attachment: .device(Topology.Device(mtu: 1500, capabilities: .all)))
-    }
-    if let vni = VNI(rawValue: 100) {
-      ports.append(
-        Topology.Port(
-          id: PortID(rawValue: 8), bridge: BridgeID(rawValue: 0), vlans: .trunk(nil),
-          attachment: .tunnel(
-            Topology.Tunnel(
-              vni: vni, endpoint: EndpointID(rawValue: 0),
-              peers: [
-                Topology.Peer(
-                  id: PeerID(rawValue: 1), remote: Bench.remote, paths: 0..<16, mtu: 1450)
-              ]))))
-    }
-    datapath.apply(
-      Topology(
-        bridges: [
-          Topology.Bridge(id: BridgeID(rawValue: 0), agingTime: 0, addressLimit: 1_000_000)
-        ], ports: ports))
-    // Even addresses are on port 1, odd ones behind the tunnel.
-    for host in 0..<hosts {
-      if host % 2 == 0 {
-        unsafe write(to: 1, from: UInt64(host), at: frame(0))
-        unsafe receive(frame(0), from: PortID(rawValue: 1))
-      } else {
-        unsafe write(to: 1, from: UInt64(host), vni: 100, at: frame(0))
-        unsafe receiveDatagram(frame(0))
-      }
-      datapath.endBurst()
-    }
-  }
-
-  deinit { unsafe memory.deallocate() }
-
-  private static let remote = IPAddress(v4: 0xC0A8_0503)
-
-  /// The median cost of a frame over 21 rounds.
-  mutating func nanoseconds(_ verdict: Verdict, batch: Int) -> Double {
-    var rounds: [Double] = []
-    let repetitions = max(20_000 / batch, 1)
-    for _ in 0..<21 {
-      let start = now()
-      run(verdict, batch: batch, rounds: repetitions)
-      rounds.append(Double(now() - start) / Double(repetitions * batch))
-    }
-    return rounds.sorted()[10]
-  }
-
-  /// Forwards bursts of frames for one verdict, as a worker does: all of a burst are there when the first is received.
-  mutating func run(_ verdict: Verdict, batch: Int, rounds: Int) {
-    for _ in 0..<rounds {
-      for slot in 0..<batch {
-        // A step that is prime to any power of two and of ten visits all addresses in a scattered
-        // order.
-        cursor = (cursor &+ 7_368_787) % hosts
-        let even = UInt64(cursor & ~1)
-        let odd = UInt64(min(cursor | 1, hosts - 1))
-        switch verdict {
-        case .local: unsafe write(to: even, from: 0xFFFF_0001, at: frame(slot))
-        case .encapsulate: unsafe write(to: odd, from: 0xFFFF_0001, at: frame(slot))
-        case .decapsulate: unsafe write(to: even, from: odd, vni: 100, at: frame(slot))
-        case .unknownVNI: unsafe write(to: even, from: odd, vni: 999, at: frame(slot))
-        case .flood: unsafe write(to: 0x7FFF_FFFF, from: 0xFFFF_0001, at: frame(slot))
-        }
-      }
-      let port = PortID(rawValue: 0)
-      let looksAhead = verdict.isFromDevice && datapath.mayAnticipate(from: port)
-      if looksAhead {
-        for slot in 0..<min(Datapath.foresight, batch) {
-          unsafe datapath.anticipate(
-            frame(slot), count: Bench.frameLength, tag: .none, from: port)
-        }
-      }
-      for slot in 0..<batch {
-        if looksAhead, slot + Datapath.foresight < batch {
-          unsafe datapath.anticipate(
-            frame(slot + Datapath.foresight), count: Bench.frameLength, tag: .none, from: port)
-        }
-        if verdict.isFromDevice {
-          unsafe receive(frame(slot), from: port)
-        } else {
-          unsafe receiveDatagram(frame(slot))
-        }
-      }
-      datapath.endBurst()
-    }
-  }
-
-  /// Where a slot's frame starts.
-  @unsafe private func frame(_ slot: Int) -> UnsafeMutableRawPointer {
-    unsafe memory + slot * Bench.slot + 128
-  }
-
-  @unsafe private func write(to: UInt64, from: UInt64, at frame: UnsafeMutableRawPointer) {
-    unsafe frame.storeBytes(of: (0x0200 << 48 | to << 16).bigEndian, as: UInt64.self)
-    unsafe frame.storeBytes(of: UInt16(0x0200).bigEndian, toByteOffset: 6, as: UInt16.self)
-    unsafe frame.storeBytes(
-      of: (from << 32 | 0x88B5 << 16).bigEndian, toByteOffset: 8, as: UInt64.self)
-  }
-
-  /// The same behind a VXLAN header.
-  @unsafe private func write(
-    to: UInt64, from: UInt64, vni: UInt32, at frame: UnsafeMutableRawPointer
-  ) {
-    let header = (UInt64(8) << 56 | UInt64(vni) << 8).bigEndian
-    unsafe (frame - 8).storeBytes(of: header, as: UInt64.self)
-    unsafe write(to: to, from: from, at: frame)
-  }
-
-  @unsafe private mutating func receive(_ frame: UnsafeMutableRawPointer, from port: PortID) {
-    unsafe datapath.receiveFrame(
-      frame, count: Bench.frameLength, offload: .none, tag: .none, from: port)
-  }
-
-  @unsafe private mutating func receiveDatagram(_ frame: UnsafeMutableRawPointer) {
-    unsafe datapath.receiveDatagrams(
-      frame - 8, count: Bench.frameLength + 8, segmentSize: 0,
-      on: EndpointID(rawValue: 0), from: Bench.remote)
-  }
-
-  private func now() -> Int {
-    var time = timespec()
-    _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec * 1_000_000_000 + time.tv_nsec
-  }
 }
 
 extension String {
