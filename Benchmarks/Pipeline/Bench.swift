@@ -143,7 +143,7 @@ struct Bench: ~Copyable {
   @unsafe private mutating func receiveDatagram(_ frame: UnsafeMutableRawPointer) {
     unsafe datapath.receiveDatagrams(
       frame - 8, count: Bench.frameLength + 8, segmentSize: 0,
-      on: EndpointID(rawValue: 0), from: Bench.remote)
+      on: EndpointID(rawValue: 0), from: Bench.remote, trafficClass: 0)
   }
 
   /// What a table that is full of learned addresses has taken of the machine's memory, by the address.

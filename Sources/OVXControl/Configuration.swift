@@ -132,7 +132,7 @@ extension Configuration {
   package struct Interface: Codable, Equatable, Sendable {
     /// `nil` while nothing has settled it; never so in a stored configuration.
     package var type: InterfaceType?
-    /// The tunnel's parameters, by Open vSwitch's names: `key`, `remote_ip`, `local_ip`, `dst_port`.
+    /// The tunnel's parameters, by Open vSwitch's names: those of `Tunnel.optionNames`.
     package var options: [String: String] = [:]
     /// The Ethernet address to give the device.
     package var mac: MACAddress?
@@ -195,13 +195,34 @@ extension Configuration {
 
   /// The parameters of a VXLAN tunnel.
   package struct Tunnel: Equatable, Sendable {
+    /// The VNI of frames that arrive: `in_key`, else `key`.
     package var vni: VNI
+    /// The VNI of frames that are sent: `out_key`, else `key`.
+    package var outgoingVNI: VNI
     /// The remote VTEPs, in the order given, all of one family, none twice; never empty.
     package var remotes: [IPAddress]
     /// The local VTEP address; `nil` for any.
     package var local: IPAddress?
     /// The UDP port of both ends.
     package var destinationPort: UInt16
+    /// DSCP and ECN of outer headers: `tos`; the ECN bits are 0, as ECN is always copied from inside.
+    package var trafficClass = OuterField.value(0)
+    /// The time to live of outer headers: `ttl`.
+    package var hopLimit = OuterField.value(64)
+    /// Whether routers may not fragment outer IPv4 packets: `df_default`.
+    package var forbidsFragments = true
+    /// Whether outer UDP headers have a checksum: `csum`.
+    ///
+    /// Open vSwitch's default for IPv4 is that they have none. Here it is `true` for both, since Linux takes datagrams
+    /// many at a time only with one (`udp_send_skb`), and gives it to the network card to compute.
+    package var hasChecksum = true
+
+    /// A field of the outer header.
+    package enum OuterField: Equatable, Sendable {
+      /// As in the IP header inside; where there is none, 0 for `tos` and 64 for `ttl`.
+      case inherited
+      case value(UInt8)
+    }
 
     /// The UDP port that IANA assigned to VXLAN (RFC 7348, section 8).
     package static let defaultPort: UInt16 = 4789

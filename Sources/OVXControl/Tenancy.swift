@@ -5,11 +5,15 @@ private import OVXDatapath
 /// A tunnel with a tag binds its VNI to that segment. One without is a trunk and binds its VNI to all segments of the
 /// bridge, or those of `trunks`, told apart by the inner tag. Two tunnels of one VNI must mean the same by a frame: both
 /// access ports of the same segment, or both trunks. Two tunnels of different VNIs must have no segment in common.
+///
+/// Where the two ends count differently, a tunnel's VNI is the one of what it receives (`in_key`), and that of what it
+/// sends (`out_key`) belongs to the same tenant: no tunnel of another one may receive or send it.
 extension Configuration {
   func validateTenancy() throws(ControlError) {
     let tunnels = boundTunnels
     try validateUniqueness(of: tunnels)
     try validateMeshes(of: tunnels)
+    try validateOutgoingVNIs(of: tunnels)
     for bridge in Dictionary(grouping: tunnels, by: \.bridge).sorted(by: { $0.key < $1.key }) {
       try validateSegments(of: bridge.value)
     }
@@ -110,6 +114,25 @@ extension Configuration {
             + "give both the same tag and vlan_mode, or \(each.name) a key of its own",
           record: each.name)
       }
+    }
+  }
+
+  /// Sees to it that nobody sends what belongs to another tenant.
+  private func validateOutgoingVNIs(of tunnels: [BoundTunnel]) throws(ControlError) {
+    var owners: [VNI: BoundTunnel] = [:]
+    for each in tunnels where owners[each.tunnel.vni] == nil { owners[each.tunnel.vni] = each }
+    for each in tunnels {
+      let vni = each.tunnel.outgoingVNI
+      guard let owner = owners[vni] else {
+        owners[vni] = each
+        continue
+      }
+      guard owner.tunnel.vni != each.tunnel.vni else { continue }
+      let use = owner.tunnel.vni == vni ? "receives" : "sends"
+      throw ControlError(
+        "tunnel \(each.name) (in_key=\(each.tunnel.vni)) would send with out_key \(vni), which "
+          + "tunnel \(owner.name) (in_key=\(owner.tunnel.vni)) \(use), and that joins two tenants; "
+          + "give \(each.name) an out_key of its own, or both the same in_key")
     }
   }
 

@@ -2,7 +2,20 @@ internal import OVXDatapath
 
 extension Configuration.Tunnel {
   /// The options that a VXLAN interface has, by Open vSwitch's names.
-  package static let optionNames = ["key", "remote_ip", "local_ip", "dst_port"]
+  package static let optionNames = [
+    "key", "in_key", "out_key", "remote_ip", "local_ip", "dst_port", "tos", "ttl", "df_default",
+    "csum",
+  ]
+
+  /// What Open vSwitch has for vxlan, and ovx has not, with the reason.
+  private static let foreignOptions = [
+    "exts": "ovx sends and receives plain VXLAN, neither its group policy (gbp) nor GPE",
+    "packet_type": "the tunnels of ovx carry Ethernet frames (legacy_l2)",
+    "egress_pkt_mark": "ovx marks no packets; match the UDP port instead",
+    "psk": "IPsec is set up outside of ovx, on the underlay",
+    "remote_cert": "IPsec is set up outside of ovx, on the underlay",
+    "remote_name": "IPsec is set up outside of ovx, on the underlay",
+  ]
 
   /// Reads the options of a VXLAN interface.
   ///
@@ -11,16 +24,21 @@ extension Configuration.Tunnel {
   package init(options: [String: String]) throws(ControlError) {
     if let unknown = options.keys.filter({ !Self.optionNames.contains($0) }).min() {
       throw ControlError(
-        "the option \"\(unknown)\" is not supported; a vxlan interface takes "
-          + Self.optionNames.joined(separator: ", ")
+        "the option \"\(printable(unknown))\" is not supported"
+          + (Self.foreignOptions[unknown].map { ", as \($0)" } ?? "")
+          + "; a vxlan interface takes " + Self.optionNames.joined(separator: ", ")
       )
     }
-    vni = try Self.key(options["key"])
+    (vni, outgoingVNI) = try Self.keys(options)
     remotes = try Self.remotes(options["remote_ip"])
     local = try options["local_ip"].map { text throws(ControlError) in
       try Self.endpoint(text, option: "local_ip")
     }
     destinationPort = try Self.port(options["dst_port"])
+    trafficClass = try Self.trafficClass(options["tos"])
+    hopLimit = try Self.hopLimit(options["ttl"])
+    forbidsFragments = try Self.flag(options["df_default"], option: "df_default") ?? true
+    hasChecksum = try Self.flag(options["csum"], option: "csum") ?? true
 
     if let other = remotes.first(where: { $0.isIPv6 != remotes[0].isIPv6 }) {
       throw ControlError(
@@ -41,28 +59,90 @@ extension Configuration.Tunnel {
     }
   }
 
-  private static func key(_ text: String?) throws(ControlError) -> VNI {
-    guard let text else {
+  /// The VNIs of what arrives and of what is sent.
+  ///
+  /// `key` stands for both; of `in_key` and `out_key` alone, the other one is 0, as in Open vSwitch. None of the three
+  /// would be 0 for both there, which is more likely to be forgotten than meant.
+  private static func keys(_ options: [String: String]) throws(ControlError) -> (VNI, VNI) {
+    let texts = ["key", "in_key", "out_key"].map { ($0, options[$0]) }
+    guard texts.contains(where: { $0.1 != nil }) else {
       throw ControlError(
         "it has no key; give it the VNI, 0 to \(VNI.max), for example options:key=100"
       )
     }
+    var values: [String: VNI] = [:]
+    for (name, text) in texts {
+      values[name] = try text.map { text throws(ControlError) in try key(text, name) }
+    }
+    let none = VNI(rawValue: 0)
+    guard let incoming = values["in_key"] ?? values["key"] ?? none,
+      let outgoing = values["out_key"] ?? values["key"] ?? none
+    else { throw ControlError("it has no key") }
+    return (incoming, outgoing)
+  }
+
+  private static func key(_ text: String, _ option: String) throws(ControlError) -> VNI {
     guard text != "flow" else {
       throw ControlError(
-        "key=flow is not supported, as ovx has no flows; give it a VNI, 0 to \(VNI.max)"
+        "\(option)=flow is not supported, as ovx has no flows that could tell the VNI; "
+          + "make a tunnel port for each VNI, 0 to \(VNI.max)"
       )
     }
-    let isHexadecimal = text.hasPrefix("0x") || text.hasPrefix("0X")
-    let digits = isHexadecimal ? String(text.dropFirst(2)) : text
-    guard digits.utf8.first != UInt8(ascii: "+"),
-      let number = Int(digits, radix: isHexadecimal ? 16 : 10)
-    else {
-      throw ControlError("key \"\(text)\" is not a number; a VNI is 0 to \(VNI.max)")
+    guard let number = number(text) else {
+      throw ControlError(
+        "\(option) \"\(printable(text))\" is not a number; a VNI is 0 to \(VNI.max)")
     }
     guard let value = UInt32(exactly: number), let vni = VNI(rawValue: value) else {
-      throw ControlError("key \(text) is not in the valid range 0 to \(VNI.max) (inclusive)")
+      throw ControlError("\(option) \(text) is not in the valid range 0 to \(VNI.max) (inclusive)")
     }
     return vni
+  }
+
+  /// A number in decimal, or in hexadecimal behind `0x`.
+  private static func number(_ text: String) -> Int? {
+    let isHexadecimal = text.hasPrefix("0x") || text.hasPrefix("0X")
+    let digits = isHexadecimal ? String(text.dropFirst(2)) : text
+    guard digits.utf8.first != UInt8(ascii: "+") else { return nil }
+    return Int(digits, radix: isHexadecimal ? 16 : 10)
+  }
+
+  private static func trafficClass(_ text: String?) throws(ControlError) -> OuterField {
+    guard let text else { return .value(0) }
+    if text == "inherit" { return .inherited }
+    guard let number = number(text), let value = UInt8(exactly: number) else {
+      throw ControlError(
+        "tos \"\(printable(text))\" is neither \"inherit\" nor a number from 0 to 252"
+      )
+    }
+    guard value & ECN.mask == 0 else {
+      throw ControlError(
+        "tos \(printable(text)) has ECN bits, which are always copied from the packet inside; "
+          + "take a multiple of 4 from 0 to 252, such as \(value & ~ECN.mask), or \"inherit\""
+      )
+    }
+    return .value(value)
+  }
+
+  private static func hopLimit(_ text: String?) throws(ControlError) -> OuterField {
+    guard let text else { return .value(64) }
+    if text == "inherit" { return .inherited }
+    guard let number = number(text), let value = UInt8(exactly: number), value > 0 else {
+      throw ControlError(
+        "ttl \"\(printable(text))\" is neither \"inherit\" nor a number from 1 to 255; "
+          + "the default is 64"
+      )
+    }
+    return .value(value)
+  }
+
+  private static func flag(_ text: String?, option: String) throws(ControlError) -> Bool? {
+    switch text {
+    case nil: return nil
+    case "true"?: return true
+    case "false"?: return false
+    case let text?:
+      throw ControlError("\(option) \"\(printable(text))\" is not one of true and false")
+    }
   }
 
   private static func remotes(_ text: String?) throws(ControlError) -> [IPAddress] {

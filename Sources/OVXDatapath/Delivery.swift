@@ -84,6 +84,7 @@ extension Datapath {
     _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, tag: VLANTag, isShared: Bool
   ) {
     let mtu = Int(port.mtu)
+    let limit = unsafe Self.limit(of: frame, mtu: mtu, tag: tag)
     var offload = unsafe frame.offload
     if unsafe frame.isFromTunnel && !offload.isSuperframe {
       // Finding out about a superframe may change its checksum.
@@ -101,7 +102,7 @@ extension Datapath {
     if offload.isSuperframe {
       return unsafe deliverSuperframe(frame, offload: offload, id: id, port: port, tag: tag)
     }
-    guard unsafe frame.count - EthernetHeader.byteCount <= mtu else {
+    guard unsafe frame.count <= limit else {
       return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
     }
     if offload.needsChecksum && !port.capabilities.contains(.checksum) {
@@ -121,6 +122,14 @@ extension Datapath {
     if absorption == .separate(mayOpen: true) {
       unsafe coalescer.open(frame.start, port: id, transmission: number)
     }
+  }
+
+  /// The bytes that a frame may have for a device, without the tag that it gets there.
+  ///
+  /// Linux gives an Ethernet device room for its MTU behind one tag: the one that the frame gets, or else one inside.
+  @unsafe private static func limit(of frame: borrowing Frame, mtu: Int, tag: VLANTag) -> Int {
+    let tagLength = unsafe frame.hasTagInside && !tag.isPresent ? VLANHeader.byteCount : 0
+    return mtu + EthernetHeader.byteCount + tagLength
   }
 
   /// Sends a copy of the frame with its checksum filled in: other egresses may refer to the frame
@@ -163,7 +172,8 @@ extension Datapath {
       return unsafe counters.dropped(
         Superframe.refusal(of: offload), frames: 1, at: frame.ingress)
     }
-    let room = Int(port.mtu) + EthernetHeader.byteCount - superframe.headerLength
+    let limit = unsafe Self.limit(of: frame, mtu: Int(port.mtu), tag: tag)
+    let room = limit - superframe.headerLength
     guard let segmentSize = superframe.segmentSize(fitting: room) else {
       return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
     }
@@ -201,9 +211,10 @@ extension Datapath {
     let hash = unsafe flowHash(frame.start, count: frame.count)
     let choice = (UInt64(hash) &* UInt64(peer.pathCount)) >> 32
     let path = PathID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
+    let outer = unsafe port.outerHeader.header(for: frame.start, count: frame.count)
     if unsafe frame.offload.isSuperframe {
       return unsafe deliverSuperframe(
-        frame, inside: id, port: port, peer: peer, path: path, tag: tag)
+        frame, inside: id, peer: peer, path: path, outer: outer, tag: tag)
     }
     let tagLength = tag.isPresent ? VLANHeader.byteCount : 0
     guard unsafe frame.count - EthernetHeader.byteCount + tagLength <= Int(peer.mtu) else {
@@ -219,13 +230,13 @@ extension Datapath {
     unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
     unsafe egress.addDatagram(
       header: tables.vxlanHeader(of: id), frame: frame.start, count: frame.count, tag: tag,
-      port: id, path: path)
+      port: id, path: path, outer: outer)
   }
 
   /// Cuts a superframe into trains of ready-made VXLAN datagrams.
   @unsafe private mutating func deliverSuperframe(
-    _ frame: borrowing Frame, inside id: PortID, port: ForwardingTables.Port,
-    peer: ForwardingTables.Peer, path: PathID, tag: VLANTag
+    _ frame: borrowing Frame, inside id: PortID, peer: ForwardingTables.Peer, path: PathID,
+    outer: OuterHeader, tag: VLANTag
   ) {
     var start = unsafe frame.start
     var count = unsafe frame.count
@@ -241,7 +252,7 @@ extension Datapath {
     }
     unsafe writeTrains(
       start, count: count, offload: offload, ingress: frame.ingress, id: id, peer: peer,
-      path: path)
+      path: path, outer: outer)
     if tag.isPresent {
       unsafe (start + VLANHeader.byteCount).copyMemory(from: start, byteCount: 12)
     }
@@ -249,7 +260,7 @@ extension Datapath {
 
   @unsafe private mutating func writeTrains(
     _ start: UnsafeMutableRawPointer, count: Int, offload: Offload, ingress: PortID, id: PortID,
-    peer: ForwardingTables.Peer, path: PathID
+    peer: ForwardingTables.Peer, path: PathID, outer: OuterHeader
   ) {
     guard let superframe = unsafe Superframe(start, count: count, offload: offload) else {
       return counters.dropped(Superframe.refusal(of: offload), frames: 1, at: ingress)
@@ -276,7 +287,8 @@ extension Datapath {
       counters.sent(
         byteCount: length - (end - next) * VXLANHeader.byteCount, frames: end - next, to: id)
       unsafe egress.addTrain(
-        train, count: length, segmentSize: stride, frameCount: end - next, port: id, path: path)
+        train, count: length, segmentSize: stride, frameCount: end - next, port: id, path: path,
+        outer: outer)
       next = end
     }
   }

@@ -16,6 +16,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case unknownVTEP
   case unknownVNI
   case superframeOfUnknownSize
+  case congestionExperienced
   // Admission
   case waitingPort
   case invalidSource
@@ -74,6 +75,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .unknownVNI: "No tunnel here has this VNI with the sending VTEP as a remote."
     case .superframeOfUnknownSize:
       "A datagram larger than the port's MTU arrived whole, and nothing says where to cut it."
+    case .congestionExperienced:
+      "The underlay marked the datagram as having met congestion, and the packet inside does not know ECN."
     case .waitingPort: "The port is configured, but its device is not there."
     case .invalidSource: "The source address is a group address or zero."
     case .reservedDestination:

@@ -22,6 +22,8 @@ package struct Transmission: BitwiseCopyable {
   package var port: PortID
   /// For datagrams: the socket to send with.
   package var path: PathID
+  /// For datagrams: what their outer header has in place of the socket's own.
+  package var outer = OuterHeader.plain
   package var firstVector: UInt32
   package var vectorCount: UInt32
   /// For datagrams: bytes of each but the last, 0 for a single one.
@@ -147,13 +149,16 @@ struct Egress: ~Copyable {
     count frameLength: Int,
     tag: VLANTag,
     port: PortID,
-    path: PathID
+    path: PathID,
+    outer: OuterHeader
   ) {
     let size =
       VXLANHeader.byteCount &+ frameLength &+ (tag.isPresent ? VLANHeader.byteCount : 0)
     let place = Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)
     let mayJoin = unsafe Egress.endsWithin(frame, count: frameLength)
-    if mayJoin && openTrains[place].path == path.rawValue && openTrains[place].port == port {
+    if mayJoin && openTrains[place].path == path.rawValue && openTrains[place].port == port
+      && openTrains[place].outer == outer
+    {
       let joined = unsafe join(
         place,
         header: header,
@@ -171,6 +176,7 @@ struct Egress: ~Copyable {
       kind: .datagrams,
       port: port,
       path: path,
+      outer: outer,
       firstVector: UInt32(truncatingIfNeeded: first),
       vectorCount: 2,
       segmentSize: 0,
@@ -189,7 +195,8 @@ struct Egress: ~Copyable {
       path: path.rawValue,
       port: port,
       transmission: UInt16(truncatingIfNeeded: number),
-      size: UInt16(clamping: size)
+      size: UInt16(clamping: size),
+      outer: outer
     )
   }
 
@@ -206,6 +213,8 @@ struct Egress: ~Copyable {
     var transmission: UInt16 = 0
     /// Bytes of each datagram.
     var size: UInt16 = 0
+    /// One for all: the kernel takes one per send.
+    var outer = OuterHeader.plain
 
     static let none = OpenTrain()
   }
@@ -315,7 +324,8 @@ struct Egress: ~Copyable {
     segmentSize: Int,
     frameCount: Int,
     port: PortID,
-    path: PathID
+    path: PathID,
+    outer: OuterHeader
   ) {
     let number = count
     let first = vectorCount
@@ -324,6 +334,7 @@ struct Egress: ~Copyable {
       kind: .datagrams,
       port: port,
       path: path,
+      outer: outer,
       firstVector: UInt32(truncatingIfNeeded: first),
       vectorCount: 1,
       segmentSize: frameCount > 1 ? UInt16(clamping: segmentSize) : 0,

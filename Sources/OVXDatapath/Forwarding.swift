@@ -80,9 +80,10 @@ extension Datapath {
   ///     those of each UDP datagram inside, see `superframeOfDatagrams`.
   ///   - endpoint: The socket it came in by.
   ///   - remote: The VTEP that sent it.
+  ///   - trafficClass: DSCP and ECN of the outer headers, all the same.
   @unsafe package mutating func receiveDatagrams(
     _ train: UnsafeMutableRawPointer, count: Int, segmentSize: Int,
-    on endpoint: EndpointID, from remote: IPAddress
+    on endpoint: EndpointID, from remote: IPAddress, trafficClass: UInt8
   ) {
     var stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
     var offload = Offload.none
@@ -128,6 +129,13 @@ extension Datapath {
         unsafe anticipate(train + ahead, count: count - ahead, tag: .none, from: tunnel.port)
       }
       counters.received(byteCount: frameLength, from: tunnel.port)
+      if trafficClass & ECN.mask != 0,
+        unsafe !ECN.decapsulate(
+          datagram + VXLANHeader.byteCount, count: frameLength, outer: trafficClass)
+      {
+        counters.dropped(.congestionExperienced, frames: 1, at: tunnel.port)
+        continue
+      }
       var frame = unsafe Frame(
         start: datagram + VXLANHeader.byteCount, count: frameLength,
         offload: offload, tag: .none, ingress: tunnel.port, peer: tunnel.peer)

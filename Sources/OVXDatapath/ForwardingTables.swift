@@ -42,6 +42,9 @@ package struct ForwardingTables: ~Copyable {
     var peerCount: UInt32 = 0
     /// For a tunnel: the VXLAN header of all it sends, as it lies in memory.
     var vxlanHeader: UInt64 = 0
+    /// For a tunnel.
+    var outerHeader = OuterHeaderRule()
+    /// For a tunnel: the VNI of what it receives.
     var vni: UInt32 = 0
   }
 
@@ -126,7 +129,8 @@ package struct ForwardingTables: ~Copyable {
       case .tunnel(let tunnel):
         record.role = .tunnel
         record.vni = tunnel.vni.rawValue
-        record.vxlanHeader = (0x08 << 56 | UInt64(tunnel.vni.rawValue) << 8).bigEndian
+        record.vxlanHeader = VXLANHeader.encoded(vni: tunnel.outgoingVNI).bigEndian
+        record.outerHeader = tunnel.outerHeader
         record.firstPeer = UInt32(peersOfTunnels.count)
         record.peerCount = UInt32(tunnel.peers.count)
         for peer in tunnel.peers {

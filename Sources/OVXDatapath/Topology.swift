@@ -76,7 +76,12 @@ package struct Topology: Equatable, Sendable {
   }
 
   package struct Tunnel: Equatable, Sendable {
+    /// The VNI of frames that arrive.
     package var vni: VNI
+    /// The VNI of frames that are sent: the same one, unless the two ends count differently.
+    package var outgoingVNI: VNI
+    /// How the outer headers of what is sent follow from what is inside.
+    package var outerHeader: OuterHeaderRule
     /// The socket on which frames of this tunnel arrive.
     package var endpoint: EndpointID
     /// For a tunnel without a local address: the sockets of the same family and port that are bound
@@ -88,9 +93,12 @@ package struct Topology: Equatable, Sendable {
     package var peers: [Peer]
 
     package init(
-      vni: VNI, endpoint: EndpointID, fallbackEndpoints: [EndpointID] = [], peers: [Peer]
+      vni: VNI, outgoingVNI: VNI? = nil, outerHeader: OuterHeaderRule = OuterHeaderRule(),
+      endpoint: EndpointID, fallbackEndpoints: [EndpointID] = [], peers: [Peer]
     ) {
       self.vni = vni
+      self.outgoingVNI = outgoingVNI ?? vni
+      self.outerHeader = outerHeader
       self.endpoint = endpoint
       self.fallbackEndpoints = fallbackEndpoints
       self.peers = peers

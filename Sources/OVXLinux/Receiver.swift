@@ -369,7 +369,8 @@ internal import SystemPackage
         count: count,
         segmentSize: Int(facts.segment_size),
         on: EndpointID(rawValue: UInt16(truncatingIfNeeded: index &- PortID.limit)),
-        from: remote
+        from: remote,
+        trafficClass: facts.traffic_class
       )
     }
     let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))

@@ -20,6 +20,8 @@ struct CompletionTag: RawRepresentable, Equatable {
     case datagram
     /// As `datagram`, for several of them in one send.
     case train
+    /// An error was left on a socket; index: the path, generation: of its socket.
+    case pathError
     /// The mailbox has something in it.
     case mailbox
     /// A second has passed.

@@ -26,10 +26,6 @@ internal import SystemPackage
   private let pieces: UnsafeMutablePointer<iovec>
   private var pieceCount = 0
   private let segmentLimit: UInt8
-  /// Until when sockets to a remote host may hold an error that an ICMP message left there, in seconds since boot.
-  ///
-  /// By a hash of the host's address: an error on one of its paths makes all of them suspect.
-  private let suspects: UnsafeMutablePointer<UInt32>
   private let events: EventQueue
 
   /// A port's device.
@@ -46,8 +42,9 @@ internal import SystemPackage
     var descriptor: Int32 = -1
     /// Datagrams per send at most; 1 where the kernel or the underlay's device cannot do `UDP_SEGMENT`.
     var segmentLimit: UInt8 = 1
-    /// Where `suspects` has its remote host.
-    var suspect: UInt16 = 0
+    var isIPv6 = false
+    /// Goes up with each opening, so that a late poll of the socket before is recognised.
+    var generation: UInt16 = 0
     /// When the control side was last told that the path got narrower.
     var narrowedAt: UInt32 = 0
   }
@@ -60,9 +57,6 @@ internal import SystemPackage
   private static let pieceLimit = 1024
   /// Datagrams that Linux cuts out of one send at most (`UDP_MAX_SEGMENTS`) since 6.9, and before.
   static let segmentLimits: (current: UInt8, old: UInt8) = (128, 64)
-  private static let suspectLimit = 1024
-  /// How long an ICMP error makes a remote host suspect; those that it sends may be seconds apart.
-  private static let suspicionSeconds: UInt32 = 10
 
   /// Makes one without any device or path.
   ///
@@ -84,8 +78,6 @@ internal import SystemPackage
     unsafe paths.initialize(repeating: Path(), count: Self.pathLimit)
     unsafe dispatches = .allocate(capacity: Self.dispatchLimit)
     unsafe dispatches.initialize(repeating: ovx_dispatch(), count: Self.dispatchLimit)
-    unsafe suspects = .allocate(capacity: Self.suspectLimit)
-    unsafe suspects.initialize(repeating: 0, count: Self.suspectLimit)
     unsafe pieces = .allocate(capacity: Self.pieceLimit)
     unsafe pieces.initialize(repeating: iovec(), count: Self.pieceLimit)
   }
@@ -94,7 +86,6 @@ internal import SystemPackage
     unsafe devices.deallocate()
     unsafe paths.deallocate()
     unsafe dispatches.deallocate()
-    unsafe suspects.deallocate()
     unsafe pieces.deallocate()
   }
 
@@ -109,12 +100,32 @@ internal import SystemPackage
   /// Sends by a connected socket from now on; the path has none so far.
   mutating func openPath(_ path: PathID, descriptor: Int32) throws(LinuxError) {
     let file = try ring.register(descriptor, "underlay path \(path.rawValue)")
+    let generation = unsafe paths[Int(path.rawValue)].generation &+ 1
     unsafe paths[Int(path.rawValue)] = Path(
       file: file,
       descriptor: descriptor,
-      segmentLimit: segmentLimit,
-      suspect: UInt16(ovx_peer_hash(descriptor) % UInt32(Self.suspectLimit))
+      // The kernel cuts nothing that is to have no checksum.
+      segmentLimit: ovx_omits_checksum(descriptor) ? 1 : segmentLimit,
+      isIPv6: ovx_is_ipv6(descriptor),
+      generation: generation
     )
+    watchErrors(of: path)
+  }
+
+  /// Asks to be told when an ICMP message leaves an error on a path's socket.
+  ///
+  /// The kernel reports it in place of carrying out the next send, so it has to be taken away before there is one. By a
+  /// poll this costs nothing where there are no errors.
+  private mutating func watchErrors(of path: PathID) {
+    let state = unsafe paths[Int(path.rawValue)]
+    guard let request = unsafe ring.nextRequest() else { return }
+    unsafe ovx_prepare_error_poll(request, state.file, errorTag(path).rawValue)
+  }
+
+  private func errorTag(_ path: PathID) -> CompletionTag {
+    CompletionTag(
+      .pathError, index: path.rawValue,
+      generation: unsafe paths[Int(path.rawValue)].generation)
   }
 
   /// Forgets a path's socket and returns its descriptor, -1 where it had none.
@@ -122,8 +133,13 @@ internal import SystemPackage
     guard path.rawValue < Self.pathLimit else { return -1 }
     let old = unsafe paths[Int(path.rawValue)]
     guard old.file != 0 else { return -1 }
+    if let request = unsafe ring.nextRequest() {
+      unsafe ovx_prepare_cancel(
+        request, errorTag(path).rawValue, CompletionTag(.ignored).rawValue)
+    }
+    submit()
     ring.unregister(old.file)
-    unsafe paths[Int(path.rawValue)] = Path()
+    unsafe paths[Int(path.rawValue)] = Path(generation: old.generation)
     return old.descriptor
   }
 
@@ -203,13 +219,14 @@ internal import SystemPackage
     guard transmission.path.rawValue < Self.pathLimit else { return }
     let path = unsafe paths[Int(transmission.path.rawValue)]
     guard path.file != 0 else { return reportMissing(tag) }
-    if unsafe suspects[Int(path.suspect)] > now { takePendingError(of: transmission.path) }
     let size = Int(transmission.segmentSize)
     guard isTrain, Int(transmission.byteCount) > size &* Int(path.segmentLimit) else {
       return unsafe send(
         vectors,
         count: Int(transmission.vectorCount),
         segmentSize: transmission.segmentSize,
+        outer: transmission.outer,
+        isIPv6: path.isIPv6,
         by: path.file,
         tag
       )
@@ -221,6 +238,8 @@ internal import SystemPackage
     _ vectors: UnsafeRawPointer,
     count: Int,
     segmentSize: UInt16,
+    outer: OuterHeader = .plain,
+    isIPv6: Bool = false,
     by file: UInt32,
     _ tag: CompletionTag
   ) {
@@ -229,6 +248,9 @@ internal import SystemPackage
     let dispatch = unsafe dispatches + dispatchCount
     dispatchCount &+= 1
     let message = unsafe ovx_dispatch_prepare(dispatch, vectors, count, segmentSize)
+    if outer != .plain {
+      unsafe ovx_dispatch_set_outer(dispatch, isIPv6, outer.trafficClass, outer.hopLimit)
+    }
     unsafe ovx_prepare_send(request, file, message, tag.rawValue)
   }
 
@@ -281,6 +303,8 @@ internal import SystemPackage
         first,
         count: count,
         segmentSize: datagrams > 1 ? transmission.segmentSize : 0,
+        outer: transmission.outer,
+        isIPv6: path.isIPv6,
         by: path.file,
         tag
       )
@@ -313,7 +337,7 @@ internal import SystemPackage
       if tag.kind == .train, code == EINVAL || code == EIO {
         lowerSegmentLimit(of: path, datagrams: Int(tag.detail), code)
       }
-      noteICMP(code, on: path)
+      if code == EMSGSIZE { noteNarrowing(of: path) }
       return (port, Self.underlayReason(code), frames: Int(tag.detail))
     default: return nil
     }
@@ -343,30 +367,27 @@ internal import SystemPackage
     unsafe paths[Int(path.rawValue)].segmentLimit = wasTooLong ? Self.segmentLimits.old : 1
   }
 
-  /// Remembers that ICMP messages come back on a path, and tells the control side where they say that it is too narrow.
-  private mutating func noteICMP(_ code: Int32, on path: PathID) {
-    guard path.rawValue < Self.pathLimit, unsafe paths[Int(path.rawValue)].file != 0 else { return }
-    switch code {
-    case EMSGSIZE:
-      if unsafe paths[Int(path.rawValue)].narrowedAt != now {
-        unsafe paths[Int(path.rawValue)].narrowedAt = now
-        events.post(.pathNarrowed(path))
-      }
-    case ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPROTO, ENOPROTOOPT: break
-    default: return
-    }
-    let suspect = unsafe Int(paths[Int(path.rawValue)].suspect)
-    unsafe suspects[suspect] = now &+ Self.suspicionSeconds
-  }
-
-  /// Takes the error away that an ICMP message has left on a connected socket, and that would cost the next datagram.
-  private mutating func takePendingError(of path: PathID) {
+  /// Takes away the error that an ICMP message has left on a path's socket, before a send would be refused for it.
+  mutating func takePathError(_ completion: Completion) {
+    let path = PathID(rawValue: UInt32(completion.tag.index))
+    guard path.rawValue < Self.pathLimit else { return }
+    let state = unsafe paths[Int(path.rawValue)]
+    guard state.file != 0, state.generation == completion.tag.generation else { return }
+    if completion.result >= 0, !completion.hasMore { watchErrors(of: path) }
     var code: Int32 = 0
     var size = socklen_t(MemoryLayout<Int32>.size)
-    let descriptor = unsafe paths[Int(path.rawValue)].descriptor
-    guard unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0, code != 0 else {
+    guard unsafe getsockopt(state.descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0 else {
       return
     }
-    noteICMP(code, on: path)
+    if code == EMSGSIZE { noteNarrowing(of: path) }
+  }
+
+  /// Tells the control side that a path has got too narrow, once a second.
+  private mutating func noteNarrowing(of path: PathID) {
+    guard path.rawValue < Self.pathLimit, unsafe paths[Int(path.rawValue)].file != 0,
+      unsafe paths[Int(path.rawValue)].narrowedAt != now
+    else { return }
+    unsafe paths[Int(path.rawValue)].narrowedAt = now
+    events.post(.pathNarrowed(path))
   }
 }

@@ -30,9 +30,12 @@ package struct UDPSocket: ~Copyable, Sendable {
     let descriptor = try openSocket(isIPv6: bindAddress.isIPv6, for: "listen on", subject)
     if bindAddress.isIPv6 {
       _ = descriptor.setOption(ipv6Level, IPV6_V6ONLY, 1)
+      _ = descriptor.setOption(ipv6Level, IPV6_RECVTCLASS, 1)
       // A VTEP may send its outer checksum as zero (RFC 7348, section 5; RFC 6935 for IPv6).
       _ = descriptor.setOption(udpLevel, UDP_NO_CHECK6_RX, 1)
     }
+    // What routers say of congestion is in the outer header.
+    if !bindAddress.isIPv6 { _ = descriptor.setOption(ipv4Level, IP_RECVTOS, 1) }
     _ = descriptor.setOption(udpLevel, UDP_GRO, 1)
     descriptor.setReceiveBuffer(listenerBufferSize)
     if isShared { _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1) }
@@ -55,6 +58,7 @@ package struct UDPSocket: ~Copyable, Sendable {
   ///   - remote: The VTEP to send to.
   ///   - port: The port that it listens on.
   ///   - sourcePort: Carries the flow's entropy, 49152...65535. Sockets to different remotes may share one.
+  ///   - header: What its datagrams have in their outer headers.
   /// - Throws: `.networkUnreachable` and the like where there is no route at the moment, `.addressInUse` where a foreign
   ///   socket has the source port: take another one.
   /// - Returns: The socket, non-blocking.
@@ -62,7 +66,8 @@ package struct UDPSocket: ~Copyable, Sendable {
     local: IPAddress?,
     remote: IPAddress,
     port: UInt16,
-    sourcePort: UInt16
+    sourcePort: UInt16,
+    header: Header = Header()
   ) throws(LinuxError) -> UDPSocket {
     let subject = "\(remote.text) UDP port \(port) from source port \(sourcePort)"
     let descriptor = try openSocket(isIPv6: remote.isIPv6, for: "send to", subject)
@@ -72,14 +77,7 @@ package struct UDPSocket: ~Copyable, Sendable {
     if descriptor.setOption(SOL_SOCKET, SO_SNDBUFFORCE, senderBufferSize) != nil {
       _ = descriptor.setOption(SOL_SOCKET, SO_SNDBUF, senderBufferSize)
     }
-    if remote.isIPv6 {
-      _ = descriptor.setOption(ipv6Level, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO)
-      _ = descriptor.setOption(ipv6Level, IPV6_DONTFRAG, 1)
-      _ = descriptor.setOption(ipv6Level, IPV6_UNICAST_HOPS, 64)
-    } else {
-      _ = descriptor.setOption(ipv4Level, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
-      _ = descriptor.setOption(ipv4Level, IP_TTL, 64)
-    }
+    descriptor.setHeader(header, isIPv6: remote.isIPv6)
     let bindAddress = local ?? IPAddress.unspecified(isIPv6: remote.isIPv6)
     guard bindAddress.isIPv6 == remote.isIPv6 else {
       throw LinuxError(
@@ -99,6 +97,23 @@ package struct UDPSocket: ~Copyable, Sendable {
     guard connected == 0 else { throw refusal(to: "send to", subject, -connected, port: port) }
     let mtu = ovx_path_mtu(descriptor.rawValue)
     return UDPSocket(descriptor: descriptor, pathMTU: max(0, Int(mtu)))
+  }
+
+  /// What the datagrams of a sending socket have in their outer headers.
+  package struct Header: Hashable, Sendable {
+    /// DSCP and ECN.
+    package var trafficClass: UInt8 = 0
+    /// IPv4's time to live, IPv6's hop limit; not 0.
+    package var hopLimit: UInt8 = 64
+    /// IPv4's flag DF; IPv6 never fragments on the way.
+    package var forbidsFragments = true
+    /// Whether there is a UDP checksum.
+    ///
+    /// Without one the kernel takes each datagram by itself (`udp_send_skb`), and over IPv6 few receivers accept it
+    /// (RFC 6935).
+    package var hasChecksum = true
+
+    package init() {}
   }
 
   /// Takes the descriptor out.
@@ -144,6 +159,24 @@ package struct UDPSocket: ~Copyable, Sendable {
       errno: errno,
       remedy: remedy
     )
+  }
+}
+
+extension Descriptor {
+  fileprivate borrowing func setHeader(_ header: UDPSocket.Header, isIPv6: Bool) {
+    if isIPv6 {
+      _ = setOption(ipv6Level, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO)
+      _ = setOption(ipv6Level, IPV6_DONTFRAG, 1)
+      _ = setOption(ipv6Level, IPV6_UNICAST_HOPS, Int32(header.hopLimit))
+      _ = setOption(ipv6Level, IPV6_TCLASS, Int32(header.trafficClass))
+      if !header.hasChecksum { _ = setOption(udpLevel, UDP_NO_CHECK6_TX, 1) }
+    } else {
+      let discovery = header.forbidsFragments ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT
+      _ = setOption(ipv4Level, IP_MTU_DISCOVER, discovery)
+      _ = setOption(ipv4Level, IP_TTL, Int32(header.hopLimit))
+      _ = setOption(ipv4Level, IP_TOS, Int32(header.trafficClass))
+      if !header.hasChecksum { _ = setOption(SOL_SOCKET, SO_NO_CHECK, 1) }
+    }
   }
 }
 

@@ -140,6 +140,7 @@ internal import SystemPackage
     case .frame, .datagram, .train:
       guard let failure = unsafe transmitter.pointee.failure(of: completion) else { return }
       datapath.countFailure(failure.reason, port: failure.port, frames: failure.frames)
+    case .pathError: unsafe transmitter.pointee.takePathError(completion)
     case .mailbox:
       hasMail = true
       if !completion.hasMore { watchMailbox() }

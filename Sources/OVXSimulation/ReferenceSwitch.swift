@@ -167,7 +167,8 @@ package struct ReferenceSwitch {
   package mutating func receive(
     datagram: [UInt8],
     on endpoint: EndpointID,
-    from remote: IPAddress
+    from remote: IPAddress,
+    trafficClass: UInt8 = 0
   ) -> Outcome {
     func died(_ reason: DropReason) -> Outcome {
       Outcome(drops: [Drop(reason: reason, port: .none)])
@@ -179,8 +180,11 @@ package struct ReferenceSwitch {
     guard let vni = VNI(rawValue: number),
       let (port, peer) = topology.tunnel(vni: vni, endpoint: endpoint, remote: remote)
     else { return died(.unknownVNI) }
+    guard let frame = Array(datagram[8...]).decapsulated(trafficClass: trafficClass) else {
+      return Outcome(drops: [Drop(reason: .congestionExperienced, port: port.id)])
+    }
     var passage = Passage(
-      frame: PartialFrame(Array(datagram[8...])),
+      frame: PartialFrame(frame),
       tag: .none,
       ingress: port,
       peer: peer

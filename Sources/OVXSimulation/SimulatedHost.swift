@@ -4,8 +4,8 @@ package import OVXDatapath
 package enum Sent: Equatable {
   /// A frame for a device.
   case frame(PartialFrame, port: PortID)
-  /// One datagram for a remote VTEP: a VXLAN header and a frame.
-  case datagram([UInt8], path: PathID, port: PortID)
+  /// One datagram for a remote VTEP: a VXLAN header and a frame, and what is asked of its outer header.
+  case datagram([UInt8], path: PathID, port: PortID, outer: OuterHeader = .plain)
 }
 
 /// One host: a switch, and the part of the worker and of the kernel that it sees.
@@ -70,7 +70,8 @@ package final class SimulatedHost {
     train: [UInt8],
     segmentSize: Int,
     on endpoint: EndpointID,
-    from remote: IPAddress
+    from remote: IPAddress,
+    trafficClass: UInt8 = 0
   ) {
     settle()
     let buffer = makeBuffer(train)
@@ -79,7 +80,8 @@ package final class SimulatedHost {
       count: train.count,
       segmentSize: segmentSize,
       on: endpoint,
-      from: remote
+      from: remote,
+      trafficClass: trafficClass
     )
     collect()
   }
@@ -256,7 +258,10 @@ private final class Outbox {
         "A train of \(datagrams.count) datagrams claims \(transmission.frameCount) frames."
       )
     }
-    sent += datagrams.map { .datagram($0, path: transmission.path, port: transmission.port) }
+    sent += datagrams.map {
+      .datagram(
+        $0, path: transmission.path, port: transmission.port, outer: transmission.outer)
+    }
   }
 }
 

@@ -48,6 +48,7 @@ package struct SimulatedNetwork {
     var lane: Lane
     var receiver: Int
     var bytes: [UInt8]
+    var trafficClass: UInt8
   }
 
   package var conditions: Conditions
@@ -97,8 +98,8 @@ package struct SimulatedNetwork {
         switch sent {
         case .frame(let frame, let port):
           deliveries.append(Delivery(host: number, port: port, frame: frame))
-        case .datagram(let bytes, let path, _):
-          send(bytes, from: number, path: path)
+        case .datagram(let bytes, let path, _, let outer):
+          send(bytes, from: number, path: path, trafficClass: outer.trafficClass)
         }
       }
     }
@@ -116,7 +117,9 @@ package struct SimulatedNetwork {
     while left > 0, deliverNext() { left -= 1 }
   }
 
-  private mutating func send(_ bytes: [UInt8], from sender: Int, path: PathID) {
+  private mutating func send(
+    _ bytes: [UInt8], from sender: Int, path: PathID, trafficClass: UInt8
+  ) {
     sentDatagrams += 1
     if bytes.count > conditions.datagramLimit {
       oversized += 1
@@ -148,7 +151,8 @@ package struct SimulatedNetwork {
           number: counter,
           lane: lane,
           receiver: receiver,
-          bytes: bytes
+          bytes: bytes,
+          trafficClass: trafficClass
         )
       )
     }
@@ -173,7 +177,8 @@ package struct SimulatedNetwork {
         train: train.flatMap(\.bytes),
         segmentSize: train.count > 1 ? train[0].bytes.count : 0,
         on: node.endpoint,
-        from: nodes[train[0].lane.sender].address
+        from: nodes[train[0].lane.sender].address,
+        trafficClass: train[0].trafficClass
       )
     }
     node.host.endBurst()
@@ -181,11 +186,12 @@ package struct SimulatedNetwork {
     return true
   }
 
-  /// Groups datagrams as `UDP_GRO` would: same path, same size, only the last one shorter, 64 at most.
+  /// Groups datagrams as `UDP_GRO` would: same path, same traffic class, same size, only the last one shorter, 64 at most.
   private mutating func trains(_ due: [Underway]) -> [[Underway]] {
     var trains: [[Underway]] = []
     for datagram in due {
       if var train = trains.last, let last = train.last, last.lane == datagram.lane,
+        last.trafficClass == datagram.trafficClass,
         last.bytes.count == train[0].bytes.count, datagram.bytes.count <= last.bytes.count,
         train.count < 64, (train.count + 1) * last.bytes.count <= 65_507,
         random.chance(conditions.trains)

@@ -154,6 +154,8 @@ package struct TopologyGenerator {
     guard segments.allSatisfy({ (vniOfSegment[$0] ?? vni) == vni }) else { return nil }
     var tunnel = Topology.Tunnel(
       vni: vni,
+      outerHeader: OuterHeaderRule(
+        trafficClass: random.pick([0, 0, 0x28]), inheritsHopLimit: random.oneIn(4)),
       endpoint: EndpointID(rawValue: UInt16(random.below(2))),
       peers: []
     )

@@ -110,7 +110,7 @@ struct Answers {
     for (name, tunnel) in reconciler.plan.tunnels {
       let port = Numbering.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
       for remote in tunnel.remotes {
-        let peer = Numbering.PeerName(port: port, remote: remote)
+        let peer = Numbering.PeerName(port: port, remote: remote.address)
         if let id = reconciler.numbering.peer(peer) { addresses[id] = remote.address }
       }
     }

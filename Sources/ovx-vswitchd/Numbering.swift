@@ -14,9 +14,11 @@ struct Numbering {
   }
 
   /// A remote VTEP of a tunnel port.
+  ///
+  /// However it is sent to: what was learned of it stays when a tunnel's options change.
   struct PeerName: Hashable {
     var port: PortName
-    var remote: Plan.Remote
+    var remote: IPAddress
   }
 
   private var bridges = Numbers<String>(below: BridgeID.limit)
@@ -45,7 +47,7 @@ struct Numbering {
       let port = PortName(name: name, bridge: port.bridge, vni: plan.tunnels[name]?.vni)
       wantedPorts.insert(port)
       for remote in plan.tunnels[name]?.remotes ?? [] {
-        wantedPeers.insert(PeerName(port: port, remote: remote))
+        wantedPeers.insert(PeerName(port: port, remote: remote.address))
       }
     }
     bridges.update(to: Set(configuration.bridges.keys))
@@ -136,7 +138,7 @@ extension Topology.Attachment {
     _ provision: Provision, _ fallbacks: Topology.Fallbacks
   ) {
     let peers = tunnel.remotes.compactMap { remote -> Topology.Peer? in
-      guard let id = numbering.peer(Numbering.PeerName(port: name, remote: remote)),
+      guard let id = numbering.peer(Numbering.PeerName(port: name, remote: remote.address)),
         let path = provision.path(remote)
       else { return nil }
       return Topology.Peer(id: id, remote: remote.address, paths: path.sockets, mtu: path.mtu)
@@ -147,7 +149,8 @@ extension Topology.Attachment {
     }
     self = .tunnel(
       Topology.Tunnel(
-        vni: tunnel.vni, endpoint: endpoint, fallbackEndpoints: fallbacks[tunnel.endpoint],
+        vni: tunnel.vni, outgoingVNI: tunnel.outgoingVNI, outerHeader: tunnel.outerHeader,
+        endpoint: endpoint, fallbackEndpoints: fallbacks[tunnel.endpoint],
         peers: peers))
   }
 }

@@ -1,5 +1,6 @@
 internal import OVXControl
 internal import OVXDatapath
+internal import OVXLinux
 
 /// What a configuration needs of the kernel: the devices and sockets that are to be open for it.
 ///
@@ -65,6 +66,8 @@ struct Plan: Equatable {
   struct Tunnel: Equatable {
     var bridge: String
     var vni: VNI
+    var outgoingVNI: VNI
+    var outerHeader = OuterHeaderRule()
     var endpoint: Endpoint
     /// Never empty, and none twice.
     var remotes: [Remote]
@@ -89,6 +92,8 @@ struct Plan: Equatable {
     var local: IPAddress?
     var address: IPAddress
     var port: UInt16
+    /// What its datagrams have in their outer headers.
+    var header = UDPSocket.Header()
   }
 
   init() {}
@@ -130,13 +135,30 @@ extension Plan.Tunnel {
   fileprivate init(_ port: Configuration.Port, _ tunnel: Configuration.Tunnel) {
     bridge = port.bridge
     vni = tunnel.vni
+    outgoingVNI = tunnel.outgoingVNI
+    let header = UDPSocket.Header(tunnel)
+    outerHeader = OuterHeaderRule(
+      trafficClass: header.trafficClass,
+      inheritsTrafficClass: tunnel.trafficClass == .inherited,
+      inheritsHopLimit: tunnel.hopLimit == .inherited)
     endpoint = Plan.Endpoint(
       local: tunnel.local, isIPv6: tunnel.remotes.contains(where: \.isIPv6),
       port: tunnel.destinationPort)
     remotes = tunnel.remotes.map {
-      Plan.Remote(local: tunnel.local, address: $0, port: tunnel.destinationPort)
+      Plan.Remote(
+        local: tunnel.local, address: $0, port: tunnel.destinationPort, header: header)
     }
     if case .access = port.vlans { isTrunk = false } else { isTrunk = true }
+  }
+}
+
+extension UDPSocket.Header {
+  fileprivate init(_ tunnel: Configuration.Tunnel) {
+    self.init()
+    if case .value(let value) = tunnel.trafficClass { trafficClass = value }
+    if case .value(let value) = tunnel.hopLimit { hopLimit = value }
+    forbidsFragments = tunnel.forbidsFragments
+    hasChecksum = tunnel.hasChecksum
   }
 }
 

@@ -220,7 +220,7 @@ struct Underlay {
         do {
           let socket = try UDPSocket.connect(
             local: remote.local, remote: remote.address, port: remote.port,
-            sourcePort: UInt16(truncatingIfNeeded: port))
+            sourcePort: UInt16(truncatingIfNeeded: port), header: remote.header)
           try dataplane.open(PathID(rawValue: UInt32(number)), socket: socket)
           refusal = nil
           break

@@ -35,12 +35,25 @@ import Testing
     // The same VNI and remote by another local address or UDP port.
     ["1 1 tag=7 local=10.0.0.8", "1 1 tag=7 local=10.0.0.9"],
     ["1 1 tag=7", "1 1 tag=7 dst_port=8472"],
+    // Far ends that count differently: one tenant here, whatever it is called there.
+    ["1 1 tag=7 options:out_key=5", "1 2 tag=7 options:out_key=6", "2 1 tag=8"],
+    ["1 1 tag=7 options:out_key=2", "1 2 tag=7 options:out_key=2"],
   ])
   func accepted(tunnels: [String]) throws {
     #expect(try outcome(tunnels) == nil)
   }
 
   @Test(arguments: [
+    (
+      ["100 1 tag=7", "200 1 tag=8 options:out_key=100"],
+      "tunnel v1 (in_key=200) would send with out_key 100, which tunnel v0 (in_key=100) receives, and that "
+        + "joins two tenants; give v1 an out_key of its own, or both the same in_key"
+    ),
+    (
+      ["100 1 tag=7 options:out_key=300", "200 1 tag=8 options:out_key=300"],
+      "tunnel v1 (in_key=200) would send with out_key 300, which tunnel v0 (in_key=100) sends, and that "
+        + "joins two tenants; give v1 an out_key of its own, or both the same in_key"
+    ),
     (
       ["100 1", "200 1"],
       "tunnels v0 (key=100, no tag) and v1 (key=200, no tag) would both carry every VLAN of bridge br0, "

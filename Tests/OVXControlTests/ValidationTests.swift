@@ -238,7 +238,17 @@ import Testing
     ),
     (
       "key=flow remote=10.0.0.1",
-      "key=flow is not supported, as ovx has no flows; give it a VNI, 0 to 16777215"
+      "key=flow is not supported, as ovx has no flows that could tell the VNI; "
+        + "make a tunnel port for each VNI, 0 to 16777215"
+    ),
+    (
+      "options:in_key=flow options:out_key=1 remote=10.0.0.1",
+      "in_key=flow is not supported, as ovx has no flows that could tell the VNI; "
+        + "make a tunnel port for each VNI, 0 to 16777215"
+    ),
+    (
+      "options:in_key=1 options:out_key=0x1000000 remote=10.0.0.1",
+      "out_key 0x1000000 is not in the valid range 0 to 16777215 (inclusive)"
     ),
     (
       "key=1 remote=192.168.0.300",
@@ -306,8 +316,44 @@ import Testing
       "dst_port 65536 is not in the valid range 1 to 65535 (inclusive); the default is 4789"
     ),
     (
-      "key=1 remote=10.0.0.1 options:ttl=64",
-      "the option \"ttl\" is not supported; a vxlan interface takes key, remote_ip, local_ip, dst_port"
+      "key=1 remote=10.0.0.1 options:hops=64",
+      "the option \"hops\" is not supported; a vxlan interface takes key, in_key, out_key, remote_ip, "
+        + "local_ip, dst_port, tos, ttl, df_default, csum"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:exts=gbp",
+      "the option \"exts\" is not supported, as ovx sends and receives plain VXLAN, neither its group "
+        + "policy (gbp) nor GPE; a vxlan interface takes key, in_key, out_key, remote_ip, local_ip, "
+        + "dst_port, tos, ttl, df_default, csum"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:tos=5",
+      "tos 5 has ECN bits, which are always copied from the packet inside; take a multiple of 4 "
+        + "from 0 to 252, such as 4, or \"inherit\""
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:tos=256",
+      "tos \"256\" is neither \"inherit\" nor a number from 0 to 252"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:tos=EF",
+      "tos \"EF\" is neither \"inherit\" nor a number from 0 to 252"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:ttl=0",
+      "ttl \"0\" is neither \"inherit\" nor a number from 1 to 255; the default is 64"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:ttl=256",
+      "ttl \"256\" is neither \"inherit\" nor a number from 1 to 255; the default is 64"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:csum=yes",
+      "csum \"yes\" is not one of true and false"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:df_default=1",
+      "df_default \"1\" is not one of true and false"
     ),
   ])
   func refusedTunnels(settings: String, sentence: String) throws {
@@ -333,6 +379,33 @@ import Testing
     #expect(tunnel.vni.rawValue == vni)
     #expect(tunnel.destinationPort == port)
     #expect(tunnel.remotes.map(\.description) == remotes)
+  }
+
+  /// What the options mean that decide on outer headers; their defaults in the first line.
+  @Test func outerHeaders() throws {
+    func parse(_ options: String) throws -> Configuration.Tunnel {
+      let bench = try Workbench("add-br br0", "add-port br0 v remote=10.0.0.1 \(options)")
+      let port = try #require(bench.configuration.ports["v"])
+      return try Configuration.Tunnel(options: port.interface.options)
+    }
+    let plain = try parse("key=7")
+    #expect((plain.vni.rawValue, plain.outgoingVNI.rawValue) == (7, 7))
+    #expect((plain.trafficClass, plain.hopLimit) == (.value(0), .value(64)))
+    #expect(plain.forbidsFragments && plain.hasChecksum)
+    for (options, keys) in [
+      ("in_key=1 out_key=2", (1, 2)), ("key=1 out_key=2", (1, 2)), ("key=2 in_key=1", (1, 2)),
+      ("in_key=1", (1, 0)), ("out_key=0x10", (0, 16)), ("key=3 in_key=3", (3, 3)),
+    ] {
+      let options = options.split(separator: " ").map { "options:" + $0 }
+      let tunnel = try parse(options.joined(separator: " "))
+      #expect((Int(tunnel.vni.rawValue), Int(tunnel.outgoingVNI.rawValue)) == keys)
+    }
+    let set = try parse(
+      "key=7 options:tos=0x28 options:ttl=255 options:df_default=false options:csum=false")
+    #expect((set.trafficClass, set.hopLimit) == (.value(40), .value(255)))
+    #expect(!set.forbidsFragments && !set.hasChecksum)
+    let inherited = try parse("key=7 options:tos=inherit options:ttl=inherit")
+    #expect((inherited.trafficClass, inherited.hopLimit) == (.inherited, .inherited))
   }
 
   // MARK: Bridges' settings

@@ -11,6 +11,7 @@ final class Bench {
     var segmentSize = 0
     var path: UInt32 = 0
     var offload = Offload.none
+    var outer = OuterHeader.plain
   }
 
   final class Log { var sent: [Sent] = [] }
@@ -39,7 +40,8 @@ final class Bench {
             bytes: bytes,
             segmentSize: Int(transmission.segmentSize),
             path: transmission.path.rawValue,
-            offload: transmission.offload
+            offload: transmission.offload,
+            outer: transmission.outer
           )
         )
       }
@@ -107,7 +109,8 @@ final class Bench {
     _ bytes: [UInt8],
     segmentSize: Int = 0,
     endpoint: UInt16 = 0,
-    from remote: IPAddress
+    from remote: IPAddress,
+    trafficClass: UInt8 = 0
   ) -> [Sent] {
     let train = unsafe memory + Bench.headroom
     unsafe train.copyMemory(from: bytes, byteCount: bytes.count)
@@ -116,7 +119,8 @@ final class Bench {
       count: bytes.count,
       segmentSize: segmentSize,
       on: EndpointID(rawValue: endpoint),
-      from: remote
+      from: remote,
+      trafficClass: trafficClass
     )
     return finish()
   }

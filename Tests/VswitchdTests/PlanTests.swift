@@ -85,6 +85,7 @@ import Testing
         paths[remote] = mtu.map { Sizes.innerMTU(pathMTU: $0, isIPv6: false) }
         plan.tunnels["t\(isTrunk)\(index)"] = Plan.Tunnel(
           bridge: "br0", vni: try #require(VNI(rawValue: 1)),
+          outgoingVNI: try #require(VNI(rawValue: 1)),
           endpoint: Plan.Endpoint(local: nil, isIPv6: false, port: 4789), remotes: [remote],
           isTrunk: isTrunk)
       }

@@ -102,6 +102,14 @@ static inline void ovx_prepare_send(
   entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 
+/* Completes each time that an error is left on a socket, until a completion comes without IORING_CQE_F_MORE. What the
+ * kernel reports of its own accord, errors among it, needs no bit. */
+static inline void ovx_prepare_error_poll(struct io_uring_sqe *entry, unsigned file, uint64_t tag) {
+  io_uring_prep_poll_multishot(entry, (int)file, 0);
+  entry->flags = IOSQE_FIXED_FILE;
+  entry->user_data = tag;
+}
+
 /* Completes each time that something becomes readable, until a completion comes without IORING_CQE_F_MORE. */
 static inline void ovx_prepare_poll(struct io_uring_sqe *entry, unsigned file, uint64_t tag) {
   io_uring_prep_poll_multishot(entry, (int)file, POLLIN);
@@ -132,7 +140,7 @@ struct ovx_receipt {
   struct sockaddr_in6 name;
   union {
     struct cmsghdr alignment;
-    unsigned char bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata)) + CMSG_SPACE(sizeof(int))];
+    unsigned char bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata)) + 2 * CMSG_SPACE(sizeof(int))];
   } control;
 };
 
@@ -142,6 +150,7 @@ struct ovx_receipt_facts {
   uint32_t segment_size;      /* UDP_GRO: bytes of each datagram but the last, else 0. */
   uint16_t vlan_control;      /* PACKET_AUXDATA: the tag that was taken out of the frame, */
   uint16_t vlan_protocol;     /* in host byte order, 0 where there was none. */
+  uint8_t traffic_class;      /* IP_TOS, IPV6_TCLASS: DSCP and ECN of the outer header. */
   bool is_ipv6;
   bool truncated;             /* Bytes or facts are missing. */
 };
@@ -168,6 +177,12 @@ static inline struct ovx_receipt_facts ovx_receipt_read(struct ovx_receipt *rece
       int size;
       memcpy(&size, CMSG_DATA(piece), sizeof size);
       facts.segment_size = size > 0 ? (uint32_t)size : 0;
+    } else if (piece->cmsg_level == IPPROTO_IP && piece->cmsg_type == IP_TOS) {
+      facts.traffic_class = *CMSG_DATA(piece);
+    } else if (piece->cmsg_level == IPPROTO_IPV6 && piece->cmsg_type == IPV6_TCLASS) {
+      int value;
+      memcpy(&value, CMSG_DATA(piece), sizeof value);
+      facts.traffic_class = (uint8_t)value;
     } else if (piece->cmsg_level == SOL_PACKET && piece->cmsg_type == PACKET_AUXDATA) {
       struct tpacket_auxdata data;
       memcpy(&data, CMSG_DATA(piece), sizeof data);
@@ -191,14 +206,36 @@ static inline struct ovx_receipt_facts ovx_receipt_read(struct ovx_receipt *rece
   return facts;
 }
 
-/* A message to send, with room for the segment size. */
+/* A message to send, with room for the segment size and two fields of the outer header. */
 struct ovx_dispatch {
   struct msghdr header;
   union {
     struct cmsghdr head;
-    unsigned char bytes[CMSG_SPACE(sizeof(uint16_t))];
+    unsigned char bytes[CMSG_SPACE(sizeof(uint16_t)) + 2 * CMSG_SPACE(sizeof(int))];
   } control;
 };
+
+static inline void ovx_dispatch_append(
+    struct ovx_dispatch *dispatch, int level, int type, const void *value, size_t size) {
+  struct cmsghdr *piece = (struct cmsghdr *)(dispatch->control.bytes + dispatch->header.msg_controllen);
+  piece->cmsg_level = level;
+  piece->cmsg_type = type;
+  piece->cmsg_len = CMSG_LEN(size);
+  memcpy(CMSG_DATA(piece), value, size);
+  dispatch->header.msg_control = &dispatch->control;
+  dispatch->header.msg_controllen += CMSG_SPACE(size);
+}
+
+/* Asks for an outer header other than the socket's own; 0 leaves what the socket has. Comes after the preparation. */
+static inline void ovx_dispatch_set_outer(
+    struct ovx_dispatch *dispatch, bool ipv6, uint8_t traffic_class, uint8_t hop_limit) {
+  int value = traffic_class;
+  if (traffic_class)
+    ovx_dispatch_append(dispatch, ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, ipv6 ? IPV6_TCLASS : IP_TOS, &value, sizeof value);
+  value = hop_limit;
+  if (hop_limit)
+    ovx_dispatch_append(dispatch, ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, ipv6 ? IPV6_HOPLIMIT : IP_TTL, &value, sizeof value);
+}
 
 /* `segment_size` 0 sends one datagram or frame, else as many datagrams of that size as there are bytes. */
 static inline struct msghdr *ovx_dispatch_prepare(
@@ -210,14 +247,7 @@ static inline struct msghdr *ovx_dispatch_prepare(
   dispatch->header.msg_control = NULL;
   dispatch->header.msg_controllen = 0;
   dispatch->header.msg_flags = 0;
-  if (segment_size) {
-    dispatch->control.head.cmsg_level = IPPROTO_UDP;
-    dispatch->control.head.cmsg_type = UDP_SEGMENT;
-    dispatch->control.head.cmsg_len = CMSG_LEN(sizeof segment_size);
-    memcpy(CMSG_DATA(&dispatch->control.head), &segment_size, sizeof segment_size);
-    dispatch->header.msg_control = &dispatch->control;
-    dispatch->header.msg_controllen = sizeof dispatch->control;
-  }
+  if (segment_size) ovx_dispatch_append(dispatch, IPPROTO_UDP, UDP_SEGMENT, &segment_size, sizeof segment_size);
   return &dispatch->header;
 }
 

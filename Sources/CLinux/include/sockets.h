@@ -124,21 +124,19 @@ static inline int ovx_path_mtu(int fd) {
   return result < 0 ? -errno : mtu;
 }
 
-/* A number that connected UDP sockets to the same host have in common, whatever their ports; 0 if it is not connected. */
-static inline unsigned ovx_peer_hash(int fd) {
-  struct sockaddr_in6 address;
-  socklen_t size = sizeof address;
-  memset(&address, 0, sizeof address);
-  if (getpeername(fd, (struct sockaddr *)&address, &size) < 0) return 0;
-  const unsigned char *bytes = (const unsigned char *)&address.sin6_addr;
-  size_t count = sizeof address.sin6_addr;
-  if (address.sin6_family == AF_INET) {
-    bytes = (const unsigned char *)&((struct sockaddr_in *)&address)->sin_addr;
-    count = sizeof(struct in_addr);
-  }
-  unsigned hash = 2166136261u; /* FNV-1a */
-  for (size_t index = 0; index < count; index++) hash = (hash ^ bytes[index]) * 16777619u;
-  return hash ^ hash >> 16;
+/* Whether a socket is of IPv6. */
+static inline bool ovx_is_ipv6(int fd) {
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET6;
+}
+
+/* Whether a UDP socket leaves the checksum out: then the kernel cuts nothing for it. */
+static inline bool ovx_omits_checksum(int fd) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  int level = ovx_is_ipv6(fd) ? IPPROTO_UDP : SOL_SOCKET;
+  return getsockopt(fd, level, level == SOL_SOCKET ? SO_NO_CHECK : UDP_NO_CHECK6_TX, &value, &size) == 0 && value;
 }
 
 /* Frames that a packet socket had no room for since this was last asked; 0 where the kernel does not tell. */

@@ -59,12 +59,15 @@ struct Traffic {
               + "\(frame.offload) \(frame.bytes.hexadecimal)")
         }
         add(wire, by: WayOut(port: port, peer: .none))
-      case .datagram(let bytes, let path, let port):
+      case .datagram(let bytes, let path, let port, let outer):
         guard let (owner, tunnel, peer) = topology.peer(of: path), owner == port else {
           throw Discrepancy("A datagram of port \(port.rawValue) left by path \(path.rawValue).")
         }
-        guard Array(bytes.prefix(8)) == vxlanDatagram(vni: tunnel.vni, frame: []) else {
+        guard Array(bytes.prefix(8)) == vxlanDatagram(vni: tunnel.outgoingVNI, frame: []) else {
           throw Discrepancy("A VXLAN header is wrong: \(bytes.hexadecimal)")
+        }
+        guard outer == Self.outerHeader(of: Array(bytes.dropFirst(8)), tunnel.outerHeader) else {
+          throw Discrepancy("\(outer) is asked of the outer header: \(bytes.hexadecimal)")
         }
         guard bytes.count - 8 - 14 <= peer.mtu else {
           throw Discrepancy("\(bytes.count - 8) bytes left for a remote with MTU \(peer.mtu).")
@@ -72,6 +75,26 @@ struct Traffic {
         add([Array(bytes.dropFirst(8))], by: WayOut(port: port, peer: peer.id))
       }
     }
+  }
+
+  /// What the options of a tunnel ask of the outer header for a frame, told slowly.
+  private static func outerHeader(of frame: [UInt8], _ rule: OuterHeaderRule) -> OuterHeader {
+    var at = 12
+    for _ in 0..<3 {
+      guard let type = frame.number16(at: at), type == 0x8100 || type == 0x88A8 else { break }
+      at += 4
+    }
+    let packet = Array(frame.dropFirst(at + 2))
+    let isIPv4 = frame.number16(at: at) == 0x0800 && packet.count >= 20 && packet[0] >> 4 == 4
+    let isIPv6 = frame.number16(at: at) == 0x86DD && packet.count >= 40 && packet[0] >> 4 == 6
+    guard isIPv4 || isIPv6 else { return .plain }
+    let inner = isIPv4 ? packet[1] : packet[0] << 4 | packet[1] >> 4
+    var header = OuterHeader()
+    header.trafficClass =
+      rule.inheritsTrafficClass || inner & 3 != 0
+      ? (rule.inheritsTrafficClass ? inner & 0xFC : rule.trafficClass) | inner & 3 : 0
+    if rule.inheritsHopLimit { header.hopLimit = packet[isIPv4 ? 8 : 7] }
+    return header
   }
 
   private mutating func add(_ wire: [[UInt8]], by way: WayOut) {

@@ -194,15 +194,19 @@ private struct Comparison {
     }
     let datagrams = train(vni: vni)
     journal += datagrams.map { "\(remote.low) \(endpoint.rawValue) \($0.hexadecimal)" }
+    let trafficClass = random.oneIn(2) ? 0 : UInt8(random.below(256))
+    journal.append("with traffic class \(trafficClass)")
     host.receive(
       train: datagrams.flatMap { $0 },
       segmentSize: datagrams.count > 1 ? datagrams[0].count : 0,
       on: endpoint,
-      from: remote
+      from: remote,
+      trafficClass: trafficClass
     )
     var outcome = ReferenceSwitch.Outcome()
     for datagram in datagrams {
-      outcome += reference.receive(datagram: datagram, on: endpoint, from: remote)
+      outcome += reference.receive(
+        datagram: datagram, on: endpoint, from: remote, trafficClass: trafficClass)
     }
     return outcome
   }

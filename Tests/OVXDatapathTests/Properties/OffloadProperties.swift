@@ -128,7 +128,7 @@ private struct OffloadRun {
     let sent = host.takeSent()
     if let violation = host.violations.first { throw Discrepancy(violation) }
     return try sent.map { sent in
-      guard case .datagram(let bytes, _, _) = sent else {
+      guard case .datagram(let bytes, _, _, _) = sent else {
         throw Discrepancy("A frame went back to the only device.")
       }
       return Array(bytes.dropFirst(8))
