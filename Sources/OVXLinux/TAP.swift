@@ -79,6 +79,9 @@ package struct TAP: ~Copyable, Sendable {
     }
   }
 
+  /// Whether the device exists, in whatever network namespace and by whatever name.
+  package var isAlive: Bool { ovx_tap_is_alive(descriptor.rawValue) }
+
   /// Opens another descriptor of the same open device.
   ///
   /// With it the device can be told things while a worker has the first one; the device is closed once both are.

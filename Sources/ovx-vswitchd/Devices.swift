@@ -21,6 +21,9 @@ struct Devices {
 
     /// Has the device go when it is closed.
     func giveUp() { try? tap.setPersistent(false) }
+
+    /// Whether the device still exists, in whatever network namespace and by whatever name.
+    var isAlive: Bool { tap.isAlive }
   }
 
   private struct Open {
@@ -28,6 +31,8 @@ struct Devices {
     var port: PortID
     /// The device's number in its network namespace.
     var index: Int32
+    /// Which of the devices with that number: see `Host`.
+    var incarnation: UInt64?
     var capabilities: OffloadCapabilities
     /// What the device was last told to be.
     ///
@@ -41,8 +46,6 @@ struct Devices {
     var handle: TAPHandle?
     /// The switch cannot use it any more.
     var isLost = false
-    /// Milliseconds on the monotonic clock.
-    let openedAt = monotonicMilliseconds()
 
     init(_ order: Order, index: Int32, capabilities: OffloadCapabilities) {
       plan = order.plan
@@ -57,6 +60,8 @@ struct Devices {
   private let ownership: Ownership
   private var open: [String: Open] = [:]
   private(set) var faults: [String: Fault] = [:]
+  /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
+  private var lastLosses: [String: Int64] = [:]
   /// When to look again for containers that are not there.
   private var searches: [String: Search] = [:]
   /// The port whose container was asked for last.
@@ -78,8 +83,15 @@ struct Devices {
 
   /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
   func link(of name: String, host: Host) -> Link? {
-    guard let device = open[name], device.namespace == nil else { return nil }
-    return host.link(device.index)
+    guard let device = open[name] else { return nil }
+    return link(device, host)
+  }
+
+  private func link(_ device: Open, _ host: Host) -> Link? {
+    guard device.namespace == nil else { return nil }
+    if host.incarnation(device.index) == device.incarnation { return host.link(device.index) }
+    // One of ours that has been away.
+    return host.links[device.plan.place.name].flatMap { ownership.isOurs($0) ? $0 : nil }
   }
 
   /// What a port's device was told to be; `nil` while it is not open.
@@ -87,12 +99,15 @@ struct Devices {
 
   /// Notes that the switch cannot use the device of a port any more.
   ///
-  /// Returns the port's name, and whether to open the device again at once: not where that was done a moment ago.
+  /// Returns the port's name, and whether to open the device again at once: not where that has helped for a moment only.
   mutating func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
-    guard let (name, device) = open.first(where: { $0.value.port == port }) else { return nil }
+    guard let name = open.first(where: { $0.value.port == port })?.key else { return nil }
     open[name]?.isLost = true
-    faults[name] = Fault("its device fails: \(error)", isAwaited: true)
-    return (name, monotonicMilliseconds() - device.openedAt > 1000)
+    let now = monotonicMilliseconds()
+    let isToReopen = now - (lastLosses[name] ?? .min / 2) > 2000
+    lastLosses[name] = now
+    if !isToReopen { faults[name] = Fault("its device fails: \(error)", isAwaited: true) }
+    return (name, isToReopen)
   }
 
   // MARK: Opening
@@ -144,7 +159,7 @@ struct Devices {
       }
       open[name]?.plan = plan
       open[name]?.settings = order.settings
-      faults[name] = nil
+      faults[name] = outage(of: plan, host)
       searches[name] = nil
     } catch {
       noteSearch(name, plan)
@@ -155,14 +170,26 @@ struct Devices {
   /// Whether an open device is in every respect what it is to be.
   private func isInOrder(_ device: Open, _ order: Order, _ host: Host) -> Bool {
     device.settings == order.settings && device.plan == order.plan
-      && isUsable(device, order, host)
+      && isUsable(device, order, host) && outage(of: order.plan, host) == nil
+  }
+
+  /// Why nothing passes a device although it is open.
+  ///
+  /// Of those that the daemon makes, whoever uses them may have reasons.
+  private func outage(of plan: Plan.Device, _ host: Host) -> Fault? {
+    guard case .existing(let name) = plan.place, let link = host.links[name], !link.isUp
+    else { return nil }
+    return Fault("its device is down; `ip link set \(name) up` sets it up", isAwaited: true)
   }
 
   /// Whether an open device is the one that is wanted, and still there.
   private func isUsable(_ device: Open, _ order: Order, _ host: Host) -> Bool {
     guard device.plan.isSameDevice(as: order.plan), device.port == order.port, !device.isLost
     else { return false }
-    return device.namespace != nil || host.links[order.plan.place.name]?.index == device.index
+    // One that was made and has been moved or renamed since is what its user wants it to be.
+    if device.namespace != nil || device.handle?.isAlive == true { return true }
+    return host.links[order.plan.place.name]?.index == device.index
+      && host.incarnation(device.index) == device.incarnation
   }
 
   private func make(_ order: Order, _ host: Host) throws(LinuxError) -> Open {
@@ -181,7 +208,9 @@ struct Devices {
     let capabilities = socket.capabilities
     try host.configure(link, order.settings, isNew: true)
     try dataplane.attach(socket, as: order.port)
-    return Open(order, index: link.index, capabilities: capabilities)
+    var result = Open(order, index: link.index, capabilities: capabilities)
+    result.incarnation = host.incarnation(link.index)
+    return result
   }
 
   /// Makes a TAP in the daemon's own namespace, or finds it there.
@@ -193,6 +222,7 @@ struct Devices {
     if order.plan.isInternal { try host.address(link, with: order.settings.addresses) }
     try tap.setPersistent(true)
     var result = Open(order, index: link.index, capabilities: tap.capabilities)
+    result.incarnation = host.incarnation(link.index)
     result.handle = try TAPHandle(tap)
     try dataplane.attach(tap, as: order.port)
     return result
@@ -220,7 +250,7 @@ struct Devices {
     let settings = order.settings
     if case .container(let interface) = device.plan.place {
       try ContainerDevice(interface, ownership: ownership).change(device.settings, to: settings)
-    } else if let link = host.link(device.index) {
+    } else if let link = link(device, host) {
       try host.configure(link, settings, isNew: false)
       // Those of a port that is not internal any more go, too.
       if device.settings.addresses != settings.addresses {
@@ -262,6 +292,7 @@ struct Devices {
   mutating func close(exceptFor plan: Plan, host: Host) {
     faults = faults.filter { plan.devices[$0.key] != nil }
     searches = searches.filter { plan.devices[$0.key] != nil }
+    lastLosses = lastLosses.filter { plan.devices[$0.key] != nil }
     for (name, device) in open where plan.devices[name] == nil {
       open[name] = nil
       dataplane.detach(device.port)
@@ -298,6 +329,8 @@ struct Devices {
       if let link = host.link(device.index) { host.setIPv6(true, on: link) }
     case .host(let name):
       if let link = host.links[name], ownership.isOurs(link) { host.delete(link) }
+      // Wherever it has been moved to.
+      device.handle?.giveUp()
     case .container(let interface):
       device.handle?.giveUp()
       ownership.forget(interface)

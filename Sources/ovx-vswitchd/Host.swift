@@ -11,7 +11,18 @@ final class Host {
   private var netlink: Netlink
   private var events: LinkEvents
   private(set) var links: [String: Link] = [:]
-  private var names: [Int32: String] = [:]
+  private var names: [Int32: Known] = [:]
+  private var appearances: UInt64 = 0
+
+  /// A device by its number.
+  private struct Known {
+    var name: String
+    /// Which of the devices that had the number it is.
+    ///
+    /// One that leaves for another network namespace may come back with the number that it had, and is a new one to
+    /// whoever had a socket on it.
+    var incarnation: UInt64
+  }
 
   init() throws(LinuxError) {
     netlink = try Netlink()
@@ -45,6 +56,7 @@ final class Host {
   func takeChanges() throws(LinuxError) -> Changes {
     var changes = Changes()
     var before: [Int32: Link?] = [:]
+    var gone: Set<Int32> = []
     while let event = try events.next() {
       switch event {
       case .appeared(let link), .changed(let link):
@@ -53,6 +65,7 @@ final class Host {
       case .disappeared(_, let index, _):
         if before[index] == nil { before[index] = .some(self.link(index)) }
         remove(index)
+        gone.insert(index)
       case .addressesChanged, .routesChanged:
         changes.ways = true
       case .overrun:
@@ -60,7 +73,7 @@ final class Host {
         try readLinks()
       }
     }
-    for (index, old) in before where old != link(index) {
+    for (index, old) in before where gone.contains(index) || old != link(index) {
       for name in [old?.name, link(index)?.name] {
         if let name { changes.devices.insert(name) }
       }
@@ -71,27 +84,39 @@ final class Host {
   }
 
   private func readLinks() throws(LinuxError) {
+    let present = try netlink.links()
+    let known = names
     links = [:]
     names = [:]
-    for link in try netlink.links() { take(link) }
+    for link in present {
+      names[link.index] = known[link.index]
+      take(link)
+    }
   }
 
   private func take(_ link: Link) {
-    if let old = names[link.index], old != link.name, links[old]?.index == link.index {
+    if let old = names[link.index]?.name, old != link.name, links[old]?.index == link.index {
       links[old] = nil
     }
-    names[link.index] = link.name
+    if names[link.index] == nil {
+      appearances += 1
+      names[link.index] = Known(name: link.name, incarnation: appearances)
+    }
+    names[link.index]?.name = link.name
     links[link.name] = link
   }
 
   private func remove(_ index: Int32) {
-    if let name = names.removeValue(forKey: index), links[name]?.index == index {
+    if let name = names.removeValue(forKey: index)?.name, links[name]?.index == index {
       links[name] = nil
     }
   }
 
   /// The device with an index.
-  func link(_ index: Int32) -> Link? { names[index].flatMap { links[$0] } }
+  func link(_ index: Int32) -> Link? { names[index].flatMap { links[$0.name] } }
+
+  /// Which of the devices that have had a number has it now.
+  func incarnation(_ index: Int32) -> UInt64? { names[index]?.incarnation }
 
   // MARK: Devices
 

@@ -56,6 +56,13 @@ static inline int ovx_set_tap_offloads(int fd, unsigned long offloads) {
   return ioctl(fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
 }
 
+/* Whether the device that the descriptor was attached to is still there. */
+static inline bool ovx_tap_is_alive(int fd) {
+  struct ifreq request;
+  memset(&request, 0, sizeof request);
+  return ioctl(fd, TUNGETIFF, &request) == 0;
+}
+
 static inline int ovx_set_tap_persistent(int fd, bool persistent) {
   return ioctl(fd, TUNSETPERSIST, (unsigned long)persistent) < 0 ? -errno : 0;
 }
