@@ -329,10 +329,10 @@ final class Daemon {
 }
 
 extension Command {
-  /// Whether the answer describes all of the running switch, or a large part.
+  /// Whether the answer describes all of the switch or of its configuration, or a large part.
   fileprivate var isReport: Bool {
     switch self {
-    case .show, .showAddresses, .addressStatistics, .statistics, .drops, .showTunnels: true
+    case .show, .showAddresses, .addressStatistics, .statistics, .drops, .showTunnels, .export: true
     default: false
     }
   }
