@@ -61,6 +61,10 @@ extension Configuration {
       clamped(otherConfig["mac-table-size"], to: 10...1_000_000, default: 8192)
     }
 
+    /// Whether the switch answers questions for neighbours that it knows, in segments that have a tunnel:
+    /// `other_config:neighbor-suppression`, true where it is not set.
+    package var suppressesNeighborQuestions: Bool { otherConfig["neighbor-suppression"] != "false" }
+
     private func clamped(_ text: String?, to range: ClosedRange<Int>, default value: Int) -> Int {
       guard let text, let number = Int(text) else { return value }
       return min(max(number, range.lowerBound), range.upperBound)

@@ -19,7 +19,10 @@ package enum Reply: Codable, Equatable, Sendable {
   /// In JSON an object whose members are named as the bridges, each an array of entries, as Open vSwitch prints them.
   case addresses([BridgeAddresses])
   case addressStatistics([BridgeAddressStatistics])
-  /// How many addresses were forgotten; in JSON an object with the member `flushed`.
+  /// In JSON as `addresses`.
+  case neighbors([BridgeNeighbors])
+  case neighborStatistics([BridgeNeighborStatistics])
+  /// How many addresses or neighbours were forgotten; in JSON an object with the member `flushed`.
   case flushed(Int)
   case statistics([PortStatistics])
   case drops([Drop])
@@ -208,6 +211,8 @@ package struct PortStatistics: Codable, Equatable, Sendable {
   package var receivedBytes: UInt64
   package var sentFrames: UInt64
   package var sentBytes: UInt64
+  /// Frames received that asked for a neighbour, and were answered instead of forwarded.
+  package var answeredFrames: UInt64
   /// Lost frames by the reason's symbol; reasons that never happened are left out.
   package var drops: [String: UInt64]
 
@@ -218,6 +223,7 @@ package struct PortStatistics: Codable, Equatable, Sendable {
     receivedBytes = counters.receivedBytes
     sentFrames = counters.sentFrames
     sentBytes = counters.sentBytes
+    answeredFrames = counters.answeredFrames
     drops = [:]
     for reason in DropReason.allCases where counters[reason] != 0 {
       drops[reason.symbol] = counters[reason]

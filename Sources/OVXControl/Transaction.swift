@@ -123,10 +123,11 @@ package struct Transaction {
       return .names(configuration.ports(of: bridge).filter { !$0.isBridgeInternal }.map(\.name))
     case .portToBridge(let port):
       return .names([try requirePort(port).bridge])
-    case .showAddresses(let bridges), .addressStatistics(let bridges):
+    case .showAddresses(let bridges), .addressStatistics(let bridges),
+      .showNeighbors(let bridges), .neighborStatistics(let bridges):
       for bridge in bridges { try requireBridge(bridge) }
       return nil
-    case .flushAddresses(let bridge):
+    case .flushAddresses(let bridge), .flushNeighbors(let bridge):
       if let bridge { try requireBridge(bridge) }
       return nil
     case .addAddress(let bridge, let port, let vlan, let address):

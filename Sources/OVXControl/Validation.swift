@@ -49,6 +49,12 @@ extension Configuration {
         )
       }
     }
+    if let text = bridge.otherConfig["neighbor-suppression"], !["true", "false"].contains(text) {
+      throw ControlError(
+        "bridge \(bridge.name): other_config:neighbor-suppression \"\(printable(text))\" is not one of "
+          + "the allowed values (true, false); false floods every ARP request and neighbour solicitation"
+      )
+    }
     try checkMap(bridge.otherConfig, "other_config of bridge \(bridge.name)")
     try checkMap(bridge.externalIDs, "external_ids of bridge \(bridge.name)")
   }

@@ -10,6 +10,9 @@ package struct FlappingAddress: Equatable, Sendable {
   /// How often it moved until it was told of, four times or more.
   package var moves: UInt32
 
+  /// Seconds within which it has moved that often.
+  package static let window: UInt32 = 10
+
   package init(
     address: MACAddress, vlan: VLANID, bridge: BridgeID, former: Destination, latter: Destination,
     moves: UInt32
@@ -25,13 +28,12 @@ package struct FlappingAddress: Equatable, Sendable {
 
 /// Watches addresses move, and tells of those that do so again and again.
 ///
-/// A container that goes to another host moves once or twice; what moves four times in ten seconds
-/// flaps. It is told of once a minute at most. The memory is fixed: who makes more addresses
+/// A container that goes to another host moves once or twice; what moves four times within
+/// `FlappingAddress.window` flaps. It is told of once a minute at most. The memory is fixed: who makes more addresses
 /// flap than there are places is told of by some of them.
 struct FlapWatch: ~Copyable {
-  /// Moves within `window` seconds that make an address flap.
+  /// Moves that make an address flap.
   static let threshold: UInt32 = 4
-  static let window: UInt32 = 10
   /// Seconds for which an address that was told of is not told of again.
   static let silence: UInt32 = 60
   /// Addresses that are watched at a time; a power of two.
@@ -64,7 +66,7 @@ struct FlapWatch: ~Copyable {
     var watch = watches[place]
     let isSame =
       watch.moves > 0 && watch.address == address && watch.vlan == vlan && watch.bridge == bridge
-    let lifetime = watch.isTold ? FlapWatch.silence : FlapWatch.window
+    let lifetime = watch.isTold ? FlapWatch.silence : FlappingAddress.window
     if watch.moves == 0 || now &- watch.start >= lifetime {
       watch = Watch(address: address, vlan: vlan, bridge: bridge, start: now)
     } else if !isSame {

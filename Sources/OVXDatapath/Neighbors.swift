@@ -66,6 +66,19 @@ package struct KnownNeighbor: Equatable, Sendable {
   package var isRouter: Bool
   /// Seconds since it last told.
   package var age: UInt32
+
+  package init(
+    ip: IPAddress, vlan: VLANID, address: MACAddress, port: PortID, peer: PeerID, isRouter: Bool,
+    age: UInt32
+  ) {
+    self.ip = ip
+    self.vlan = vlan
+    self.address = address
+    self.port = port
+    self.peer = peer
+    self.isRouter = isRouter
+    self.age = age
+  }
 }
 
 /// Events in a bridge's neighbour table, counted, and its size.

@@ -103,6 +103,8 @@ package final class Switch: Sendable {
     case deviceDown(PortID)
     /// A train was larger than the path's MTU: ask `pathMTU(of:)` again. At most one per path and second.
     case pathNarrowed(PathID)
+    /// Addresses keep moving between places: `Datapath.takeFlappingAddresses` tells which.
+    case addressesFlap
     /// The worker has stopped because the ring failed.
     case workerFailed(LinuxError)
   }

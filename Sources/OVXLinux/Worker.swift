@@ -160,6 +160,7 @@ internal import SystemPackage
     unsafe transmitter.pointee.now = now
     receiver.tick(&datapath)
     datapath.tick(now: now)
+    if datapath.hasFlappingAddresses { events.post(.addressesFlap) }
   }
 
   private func startTimer() {

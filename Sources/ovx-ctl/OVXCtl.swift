@@ -57,7 +57,8 @@ struct OVXCtl: ParsableCommand {
       CommandGroup(
         name: "Switch",
         subcommands: [
-          FDB.self, TunnelCommands.self, Statistics.self, Drops.self, Top.self, LogCommands.self,
+          FDB.self, NeighborCommands.self, TunnelCommands.self, Statistics.self, Drops.self,
+          Top.self, LogCommands.self,
           ShowVersion.self, ExitDaemon.self,
         ]
       ),

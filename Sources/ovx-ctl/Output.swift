@@ -38,6 +38,9 @@ struct Output {
     switch reply {
     case .done, .answer: return ""
     case .flushed(let count) where format != .json:
+      if case .flushNeighbors = command {
+        return "\(count) \(count == 1 ? "neighbour" : "neighbours") forgotten\n"
+      }
       return "\(count) \(count == 1 ? "address" : "addresses") forgotten\n"
     case .names(let names) where format != .json:
       return names.map { $0 + "\n" }.joined()
@@ -51,6 +54,8 @@ struct Output {
     case .addresses(let bridges) where format == .table && bridges.count != 1:
       // Several tables, each below its bridge's name.
       return bridges.map { "\($0.bridge)\n" + addressSheet([$0]).table }.joined(separator: "\n")
+    case .neighbors(let bridges) where format == .table && bridges.count != 1:
+      return bridges.map { "\($0.bridge)\n" + neighborSheet([$0]).table }.joined(separator: "\n")
     case .changes(let changes) where format == .table:
       return changes.map { "\($0)\n" }.joined()
     case .configuration(let configuration) where format != .json:
@@ -85,6 +90,9 @@ struct Output {
     case .addresses(let bridges):
       try Self.encode(Dictionary(bridges.map { ($0.bridge, $0.entries) }, uniquingKeysWith: +))
     case .addressStatistics(let statistics): try Self.encode(statistics)
+    case .neighbors(let bridges):
+      try Self.encode(Dictionary(bridges.map { ($0.bridge, $0.entries) }, uniquingKeysWith: +))
+    case .neighborStatistics(let statistics): try Self.encode(statistics)
     case .flushed(let count): try Self.encode(["flushed": count])
     case .statistics(let statistics): try Self.encode(statistics)
     case .drops(let drops): try Self.encode(drops)
@@ -174,6 +182,8 @@ struct Output {
           ]
         }
       )
+    case .neighbors(let bridges): neighborSheet(bridges, named: format != .table)
+    case .neighborStatistics(let statistics): neighborStatisticsSheet(statistics)
     case .statistics(let ports): statisticsSheet(ports)
     case .drops(let drops):
       Sheet(
@@ -243,13 +253,49 @@ struct Output {
     return Sheet(["Action", "Bridge", "Port", "Column", "From", "To"], rows)
   }
 
+  private func neighborSheet(_ bridges: [BridgeNeighbors], named: Bool = false) -> Sheet {
+    let hasRemotes = bridges.contains { $0.entries.contains { $0.remote != nil } }
+    let columns =
+      (named ? ["Bridge"] : []) + ["Port", "VLAN", "IP", "MAC", "Router", "Age"]
+      + (hasRemotes ? ["Remote"] : [])
+    var rows: [[Datum]] = []
+    for bridge in bridges {
+      for entry in bridge.entries {
+        var row: [Datum] = named ? [.text(bridge.bridge)] : []
+        row += [
+          .text(entry.port), .scalar(Atom(entry.vlan)), .text("\(entry.ip)"), .text("\(entry.mac)"),
+          .text(entry.router ? "yes" : "no"), .number(entry.age),
+        ]
+        if hasRemotes { row.append(.text(entry.remote.map { "\($0)" } ?? "")) }
+        rows.append(row)
+      }
+    }
+    return Sheet(columns, rows)
+  }
+
+  private func neighborStatisticsSheet(_ statistics: [BridgeNeighborStatistics]) -> Sheet {
+    Sheet(
+      [
+        "Bridge", "Current", "Limit", "Learned", "Moved", "Expired", "Evicted", "Limited",
+        "Answered",
+      ],
+      statistics.map {
+        [
+          .text($0.bridge), .number($0.current), .number($0.limit), .number($0.learned),
+          .number($0.moved), .number($0.expired), .number($0.evicted), .number($0.limited),
+          .number($0.answered),
+        ]
+      })
+  }
+
   private func statisticsSheet(_ ports: [PortStatistics]) -> Sheet {
     Sheet(
-      ["Bridge", "Port", "RX-frames", "RX-bytes", "TX-frames", "TX-bytes", "Drops"],
+      ["Bridge", "Port", "RX-frames", "RX-bytes", "TX-frames", "TX-bytes", "Drops", "Answered"],
       ports.map {
         [
           .text($0.bridge), .text($0.port), .number($0.receivedFrames), .number($0.receivedBytes),
           .number($0.sentFrames), .number($0.sentBytes), .number($0.droppedFrames),
+          .number($0.answeredFrames),
         ]
       }
     )

@@ -95,6 +95,55 @@ struct AddressStatistics: Verb {
   func command() -> Command { .addressStatistics(bridges: bridges) }
 }
 
+struct NeighborCommands: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "neigh",
+    abstract: "The neighbours that the bridges know from ARP and IPv6 neighbour discovery.",
+    discussion: """
+      In segments that have a tunnel, the switch answers a question for a neighbour that it knows itself, instead of \
+      sending it to every host. set bridge BR other_config:neighbor-suppression=false ends that.
+      """,
+    subcommands: [ShowNeighbors.self, FlushNeighbors.self, NeighborStatistics.self]
+  )
+}
+
+struct ShowNeighbors: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "show",
+    abstract: "Print the neighbours that bridges know, all where none is named."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge")) var bridges: [String] = []
+
+  func command() -> Command { .showNeighbors(bridges: bridges) }
+}
+
+struct FlushNeighbors: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "flush",
+    abstract: "Forget the neighbours of a bridge, or of every bridge."
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String?
+
+  func command() -> Command { .flushNeighbors(bridge: bridge) }
+}
+
+struct NeighborStatistics: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "stats",
+    abstract: "Print what has happened to the neighbour tables, and the questions answered.",
+    aliases: ["stats-show"]
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge")) var bridges: [String] = []
+
+  func command() -> Command { .neighborStatistics(bridges: bridges) }
+}
+
 struct TunnelCommands: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "tunnel",

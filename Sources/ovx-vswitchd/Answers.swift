@@ -93,6 +93,74 @@ struct Answers {
     }
   }
 
+  // MARK: Neighbours
+
+  /// The neighbour tables of bridges; of all where none is named.
+  func neighbors(of bridges: [String]) -> [BridgeNeighbors] {
+    let names = portNames()
+    let remotes = peerAddresses()
+    return selected(bridges).map { name in
+      let known = reconciler.numbering.bridge(name).map { id in
+        dataplane.perform { datapath in datapath.neighbors(of: id) }
+      }
+      let entries = (known ?? []).compactMap { neighbor in
+        names[neighbor.port].map {
+          BridgeNeighbors.Entry(neighbor, port: $0, remote: remotes[neighbor.peer])
+        }
+      }
+      return BridgeNeighbors(
+        bridge: name,
+        entries: entries.sorted {
+          ($0.vlan.rawValue, $0.ip.isIPv6 ? 1 : 0, $0.ip.high, $0.ip.low) < (
+            $1.vlan.rawValue, $1.ip.isIPv6 ? 1 : 0, $1.ip.high, $1.ip.low
+          )
+        })
+    }
+  }
+
+  func neighborStatistics(of bridges: [String]) -> [BridgeNeighborStatistics] {
+    selected(bridges).map { name in
+      let statistics = reconciler.numbering.bridge(name).map { id in
+        dataplane.perform { datapath in datapath.neighborStatistics(of: id) }
+      }
+      return BridgeNeighborStatistics(bridge: name, statistics ?? NeighborStatistics())
+    }
+  }
+
+  /// Forgets the neighbours of a bridge, or of all, and returns how many.
+  func flushNeighbors(of bridge: String?) -> Int {
+    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
+    return dataplane.perform { datapath in
+      var count = 0
+      for id in ids { count += datapath.flushNeighbors(of: id) }
+      return count
+    }
+  }
+
+  /// Sentences about addresses that keep moving; each once a minute at most.
+  func takeFlappingAddresses() -> [String] {
+    let flapping = dataplane.perform { datapath in datapath.takeFlappingAddresses() }
+    guard !flapping.isEmpty else { return [] }
+    let ports = portNames()
+    let remotes = peerAddresses()
+    func describe(_ place: Destination) -> String? {
+      ports[place.port].map { name in
+        "port \(name)" + (remotes[place.peer].map { " (remote \($0))" } ?? "")
+      }
+    }
+    return flapping.compactMap { flap in
+      guard let former = describe(flap.former), let latter = describe(flap.latter),
+        let bridge = configuration.bridges.keys.first(where: {
+          reconciler.numbering.bridge($0) == flap.bridge
+        })
+      else { return nil }
+      return "address \(flap.address) in VLAN \(flap.vlan) of bridge \(bridge) keeps moving "
+        + "between \(former) and \(latter), \(flap.moves) times within "
+        + "\(FlappingAddress.window) s; look for a loop, or for two stations that both have the "
+        + "address"
+    }
+  }
+
   private func selected(_ bridges: [String]) -> [String] {
     bridges.isEmpty ? configuration.bridges.keys.sorted() : bridges
   }

@@ -173,6 +173,9 @@ final class Daemon {
     case .showAddresses(let bridges): return .addresses(answers.addresses(of: bridges))
     case .addressStatistics(let bridges):
       return .addressStatistics(answers.addressStatistics(of: bridges))
+    case .showNeighbors(let bridges): return .neighbors(answers.neighbors(of: bridges))
+    case .neighborStatistics(let bridges):
+      return .neighborStatistics(answers.neighborStatistics(of: bridges))
     case .statistics(let port): return .statistics(answers.statistics(of: port))
     case .drops: return .drops(answers.drops())
     case .showTunnels: return .tunnels(answers.tunnels())
@@ -183,6 +186,8 @@ final class Daemon {
       return .done
     case .flushAddresses(let bridge):
       return .flushed(answers.flushAddresses(of: bridge))
+    case .flushNeighbors(let bridge):
+      return .flushed(answers.flushNeighbors(of: bridge))
     case .addAddress(let bridge, let port, let vlan, let address):
       try answers.addAddress(address, vlan: vlan, port: port, bridge: bridge)
       return .done
@@ -278,6 +283,8 @@ final class Daemon {
         if lost.isToReopen { isChanged = true } else { logFaults() }
       case .deviceDown:
         break
+      case .addressesFlap:
+        logFlapping()
       case .pathNarrowed:
         isChanged = true
       case .workerFailed(let error):
@@ -315,6 +322,13 @@ final class Daemon {
     loggedFaults = faults
   }
 
+  /// Tells of addresses that keep moving, a few by name.
+  private func logFlapping() {
+    let sentences = Answers(reconciler, reconciler.configuration).takeFlappingAddresses()
+    for sentence in sentences.prefix(8) { logger.warning("\(sentence)") }
+    if sentences.count > 8 { logger.warning("\(sentences.count - 8) more addresses keep moving") }
+  }
+
   private func logChanges(from old: Configuration, to new: Configuration) {
     let removed = old.ports.filter { new.ports[$0.key] == nil }
     for (name, port) in removed.sorted(by: { $0.key < $1.key }) {
@@ -332,7 +346,9 @@ extension Command {
   /// Whether the answer describes all of the switch or of its configuration, or a large part.
   fileprivate var isReport: Bool {
     switch self {
-    case .show, .showAddresses, .addressStatistics, .statistics, .drops, .showTunnels, .export: true
+    case .show, .showAddresses, .addressStatistics, .showNeighbors, .neighborStatistics,
+      .statistics, .drops, .showTunnels, .export:
+      true
     default: false
     }
   }

@@ -93,7 +93,9 @@ extension Topology {
     for (name, bridge) in configuration.bridges {
       guard let id = numbering.bridge(name) else { continue }
       bridges.append(
-        Bridge(id: id, agingTime: bridge.agingTime, addressLimit: bridge.addressLimit))
+        Bridge(
+          id: id, agingTime: bridge.agingTime, addressLimit: bridge.addressLimit,
+          suppressesNeighborQuestions: bridge.suppressesNeighborQuestions))
     }
     let fallbacks = Fallbacks(plan, provision)
     for (name, port) in configuration.ports {

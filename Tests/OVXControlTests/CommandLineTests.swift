@@ -150,6 +150,12 @@ import Testing
       [.deleteAddress(bridge: "br0", vlan: vlan, address: address)]
     ),
     ("fdb stats", [.addressStatistics(bridges: [])]),
+    ("neigh show", [.showNeighbors(bridges: [])]),
+    ("neigh/show br0 br1", [.showNeighbors(bridges: ["br0", "br1"])]),
+    ("neigh flush", [.flushNeighbors(bridge: nil)]),
+    ("neigh/flush br0", [.flushNeighbors(bridge: "br0")]),
+    ("neigh stats br0", [.neighborStatistics(bridges: ["br0"])]),
+    ("neigh/stats-show", [.neighborStatistics(bridges: [])]),
     ("fdb/stats-show br0", [.addressStatistics(bridges: ["br0"])]),
     ("tunnel show", [.showTunnels]),
     ("stats", [.statistics(port: nil)]),
@@ -239,6 +245,11 @@ import Testing
     ("list-br --may-exist", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),
     ("--may-exist list-br", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),
     ("fdb", "fdb needs one of its commands; ovx-ctl fdb --help lists them"),
+    ("neigh", "neigh needs one of its commands; ovx-ctl neigh --help lists them"),
+    (
+      "neigh flush br0 br1",
+      "neigh flush: unexpected argument 'br1'; see ovx-ctl neigh flush --help"
+    ),
     ("fdb/shwo", "fdb: unexpected argument 'shwo'; see ovx-ctl fdb --help"),
     ("quux show", "there is no command \"quux\"; ovx-ctl --help lists the commands"),
     ("log", "log needs one of its commands; ovx-ctl log --help lists them"),
@@ -297,7 +308,7 @@ import Testing
       "add-br", "del-br", "add-port", "del-port", "list-br", "br-exists", "list-ports",
       "port-to-br", "show",
       "attach", "detach", "set", "get", "list", "find", "add", "remove", "clear", "wait-until",
-      "fdb", "tunnel",
+      "fdb", "neigh", "tunnel",
       "stats",
       "drops", "version", "exit", "apply", "diff", "export", "log", "top",
     ] {
@@ -307,6 +318,11 @@ import Testing
     for verb in ["show", "flush", "add", "del", "stats"] {
       #expect(help("fdb --help").contains("\n  \(verb)"), "fdb \(verb)")
       #expect(help("fdb \(verb) --help").contains("USAGE: ovx-ctl fdb \(verb)"), "fdb \(verb)")
+    }
+    for verb in ["show", "flush", "stats"] {
+      #expect(help("neigh --help").contains("\n  \(verb)"), "neigh \(verb)")
+      #expect(
+        help("neigh \(verb) --help").contains("USAGE: ovx-ctl neigh \(verb)"), "neigh \(verb)")
     }
     for option in ["--rundir", "--timeout", "--format", "--dry-run", "--may-exist", "--if-exists"] {
       #expect(text.contains(option), "\(option)")

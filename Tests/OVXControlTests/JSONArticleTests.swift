@@ -143,6 +143,22 @@ import Testing
     try check(
       "fdb stats", .addressStatistics([BridgeAddressStatistics(bridge: "br0", AddressStatistics())])
     )
+    let neighbor = KnownNeighbor(
+      ip: address, vlan: vlan, address: mac, port: PortID(rawValue: 1), peer: .none,
+      isRouter: false, age: 3)
+    try check(
+      "neigh show",
+      .neighbors([
+        BridgeNeighbors(
+          bridge: "br0",
+          entries: [BridgeNeighbors.Entry(neighbor, port: "v", remote: address)])
+      ]))
+    try check("neigh flush", .flushed(3))
+    try check(
+      "neigh stats",
+      .neighborStatistics([
+        BridgeNeighborStatistics(bridge: "br0", OVXDatapath.NeighborStatistics())
+      ]))
     let statistics = Self.statistics("p", 5)
     try check("stats", .statistics([statistics]))
     let reason = DropReason.splitHorizon

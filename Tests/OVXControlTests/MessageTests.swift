@@ -52,6 +52,10 @@ import Testing
     let bench = try Workbench("add-br br0", "add-port br0 v key=1 remote=10.0.0.1 tag=7")
     let entry = BridgeAddresses.Entry(
       port: "p", vlan: .untagged, mac: .broadcast, age: nil, remote: IPAddress("fd00::1"))
+    let neighbor = BridgeNeighbors.Entry(
+      KnownNeighbor(
+        ip: try #require(IPAddress("fd00::2")), vlan: .untagged, address: .broadcast,
+        port: PortID(rawValue: 1), peer: .none, isRouter: true, age: 5), port: "p", remote: nil)
     let replies: [Reply] = [
       .done, .names(["a"]), .answer(false),
       .values([
@@ -61,6 +65,8 @@ import Testing
       .show(Show(bench.configuration) { $0 == "v" ? "It fails." : nil }),
       .addresses([BridgeAddresses(bridge: "br0", entries: [entry])]),
       .addressStatistics([BridgeAddressStatistics(bridge: "br0", AddressStatistics())]),
+      .neighbors([BridgeNeighbors(bridge: "br0", entries: [neighbor])]),
+      .neighborStatistics([BridgeNeighborStatistics(bridge: "br0", NeighborStatistics())]),
       .flushed(3), .statistics([PortStatistics(bridge: "br0", port: "p", counters)]),
       .drops([Drop(port: nil, reason: .unknownVTEP, count: 5)]),
       .tunnels(

@@ -131,10 +131,73 @@ import Testing
     #expect(try text(.flushed(2)) == "2 addresses forgotten\n")
   }
 
+  @Test func neighbors() throws {
+    func neighbor(_ ip: String, isRouter: Bool = false) throws -> KnownNeighbor {
+      KnownNeighbor(
+        ip: try #require(IPAddress(ip)), vlan: VLANID(rawValue: 100) ?? .untagged,
+        address: MACAddress(truncating: 0x0200_0000_0005), port: PortID(rawValue: 1), peer: .none,
+        isRouter: isRouter, age: 7)
+    }
+    let entries = [
+      BridgeNeighbors.Entry(try neighbor("10.0.0.5"), port: "veth1", remote: nil),
+      BridgeNeighbors.Entry(
+        try neighbor("fd00::5", isRouter: true), port: "v", remote: IPAddress("192.168.5.3")),
+    ]
+    let some = BridgeNeighbors(bridge: "br0", entries: entries)
+    #expect(
+      try text(.neighbors([some])) == """
+        Port   VLAN  IP        MAC                Router  Age  Remote
+        veth1   100  10.0.0.5  02:00:00:00:00:05  no        7
+        v       100  fd00::5   02:00:00:00:00:05  yes       7  192.168.5.3
+
+        """)
+    #expect(
+      try text(.neighbors([some, BridgeNeighbors(bridge: "br1", entries: [])])).contains("\nbr1\n"))
+    #expect(
+      try text(.neighbors([some]), .csv)
+        == "Bridge,Port,VLAN,IP,MAC,Router,Age,Remote\n"
+        + "br0,veth1,100,10.0.0.5,02:00:00:00:00:05,no,7,\n"
+        + "br0,v,100,fd00::5,02:00:00:00:00:05,yes,7,192.168.5.3\n")
+    #expect(
+      try text(.neighbors([some]), .list).contains("10.0.0.5"))
+    #expect(
+      try text(.neighbors([BridgeNeighbors(bridge: "br0", entries: [entries[1]])]), .json) == """
+        {
+          "br0" : [
+            {
+              "age" : 7,
+              "ip" : "fd00::5",
+              "mac" : "02:00:00:00:00:05",
+              "port" : "v",
+              "remote" : "192.168.5.3",
+              "router" : true,
+              "vlan" : 100
+            }
+          ]
+        }
+
+        """)
+    var statistics = OVXDatapath.NeighborStatistics()
+    statistics.table.limit = 8192
+    statistics.table.limited = 3
+    statistics.answered = 12
+    #expect(
+      try text(.neighborStatistics([BridgeNeighborStatistics(bridge: "br0", statistics)])) == """
+        Bridge  Current  Limit  Learned  Moved  Expired  Evicted  Limited  Answered
+        br0           0   8192        0      0        0        0        3        12
+
+        """)
+    #expect(
+      try text(.flushed(1), command: .flushNeighbors(bridge: nil)) == "1 neighbour forgotten\n")
+    #expect(
+      try text(.flushed(0), command: .flushNeighbors(bridge: nil)) == "0 neighbours forgotten\n")
+  }
+
   @Test func counters() throws {
     var counters = PortCounters()
     counters.receivedFrames = 10
     counters.receivedBytes = 1000
+    counters.answeredFrames = 2
     counters[.splitHorizon] = 3
     counters[.deviceDown] = 4
     let statistics = [
@@ -143,9 +206,9 @@ import Testing
     ]
     #expect(
       try text(.statistics(statistics)) == """
-        Bridge  Port   RX-frames  RX-bytes  TX-frames  TX-bytes  Drops
-        br0     veth1         10      1000          0         0      7
-        br0     p              0         0          0         0      0
+        Bridge  Port   RX-frames  RX-bytes  TX-frames  TX-bytes  Drops  Answered
+        br0     veth1         10      1000          0         0      7         2
+        br0     p              0         0          0         0      0         0
 
         """)
     #expect(try text(.statistics(statistics), .json).contains("\"split-horizon\" : 3"))

@@ -177,12 +177,16 @@ import Testing
       "show", "drops", "version", "exit", "exit --cleanup", "tunnel/show", "stats", "stats veth1",
       "fdb/show", "fdb/show br0 br1", "fdb/flush", "fdb/flush br0", "fdb/stats-show br0",
       "fdb/add br0 veth1 5 02:00:00:00:00:01", "fdb/add br0 veth2 9 02:00:00:00:00:01",
-      "fdb/del br0 5 02:00:00:00:00:01",
+      "fdb/del br0 5 02:00:00:00:00:01", "neigh/show", "neigh show br1 br0", "neigh flush",
+      "neigh/flush br0", "neigh stats", "neigh stats br0",
     ] {
       #expect(try bench.run(line) == [nil], "\(line)")
     }
     #expect(bench.refusal("fdb show br0 br9") == "no bridge named br9; the bridges are br0, br1")
     #expect(bench.refusal("fdb flush br9").hasPrefix("no bridge named br9"))
+    #expect(bench.refusal("neigh show br9") == "no bridge named br9; the bridges are br0, br1")
+    #expect(bench.refusal("neigh flush br9").hasPrefix("no bridge named br9"))
+    #expect(bench.refusal("neigh stats br0 br9").hasPrefix("no bridge named br9"))
     #expect(bench.refusal("stats nope") == "no port named nope; show lists the ports")
     #expect(
       bench.refusal("fdb add br1 veth1 5 02:00:00:00:00:01")

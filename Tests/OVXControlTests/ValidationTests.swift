@@ -438,6 +438,21 @@ import Testing
     )
   }
 
+  @Test func suppressionIsTrueOrFalse() throws {
+    var bench = try Workbench("add-br br0")
+    #expect(bench.configuration.bridges["br0"]?.suppressesNeighborQuestions == true)
+    try bench.run("set bridge br0 other_config:neighbor-suppression=false")
+    #expect(bench.configuration.bridges["br0"]?.suppressesNeighborQuestions == false)
+    #expect(
+      bench.refusal("set bridge br0 other_config:neighbor-suppression=off")
+        == "bridge br0: other_config:neighbor-suppression \"off\" is not one of the allowed values (true, "
+        + "false); false floods every ARP request and neighbour solicitation")
+    try bench.run("remove bridge br0 other_config neighbor-suppression")
+    #expect(bench.configuration.bridges["br0"]?.suppressesNeighborQuestions == true)
+    try bench.run("set bridge br0 other_config:neighbor-suppression=true")
+    #expect(bench.configuration.bridges["br0"]?.suppressesNeighborQuestions == true)
+  }
+
   // MARK: Sizes
 
   @Test func numbersOfThingsAreBounded() throws {

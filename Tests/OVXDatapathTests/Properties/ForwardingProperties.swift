@@ -1,3 +1,4 @@
+import Foundation
 import OVXDatapath
 import OVXSimulation
 import Testing
@@ -11,6 +12,8 @@ import Testing
       for _ in 0..<40 { try run.step() }
       answers += run.answers
     }
+    // One seed alone, replayed, may have none.
+    guard ProcessInfo.processInfo.environment["OVX_SEED"] == nil else { return }
     #expect(answers > 0, "No question was answered: the frames show nothing of suppression.")
   }
 }
