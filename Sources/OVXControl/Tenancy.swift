@@ -132,7 +132,7 @@ extension Configuration {
       throw ControlError(
         "tunnel \(each.name) (in_key=\(each.tunnel.vni)) would send with out_key \(vni), which "
           + "tunnel \(owner.name) (in_key=\(owner.tunnel.vni)) \(use), and that joins two tenants; "
-          + "give \(each.name) an out_key of its own, or both the same in_key")
+          + "give \(each.name) an out_key of its own, or both the same in_key", record: each.name)
     }
   }
 
