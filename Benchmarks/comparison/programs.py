@@ -69,45 +69,16 @@ def compile_traffic():
 
 
 def find_open_vswitch():
-    """Of the machine if it is installed; else Debian's packages, unpacked beside the build and not installed.
-
-    Installing them would start a switch in the machine's own network.
-    """
-    names = ["ovs-vswitchd", "ovs-vsctl", "ovsdb-server", "ovsdb-tool"]
+    """Of the machine if it is installed; else Debian's packages, unpacked beside the build and not installed."""
+    root = run([ROOT / "deploy" / "find-openvswitch"], "fetching Open vSwitch").strip()
     schema = "/usr/share/openvswitch/vswitch.ovsschema"
-    if all(map(shutil.which, names)) and os.path.exists(schema):
+    if root == "/":
+        names = ["ovs-vswitchd", "ovs-vsctl", "ovsdb-server", "ovsdb-tool"]
         return OpenVSwitchPrograms(*map(shutil.which, names), schema, {})
-    root = CACHE / "openvswitch"
-    if not root.exists():
-        unpack_open_vswitch(root)
-    libraries = sorted({str(path.parent) for path in root.rglob("*.so*")})
+    libraries = sorted({str(path.parent) for path in pathlib.Path(root).rglob("*.so*")})
     return OpenVSwitchPrograms(
         f"{root}/usr/lib/openvswitch-switch/ovs-vswitchd", f"{root}/usr/bin/ovs-vsctl", f"{root}/usr/sbin/ovsdb-server",
         f"{root}/usr/bin/ovsdb-tool", f"{root}{schema}", {"LD_LIBRARY_PATH": ":".join(libraries)})
-
-
-def unpack_open_vswitch(root):
-    print("Fetching Open vSwitch (Debian's openvswitch-switch; unpacked under .build, not installed)", file=sys.stderr)
-    wanted = ["apt-get", "install", "--simulate", "--quiet", "--no-install-recommends", "openvswitch-switch"]
-    try:
-        plan = run(wanted, "asking apt for Open vSwitch")
-    except Failure:
-        run(["apt-get", "update", "--quiet"], "fetching Debian's package lists")
-        plan = run(wanted, "asking apt for Open vSwitch")
-    packages = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
-    scratch = CACHE / "openvswitch.partial"
-    shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / "packages").mkdir(parents=True)
-    fetch = ["sh", "-ec", 'cd "$0" && apt-get download -o APT::Sandbox::User=root "$@"', scratch / "packages", *packages]
-    try:
-        run(fetch, "downloading Open vSwitch")
-    except Failure:
-        run(["apt-get", "update", "--quiet"], "fetching Debian's package lists")
-        run(fetch, "downloading Open vSwitch")
-    for package in (scratch / "packages").glob("*.deb"):
-        run(["dpkg-deb", "--extract", package, scratch], f"unpacking {package.name}")
-    shutil.rmtree(scratch / "packages")
-    scratch.rename(root)
 
 
 def describe(programs):
