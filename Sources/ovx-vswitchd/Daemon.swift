@@ -74,7 +74,9 @@ final class Daemon {
     } catch {
       throw StartFailure(error.message)
     }
-    reconciler.removeOrphans()
+    // After the loss of the database every device looks like an orphan; containers keep theirs, for the operator may
+    // still put a good copy of the file in place.
+    if database.note == nil { reconciler.removeOrphans() }
     logFaults()
   }
 
