@@ -128,6 +128,18 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     if entry != nowhere { unsafe ovx_prefetch(entries.address(of: Int(entry))) }
   }
 
+  /// What is known of a key, and for how long nobody has told so; `nil` where nothing is.
+  func recall(_ key: Key, now: UInt32) -> Record? {
+    let found = find(key)
+    return found.entry == nowhere ? nil : record(of: found.entry, now: now)
+  }
+
+  private func record(of number: UInt32, now: UInt32) -> Record {
+    let entry = entries[Int(number)]
+    let age = entry.lastSeen == never ? nil : now &- entry.lastSeen
+    return Record(key: entry.key, value: entry.value, age: age)
+  }
+
   // MARK: Learning
 
   /// Notes what a port has told.
@@ -222,20 +234,49 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   private mutating func evict(
     lists: inout Slab<AgeLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
   ) -> Bool {
-    var fullest = nowhere
+    let oldest = oldestOfFullest(lists: lists, members: members, stretch)
+    guard oldest != nowhere else { return false }
+    remove(oldest, lists: &lists)
+    statistics.evicted &+= 1
+    return true
+  }
+
+  /// The least recently seen entry of the port that holds the most; `nowhere` where all are static.
+  private func oldestOfFullest(
+    lists: borrowing Slab<AgeLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
+  ) -> UInt32 {
+    var oldest = nowhere
     var most: UInt32 = 0
     for member in stretch {
       let port = members[member].rawValue
       let held = lists[Int(port)].learnedCount
       if held > most {
         most = held
-        fullest = lists[Int(port)].oldest
+        oldest = lists[Int(port)].oldest
       }
     }
-    guard fullest != nowhere else { return false }
-    remove(fullest, lists: &lists)
-    statistics.evicted &+= 1
-    return true
+    return oldest
+  }
+
+  /// What would give way if a port told of a key now, as `learn` does it; `nil` where nothing would.
+  func victim(
+    of key: Key, from port: PortID, portLimit: Int = .max, now: UInt32,
+    lists: borrowing Slab<AgeLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
+  ) -> Record? {
+    let found = find(key)
+    let isKnown = found.entry != nowhere
+    if isKnown {
+      let entry = entries[Int(found.entry)]
+      guard entry.lastSeen != never, entry.value.port != port else { return nil }
+    }
+    let held = lists[Int(port.rawValue)]
+    var victim = nowhere
+    if Int(held.learnedCount) >= portLimit {
+      victim = held.oldest
+    } else if !isKnown, firstFree == nowhere, firstUntouched == entries.count {
+      victim = oldestOfFullest(lists: lists, members: members, stretch)
+    }
+    return victim == nowhere ? nil : record(of: victim, now: now)
   }
 
   /// Forgets what of a port was not seen for `age` seconds.
@@ -344,10 +385,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
       for first in [lists[port].firstStatic, lists[port].youngest] {
         var number = first
         while number != nowhere {
-          let entry = entries[Int(number)]
-          let age = entry.lastSeen == never ? nil : now &- entry.lastSeen
-          result.append(Record(key: entry.key, value: entry.value, age: age))
-          number = entry.older
+          result.append(record(of: number, now: now))
+          number = entries[Int(number)].older
         }
       }
     }

@@ -163,11 +163,7 @@ package struct Datapath: ~Copyable {
     return databases[Int(bridge.rawValue)].records(
       members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, now: now,
       lists: lists
-    ).map { record in
-      KnownAddress(
-        address: record.key.address, vlan: record.key.vlan, port: record.value.port,
-        peer: record.value.peer, age: record.age)
-    }
+    ).map { KnownAddress($0) }
   }
 
   /// Forgets the learned addresses of a bridge, and says how many; static ones stay.

@@ -1,5 +1,5 @@
 /// Where a frame for an address goes: a port and, for a tunnel port, the remote VTEP behind it.
-package struct Destination: Equatable, BitwiseCopyable, Sendable {
+package struct Destination: Hashable, BitwiseCopyable, Sendable {
   package var port: PortID
   package var peer: PeerID
 
@@ -38,6 +38,14 @@ package struct KnownAddress: Equatable, Sendable {
   package var peer: PeerID
   /// Seconds since it was last seen; `nil` for a static one.
   package var age: UInt32?
+}
+
+extension KnownAddress {
+  init(_ record: FDB.Record) {
+    self.init(
+      address: record.key.address, vlan: record.key.vlan, port: record.value.port,
+      peer: record.value.peer, age: record.age)
+  }
 }
 
 /// Events in a bridge's address table, counted, and its size.

@@ -54,20 +54,23 @@ extension Datapath {
       return counters.dropped(.waitingPort, frames: 1, at: port)
     }
     counters.received(byteCount: count, from: port)
-    guard count >= EthernetHeader.byteCount else {
-      return counters.dropped(.truncated, frames: 1, at: port)
-    }
-    if offload.needsChecksum {
-      // Sums written by offset land inside the frame, behind its addresses.
-      let place = Int(offload.checksumStart) + Int(offload.checksumOffset)
-      guard Int(offload.checksumStart) >= EthernetHeader.byteCount, place + 2 <= count else {
-        return counters.dropped(.malformedOffload, frames: 1, at: port)
-      }
+    if let reason = Self.refusal(count: count, offload: offload) {
+      return counters.dropped(reason, frames: 1, at: port)
     }
     var received = unsafe Frame(
       start: frame, count: count, offload: offload, tag: tag,
       ingress: port, peer: .none)
     unsafe forward(&received)
+  }
+
+  /// Why a frame of a device is not even looked at, if so.
+  @inline(__always) static func refusal(count: Int, offload: Offload) -> DropReason? {
+    guard count >= EthernetHeader.byteCount else { return .truncated }
+    guard offload.needsChecksum else { return nil }
+    // Sums written by offset land inside the frame, behind its addresses.
+    let place = Int(offload.checksumStart) + Int(offload.checksumOffset)
+    let isInside = Int(offload.checksumStart) >= EthernetHeader.byteCount && place + 2 <= count
+    return isInside ? nil : .malformedOffload
   }
 
   /// Decapsulates and forwards a train of datagrams that one VTEP sent, as `UDP_GRO` hands it over.
@@ -222,7 +225,7 @@ extension Datapath {
   }
 
   /// Decides on the frame's segment, takes its tag out, and says why it may not enter, if so.
-  @unsafe private mutating func admit(
+  @unsafe mutating func admit(
     _ frame: inout Frame, at port: ForwardingTables.Port
   ) -> DropReason? {
     let target = unsafe frame.address(0)

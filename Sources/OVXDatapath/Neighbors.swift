@@ -81,6 +81,15 @@ package struct KnownNeighbor: Equatable, Sendable {
   }
 }
 
+extension KnownNeighbor {
+  init(_ record: AgingTable<NeighborKey, Neighbor>.Record) {
+    self.init(
+      ip: record.key.address, vlan: record.key.vlan, address: record.value.address,
+      port: record.value.place.port, peer: record.value.place.peer,
+      isRouter: record.value.isRouter, age: record.age ?? 0)
+  }
+}
+
 /// Events in a bridge's neighbour table, counted, and its size.
 package struct NeighborStatistics: Equatable, Sendable {
   /// `moved` counts neighbours that came to have another address, port or role.
@@ -171,7 +180,7 @@ extension Frame {
   }
 
   /// What the frame says about neighbours; `nil` where it says nothing valid.
-  fileprivate var neighborNews: NeighborNews? {
+  var neighborNews: NeighborNews? {
     // A partial checksum cannot be verified, and a superframe holds several packets.
     guard unsafe !offload.needsChecksum && !offload.isSuperframe else { return nil }
     let packet = unsafe UnsafeRawPointer(start).span(count).dropping(EthernetHeader.byteCount)
@@ -298,12 +307,7 @@ extension Datapath {
     return neighbors[Int(bridge.rawValue)].records(
       members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, now: now,
       lists: neighborLists
-    ).map { record in
-      KnownNeighbor(
-        ip: record.key.address, vlan: record.key.vlan, address: record.value.address,
-        port: record.value.place.port, peer: record.value.place.peer,
-        isRouter: record.value.isRouter, age: record.age ?? 0)
-    }
+    ).map { KnownNeighbor($0) }
   }
 
   /// Forgets the neighbours of a bridge, and says how many.

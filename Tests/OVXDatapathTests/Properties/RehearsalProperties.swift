@@ -1,0 +1,253 @@
+import OVXDatapath
+import OVXSimulation
+import Testing
+
+/// What a rehearsal tells against what the switch then does: random topologies, tables that overflow, frames whole and
+/// broken, from devices and from tunnels.
+@Suite struct RehearsalProperties {
+  @Test func whatIsToldIsWhatHappens() {
+    checkProperty("rehearsal", rounds: 40) { seed in
+      var run = RehearsalRun(seed: seed)
+      for _ in 0..<60 { try run.step() }
+    }
+  }
+}
+
+private struct RehearsalRun {
+  private var random: SeededRandom
+  private var frames: FrameGenerator
+  private var topologies: TopologyGenerator
+  private let host: SimulatedHost
+  private var now: UInt32
+
+  init(seed: UInt64) {
+    random = SeededRandom(seed: seed)
+    topologies = TopologyGenerator(seed: random.next())
+    topologies.hasAmpleMTU = random.oneIn(3)
+    frames = FrameGenerator(seed: random.next(), stationCount: 16, vlans: topologies.vlans)
+    now = random.bits(UInt32.self)
+    host = SimulatedHost(topologies.generate(), seed: random.next())
+    host.tick(now: now)
+  }
+
+  mutating func step() throws {
+    if random.oneIn(15) { host.apply(topologies.change()) }
+    if random.oneIn(8) {
+      now &+= UInt32(random.below(20))
+      host.tick(now: now)
+    }
+    if random.oneIn(5) { setStatic() }
+    let stimulus = random.oneIn(3) ? datagram() : frame()
+    do {
+      try check(stimulus)
+    } catch {
+      throw Discrepancy(
+        "\(error)\n\(stimulus)\n"
+          + host.topology.ports.map { "\($0)" }.joined(separator: "\n"))
+    }
+  }
+
+  private mutating func setStatic() {
+    guard let port = host.topology.ports.randomElement(using: &random) else { return }
+    _ = host.datapath.addStaticAddress(
+      random.pick(frames.stations), vlan: random.pick(topologies.vlans), on: port.id,
+      bridge: port.bridge)
+  }
+
+  private mutating func frame() -> Rehearsal.Stimulus {
+    let stimulus = frames.stimulus()
+    let ports = host.topology.ports.map(\.id)
+    let port = ports.isEmpty || random.oneIn(30) ? PortID(rawValue: 50) : random.pick(ports)
+    return .frame(
+      stimulus.frame.bytes, offload: stimulus.frame.offload, tag: stimulus.tag, port: port)
+  }
+
+  private mutating func datagram() -> Rehearsal.Stimulus {
+    var endpoint = EndpointID(rawValue: UInt16(random.below(2)))
+    var remote = random.pick(TopologyGenerator.remotes)
+    var vni = random.pick(TopologyGenerator.vnis)
+    let tunnels = host.topology.ports.compactMap { port -> Topology.Tunnel? in
+      guard case .tunnel(let tunnel) = port.attachment, !tunnel.peers.isEmpty else { return nil }
+      return tunnel
+    }
+    if !random.oneIn(6), !tunnels.isEmpty {
+      let tunnel = random.pick(tunnels)
+      (endpoint, vni) = (tunnel.endpoint, tunnel.vni)
+      remote = random.pick(tunnel.peers).remote
+    }
+    var frame = frames.frame(tags: frames.tags())
+    if random.oneIn(25) { frame = frames.broken(frame) }
+    var bytes = vxlanDatagram(vni: vni, frame: frame.bytes)
+    if random.oneIn(30) { bytes[random.below(8)] ^= UInt8(1) << UInt8(random.below(8)) }
+    if random.oneIn(30) { bytes = Array(bytes.prefix(random.below(24))) }
+    return .datagram(bytes, endpoint: endpoint, remote: remote)
+  }
+
+  // MARK: Checks
+
+  private mutating func check(_ stimulus: Rehearsal.Stimulus) throws {
+    let before = State(host)
+    var rehearsal = Rehearsal(host.topology)
+    let account = rehearsal.run(stimulus) { host.datapath.recall($0) }
+    host.endBurst()
+    guard State(host) == before, host.takeSent().isEmpty else {
+      throw Discrepancy("The rehearsal left a trace in the switch.")
+    }
+    switch stimulus {
+    case .frame(let bytes, let offload, let tag, let port):
+      host.receive(PartialFrame(bytes, offload: offload), tag: tag, from: port)
+    case .datagram(let bytes, let endpoint, let remote):
+      host.receive(train: bytes, segmentSize: 0, on: endpoint, from: remote)
+    }
+    host.endBurst()
+    let sent = host.takeSent()
+    let after = State(host)
+    try checkSent(account, sent)
+    try checkDrops(account, before, after)
+    try checkLearning(account, before, after)
+    try checkNeighbors(account, before, after)
+  }
+
+  private func checkNeighbors(
+    _ account: Rehearsal.Account, _ before: State, _ after: State
+  ) throws {
+    var isAnswer = false
+    if case .answer = account.decision { isAnswer = true }
+    guard isAnswer == (after.answered != before.answered) else {
+      throw Discrepancy("It was answered, or was not, and told: \(account)")
+    }
+    if let neighbor = account.neighbor, let bridge = account.segment?.bridge {
+      guard after.neighbors[bridge]?.contains(neighbor) == true,
+        before.neighbors[bridge]?.contains(neighbor) != true
+      else { throw Discrepancy("It tells of a neighbour that was not learned: \(account)") }
+    }
+    for (bridge, now) in after.neighbors {
+      let then = before.neighbors[bridge] ?? []
+      for neighbor in now
+      where neighbor != account.neighbor
+        && !then.contains(where: {
+          $0.ip == neighbor.ip && $0.vlan == neighbor.vlan && $0.address == neighbor.address
+            && $0.port == neighbor.port && $0.peer == neighbor.peer
+            && $0.isRouter == neighbor.isRouter
+        })
+      {
+        throw Discrepancy("\(neighbor) was learned, and told: \(account)")
+      }
+    }
+  }
+
+  private func checkSent(_ account: Rehearsal.Account, _ sent: [Sent]) throws {
+    var told: [Sent] = []
+    for delivery in account.deliveries {
+      guard case .sent(let pieces) = delivery.outcome else { continue }
+      for piece in pieces {
+        guard let path = piece.path else {
+          told.append(.frame(PartialFrame(piece.bytes, offload: piece.offload), port: piece.port))
+          continue
+        }
+        guard let (_, _, peer) = host.topology.peer(of: path), peer.id == delivery.peer else {
+          throw Discrepancy("Path \(path.rawValue) is not one of peer \(delivery.peer.rawValue).")
+        }
+        let size = piece.segmentSize > 0 ? piece.segmentSize : max(piece.bytes.count, 1)
+        for start in stride(from: 0, to: piece.bytes.count, by: size) {
+          let end = min(start + size, piece.bytes.count)
+          told.append(.datagram(Array(piece.bytes[start..<end]), path: path, port: piece.port))
+        }
+      }
+    }
+    let missing = sent.filter { !told.contains($0) }
+    guard missing.isEmpty, told.count == sent.count else {
+      throw Discrepancy("It told of \(told.count) and sent \(sent.count): \(account)")
+    }
+  }
+
+  private func checkDrops(
+    _ account: Rehearsal.Account, _ before: State, _ after: State
+  ) throws {
+    var told: [State.Place: Set<DropReason>] = [:]
+    for delivery in account.deliveries {
+      switch delivery.outcome {
+      case .dropped(let reason):
+        // What is wrong with the frame itself is charged to the ingress.
+        if account.drops[reason] == nil { told[delivery.port, default: []].insert(reason) }
+      case .passedOver(.unknown): throw Discrepancy("It does not know why: \(account)")
+      case .passedOver, .sent: break
+      }
+    }
+    let ingress = account.ingress?.port ?? .none
+    for reason in account.drops.keys { told[ingress, default: []].insert(reason) }
+    let actual = after.drops(since: before)
+    guard told == actual else {
+      throw Discrepancy("It told of the drops \(told), and there were \(actual): \(account)")
+    }
+  }
+
+  private func checkLearning(
+    _ account: Rehearsal.Account, _ before: State, _ after: State
+  ) throws {
+    var learned: [KnownAddress] = []
+    var gone: [KnownAddress] = []
+    for (bridge, now) in after.addresses {
+      let then = before.addresses[bridge] ?? []
+      learned += now.filter { entry in
+        !then.contains {
+          $0.address == entry.address && $0.vlan == entry.vlan && $0.port == entry.port
+            && $0.peer == entry.peer
+        }
+      }
+      gone += then.filter { entry in
+        !now.contains { $0.address == entry.address && $0.vlan == entry.vlan }
+      }
+    }
+    let isRight =
+      switch account.learning {
+      case nil, .known, .isStatic, .refused: learned.isEmpty && gone.isEmpty
+      case .learned(let victim):
+        learned.count == 1 && learned.first?.address == account.segment?.source
+          && learned.first?.vlan == account.segment?.vlan && gone == [victim].compactMap(\.self)
+      case .moved(let place):
+        learned.count == 1 && gone.isEmpty && before.addresses.values.joined().contains(place)
+          && learned.first?.address == account.segment?.source
+      }
+    guard isRight else {
+      throw Discrepancy("Learned \(learned), forgot \(gone), and told: \(account)")
+    }
+  }
+}
+
+/// What tracing must not change, and forwarding does.
+private struct State: Equatable {
+  typealias Place = PortID
+  var counters: [PortID: PortCounters] = [:]
+  var addresses: [BridgeID: [KnownAddress]] = [:]
+  var statistics: [AddressStatistics] = []
+  var neighbors: [BridgeID: [KnownNeighbor]] = [:]
+  var neighborStatistics: [NeighborStatistics] = []
+  var answered: UInt64 { neighborStatistics.reduce(0) { $0 &+ $1.answered } }
+
+  init(_ host: SimulatedHost) {
+    counters[.none] = PortCounters()
+    counters[.none]?.dropsByReason = host.datapath.endpointDrops
+    for number in 0...50 {
+      let port = PortID(rawValue: UInt16(number))
+      counters[port] = host.datapath.counters(of: port)
+    }
+    for bridge in host.topology.bridges {
+      addresses[bridge.id] = host.datapath.addresses(of: bridge.id)
+      statistics.append(host.datapath.addressStatistics(of: bridge.id))
+      neighbors[bridge.id] = host.datapath.neighbors(of: bridge.id)
+      neighborStatistics.append(host.datapath.neighborStatistics(of: bridge.id))
+    }
+  }
+
+  func drops(since before: State) -> [Place: Set<DropReason>] {
+    var drops: [Place: Set<DropReason>] = [:]
+    for (port, counted) in counters {
+      for reason in DropReason.allCases
+      where counted[reason] != before.counters[port]?[reason] {
+        drops[port, default: []].insert(reason)
+      }
+    }
+    return drops
+  }
+}
