@@ -68,6 +68,8 @@ package enum Command: Codable, Equatable, Sendable {
   /// From which level on the daemon logs.
   case logLevel
   case setLogLevel(LogLevel)
+  /// Tells what would become of a frame that comes in by a port, without anything coming of it.
+  case trace(bridge: String, port: String, frame: TracedFrame)
   case version
   /// Ends the daemon; with cleanup, removes the devices that it made.
   case exit(cleanup: Bool)

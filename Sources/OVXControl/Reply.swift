@@ -33,6 +33,7 @@ package enum Reply: Codable, Equatable, Sendable {
   case configuration(Configuration)
   /// In JSON an object with the member `level`.
   case logLevel(LogLevel)
+  case trace(Trace)
   case version(Versions)
 }
 

@@ -139,6 +139,13 @@ package struct Transaction {
     case .statistics(let port):
       if let port { try requirePort(port) }
       return nil
+    case .trace(let bridge, let port, _):
+      try requireBridge(bridge)
+      let owner = try requirePort(port).bridge
+      guard owner == bridge else {
+        throw ControlError("port \(port) is on bridge \(owner), not on \(bridge)")
+      }
+      return nil
     case .show, .drops, .showTunnels, .logLevel, .setLogLevel, .version, .exit:
       return nil
     }

@@ -410,6 +410,8 @@ extension Rehearsal {
       package var port: PortID
       /// The sending socket, for datagrams.
       package var path: PathID?
+      /// For datagrams: what their outer header has in place of the socket's own.
+      package var outer: OuterHeader
       package var offload: Offload
       /// The frame, or the datagrams one behind the other.
       package var bytes: [UInt8]
@@ -462,6 +464,27 @@ extension Datapath {
   }
 }
 
+extension Offload {
+  /// What a sender asks for with a superframe: to be cut into segments of so many payload bytes, checksums filled in.
+  ///
+  /// `nil` for a frame that carries neither TCP nor UDP.
+  package init?(segmenting bytes: [UInt8], into segmentSize: Int) {
+    guard let layout = FrameLayout(unsafe bytes.span.bytes) else { return nil }
+    let kind: Segmentation
+    switch layout.transport {
+    case .tcp: kind = layout.isIPv6 ? .tcp6 : .tcp4
+    case .udp: kind = .udp
+    default: return nil
+    }
+    self.init(
+      flags: .needsChecksum, segmentation: kind,
+      headerLength: UInt16(clamping: layout.transportOffset),
+      segmentSize: UInt16(clamping: segmentSize),
+      checksumStart: UInt16(clamping: layout.transportOffset),
+      checksumOffset: Superframe.checksumOffset(isUDP: kind == .udp))
+  }
+}
+
 /// Who gets what the switch on stage sends: copies it.
 private final class Audience {
   private(set) var sent: [Rehearsal.Account.Sent] = []
@@ -481,6 +504,7 @@ private final class Audience {
       sent.append(
         Rehearsal.Account.Sent(
           port: transmission.port, path: isFrame ? nil : transmission.path,
+          outer: transmission.outer,
           offload: transmission.offload, bytes: bytes,
           segmentSize: Int(transmission.segmentSize), frameCount: Int(transmission.frameCount)))
     }

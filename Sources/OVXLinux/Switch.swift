@@ -88,6 +88,11 @@ package final class Switch: Sendable {
     call { worker in worker.pathMTU(of: path) }
   }
 
+  /// The addresses and UDP ports that a sending socket joins; `nil` where there is no such socket.
+  package func ends(of path: PathID) -> SocketEnds? {
+    call { worker in worker.ends(of: path) }
+  }
+
   /// Runs something on the datapath between two bursts and returns what it returned; frames wait that long.
   package func perform<Answer: Sendable>(
     _ work: @escaping @Sendable (inout Datapath) -> Answer

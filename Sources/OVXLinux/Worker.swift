@@ -249,6 +249,12 @@ internal import SystemPackage
     return mtu > 0 ? Int(mtu) : nil
   }
 
+  /// What a path's socket joins; `nil` where the path has no socket.
+  func ends(of path: PathID) -> SocketEnds? {
+    let number = unsafe transmitter.pointee.descriptor(of: path)
+    return number >= 0 ? SocketEnds(of: number) : nil
+  }
+
   private func refuse(_ descriptor: Int32, _ subject: String, limit: Int) -> LinuxError {
     _ = Descriptor(owning: descriptor)
     return LinuxError(

@@ -30,6 +30,9 @@ struct OVXCtl: ParsableCommand {
           ovx-ctl fdb show br0
           ovx-ctl drops
 
+        What would become of a frame, and why:
+          ovx-ctl trace br0 veth1 arp,src=02:00:00:00:00:01,ip_dst=10.0.0.2
+
       EXIT STATUS
          0  done
          1  wrong or refused; nothing has changed, and the reason is on stderr
@@ -59,7 +62,7 @@ struct OVXCtl: ParsableCommand {
         subcommands: [
           FDB.self, NeighborCommands.self, TunnelCommands.self, Statistics.self, Drops.self,
           Top.self, LogCommands.self,
-          ShowVersion.self, ExitDaemon.self,
+          TraceFrame.self, ShowVersion.self, ExitDaemon.self,
         ]
       ),
     ]

@@ -51,6 +51,8 @@ struct Output {
     case .version(let versions) where format == .table:
       return "ovx-ctl \(OVXVersion.current)\n"
         + "ovx-vswitchd \(versions.daemon) (pid \(versions.pid), kernel \(versions.kernel))\n"
+    case .trace(let trace) where format == .table:
+      return trace.lines.map { $0 + "\n" }.joined()
     case .addresses(let bridges) where format == .table && bridges.count != 1:
       // Several tables, each below its bridge's name.
       return bridges.map { "\($0.bridge)\n" + addressSheet([$0]).table }.joined(separator: "\n")
@@ -97,6 +99,7 @@ struct Output {
     case .statistics(let statistics): try Self.encode(statistics)
     case .drops(let drops): try Self.encode(drops)
     case .tunnels(let tunnels): try Self.encode(tunnels)
+    case .trace(let trace): try Self.encode(trace)
     case .changes(let changes): try Self.encode(changes)
     case .configuration(let configuration):
       try ExportedFile(configuration: configuration).json
@@ -193,6 +196,7 @@ struct Output {
         }
       )
     case .tunnels(let tunnels): tunnelSheet(tunnels)
+    case .trace(let trace): traceSheet(trace)
     case .version(let versions):
       Sheet(
         ["ovx-ctl", "ovx-vswitchd", "pid", "kernel"],
@@ -296,6 +300,18 @@ struct Output {
           .text($0.bridge), .text($0.port), .number($0.receivedFrames), .number($0.receivedBytes),
           .number($0.sentFrames), .number($0.sentBytes), .number($0.droppedFrames),
           .number($0.answeredFrames),
+        ]
+      }
+    )
+  }
+
+  private func traceSheet(_ trace: Trace) -> Sheet {
+    Sheet(
+      ["Step", "Port", "Remote", "Reason", "Text"],
+      trace.steps.map { step in
+        [
+          .text(step.kind.rawValue), .text(step.port ?? ""),
+          .text(step.remote.map { "\($0)" } ?? ""), .text(step.reason ?? ""), .text(step.text),
         ]
       }
     )

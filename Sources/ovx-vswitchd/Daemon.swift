@@ -182,6 +182,8 @@ final class Daemon {
     case .drops: return .drops(answers.drops())
     case .showTunnels: return .tunnels(answers.tunnels())
     case .logLevel: return .logLevel(LogLevel(log.level))
+    case .trace(_, let port, let frame):
+      return .trace(try Narrator(reconciler).trace(frame, from: port))
     case .version:
       return .version(Versions(pid: getpid(), kernel: ProcSettings.kernelRelease))
     case _ where isDryRun:
@@ -349,7 +351,7 @@ extension Command {
   fileprivate var isReport: Bool {
     switch self {
     case .show, .showAddresses, .addressStatistics, .showNeighbors, .neighborStatistics,
-      .statistics, .drops, .showTunnels, .export:
+      .statistics, .drops, .showTunnels, .export, .trace:
       true
     default: false
     }

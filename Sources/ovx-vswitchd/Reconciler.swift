@@ -18,7 +18,8 @@ final class Reconciler {
   private(set) var numbering = Numbering()
   private(set) var devices: Devices
   private(set) var underlay: Underlay
-  private var topology = Topology()
+  /// What the data plane has.
+  private(set) var topology = Topology()
 
   init(dataplane: Switch, host: Host, ownership: Ownership, descriptorLimit: Int) {
     self.dataplane = dataplane

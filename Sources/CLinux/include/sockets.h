@@ -146,6 +146,44 @@ static inline bool ovx_omits_checksum(int fd) {
   return getsockopt(fd, level, level == SOL_SOCKET ? SO_NO_CHECK : UDP_NO_CHECK6_TX, &value, &size) == 0 && value;
 }
 
+/* Both ends of a UDP socket, addresses in network byte order: 4 bytes where `ipv6` is false, else 16. Zeros where there
+ * is none: the far end of a socket that listens, the near one of a descriptor that is no socket. */
+struct ovx_socket_ends {
+  bool ipv6;
+  unsigned short local_port;
+  unsigned short remote_port;
+  unsigned char local[16];
+  unsigned char remote[16];
+};
+
+static inline void ovx_take_address(
+    const struct sockaddr_storage *storage, unsigned char *bytes, unsigned short *port) {
+  if (storage->ss_family == AF_INET6) {
+    const struct sockaddr_in6 *address = (const struct sockaddr_in6 *)storage;
+    memcpy(bytes, &address->sin6_addr, 16);
+    *port = ntohs(address->sin6_port);
+  } else if (storage->ss_family == AF_INET) {
+    const struct sockaddr_in *address = (const struct sockaddr_in *)storage;
+    memcpy(bytes, &address->sin_addr, 4);
+    *port = ntohs(address->sin_port);
+  }
+}
+
+static inline struct ovx_socket_ends ovx_socket_ends(int fd) {
+  struct ovx_socket_ends ends = {0};
+  struct sockaddr_storage storage = {0};
+  socklen_t size = sizeof storage;
+  if (getsockname(fd, (struct sockaddr *)&storage, &size) == 0) {
+    ends.ipv6 = storage.ss_family == AF_INET6;
+    ovx_take_address(&storage, ends.local, &ends.local_port);
+  }
+  memset(&storage, 0, sizeof storage);
+  size = sizeof storage;
+  if (getpeername(fd, (struct sockaddr *)&storage, &size) == 0)
+    ovx_take_address(&storage, ends.remote, &ends.remote_port);
+  return ends;
+}
+
 /* Frames that a packet socket had no room for since this was last asked; 0 where the kernel does not tell. */
 static inline unsigned ovx_take_packet_drops(int fd) {
   struct tpacket_stats statistics;

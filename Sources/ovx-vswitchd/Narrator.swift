@@ -1,0 +1,415 @@
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXLinux
+
+/// Tells what would become of a frame, in words: `ovx-ctl trace`.
+///
+/// What becomes of it is a `Rehearsal`'s; here it only gets names, and reasons that a person can check.
+struct Narrator {
+  private let reconciler: Reconciler
+  private let configuration: Configuration
+  private let topology: Topology
+  private var names: [PortID: String] = [:]
+
+  /// Prepares to tell of the switch as it is now.
+  init(_ reconciler: Reconciler) {
+    self.reconciler = reconciler
+    configuration = reconciler.configuration
+    topology = reconciler.topology
+    for name in configuration.ports.keys {
+      if let id = reconciler.port(name) { names[id] = name }
+    }
+  }
+
+  /// Runs a frame through the switch's own forwarding code, and tells of it.
+  func trace(_ frame: TracedFrame, from name: String) throws(ControlError) -> Trace {
+    guard let port = configuration.ports[name], let id = reconciler.port(name),
+      let record = topology.ports.first(where: { $0.id == id })
+    else { throw ControlError("port \(name) is not in force, so no frame can come in by it") }
+    let entry = try Entry(frame, by: record, name: name, endpoint: reconciler.plan.tunnels[name])
+    var rehearsal = Rehearsal(topology)
+    let dataplane = reconciler.dataplane
+    let account = rehearsal.run(entry.stimulus) { question in
+      dataplane.perform { datapath in datapath.recall(question) }
+    }
+
+    var steps = [arrival(entry, record, name)]
+    if let segment = account.segment {
+      steps.append(admission(segment, entry, port))
+      if let learning = account.learning { steps.append(self.learning(learning, account, segment)) }
+      if let decision = account.decision { steps.append(self.decision(decision, account, segment)) }
+    }
+    steps += account.drops.keys.sorted { $0.rawValue < $1.rawValue }.map { drop($0, entry, name) }
+    steps += account.deliveries.compactMap { delivery in
+      // What is wrong with the frame itself has been said.
+      if case .dropped(let reason) = delivery.outcome, account.drops[reason] != nil { return nil }
+      return step(for: delivery, account, entry)
+    }
+    return Trace(
+      bridge: port.bridge, port: name,
+      frame: FrameSummary(frame: entry.frame, length: entry.frame.count).text, steps: steps,
+      verdict: Self.verdict(steps))
+  }
+
+  private static func verdict(_ steps: [Trace.Step]) -> String {
+    let sent = steps.filter { $0.kind == .send }.map { step in
+      (step.port ?? "") + (step.remote.map { " (\($0))" } ?? "")
+    }
+    let lost = steps.filter { $0.kind == .drop }.compactMap { step in
+      step.reason.map { reason in step.port.map { "\($0): \(reason)" } ?? reason }
+    }
+    var parts: [String] = []
+    if !sent.isEmpty { parts.append("sent by \(sent.joined(separator: ", "))") }
+    if !lost.isEmpty { parts.append("dropped (\(lost.joined(separator: ", ")))") }
+    return parts.isEmpty ? "sent nowhere" : parts.joined(separator: "; ")
+  }
+
+  // MARK: Coming in
+
+  private func arrival(_ entry: Entry, _ record: Topology.Port, _ name: String) -> Trace.Step {
+    switch record.attachment {
+    case .device(let device):
+      var step = Trace.Step(.receive, "by \(name), a device with MTU \(device.mtu)", port: name)
+      step.bytes = entry.frame.count
+      return step
+    case .tunnel(let tunnel):
+      let vni = entry.vni ?? tunnel.vni
+      var step = Trace.Step(
+        .decapsulate, "from \(entry.remote.map { "\($0)" } ?? "?") with VNI \(vni), by \(name)",
+        port: name, remote: entry.remote)
+      step.vni = vni
+      return step
+    case .waiting:
+      let fault = reconciler.fault(of: name)?.sentence
+      return Trace.Step(
+        .receive, "by \(name), which waits" + (fault.map { ": \($0)" } ?? ""), port: name)
+    }
+  }
+
+  private func admission(
+    _ segment: Rehearsal.Account.Segment, _ entry: Entry, _ port: Configuration.Port
+  ) -> Trace.Step {
+    var text = "\(entry.tagText) on \(Self.describe(port.vlans)): "
+    text += segment.vlan == .untagged ? "no VLAN" : "VLAN \(segment.vlan)"
+    text += " of \(port.bridge)"
+    let vni = vni(of: segment)
+    if let vni { text += ", VNI \(vni)" }
+    var step = Trace.Step(.admit, text, port: port.name)
+    step.vlan = segment.vlan
+    step.vni = vni
+    return step
+  }
+
+  /// The VNI that a segment is bound to, if it has a tunnel.
+  private func vni(of segment: Rehearsal.Account.Segment) -> VNI? {
+    for port in topology.ports where port.bridge == segment.bridge {
+      guard case .tunnel(let tunnel) = port.attachment, port.vlans.carries(segment.vlan) else {
+        continue
+      }
+      return tunnel.vni
+    }
+    return nil
+  }
+
+  private static func describe(_ vlans: VLANMembership) -> String {
+    func list(_ vlans: Set<VLANID>?) -> String {
+      guard let vlans else { return "all VLANs" }
+      let few = vlans.sorted().prefix(8).map { "\($0)" }.joined(separator: ", ")
+      return vlans.isEmpty
+        ? "no VLAN"
+        : "VLAN\(vlans.count == 1 ? "" : "s") \(few)\(vlans.count > 8 ? ", ..." : "")"
+    }
+    return switch vlans {
+    case .access(.untagged): "an access port without tag"
+    case .access(let own): "an access port of VLAN \(own)"
+    case .trunk(let trunks): "a trunk of \(list(trunks))"
+    case .nativeTagged(let own, let trunks):
+      "a native-tagged port of VLAN \(own) and \(list(trunks))"
+    case .nativeUntagged(let own, let trunks):
+      "a native-untagged port of VLAN \(own) and \(list(trunks))"
+    case .dot1qTunnel(let own, let customers, _):
+      "a dot1q-tunnel port of service VLAN \(own) for customers' \(list(customers))"
+    }
+  }
+
+  // MARK: Learning and deciding
+
+  private func learning(
+    _ learning: Rehearsal.Account.Learning, _ account: Rehearsal.Account,
+    _ segment: Rehearsal.Account.Segment
+  ) -> Trace.Step {
+    let here = account.ingress.map { place($0.port, $0.peer) } ?? "?"
+    let text =
+      switch learning {
+      case .known(let before):
+        "\(segment.source) is known at \(here), last seen \(before.age ?? 0) s ago"
+      case .learned(nil): "\(segment.source) is new, and would be learned at \(here)"
+      case .learned(let victim?):
+        "\(segment.source) is new, and would be learned at \(here); the table is full, so "
+          + "\(victim.address) at \(place(victim.port, victim.peer)) would be forgotten"
+      case .moved(let before):
+        "\(segment.source) would move to \(here) from \(place(before.port, before.peer))"
+      case .isStatic(let entry):
+        "\(segment.source) is static at \(place(entry.port, entry.peer)), which a frame does not change"
+      case .refused:
+        "\(segment.source) is new, and would not be learned: the table is full of static addresses"
+      }
+    return Trace.Step(.learn, text, port: account.ingress.flatMap { names[$0.port] })
+  }
+
+  private func decision(
+    _ decision: Rehearsal.Account.Decision, _ account: Rehearsal.Account,
+    _ segment: Rehearsal.Account.Segment
+  ) -> Trace.Step {
+    let segmentName = segment.vlan == .untagged ? "no VLAN" : "VLAN \(segment.vlan)"
+    switch decision {
+    case .destination(let known):
+      let age = known.age.map { "last seen \($0) s ago" } ?? "static"
+      return Trace.Step(
+        .decide, "\(segment.target) is at \(place(known.port, known.peer)), \(age)",
+        port: names[known.port], remote: remote(known.port, known.peer))
+    case .flood(let isUnknown):
+      let what =
+        isUnknown
+        ? "\(segment.target) is not known"
+        : segment.target == .broadcast ? "broadcast" : "\(segment.target) is a group"
+      return Trace.Step(.decide, "\(what): to every other port of \(segmentName)")
+    }
+  }
+
+  /// A port and, where it is a tunnel, the remote behind it.
+  private func place(_ port: PortID, _ peer: PeerID) -> String {
+    let name = names[port] ?? "port \(port.rawValue)"
+    return remote(port, peer).map { "\(name) (\($0))" } ?? name
+  }
+
+  private func peer(_ port: PortID, _ peer: PeerID) -> (Topology.Tunnel, Topology.Peer)? {
+    guard let record = topology.ports.first(where: { $0.id == port }),
+      case .tunnel(let tunnel) = record.attachment,
+      let found = tunnel.peers.first(where: { $0.id == peer })
+    else { return nil }
+    return (tunnel, found)
+  }
+
+  private func remote(_ port: PortID, _ peer: PeerID) -> IPAddress? {
+    self.peer(port, peer)?.1.remote
+  }
+
+  // MARK: Going out
+
+  private func drop(_ reason: DropReason, _ entry: Entry, _ name: String) -> Trace.Step {
+    var step = Trace.Step(.drop, "at \(name): \(reason.symbol). \(reason.sentence)", port: name)
+    step.reason = reason.symbol
+    return step
+  }
+
+  private func step(
+    for delivery: Rehearsal.Account.Delivery, _ account: Rehearsal.Account, _ entry: Entry
+  ) -> Trace.Step {
+    let name = names[delivery.port] ?? "port \(delivery.port.rawValue)"
+    let remote = remote(delivery.port, delivery.peer)
+    switch delivery.outcome {
+    case .sent(let sent):
+      return delivery.peer == .none
+        ? self.sent(sent, by: name, delivery.port, account)
+        : self.sent(sent, by: name, delivery, remote)
+    case .dropped(let reason):
+      var text = "at \(place(delivery.port, delivery.peer)): \(reason.symbol). \(reason.sentence)"
+      if let limit = limit(of: delivery, reason) {
+        let packet = (account.segment?.byteCount ?? 0) - 14
+        text += " Its packet has \(packet) bytes, and \(limit) fit."
+      }
+      var step = Trace.Step(.drop, text, port: name, remote: remote)
+      step.reason = reason.symbol
+      return step
+    case .passedOver(let absence):
+      let why =
+        switch absence {
+        case .ingress: "the frame came in there"
+        case .otherVLAN:
+          "does not carry "
+            + (account.segment.map {
+              $0.vlan == .untagged ? "frames without VLAN" : "VLAN \($0.vlan)"
+            }
+              ?? "it")
+        case .splitHorizon: "a tunnel, and what a tunnel brought goes to none"
+        case .waiting: reconciler.fault(of: name).map { "waits: \($0.sentence)" } ?? "waits"
+        case .noRemote: "has no remote that can be reached"
+        case .unknown: "left out"
+        }
+      return Trace.Step(.skip, "\(place(delivery.port, delivery.peer)): \(why)", port: name)
+    }
+  }
+
+  /// The MTU that a frame was too large for.
+  private func limit(of delivery: Rehearsal.Account.Delivery, _ reason: DropReason) -> Int? {
+    switch reason {
+    case .exceedsTunnelMTU: return peer(delivery.port, delivery.peer)?.1.mtu
+    case .exceedsDeviceMTU:
+      guard let port = topology.ports.first(where: { $0.id == delivery.port }),
+        case .device(let device) = port.attachment
+      else { return nil }
+      return device.mtu
+    default: return nil
+    }
+  }
+
+  private func sent(
+    _ sent: [Rehearsal.Account.Sent], by name: String, _ port: PortID,
+    _ account: Rehearsal.Account
+  ) -> Trace.Step {
+    let bytes = sent.reduce(0) { $0 + $1.bytes.count }
+    var text = "by \(name), \(Entry.tagText(of: sent.first?.bytes ?? []))"
+    if port == account.ingress?.port { text += ", as an answer" }
+    if sent.count > 1 {
+      text += ", cut into \(sent.count) frames of up to \(sent.map(\.bytes.count).max() ?? 0) bytes"
+    } else {
+      text += ", \(bytes) bytes"
+    }
+    if let offload = sent.first?.offload {
+      if offload.isSuperframe {
+        text += " as one superframe, to be cut into segments of \(offload.segmentSize) bytes"
+      } else if offload.needsChecksum {
+        text += ", the checksum left to the device"
+      }
+    }
+    var step = Trace.Step(.send, text, port: name)
+    step.bytes = bytes
+    step.frames = sent.count
+    return step
+  }
+
+  private func sent(
+    _ sent: [Rehearsal.Account.Sent], by name: String, _ delivery: Rehearsal.Account.Delivery,
+    _ remote: IPAddress?
+  ) -> Trace.Step {
+    let frames = sent.reduce(0) { $0 + $1.frameCount }
+    let payload = sent.reduce(0) { $0 + $1.bytes.count }
+    let headers = (remote?.isIPv6 == true ? 40 : 20) + 8
+    let vni = peer(delivery.port, delivery.peer)?.0.vni
+    var text = "by \(name) to \(remote.map { "\($0)" } ?? "?")"
+    if let vni { text += ", VNI \(vni)" }
+    text += ", \(Entry.tagText(of: Array(sent.first?.bytes.dropFirst(8) ?? []))) inside"
+    if let path = sent.first?.path, let ends = reconciler.dataplane.ends(of: path) {
+      text += ", UDP \(ends.local).\(ends.localPort) > \(ends.remote).\(ends.remotePort)"
+    }
+    if frames > 1 {
+      let largest = sent.map { $0.segmentSize > 0 ? $0.segmentSize : $0.bytes.count }.max() ?? 0
+      text += ", cut into \(frames) packets of up to \(largest + headers) bytes"
+    } else {
+      text += ", a packet of \(payload + headers) bytes"
+    }
+    var step = Trace.Step(.send, text, port: name, remote: remote)
+    step.vni = vni
+    step.frames = frames
+    step.bytes = payload + frames * headers
+    return step
+  }
+}
+
+/// A frame that is to be traced, and how it comes in.
+private struct Entry {
+  let stimulus: Rehearsal.Stimulus
+  /// From the Ethernet header on, without what it came in.
+  let frame: [UInt8]
+  var remote: IPAddress?
+  var vni: VNI?
+
+  /// - Throws: What the port has no place for, or does not know.
+  init(
+    _ traced: TracedFrame, by port: Topology.Port, name: String, endpoint: Plan.Tunnel?
+  ) throws(ControlError) {
+    guard case .tunnel(let tunnel) = port.attachment, let endpoint else {
+      guard traced.tunnelSource == nil, traced.vni == nil || endpoint != nil else {
+        throw ControlError(
+          "port \(name) is no tunnel, so its frames have neither tun_src nor tun_id")
+      }
+      frame = traced.bytes
+      var offload = Offload.none
+      if let size = traced.segmentSize {
+        guard let request = Offload(segmenting: traced.bytes, into: size) else {
+          throw ControlError("only frames of tcp and udp can be superframes; leave segment= out")
+        }
+        offload = request
+      }
+      stimulus = .frame(frame, offload: offload, port: port.id)
+      return
+    }
+    guard traced.segmentSize == nil else {
+      throw ControlError(
+        "port \(name) is a tunnel, which brings no superframes; leave segment= out")
+    }
+    if traced.tunnelSource == nil, traced.vni == nil,
+      let outer = Datagram(traced.bytes, port: endpoint.endpoint.port)
+    {
+      remote = outer.source
+      vni = VXLANHeader(unsafe outer.payload.span.bytes)?.vni
+      frame = Array(outer.payload.dropFirst(VXLANHeader.byteCount))
+      stimulus = .datagram(outer.payload, endpoint: tunnel.endpoint, remote: outer.source)
+      return
+    }
+    let remotes = tunnel.peers.map(\.remote)
+    guard let source = traced.tunnelSource ?? (remotes.count == 1 ? remotes[0] : nil) else {
+      throw ControlError(
+        "port \(name) has \(remotes.count) remotes; say from which the frame comes with tun_src=, one of "
+          + remotes.map { "\($0)" }.joined(separator: ", "))
+    }
+    let key = traced.vni ?? tunnel.vni
+    remote = source
+    vni = key
+    frame = traced.bytes
+    let header = VXLANHeader.encoded(vni: key)
+    let octets = (0..<8).map { UInt8(truncatingIfNeeded: header >> UInt64(56 - 8 * $0)) }
+    stimulus = .datagram(octets + frame, endpoint: tunnel.endpoint, remote: source)
+  }
+
+  /// How the frame is tagged when it comes in.
+  var tagText: String { Self.tagText(of: frame) }
+
+  static func tagText(of frame: [UInt8]) -> String {
+    var vlans: [String] = []
+    var offset = 12
+    while vlans.count < 3, frame.count >= offset + 4,
+      [[0x81, 0], [0x88, 0xA8]].contains(Array(frame[offset..<offset + 2]))
+    {
+      vlans.append("\((Int(frame[offset + 2]) << 8 | Int(frame[offset + 3])) & 0xFFF)")
+      offset += 4
+    }
+    if vlans.isEmpty { return "untagged" }
+    return vlans == ["0"] ? "priority-tagged" : "tagged \(vlans.joined(separator: ", then "))"
+  }
+}
+
+/// A whole packet of the underlay, taken apart.
+private struct Datagram {
+  var source: IPAddress
+  var payload: [UInt8]
+
+  /// `nil` where the frame is no UDP datagram to the port.
+  init?(_ frame: [UInt8], port: UInt16) {
+    guard let ethernet = EthernetHeader(unsafe frame.span.bytes) else { return nil }
+    let packet = Array(frame.dropFirst(EthernetHeader.byteCount))
+    var segment: [UInt8] = []
+    var source = IPAddress(v4: 0)
+    switch ethernet.etherType {
+    case .ipv4:
+      guard let header = IPv4Header(unsafe packet.span.bytes), header.transport == .udp,
+        !header.isFragment
+      else { return nil }
+      source = header.source
+      segment = Array(packet[header.headerLength..<header.totalLength])
+    case .ipv6:
+      guard let header = IPv6Header(unsafe packet.span.bytes), let layer = header.upperLayer,
+        layer.transport == .udp, !layer.isFragment
+      else { return nil }
+      source = header.source
+      segment = Array(packet.dropFirst(layer.offset))
+    default: return nil
+    }
+    guard let header = UDPHeader(unsafe segment.span.bytes), header.destinationPort == port else {
+      return nil
+    }
+    self.source = source
+    payload = Array(segment[UDPHeader.byteCount..<header.length])
+  }
+}
