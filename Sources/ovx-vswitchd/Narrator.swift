@@ -39,8 +39,15 @@ struct Narrator {
       if let learning = account.learning { steps.append(self.learning(learning, account, segment)) }
       if let decision = account.decision { steps.append(self.decision(decision, account, segment)) }
     }
-    steps += account.drops.keys.sorted { $0.rawValue < $1.rawValue }.map { drop($0, entry, name) }
+    steps += account.drops.keys.sorted { $0.rawValue < $1.rawValue }.map {
+      // Datagrams of no tunnel are counted at no port.
+      drop($0, at: account.ingress == nil ? nil : name)
+    }
+    if let segment = account.segment, let skip = otherVLANs(account.deliveries, segment) {
+      steps.append(skip)
+    }
     steps += account.deliveries.compactMap { delivery in
+      if delivery.outcome == .passedOver(.otherVLAN) { return nil }
       // What is wrong with the frame itself has been said.
       if case .dropped(let reason) = delivery.outcome, account.drops[reason] != nil { return nil }
       return step(for: delivery, account, entry)
@@ -55,8 +62,11 @@ struct Narrator {
     let sent = steps.filter { $0.kind == .send }.map { step in
       (step.port ?? "") + (step.remote.map { " (\($0))" } ?? "")
     }
-    let lost = steps.filter { $0.kind == .drop }.compactMap { step in
-      step.reason.map { reason in step.port.map { "\($0): \(reason)" } ?? reason }
+    var lost: [String] = []
+    for step in steps where step.kind == .drop {
+      guard let reason = step.reason else { continue }
+      let text = step.port.map { "\($0): \(reason)" } ?? reason
+      if !lost.contains(text) { lost.append(text) }
     }
     var parts: [String] = []
     if !sent.isEmpty { parts.append("sent by \(sent.joined(separator: ", "))") }
@@ -197,10 +207,26 @@ struct Narrator {
 
   // MARK: Going out
 
-  private func drop(_ reason: DropReason, _ entry: Entry, _ name: String) -> Trace.Step {
-    var step = Trace.Step(.drop, "at \(name): \(reason.symbol). \(reason.sentence)", port: name)
+  private func drop(_ reason: DropReason, at name: String?) -> Trace.Step {
+    let place = name.map { "at \($0): " } ?? ""
+    var step = Trace.Step(.drop, "\(place)\(reason.symbol). \(reason.sentence)", port: name)
     step.reason = reason.symbol
     return step
+  }
+
+  /// The ports that are left out because they are none of the segment's, in one line: there may be a thousand.
+  private func otherVLANs(
+    _ deliveries: [Rehearsal.Account.Delivery], _ segment: Rehearsal.Account.Segment
+  ) -> Trace.Step? {
+    let ports = Set(deliveries.filter { $0.outcome == .passedOver(.otherVLAN) }.map(\.port))
+    guard !ports.isEmpty else { return nil }
+    let names = ports.compactMap { self.names[$0] }.sorted()
+    var text = names.prefix(8).joined(separator: ", ")
+    if names.count > 8 { text += " and \(names.count - 8) more" }
+    let what = segment.vlan == .untagged ? "frames without VLAN" : "VLAN \(segment.vlan)"
+    return Trace.Step(
+      .skip, "\(text): \(names.count == 1 ? "does" : "do") not carry \(what)",
+      port: names.count == 1 ? names[0] : nil)
   }
 
   private func step(
@@ -226,12 +252,7 @@ struct Narrator {
       let why =
         switch absence {
         case .ingress: "the frame came in there"
-        case .otherVLAN:
-          "does not carry "
-            + (account.segment.map {
-              $0.vlan == .untagged ? "frames without VLAN" : "VLAN \($0.vlan)"
-            }
-              ?? "it")
+        case .otherVLAN: "not of the segment"
         case .splitHorizon: "a tunnel, and what a tunnel brought goes to none"
         case .waiting: reconciler.fault(of: name).map { "waits: \($0.sentence)" } ?? "waits"
         case .noRemote: "has no remote that can be reached"
