@@ -40,8 +40,9 @@ let package = Package(
     .target(
       name: "CLinux",
       linkerSettings: [
-        .linkedLibrary("uring"), .linkedLibrary("mnl"), .linkedLibrary("pcap"),
+        .linkedLibrary("uring"), .linkedLibrary("mnl"),
       ]),
+    .target(name: "CCapture", linkerSettings: [.linkedLibrary("pcap")]),
     .target(name: "CChecksum"),
     .target(
       name: "OVXDatapath",
@@ -49,7 +50,7 @@ let package = Package(
       swiftSettings: strict + lifetimes),
     .target(
       name: "OVXLinux",
-      dependencies: ["OVXDatapath", "CLinux", system],
+      dependencies: ["OVXDatapath", "CCapture", "CLinux", system],
       swiftSettings: strict + lifetimes),
     .target(
       name: "OVXControl",
@@ -64,7 +65,7 @@ let package = Package(
       swiftSettings: strict),
     .executableTarget(
       name: "ovx-ctl",
-      dependencies: ["OVXControl", argumentParser, yams],
+      dependencies: ["CCapture", "OVXControl", argumentParser, system, yams],
       swiftSettings: strict),
     .executableTarget(
       name: "ovx-benchmark",

@@ -70,6 +70,12 @@ package enum Command: Codable, Equatable, Sendable {
   case setLogLevel(LogLevel)
   /// Tells what would become of a frame that comes in by a port, without anything coming of it.
   case trace(bridge: String, port: String, frame: TracedFrame)
+  /// Shows the frames of a port or a bridge, on the connection on which it is asked, from the answer on.
+  ///
+  /// `program` is the packet filter's, one number per instruction, as libpcap compiles it; empty for all frames.
+  case capture(target: String, program: [UInt64], snapshotLength: Int)
+  /// Ends a capture and tells what it has come to.
+  case endCapture(number: UInt64)
   case version
   /// Ends the daemon; with cleanup, removes the devices that it made.
   case exit(cleanup: Bool)

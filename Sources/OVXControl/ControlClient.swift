@@ -39,6 +39,26 @@ package struct ControlClient {
     }
   }
 
+  /// Sends a request whose answer goes on: gives the response, what has come behind it, and the connection.
+  ///
+  /// The connection does not block, and is the caller's to close. After a refusal there is none.
+  package func open(
+    _ request: Request
+  ) throws(ControlError) -> (response: Response, rest: [UInt8], connection: FileDescriptor) {
+    let deadline = Deadline(seconds: request.timeout)
+    let bytes = try request.messageBytes()
+    let connection = try connect(deadline)
+    do throws(ControlError) {
+      try write(bytes, to: connection, deadline)
+      var decoder = MessageDecoder<Response>()
+      let response = try read(from: connection, deadline, &decoder)
+      return (response, decoder.takeRest(), connection)
+    } catch {
+      try? connection.close()
+      throw error
+    }
+  }
+
   private func exchange(
     _ request: Request, _ deadline: Deadline
   ) throws(ControlError) -> Response {
@@ -52,7 +72,8 @@ package struct ControlClient {
     let connection = try connect(deadline)
     defer { try? connection.close() }
     try write(bytes, to: connection, deadline)
-    return try read(from: connection, deadline)
+    var decoder = MessageDecoder<Response>()
+    return try read(from: connection, deadline, &decoder)
   }
 
   // MARK: Connecting
@@ -134,9 +155,9 @@ package struct ControlClient {
 
   private func read(
     from connection: FileDescriptor,
-    _ deadline: Deadline
+    _ deadline: Deadline,
+    _ decoder: inout MessageDecoder<Response>
   ) throws(ControlError) -> Response {
-    var decoder = MessageDecoder<Response>()
     var chunk = [UInt8](repeating: 0, count: 1 << 16)
     while true {
       let count = unsafe chunk.withUnsafeMutableBytes { buffer in

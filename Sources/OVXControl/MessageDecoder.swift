@@ -52,6 +52,12 @@ package struct MessageDecoder<Message: Decodable> {
     }
   }
 
+  /// What follows the last message, and is none.
+  package mutating func takeRest() -> [UInt8] {
+    defer { (pending, consumed, searched) = ([], 0, 0) }
+    return Array(pending[consumed...])
+  }
+
   /// Whether part of a message has arrived: a stream that ends now was cut off.
   package var isMidMessage: Bool { consumed < pending.count }
 }

@@ -34,6 +34,8 @@ package enum Reply: Codable, Equatable, Sendable {
   /// In JSON an object with the member `level`.
   case logLevel(LogLevel)
   case trace(Trace)
+  case capture(CaptureStart)
+  case captureEnd(CaptureEnd)
   case version(Versions)
 }
 

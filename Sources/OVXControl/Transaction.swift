@@ -139,6 +139,12 @@ package struct Transaction {
     case .statistics(let port):
       if let port { try requirePort(port) }
       return nil
+    case .capture(let target, _, _):
+      guard configuration.bridges[target] != nil || configuration.ports[target] != nil else {
+        throw ControlError(
+          "no bridge or port named \(printable(target)); ovx-ctl show lists what there is")
+      }
+      return nil
     case .trace(let bridge, let port, _):
       try requireBridge(bridge)
       let owner = try requirePort(port).bridge
@@ -146,7 +152,7 @@ package struct Transaction {
         throw ControlError("port \(port) is on bridge \(owner), not on \(bridge)")
       }
       return nil
-    case .show, .drops, .showTunnels, .logLevel, .setLogLevel, .version, .exit:
+    case .show, .drops, .showTunnels, .logLevel, .setLogLevel, .endCapture, .version, .exit:
       return nil
     }
     return .done

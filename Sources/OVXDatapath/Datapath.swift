@@ -134,6 +134,34 @@ package struct Datapath: ~Copyable {
       portLimit: { new.neighborLimit(of: $0) })
   }
 
+  // MARK: Who belongs where
+
+  /// The bridge of a port; `nil` for a port that is not there.
+  package func bridge(of port: PortID) -> BridgeID? {
+    guard Int(port.rawValue) < tables.ports.count else { return nil }
+    let record = tables.ports[Int(port.rawValue)]
+    return record.role == .absent ? nil : record.bridge
+  }
+
+  /// Whether there is a bridge of this number.
+  package func hasBridge(_ bridge: BridgeID) -> Bool { isPresent(bridge) }
+
+  /// The tunnel that a datagram belongs to, as `receiveDatagrams` finds it, and a path back to its sender.
+  ///
+  /// - Parameters:
+  ///   - datagram: The VXLAN header.
+  ///   - count: The datagram's bytes, any number.
+  @unsafe package func tunnel(
+    of datagram: UnsafeRawPointer, count: Int, on endpoint: EndpointID, from remote: IPAddress
+  ) -> (port: PortID, path: PathID)? {
+    guard count >= VXLANHeader.byteCount, let header = unsafe VXLANHeader(datagram.span(count)),
+      header.hasVNI, let vtep = tables.demultiplexer.vtep(remote),
+      let tunnel = tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
+    else { return nil }
+    let peer = tables.peers[Int(tunnel.peer.rawValue)]
+    return (tunnel.port, PathID(rawValue: peer.firstPath))
+  }
+
   // MARK: Counters
 
   /// Charges frames that the kernel did not take to the port they were to leave by.

@@ -3,6 +3,11 @@
 package struct Vector: BitwiseCopyable {
   package var base: UnsafeRawPointer?
   package var count: Int
+
+  package init(base: UnsafeRawPointer?, count: Int) {
+    unsafe self.base = unsafe base
+    unsafe self.count = count
+  }
 }
 
 /// One thing to hand to the kernel: a frame for a device, or a train of datagrams for a remote

@@ -280,6 +280,43 @@ internal import SystemPackage
     return index
   }
 
+  // MARK: Capturing
+
+  /// Shows what was read to whoever captures, before forwarding changes it.
+  func show(to captures: CaptureSet, _ datapath: borrowing Datapath) {
+    for index in 0..<batchCount {
+      let batch = unsafe batches[index]
+      for slot in batch.firstSlot..<(batch.firstSlot &+ batch.count) {
+        let result = unsafe results[slot]
+        guard result >= 0 else { continue }
+        let frame = unsafe UnsafeRawPointer(arena.frame(slot))
+        let source = Int(batch.source)
+        let facts = unsafe ovx_receipt_read(receipts + slot)
+        guard source < PortID.limit else {
+          let remote =
+            facts.is_ipv6
+            ? IPAddress(v6High: facts.high, low: facts.low)
+            : IPAddress(v4: UInt32(truncatingIfNeeded: facts.low))
+          unsafe captures.showReceived(
+            frame, count: min(Int(result), Arena.capacity), segmentSize: Int(facts.segment_size),
+            on: EndpointID(rawValue: UInt16(truncatingIfNeeded: source &- PortID.limit)),
+            socket: sources[source].descriptor, from: remote,
+            port: ovx_receipt_port(receipts + slot), datapath)
+          continue
+        }
+        let count = min(Int(result) &- Offload.byteCount, Arena.capacity)
+        guard count >= 0 else { continue }
+        let isPacket = unsafe sources[source].kind == .packet
+        let tag =
+          isPacket
+          ? VLANTag(control: facts.vlan_control, protocolID: facts.vlan_protocol) : .none
+        unsafe captures.showReceived(
+          frame, count: count, tag: tag, from: PortID(rawValue: UInt16(truncatingIfNeeded: source)),
+          datapath)
+      }
+    }
+  }
+
   // MARK: Handing over
 
   /// Hands what was read to the datapath, and lets the sources that may have more take another turn.

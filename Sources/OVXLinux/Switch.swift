@@ -80,7 +80,7 @@ package final class Switch: Sendable {
   /// Devices and sockets that it refers to are to be attached before, those that it does not refer to any more to be
   /// detached after.
   package func apply(_ topology: Topology) {
-    call { worker in worker.datapath.apply(topology) }
+    call { worker in worker.apply(topology) }
   }
 
   /// The largest IP packet that the path of a sending socket takes now, in bytes; `nil` where there is no such socket.
@@ -91,6 +91,21 @@ package final class Switch: Sendable {
   /// The addresses and UDP ports that a sending socket joins; `nil` where there is no such socket.
   package func ends(of path: PathID) -> SocketEnds? {
     call { worker in worker.ends(of: path) }
+  }
+
+  /// Begins a capture; `false` where there are `CaptureSet.limit` already, or the worker has stopped.
+  ///
+  /// It ends by itself when its reader goes away, or what it is of.
+  package func start(_ capture: Capture) -> Bool {
+    call { worker in worker.start(capture) }
+  }
+
+  /// Captures at a time.
+  package static let captureLimit = CaptureSet.limit
+
+  /// Ends a capture and tells what it counted; `nil` where there is none of this number.
+  package func endCapture(_ number: UInt64) -> CaptureCounts? {
+    call { worker in worker.endCapture(number) }
   }
 
   /// Runs something on the datapath between two bursts and returns what it returned; frames wait that long.

@@ -17,6 +17,7 @@ internal import SystemPackage
   private let mailbox: Mailbox
   private let mailboxFile: UInt32
   private let events: EventQueue
+  private let captures: CaptureSet
   private let interval: UnsafeMutablePointer<__kernel_timespec>
   private var hasMail = false
   private var isTickDue = false
@@ -42,7 +43,12 @@ internal import SystemPackage
     self.events = events
     unsafe interval = .allocate(capacity: 1)
     unsafe interval.initialize(to: __kernel_timespec(tv_sec: 1, tv_nsec: 0))
+    let captures = CaptureSet { path in
+      unsafe transmitter.pointee.descriptor(of: path)
+    }
+    self.captures = captures
     datapath = unsafe Datapath { transmissions, vectors in
+      if captures.isArmed { unsafe captures.showSent(transmissions, vectors) }
       unsafe transmitter.pointee.send(transmissions, vectors)
     }
     tick()
@@ -83,6 +89,7 @@ internal import SystemPackage
     }
     collect()
     if receiver.hasBatches {
+      if captures.isArmed { receiver.show(to: captures, datapath) }
       receiver.forward(to: &datapath)
       unsafe transmitter.pointee.mayDefer = true
       datapath.endBurst()
@@ -161,6 +168,7 @@ internal import SystemPackage
     receiver.tick(&datapath)
     datapath.tick(now: now)
     if datapath.hasFlappingAddresses { events.post(.addressesFlap) }
+    captures.tick()
   }
 
   private func startTimer() {
@@ -255,6 +263,18 @@ internal import SystemPackage
     return number >= 0 ? SocketEnds(of: number) : nil
   }
 
+  /// Swaps in a topology, and ends the captures of what it does not have.
+  mutating func apply(_ topology: Topology) {
+    datapath.apply(topology)
+    if captures.isArmed { captures.endAbsent(datapath) }
+  }
+
+  /// Begins to show frames; `false` where nobody else can be shown any.
+  func start(_ capture: Capture) -> Bool { captures.add(capture) }
+
+  /// Ends a capture; `nil` where it has ended.
+  func endCapture(_ number: UInt64) -> CaptureCounts? { captures.end(number) }
+
   private func refuse(_ descriptor: Int32, _ subject: String, limit: Int) -> LinuxError {
     _ = Descriptor(owning: descriptor)
     return LinuxError(
@@ -273,6 +293,7 @@ internal import SystemPackage
   }
 
   private mutating func closeEverything() {
+    captures.endAll()
     for port in 0..<PortID.limit { detach(PortID(rawValue: UInt16(port))) }
     for endpoint in 0..<EndpointID.limit { close(EndpointID(rawValue: UInt16(endpoint))) }
     for path in 0..<Transmitter.pathLimit { close(PathID(rawValue: UInt32(path))) }

@@ -14,6 +14,8 @@ struct Invocation {
   private var isComparison = false
   /// `top`: no request is made but its own.
   private var top: Top?
+  /// `capture`: the answer goes on.
+  private var capture: CaptureFrames?
 
   /// Runs the program.
   ///
@@ -36,6 +38,10 @@ struct Invocation {
     do throws(ControlError) {
       if let top {
         try top.run(options)
+        return 0
+      }
+      if let capture, !options.dryRun {
+        try CaptureSession(capture, commands[0], options).run()
         return 0
       }
       let client = ControlClient(runDirectory: options.runDirectory)
@@ -72,7 +78,7 @@ struct Invocation {
     }
   }
 
-  private static func complain(_ sentence: String) {
+  static func complain(_ sentence: String) {
     _ = write("ovx-ctl: \(sentence)\n", to: STDERR_FILENO)
   }
 
@@ -117,6 +123,9 @@ extension Invocation {
         "\(isComparison ? "diff" : "top") stands alone, as it changes nothing; take the \"--\" away"
       )
     }
+    guard commands.count == 1 || capture == nil else {
+      throw ControlError("capture stands alone, as it goes on; take the \"--\" away")
+    }
   }
 
   private mutating func parse(_ arguments: [String]) throws {
@@ -145,6 +154,7 @@ extension Invocation {
       commands.append(try verb.command())
     }
     if let top = verb as? Top { self.top = top }
+    if let capture = verb as? CaptureFrames { self.capture = capture }
     if verb is Diff { (isComparison, options.dryRun) = (true, true) }
     if let drops = verb as? Drops, drops.watch { repeats = true }
   }

@@ -33,6 +33,10 @@ struct OVXCtl: ParsableCommand {
         What would become of a frame, and why:
           ovx-ctl trace br0 veth1 arp,src=02:00:00:00:00:01,ip_dst=10.0.0.2
 
+        The frames themselves, of a container or inside and outside of a tunnel:
+          ovx-ctl capture veth1 icmp or arp
+          ovx-ctl capture vxlan0 -w tunnel.pcap
+
       EXIT STATUS
          0  done
          1  wrong or refused; nothing has changed, and the reason is on stderr
@@ -61,8 +65,8 @@ struct OVXCtl: ParsableCommand {
         name: "Switch",
         subcommands: [
           FDB.self, NeighborCommands.self, TunnelCommands.self, Statistics.self, Drops.self,
-          Top.self, LogCommands.self,
-          TraceFrame.self, ShowVersion.self, ExitDaemon.self,
+          Top.self, LogCommands.self, TraceFrame.self, CaptureFrames.self, ShowVersion.self,
+          ExitDaemon.self,
         ]
       ),
     ]

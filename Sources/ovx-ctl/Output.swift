@@ -100,6 +100,8 @@ struct Output {
     case .drops(let drops): try Self.encode(drops)
     case .tunnels(let tunnels): try Self.encode(tunnels)
     case .trace(let trace): try Self.encode(trace)
+    // Neither is printed: the frames are.
+    case .capture, .captureEnd: ""
     case .changes(let changes): try Self.encode(changes)
     case .configuration(let configuration):
       try ExportedFile(configuration: configuration).json
@@ -197,6 +199,7 @@ struct Output {
       )
     case .tunnels(let tunnels): tunnelSheet(tunnels)
     case .trace(let trace): traceSheet(trace)
+    case .capture, .captureEnd: Sheet([], [])
     case .version(let versions):
       Sheet(
         ["ovx-ctl", "ovx-vswitchd", "pid", "kernel"],

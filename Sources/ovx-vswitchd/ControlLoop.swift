@@ -53,7 +53,7 @@ struct ControlLoop: ~Copyable {
   }
 
   private func serve(_ list: ArraySlice<pollfd>) {
-    server.serve(list, now: monotonicSeconds()) { daemon.answer($0) }
+    server.serve(list, now: monotonicSeconds()) { daemon.answer($0, on: $1) }
   }
 
   /// Returns whether one of them was to end the daemon.

@@ -95,8 +95,9 @@ final class ControlServer {
   /// - Parameters:
   ///   - list: What `addDescriptors` added, in the same order.
   ///   - now: Seconds on the monotonic clock.
-  ///   - answer: Does what a request asks for.
-  func serve(_ list: ArraySlice<pollfd>, now: Int64, answer: (Request) -> Response) {
+  ///   - answer: Does what a request of the connection asks for; `nil` where it has made the connection's other end its
+  ///     own business, with a descriptor of its own.
+  func serve(_ list: ArraySlice<pollfd>, now: Int64, answer: (Request, Int32) -> Response?) {
     guard let first = list.first else { return }
     for (index, entry) in zip(clients.indices, list.dropFirst())
     where entry.revents != 0 || clients[index].mayHoldRequest {
@@ -132,7 +133,7 @@ final class ControlServer {
     clients.remove(at: index)
   }
 
-  private func serve(_ index: Int, now: Int64, answer: (Request) -> Response) {
+  private func serve(_ index: Int, now: Int64, answer: (Request, Int32) -> Response?) {
     if !clients[index].hasOutput {
       if !clients[index].mayHoldRequest { receive(index, now: now) }
       // One request each turn: no client waits for more than one of everybody else's.
@@ -144,7 +145,13 @@ final class ControlServer {
           if hasHungUp(clients[index].descriptor) {
             clients[index].isClosing = true
           } else {
-            send(answer(request), to: index)
+            let descriptor = clients[index].descriptor
+            if let response = answer(request, descriptor) {
+              send(response, to: index)
+            } else {
+              clients[index].mayHoldRequest = false
+              clients[index].isClosing = true
+            }
           }
         }
       } catch {

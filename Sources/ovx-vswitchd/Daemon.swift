@@ -31,6 +31,7 @@ final class Daemon {
   private let ownership: Ownership
   private let log: LogDestination
   private let logger: Logger
+  private var captureDesk = CaptureDesk()
   private var nextRetry: Int64 = 0
   private var nextWideningCheck: Int64 = 0
   private var nextRefresh: Int64 = 0
@@ -102,11 +103,24 @@ final class Daemon {
   // MARK: Requests
 
   /// Carries out a request.
-  func answer(_ request: Request) -> Response {
+  ///
+  /// - Parameters:
+  ///   - request: What is asked for.
+  ///   - connection: The client's.
+  /// - Returns: The answer; `nil` where a capture gives it, and goes on from there.
+  func answer(_ request: Request, on connection: Int32) -> Response? {
     do throws(ControlError) {
       // What happened before the request was made is to be known when it is decided upon.
       takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
-      return try execute(request)
+      guard case .capture(let target, let program, let length) = request.commands.last,
+        request.commands.count == 1, !request.dryRun
+      else { return try execute(request) }
+      var check = request
+      check.dryRun = true
+      _ = try execute(check)
+      try captureDesk.start(
+        target, program: program, snapshotLength: length, reconciler, on: connection)
+      return nil
     } catch {
       return Response(.failed(error))
     }
@@ -184,6 +198,16 @@ final class Daemon {
     case .logLevel: return .logLevel(LogLevel(log.level))
     case .trace(_, let port, let frame):
       return .trace(try Narrator(reconciler).trace(frame, from: port))
+    case .capture(_, let program, _):
+      _ = try CaptureDesk.filter(program)
+      guard isDryRun else {
+        throw ControlError(
+          "capture goes on until it is ended, so it takes no other command beside it")
+      }
+      return .done
+    case .endCapture(let number):
+      let counts = reconciler.dataplane.endCapture(number) ?? CaptureCounts()
+      return .captureEnd(CaptureEnd(captured: counts.captured, lost: counts.lost))
     case .version:
       return .version(Versions(pid: getpid(), kernel: ProcSettings.kernelRelease))
     case _ where isDryRun:

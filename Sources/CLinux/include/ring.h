@@ -168,6 +168,18 @@ static inline struct msghdr *ovx_receipt_prepare(struct ovx_receipt *receipt, vo
   return &receipt->header;
 }
 
+/* The UDP port that a datagram came from. */
+static inline uint16_t ovx_receipt_port(const struct ovx_receipt *receipt) {
+  /* The port stands at the same place in both families. */
+  return ntohs(receipt->name.sin6_port);
+}
+
+static inline uint64_t ovx_realtime_nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static inline struct ovx_receipt_facts ovx_receipt_read(struct ovx_receipt *receipt) {
   struct ovx_receipt_facts facts = {0};
   facts.truncated = (receipt->header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;

@@ -1,0 +1,265 @@
+private import CLinux
+private import Glibc
+internal import OVXDatapath
+
+/// The captures of a worker, which shows them the frames that it reads and sends.
+///
+/// While there is none, that costs a burst two branches.
+@safe
+final class CaptureSet {
+  /// Captures at a time; each has a buffer of some megabytes.
+  static let limit = 8
+
+  /// Whether there is anybody to show frames to.
+  private(set) var isArmed = false
+  private var captures: [Capture] = []
+  private let descriptor: (PathID) -> Int32
+  /// What the sending sockets join, asked for once a second.
+  private var ends: [UInt32: SocketEnds] = [:]
+  private var listeners: [Int32: SocketEnds] = [:]
+
+  /// Makes an empty set.
+  ///
+  /// - Parameter descriptor: The socket of a path, or -1.
+  init(descriptor: @escaping (PathID) -> Int32) {
+    self.descriptor = descriptor
+  }
+
+  func add(_ capture: Capture) -> Bool {
+    removeFinished()
+    guard captures.count < Self.limit else { return false }
+    captures.append(capture)
+    isArmed = true
+    capture.send()
+    return true
+  }
+
+  func end(_ number: UInt64) -> CaptureCounts? {
+    let counts = captures.first { $0.number == number }?.end()
+    removeFinished()
+    return counts
+  }
+
+  /// Ends the captures of ports and bridges that are not there any more: their numbers may be given to others.
+  func endAbsent(_ datapath: borrowing Datapath) {
+    for capture in captures {
+      let isThere =
+        switch capture.place {
+        case .device(let port), .tunnel(let port): datapath.bridge(of: port) != nil
+        case .bridge(let bridge): datapath.hasBridge(bridge)
+        }
+      if !isThere { _ = capture.end() }
+    }
+    removeFinished()
+  }
+
+  func endAll() {
+    for capture in captures { _ = capture.end() }
+    removeFinished()
+  }
+
+  /// Lets go of readers that are gone; once a second.
+  func tick() {
+    guard isArmed else { return }
+    for capture in captures { capture.check() }
+    removeFinished()
+    ends = [:]
+    listeners = [:]
+  }
+
+  private func removeFinished() {
+    captures.removeAll(where: \.isOver)
+    isArmed = !captures.isEmpty
+  }
+
+  private func sendAll() {
+    for capture in captures { capture.send() }
+    if captures.contains(where: \.isOver) { removeFinished() }
+  }
+
+  // MARK: What comes in
+
+  /// Shows a frame that a device brought.
+  func showReceived(
+    _ frame: UnsafeRawPointer, count: Int, tag: VLANTag, from port: PortID,
+    _ datapath: borrowing Datapath
+  ) {
+    let bridge = datapath.bridge(of: port)
+    for capture in captures {
+      switch capture.place {
+      case .device(port): break
+      case .bridge(let wanted) where wanted == bridge: break
+      default: continue
+      }
+      let now = ovx_realtime_nanoseconds()
+      guard tag.isPresent, count >= 12 else {
+        unsafe show(frame, count: count, to: capture, port, now)
+        continue
+      }
+      // The kernel took the tag out: it goes back to where it was.
+      var front = [UInt8](repeating: 0, count: 16)
+      unsafe front.withUnsafeMutableBytes { bytes in
+        guard let base = bytes.baseAddress else { return }
+        unsafe base.copyMemory(from: frame, byteCount: 12)
+      }
+      front[12] = UInt8(truncatingIfNeeded: tag.protocolID >> 8)
+      front[13] = UInt8(truncatingIfNeeded: tag.protocolID)
+      front[14] = UInt8(truncatingIfNeeded: tag.control >> 8)
+      front[15] = UInt8(truncatingIfNeeded: tag.control)
+      unsafe show(frame + 12, count: count - 12, behind: front, to: capture, port, now)
+    }
+    sendAll()
+  }
+
+  /// Shows the datagrams that a socket brought, with the headers that they had outside or without.
+  func showReceived(
+    _ train: UnsafeRawPointer, count: Int, segmentSize: Int, on endpoint: EndpointID,
+    socket: Int32, from remote: IPAddress, port remotePort: UInt16,
+    _ datapath: borrowing Datapath
+  ) {
+    let stride = segmentSize > 0 ? segmentSize : max(count, 1)
+    let now = ovx_realtime_nanoseconds()
+    var offset = 0
+    while offset < count {
+      let datagram = unsafe train + offset
+      let length = min(stride, count - offset)
+      offset += stride
+      guard
+        let tunnel = unsafe datapath.tunnel(
+          of: datagram, count: length, on: endpoint, from: remote)
+      else { continue }
+      let bridge = datapath.bridge(of: tunnel.port)
+      for capture in captures {
+        switch capture.place {
+        case .tunnel(tunnel.port):
+          var ends = listener(socket)
+          // A socket of any address: the one that answers go out from is the one that was meant.
+          if ends.local.isUnspecified { ends.local = self.ends(of: tunnel.path).local }
+          let front = OuterHeaders.bytes(
+            from: remote, remotePort, to: ends.local, ends.localPort, payloadCount: length)
+          unsafe show(datagram, count: length, behind: front, to: capture, tunnel.port, now)
+        case .bridge(let wanted) where wanted == bridge && length > VXLANHeader.byteCount:
+          unsafe show(
+            datagram + VXLANHeader.byteCount, count: length - VXLANHeader.byteCount, to: capture,
+            tunnel.port, now)
+        default: continue
+        }
+      }
+    }
+    sendAll()
+  }
+
+  private func show(
+    _ bytes: UnsafeRawPointer, count: Int, behind front: [UInt8] = [], to capture: Capture,
+    _ port: PortID, _ now: UInt64
+  ) {
+    var piece = unsafe Vector(base: bytes, count: count)
+    unsafe front.withUnsafeBytes { front in
+      unsafe withUnsafePointer(to: &piece) { piece in
+        unsafe capture.record(
+          front: front, pieces: UnsafeBufferPointer(start: piece, count: 1), offset: 0,
+          count: count, port: port, isOutgoing: false, nanoseconds: now)
+      }
+    }
+  }
+
+  // MARK: What goes out
+
+  /// Shows what is about to be sent.
+  func showSent(
+    _ transmissions: UnsafeBufferPointer<Transmission>, _ vectors: UnsafePointer<Vector>
+  ) {
+    let now = ovx_realtime_nanoseconds()
+    for index in transmissions.indices {
+      let transmission = unsafe transmissions[index]
+      for capture in captures {
+        switch (capture.place, transmission.kind) {
+        case (.device(transmission.port), .frame):
+          // The first vector is the virtio-net header.
+          let pieces = unsafe UnsafeBufferPointer(
+            start: vectors + Int(transmission.firstVector) + 1,
+            count: Int(transmission.vectorCount) - 1)
+          unsafe capture.record(
+            front: UnsafeRawBufferPointer(start: nil, count: 0), pieces: pieces, offset: 0,
+            count: Int(transmission.byteCount), port: transmission.port, isOutgoing: true,
+            nanoseconds: now)
+        case (.tunnel(transmission.port), .datagrams):
+          unsafe showTrain(transmission, vectors, to: capture, now)
+        default: continue
+        }
+      }
+    }
+    sendAll()
+  }
+
+  private func showTrain(
+    _ transmission: Transmission, _ vectors: UnsafePointer<Vector>, to capture: Capture,
+    _ now: UInt64
+  ) {
+    let pieces = unsafe UnsafeBufferPointer(
+      start: vectors + Int(transmission.firstVector), count: Int(transmission.vectorCount))
+    let ends = ends(of: transmission.path)
+    let total = Int(transmission.byteCount)
+    let stride = transmission.segmentSize > 0 ? Int(transmission.segmentSize) : max(total, 1)
+    var offset = 0
+    while offset < total {
+      let length = min(stride, total - offset)
+      let front = OuterHeaders.bytes(
+        from: ends.local, ends.localPort, to: ends.remote, ends.remotePort, payloadCount: length)
+      unsafe front.withUnsafeBytes { front in
+        unsafe capture.record(
+          front: front, pieces: pieces, offset: offset, count: length, port: transmission.port,
+          isOutgoing: true, nanoseconds: now)
+      }
+      offset += stride
+    }
+  }
+
+  private func ends(of path: PathID) -> SocketEnds {
+    if let known = ends[path.rawValue] { return known }
+    let found = SocketEnds(of: descriptor(path))
+    ends[path.rawValue] = found
+    return found
+  }
+
+  private func listener(_ socket: Int32) -> SocketEnds {
+    if let known = listeners[socket] { return known }
+    let found = SocketEnds(of: socket)
+    listeners[socket] = found
+    return found
+  }
+}
+
+/// The headers that a datagram has outside, as far as a socket knows them.
+///
+/// Addresses, ports and lengths are those of the wire. What only the kernel knows is not: Ethernet addresses and the
+/// identification are zero, TTL is 64, and a UDP checksum is not given.
+enum OuterHeaders {
+  static func bytes(
+    from source: IPAddress, _ sourcePort: UInt16, to target: IPAddress, _ targetPort: UInt16,
+    payloadCount: Int
+  ) -> [UInt8] {
+    let isIPv6 = source.isIPv6 || target.isIPv6
+    var header = [UInt8](repeating: 0, count: 14 + (isIPv6 ? 40 : 20) + 8)
+    let segment = UInt16(clamping: 8 + payloadCount)
+    unsafe header.withUnsafeMutableBytes { bytes in
+      guard let base = bytes.baseAddress else { return }
+      let zero = MACAddress(truncating: 0)
+      unsafe EthernetHeader.write(
+        destination: zero, source: zero, etherType: isIPv6 ? .ipv6 : .ipv4, to: base)
+      if isIPv6 {
+        unsafe IPv6Header.write(
+          payloadLength: segment, nextHeader: .udp, source: source, destination: target,
+          to: base + 14)
+      } else {
+        unsafe IPv4Header.write(
+          totalLength: UInt16(clamping: 28 + payloadCount), transport: .udp, source: source,
+          destination: target, to: base + 14)
+      }
+      unsafe UDPHeader.write(
+        sourcePort: sourcePort, destinationPort: targetPort, length: segment,
+        to: base + bytes.count - 8)
+    }
+    return header
+  }
+}

@@ -1,0 +1,174 @@
+private import CCapture
+private import Glibc
+internal import OVXControl
+internal import SystemPackage
+
+/// One run of `ovx-ctl capture`: from the daemon's answer to the last frame.
+final class CaptureSession {
+  private let client: ControlClient
+  private let connection: FileDescriptor
+  private let start: CaptureStart
+  private let limit: Int?
+  private let file: PacketFile?
+  private let isJSON: Bool
+  private let names: [UInt16: String]
+  private let signals: Int32
+  /// What the stream has brought and has not been taken apart.
+  private var pending: [UInt8]
+  private var shown = 0
+  /// All frames that have come, also those behind the last to be shown.
+  private var received: UInt64 = 0
+  private var lost: UInt64 = 0
+  private var text = ""
+
+  /// Asks the daemon for a capture.
+  ///
+  /// - Throws: What it refuses, or that the file cannot be written; nothing is captured then.
+  init(
+    _ verb: CaptureFrames, _ command: Command, _ options: GlobalOptions.Values
+  ) throws(ControlError) {
+    var length = 262_144
+    if case .capture(_, _, let given) = command { length = given }
+    limit = try verb.limit
+    isJSON = options.format == .json
+    client = ControlClient(runDirectory: options.runDirectory)
+    let (response, rest, connection) = try client.open(
+      Request(commands: [command], timeout: options.timeout))
+    self.connection = connection
+    pending = rest
+    signals = ovx_end_signals()
+    do throws(ControlError) {
+      guard case .done(let replies) = response.outcome, case .capture(let start)? = replies.first
+      else {
+        if case .failed(let error) = response.outcome { throw error }
+        throw ControlError("the daemon's answer is none to a capture")
+      }
+      self.start = start
+      names = Dictionary(
+        start.ports.map { ($0.number, $0.name) }, uniquingKeysWith: { first, _ in first })
+      // Last: a file of that name is not emptied for a capture that is refused.
+      file = try verb.file.map { path throws(ControlError) in
+        try PacketFile(path, snapshotLength: length)
+      }
+    } catch {
+      try? connection.close()
+      throw error
+    }
+  }
+
+  /// Shows frames until there is an end to it, and says on stderr what it came to.
+  ///
+  /// - Throws: That the file cannot be written, or that the daemon has ended the capture.
+  func run() throws(ControlError) {
+    Invocation.complain("capturing \(start.subject); Ctrl-C ends it")
+    var isEnded = false
+    while !isEnded, !isFull {
+      try takeFrames()
+      if isFull { break }
+      var list = [
+        pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
+      ]
+      if unsafe poll(&list, 2, 0) == 0 {
+        // Nothing is on its way: what has come is to be seen.
+        try flush()
+        _ = unsafe poll(&list, 2, -1)
+      }
+      if list[1].revents != 0 { break }
+      if list[0].revents != 0 { isEnded = !receive() }
+    }
+    try takeFrames()
+    if isEnded {
+      try flush()
+      report()
+      throw ControlError(
+        "the daemon ended the capture: what it was of is gone, or the daemon has stopped")
+    }
+    try finish()
+    report()
+  }
+
+  /// Has the daemon end the capture, and takes what is still under way.
+  private func finish() throws(ControlError) {
+    let request = Request(commands: [.endCapture(number: start.number)], timeout: 5)
+    var total: CaptureEnd?
+    if case .done(let replies)? = (try? client.send(request))?.outcome,
+      case .captureEnd(let end)? = replies.first
+    {
+      total = end
+    }
+    // The connection ends once the daemon has let go of it.
+    var entry = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
+    while unsafe poll(&entry, 1, 1000) > 0, receive() { try takeFrames() }
+    try takeFrames()
+    if let total { lost = total.lost + (total.captured - min(received, total.captured)) }
+    try flush()
+  }
+
+  private var isFull: Bool { limit.map { shown >= $0 } ?? false }
+
+  /// Reads what has come; `false` at the end of the stream.
+  private func receive() -> Bool {
+    var chunk = [UInt8](repeating: 0, count: 1 << 18)
+    let count = unsafe chunk.withUnsafeMutableBytes { buffer in
+      unsafe recv(connection.rawValue, buffer.baseAddress, buffer.count, 0)
+    }
+    if count > 0 { pending += chunk[..<count] }
+    return count > 0 || (count < 0 && (errno == EINTR || errno == EAGAIN))
+  }
+
+  private func takeFrames() throws(ControlError) {
+    var offset = 0
+    while let frame = CapturedFrame(pending, at: &offset) {
+      received += 1
+      lost = max(lost, frame.lost)
+      if isFull { continue }
+      shown += 1
+      show(frame)
+      if text.utf8.count > 1 << 16 { try flush() }
+    }
+    pending.removeFirst(offset)
+  }
+
+  private func show(_ frame: CapturedFrame) {
+    if let file = file { return file.append(frame) }
+    let port = names[frame.port] ?? "port \(frame.port)"
+    let summary = FrameSummary(frame: frame.bytes, length: frame.length).text
+    guard isJSON else {
+      text +=
+        "\(Self.time(frame.nanoseconds)) \(port) \(frame.isOutgoing ? "out" : "in ") \(summary)\n"
+      return
+    }
+    let seconds = frame.nanoseconds / 1_000_000_000
+    let fraction = String(frame.nanoseconds % 1_000_000_000 + 1_000_000_000).dropFirst()
+    text +=
+      "{\"bytes\":\"\(hexadecimal(frame.bytes))\",\"direction\":\"\(frame.isOutgoing ? "out" : "in")\","
+      + "\"length\":\(frame.length),\"port\":\"\(port)\",\"summary\":\"\(summary)\","
+      + "\"time\":\(seconds).\(fraction)}\n"
+  }
+
+  /// The time of day here, to the microsecond.
+  private static func time(_ nanoseconds: UInt64) -> String {
+    var text = [CChar](repeating: 0, count: 16)
+    unsafe ovx_format_time(nanoseconds, &text)
+    return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  private func flush() throws(ControlError) {
+    if let file = file { return try file.flush() }
+    guard Invocation.write(text, to: STDOUT_FILENO) else {
+      throw ControlError("the frames cannot be written to standard output")
+    }
+    text = ""
+  }
+
+  private func report() {
+    Invocation.complain(
+      "\(shown) \(shown == 1 ? "frame" : "frames") captured, \(lost) lost")
+  }
+
+  deinit {
+    try? connection.close()
+    close(signals)
+  }
+}

@@ -1,0 +1,69 @@
+internal import ArgumentParser
+internal import OVXControl
+
+struct CaptureFrames: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "capture",
+    abstract: "Show the frames of a port or a bridge, or write them to a file.",
+    discussion: """
+      Of a container's port, the frames that it sends and gets. Of a tunnel, the datagrams, with the outer addresses, UDP \
+      ports and lengths that they have on the wire; the outer Ethernet addresses are shown as zero, the TTL as 64 and no \
+      UDP checksum, because only the kernel knows them. Of a bridge, each frame that enters it, once, as it is inside. \
+      Where a bridge and its internal port have one name, the bridge is meant. A superframe is shown whole, before it is \
+      cut, and a checksum that a container has left to be filled in may not be there yet.
+
+      FILTER is an expression of pcap-filter(7). Ends on Ctrl-C, after -c frames, or when the port is removed, and then \
+      tells on stderr how many frames were captured, and how many were lost because they came faster than they could be \
+      taken. Forwarding never waits for a capture.
+
+      EXAMPLES
+        ovx-ctl capture veth1
+        ovx-ctl capture vxlan0 -c 10 host 192.168.5.3
+        ovx-ctl capture br0 -w - arp or icmp | tcpdump -nr -
+      """
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Option(
+    name: .customShort("w"),
+    help: ArgumentHelp(
+      "Write pcap to this file, or to standard output for -.", valueName: "file"),
+    completion: .file())
+  var file: String?
+  @Option(
+    name: .customShort("c"),
+    help: ArgumentHelp("End after this many frames.", valueName: "count"))
+  var count: String?
+  @Option(
+    name: .customShort("s"),
+    help: ArgumentHelp(
+      "Take this many bytes of each frame at most (default: 262144).", valueName: "bytes"))
+  var snapshotLength: String?
+  @Argument(help: "The port or bridge.") var target: String
+  @Argument(help: "Which frames, an expression of pcap-filter(7).") var filter: [String] = []
+
+  func command() throws -> Command {
+    let length = try Self.number(snapshotLength, "-s", 1...262_144) ?? 262_144
+    _ = try limit
+    return .capture(
+      target: target,
+      program: try FilterExpression(filter.joined(separator: " "), snapshotLength: length).program,
+      snapshotLength: length)
+  }
+
+  /// Frames to end after; `nil` for no such end.
+  var limit: Int? {
+    get throws(ControlError) { try Self.number(count, "-c", 1...Int.max) }
+  }
+
+  private static func number(
+    _ text: String?, _ option: String, _ range: ClosedRange<Int>
+  ) throws(ControlError) -> Int? {
+    guard let text else { return nil }
+    guard let number = Int(text), range.contains(number) else {
+      let end = range.upperBound == .max ? "or more" : "to \(range.upperBound)"
+      throw ControlError("\(option) \"\(text)\" is not a number, \(range.lowerBound) \(end)")
+    }
+    return number
+  }
+}
