@@ -1,4 +1,5 @@
 private import CCapture
+private import Foundation
 private import Glibc
 internal import OVXControl
 internal import SystemPackage
@@ -124,27 +125,45 @@ final class CaptureSession {
       lost = max(lost, frame.lost)
       if isFull { continue }
       shown += 1
-      show(frame)
+      try show(frame)
       if text.utf8.count > 1 << 16 { try flush() }
     }
     pending.removeFirst(offset)
   }
 
-  private func show(_ frame: CapturedFrame) {
-    if let file = file { return file.append(frame) }
+  private func show(_ frame: CapturedFrame) throws(ControlError) {
+    if let file { return file.append(frame) }
     let port = names[frame.port] ?? "port \(frame.port)"
+    text += isJSON ? try Self.json(of: frame, port: port) : Self.line(for: frame, port: port)
+  }
+
+  /// A frame in words.
+  private static func line(for frame: CapturedFrame, port: String) -> String {
     let summary = FrameSummary(frame: frame.bytes, length: frame.length).text
-    guard isJSON else {
-      text +=
-        "\(Self.time(frame.nanoseconds)) \(port) \(frame.isOutgoing ? "out" : "in ") \(summary)\n"
-      return
+    return "\(time(frame.nanoseconds)) \(port) \(frame.isOutgoing ? "out" : "in ") \(summary)\n"
+  }
+
+  /// A frame as one line of JSON.
+  static func json(of frame: CapturedFrame, port: String) throws(ControlError) -> String {
+    struct Line: Encodable {
+      var time: Double
+      var port: String
+      var direction: String
+      var length: Int
+      var bytes: String
+      var summary: String
     }
-    let seconds = frame.nanoseconds / 1_000_000_000
-    let fraction = String(frame.nanoseconds % 1_000_000_000 + 1_000_000_000).dropFirst()
-    text +=
-      "{\"bytes\":\"\(hexadecimal(frame.bytes))\",\"direction\":\"\(frame.isOutgoing ? "out" : "in")\","
-      + "\"length\":\(frame.length),\"port\":\"\(port)\",\"summary\":\"\(summary)\","
-      + "\"time\":\(seconds).\(fraction)}\n"
+    let line = Line(
+      time: Double(frame.nanoseconds / 1000) / 1e6, port: port,
+      direction: frame.isOutgoing ? "out" : "in", length: frame.length,
+      bytes: hexadecimal(frame.bytes),
+      summary: FrameSummary(frame: frame.bytes, length: frame.length).text)
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    guard let data = try? encoder.encode(line) else {
+      throw ControlError("a frame cannot be printed as JSON")
+    }
+    return String(decoding: data, as: UTF8.self) + "\n"
   }
 
   /// The time of day here, to the microsecond.
@@ -155,7 +174,7 @@ final class CaptureSession {
   }
 
   private func flush() throws(ControlError) {
-    if let file = file { return try file.flush() }
+    if let file { return try file.flush() }
     guard Invocation.write(text, to: STDOUT_FILENO) else {
       throw ControlError("the frames cannot be written to standard output")
     }

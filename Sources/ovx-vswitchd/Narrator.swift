@@ -37,6 +37,7 @@ struct Narrator {
     if let segment = account.segment {
       steps.append(admission(segment, entry, port))
       if let learning = account.learning { steps.append(self.learning(learning, account, segment)) }
+      if let neighbor = account.neighbor { steps.append(self.neighbor(neighbor)) }
       if let decision = account.decision { steps.append(self.decision(decision, account, segment)) }
     }
     steps += account.drops.keys.sorted { $0.rawValue < $1.rawValue }.map {
@@ -167,12 +168,24 @@ struct Narrator {
     return Trace.Step(.learn, text, port: account.ingress.flatMap { names[$0.port] })
   }
 
+  private func neighbor(_ neighbor: KnownNeighbor) -> Trace.Step {
+    Trace.Step(
+      .learn,
+      "\(neighbor.ip) would be known to be \(neighbor.address) at \(place(neighbor.port, neighbor.peer))",
+      port: names[neighbor.port])
+  }
+
   private func decision(
     _ decision: Rehearsal.Account.Decision, _ account: Rehearsal.Account,
     _ segment: Rehearsal.Account.Segment
   ) -> Trace.Step {
     let segmentName = segment.vlan == .untagged ? "no VLAN" : "VLAN \(segment.vlan)"
     switch decision {
+    case .answer(let neighbor):
+      return Trace.Step(
+        .decide,
+        "\(neighbor.ip) is known to be \(neighbor.address): the switch answers in its place",
+        port: account.ingress.flatMap { names[$0.port] })
     case .destination(let known):
       let age = known.age.map { "last seen \($0) s ago" } ?? "static"
       return Trace.Step(

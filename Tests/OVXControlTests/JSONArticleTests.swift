@@ -179,6 +179,20 @@ import Testing
           tunnels: [tunnel],
           listeners: [Tunnels.Listener(address: address, port: 4789, tunnels: ["v"])],
           features: ["udp-gro"])))
+    var step = Trace.Step(.drop, "It dies.", port: "v", remote: address)
+    step.vlan = vlan
+    step.vni = VNI(rawValue: 7)
+    step.bytes = 60
+    step.frames = 1
+    step.reason = reason.symbol
+    try check(
+      "trace",
+      .trace(Trace(bridge: "br0", port: "p", frame: "ARP", steps: [step], verdict: "dropped")))
+    var offset = 0
+    let stream: [UInt8] = [1, 0, 0, 0, 60, 0, 0, 0] + [UInt8](repeating: 0, count: 24) + [0xFF]
+    let frame = try #require(CapturedFrame(stream, at: &offset))
+    #expect(offset == stream.count)
+    try check("capture", try CaptureSession.json(of: frame, port: "a\"b"))
     try check("log show", .logLevel(.info))
     try check("version", .version(Versions(pid: 7, kernel: "6.18")))
   }

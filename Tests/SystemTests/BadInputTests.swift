@@ -113,6 +113,21 @@ extension SystemTests {
       Refusal("-f csv export", names: "csv", "json"),
       Refusal("set interface used1 addresses=10.0.0.1/24", names: "used1", "internal"),
       Refusal("set interface br0 addresses=10.0.0.1", names: "10.0.0.1", "/24"),
+      // Frames
+      Refusal("trace nobridge used1 arp,src=02:00:00:00:00:01", names: "nobridge"),
+      Refusal("trace br0 noport arp,src=02:00:00:00:00:01", names: "noport"),
+      Refusal("trace br1 used1 arp,src=02:00:00:00:00:01", names: "used1", "br0", "br1"),
+      Refusal("trace br0 used1 arp,colour=red", names: "colour", "src", "tun_src"),
+      Refusal("trace br0 used1 arp,src=02:00", names: "src=02:00", "02:00:00:00:00:01"),
+      Refusal(
+        "trace br0 used1 arp,src=02:00:00:00:00:01,tun_src=192.0.2.1", names: "used1", "tunnel"),
+      Refusal("trace br0 used1 00112", names: "5", "two"),
+      Refusal("capture noport", names: "noport"),
+      Refusal("capture used1 hosst 1", names: "hosst 1", "pcap-filter"),
+      Refusal("capture used1 -w /nodirectory/file", names: "/nodirectory/file"),
+      Refusal("capture used1 -c none", names: "none", "-c"),
+      Refusal("capture used1 -s 0", names: "0", "-s", "262144"),
+      Refusal("capture used1 -- show", names: "capture"),
       // Transactions: what comes before the mistake is not done either.
       Refusal("add-br br7 -- add-port br7 nodevice", names: "nodevice"),
       Refusal("del-port used1 -- del-port noport", names: "noport"),

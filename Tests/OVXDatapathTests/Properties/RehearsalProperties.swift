@@ -151,7 +151,9 @@ private struct RehearsalRun {
         let size = piece.segmentSize > 0 ? piece.segmentSize : max(piece.bytes.count, 1)
         for start in stride(from: 0, to: piece.bytes.count, by: size) {
           let end = min(start + size, piece.bytes.count)
-          told.append(.datagram(Array(piece.bytes[start..<end]), path: path, port: piece.port))
+          told.append(
+            .datagram(
+              Array(piece.bytes[start..<end]), path: path, port: piece.port, outer: piece.outer))
         }
       }
     }

@@ -1,0 +1,211 @@
+import Foundation
+import Testing
+
+extension SystemTests {
+  /// What an operator is shown of frames: captured ones, and those that were only thought of.
+  @Suite struct SeeingTests {
+    /// Two hosts with a container each, c1 at 10.0.0.1 and c2 at 10.0.0.2, that can reach each other.
+    private func twoContainers(_ lab: Lab) throws -> (
+      hosts: (Namespace, Namespace), containers: (Namespace, Namespace)
+    ) {
+      let (host1, host2) = try lab.twoHosts()
+      try lab.daemon(on: host1)
+      try lab.daemon(on: host2)
+      try host1.ctl("add-br br0 -- add-port br0 vxlan0 tag=100 key=100 remote=192.168.5.3")
+      try host2.ctl("add-br br0 -- add-port br0 vxlan0 tag=100 key=100 remote=192.168.5.2")
+      let c1 = try lab.container("c1", on: host1, by: .veth, address: "10.0.0.1/24", tag: 100)
+      let c2 = try lab.container("c2", on: host2, by: .veth, address: "10.0.0.2/24", tag: 100)
+      try c1.expectPing("10.0.0.2")
+      return ((host1, host2), (c1, c2))
+    }
+
+    /// Starts a capture and waits until it runs.
+    private func capture(_ words: String, on host: Namespace) throws -> Command {
+      let command = try host.start("exec ovx-ctl capture \(words)")
+      try eventually("capture \(words) runs") {
+        guard command.isRunning else { throw LabError(command.standardError) }
+        return command.standardError.contains("Ctrl-C")
+      }
+      return command
+    }
+
+    private func end(_ capture: Command, by signal: Int32 = SIGINT) throws -> Output {
+      capture.signal(signal)
+      return try capture.finish(seconds: 10)
+    }
+
+    /// What tcpdump reads in a file, a line for each packet, tunnelled ones on one line with what is inside.
+    private func read(_ file: URL, _ host: Namespace) throws -> [String] {
+      var lines: [String] = []
+      for line in try host.must("tcpdump -tnr \(file.path) 2>/dev/null").split(separator: "\n") {
+        if lines.last?.contains("VXLAN") == true, !line.contains("VXLAN") {
+          lines[lines.count - 1] += " | " + line
+        } else {
+          lines.append(String(line))
+        }
+      }
+      return lines
+    }
+
+    @Test func aTunnelsCaptureIsWhatIsOnTheWire() throws {
+      try Lab.run { lab in
+        let ((host1, _), (c1, _)) = try twoContainers(lab)
+        let wireFile = lab.directory.appendingPathComponent("wire.pcap")
+        let file = lab.directory.appendingPathComponent("tunnel.pcap")
+        let inner = lab.directory.appendingPathComponent("bridge.pcap")
+        let wire = try host1.start("exec tcpdump -Uni eth0 -w \(wireFile.path) udp port 4789")
+        try eventually("tcpdump runs") { wire.standardError.contains("listening on") }
+        let tunnel = try capture("vxlan0 -w \(file.path) host 192.168.5.3", on: host1)
+        let bridge = try capture("br0 -w \(inner.path) icmp", on: host1)
+        try c1.must("ping -c 10 -i 0.05 -s 700 10.0.0.2")
+        let output = try end(tunnel)
+        #expect(output.succeeded && output.standardError.contains(" 0 lost"), "\(output)")
+        let bridgeOutput = try end(bridge, by: SIGTERM)
+        #expect(
+          bridgeOutput.standardError.contains("20 frames captured, 0 lost"), "\(bridgeOutput)")
+        wire.signal(SIGINT)
+        _ = try wire.finish(seconds: 10)
+
+        let pings = { (lines: [String]) in lines.filter { $0.contains("ICMP echo") } }
+        let seen = pings(try read(file, host1))
+        #expect(seen.count == 20)
+        #expect(seen.contains { $0.hasPrefix("IP 192.168.5.2.") && $0.contains("vni 100") })
+        // Addresses, both UDP ports, VNI, lengths, and everything inside: as the kernel saw it leave and arrive.
+        #expect(pings(try read(wireFile, host1)).sorted() == seen.sorted())
+        let within = try read(inner, host1)
+        #expect(within.count == 20)
+        #expect(within.allSatisfy { $0.contains("ICMP echo") && !$0.contains("VXLAN") })
+      }
+    }
+
+    @Test func theFilterAndTheCountAreKept() throws {
+      try Lab.run { lab in
+        let ((host1, _), (c1, c2)) = try twoContainers(lab)
+        let file = lab.directory.appendingPathComponent("icmp.pcap")
+        let filtered = try capture("c1 -w \(file.path) icmp and host 10.0.0.2", on: host1)
+        let counted = try capture("c1 -c 3", on: host1)
+        let json = try host1.start("exec ovx-ctl -f json capture c1 -c 2 icmp")
+        try eventually("the third capture runs") { json.standardError.contains("Ctrl-C") }
+        try c1.expectTransfer(1_000_000, to: c2, at: "10.0.0.2")
+        try c1.must("ping -c 4 -i 0.1 10.0.0.2")
+        let output = try end(filtered)
+        #expect(output.standardError.contains("8 frames captured, 0 lost"), "\(output)")
+        #expect(try read(file, host1).count == 8)
+        #expect(try read(file, host1).allSatisfy { $0.contains("ICMP echo") })
+        let lines = try counted.finish(seconds: 10).standardOutput.split(separator: "\n")
+        #expect(lines.count == 3, "\(lines)")
+        let documents = try json.finish(seconds: 10).standardOutput.split(separator: "\n")
+        #expect(documents.count == 2)
+        struct Document: Decodable {
+          var port: String
+          var direction: String
+          var length: Int
+          var bytes: String
+        }
+        for text in documents {
+          let document = try JSONDecoder().decode(Document.self, from: Data(text.utf8))
+          #expect(document.port == "c1" && document.bytes.count == 2 * document.length)
+        }
+      }
+    }
+
+    @Test func captureToStandardOutputIsPcap() throws {
+      try Lab.run { lab in
+        let ((host1, _), (c1, _)) = try twoContainers(lab)
+        let pipeline = try host1.start("ovx-ctl capture c1 -w - -c 2 icmp | tcpdump -tnr -")
+        try eventually("it runs") { pipeline.standardError.contains("Ctrl-C") }
+        try c1.must("ping -c 2 -i 0.1 10.0.0.2")
+        let lines = try pipeline.finish(seconds: 10).standardOutput.split(separator: "\n")
+        #expect(lines.count == 2 && lines.allSatisfy { $0.contains("ICMP echo") }, "\(lines)")
+      }
+    }
+
+    @Test func noMoreThanEightAndEachEndsWithItsReader() throws {
+      try Lab.run { lab in
+        let ((host1, _), (c1, _)) = try twoContainers(lab)
+        var captures = try (0..<8).map { _ in try capture("c1", on: host1) }
+        for _ in 0..<8 {
+          let refused = try host1.ctl(["capture", "c1"])
+          #expect(refused.status == 1 && refused.standardError.contains("8 captures"), "\(refused)")
+        }
+        let first = try end(captures.removeFirst())
+        #expect(first.succeeded)
+        captures.append(try capture("vxlan0", on: host1))
+        // Killed while frames come: the daemon notices by itself, and nobody else does.
+        let ping = try c1.start("exec ping -c 40 -i 0.05 -W 1 10.0.0.2")
+        for capture in captures { capture.signal(SIGKILL) }
+        for capture in captures { _ = capture.wait(seconds: 5) }
+        try eventually("there is room for eight again", within: 5) {
+          var again: [Command] = []
+          defer { for capture in again { _ = try? end(capture) } }
+          for _ in 0..<8 {
+            guard let capture = try? capture("br0", on: host1) else { return false }
+            again.append(capture)
+          }
+          return true
+        }
+        #expect(try ping.finish(seconds: 10).standardOutput.contains(" 40 received"))
+      }
+    }
+
+    @Test func aReaderThatStopsLosesFramesAndDelaysNone() throws {
+      try Lab.run { lab in
+        let ((host1, _), (c1, c2)) = try twoContainers(lab)
+        let slow = try capture("c1", on: host1)
+        slow.signal(SIGSTOP)
+        try c1.expectTransfer(60_000_000, to: c2, at: "10.0.0.2")
+        try c1.must("ping -c 5 -i 0.05 -W 1 10.0.0.2")
+        slow.signal(SIGCONT)
+        let output = try end(slow)
+        let counts = output.standardError.matches(of: /(\d+) frames captured, (\d+) lost/).last
+        #expect(counts.flatMap { Int($0.2) } ?? 0 > 0, "\(output.standardError)")
+      }
+    }
+
+    @Test func aCaptureEndsWithItsPort() throws {
+      try Lab.run { lab in
+        let ((host1, _), _) = try twoContainers(lab)
+        let port = try capture("c1", on: host1)
+        let tunnel = try capture("vxlan0", on: host1)
+        let bridge = try capture("br0", on: host1)
+        try host1.ctl("del-port c1")
+        #expect(try port.finish(seconds: 5).status == 1)
+        #expect(tunnel.isRunning && bridge.isRunning)
+        try host1.ctl("del-br br0")
+        #expect(try tunnel.finish(seconds: 5).standardError.contains("is gone"))
+        #expect(try bridge.finish(seconds: 5).status == 1)
+      }
+    }
+
+    @Test func aTraceTellsWhatHappensAndChangesNothing() throws {
+      try Lab.run { lab in
+        let ((host1, _), (c1, _)) = try twoContainers(lab)
+        let mac1 = try c1.must("cat /sys/class/net/eth0/address").trimmed
+        let frame = "icmp,src=\(mac1),dst=ff:ff:ff:ff:ff:ff,ip_src=10.0.0.1,ip_dst=10.0.0.255"
+        let before = try host1.ctl("-f json stats") + host1.ctl("fdb stats")
+        let text = try host1.ctl("trace br0 c1 \(frame)")
+        #expect(text.contains("VLAN 100 of br0, VNI 100"), "\(text)")
+        #expect(text.contains("send     by vxlan0 to 192.168.5.3, VNI 100"), "\(text)")
+        #expect(text.contains("verdict  sent by br0, vxlan0 (192.168.5.3)"), "\(text)")
+        let strange = try host1.ctl(
+          "trace br0 c1 tcp,src=02:00:00:00:00:99,dst=\(mac1),size=1400")
+        #expect(strange.contains("dropped (c1: same-port)"), "\(strange)")
+        let tagged = try host1.ctl("trace br0 c1 \(frame),vlan=7")
+        #expect(tagged.contains("dropped (c1: tagged-on-access-port)"), "\(tagged)")
+        let stranger = try host1.ctl("trace br0 vxlan0 \(frame),tun_src=192.168.5.77")
+        #expect(stranger.contains("dropped (unknown-vtep)"), "\(stranger)")
+        let large = try host1.ctl("trace br0 c1 \(frame),size=1465")
+        #expect(large.contains("vxlan0: exceeds-tunnel-mtu"), "\(large)")
+        #expect(try !host1.ctl("fdb show br0").contains("02:00:00:00:00:99"))
+        // Stations say something by themselves now and then: nothing but that may be counted.
+        let after = try host1.ctl("-f json stats") + host1.ctl("fdb stats")
+        #expect(!after.contains("tagged-on-access-port") && !after.contains("same-port"))
+        #expect(before.contains("\"drops\"") && !after.contains("exceeds-tunnel-mtu"))
+      }
+    }
+  }
+}
+
+extension String {
+  fileprivate var trimmed: String { trimmingCharacters(in: .whitespacesAndNewlines) }
+}
