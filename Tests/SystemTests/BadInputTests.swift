@@ -124,7 +124,6 @@ extension SystemTests {
       Refusal("trace br0 used1 00112", names: "5", "two"),
       Refusal("capture noport", names: "noport"),
       Refusal("capture used1 hosst 1", names: "hosst 1", "pcap-filter"),
-      Refusal("capture used1 -w /nodirectory/file", names: "/nodirectory/file"),
       Refusal("capture used1 -c none", names: "none", "-c"),
       Refusal("capture used1 -s 0", names: "0", "-s", "262144"),
       Refusal("capture used1 -- show", names: "capture"),

@@ -53,7 +53,8 @@ extension SystemTests {
         let wireFile = lab.directory.appendingPathComponent("wire.pcap")
         let file = lab.directory.appendingPathComponent("tunnel.pcap")
         let inner = lab.directory.appendingPathComponent("bridge.pcap")
-        let wire = try host1.start("exec tcpdump -Uni eth0 -w \(wireFile.path) udp port 4789")
+        let wire = try host1.start(
+          "exec tcpdump --immediate-mode -Uni eth0 -w \(wireFile.path) udp port 4789")
         try eventually("tcpdump runs") { wire.standardError.contains("listening on") }
         let tunnel = try capture("vxlan0 -w \(file.path) host 192.168.5.3", on: host1)
         let bridge = try capture("br0 -w \(inner.path) icmp", on: host1)
@@ -63,15 +64,20 @@ extension SystemTests {
         let bridgeOutput = try end(bridge, by: SIGTERM)
         #expect(
           bridgeOutput.standardError.contains("20 frames captured, 0 lost"), "\(bridgeOutput)")
+        let pings = { (lines: [String]) in lines.filter { $0.contains("ICMP echo") } }
+        try eventually("tcpdump has written all pings") {
+          pings(try read(wireFile, host1)).count >= 20
+        }
         wire.signal(SIGINT)
         _ = try wire.finish(seconds: 10)
-
-        let pings = { (lines: [String]) in lines.filter { $0.contains("ICMP echo") } }
         let seen = pings(try read(file, host1))
         #expect(seen.count == 20)
         #expect(seen.contains { $0.hasPrefix("IP 192.168.5.2.") && $0.contains("vni 100") })
         // Addresses, both UDP ports, VNI, lengths, and everything inside: as the kernel saw it leave and arrive.
-        #expect(pings(try read(wireFile, host1)).sorted() == seen.sorted())
+        let onTheWire = pings(try read(wireFile, host1))
+        #expect(
+          onTheWire.sorted() == seen.sorted(),
+          "\(Set(onTheWire).symmetricDifference(seen).sorted().joined(separator: "\n"))")
         let within = try read(inner, host1)
         #expect(within.count == 20)
         #expect(within.allSatisfy { $0.contains("ICMP echo") && !$0.contains("VXLAN") })
@@ -117,6 +123,8 @@ extension SystemTests {
         try c1.must("ping -c 2 -i 0.1 10.0.0.2")
         let lines = try pipeline.finish(seconds: 10).standardOutput.split(separator: "\n")
         #expect(lines.count == 2 && lines.allSatisfy { $0.contains("ICMP echo") }, "\(lines)")
+        let refused = try host1.ctl(["capture", "c1", "-w", "/nodirectory/file"])
+        #expect(refused.status == 1 && refused.standardError.contains("/nodirectory/file"))
       }
     }
 
