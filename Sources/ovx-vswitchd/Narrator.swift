@@ -47,7 +47,10 @@ struct Narrator {
     if let segment = account.segment, let skip = otherVLANs(account.deliveries, segment) {
       steps.append(skip)
     }
-    steps += account.deliveries.compactMap { delivery in
+    let deliveries = account.deliveries.sorted {
+      place($0.port, $0.peer) < place($1.port, $1.peer)
+    }
+    steps += deliveries.compactMap { delivery in
       if delivery.outcome == .passedOver(.otherVLAN) { return nil }
       // What is wrong with the frame itself has been said.
       if case .dropped(let reason) = delivery.outcome, account.drops[reason] != nil { return nil }
