@@ -173,8 +173,8 @@ package struct Rehearsal: ~Copyable {
     case .datagram(let bytes, let endpoint, let remote):
       let slot = Slot(bytes)
       unsafe datapath.receiveDatagrams(
-        slot.start, count: bytes.count, segmentSize: 0, on: endpoint,
-        from: remote)
+        slot.start, count: bytes.count, segmentSize: 0, on: endpoint, from: remote,
+        trafficClass: 0)
       datapath.endBurst()
     }
   }

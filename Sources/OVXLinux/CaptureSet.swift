@@ -115,7 +115,7 @@ final class CaptureSet {
   func showReceived(
     _ train: UnsafeRawPointer, count: Int, segmentSize: Int, on endpoint: EndpointID,
     socket: Int32, from remote: IPAddress, port remotePort: UInt16,
-    _ datapath: borrowing Datapath
+    trafficClass: UInt8, _ datapath: borrowing Datapath
   ) {
     let stride = segmentSize > 0 ? segmentSize : max(count, 1)
     let now = ovx_realtime_nanoseconds()
@@ -136,7 +136,8 @@ final class CaptureSet {
           // A socket of any address: the one that answers go out from is the one that was meant.
           if ends.local.isUnspecified { ends.local = self.ends(of: tunnel.path).local }
           let front = OuterHeaders.bytes(
-            from: remote, remotePort, to: ends.local, ends.localPort, payloadCount: length)
+            from: remote, remotePort, to: ends.local, ends.localPort, payloadCount: length,
+            trafficClass: trafficClass)
           unsafe show(datagram, count: length, behind: front, to: capture, tunnel.port, now)
         case .bridge(let wanted) where wanted == bridge && length > VXLANHeader.byteCount:
           unsafe show(
@@ -205,7 +206,8 @@ final class CaptureSet {
     while offset < total {
       let length = min(stride, total - offset)
       let front = OuterHeaders.bytes(
-        from: ends.local, ends.localPort, to: ends.remote, ends.remotePort, payloadCount: length)
+        from: ends.local, ends.localPort, to: ends.remote, ends.remotePort, payloadCount: length,
+        trafficClass: transmission.outer.trafficClass, hopLimit: transmission.outer.hopLimit)
       unsafe front.withUnsafeBytes { front in
         unsafe capture.record(
           front: front, pieces: pieces, offset: offset, count: length, port: transmission.port,
@@ -233,12 +235,14 @@ final class CaptureSet {
 /// The headers that a datagram has outside, as far as a socket knows them.
 ///
 /// Addresses, ports and lengths are those of the wire. What only the kernel knows is not: Ethernet addresses and the
-/// identification are zero, TTL is 64, and a UDP checksum is not given.
+/// identification are zero, a UDP checksum is not given, and where the socket decides, the traffic class is 0 and the TTL
+/// is 64.
 enum OuterHeaders {
   static func bytes(
     from source: IPAddress, _ sourcePort: UInt16, to target: IPAddress, _ targetPort: UInt16,
-    payloadCount: Int
+    payloadCount: Int, trafficClass: UInt8, hopLimit: UInt8 = 0
   ) -> [UInt8] {
+    let hopLimit = hopLimit == 0 ? 64 : hopLimit
     let isIPv6 = source.isIPv6 || target.isIPv6
     var header = [UInt8](repeating: 0, count: 14 + (isIPv6 ? 40 : 20) + 8)
     let segment = UInt16(clamping: 8 + payloadCount)
@@ -249,11 +253,13 @@ enum OuterHeaders {
         destination: zero, source: zero, etherType: isIPv6 ? .ipv6 : .ipv4, to: base)
       if isIPv6 {
         unsafe IPv6Header.write(
-          payloadLength: segment, nextHeader: .udp, source: source, destination: target,
+          trafficClass: trafficClass, payloadLength: segment, nextHeader: .udp, hopLimit: hopLimit,
+          source: source, destination: target,
           to: base + 14)
       } else {
         unsafe IPv4Header.write(
-          totalLength: UInt16(clamping: 28 + payloadCount), transport: .udp, source: source,
+          typeOfService: trafficClass, totalLength: UInt16(clamping: 28 + payloadCount),
+          timeToLive: hopLimit, transport: .udp, source: source,
           destination: target, to: base + 14)
       }
       unsafe UDPHeader.write(

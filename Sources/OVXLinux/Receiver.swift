@@ -301,7 +301,7 @@ internal import SystemPackage
             frame, count: min(Int(result), Arena.capacity), segmentSize: Int(facts.segment_size),
             on: EndpointID(rawValue: UInt16(truncatingIfNeeded: source &- PortID.limit)),
             socket: sources[source].descriptor, from: remote,
-            port: ovx_receipt_port(receipts + slot), datapath)
+            port: ovx_receipt_port(receipts + slot), trafficClass: facts.traffic_class, datapath)
           continue
         }
         let count = min(Int(result) &- Offload.byteCount, Arena.capacity)

@@ -323,7 +323,7 @@ struct Narrator {
     let frames = sent.reduce(0) { $0 + $1.frameCount }
     let payload = sent.reduce(0) { $0 + $1.bytes.count }
     let headers = (remote?.isIPv6 == true ? 40 : 20) + 8
-    let vni = peer(delivery.port, delivery.peer)?.0.vni
+    let vni = peer(delivery.port, delivery.peer)?.0.outgoingVNI
     var text = "by \(name) to \(remote.map { "\($0)" } ?? "?")"
     if let vni { text += ", VNI \(vni)" }
     text += ", \(Entry.tagText(of: Array(sent.first?.bytes.dropFirst(8) ?? []))) inside"
