@@ -146,11 +146,14 @@ package struct Datapath: ~Copyable {
   /// Whether there is a bridge of this number.
   package func hasBridge(_ bridge: BridgeID) -> Bool { isPresent(bridge) }
 
-  /// The tunnel that a datagram belongs to, as `receiveDatagrams` finds it, and a path back to its sender.
+  /// The tunnel that a datagram belongs to, as `receiveDatagrams` finds it.
   ///
   /// - Parameters:
   ///   - datagram: The VXLAN header.
   ///   - count: The datagram's bytes, any number.
+  ///   - endpoint: The socket it came in by.
+  ///   - remote: The VTEP that sent it.
+  /// - Returns: The tunnel's port, and a path back to the sender; `nil` where it belongs to none.
   @unsafe package func tunnel(
     of datagram: UnsafeRawPointer, count: Int, on endpoint: EndpointID, from remote: IPAddress
   ) -> (port: PortID, path: PathID)? {

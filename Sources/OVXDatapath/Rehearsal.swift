@@ -34,6 +34,7 @@ package struct Rehearsal: ~Copyable {
   /// - Parameters:
   ///   - stimulus: What comes in; any bytes.
   ///   - recall: Asks the real switch what it knows; called once at most.
+  /// - Returns: What became of it.
   package mutating func run(
     _ stimulus: Stimulus, recalling recall: (Question) -> Recollection
   ) -> Account {

@@ -137,7 +137,12 @@ package final class Capture: @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - front: What stands in front of the pieces.
-  ///   - pieces: The frame, from `offset` on, `count` bytes of it.
+  ///   - pieces: Where the frame lies.
+  ///   - offset: Bytes of the pieces in front of it.
+  ///   - count: Its bytes there.
+  ///   - port: By which it comes or goes.
+  ///   - isOutgoing: Whether it goes.
+  ///   - nanoseconds: When, since 1970.
   func record(
     front: UnsafeRawBufferPointer, pieces: UnsafeBufferPointer<Vector>, offset: Int, count: Int,
     port: PortID, isOutgoing: Bool, nanoseconds: UInt64

@@ -22,7 +22,8 @@ struct FilterExpression {
       expression, Int32(clamping: snapshotLength), &words, &reason.text)
     guard count >= 0 else {
       throw ControlError(
-        "the filter \"\(expression)\" is not understood: \(reason); pcap-filter(7) tells how to write one")
+        "the filter \"\(expression)\" is not understood: \(reason); pcap-filter(7) tells how to write one"
+      )
     }
     program = Array(words.prefix(Int(count)))
   }

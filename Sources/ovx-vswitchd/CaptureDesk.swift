@@ -23,7 +23,9 @@ struct CaptureDesk {
   ///   - target: A bridge or a port of the configuration; the bridge where both have the name.
   ///   - program: The packet filter's, empty for all frames.
   ///   - snapshotLength: Bytes of each frame at most.
+  ///   - reconciler: Knows what is in force.
   ///   - connection: The client's; stays the caller's to close.
+  /// - Throws: Why there is nothing to see, or that there are too many captures.
   mutating func start(
     _ target: String, program: [UInt64], snapshotLength: Int, _ reconciler: Reconciler,
     on connection: Int32
