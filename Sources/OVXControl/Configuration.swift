@@ -227,6 +227,8 @@ extension Configuration {
       case inherited
       case value(UInt8)
     }
+    /// Whether TCP superframes leave whole where the underlay segments tunnels: `superframes=inject`.
+    package var injectsSuperframes = false
 
     /// The UDP port that IANA assigned to VXLAN (RFC 7348, section 8).
     package static let defaultPort: UInt16 = 4789

@@ -302,6 +302,8 @@ package struct Tunnels: Codable, Equatable, Sendable {
     package var device: String?
     /// Sending sockets, each with a source port of its own.
     package var sourcePorts: Int
+    /// How superframes are sent, and why so: "injected into eth0", "segmented: ...".
+    package var superframes: String?
     /// Why the remote cannot be reached, a sentence.
     package var error: String?
 
@@ -310,12 +312,14 @@ package struct Tunnels: Codable, Equatable, Sendable {
       mtu: Int?,
       device: String? = nil,
       sourcePorts: Int,
+      superframes: String? = nil,
       error: String? = nil
     ) {
       self.address = address
       self.mtu = mtu
       self.device = device
       self.sourcePorts = sourcePorts
+      self.superframes = superframes
       self.error = error
     }
   }

@@ -4,7 +4,7 @@ extension Configuration.Tunnel {
   /// The options that a VXLAN interface has, by Open vSwitch's names.
   package static let optionNames = [
     "key", "in_key", "out_key", "remote_ip", "local_ip", "dst_port", "tos", "ttl", "df_default",
-    "csum",
+    "csum", "superframes",
   ]
 
   /// What Open vSwitch has for vxlan, and ovx has not, with the reason.
@@ -39,6 +39,7 @@ extension Configuration.Tunnel {
     hopLimit = try Self.hopLimit(options["ttl"])
     forbidsFragments = try Self.flag(options["df_default"], option: "df_default") ?? true
     hasChecksum = try Self.flag(options["csum"], option: "csum") ?? true
+    injectsSuperframes = try Self.injects(options["superframes"])
 
     if let other = remotes.first(where: { $0.isIPv6 != remotes[0].isIPv6 }) {
       throw ControlError(
@@ -174,6 +175,16 @@ extension Configuration.Tunnel {
       )
     }
     return port
+  }
+
+  private static func injects(_ text: String?) throws(ControlError) -> Bool {
+    switch text {
+    case nil, "segment": return false
+    case "inject": return true
+    case let text?:
+      throw ControlError(
+        "superframes \"\(printable(text))\" is neither segment, which is the default, nor inject")
+    }
   }
 
   private static func endpoint(_ text: String, option: String) throws(ControlError) -> IPAddress {

@@ -3,7 +3,7 @@ private import CChecksum
 /// The Internet checksum (RFC 1071): a ones' complement sum of 16-bit big-endian words.
 ///
 /// Words of 32 and 64 bits are added whole, because 2^16 is 1 modulo 65535; the carries come back in at the low end.
-package struct InternetSum: Equatable, Sendable {
+package struct InternetSum: Equatable, BitwiseCopyable, Sendable {
   private var accumulator: UInt64 = 0
 
   package init() {}

@@ -26,6 +26,8 @@ package struct Datapath: ~Copyable {
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.
   var now: UInt32 = 0
+  /// Injectors that are not to be used, a bit each.
+  var stoppedInjectors: UInt32 = 0
   private let seed: UInt64
 
   /// Makes a switch with an empty topology.
@@ -82,6 +84,7 @@ package struct Datapath: ~Copyable {
   /// Swaps in tables that were compiled beforehand, which is the long part of it.
   package mutating func apply(_ new: consuming ForwardingTables) {
     flush()
+    stoppedInjectors = 0
     for index in 0..<tables.ports.count {
       forgetStaleAddresses(PortID(rawValue: UInt16(index)), new: new)
     }

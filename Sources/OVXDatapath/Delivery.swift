@@ -233,7 +233,7 @@ extension Datapath {
       port: id, path: path, outer: outer)
   }
 
-  /// Cuts a superframe into trains of ready-made VXLAN datagrams.
+  /// Cuts a superframe into trains of ready-made VXLAN datagrams, unless it can leave whole.
   @unsafe private mutating func deliverSuperframe(
     _ frame: borrowing Frame, inside id: PortID, peer: ForwardingTables.Peer, path: PathID,
     outer: OuterHeader, tag: VLANTag
@@ -275,6 +275,10 @@ extension Datapath {
     guard segmentCount <= Egress.segmentLimit else {
       return counters.dropped(.tooManySegments, frames: 1, at: ingress)
     }
+    let isInjected = unsafe inject(
+      superframe, start, count: count, offload: offload, segmentSize: segmentSize, id: id,
+      peer: peer, path: path, outer: outer)
+    if isInjected { return }
     var next = 0
     while next < segmentCount {
       let end = min(next + perTrain, segmentCount)

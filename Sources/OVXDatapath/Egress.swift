@@ -10,15 +10,17 @@ package struct Vector: BitwiseCopyable {
   }
 }
 
-/// One thing to hand to the kernel: a frame for a device, or a train of datagrams for a remote
-/// VTEP.
+/// One thing to hand to the kernel: a frame for a device, or a train of datagrams or a whole
+/// superframe for a remote VTEP.
 ///
 /// A frame's first vector is its 10-byte virtio-net header, which lies in `offload` below.
 /// A train is sent with `UDP_SEGMENT` where `segmentSize` is not 0, else as one datagram.
+/// What is injected has all its outer headers: its first vector is an `InjectionHeader`.
 package struct Transmission: BitwiseCopyable {
   package enum Kind: UInt8, BitwiseCopyable {
     case frame
     case datagrams
+    case injected
   }
 
   package var offload: Offload
@@ -29,11 +31,13 @@ package struct Transmission: BitwiseCopyable {
   package var path: PathID
   /// For datagrams: what their outer header has in place of the socket's own.
   package var outer = OuterHeader.plain
+  /// For a superframe that is injected: what to write it to.
+  package var injector = InjectorID(rawValue: 0)
   package var firstVector: UInt32
   package var vectorCount: UInt32
   /// For datagrams: bytes of each but the last, 0 for a single one.
   package var segmentSize: UInt16
-  /// For datagrams: how many frames they carry, to count a failure in.
+  /// For datagrams and what is injected: how many frames they carry, to count a failure in.
   package var frameCount: UInt16
   /// Bytes in all vectors together, a virtio-net header not counted.
   package var byteCount: UInt32
@@ -350,6 +354,38 @@ struct Egress: ~Copyable {
     finish(number, first)
     count = number + 1
     // Frames of the path that come later must not join a train that leaves before this one.
+    openTrains[Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)] = .none
+  }
+
+  /// Adds a superframe that leaves with all its outer headers.
+  @unsafe mutating func addInjected(
+    _ header: UnsafeRawPointer,
+    frame: UnsafeRawPointer,
+    count frameLength: Int,
+    frameCount: Int,
+    port: PortID,
+    path: PathID,
+    injector: InjectorID
+  ) {
+    let number = count
+    let first = vectorCount
+    transmissions[number] = Transmission(
+      offload: .none,
+      kind: .injected,
+      port: port,
+      path: path,
+      injector: injector,
+      firstVector: UInt32(truncatingIfNeeded: first),
+      vectorCount: 2,
+      segmentSize: 0,
+      frameCount: UInt16(clamping: frameCount),
+      byteCount: UInt32(truncatingIfNeeded: InjectionHeader.byteCount &+ frameLength)
+    )
+    unsafe append(header, InjectionHeader.byteCount)
+    unsafe append(frame, frameLength)
+    finish(number, first)
+    count = number + 1
+    // As for a train: frames of the flow that come later must not leave before this one.
     openTrains[Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)] = .none
   }
 

@@ -53,6 +53,10 @@ package struct ForwardingTables: ~Copyable {
     var firstPath: UInt32 = 0
     var pathCount: UInt32 = 0
     var mtu: Int32 = 0
+    /// Where `injectionHeaders` has the headers of superframes that leave whole.
+    var injectionHeader: UInt32 = 0
+    /// Where `injectionPorts` has the source ports of the paths; `.max` where superframes are cut.
+    var firstInjectionPort = UInt32.max
   }
 
   struct Bridge: BitwiseCopyable {
@@ -74,6 +78,8 @@ package struct ForwardingTables: ~Copyable {
   private(set) var peers: Slab<Peer>
   private(set) var bridges: Slab<Bridge>
   let tunnelPeers: Slab<PeerID>
+  let injectionHeaders: Slab<InjectionHeader>
+  let injectionPorts: Slab<UInt16>
   private let vlanSets: Slab<UInt64>
   private let floodListOfVLAN: Slab<UInt16>
   private let floodLists: Slab<Span>
@@ -106,6 +112,8 @@ package struct ForwardingTables: ~Copyable {
     var sets: [UInt64] = []
     var allPeers: [(PeerID, Peer)] = []
     var peersOfTunnels: [PeerID] = []
+    var headers: [InjectionHeader] = []
+    var sourcePorts: [UInt16] = []
     for port in accepted {
       var record = Port()
       record.bridge = port.bridge
@@ -135,13 +143,18 @@ package struct ForwardingTables: ~Copyable {
         record.peerCount = UInt32(tunnel.peers.count)
         for peer in tunnel.peers {
           peersOfTunnels.append(peer.id)
-          allPeers.append(
-            (
-              peer.id,
-              Peer(
-                port: port.id, firstPath: peer.paths.lowerBound,
-                pathCount: UInt32(peer.paths.count), mtu: Int32(clamping: peer.mtu))
-            ))
+          var entry = Peer(
+            port: port.id, firstPath: peer.paths.lowerBound,
+            pathCount: UInt32(peer.paths.count), mtu: Int32(clamping: peer.mtu))
+          if let injection = peer.injection, let header = InjectionHeader(injection),
+            injection.sourcePorts.count == peer.paths.count
+          {
+            entry.injectionHeader = UInt32(headers.count)
+            entry.firstInjectionPort = UInt32(sourcePorts.count)
+            headers.append(header)
+            sourcePorts += injection.sourcePorts
+          }
+          allPeers.append((peer.id, entry))
         }
       }
       ports[Int(port.id.rawValue)] = record
@@ -151,6 +164,8 @@ package struct ForwardingTables: ~Copyable {
     for (id, peer) in allPeers { peers[Int(id.rawValue)] = peer }
     vlanSets = Slab(sets)
     tunnelPeers = Slab(peersOfTunnels)
+    injectionHeaders = Slab(headers)
+    injectionPorts = Slab(sourcePorts)
 
     let flooding = FloodLists(bridges: topology.bridges, ports: accepted)
     floodListOfVLAN = Slab(flooding.listOfVLAN)

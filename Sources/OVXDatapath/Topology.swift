@@ -115,12 +115,17 @@ package struct Topology: Equatable, Sendable {
     package var paths: Range<UInt32>
     /// The largest inner IP packet that fits the underlay without fragmentation, in bytes.
     package var mtu: Int
+    /// How superframes leave whole; `nil` where they are to be cut.
+    package var injection: Injection?
 
-    package init(id: PeerID, remote: IPAddress, paths: Range<UInt32>, mtu: Int) {
+    package init(
+      id: PeerID, remote: IPAddress, paths: Range<UInt32>, mtu: Int, injection: Injection? = nil
+    ) {
       self.id = id
       self.remote = remote
       self.paths = paths
       self.mtu = mtu
+      self.injection = injection
     }
   }
 }

@@ -1,5 +1,6 @@
 private import CLinux
 private import Glibc
+package import OVXDatapath
 private import SystemPackage
 
 /// Something that happened in a network namespace.
@@ -19,6 +20,8 @@ package enum LinkEvent: Equatable, Sendable {
   /// Routes that leave silently with their device or its last address are not announced: take those events for this one
   /// too. Nor is a path MTU that was learned or forgotten.
   case routesChanged
+  /// Something about the link-layer address of a neighbour is otherwise, perhaps only how sure the kernel is of it.
+  case neighbourChanged(linkIndex: Int32, address: IPAddress)
   /// News were lost, since they were fetched too slowly: list everything anew.
   ///
   /// What follows is newer than this event. The list may be newer than some of it, which does no harm, as all events
@@ -84,6 +87,16 @@ package struct LinkEvents: ~Copyable, Sendable {
       }
     }
     self.socket = socket
+  }
+
+  /// Hears of the neighbours on all links as well, from now on.
+  ///
+  /// They are many on a large link, and change all the time: only who needs to know should ask.
+  package func subscribeToNeighbours() throws(LinuxError) {
+    let group = Int32(bitPattern: RTNLGRP_NEIGH.rawValue)
+    if let errno = socket.setOption(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group) {
+      throw LinuxError(action: "subscribe to", subject: "news of neighbours", errno: errno)
+    }
   }
 
   /// Listens to whoever is behind an open non-blocking socket, as if it were the kernel.
@@ -161,6 +174,9 @@ extension LinkEvent {
       else { return nil }
       self = .addressesChanged(linkIndex: index)
     case Int(RTM_NEWROUTE), Int(RTM_DELROUTE): self = .routesChanged
+    case Int(RTM_NEWNEIGH), Int(RTM_DELNEIGH):
+      guard let neighbour = Neighbour(message) else { return nil }
+      self = .neighbourChanged(linkIndex: neighbour.linkIndex, address: neighbour.address)
     default: return nil
     }
   }

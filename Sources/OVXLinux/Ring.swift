@@ -22,6 +22,8 @@ struct CompletionTag: RawRepresentable, Equatable {
     case train
     /// An error was left on a socket; index: the path, generation: of its socket.
     case pathError
+    /// A superframe could not be injected; index: the injector, detail: frames, generation: the port to charge.
+    case injected
     /// The mailbox has something in it.
     case mailbox
     /// A second has passed.

@@ -72,6 +72,17 @@ package final class Switch: Sendable {
     call { worker in worker.close(path) }
   }
 
+  /// Sends whole superframes by an injector, which the worker owns from now on.
+  package func open(_ number: InjectorID, injector: consuming Injector) throws(LinuxError) {
+    let descriptor = injector.takeDescriptor().release()
+    try check(call { worker in worker.open(number, descriptor) })
+  }
+
+  /// Closes an injector; does nothing where there is none.
+  package func close(_ number: InjectorID) {
+    call { worker in worker.close(number) }
+  }
+
   /// The bound of path numbers: four for each remote VTEP there can be.
   package static let pathLimit = Transmitter.pathLimit
 
@@ -125,6 +136,8 @@ package final class Switch: Sendable {
     case pathNarrowed(PathID)
     /// Addresses keep moving between places: `Datapath.takeFlappingAddresses` tells which.
     case addressesFlap
+    /// An injector takes nothing any more; superframes are cut until the next topology.
+    case injectorLost(InjectorID, Errno)
     /// The worker has stopped because the ring failed.
     case workerFailed(LinuxError)
   }

@@ -21,6 +21,8 @@ internal import SystemPackage
 
   private let devices: UnsafeMutablePointer<Device>
   private let paths: UnsafeMutablePointer<Path>
+  /// The places of the injectors in the ring's file table, and their descriptors; 0 and -1 for none.
+  private let injectors: UnsafeMutablePointer<(file: UInt32, descriptor: Int32)>
   private let dispatches: UnsafeMutablePointer<ovx_dispatch>
   private var dispatchCount = 0
   private let pieces: UnsafeMutablePointer<iovec>
@@ -76,6 +78,8 @@ internal import SystemPackage
     unsafe devices.initialize(repeating: Device(), count: PortID.limit)
     unsafe paths = .allocate(capacity: Self.pathLimit)
     unsafe paths.initialize(repeating: Path(), count: Self.pathLimit)
+    unsafe injectors = .allocate(capacity: InjectorID.limit)
+    unsafe injectors.initialize(repeating: (0, -1), count: InjectorID.limit)
     unsafe dispatches = .allocate(capacity: Self.dispatchLimit)
     unsafe dispatches.initialize(repeating: ovx_dispatch(), count: Self.dispatchLimit)
     unsafe pieces = .allocate(capacity: Self.pieceLimit)
@@ -85,6 +89,7 @@ internal import SystemPackage
   deinit {
     unsafe devices.deallocate()
     unsafe paths.deallocate()
+    unsafe injectors.deallocate()
     unsafe dispatches.deallocate()
     unsafe pieces.deallocate()
   }
@@ -148,6 +153,22 @@ internal import SystemPackage
     path.rawValue < Self.pathLimit ? unsafe paths[Int(path.rawValue)].descriptor : -1
   }
 
+  /// Writes injected superframes to an open injector from now on; there is none of that number so far.
+  mutating func openInjector(_ injector: InjectorID, descriptor: Int32) throws(LinuxError) {
+    let file = try ring.register(descriptor, "injector \(injector.rawValue)")
+    unsafe injectors[Int(injector.rawValue)] = (file, descriptor)
+  }
+
+  /// Forgets an injector and returns its descriptor, -1 where there is none.
+  mutating func closeInjector(_ injector: InjectorID) -> Int32 {
+    guard Int(injector.rawValue) < InjectorID.limit else { return -1 }
+    let old = unsafe injectors[Int(injector.rawValue)]
+    guard old.file != 0 else { return -1 }
+    ring.unregister(old.file)
+    unsafe injectors[Int(injector.rawValue)] = (0, -1)
+    return old.descriptor
+  }
+
   // MARK: Sending
 
   /// Turns transmissions into requests; the failures that are known at once are returned by completions all the same.
@@ -161,6 +182,7 @@ internal import SystemPackage
       switch transmission.kind {
       case .frame: unsafe sendFrame(transmission, first)
       case .datagrams: unsafe sendDatagrams(transmission, first)
+      case .injected: unsafe sendInjected(transmission, first)
       }
     }
     if !mayDefer { submit() }
@@ -203,6 +225,23 @@ internal import SystemPackage
         tag.rawValue
       )
     }
+  }
+
+  private mutating func sendInjected(
+    _ transmission: Transmission,
+    _ vectors: UnsafePointer<Vector>
+  ) {
+    guard Int(transmission.injector.rawValue) < InjectorID.limit else { return }
+    let tag = CompletionTag(
+      .injected,
+      index: UInt32(transmission.injector.rawValue),
+      detail: transmission.frameCount,
+      generation: transmission.port.rawValue
+    )
+    let file = unsafe injectors[Int(transmission.injector.rawValue)].file
+    guard file != 0 else { return reportMissing(tag) }
+    guard let request = unsafe ring.nextRequest() else { return }
+    unsafe ovx_prepare_write(request, file, vectors, transmission.vectorCount, tag.rawValue)
   }
 
   private mutating func sendDatagrams(
@@ -339,6 +378,19 @@ internal import SystemPackage
       }
       if code == EMSGSIZE { noteNarrowing(of: path) }
       return (port, Self.underlayReason(code), frames: Int(tag.detail))
+    case .injected:
+      let port = PortID(rawValue: tag.generation)
+      return (port, Self.underlayReason(code), frames: Int(tag.detail))
+    default: return nil
+    }
+  }
+
+  /// The injector that a failure shows to be of no use any more; other failures may be those of one superframe.
+  func lostInjector(_ completion: Completion) -> InjectorID? {
+    guard completion.tag.kind == .injected else { return nil }
+    switch completion.errno {
+    case EIO, EBADF, EBADFD, ENXIO, ENODEV, ENETDOWN:
+      return InjectorID(rawValue: UInt16(truncatingIfNeeded: completion.tag.index))
     default: return nil
     }
   }

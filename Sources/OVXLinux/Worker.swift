@@ -31,7 +31,8 @@ internal import SystemPackage
   /// Makes a worker on the thread that is to run it.
   init(mailbox: Mailbox, events: EventQueue) throws(LinuxError) {
     let receiver = try Receiver(events: events)
-    var ring = try Ring(fileLimit: 1 + Receiver.sourceLimit + Transmitter.pathLimit)
+    var ring = try Ring(
+      fileLimit: 1 + Receiver.sourceLimit + Transmitter.pathLimit + InjectorID.limit)
     // The first file's place is 0, which means "none" everywhere else.
     let mailboxFile = try ring.register(mailbox.descriptor, "the mailbox")
     let transmitter = UnsafeMutablePointer<Transmitter>.allocate(capacity: 1)
@@ -144,7 +145,11 @@ internal import SystemPackage
     switch completion.tag.kind {
     case .read: receiver.takeRead(completion)
     case .readable: unsafe receiver.takeReadable(completion, &transmitter.pointee.ring)
-    case .frame, .datagram, .train:
+    case .frame, .datagram, .train, .injected:
+      if let injector = unsafe transmitter.pointee.lostInjector(completion) {
+        datapath.stopInjecting(by: injector)
+        events.post(.injectorLost(injector, Errno(rawValue: completion.errno)))
+      }
       guard let failure = unsafe transmitter.pointee.failure(of: completion) else { return }
       datapath.countFailure(failure.reason, port: failure.port, frames: failure.frames)
     case .pathError: unsafe transmitter.pointee.takePathError(completion)
@@ -249,6 +254,26 @@ internal import SystemPackage
     if descriptor >= 0 { _ = Descriptor(owning: descriptor) }
   }
 
+  /// Takes an injector over; what there was of that number before is closed.
+  mutating func open(_ injector: InjectorID, _ descriptor: Int32) -> LinuxError? {
+    close(injector)
+    guard Int(injector.rawValue) < InjectorID.limit else {
+      return refuse(descriptor, "injector \(injector.rawValue)", limit: InjectorID.limit)
+    }
+    do throws(LinuxError) {
+      try unsafe transmitter.pointee.openInjector(injector, descriptor: descriptor)
+      return nil
+    } catch {
+      _ = Descriptor(owning: descriptor)
+      return error
+    }
+  }
+
+  mutating func close(_ injector: InjectorID) {
+    let descriptor = unsafe transmitter.pointee.closeInjector(injector)
+    if descriptor >= 0 { _ = Descriptor(owning: descriptor) }
+  }
+
   /// What the kernel knows of a path's MTU; `nil` where the path has no socket.
   func pathMTU(of path: PathID) -> Int? {
     let number = unsafe transmitter.pointee.descriptor(of: path)
@@ -297,6 +322,7 @@ internal import SystemPackage
     for port in 0..<PortID.limit { detach(PortID(rawValue: UInt16(port))) }
     for endpoint in 0..<EndpointID.limit { close(EndpointID(rawValue: UInt16(endpoint))) }
     for path in 0..<Transmitter.pathLimit { close(PathID(rawValue: UInt32(path))) }
+    for injector in 0..<InjectorID.limit { close(InjectorID(rawValue: UInt16(injector))) }
     unsafe transmitter.pointee.ring.close()
   }
 }

@@ -218,6 +218,7 @@ private final class Outbox {
       switch transmission.kind {
       case .frame: acceptFrame(transmission, pieces)
       case .datagrams: acceptDatagrams(transmission, pieces)
+      case .injected: acceptInjected(transmission, pieces)
       }
     }
   }
@@ -235,6 +236,19 @@ private final class Outbox {
       violations.append("A frame's byte count is \(transmission.byteCount), not \(bytes.count).")
     }
     sent.append(.frame(PartialFrame(bytes, offload: offload), port: transmission.port))
+  }
+
+  /// A superframe that leaves whole arrives as one datagram.
+  private func acceptInjected(_ transmission: Transmission, _ pieces: [[UInt8]]) {
+    let bytes = Array(pieces.joined())
+    if bytes.count != Int(transmission.byteCount) || bytes.count < InjectionHeader.byteCount {
+      violations.append("A superframe to inject has \(bytes.count) bytes.")
+      return
+    }
+    sent.append(
+      .datagram(
+        Array(bytes[InjectionHeader.payloadOffset...]), path: transmission.path,
+        port: transmission.port))
   }
 
   private func acceptDatagrams(_ transmission: Transmission, _ pieces: [[UInt8]]) {

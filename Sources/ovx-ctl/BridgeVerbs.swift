@@ -47,6 +47,7 @@ struct AddPort: Verb {
         remote=ADDR,...  of a vxlan port, the other hosts
         local=ADDR       of a vxlan port, this host's address (default: any)
         dst_port=PORT    of a vxlan port, the UDP port (default: 4789)
+        options:superframes=HOW  of a vxlan port, segment (default) or inject
         tag=VLAN         makes it an access port of that VLAN, 0 to 4095
         trunks=VLAN,...  narrows a trunk to these VLANs
         vlan_mode=MODE   access, trunk, native-tagged, native-untagged or

@@ -328,14 +328,16 @@ struct Output {
           .text(tunnel.port), .text(tunnel.bridge), .scalar(Atom(tunnel.vni)),
           .text(tunnel.local.map { "\($0)" } ?? "any"), .text("\(remote.address)"),
           .number(tunnel.destinationPort), .text(remote.mtu.map(String.init) ?? "-"),
-          .text(remote.device ?? "-"), .number(remote.sourcePorts), .text(remote.error ?? "ok"),
+          .text(remote.device ?? "-"), .number(remote.sourcePorts),
+          .text(remote.superframes ?? "-"),
+          .text(remote.error ?? "ok"),
         ])
       }
     }
     return Sheet(
       [
         "Port", "Bridge", "VNI", "Local", "Remote", "UDP-port", "MTU", "Device", "Source-ports",
-        "State",
+        "Superframes", "State",
       ],
       rows
     )

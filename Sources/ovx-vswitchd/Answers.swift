@@ -277,7 +277,8 @@ struct Answers {
       tunnels: tunnels.map { name, tunnel in
         Tunnels.Tunnel(
           port: name, bridge: tunnel.bridge, vni: tunnel.vni, local: tunnel.endpoint.local,
-          destinationPort: tunnel.endpoint.port, remotes: tunnel.remotes.map(describe))
+          destinationPort: tunnel.endpoint.port,
+          remotes: tunnel.remotes.map { describe($0, of: tunnel) })
       },
       listeners: listeners.sorted {
         ($0.key.port, $0.key.local?.description ?? "") < (
@@ -298,12 +299,14 @@ struct Answers {
     }
   }
 
-  private func describe(_ remote: Plan.Remote) -> Tunnels.Remote {
+  private func describe(_ remote: Plan.Remote, of tunnel: Plan.Tunnel) -> Tunnels.Remote {
     let underlay = reconciler.underlay
     let sockets = underlay.sockets(to: remote)
     let way = sockets == nil ? nil : underlay.way(to: remote)
     return Tunnels.Remote(
       address: remote.address, mtu: way?.innerMTU, device: way?.device,
-      sourcePorts: sockets?.count ?? 0, error: underlay.remoteFaults[remote]?.sentence)
+      sourcePorts: sockets?.count ?? 0,
+      superframes: way == nil ? nil : underlay.describeSuperframes(to: remote, of: tunnel),
+      error: underlay.remoteFaults[remote]?.sentence)
   }
 }

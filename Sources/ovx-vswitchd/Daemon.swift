@@ -315,6 +315,9 @@ final class Daemon {
         logFlapping()
       case .pathNarrowed:
         isChanged = true
+      case .injectorLost(let injector, let error):
+        reconciler.lose(injector, error)
+        isChanged = true
       case .workerFailed(let error):
         fail("the thread that forwards frames has ended: \(error)")
       }

@@ -13,6 +13,18 @@ final class Host {
   private(set) var links: [String: Link] = [:]
   private var names: [Int32: Known] = [:]
   private var appearances: UInt64 = 0
+  /// What is known of the next hops of injected superframes.
+  private var nextHops: [NextHop: MACAddress?] = [:]
+  /// Whether devices segment tunnels, by index, as far as that was asked since they last changed.
+  private var tunnelOffloads: [Int32: Bool] = [:]
+
+  /// More than there can be at a time.
+  private static let nextHopLimit = 65_536
+
+  private struct NextHop: Hashable {
+    var linkIndex: Int32
+    var address: IPAddress
+  }
 
   /// A device by its number.
   private struct Known {
@@ -60,16 +72,28 @@ final class Host {
     while let event = try events.next() {
       switch event {
       case .appeared(let link), .changed(let link):
+        // Offloads that are switched on or off are announced, but not named.
+        tunnelOffloads[link.index] = nil
+        if nextHops.keys.contains(where: { $0.linkIndex == link.index }) { changes.ways = true }
         if before[link.index] == nil { before[link.index] = .some(self.link(link.index)) }
         take(link)
       case .disappeared(_, let index, _):
         if before[index] == nil { before[index] = .some(self.link(index)) }
+        tunnelOffloads[index] = nil
         remove(index)
         gone.insert(index)
       case .addressesChanged, .routesChanged:
         changes.ways = true
+      case .neighbourChanged(let linkIndex, let address):
+        let hop = NextHop(linkIndex: linkIndex, address: address)
+        if let known = nextHops[hop],
+          known != (try? netlink.linkAddress(of: address, on: linkIndex))
+        {
+          changes.ways = true
+        }
       case .overrun:
         changes.everything = true
+        tunnelOffloads = [:]
         try readLinks()
       }
     }
@@ -221,7 +245,11 @@ final class Host {
   // MARK: Ways to remote VTEPs
 
   /// How packets get to a VTEP at present.
-  func way(to remote: Plan.Remote) throws(Fault) -> Underlay.Way {
+  ///
+  /// `isInjected` asks whether superframes can leave whole, too.
+  func way(
+    to remote: Plan.Remote, isInjected: Bool = false
+  ) throws(Fault) -> Underlay.Way {
     let route: Route
     do {
       route = try netlink.route(to: remote.address, from: remote.local)
@@ -244,9 +272,52 @@ final class Host {
         "the way to \(remote.address) takes packets of \(pathMTU) bytes, too small for a tunnel",
         isAwaited: true)
     }
-    return Underlay.Way(
+    var way = Underlay.Way(
       source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?",
       isNarrow: pathMTU < link?.mtu ?? 0)
+    if isInjected { way.superframes = superframes(to: remote, by: route, link) }
+    return way
+  }
+
+  // MARK: Superframes that leave whole
+
+  private func superframes(
+    to remote: Plan.Remote, by route: Route, _ link: Link?
+  ) -> Underlay.Superframes {
+    guard !remote.address.isIPv6 else {
+      return .segmented("the underlay is IPv6, for which ovx does not inject")
+    }
+    guard let link, !route.isLocal, link.isEthernet, let source = link.address else {
+      return .segmented("the way leads to no Ethernet device")
+    }
+    let hop = NextHop(linkIndex: link.index, address: route.gateway ?? remote.address)
+    if nextHops.isEmpty, (try? events.subscribeToNeighbours()) == nil {
+      return .segmented("the kernel does not tell of its neighbours")
+    }
+    // First of all, so that the change of any of what follows is heard of.
+    let nextHop = (try? netlink.linkAddress(of: hop.address, on: link.index)) ?? nil
+    if nextHops.count >= Self.nextHopLimit { nextHops = [:] }
+    nextHops[hop] = .some(nextHop)
+    let isOffloaded = tunnelOffloads[link.index] ?? (segmentsTunnels(link) == true)
+    tunnelOffloads[link.index] = isOffloaded
+    guard isOffloaded else {
+      return .segmented("\(link.name) does not segment tunnels (tx-udp_tnl-segmentation is off)")
+    }
+    guard let nextHop else {
+      return .segmented("the Ethernet address of \(hop.address) is not known at the moment")
+    }
+    return .injected(
+      Underlay.Outlet(
+        linkIndex: link.index, device: link.name, source: source, nextHop: nextHop))
+  }
+
+  /// Makes an injector for a device of the underlay.
+  func makeInjector(to index: Int32) throws(LinuxError) -> Injector {
+    guard let link = link(index) else {
+      throw LinuxError(
+        action: "find", subject: "device \(index)", errno: .operationNotSupportedByDevice)
+    }
+    return try Injector.open(to: link, &netlink) { ProcSettings.setIPv6(false, on: $0.name) }
   }
 
   /// Says what is in the way of a socket to receive by.

@@ -80,6 +80,8 @@ struct Provision {
   var endpoint: (Plan.Endpoint) -> EndpointID?
   /// The sockets towards a VTEP and the largest inner packet on the way; `nil` while there is no way.
   var path: (Plan.Remote) -> (sockets: Range<UInt32>, mtu: Int)?
+  /// How superframes get to a VTEP whole; `nil` while they do not.
+  var injection: (Plan.Remote) -> Injection?
 }
 
 extension Topology {
@@ -143,7 +145,9 @@ extension Topology.Attachment {
       guard let id = numbering.peer(Numbering.PeerName(port: name, remote: remote.address)),
         let path = provision.path(remote)
       else { return nil }
-      return Topology.Peer(id: id, remote: remote.address, paths: path.sockets, mtu: path.mtu)
+      return Topology.Peer(
+        id: id, remote: remote.address, paths: path.sockets, mtu: path.mtu,
+        injection: tunnel.injectsSuperframes ? provision.injection(remote) : nil)
     }
     guard let endpoint = provision.endpoint(tunnel.endpoint), !peers.isEmpty else {
       self = .waiting

@@ -73,6 +73,8 @@ struct Plan: Equatable {
     var remotes: [Remote]
     /// Whether frames keep a VLAN tag inside.
     var isTrunk: Bool
+    /// Whether superframes are to leave whole where that is possible.
+    var injectsSuperframes = false
   }
 
   /// A socket to receive by.
@@ -94,6 +96,11 @@ struct Plan: Equatable {
     var port: UInt16
     /// What its datagrams have in their outer headers.
     var header = UDPSocket.Header()
+  }
+
+  /// The remotes that superframes are to reach whole.
+  var injectedRemotes: Set<Remote> {
+    Set(tunnels.values.filter(\.injectsSuperframes).flatMap(\.remotes))
   }
 
   init() {}
@@ -148,6 +155,7 @@ extension Plan.Tunnel {
       Plan.Remote(
         local: tunnel.local, address: $0, port: tunnel.destinationPort, header: header)
     }
+    injectsSuperframes = tunnel.injectsSuperframes
     if case .access = port.vlans { isTrunk = false } else { isTrunk = true }
   }
 }

@@ -68,7 +68,8 @@ final class Reconciler {
             let way = self.underlay.way(to: remote)
           else { return nil }
           return (sockets, way.innerMTU)
-        }))
+        },
+        injection: { self.underlay.injection(to: $0) }))
     if topology != self.topology {
       dataplane.apply(topology)
       self.topology = topology
@@ -110,6 +111,9 @@ final class Reconciler {
   func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
     devices.lose(port, error)
   }
+
+  /// Notes that an injector takes nothing any more.
+  func lose(_ injector: InjectorID, _ error: Errno) { underlay.lose(injector, error) }
 
   // MARK: What has become of it
 

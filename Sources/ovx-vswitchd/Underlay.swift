@@ -1,6 +1,6 @@
 internal import OVXDatapath
 internal import OVXLinux
-private import SystemPackage
+internal import SystemPackage
 
 /// The sockets by which tunnels receive and send, and what is known of the ways to the remote VTEPs.
 ///
@@ -30,6 +30,24 @@ struct Underlay {
     ///
     /// The kernel forgets that without saying so.
     var isNarrow: Bool
+    /// How superframes can leave by it.
+    var superframes = Superframes.segmented("nobody asked")
+  }
+
+  /// How superframes leave.
+  enum Superframes: Equatable {
+    /// In trains of datagrams, and why.
+    case segmented(String)
+    /// Whole.
+    case injected(Outlet)
+  }
+
+  /// Where injected superframes leave the host, and to whom.
+  struct Outlet: Equatable {
+    var linkIndex: Int32
+    var device: String
+    var source: MACAddress
+    var nextHop: MACAddress
   }
 
   /// The sockets towards a VTEP from one source address.
@@ -47,6 +65,12 @@ struct Underlay {
   private var ways: [Plan.Remote: Way] = [:]
   private var sets: [Plan.Remote: SocketSet] = [:]
   private var leavingPaths: [Int] = []
+  private var sourcePorts: [SocketSet: [UInt16]] = [:]
+  /// By the index of the underlay's device.
+  private var injectors: Numbers<Int32>
+  private var openInjectors: Set<Int32> = []
+  /// Why superframes cannot be put on a device.
+  private var injectorFaults: [Int32: String] = [:]
   private(set) var endpointFaults: [Plan.Endpoint: Fault] = [:]
   private(set) var remoteFaults: [Plan.Remote: Fault] = [:]
 
@@ -59,6 +83,7 @@ struct Underlay {
     self.dataplane = dataplane
     socketBudget = min(8192, max(16, descriptorLimit / 2))
     endpoints = Numbers(below: EndpointID.limit)
+    injectors = Numbers(below: InjectorID.limit)
     // Twice the budget, because sockets are opened before the ones that they replace are closed.
     paths = NumberRanges(below: 2 * 8192)
   }
@@ -85,8 +110,9 @@ struct Underlay {
   /// Whether ways are other ones than when they were looked up, or something is waited for.
   func isChanged(_ plan: Plan, host: Host) -> Bool {
     guard endpointFaults.isEmpty, remoteFaults.isEmpty else { return true }
+    let injected = plan.injectedRemotes
     return Set(plan.tunnels.values.flatMap(\.remotes)).contains { remote in
-      (try? host.way(to: remote)) != ways[remote]
+      (try? host.way(to: remote, isInjected: injected.contains(remote))) != ways[remote]
     }
   }
 
@@ -107,17 +133,22 @@ struct Underlay {
       }
     }
     let wanted = Set(plan.tunnels.values.flatMap(\.remotes))
+    let injected = plan.injectedRemotes
     let count = Sizes.socketsPerRemote(remotes: wanted.count, budget: socketBudget)
     for remote in wanted
-    where isRefreshing || remoteFaults[remote] != nil || sets[remote] == nil {
+    where isRefreshing || remoteFaults[remote] != nil || sets[remote] == nil
+      || injected.contains(remote) != watchedRemotes.contains(remote)
+    {
       do {
-        try open(remote, count: count, host: host)
+        try open(remote, count: count, isInjected: injected.contains(remote), host: host)
         remoteFaults[remote] = nil
       } catch {
         remoteFaults[remote] = error
       }
     }
+    watchedRemotes = injected
     for set in sets.values { shrink(set, to: count) }
+    openInjectors(host: host)
   }
 
   /// Closes what a plan does not want, and what has been replaced.
@@ -139,10 +170,12 @@ struct Underlay {
     }
     ways = ways.filter { wantedRemotes.contains($0.key) }
     remoteFaults = remoteFaults.filter { wantedRemotes.contains($0.key) }
+    closeInjectors()
     for number in leavingPaths { dataplane.close(PathID(rawValue: UInt32(number))) }
     leavingPaths = []
     endpoints.rested()
     paths.rested()
+    injectors.rested()
   }
 
   /// The VTEP that a sending socket is for.
@@ -184,8 +217,10 @@ struct Underlay {
 
   // MARK: Sending
 
-  private mutating func open(_ remote: Plan.Remote, count: Int, host: Host) throws(Fault) {
-    let way = try host.way(to: remote)
+  private mutating func open(
+    _ remote: Plan.Remote, count: Int, isInjected: Bool, host: Host
+  ) throws(Fault) {
+    let way = try host.way(to: remote, isInjected: isInjected)
     ways[remote] = way
     let set = SocketSet(remote: remote, source: way.source)
     if let old = sets[remote], old != set { shrink(old, to: 0) }
@@ -207,8 +242,9 @@ struct Underlay {
   }
 
   /// Opens one socket for each number, each with a source port of its own.
-  private func open(_ range: Range<Int>, _ set: SocketSet) throws(LinuxError) {
+  private mutating func open(_ range: Range<Int>, _ set: SocketSet) throws(LinuxError) {
     let remote = set.remote
+    var ports: [UInt16] = []
     // Where to begin differs between remotes, so that one who guesses ports has the more to guess.
     var offset = Int(truncatingIfNeeded: (remote.address.low ^ remote.address.high) &* 0x9E37_79B9)
     for number in range {
@@ -222,6 +258,7 @@ struct Underlay {
             local: remote.local, remote: remote.address, port: remote.port,
             sourcePort: UInt16(truncatingIfNeeded: port), header: remote.header)
           try dataplane.open(PathID(rawValue: UInt32(number)), socket: socket)
+          ports.append(UInt16(truncatingIfNeeded: port))
           refusal = nil
           break
         } catch {
@@ -231,11 +268,91 @@ struct Underlay {
       }
       if let refusal { throw refusal }
     }
+    sourcePorts[set] = ports
   }
 
   /// Takes a set's last sockets out of use; `close` will close them.
   private mutating func shrink(_ set: SocketSet, to count: Int) {
     if let range = paths.release(set, keeping: count) { leavingPaths += range }
+    if let ports = sourcePorts[set] {
+      sourcePorts[set] = count == 0 ? nil : Array(ports.prefix(count))
+    }
+  }
+
+  // MARK: Superframes that leave whole
+
+  /// The remotes for which it is known how superframes can leave.
+  private var watchedRemotes: Set<Plan.Remote> = []
+
+  private func outlet(to remote: Plan.Remote) -> Outlet? {
+    guard case .injected(let outlet) = ways[remote]?.superframes else { return nil }
+    return outlet
+  }
+
+  /// All that the data plane has to know to inject superframes for a VTEP; `nil` where they are to be cut.
+  func injection(to remote: Plan.Remote) -> Injection? {
+    guard let outlet = outlet(to: remote), let set = sets[remote], let ports = sourcePorts[set],
+      openInjectors.contains(outlet.linkIndex), let number = injectors[outlet.linkIndex]
+    else { return nil }
+    return Injection(
+      injector: InjectorID(rawValue: UInt16(truncatingIfNeeded: number)), source: outlet.source,
+      destination: outlet.nextHop, local: set.source, remote: remote.address, port: remote.port,
+      sourcePorts: ports, trafficClass: remote.header.trafficClass,
+      hopLimit: remote.header.hopLimit, forbidsFragments: remote.header.forbidsFragments)
+  }
+
+  /// How a tunnel's superframes get to a VTEP, for people.
+  func describeSuperframes(to remote: Plan.Remote, of tunnel: Plan.Tunnel) -> String {
+    guard tunnel.injectsSuperframes else { return "segmented" }
+    switch ways[remote]?.superframes {
+    case .injected(let outlet):
+      if injection(to: remote) != nil { return "injected into \(outlet.device)" }
+      return "segmented: \(injectorFaults[outlet.linkIndex] ?? "the injector is not open")"
+    case .segmented(let reason): return "segmented: \(reason)"
+    case nil: return "segmented: there is no way"
+    }
+  }
+
+  private mutating func openInjectors(host: Host) {
+    for outlet in watchedRemotes.compactMap(outlet) {
+      let index = outlet.linkIndex
+      guard !openInjectors.contains(index), injectorFaults[index] == nil else { continue }
+      guard let number = injectors.number(for: index) else {
+        injectorFaults[index] = "there are no more than \(InjectorID.limit) devices for it"
+        continue
+      }
+      do throws(LinuxError) {
+        let injector = try host.makeInjector(to: outlet.linkIndex)
+        try dataplane.open(
+          InjectorID(rawValue: UInt16(truncatingIfNeeded: number)), injector: injector)
+        openInjectors.insert(index)
+      } catch {
+        injectors.release(index)
+        injectorFaults[index] = error.description
+      }
+    }
+  }
+
+  private mutating func closeInjectors() {
+    let wanted = Set(watchedRemotes.compactMap { outlet(to: $0)?.linkIndex })
+    for index in openInjectors.subtracting(wanted) { closeInjector(index) }
+    // To be asked for anew is to be tried anew.
+    injectorFaults = injectorFaults.filter { wanted.contains($0.key) }
+  }
+
+  private mutating func closeInjector(_ index: Int32) {
+    openInjectors.remove(index)
+    guard let number = injectors[index] else { return }
+    dataplane.close(InjectorID(rawValue: UInt16(truncatingIfNeeded: number)))
+    injectors.release(index)
+  }
+
+  /// Notes that an injector takes nothing any more.
+  mutating func lose(_ injector: InjectorID, _ error: Errno) {
+    guard let index = openInjectors.first(where: { injectors[$0] == Int(injector.rawValue) })
+    else { return }
+    injectorFaults[index] = "the injector fails: \(error)"
+    closeInjector(index)
   }
 }
 

@@ -170,7 +170,8 @@ import Testing
       destinationPort: 4789,
       remotes: [
         Tunnels.Remote(
-          address: address, mtu: 1450, device: "eth0", sourcePorts: 4, error: "It is away.")
+          address: address, mtu: 1450, device: "eth0", sourcePorts: 4,
+          superframes: "segmented", error: "It is away.")
       ])
     try check(
       "tunnel show",

@@ -231,7 +231,9 @@ import Testing
       port: "v", bridge: "br0", vni: try #require(VNI(rawValue: 7)), local: nil,
       destinationPort: 4789,
       remotes: [
-        Tunnels.Remote(address: remote, mtu: 1450, device: "eth0", sourcePorts: 4),
+        Tunnels.Remote(
+          address: remote, mtu: 1450, device: "eth0", sourcePorts: 4,
+          superframes: "injected into eth0"),
         Tunnels.Remote(address: remote, mtu: nil, sourcePorts: 0, error: "There is no route."),
       ])
     let listeners = [
@@ -243,9 +245,9 @@ import Testing
         .tunnels(
           Tunnels(tunnels: [tunnel], listeners: listeners, features: ["UDP_SEGMENT", "UDP_GRO"])))
           == """
-          Port  Bridge  VNI  Local  Remote    UDP-port  MTU   Device  Source-ports  State
-          v     br0       7  any    10.0.0.1      4789  1450  eth0               4  ok
-          v     br0       7  any    10.0.0.1      4789  -     -                  0  There is no route.
+          Port  Bridge  VNI  Local  Remote    UDP-port  MTU   Device  Source-ports  Superframes         State
+          v     br0       7  any    10.0.0.1      4789  1450  eth0               4  injected into eth0  ok
+          v     br0       7  any    10.0.0.1      4789  -     -                  0  -                   There is no route.
           listening on *:4789 for v
           listening on [fd00::1]:8472 for a, b
           using UDP_SEGMENT, UDP_GRO

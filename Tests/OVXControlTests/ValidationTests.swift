@@ -318,13 +318,13 @@ import Testing
     (
       "key=1 remote=10.0.0.1 options:hops=64",
       "the option \"hops\" is not supported; a vxlan interface takes key, in_key, out_key, remote_ip, "
-        + "local_ip, dst_port, tos, ttl, df_default, csum"
+        + "local_ip, dst_port, tos, ttl, df_default, csum, superframes"
     ),
     (
       "key=1 remote=10.0.0.1 options:exts=gbp",
       "the option \"exts\" is not supported, as ovx sends and receives plain VXLAN, neither its group "
         + "policy (gbp) nor GPE; a vxlan interface takes key, in_key, out_key, remote_ip, local_ip, "
-        + "dst_port, tos, ttl, df_default, csum"
+        + "dst_port, tos, ttl, df_default, csum, superframes"
     ),
     (
       "key=1 remote=10.0.0.1 options:tos=5",
@@ -354,6 +354,10 @@ import Testing
     (
       "key=1 remote=10.0.0.1 options:df_default=1",
       "df_default \"1\" is not one of true and false"
+    ),
+    (
+      "key=1 remote=10.0.0.1 options:superframes=maybe",
+      "superframes \"maybe\" is neither segment, which is the default, nor inject"
     ),
   ])
   func refusedTunnels(settings: String, sentence: String) throws {

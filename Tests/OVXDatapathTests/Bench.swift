@@ -10,6 +10,7 @@ final class Bench {
     var bytes: [UInt8]
     var segmentSize = 0
     var path: UInt32 = 0
+    var injector: UInt16 = 0
     var offload = Offload.none
     var outer = OuterHeader.plain
   }
@@ -40,6 +41,7 @@ final class Bench {
             bytes: bytes,
             segmentSize: Int(transmission.segmentSize),
             path: transmission.path.rawValue,
+            injector: transmission.injector.rawValue,
             offload: transmission.offload,
             outer: transmission.outer
           )
@@ -53,6 +55,7 @@ final class Bench {
   deinit { unsafe memory.deallocate() }
 
   func apply(_ topology: Topology) { datapath.apply(topology) }
+  func stopInjecting(_ injector: InjectorID) { datapath.stopInjecting(by: injector) }
   func tick(_ now: UInt32) { datapath.tick(now: now) }
   func counters(_ port: UInt16) -> PortCounters { datapath.counters(of: PortID(rawValue: port)) }
   func endpointDrops(_ reason: DropReason) -> UInt64 {
@@ -90,14 +93,14 @@ final class Bench {
   }
 
   /// Frames of up to 1000 bytes, forwarded as one burst.
-  func receive(burst: [[UInt8]], from port: UInt16) -> [Sent] {
+  func receive(burst: [[UInt8]], offloads: [Offload] = [], from port: UInt16) -> [Sent] {
     for (index, bytes) in burst.enumerated() {
       let frame = unsafe memory + Bench.headroom + index * 1200
       unsafe frame.copyMemory(from: bytes, byteCount: bytes.count)
       unsafe datapath.receiveFrame(
         frame,
         count: bytes.count,
-        offload: .none,
+        offload: index < offloads.count ? offloads[index] : .none,
         tag: .none,
         from: PortID(rawValue: port)
       )

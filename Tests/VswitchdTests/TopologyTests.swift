@@ -30,6 +30,12 @@ import Testing
         path: { remote in
           guard !missing.contains("\(remote.address)") else { return nil }
           return paths[remote].map { ($0, 1450) }
+        },
+        injection: { remote in
+          Injection(
+            injector: InjectorID(rawValue: 1), source: MACAddress(truncating: 2),
+            destination: MACAddress(truncating: 3), local: remote.address, remote: remote.address,
+            port: remote.port, sourcePorts: [])
         })
     }
   }
@@ -99,6 +105,26 @@ import Testing
     #expect(withoutRemotes.attachment(tunnelID) == .waiting)
     let withoutEndpoint = topology(configuration, &numbering, missing: ["4789"])
     #expect(withoutEndpoint.attachment(tunnelID) == .waiting)
+  }
+
+  /// Two tunnels share a way on which superframes can leave whole; only one of them asked for it.
+  @Test func superframesLeaveWholeWhereThatIsAskedFor() throws {
+    var configuration = try Configuration.make("add-br br0")
+    try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1", tag: 1)
+    try configuration.addTunnel("vx2", to: "br0", key: 8, remotes: "192.0.2.1", tag: 2)
+    configuration.ports["vx2"]?.interface.options["superframes"] = "inject"
+    var numbering = Numbering()
+    let topology = topology(configuration, &numbering)
+    for (name, vni, injector) in [("vx1", UInt32(7), UInt16?.none), ("vx2", 8, 1)] {
+      guard case .tunnel(let tunnel) = topology.attachment(numbering.id(name, "br0", vni: vni))
+      else {
+        Issue.record("no tunnel \(name)")
+        continue
+      }
+      #expect(tunnel.peers.map(\.injection?.injector.rawValue) == [injector])
+    }
+    let plan = Plan(configuration)
+    #expect(plan.injectedRemotes == Set(plan.tunnels["vx2"]?.remotes ?? []))
   }
 
   @Test func tunnelsWithoutLocalAddressAlsoReceiveOnBoundSockets() throws {

@@ -25,12 +25,19 @@
 #define TUN_F_USO6 0x40
 #endif
 
+/* Tunnels of UDP through TUN, Linux 6.17. */
+#ifndef TUN_F_UDP_TUNNEL_GSO
+#define TUN_F_UDP_TUNNEL_GSO 0x80
+#define TUN_F_UDP_TUNNEL_GSO_CSUM 0x100
+#endif
+
 enum {
   ovx_tun_checksum = TUN_F_CSUM,
   ovx_tun_tcp4 = TUN_F_TSO4,
   ovx_tun_tcp6 = TUN_F_TSO6,
   ovx_tun_ecn = TUN_F_TSO_ECN,
   ovx_tun_udp = TUN_F_USO4 | TUN_F_USO6,
+  ovx_tun_tunnel = TUN_F_UDP_TUNNEL_GSO | TUN_F_UDP_TUNNEL_GSO_CSUM,
 };
 
 /* Each returns a non-negative number, or the negative of errno. */
@@ -62,6 +69,9 @@ static inline bool ovx_tap_is_alive(int fd) {
   memset(&request, 0, sizeof request);
   return ioctl(fd, TUNGETIFF, &request) == 0;
 }
+/* Whether a device of the calling thread's network namespace has a feature, by ethtool's name, switched on: 1 or 0;
+ * -ENOENT where the kernel knows none of that name. */
+int ovx_device_feature(const char *device, const char *feature);
 
 static inline int ovx_set_tap_persistent(int fd, bool persistent) {
   return ioctl(fd, TUNSETPERSIST, (unsigned long)persistent) < 0 ? -errno : 0;
