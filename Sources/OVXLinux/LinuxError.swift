@@ -30,7 +30,18 @@ package struct LinuxError: Error, Hashable, Sendable, CustomStringConvertible {
   /// The whole of it as one sentence without a full stop.
   package var description: String {
     let reason = "cannot \(action) \(subject): \(detail ?? "\(errno)")"
-    guard let remedy else { return reason }
+    guard let remedy = remedy ?? generalRemedy else { return reason }
     return "\(reason); \(remedy)"
+  }
+
+  /// What helps whatever was tried.
+  private var generalRemedy: String? {
+    switch errno {
+    case .tooManyOpenFiles:
+      "let ovx-vswitchd have more open files (LimitNOFILE= of its unit, or ulimit -n), or remove ports"
+    case .tooManyOpenFilesInSystem:
+      "let the host have more open files (sysctl fs.file-max)"
+    default: nil
+    }
   }
 }

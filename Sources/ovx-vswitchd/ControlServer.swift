@@ -110,11 +110,12 @@ final class ControlServer {
 
   private func accept(now: Int64) {
     // Bounded, so that a flood of connections cannot keep the loop here.
-    for _ in 0..<Self.clientLimit {
+    for round in 0..<Self.clientLimit {
       let descriptor = Glibc.accept(listener, nil, nil)
       guard descriptor >= 0 else {
-        // Out of descriptors: the connection stays in the queue, and would wake the loop for ever.
-        if errno == EMFILE || errno == ENFILE { disconnectIdlest() }
+        // Out of descriptors: the connection stays in the queue, and would wake the loop for ever. After the first round
+        // there need not be one: the kernel says so before it looks, and the idlest may be the one just accepted.
+        if round == 0, errno == EMFILE || errno == ENFILE { disconnectIdlest() }
         return
       }
       _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
