@@ -29,7 +29,7 @@ package struct Transmission: BitwiseCopyable {
   package var port: PortID
   /// For datagrams: the socket to send with.
   package var path: PathID
-  /// For datagrams: what their outer header has in place of the socket's own.
+  /// For datagrams and what is injected: what their outer header has in place of the socket's own.
   package var outer = OuterHeader.plain
   /// For a superframe that is injected: what to write it to.
   package var injector = InjectorID(rawValue: 0)
@@ -365,6 +365,7 @@ struct Egress: ~Copyable {
     frameCount: Int,
     port: PortID,
     path: PathID,
+    outer: OuterHeader,
     injector: InjectorID
   ) {
     let number = count
@@ -374,6 +375,7 @@ struct Egress: ~Copyable {
       kind: .injected,
       port: port,
       path: path,
+      outer: outer,
       injector: injector,
       firstVector: UInt32(truncatingIfNeeded: first),
       vectorCount: 2,

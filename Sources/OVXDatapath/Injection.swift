@@ -237,7 +237,7 @@ extension Datapath {
       byteCount: count &+ (frameCount &- 1) &* superframe.headerLength, frames: frameCount, to: id)
     unsafe egress.addInjected(
       place, frame: start, count: count, frameCount: frameCount, port: id, path: path,
-      injector: injector)
+      outer: outer, injector: injector)
     return true
   }
 

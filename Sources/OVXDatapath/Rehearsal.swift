@@ -502,6 +502,7 @@ private final class Audience {
         let vector = unsafe vectors[Int(transmission.firstVector) + number]
         unsafe bytes += UnsafeRawBufferPointer(start: vector.base, count: vector.count)
       }
+      if transmission.kind == .injected { bytes.removeFirst(InjectionHeader.payloadOffset) }
       sent.append(
         Rehearsal.Account.Sent(
           port: transmission.port, path: isFrame ? nil : transmission.path,

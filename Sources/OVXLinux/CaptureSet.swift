@@ -186,6 +186,10 @@ final class CaptureSet {
             nanoseconds: now)
         case (.tunnel(transmission.port), .datagrams):
           unsafe showTrain(transmission, vectors, to: capture, now)
+        case (.tunnel(transmission.port), .injected):
+          // Shown from the VXLAN header on, behind the same headers as what the flow's socket sends.
+          unsafe showTrain(
+            transmission, vectors, from: InjectionHeader.payloadOffset, to: capture, now)
         default: continue
         }
       }
@@ -194,15 +198,15 @@ final class CaptureSet {
   }
 
   private func showTrain(
-    _ transmission: Transmission, _ vectors: UnsafePointer<Vector>, to capture: Capture,
-    _ now: UInt64
+    _ transmission: Transmission, _ vectors: UnsafePointer<Vector>, from start: Int = 0,
+    to capture: Capture, _ now: UInt64
   ) {
     let pieces = unsafe UnsafeBufferPointer(
       start: vectors + Int(transmission.firstVector), count: Int(transmission.vectorCount))
     let ends = ends(of: transmission.path)
     let total = Int(transmission.byteCount)
     let stride = transmission.segmentSize > 0 ? Int(transmission.segmentSize) : max(total, 1)
-    var offset = 0
+    var offset = start
     while offset < total {
       let length = min(stride, total - offset)
       let front = OuterHeaders.bytes(

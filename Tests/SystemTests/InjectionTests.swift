@@ -46,7 +46,17 @@ extension SystemTests {
           #expect(try Self.mode(host1) == "segmented")
           #expect(try Self.injectors(host1) == [])
         }
+        // What is injected shows in a capture of the tunnel as what the sockets send does.
+        let capture = try host1.start(
+          "exec \(Lab.binaries)/ovx-ctl --rundir \(host1.rundir) capture vxlan0 -c 1 'greater 10000'"
+        )
+        defer { capture.signal(SIGKILL) }
+        usleep(500_000)
         try red1.expectTransfer(100_000_000, to: red2, at: address)
+        if isInjected {
+          let shown = try capture.finish(seconds: 10).standardOutput
+          #expect(shown.contains("192.168.5.3.4789: VXLAN"), "\(shown)")
+        }
         let size = try Self.meanSize(host2, "vxlan0")
         #expect(isInjected ? size > 10_000 : size < 2000, "\(size) bytes per packet")
         try red1.expectConversation(
