@@ -44,7 +44,8 @@ enum RandomConfiguration {
       port.interface.attachment = Configuration.Attachment(target: "c\(vni)", interface: "eth0")
     default:
       port.interface.type = .vxlan
-      port.interface.options["key"] = [String(vni), "0x0\(vni)"].randomElement(using: &random)
+      port.interface.options["key"] =
+        [String(vni), "0x0\(String(vni, radix: 16))"].randomElement(using: &random)
       let remotes = ["10.0.0.\(vni + 1)", "10.1.0.1,10.1.0.2", "10.2.0.1, 10.2.0.2 ", "fd00::9"]
       port.interface.options["remote_ip"] = remotes.randomElement(using: &random)
       if Bool.random(using: &random) { port.interface.options["dst_port"] = "08472" }
