@@ -48,6 +48,8 @@ extension SystemTests {
     @Test func addressesAreLearned() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
+        // The bridge's own interface has nothing to say.
+        try host.must("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
         try lab.daemon(on: host)
         try host.ctl("add-br br0")
         var containers: [Namespace] = []
