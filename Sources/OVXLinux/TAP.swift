@@ -62,8 +62,9 @@ package struct TAP: ~Copyable, Sendable {
     return tap
   }
 
-  /// Until when devices in use are waited for: two seconds from the first one that this process found, for all together.
-  private static let releaseDeadline = ContinuousClock.now + .seconds(2)
+  /// Until when devices and ports in use are waited for: two seconds from the first one that this process found, for all
+  /// together.
+  static let releaseDeadline = ContinuousClock.now + .seconds(2)
 
   /// Says whether the interface outlives the descriptor.
   ///

@@ -39,8 +39,16 @@ package struct UDPSocket: ~Copyable, Sendable {
     _ = descriptor.setOption(udpLevel, UDP_GRO, 1)
     descriptor.setReceiveBuffer(listenerBufferSize)
     if isShared { _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1) }
-    let bound = unsafe bindAddress.withNetworkBytes { bytes in
-      unsafe ovx_bind_udp_socket(descriptor.rawValue, bindAddress.isIPv6, bytes, port)
+    func bind() -> Int32 {
+      unsafe bindAddress.withNetworkBytes { bytes in
+        unsafe ovx_bind_udp_socket(descriptor.rawValue, bindAddress.isIPv6, bytes, port)
+      }
+    }
+    var bound = bind()
+    // As with TAPs: a daemon that is gone may still have the port for a moment, by way of its io_uring.
+    while bound == -EADDRINUSE, ContinuousClock.now < TAP.releaseDeadline {
+      usleep(10_000)
+      bound = bind()
     }
     guard bound == 0 else {
       throw refusal(to: "listen on", subject, -bound, port: port)

@@ -82,8 +82,8 @@ extension SystemTests {
           "add-port br0 vxlan0 \(tagging) -- set interface vxlan0 type=vxlan options:key=100"
             + " options:remote_ip=\(Family.ipv4.address(1)) -- add-port br0 red2 \(tagging)")
         for size in [56, 1600, 3200] {
-          try red1.expectPing("172.17.42.12", size: size)
-          try red2.expectPing("172.17.42.11", size: size)
+          try red1.expectPing("172.17.42.12", size: size, attempts: 4)
+          try red2.expectPing("172.17.42.11", size: size, attempts: 4)
         }
         for bytes in [60_000, 5_000_000] {
           try red1.expectTransfer(bytes, to: red2, at: "172.17.42.12")
@@ -108,8 +108,10 @@ extension SystemTests {
             "v\(tag)-2", on: host2, address: "172.17.42.12/24", mtu: 1446)
           try far.must("ethtool -K eth0 tx off; ip addr add 172.17.42.\(tag)/24 dev eth0")
           try switch2.control("add-port br0 v\(tag)-2 tag=\(tag)")
-          for size in [56, 1600, 3200] { try near.expectPing("172.17.42.12", size: size) }
-          try near.expectPing("172.17.42.\(tag)")
+          for size in [56, 1600, 3200] {
+            try near.expectPing("172.17.42.12", size: size, attempts: 4)
+          }
+          try near.expectPing("172.17.42.\(tag)", attempts: 4)
           if tag == 20 { try near.expectNoPing("172.17.42.10") }
           try near.expectTransfer(1_000_000, to: far, at: "172.17.42.12")
           try far.expectTransfer(1_000_000, to: near, at: "172.17.42.11")
@@ -137,7 +139,7 @@ extension SystemTests {
         ] {
           try host1.ctl("set Interface vxlan0 \(ours)")
           try switch2.control("set interface vxlan0 \(theirs)")
-          try red1.expectPing("172.17.42.12", size: 1600)
+          try red1.expectPing("172.17.42.12", size: 1600, attempts: 4)
           try red1.expectTransfer(1_000_000, to: red2, at: "172.17.42.12")
           try red2.expectTransfer(1_000_000, to: red1, at: "172.17.42.11")
         }
