@@ -39,16 +39,11 @@ package struct UDPSocket: ~Copyable, Sendable {
     _ = descriptor.setOption(udpLevel, UDP_GRO, 1)
     descriptor.setReceiveBuffer(listenerBufferSize)
     if isShared { _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1) }
-    func bind() -> Int32 {
-      unsafe bindAddress.withNetworkBytes { bytes in
-        unsafe ovx_bind_udp_socket(descriptor.rawValue, bindAddress.isIPv6, bytes, port)
-      }
-    }
-    var bound = bind()
+    var bound = bind(descriptor.rawValue, to: bindAddress, port: port)
     // As with TAPs: a daemon that is gone may still have the port for a moment, by way of its io_uring.
     while bound == -EADDRINUSE, ContinuousClock.now < TAP.releaseDeadline {
       usleep(10_000)
-      bound = bind()
+      bound = bind(descriptor.rawValue, to: bindAddress, port: port)
     }
     guard bound == 0 else {
       throw refusal(to: "listen on", subject, -bound, port: port)
@@ -130,6 +125,12 @@ package struct UDPSocket: ~Copyable, Sendable {
   /// 32 MiB: what 10 Gb/s bring while the worker waits 25 ms for a core; all VTEPs share the one queue.
   private static let listenerBufferSize: Int32 = 32 << 20
   private static let senderBufferSize: Int32 = 8 << 20
+
+  private static func bind(_ socket: Int32, to address: IPAddress, port: UInt16) -> Int32 {
+    unsafe address.withNetworkBytes { bytes in
+      unsafe ovx_bind_udp_socket(socket, address.isIPv6, bytes, port)
+    }
+  }
 
   private static func openSocket(
     isIPv6: Bool,

@@ -21,6 +21,8 @@ final class Bench {
   private var datapath: Datapath
   private let memory: UnsafeMutableRawPointer
   private static let headroom = 256
+  /// Room for a superframe, and for a burst of 64 frames.
+  private static let byteCount = headroom + 64 * 1200
 
   init(_ topology: Topology) {
     let log = log
@@ -48,7 +50,7 @@ final class Bench {
         )
       }
     }
-    unsafe memory = .allocate(byteCount: 70_000, alignment: 64)
+    unsafe memory = .allocate(byteCount: Bench.byteCount, alignment: 64)
     datapath.apply(topology)
   }
 
@@ -94,6 +96,7 @@ final class Bench {
 
   /// Frames of up to 1000 bytes, forwarded as one burst.
   func receive(burst: [[UInt8]], offloads: [Offload] = [], from port: UInt16) -> [Sent] {
+    precondition(burst.count <= 64 && burst.allSatisfy { $0.count <= 1000 })
     for (index, bytes) in burst.enumerated() {
       let frame = unsafe memory + Bench.headroom + index * 1200
       unsafe frame.copyMemory(from: bytes, byteCount: bytes.count)
