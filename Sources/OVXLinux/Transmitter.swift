@@ -420,18 +420,21 @@ internal import SystemPackage
   }
 
   /// Takes away the error that an ICMP message has left on a path's socket, before a send would be refused for it.
-  mutating func takePathError(_ completion: Completion) {
+  ///
+  /// - Returns: What the message says became of a frame that was sent before; `nil` where it says nothing of that.
+  mutating func takePathError(_ completion: Completion) -> DropReason? {
     let path = PathID(rawValue: UInt32(completion.tag.index))
-    guard path.rawValue < Self.pathLimit else { return }
+    guard path.rawValue < Self.pathLimit else { return nil }
     let state = unsafe paths[Int(path.rawValue)]
-    guard state.file != 0, state.generation == completion.tag.generation else { return }
+    guard state.file != 0, state.generation == completion.tag.generation else { return nil }
     if completion.result >= 0, !completion.hasMore { watchErrors(of: path) }
     var code: Int32 = 0
     var size = socklen_t(MemoryLayout<Int32>.size)
     guard unsafe getsockopt(state.descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0 else {
-      return
+      return nil
     }
     if code == EMSGSIZE { noteNarrowing(of: path) }
+    return code == 0 ? nil : Self.underlayReason(code)
   }
 
   /// Tells the control side that a path has got too narrow, once a second.

@@ -152,7 +152,10 @@ internal import SystemPackage
       }
       guard let failure = unsafe transmitter.pointee.failure(of: completion) else { return }
       datapath.countFailure(failure.reason, port: failure.port, frames: failure.frames)
-    case .pathError: unsafe transmitter.pointee.takePathError(completion)
+    case .pathError:
+      // Whose frame it was the message does not say.
+      guard let reason = unsafe transmitter.pointee.takePathError(completion) else { return }
+      datapath.countDrop(reason, port: .none, frames: 1)
     case .mailbox:
       hasMail = true
       if !completion.hasMore { watchMailbox() }

@@ -80,7 +80,7 @@ extension KernelTests {
       }
       var failures: [DropReason: Int] = [:]
       while let completion = transmitter.ring.nextCompletion() {
-        if completion.tag.kind == .pathError { transmitter.takePathError(completion) }
+        if completion.tag.kind == .pathError { _ = transmitter.takePathError(completion) }
         guard let failure = transmitter.failure(of: completion) else { continue }
         #expect(failure.port == .tunnel)
         failures[failure.reason, default: 0] += failure.frames
@@ -167,7 +167,7 @@ extension KernelTests {
         transmitter.submit()
         while let completion = transmitter.ring.nextCompletion() {
           #expect(completion.tag.kind == .pathError)
-          transmitter.takePathError(completion)
+          _ = transmitter.takePathError(completion)
         }
       }
       let listener = try listen(in: host, home: home)
@@ -180,7 +180,7 @@ extension KernelTests {
       let late = Completion(
         tag: CompletionTag(.pathError, index: path.rawValue, generation: 1), result: 8,
         hasMore: false)
-      transmitter.takePathError(late)
+      _ = transmitter.takePathError(late)
       try openPath(in: host, &transmitter, home: home)
       #expect(send(2, of: 50, lastSize: 9, &transmitter).isEmpty)
       expectTrain(2, of: 50, lastSize: 9, on: listener)
