@@ -67,6 +67,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   enum Learning {
     case known
+    /// Known, and told for the first time in this second.
+    case renewed
     case learned
     case moved(from: Value)
     /// A static entry says otherwise, or the table is full of them: nothing was changed.
@@ -184,9 +186,21 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     entries[Int(number)].value = value
     entries[Int(number)].lastSeen = now
     link(number, lists: &lists)
-    guard entry.value != value else { return .known }
+    guard entry.value != value else { return .renewed }
     statistics.moved &+= 1
     return .moved(from: entry.value)
+  }
+
+  /// Notes what another worker's table of the same bridge has learned, and counted.
+  mutating func adopt(
+    _ key: Key, at value: Value, now: UInt32, portLimit: Int, lists: inout Slab<AgeLists>,
+    members: borrowing Slab<PortID>, _ stretch: Range<Int>
+  ) {
+    let counted = statistics
+    _ = learn(
+      key, at: value, now: now, portLimit: portLimit, lists: &lists, members: members, stretch)
+    statistics.learned = counted.learned
+    statistics.moved = counted.moved
   }
 
   /// Makes room for one more entry of a port that holds as many as it may; says whether it did.

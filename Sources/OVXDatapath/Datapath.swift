@@ -23,6 +23,7 @@ package struct Datapath: ~Copyable {
   /// Questions that each bridge has answered in the place of those who were asked.
   var answers = Slab<UInt64>(repeating: 0, count: BridgeID.limit)
   var flapping = FlapWatch()
+  var lessons: Lessons
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.
   var now: UInt32 = 0
@@ -35,9 +36,13 @@ package struct Datapath: ~Copyable {
   /// - Parameters:
   ///   - seed: Makes the hashing of the address tables unpredictable; tests give one to be
   ///     repeatable.
+  ///   - teach: Whom to tell what is learned; `nil` for the only worker of a switch.
   ///   - flush: What to do with transmissions.
-  package init(seed: UInt64 = .random(in: .min ... .max), flush: @escaping Flush) {
+  package init(
+    seed: UInt64 = .random(in: .min ... .max), teach: Lesson.Teach? = nil, flush: @escaping Flush
+  ) {
     self.seed = seed
+    unsafe lessons = Lessons(teach)
     unsafe egress = Egress(handOver: flush)
   }
 
@@ -48,6 +53,8 @@ package struct Datapath: ~Copyable {
 
   /// Hands over all transmissions; those that others were joined to get their payloads first.
   mutating func flush() {
+    // First: an answer to what is sent may come to another worker.
+    lessons.handOver()
     while let frame = coalescer.finishNext() {
       egress.extend(frame, by: coalescer)
     }

@@ -203,10 +203,14 @@ extension Datapath {
     let learning = unsafe databases[bridge].learn(
       AddressKey(vlan: vlan, address: source), at: Destination(port: ingress, peer: frame.peer),
       now: now, lists: &lists, members: tables.bridgeMembers, tables.bridges[bridge].members)
-    if case .moved(let former) = learning {
+    switch learning {
+    case .known, .refused: break
+    case .learned, .renewed: unsafe teachAddress(of: frame, bridge: port.bridge)
+    case .moved(let former):
       unsafe flapping.note(
         source, vlan: vlan, bridge: port.bridge, from: former,
         to: Destination(port: ingress, peer: frame.peer), now: now)
+      unsafe teachAddress(of: frame, bridge: port.bridge)
     }
     if unsafe frame.concernsNeighbors {
       let isAnswered = unsafe heed(&frame, bridge: port.bridge, learning: learning)

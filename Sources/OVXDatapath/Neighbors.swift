@@ -207,10 +207,15 @@ extension Datapath {
     _ frame: inout Frame, bridge: BridgeID, learning: FDB.Learning
   ) -> Bool {
     // Who contradicts a static address is not believed.
-    if case .refused = learning { return false }
+    let isKnown: Bool
+    switch learning {
+    case .refused: return false
+    case .known, .renewed: isKnown = true
+    case .learned, .moved: isKnown = false
+    }
     guard let news = unsafe frame.neighborNews else { return false }
     let isOld = unsafe learn(news.claim, from: frame, bridge: Int(bridge.rawValue))
-    guard let question = news.question, isOld, case .known = learning, unsafe !frame.isFromTunnel,
+    guard let question = news.question, isOld, isKnown, unsafe !frame.isFromTunnel,
       unsafe tables.flooding(vlan: frame.vlan, bridge: bridge).answersQuestions
     else { return false }
     return unsafe answer(question, of: news.asker, frame, bridge: Int(bridge.rawValue))
@@ -242,6 +247,7 @@ extension Datapath {
       guard let known = neighbors[bridge].lookUp(key) else { return isCredible }
       if known.address != neighbor.address {
         _ = neighbors[bridge].remove(key, lists: &neighborLists)
+        lessons.teach(Lesson(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
         return false
       }
       guard isCredible else { return false }
@@ -250,6 +256,11 @@ extension Datapath {
     let learning = unsafe neighbors[bridge].learn(
       key, at: neighbor, now: now, portLimit: tables.neighborLimit(of: frame.ingress),
       lists: &neighborLists, members: tables.bridgeMembers, tables.bridges[bridge].members)
+    switch learning {
+    case .known, .refused: return true
+    case .learned, .renewed, .moved:
+      lessons.teach(Lesson(key, neighbor, bridge: BridgeID(rawValue: UInt16(bridge))))
+    }
     if case .moved(let former) = learning { return former.address == neighbor.address }
     return true
   }

@@ -2,6 +2,7 @@ private import CCapture
 private import CLinux
 private import Glibc
 package import OVXDatapath
+private import Synchronization
 
 /// A program of the packet filter, as libpcap compiles an expression, ready to run.
 @safe
@@ -45,9 +46,10 @@ package struct CaptureCounts: Equatable, Sendable {
 
 /// A way for one reader to see the frames of one place.
 ///
-/// The worker copies frames into a buffer of this capture's own and sends from it, by a stream socket, what the socket
-/// has room for. It never waits: a reader that is too slow loses frames, which are counted. Each frame is preceded by a
-/// `RecordHeader`, in the byte order of this machine.
+/// Workers copy frames into a buffer of this capture's own and send from it, by a stream socket, what the socket has room
+/// for. They never wait for the reader: one that is too slow loses frames, which are counted. They may wait for each
+/// other, and so the records of several workers follow each other whole. Each frame is preceded by a `RecordHeader`, in
+/// the byte order of this machine.
 @safe
 package final class Capture: @unchecked Sendable {
   /// What frames are shown.
@@ -92,9 +94,13 @@ package final class Capture: @unchecked Sendable {
   /// Bytes at the front of the buffer that have been sent, and that are filled.
   private var sent = 0
   private var filled: Int
-  private(set) var counts = CaptureCounts()
+  private var counts = CaptureCounts()
+  private let over = Atomic(false)
+  /// Held by the worker that looks at any of the above.
+  private let turn = Mutex(())
+
   /// Whether the reader is gone.
-  private(set) var isOver = false
+  var isOver: Bool { over.load(ordering: .relaxed) }
 
   /// Makes a capture that has not begun.
   ///
@@ -147,6 +153,17 @@ package final class Capture: @unchecked Sendable {
     front: UnsafeRawBufferPointer, pieces: UnsafeBufferPointer<Vector>, offset: Int, count: Int,
     port: PortID, isOutgoing: Bool, nanoseconds: UInt64
   ) {
+    turn.withLock { _ in
+      unsafe take(
+        front: front, pieces: pieces, offset: offset, count: count, port: port,
+        isOutgoing: isOutgoing, nanoseconds: nanoseconds)
+    }
+  }
+
+  private func take(
+    front: UnsafeRawBufferPointer, pieces: UnsafeBufferPointer<Vector>, offset: Int, count: Int,
+    port: PortID, isOutgoing: Bool, nanoseconds: UInt64
+  ) {
     let header = MemoryLayout<RecordHeader>.size
     let length = front.count + count
     let limit = min(length, snapshotLength, Self.recordLimit - header)
@@ -187,7 +204,9 @@ package final class Capture: @unchecked Sendable {
   }
 
   /// Sends what the socket has room for now.
-  func send() {
+  func send() { turn.withLock { _ in sendWaiting() } }
+
+  private func sendWaiting() {
     while sent < filled, !isOver {
       let flags = Int32(MSG_DONTWAIT | MSG_NOSIGNAL)
       let count = unsafe Glibc.send(descriptor, buffer + sent, filled - sent, flags)
@@ -196,7 +215,7 @@ package final class Capture: @unchecked Sendable {
       } else if errno == EAGAIN {
         break
       } else if errno != EINTR {
-        isOver = true
+        over.store(true, ordering: .relaxed)
       }
     }
     if sent == filled {
@@ -213,13 +232,17 @@ package final class Capture: @unchecked Sendable {
     var byte: UInt8 = 0
     let flags = Int32(MSG_DONTWAIT | MSG_PEEK)
     let count = unsafe recv(descriptor, &byte, 1, flags)
-    if count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR) { isOver = true }
+    if count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR) {
+      over.store(true, ordering: .relaxed)
+    }
   }
 
   /// Sends what the socket has room for, and nothing after that: the reader counts what it did not get.
   func end() -> CaptureCounts {
-    send()
-    isOver = true
-    return counts
+    turn.withLock { _ in
+      sendWaiting()
+      over.store(true, ordering: .relaxed)
+      return counts
+    }
   }
 }

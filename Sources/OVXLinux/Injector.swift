@@ -41,7 +41,7 @@ package struct Injector: ~Copyable, Sendable {
     let injector = Injector(descriptor: Descriptor(owning: number))
     // A name that is free, as it has a random number in it.
     let name = "ovxi\(UInt32.random(in: 0...UInt32.max))"
-    try check(unsafe ovx_attach_tap(number, name))
+    try check(unsafe ovx_attach_tap(number, name, false))
     try check(ovx_set_tap_header_size(number, Int32(InjectionHeader.kernelByteCount)))
     let offloads =
       ovx_tun_checksum | ovx_tun_tcp4 | ovx_tun_tcp6 | ovx_tun_udp | ovx_tun_tunnel

@@ -24,17 +24,26 @@ package struct InterfaceIndex: RawRepresentable, Hashable, Sendable {
 /// Frames carry a 10-byte virtio-net header in front (`Offload`), so superframes and missing
 /// checksums of a veth's other end pass through; a VLAN tag that the kernel took out is found in
 /// `PACKET_AUXDATA`. What the host itself sends by the interface is not received.
+///
+/// With several queues there is a socket for each, and the kernel shares what arrives among them by a
+/// hash that is the same for both directions of a flow (`PACKET_FANOUT_HASH`).
 package struct PacketSocket: ~Copyable, Sendable {
-  private let descriptor: Descriptor
+  private let queues: Queues
   package let interface: InterfaceIndex
   /// What may be sent: the kernel segments in software what the device cannot.
   package let capabilities: OffloadCapabilities
 
   /// Opens a socket on an interface of the calling thread's network namespace.
   ///
+  /// - Parameters:
+  ///   - name: The interface's.
+  ///   - count: How many queues to have.
+  /// - Returns: The socket, non-blocking.
   /// - Throws: `.noSuchDevice` where there is none of that name, `.notPermitted` without
   ///   CAP_NET_RAW.
-  package static func open(interface name: String) throws(LinuxError) -> PacketSocket {
+  package static func open(
+    interface name: String, queues count: Int = 1
+  ) throws(LinuxError) -> PacketSocket {
     let subject = "interface \(name)"
     guard let index = InterfaceIndex(name: name) else {
       throw LinuxError(
@@ -44,6 +53,25 @@ package struct PacketSocket: ~Copyable, Sendable {
         remedy: "`ip link` shows the interfaces that there are"
       )
     }
+    let first = try openSocket(on: index, subject)
+    let group = count > 1 ? ovx_found_fanout(first.rawValue) : 0
+    var queues = Queues(first)
+    while queues.count < count {
+      let socket = try openSocket(on: index, subject)
+      let joined = group < 0 ? group : ovx_join_fanout(socket.rawValue, group)
+      guard joined == 0 else {
+        throw LinuxError(
+          action: "share the frames among several sockets of", subject: subject,
+          errno: Errno(rawValue: -joined), remedy: "use one worker (--workers 1)")
+      }
+      queues.append(socket)
+    }
+    return PacketSocket(queues: queues, interface: index, capabilities: capabilities)
+  }
+
+  private static func openSocket(
+    on index: InterfaceIndex, _ subject: String
+  ) throws(LinuxError) -> Descriptor {
     let number = ovx_open_packet_socket()
     guard number >= 0 else {
       throw LinuxError(
@@ -82,11 +110,11 @@ package struct PacketSocket: ~Copyable, Sendable {
         errno: Errno(rawValue: -bound)
       )
     }
-    return PacketSocket(descriptor: descriptor, interface: index, capabilities: capabilities)
+    return descriptor
   }
 
-  /// Takes the descriptor out.
-  package consuming func takeDescriptor() -> Descriptor { descriptor }
+  /// Takes the descriptors out.
+  package consuming func takeQueues() -> Queues { queues }
 
   /// What the kernel cuts for packet sockets: UDP since Linux 6.2, as for TAPs, and nothing tells
   /// but its version.

@@ -44,6 +44,8 @@ internal import SystemPackage
     /// Reads in the next batch.
     var depth: UInt8 = 2
     var isQueued = false
+    /// Whether it is for this worker to tell what happens to it.
+    var isReporter = true
     /// Broken: not read any more.
     var isLost = false
     /// Failed for a reason that may pass: to be read again at the next tick.
@@ -103,17 +105,19 @@ internal import SystemPackage
     Int(endpoint.rawValue) < EndpointID.limit ? PortID.limit + Int(endpoint.rawValue) : nil
   }
 
-  /// Reads a descriptor from now on as a source that has none so far, and returns its place in the ring's file table.
+  /// Reads a descriptor from now on as a source that has none so far, if the worker is to read it, and returns its place
+  /// in the ring's file table.
   mutating func open(
     _ index: Int,
-    _ descriptor: Int32,
+    _ share: Queues.Share,
     _ kind: Kind,
     _ ring: inout Ring
   ) throws(LinuxError) -> UInt32 {
     let subject = index < PortID.limit ? "port \(index)" : "endpoint \(index - PortID.limit)"
-    let file = try ring.register(descriptor, subject)
+    let file = try ring.register(share.descriptor, subject)
     // A source that was closed while it was ready is still in the queue, as what is open now.
-    unsafe sources[index].descriptor = descriptor
+    unsafe sources[index].descriptor = share.descriptor
+    unsafe sources[index].isReporter = share.isReporter
     unsafe sources[index].file = file
     unsafe sources[index].generation &+= 1
     unsafe sources[index].kind = kind
@@ -121,7 +125,7 @@ internal import SystemPackage
     unsafe sources[index].isLost = false
     unsafe sources[index].isStalled = false
     unsafe sources[index].knownDrops = 0
-    watch(index, &ring)
+    if share.isRead { watch(index, &ring) }
     return file
   }
 
@@ -439,6 +443,7 @@ internal import SystemPackage
       lose(index, code)
     case ENETDOWN where index < PortID.limit:
       // Set down, or on its way out: the same to the socket. It receives again if it comes up.
+      guard unsafe sources[index].isReporter else { return }
       events.post(.deviceDown(PortID(rawValue: UInt16(truncatingIfNeeded: index))))
     case EINVAL where index < PortID.limit:
       // The kernel took a frame from the queue that no virtio-net header can describe, such as an SCTP superframe.
@@ -451,7 +456,7 @@ internal import SystemPackage
   private func lose(_ index: Int, _ code: Int32) {
     guard unsafe !sources[index].isLost else { return }
     unsafe sources[index].isLost = true
-    guard index < PortID.limit else { return }
+    guard index < PortID.limit, unsafe sources[index].isReporter else { return }
     events.post(
       .deviceLost(PortID(rawValue: UInt16(truncatingIfNeeded: index)), Errno(rawValue: code))
     )

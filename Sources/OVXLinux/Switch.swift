@@ -1,26 +1,42 @@
-private import CLinux
-private import Glibc
 package import OVXDatapath
-private import Synchronization
 package import SystemPackage
 
-/// A running switch: one worker thread with its ring and its `Datapath`, and the handle to command it by.
+/// A running switch: worker threads, each with its ring and its `Datapath`, and the handle to command them by.
+///
+/// Each worker reads its own queue of every device and listening socket, and forwards what it has read to the end. All
+/// have the same topology, and tell each other what addresses they learn (`Lesson`). One worker is the rule; more of them
+/// pay where there are cores for them.
 ///
 /// Commands are carried out between two bursts, in the order they were given, and each call returns when its command
-/// is in force. All of it may be called from any thread but the worker's own, on which it would wait for itself.
+/// is in force with all workers. All of it may be called from any thread but a worker's own, on which it would wait for
+/// itself.
 package final class Switch: Sendable {
-  private let mailbox: Mailbox
+  private let workers: [WorkerThread]
   private let events: EventQueue
-  private let thread: WorkerThread
 
-  /// Starts the worker.
+  /// Starts the workers.
   ///
+  /// - Parameter count: How many, in `workerCounts`.
   /// - Throws: Where the kernel refuses a ring, memory or a thread, with the likely cause and the remedy.
-  package init() throws(LinuxError) {
-    mailbox = try Mailbox()
+  package init(workers count: Int = 1) throws(LinuxError) {
     events = try EventQueue()
-    thread = try WorkerThread(mailbox: mailbox, events: events)
+    var workers: [WorkerThread] = []
+    for exchange in LessonExchange.joining(count) {
+      do throws(LinuxError) {
+        workers.append(try WorkerThread(events: events, exchange: exchange))
+      } catch {
+        Self.stop(workers)
+        throw error
+      }
+    }
+    self.workers = workers
   }
+
+  /// How many workers a switch can have.
+  package static let workerCounts = 1...16
+
+  /// How many queues devices and listening sockets should have: one for each worker.
+  package var queueCount: Int { workers.count }
 
   deinit {
     stop()
@@ -28,59 +44,84 @@ package final class Switch: Sendable {
 
   /// Attaches a TAP device as a port.
   ///
-  /// The worker owns it from now on, and closes it also where this throws. What was attached as that port before is
+  /// The switch owns it from now on, and closes it also where this throws. What was attached as that port before is
   /// detached first.
   package func attach(_ device: consuming TAP, as port: PortID) throws(LinuxError) {
-    let number = device.takeDescriptor().release()
-    try check(call { worker in worker.attach(number, .tap, as: port) })
+    try attach(device.takeQueues(), .tap, as: port)
   }
 
   /// Attaches an existing interface as a port; as for a TAP.
   package func attach(_ device: consuming PacketSocket, as port: PortID) throws(LinuxError) {
-    let number = device.takeDescriptor().release()
-    try check(call { worker in worker.attach(number, .packet, as: port) })
+    try attach(device.takeQueues(), .packet, as: port)
+  }
+
+  private func attach(
+    _ queues: consuming Queues, _ kind: Receiver.Kind, as port: PortID
+  ) throws(LinuxError) {
+    let shares = try queues.shared(among: workers.count, offset: Int(port.rawValue))
+    do throws(LinuxError) {
+      try install(shares) { worker, share in worker.attach(share, kind, as: port) }
+    } catch {
+      detach(port)
+      throw error
+    }
   }
 
   /// Detaches and closes the device of a port.
   ///
   /// Its number may be used again afterwards. Does nothing where there is none.
   package func detach(_ port: PortID) {
-    call { worker in worker.detach(port) }
+    gather { worker in worker.detach(port) }
   }
 
-  /// Receives datagrams by a listening socket, which the worker owns from now on.
+  /// Receives datagrams by a listening socket, which the switch owns from now on.
   package func open(_ endpoint: EndpointID, socket: consuming UDPSocket) throws(LinuxError) {
-    let number = socket.takeDescriptor().release()
-    try check(call { worker in worker.open(endpoint, number) })
+    let shares = try socket.takeQueues().shared(among: workers.count, offset: 0)
+    do throws(LinuxError) {
+      try install(shares) { worker, share in worker.open(endpoint, share) }
+    } catch {
+      close(endpoint)
+      throw error
+    }
   }
 
   /// Closes a listening socket; does nothing where there is none.
   package func close(_ endpoint: EndpointID) {
-    call { worker in worker.close(endpoint) }
+    gather { worker in worker.close(endpoint) }
   }
 
-  /// Sends by a connected socket, which the worker owns from now on.
+  /// Sends by a connected socket, which the switch owns from now on; all workers send by the same one.
   ///
   /// Paths are numbered from 0 to `pathLimit` - 1.
   package func open(_ path: PathID, socket: consuming UDPSocket) throws(LinuxError) {
-    let number = socket.takeDescriptor().release()
-    try check(call { worker in worker.open(path, number) })
+    let shares = try socket.takeQueues().shared(among: workers.count, offset: 0)
+    do throws(LinuxError) {
+      try install(shares) { worker, share in worker.open(path, share.descriptor) }
+    } catch {
+      close(path)
+      throw error
+    }
   }
 
   /// Closes a sending socket; does nothing where there is none.
   package func close(_ path: PathID) {
-    call { worker in worker.close(path) }
+    gather { worker in worker.close(path) }
   }
 
-  /// Sends whole superframes by an injector, which the worker owns from now on.
+  /// Sends whole superframes by an injector, which the switch owns from now on; all workers send by the same one.
   package func open(_ number: InjectorID, injector: consuming Injector) throws(LinuxError) {
-    let descriptor = injector.takeDescriptor().release()
-    try check(call { worker in worker.open(number, descriptor) })
+    let shares = try Queues(injector.takeDescriptor()).shared(among: workers.count, offset: 0)
+    do throws(LinuxError) {
+      try install(shares) { worker, share in worker.open(number, share.descriptor) }
+    } catch {
+      close(number)
+      throw error
+    }
   }
 
   /// Closes an injector; does nothing where there is none.
   package func close(_ number: InjectorID) {
-    call { worker in worker.close(number) }
+    gather { worker in worker.close(number) }
   }
 
   /// The bound of path numbers: four for each remote VTEP there can be.
@@ -91,24 +132,26 @@ package final class Switch: Sendable {
   /// Devices and sockets that it refers to are to be attached before, those that it does not refer to any more to be
   /// detached after.
   package func apply(_ topology: Topology) {
-    call { worker in worker.apply(topology) }
+    gather { worker in worker.apply(topology) }
   }
 
   /// The largest IP packet that the path of a sending socket takes now, in bytes; `nil` where there is no such socket.
   package func pathMTU(of path: PathID) -> Int? {
-    call { worker in worker.pathMTU(of: path) }
+    first { worker in worker.pathMTU(of: path) }
   }
 
   /// The addresses and UDP ports that a sending socket joins; `nil` where there is no such socket.
   package func ends(of path: PathID) -> SocketEnds? {
-    call { worker in worker.ends(of: path) }
+    first { worker in worker.ends(of: path) }
   }
 
   /// Begins a capture; `false` where there are `CaptureSet.limit` already, or the worker has stopped.
   ///
   /// It ends by itself when its reader goes away, or what it is of.
   package func start(_ capture: Capture) -> Bool {
-    call { worker in worker.start(capture) }
+    let isStarted = !gather { worker in worker.start(capture) }.contains(false)
+    if !isStarted { _ = endCapture(capture.number) }
+    return isStarted
   }
 
   /// Captures at a time.
@@ -116,14 +159,23 @@ package final class Switch: Sendable {
 
   /// Ends a capture and tells what it counted; `nil` where there is none of this number.
   package func endCapture(_ number: UInt64) -> CaptureCounts? {
-    call { worker in worker.endCapture(number) }
+    gather { worker in worker.endCapture(number) }.compactMap { $0 }.last
   }
 
-  /// Runs something on the datapath between two bursts and returns what it returned; frames wait that long.
+  /// Runs something on the first worker's datapath between two bursts and returns what it returned; frames wait that long.
+  ///
+  /// For what all workers know alike.
   package func perform<Answer: Sendable>(
     _ work: @escaping @Sendable (inout Datapath) -> Answer
   ) -> Answer {
-    call { worker in work(&worker.datapath) }
+    first { worker in work(&worker.datapath) }
+  }
+
+  /// Runs something on the datapath of every worker, each between two bursts, and returns what they returned.
+  package func performOnAll<Answer: Sendable>(
+    _ work: @escaping @Sendable (inout Datapath) -> Answer
+  ) -> [Answer] {
+    gather { worker in work(&worker.datapath) }
   }
 
   /// Something that the worker noticed and the control side should know.
@@ -138,7 +190,7 @@ package final class Switch: Sendable {
     case addressesFlap
     /// An injector takes nothing any more; superframes are cut until the next topology.
     case injectorLost(InjectorID, Errno)
-    /// The worker has stopped because the ring failed.
+    /// A worker has stopped because its ring failed.
     case workerFailed(LinuxError)
   }
 
@@ -148,161 +200,42 @@ package final class Switch: Sendable {
   /// Takes the events there are, oldest first, and makes the descriptor unreadable.
   package func takeEvents() -> [Event] { events.takeAll() }
 
-  /// Stops the worker and closes everything it owns.
+  /// Stops the workers and closes everything they own.
   ///
   /// Afterwards nothing is forwarded any more; counters and addresses can still be asked for.
   package func stop() {
-    _ = mailbox.post { worker in worker.stop() }
-    thread.join()
+    Self.stop(workers)
   }
 
-  /// Has the worker carry something out, and waits for it.
-  ///
-  /// A worker that has stopped needs no thread: the caller's does it then.
-  private func call<Answer: Sendable>(
+  private static func stop(_ workers: [WorkerThread]) {
+    for worker in workers { worker.tellToStop() }
+    for worker in workers { worker.join() }
+  }
+
+  /// Has the first worker carry something out, and waits for it.
+  private func first<Answer: Sendable>(
     _ work: @escaping @Sendable (inout Worker) -> Answer
   ) -> Answer {
-    let reply = Reply<Answer>()
-    guard mailbox.post({ worker in reply.give(work(&worker)) }) else {
-      return thread.withStoppedWorker(work)
+    workers[0].command(work).wait()
+  }
+
+  /// Has all workers carry something out at the same time, and waits for them.
+  @discardableResult private func gather<Answer: Sendable>(
+    _ work: @escaping @Sendable (inout Worker) -> Answer
+  ) -> [Answer] {
+    workers.map { $0.command(work) }.map { $0.wait() }
+  }
+
+  /// Gives each worker its share of something.
+  ///
+  /// - Throws: The first refusal; some workers may have taken their share then.
+  private func install(
+    _ shares: [Queues.Share],
+    _ work: @escaping @Sendable (inout Worker, Queues.Share) -> LinuxError?
+  ) throws(LinuxError) {
+    let replies = zip(workers, shares).map { thread, share in
+      thread.command { worker in work(&worker, share) }
     }
-    return reply.wait()
-  }
-
-  private func check(_ error: LinuxError?) throws(LinuxError) {
-    if let error { throw error }
-  }
-}
-
-/// A value that one thread waits for and another one gives.
-private final class Reply<Answer: Sendable>: Sendable {
-  private let answer = Mutex<Answer?>(nil)
-  private let given = Semaphore()
-
-  func give(_ value: Answer) {
-    answer.withLock { $0 = value }
-    given.signal()
-  }
-
-  func wait() -> Answer {
-    while true {
-      given.wait()
-      if let value = answer.withLock({ $0 }) { return value }
-    }
-  }
-}
-
-/// A POSIX semaphore, 0 at first.
-@safe private final class Semaphore: @unchecked Sendable {
-  private let semaphore: UnsafeMutablePointer<sem_t>
-
-  init() {
-    unsafe semaphore = .allocate(capacity: 1)
-    unsafe semaphore.initialize(to: sem_t())
-    _ = unsafe sem_init(semaphore, 0, 0)
-  }
-
-  deinit {
-    _ = unsafe sem_destroy(semaphore)
-    unsafe semaphore.deallocate()
-  }
-
-  func signal() { _ = unsafe sem_post(semaphore) }
-
-  /// Waits until it is signalled; may also return for no reason.
-  func wait() { _ = unsafe sem_wait(semaphore) }
-}
-
-/// The worker's thread: it makes the worker, runs it, and leaves it behind when it ends.
-@safe private final class WorkerThread: @unchecked Sendable {
-  private let core: Core
-  private let thread: Mutex<pthread_t?>
-
-  init(mailbox: Mailbox, events: EventQueue) throws(LinuxError) {
-    core = Core(mailbox: mailbox, events: events)
-    var thread = pthread_t()
-    // Signals are the business of the main thread: the worker's is made with all of them blocked.
-    var all = sigset_t()
-    var previous = sigset_t()
-    _ = unsafe sigfillset(&all)
-    _ = unsafe pthread_sigmask(SIG_SETMASK, &all, &previous)
-    let context = unsafe Unmanaged.passRetained(core)
-    let code = unsafe pthread_create(
-      &thread,
-      nil,
-      { context in
-        guard let context = unsafe context else { return nil }
-        unsafe Unmanaged<Core>.fromOpaque(context).takeRetainedValue().run()
-        return nil
-      },
-      context.toOpaque()
-    )
-    _ = unsafe pthread_sigmask(SIG_SETMASK, &previous, nil)
-    guard code == 0 else {
-      unsafe context.release()
-      throw LinuxError(
-        action: "start",
-        subject: "the worker's thread",
-        errno: Errno(rawValue: code),
-        remedy: "raise the limit of tasks (TasksMax= of the service)"
-      )
-    }
-    self.thread = Mutex(thread)
-    core.hasStarted.wait()
-    if let failure = core.failure.withLock({ $0 }) {
-      join()
-      throw failure
-    }
-  }
-
-  /// Waits until the thread has ended; at once if somebody else has waited for it.
-  func join() {
-    thread.withLock { thread in
-      guard let number = thread else { return }
-      _ = pthread_join(number, nil)
-      thread = nil
-    }
-  }
-
-  /// Does something with a worker that no thread runs any more.
-  func withStoppedWorker<Answer>(_ work: (inout Worker) -> Answer) -> Answer {
-    join()
-    return thread.withLock { _ in unsafe work(&core.worker.pointee) }
-  }
-
-  /// What outlives both the handle and the thread, whichever goes last.
-  @safe final class Core: @unchecked Sendable {
-    let mailbox: Mailbox
-    let events: EventQueue
-    let hasStarted = Semaphore()
-    let failure = Mutex<LinuxError?>(nil)
-    /// Initialised by the thread, unless it failed to.
-    let worker = UnsafeMutablePointer<Worker>.allocate(capacity: 1)
-
-    init(mailbox: Mailbox, events: EventQueue) {
-      self.mailbox = mailbox
-      self.events = events
-    }
-
-    deinit {
-      if failure.withLock({ $0 }) == nil { unsafe worker.deinitialize(count: 1) }
-      unsafe worker.deallocate()
-    }
-
-    func run() {
-      unsafe ovx_name_thread("ovx-worker")
-      do throws(LinuxError) {
-        unsafe worker.initialize(to: try Worker(mailbox: mailbox, events: events))
-      } catch {
-        failure.withLock { $0 = error }
-        hasStarted.signal()
-        return
-      }
-      hasStarted.signal()
-      unsafe worker.pointee.run()
-      while !mailbox.closeIfEmpty() {
-        for command in mailbox.takeAll() { unsafe command(&worker.pointee) }
-      }
-    }
+    for refusal in replies.map({ $0.wait() }) { if let refusal { throw refusal } }
   }
 }

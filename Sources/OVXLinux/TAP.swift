@@ -8,8 +8,11 @@ internal import SystemPackage
 /// Frames are read and written with a 10-byte virtio-net header in front (`Offload`), so that superframes and missing
 /// checksums pass through. The interface lives in the network namespace of the thread that opened it, and may be moved
 /// to another one while it is open.
+///
+/// With several queues, the kernel gives the frames of a flow to the queue by which frames of that flow were last written
+/// (`tun_automq_select_queue` of drivers/net/tun.c), so that a flow stays with one worker both ways.
 package struct TAP: ~Copyable, Sendable {
-  private let descriptor: Descriptor
+  private let queues: Queues
   /// The interface's name, 1...15 bytes.
   package let name: String
   /// What the kernel agreed to take and give with the device.
@@ -22,12 +25,14 @@ package struct TAP: ~Copyable, Sendable {
   /// - Parameters:
   ///   - name: 1...15 bytes without `/` and white space.
   ///   - persistent: Whether the interface outlives the descriptor; `nil` leaves what is, and does not for a new one.
+  ///   - count: How many queues to have. One that was made with a single queue stays so.
   /// - Throws: `.noSuchFileOrDirectory` without /dev/net/tun, `.notPermitted` without CAP_NET_ADMIN, `.resourceBusy`
   ///   where another process has it open, `.invalidArgument` where the name belongs to another kind of interface.
   /// - Returns: The device, non-blocking.
   package static func open(
     name: String,
-    persistent: Bool? = nil
+    persistent: Bool? = nil,
+    queues count: Int = 1
   ) throws(LinuxError) -> TAP {
     let subject = "TAP device \(name)"
     guard (1...15).contains(name.utf8.count) else {
@@ -38,14 +43,19 @@ package struct TAP: ~Copyable, Sendable {
         remedy: "an interface's name has 1 to 15 bytes"
       )
     }
-    let number = ovx_open_tun()
-    guard number >= 0 else { throw refusal(of: subject, -number) }
-    let descriptor = Descriptor(owning: number)
-    var attached = unsafe ovx_attach_tap(number, name)
+    let descriptor = try openTUN(for: subject)
+    let number = descriptor.rawValue
+    var isMultiQueue = count > 1
+    var attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
+    if attached == -EINVAL {
+      // Made with another number of workers: it can have several queues or not for as long as it lives.
+      isMultiQueue.toggle()
+      attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
+    }
     // What a killed daemon's io_uring held is let go of a moment after the process is gone.
     while attached == -EBUSY, ContinuousClock.now < releaseDeadline {
       usleep(10_000)
-      attached = unsafe ovx_attach_tap(number, name)
+      attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
     }
     guard attached == 0 else { throw refusal(of: subject, -attached) }
     let header = ovx_set_tap_header_size(number, Int32(Offload.byteCount))
@@ -57,9 +67,22 @@ package struct TAP: ~Copyable, Sendable {
       )
     }
     let capabilities = negotiateOffloads(number)
-    let tap = TAP(descriptor: descriptor, name: name, capabilities: capabilities)
+    var queues = Queues(descriptor)
+    while isMultiQueue, queues.count < count {
+      let queue = try openTUN(for: subject)
+      let attached = unsafe ovx_attach_tap(queue.rawValue, name, true)
+      guard attached == 0 else { throw refusal(of: subject, -attached) }
+      queues.append(queue)
+    }
+    let tap = TAP(queues: queues, name: name, capabilities: capabilities)
     if let persistent { try tap.setPersistent(persistent) }
     return tap
+  }
+
+  private static func openTUN(for subject: String) throws(LinuxError) -> Descriptor {
+    let number = ovx_open_tun()
+    guard number >= 0 else { throw refusal(of: subject, -number) }
+    return Descriptor(owning: number)
   }
 
   /// Until when devices and ports in use are waited for: two seconds from the first one that this process found, for all
@@ -70,7 +93,7 @@ package struct TAP: ~Copyable, Sendable {
   ///
   /// To be asked for last: until then a process that dies leaves nothing half-made behind.
   package borrowing func setPersistent(_ isPersistent: Bool) throws(LinuxError) {
-    let persisted = ovx_set_tap_persistent(descriptor.rawValue, isPersistent)
+    let persisted = ovx_set_tap_persistent(queues.first, isPersistent)
     guard persisted == 0 else {
       throw LinuxError(
         action: "set the persistence of",
@@ -81,18 +104,18 @@ package struct TAP: ~Copyable, Sendable {
   }
 
   /// Whether the device exists, in whatever network namespace and by whatever name.
-  package var isAlive: Bool { ovx_tap_is_alive(descriptor.rawValue) }
+  package var isAlive: Bool { ovx_tap_is_alive(queues.first) }
 
   /// Opens another descriptor of the same open device.
   ///
   /// With it the device can be told things while a worker has the first one; the device is closed once both are.
   package borrowing func duplicate() throws(LinuxError) -> TAP {
-    let number = fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0)
+    let number = fcntl(queues.first, F_DUPFD_CLOEXEC, 0)
     guard number >= 0 else {
       throw LinuxError(action: "duplicate", subject: "TAP device \(name)", errno: .latest)
     }
     return TAP(
-      descriptor: Descriptor(owning: number), name: name, capabilities: capabilities)
+      queues: Queues(Descriptor(owning: number)), name: name, capabilities: capabilities)
   }
 
   /// Removes a persistent TAP device from the calling thread's network namespace.
@@ -104,8 +127,8 @@ package struct TAP: ~Copyable, Sendable {
     _ = consume tap
   }
 
-  /// Takes the descriptor out.
-  package consuming func takeDescriptor() -> Descriptor { descriptor }
+  /// Takes the descriptors out.
+  package consuming func takeQueues() -> Queues { queues }
 
   /// Asks for every offload, and for less until the kernel agrees: USO is of Linux 6.2.
   private static func negotiateOffloads(_ number: Int32) -> OffloadCapabilities {
@@ -138,7 +161,7 @@ package struct TAP: ~Copyable, Sendable {
       case .resourceBusy:
         "another process has it open; find it with `grep -l iff: /proc/*/fdinfo/*`"
       case .invalidArgument:
-        "the name is not allowed, or belongs to an interface that is no single-queue TAP"
+        "the name is not allowed, or belongs to an interface that is no TAP"
       default: nil
       }
     return LinuxError(

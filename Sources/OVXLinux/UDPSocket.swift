@@ -4,8 +4,11 @@ package import OVXDatapath
 internal import SystemPackage
 
 /// A UDP socket of the underlay: one that listens for datagrams of all VTEPs, or one that sends to one of them.
+///
+/// A listener with several queues is as many sockets, among which the kernel shares what arrives by the addresses and
+/// ports outside (`SO_REUSEPORT`). All datagrams of an inner flow have the same.
 package struct UDPSocket: ~Copyable, Sendable {
-  private let descriptor: Descriptor
+  private let queues: Queues
   /// For a sender: the largest IP packet that the path to the remote takes unfragmented, in bytes; else 0.
   package let pathMTU: Int
 
@@ -16,14 +19,27 @@ package struct UDPSocket: ~Copyable, Sendable {
   ///   - isIPv6: The family to listen in; an IPv6 listener takes no IPv4 datagrams.
   ///   - port: 4789 unless told otherwise (RFC 7348, section 5).
   ///   - isShared: Whether there are listeners of ours on the same port, for other addresses. Only then may there be any.
+  ///   - count: How many queues to have.
   /// - Throws: `.addressInUse` where somebody else has the port, `.addressNotAvailable` where no interface has the address.
   /// - Returns: The socket, non-blocking.
   package static func listen(
     local: IPAddress?,
     isIPv6: Bool,
     port: UInt16,
-    isShared: Bool = false
+    isShared: Bool = false,
+    queues count: Int = 1
   ) throws(LinuxError) -> UDPSocket {
+    let first = try listener(local: local, isIPv6: isIPv6, port: port, isShared: isShared)
+    var queues = Queues(first)
+    while queues.count < count {
+      queues.append(try listener(local: local, isIPv6: isIPv6, port: port, isShared: true))
+    }
+    return UDPSocket(queues: queues, pathMTU: 0)
+  }
+
+  private static func listener(
+    local: IPAddress?, isIPv6: Bool, port: UInt16, isShared: Bool
+  ) throws(LinuxError) -> Descriptor {
     let bindAddress = local ?? IPAddress.unspecified(isIPv6: isIPv6)
     let address = local.map { $0.text } ?? (isIPv6 ? "any IPv6 address" : "any IPv4 address")
     let subject = "\(address) UDP port \(port)"
@@ -51,7 +67,7 @@ package struct UDPSocket: ~Copyable, Sendable {
     // After the bind, so that this one was refused where anybody else has the port, and later ones of ours are not. Unlike
     // SO_REUSEADDR it lets nobody in but processes of the same user (socket(7)), so no other user can take the traffic.
     _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1)
-    return UDPSocket(descriptor: descriptor, pathMTU: 0)
+    return descriptor
   }
 
   /// Opens a socket that sends to one VTEP from one source port, never fragmenting, in the calling thread's namespace.
@@ -99,7 +115,7 @@ package struct UDPSocket: ~Copyable, Sendable {
     }
     guard connected == 0 else { throw refusal(to: "send to", subject, -connected, port: port) }
     let mtu = ovx_path_mtu(descriptor.rawValue)
-    return UDPSocket(descriptor: descriptor, pathMTU: max(0, Int(mtu)))
+    return UDPSocket(queues: Queues(descriptor), pathMTU: max(0, Int(mtu)))
   }
 
   /// What the datagrams of a sending socket have in their outer headers.
@@ -119,8 +135,8 @@ package struct UDPSocket: ~Copyable, Sendable {
     package init() {}
   }
 
-  /// Takes the descriptor out.
-  package consuming func takeDescriptor() -> Descriptor { descriptor }
+  /// Takes the descriptors out.
+  package consuming func takeQueues() -> Queues { queues }
 
   /// 32 MiB: what 10 Gb/s bring while the worker waits 25 ms for a core; all VTEPs share the one queue.
   private static let listenerBufferSize: Int32 = 32 << 20

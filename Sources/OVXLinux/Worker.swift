@@ -18,6 +18,7 @@ internal import SystemPackage
   private let mailboxFile: UInt32
   private let events: EventQueue
   private let captures: CaptureSet
+  private let exchange: LessonExchange
   private let interval: UnsafeMutablePointer<__kernel_timespec>
   private var hasMail = false
   private var isTickDue = false
@@ -29,7 +30,7 @@ internal import SystemPackage
   private static let wakefulness = 50_000
 
   /// Makes a worker on the thread that is to run it.
-  init(mailbox: Mailbox, events: EventQueue) throws(LinuxError) {
+  init(mailbox: Mailbox, events: EventQueue, exchange: LessonExchange) throws(LinuxError) {
     let receiver = try Receiver(events: events)
     var ring = try Ring(
       fileLimit: 1 + Receiver.sourceLimit + Transmitter.pathLimit + InjectorID.limit)
@@ -48,7 +49,11 @@ internal import SystemPackage
       unsafe transmitter.pointee.descriptor(of: path)
     }
     self.captures = captures
-    datapath = unsafe Datapath { transmissions, vectors in
+    self.exchange = exchange
+    let listeners = exchange.outgoing
+    let teach: Lesson.Teach? =
+      listeners.isEmpty ? nil : { lessons in for queue in listeners { unsafe queue.put(lessons) } }
+    datapath = unsafe Datapath(teach: teach) { transmissions, vectors in
       if captures.isArmed { unsafe captures.showSent(transmissions, vectors) }
       unsafe transmitter.pointee.send(transmissions, vectors)
     }
@@ -89,6 +94,7 @@ internal import SystemPackage
       rest()
     }
     collect()
+    listen()
     if receiver.hasBatches {
       if captures.isArmed { receiver.show(to: captures, datapath) }
       receiver.forward(to: &datapath)
@@ -164,6 +170,11 @@ internal import SystemPackage
     }
   }
 
+  /// Takes in what other workers have learned.
+  private mutating func listen() {
+    for queue in exchange.incoming { queue.takeAll(into: &datapath) }
+  }
+
   /// Carries out what is pending, so that no send outlives the device or the socket that it is for.
   private mutating func settle() {
     unsafe transmitter.pointee.submit()
@@ -193,20 +204,20 @@ internal import SystemPackage
 
   /// Takes a device over as a port's; what the port had before is closed.
   mutating func attach(
-    _ descriptor: Int32,
+    _ share: Queues.Share,
     _ kind: Receiver.Kind,
     as port: PortID
   ) -> LinuxError? {
     detach(port)
     guard let source = Receiver.source(of: port) else {
-      return refuse(descriptor, "port \(port.rawValue)", limit: PortID.limit)
+      return refuse(share.descriptor, "port \(port.rawValue)", limit: PortID.limit)
     }
     do throws(LinuxError) {
-      let file = try unsafe receiver.open(source, descriptor, kind, &transmitter.pointee.ring)
+      let file = try unsafe receiver.open(source, share, kind, &transmitter.pointee.ring)
       unsafe transmitter.pointee.setDevice(of: port, file: file, isSocket: kind == .packet)
       return nil
     } catch {
-      _ = Descriptor(owning: descriptor)
+      _ = Descriptor(owning: share.descriptor)
       return error
     }
   }
@@ -218,16 +229,16 @@ internal import SystemPackage
   }
 
   /// Takes a listening socket over as an endpoint's; what the endpoint had before is closed.
-  mutating func open(_ endpoint: EndpointID, _ descriptor: Int32) -> LinuxError? {
+  mutating func open(_ endpoint: EndpointID, _ share: Queues.Share) -> LinuxError? {
     close(endpoint)
     guard let source = Receiver.source(of: endpoint) else {
-      return refuse(descriptor, "endpoint \(endpoint.rawValue)", limit: EndpointID.limit)
+      return refuse(share.descriptor, "endpoint \(endpoint.rawValue)", limit: EndpointID.limit)
     }
     do throws(LinuxError) {
-      _ = try unsafe receiver.open(source, descriptor, .udp, &transmitter.pointee.ring)
+      _ = try unsafe receiver.open(source, share, .udp, &transmitter.pointee.ring)
       return nil
     } catch {
-      _ = Descriptor(owning: descriptor)
+      _ = Descriptor(owning: share.descriptor)
       return error
     }
   }
@@ -293,6 +304,8 @@ internal import SystemPackage
 
   /// Swaps in a topology, and ends the captures of what it does not have.
   mutating func apply(_ topology: Topology) {
+    // Lessons that were given with the topology before the last one are not to be taken for one of the next.
+    listen()
     datapath.apply(topology)
     if captures.isArmed { captures.endAbsent(datapath) }
   }

@@ -8,7 +8,7 @@ package enum Sent: Equatable {
   case datagram([UInt8], path: PathID, port: PortID, outer: OuterHeader = .plain)
 }
 
-/// One host: a switch, and the part of the worker and of the kernel that it sees.
+/// One host: a switch, and the part of its workers and of the kernel that it sees.
 ///
 /// Received bytes are copied into buffers with guard bytes on both sides of what the switch may write to, as the
 /// worker's slots would hold them. What the switch hands out within a burst is copied at once; what it hands out at the
@@ -16,44 +16,146 @@ package enum Sent: Equatable {
 /// overwritten. So a write out of bounds shows in `violations`, a late read and a hasty change in the bytes.
 @safe
 package final class SimulatedHost {
-  private var sent: [Sent] = []
+  private let workers: [SimulatedWorker]
   /// How the switch broke its contract with the worker, in words.
   ///
   /// A test expects none.
   package private(set) var violations: [String] = []
   package private(set) var topology = Topology()
 
-  package var datapath: Datapath
+  /// The switch of the first worker.
+  package var datapath: Datapath {
+    _read { yield workers[0].datapath }
+    _modify { yield &workers[0].datapath }
+  }
+
+  /// Makes a host that has just been started; the seed decides how much room its buffers leave.
+  package init(_ topology: Topology = Topology(), workers count: Int = 1, seed: UInt64) {
+    var random = SeededRandom(seed: seed)
+    let classroom = Classroom(count)
+    workers = (0..<count).map { number in
+      let teach: Lesson.Teach = { lessons in unsafe classroom.teach(lessons, by: number) }
+      return unsafe SimulatedWorker(
+        count > 1 ? teach : nil, learning: { classroom.lessons(for: number) }, seed: random.next())
+    }
+    apply(topology)
+  }
+
+  package func apply(_ topology: Topology) {
+    self.topology = topology
+    for worker in workers { worker.apply(topology) }
+    collectViolations()
+  }
+
+  package func tick(now: UInt32) {
+    for worker in workers { worker.tick(now: now) }
+  }
+
+  /// Receives a frame within the current burst.
+  package func receive(_ frame: PartialFrame, tag: VLANTag = .none, from port: PortID) {
+    worker(for: frame.bytes.prefix(12)).receive(frame, tag: tag, from: port)
+    collectViolations()
+  }
+
+  /// Receives a train of datagrams within the current burst.
+  package func receive(
+    train: [UInt8],
+    segmentSize: Int,
+    on endpoint: EndpointID,
+    from remote: IPAddress,
+    trafficClass: UInt8 = 0
+  ) {
+    worker(for: train.dropFirst(8).prefix(12)).receive(
+      train: train, segmentSize: segmentSize, on: endpoint, from: remote,
+      trafficClass: trafficClass)
+    collectViolations()
+  }
+
+  /// Ends the burst: everything is handed out.
+  package func endBurst() {
+    for worker in workers { worker.endBurst() }
+  }
+
+  /// Gives away what was handed out so far.
+  package func takeSent() -> [Sent] {
+    let sent = workers.flatMap { $0.takeSent() }
+    collectViolations()
+    return sent
+  }
+
+  /// Who gets what begins with these Ethernet addresses: both directions of a conversation the same one.
+  private func worker(for addresses: some Collection<UInt8>) -> SimulatedWorker {
+    let sum = addresses.reduce(0) { $0 &+ Int($1) }
+    return workers[sum % workers.count]
+  }
+
+  private func collectViolations() {
+    for worker in workers { violations += worker.takeViolations() }
+  }
+}
+
+/// What the workers of a host have taught each other and not yet learned.
+@safe
+private final class Classroom {
+  private var waiting: [[Lesson]]
+
+  init(_ count: Int) { waiting = Array(repeating: [], count: count) }
+
+  func teach(_ lessons: UnsafeBufferPointer<Lesson>, by teacher: Int) {
+    for pupil in waiting.indices where pupil != teacher {
+      unsafe waiting[pupil].append(contentsOf: lessons)
+    }
+  }
+
+  func lessons(for pupil: Int) -> [Lesson] {
+    defer { waiting[pupil] = [] }
+    return waiting[pupil]
+  }
+}
+
+/// One worker of a host.
+@safe
+private final class SimulatedWorker {
+  private var sent: [Sent] = []
+  private var violations: [String] = []
+  var datapath: Datapath
+  private let lessons: () -> [Lesson]
   private let outbox: Outbox
   private var buffers: [Buffer] = []
   private var isBurstOver = false
   private var random: SeededRandom
 
-  /// Makes a host that has just been started; the seed decides how much room its buffers leave.
-  package init(_ topology: Topology = Topology(), seed: UInt64) {
+  init(_ teach: Lesson.Teach?, learning lessons: @escaping () -> [Lesson], seed: UInt64) {
     let outbox = Outbox()
     self.outbox = outbox
-    datapath = unsafe Datapath(flush: { transmissions, vectors in
-      unsafe outbox.accept(transmissions, vectors)
-    })
+    self.lessons = lessons
+    datapath = unsafe Datapath(
+      teach: teach,
+      flush: { transmissions, vectors in
+        unsafe outbox.accept(transmissions, vectors)
+      })
     random = SeededRandom(seed: seed)
-    apply(topology)
   }
 
-  package func apply(_ topology: Topology) {
+  func apply(_ topology: Topology) {
     settle()
-    self.topology = topology
+    learn()
     datapath.apply(topology)
     collect()
   }
 
-  package func tick(now: UInt32) {
+  func tick(now: UInt32) {
+    learn()
     datapath.tick(now: now)
   }
 
-  /// Receives a frame within the current burst.
-  package func receive(_ frame: PartialFrame, tag: VLANTag = .none, from port: PortID) {
+  private func learn() {
+    for lesson in lessons() { datapath.learn(lesson) }
+  }
+
+  func receive(_ frame: PartialFrame, tag: VLANTag, from port: PortID) {
     settle()
+    learn()
     let buffer = makeBuffer(frame.bytes)
     unsafe datapath.receiveFrame(
       buffer.start,
@@ -65,15 +167,15 @@ package final class SimulatedHost {
     collect()
   }
 
-  /// Receives a train of datagrams within the current burst.
-  package func receive(
+  func receive(
     train: [UInt8],
     segmentSize: Int,
     on endpoint: EndpointID,
     from remote: IPAddress,
-    trafficClass: UInt8 = 0
+    trafficClass: UInt8
   ) {
     settle()
+    learn()
     let buffer = makeBuffer(train)
     unsafe datapath.receiveDatagrams(
       buffer.start,
@@ -86,19 +188,22 @@ package final class SimulatedHost {
     collect()
   }
 
-  /// Ends the burst: everything is handed out.
-  package func endBurst() {
+  func endBurst() {
     outbox.isDeferring = true
     datapath.endBurst()
     outbox.isDeferring = false
     isBurstOver = true
   }
 
-  /// Gives away what was handed out so far.
-  package func takeSent() -> [Sent] {
+  func takeSent() -> [Sent] {
     settle()
     defer { sent.removeAll(keepingCapacity: true) }
     return sent
+  }
+
+  func takeViolations() -> [String] {
+    defer { violations.removeAll() }
+    return violations
   }
 
   /// Carries out what the last burst left to be sent, and takes its buffers back.

@@ -30,7 +30,7 @@ struct Answers {
     let remotes = peerAddresses()
     return selected(bridges).map { name in
       let known = reconciler.numbering.bridge(name).map { id in
-        dataplane.perform { datapath in datapath.addresses(of: id) }
+        KnownAddress.merged(dataplane.performOnAll { datapath in datapath.addresses(of: id) })
       }
       let entries = (known ?? []).compactMap { address -> BridgeAddresses.Entry? in
         guard let port = names[address.port] else { return nil }
@@ -46,7 +46,8 @@ struct Answers {
   func addressStatistics(of bridges: [String]) -> [BridgeAddressStatistics] {
     selected(bridges).map { name in
       let statistics = reconciler.numbering.bridge(name).map { id in
-        dataplane.perform { datapath in datapath.addressStatistics(of: id) }
+        AddressStatistics.merged(
+          dataplane.performOnAll { datapath in datapath.addressStatistics(of: id) })
       }
       return BridgeAddressStatistics(bridge: name, statistics ?? AddressStatistics())
     }
@@ -55,11 +56,12 @@ struct Answers {
   /// Forgets learned addresses of a bridge, or of all, and returns how many.
   func flushAddresses(of bridge: String?) -> Int {
     let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
-    return dataplane.perform { datapath in
+    // All know the same, but for what was learned this moment.
+    return dataplane.performOnAll { datapath in
       var count = 0
       for id in ids { count += datapath.flushAddresses(of: id) }
       return count
-    }
+    }.max() ?? 0
   }
 
   func addAddress(
@@ -67,10 +69,10 @@ struct Answers {
   ) throws(ControlError) {
     guard let portID = reconciler.port(port), let bridgeID = reconciler.numbering.bridge(bridge)
     else { throw ControlError("port \(port) of bridge \(bridge) is not in service") }
-    let isAdded = dataplane.perform { datapath in
+    let areAdded = dataplane.performOnAll { datapath in
       datapath.addStaticAddress(address, vlan: vlan, on: portID, bridge: bridgeID)
     }
-    guard isAdded else {
+    guard !areAdded.contains(false) else {
       throw ControlError(
         "the address table of bridge \(bridge) is full of static addresses; delete some with fdb del, "
           + "or set other_config:mac-table-size")
@@ -81,12 +83,12 @@ struct Answers {
     _ address: MACAddress, vlan: VLANID, bridge: String
   ) throws(ControlError) {
     let id = reconciler.numbering.bridge(bridge)
-    let isRemoved = id.map { id in
-      dataplane.perform { datapath in
+    let areRemoved = id.map { id in
+      dataplane.performOnAll { datapath in
         datapath.removeAddress(address, vlan: vlan, bridge: id)
       }
     }
-    guard isRemoved == true else {
+    guard areRemoved?.contains(true) == true else {
       throw ControlError(
         "bridge \(bridge) does not know \(address) in VLAN \(vlan); fdb show \(bridge) lists what it knows"
       )
@@ -101,7 +103,7 @@ struct Answers {
     let remotes = peerAddresses()
     return selected(bridges).map { name in
       let known = reconciler.numbering.bridge(name).map { id in
-        dataplane.perform { datapath in datapath.neighbors(of: id) }
+        KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
       }
       let entries = (known ?? []).compactMap { neighbor in
         names[neighbor.port].map {
@@ -121,7 +123,8 @@ struct Answers {
   func neighborStatistics(of bridges: [String]) -> [BridgeNeighborStatistics] {
     selected(bridges).map { name in
       let statistics = reconciler.numbering.bridge(name).map { id in
-        dataplane.perform { datapath in datapath.neighborStatistics(of: id) }
+        NeighborStatistics.merged(
+          dataplane.performOnAll { datapath in datapath.neighborStatistics(of: id) })
       }
       return BridgeNeighborStatistics(bridge: name, statistics ?? NeighborStatistics())
     }
@@ -130,16 +133,17 @@ struct Answers {
   /// Forgets the neighbours of a bridge, or of all, and returns how many.
   func flushNeighbors(of bridge: String?) -> Int {
     let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
-    return dataplane.perform { datapath in
+    return dataplane.performOnAll { datapath in
       var count = 0
       for id in ids { count += datapath.flushNeighbors(of: id) }
       return count
-    }
+    }.max() ?? 0
   }
 
   /// Sentences about addresses that keep moving; each once a minute at most.
   func takeFlappingAddresses() -> [String] {
-    let flapping = dataplane.perform { datapath in datapath.takeFlappingAddresses() }
+    let flapping = dataplane.performOnAll { datapath in datapath.takeFlappingAddresses() }
+      .flatMap { $0 }
     guard !flapping.isEmpty else { return [] }
     let ports = portNames()
     let remotes = peerAddresses()
@@ -206,9 +210,10 @@ struct Answers {
         drops.append(Drop(port: port.name, reason: reason, count: counters[reason]))
       }
     }
-    let others = dataplane.perform { datapath in datapath.endpointDrops }
-    for (reason, count) in zip(DropReason.allCases, others) where count != 0 {
-      drops.append(Drop(port: nil, reason: reason, count: count))
+    let others = PortCounters.sum(
+      dataplane.performOnAll { datapath in datapath.counters(of: .none) })
+    for reason in DropReason.allCases where others[reason] != 0 {
+      drops.append(Drop(port: nil, reason: reason, count: others[reason]))
     }
     return drops
   }
@@ -222,12 +227,12 @@ struct Answers {
   private func counters() -> [String: PortCounters] {
     let ids = portNames()
     let numbers = Array(ids.keys)
-    let counters = dataplane.perform { datapath in
+    let counters = dataplane.performOnAll { datapath in
       numbers.map { datapath.counters(of: $0) }
     }
     var result: [String: PortCounters] = [:]
-    for (number, counters) in zip(numbers, counters) {
-      if let name = ids[number] { result[name] = counters }
+    for (position, number) in numbers.enumerated() {
+      if let name = ids[number] { result[name] = PortCounters.sum(counters.map { $0[position] }) }
     }
     return result
   }
@@ -256,7 +261,8 @@ struct Answers {
       let carrier = reconciler.host.links[way.device]?.isRunning ?? false
       state.status["tunnel_egress_iface_carrier"] = carrier ? "up" : "down"
     }
-    let counters = dataplane.perform { datapath in datapath.counters(of: port) }
+    let counters = PortCounters.sum(
+      dataplane.performOnAll { datapath in datapath.counters(of: port) })
     state.statistics = [
       "rx_packets": counters.receivedFrames, "rx_bytes": counters.receivedBytes,
       "tx_packets": counters.sentFrames, "tx_bytes": counters.sentBytes,

@@ -40,20 +40,23 @@ struct ContainerDevice {
   ///
   /// - Parameters:
   ///   - settings: What it is to be.
+  ///   - queues: How many to have.
   ///   - isCommanded: Whether an operator asks for it at this moment. A process's number soon belongs to another
   ///     process, which may be anybody's; so a device is made in a process's namespace then and at no other time.
   ///   - host: Makes the device.
   /// - Returns: The device, and its number inside.
   /// - Throws: What the kernel refuses, or that somebody else has such an interface.
   func open(
-    settings: DeviceSettings, isCommanded: Bool, host: Host
+    settings: DeviceSettings, queues: Int, isCommanded: Bool, host: Host
   ) throws(LinuxError) -> OpenTAP {
     var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
     let name = interface.name
     let existing = try link(&netlink)
     let tap: TAP
     if existing != nil {
-      tap = try namespace.perform { () throws(LinuxError) in try TAP.open(name: name) }
+      tap = try namespace.perform { () throws(LinuxError) in
+        try TAP.open(name: name, queues: queues)
+      }
     } else {
       guard isCommanded || !interface.isProcess else {
         throw LinuxError(
@@ -61,7 +64,8 @@ struct ContainerDevice {
           detail: "the process that had this number when it was attached is gone",
           remedy: "`ovx-ctl detach \(interface.target) \(name)`")
       }
-      tap = try host.makeTAP(settings, mark: ownership.mark, in: namespace, as: name)
+      tap = try host.makeTAP(
+        settings, queues: queues, mark: ownership.mark, in: namespace, as: name)
     }
     guard let link = try netlink.link(named: name) else {
       throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)

@@ -45,7 +45,7 @@ final class Daemon {
   private(set) var failure: String?
 
   init(
-    paths: Paths, descriptorLimit: Int, log: LogDestination, logger: Logger
+    paths: Paths, workers: Int, descriptorLimit: Int, log: LogDestination, logger: Logger
   ) throws(StartFailure) {
     self.log = log
     self.logger = logger
@@ -57,7 +57,7 @@ final class Daemon {
     }
     ownership = Ownership(database: paths.database, rundir: paths.rundir)
     do {
-      dataplane = try Switch()
+      dataplane = try Switch(workers: workers)
       reconciler = Reconciler(
         dataplane: dataplane, host: try Host(), ownership: ownership,
         descriptorLimit: descriptorLimit)

@@ -204,7 +204,7 @@ struct Devices {
   private func take(_ name: String, _ order: Order, _ host: Host) throws(LinuxError) -> Open {
     let link = try host.deviceForPort(name)
     host.setIPv6(false, on: link)
-    let socket = try PacketSocket.open(interface: name)
+    let socket = try PacketSocket.open(interface: name, queues: dataplane.queueCount)
     let capabilities = socket.capabilities
     try host.configure(link, order.settings, isNew: true)
     try dataplane.attach(socket, as: order.port)
@@ -216,7 +216,7 @@ struct Devices {
   /// Makes a TAP in the daemon's own namespace, or finds it there.
   private func makeTAP(_ name: String, _ order: Order, _ host: Host) throws(LinuxError) -> Open {
     if let link = host.links[name] { try ownership.check(link) }
-    let tap = try TAP.open(name: name)
+    let tap = try TAP.open(name: name, queues: dataplane.queueCount)
     let link = try host.link(ofNew: name)
     try host.configure(link, order.settings, alias: ownership.mark, isNew: true)
     if order.plan.isInternal { try host.address(link, with: order.settings.addresses) }
@@ -235,7 +235,8 @@ struct Devices {
     let container = try ContainerDevice(interface, ownership: ownership)
     ownership.note(interface)
     let device = try container.open(
-      settings: order.settings, isCommanded: order.isCommanded, host: host)
+      settings: order.settings, queues: dataplane.queueCount, isCommanded: order.isCommanded,
+      host: host)
     var result = Open(order, index: device.index, capabilities: device.tap.capabilities)
     result.namespace = container.namespace.identity
     result.holdsNamespace = device.wasThere

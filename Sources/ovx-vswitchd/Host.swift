@@ -221,10 +221,12 @@ final class Host {
   ///
   /// It is not persistent.
   func makeTAP(
-    _ settings: DeviceSettings, mark: String, in namespace: NetworkNamespace, as name: String
+    _ settings: DeviceSettings, queues: Int, mark: String, in namespace: NetworkNamespace,
+    as name: String
   ) throws(LinuxError) -> TAP {
     // A name that is free, as it has a random number in it; nobody needs to know it.
-    let tap = try TAP.open(name: "ovx\(UInt32.random(in: 0...UInt32.max))")
+    let tap = try TAP.open(
+      name: "ovx\(UInt32.random(in: 0...UInt32.max))", queues: queues)
     let link = try link(ofNew: tap.name)
     try netlink.configure(link, settings, alias: mark, isNew: false)
     try netlink.move(link, to: namespace, as: name)

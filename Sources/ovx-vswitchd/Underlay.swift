@@ -81,7 +81,8 @@ struct Underlay {
   ///   - descriptorLimit: Descriptors that the process may have; half of them are left to others.
   init(dataplane: Switch, descriptorLimit: Int) {
     self.dataplane = dataplane
-    socketBudget = min(8192, max(16, descriptorLimit / 2))
+    // Each worker has a descriptor of each socket.
+    socketBudget = min(8192, max(16, descriptorLimit / 2 / dataplane.queueCount))
     endpoints = Numbers(below: EndpointID.limit)
     injectors = Numbers(below: InjectorID.limit)
     // Twice the budget, because sockets are opened before the ones that they replace are closed.
@@ -212,7 +213,8 @@ struct Underlay {
       $0.port == endpoint.port && $0.isIPv6 == endpoint.isIPv6
     }
     return try UDPSocket.listen(
-      local: endpoint.local, isIPv6: endpoint.isIPv6, port: endpoint.port, isShared: isShared)
+      local: endpoint.local, isIPv6: endpoint.isIPv6, port: endpoint.port, isShared: isShared,
+      queues: dataplane.queueCount)
   }
 
   // MARK: Sending

@@ -51,7 +51,10 @@ struct Vswitchd: ParsableCommand {
   @Flag(help: "Run in the background, and return when the daemon is ready or has failed.")
   var detach = false
 
-  @Option(help: ArgumentHelp("Threads that forward frames; only 1 for now.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "Threads that forward frames, each on a core of its own while there is traffic: \(Switch.workerCounts.lowerBound) to "
+        + "\(Switch.workerCounts.upperBound).", valueName: "n"))
   var workers = 1
 
   /// For the program that `--detach` starts: where to report how the start went.
@@ -59,10 +62,10 @@ struct Vswitchd: ParsableCommand {
   var readiness: Int32?
 
   func validate() throws {
-    guard workers == 1 else {
+    guard Switch.workerCounts.contains(workers) else {
       throw ValidationError(
-        "--workers \(workers) is not possible: this version forwards with one thread; leave the option out."
-      )
+        "--workers \(workers) is not possible: give a number from \(Switch.workerCounts.lowerBound) to "
+          + "\(Switch.workerCounts.upperBound), no more than there are cores to spare.")
     }
   }
 
@@ -119,7 +122,8 @@ struct Vswitchd: ParsableCommand {
     try directory.writeProcessID()
     try checkHost(logger)
     let daemon = try Daemon(
-      paths: paths, descriptorLimit: raiseDescriptorLimit(), log: log, logger: logger)
+      paths: paths, workers: workers, descriptorLimit: raiseDescriptorLimit(), log: log,
+      logger: logger)
     try daemon.start()
     let server = try ControlServer(path: directory.socketPath)
 

@@ -91,9 +91,11 @@ struct Host {
   }
 
   /// Opens a TAP of the host that lives as long as its descriptor, and sets it up with an address.
-  func tap(_ interface: String, address: String, mtu: Int = 1500) throws -> TAP {
+  func tap(
+    _ interface: String, address: String, mtu: Int = 1500, queues: Int = 1
+  ) throws -> TAP {
     let tap = try namespace.perform { () throws(LinuxError) in
-      try TAP.open(name: interface, persistent: false)
+      try TAP.open(name: interface, persistent: false, queues: queues)
     }
     try must("ip link set \(interface) mtu \(mtu) up && ip addr add \(address) dev \(interface)")
     return tap
@@ -102,9 +104,9 @@ struct Host {
   /// Makes a veth pair between this host and another one, whose end is `eth0`, and opens a packet socket on this end.
   ///
   /// Offloads stay as the kernel sets them.
-  func packetSocket(_ interface: String, to peer: Host, address: String? = nil) throws
-    -> PacketSocket
-  {
+  func packetSocket(
+    _ interface: String, to peer: Host, address: String? = nil, queues: Int = 1
+  ) throws -> PacketSocket {
     try Scene.must(
       "ip link add \(interface) netns \(name) type veth peer name eth0 netns \(peer.name)")
     try must(
@@ -112,7 +114,7 @@ struct Host {
     if let address { try peer.must("ip addr add \(address) dev eth0") }
     try peer.must("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1; ip link set eth0 up")
     return try namespace.perform { () throws(LinuxError) in
-      try PacketSocket.open(interface: interface)
+      try PacketSocket.open(interface: interface, queues: queues)
     }
   }
 

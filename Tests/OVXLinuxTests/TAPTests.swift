@@ -13,9 +13,9 @@ extension KernelTests {
       }
       #expect(tap.capabilities == .all)
       #expect(tap.name == "tap0")
-      let number = tap.takeDescriptor()
-      #expect(fcntl(number.rawValue, F_GETFL) & O_NONBLOCK != 0)
-      #expect(fcntl(number.rawValue, F_GETFD) & FD_CLOEXEC != 0)
+      let number = tap.takeQueues()
+      #expect(fcntl(number.first, F_GETFL) & O_NONBLOCK != 0)
+      #expect(fcntl(number.first, F_GETFD) & FD_CLOEXEC != 0)
     }
 
     @Test func `a persistent one outlives its descriptor, and goes when it is removed`() throws {
@@ -25,7 +25,7 @@ extension KernelTests {
       }
       func open() throws {
         _ = try host.perform { () throws(LinuxError) in
-          try TAP.open(name: "tap0", persistent: true).takeDescriptor()
+          try TAP.open(name: "tap0", persistent: true).takeQueues()
         }
       }
       try open()
@@ -40,8 +40,8 @@ extension KernelTests {
     @Test func `opened as not persistent, it goes with its descriptor`() throws {
       let host = try Scene.anonymous()
       try host.perform { () throws(LinuxError) in
-        _ = try TAP.open(name: "tap0", persistent: true).takeDescriptor()
-        _ = try TAP.open(name: "tap0", persistent: false).takeDescriptor()
+        _ = try TAP.open(name: "tap0", persistent: true).takeQueues()
+        _ = try TAP.open(name: "tap0", persistent: false).takeQueues()
       }
       #expect(try host.perform { () throws(LinuxError) in InterfaceIndex(name: "tap0") } == nil)
     }

@@ -172,7 +172,7 @@ struct LinkEnd: ~Copyable {
   init(_ host: Host, _ interface: String) throws {
     descriptor = try host.namespace.perform { () throws(LinuxError) in
       try PacketSocket.open(interface: interface)
-    }.takeDescriptor()
+    }.takeQueues().takeFirst()
   }
 
   func send(_ frame: [UInt8]) throws {
@@ -213,12 +213,12 @@ final class TunnelScene {
   let addresses: [IPAddress]
   let isIPv6: Bool
 
-  init(isIPv6: Bool) throws {
+  init(isIPv6: Bool, workers: Int = 1) throws {
     self.isIPv6 = isIPv6
     hosts = [try scene.host("h1"), try scene.host("h2")]
     left = try scene.host("a")
     right = try scene.host("b")
-    switches = [try Switch(), try Switch()]
+    switches = [try Switch(workers: workers), try Switch(workers: workers)]
     addresses = [1, 2].map { last in
       isIPv6
         ? IPAddress(v6High: 0x2001_0db8_0000_0000, low: last)
@@ -239,7 +239,9 @@ final class TunnelScene {
     }
     for (index, host) in hosts.enumerated() {
       let container = [left, right][index]
-      let tap = try container.tap("eth0", address: "10.0.0.\(index + 1)/24", mtu: overlayMTU)
+      let tap = try container.tap(
+        "eth0", address: "10.0.0.\(index + 1)/24", mtu: overlayMTU,
+        queues: switches[index].queueCount)
       try switches[index].attach(tap, as: .left)
       try listen(index)
       let remote = addresses[1 - index]
@@ -266,8 +268,9 @@ final class TunnelScene {
 
   /// Opens a host's listening socket.
   func listen(_ index: Int) throws {
+    let count = switches[index].queueCount
     let socket = try hosts[index].namespace.perform { [isIPv6] () throws(LinuxError) in
-      try UDPSocket.listen(local: nil, isIPv6: isIPv6, port: 4789)
+      try UDPSocket.listen(local: nil, isIPv6: isIPv6, port: 4789, queues: count)
     }
     try switches[index].open(EndpointID(rawValue: 0), socket: socket)
   }

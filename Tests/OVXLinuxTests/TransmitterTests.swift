@@ -28,7 +28,7 @@ extension KernelTests {
     private func listen(in host: Host, home: IPAddress = home) throws -> Descriptor {
       let listener = try host.namespace.perform { () throws(LinuxError) in
         try UDPSocket.listen(local: home, isIPv6: home.isIPv6, port: 4789)
-      }.takeDescriptor()
+      }.takeQueues().takeFirst()
       // Datagram by datagram, whatever they arrived as.
       _ = listener.setOption(Int32(IPPROTO_UDP), UDP_GRO, 0)
       return listener
@@ -41,7 +41,7 @@ extension KernelTests {
       let sender = try host.namespace.perform { () throws(LinuxError) in
         try UDPSocket.connect(
           local: home, remote: home, port: 4789, sourcePort: 50_000, header: header)
-      }.takeDescriptor()
+      }.takeQueues().takeFirst()
       try transmitter.openPath(path, descriptor: sender.release())
     }
 

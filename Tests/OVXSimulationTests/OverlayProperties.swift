@@ -62,6 +62,8 @@ private struct OverlayRun {
   /// What containers were asked and have yet to answer.
   private var unanswered: [(Container, frame: [UInt8])] = []
   private var clock: UInt32 = 0
+  /// Workers that each host has.
+  private let workerCount: Int
 
   private struct Question: Hashable {
     var asker: Container
@@ -100,6 +102,7 @@ private struct OverlayRun {
   init(seed: UInt64, conditions: SimulatedNetwork.Conditions) {
     random = SeededRandom(seed: seed)
     self.conditions = conditions
+    workerCount = random.within(1...3)
     overlay = Overlay(
       hostCount: random.within(2...5), tenantCount: random.within(1...3),
       hasOnePortPerRemote: random.oneIn(2), hasBridgePerTenant: random.oneIn(2))
@@ -107,7 +110,8 @@ private struct OverlayRun {
     network.conditions.trains = Double(random.below(11)) / 10
     for _ in 0..<overlay.hostCount * overlay.tenantCount * 2 { addContainer() }
     for host in 0..<overlay.hostCount {
-      let simulated = SimulatedHost(overlay.topology(of: host), seed: random.next())
+      let simulated = SimulatedHost(
+        overlay.topology(of: host), workers: workerCount, seed: random.next())
       _ = network.attach(
         simulated, address: Overlay.address(of: host), endpoint: EndpointID(rawValue: 0))
     }
@@ -189,7 +193,8 @@ private struct OverlayRun {
   /// A daemon dies between two bursts, and a new one knows the configuration only.
   private mutating func restart() {
     let host = random.below(overlay.hostCount)
-    let fresh = SimulatedHost(overlay.topology(of: host), seed: random.next())
+    let fresh = SimulatedHost(
+      overlay.topology(of: host), workers: workerCount, seed: random.next())
     fresh.tick(now: clock)
     network.restart(host, as: fresh)
   }

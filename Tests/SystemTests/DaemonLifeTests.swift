@@ -36,7 +36,8 @@ extension SystemTests {
       ("--rundir RUNDIR --log-file /proc/no/log", ["/proc/no/log", "--log-file"]),
       ("--rundir RUNDIR --pidfile /proc/no/pid", ["/proc/no/pid", "--pidfile"]),
       ("--rundir RUNDIR/\(String(repeating: "x", count: 108))", ["--rundir"]),
-      ("--rundir RUNDIR --workers 3", ["--workers", "3"]),
+      ("--rundir RUNDIR --workers 0", ["--workers", "0", "16"]),
+      ("--rundir RUNDIR --workers 17", ["--workers", "17", "16"]),
       ("--rundir RUNDIR --log-level loud", ["loud", "warning"]),
       ("--rundir RUNDIR --colour red", ["--colour"]),
     ])

@@ -47,9 +47,11 @@ static inline int ovx_open_tun(void) {
   return fd < 0 ? -errno : fd;
 }
 
-/* Attaches the descriptor to the TAP device of this name, making it if there is none. `name` has a terminator. */
-static inline int ovx_attach_tap(int fd, const char *name) {
+/* Attaches the descriptor to the TAP device of this name, making it if there is none; with several queues as one more of
+ * them. `name` has a terminator. */
+static inline int ovx_attach_tap(int fd, const char *name, bool multi_queue) {
   struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+  if (multi_queue) request.ifr_flags |= IFF_MULTI_QUEUE;
   if (strlen(name) >= IFNAMSIZ) return -ENAMETOOLONG;
   strcpy(request.ifr_name, name);
   return ioctl(fd, TUNSETIFF, &request) < 0 ? -errno : 0;
@@ -87,6 +89,27 @@ static inline int ovx_bind_packet_socket(int fd, unsigned index) {
   struct sockaddr_ll address = {
       .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
   return bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+}
+
+#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
+#endif
+
+/* Makes the bound socket the first of a group that shares what arrives, by flows; returns the group's number. */
+static inline int ovx_found_fanout(int fd) {
+  int argument = (PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_UNIQUEID | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
+  socklen_t size = sizeof argument;
+  if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, size) < 0) return -errno;
+  return getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, &size) < 0 ? -errno : argument & 0xffff;
+}
+
+/* Makes the bound socket another one of the group, and throws away what it has received by itself until then. */
+static inline int ovx_join_fanout(int fd, int group) {
+  int argument = (PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16 | group;
+  char byte;
+  if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, sizeof argument) < 0) return -errno;
+  for (int count = 0; count < 1 << 16 && recv(fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC) >= 0; count++) continue;
+  return 0;
 }
 
 /* Membership rather than IFF_PROMISC: the kernel takes it back when the socket goes, however it goes. */

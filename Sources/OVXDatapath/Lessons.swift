@@ -1,0 +1,231 @@
+// What the workers of one switch tell each other.
+//
+// Each worker has a datapath of its own with tables of its own, so that no frame waits for a lock or for memory that
+// another core writes to. The flows of one station may come to several workers, though, and what one of them learns
+// from a frame all have to know, or the others would flood what is for that station. So a datapath hands out what it
+// learns, once a second for each address at most, and takes in what others have learned.
+//
+// Nothing depends on a lesson: where one gets lost, a frame is flooded that need not be, and the next second teaches it
+// again.
+
+/// What one datapath has learned, for the others of the same switch.
+package struct Lesson: BitwiseCopyable, Sendable {
+  /// Takes lessons, in order, before the call returns.
+  package typealias Teach = (UnsafeBufferPointer<Lesson>) -> Void
+
+  fileprivate enum Kind: UInt8, BitwiseCopyable {
+    case address
+    case neighbor
+    case neighborGone
+  }
+
+  fileprivate let kind: Kind
+  fileprivate let isRouter: Bool
+  fileprivate let bridge: BridgeID
+  fileprivate let vlan: VLANID
+  fileprivate let place: Destination
+  fileprivate let address: MACAddress
+  /// Of a neighbour.
+  fileprivate let ip: IPAddress
+
+  /// A station's address.
+  init(_ address: MACAddress, vlan: VLANID, at place: Destination, bridge: BridgeID) {
+    kind = .address
+    isRouter = false
+    self.bridge = bridge
+    self.vlan = vlan
+    self.place = place
+    self.address = address
+    ip = IPAddress(v4: 0)
+  }
+
+  /// A neighbour.
+  init(_ key: NeighborKey, _ neighbor: Neighbor, bridge: BridgeID) {
+    kind = .neighbor
+    isRouter = neighbor.isRouter
+    self.bridge = bridge
+    vlan = key.vlan
+    place = neighbor.place
+    address = neighbor.address
+    ip = key.address
+  }
+
+  /// That nothing is known of a neighbour any more.
+  init(forgetting key: NeighborKey, bridge: BridgeID) {
+    kind = .neighborGone
+    isRouter = false
+    self.bridge = bridge
+    vlan = key.vlan
+    place = Destination(port: .none)
+    address = MACAddress(truncating: 0)
+    ip = key.address
+  }
+}
+
+/// Lessons that have not been handed out yet.
+@safe
+struct Lessons: ~Copyable {
+  private static let limit = 256
+
+  private let teach: Lesson.Teach?
+  private var waiting: Slab<Lesson>
+  private var count = 0
+
+  init(_ teach: Lesson.Teach?) {
+    unsafe self.teach = unsafe teach
+    waiting = unsafe Slab(reserving: teach == nil ? 0 : Self.limit)
+  }
+
+  /// Adds a lesson, if there is anybody to learn it.
+  mutating func teach(_ lesson: Lesson) {
+    guard unsafe teach != nil else { return }
+    if count == waiting.count { handOver() }
+    waiting[count] = lesson
+    count += 1
+  }
+
+  mutating func handOver() {
+    guard count > 0, let teach = unsafe teach else { return }
+    unsafe teach(UnsafeBufferPointer(start: waiting.address(of: 0), count: count))
+    count = 0
+  }
+}
+
+extension Datapath {
+  @unsafe @inline(never) mutating func teachAddress(
+    of frame: borrowing Frame, bridge: BridgeID
+  ) {
+    unsafe lessons.teach(
+      Lesson(
+        frame.address(6), vlan: frame.vlan,
+        at: Destination(port: frame.ingress, peer: frame.peer), bridge: bridge))
+  }
+
+  /// Takes in what another datapath of the same switch has learned.
+  ///
+  /// That one may have had another topology than this one has now: what does not fit is ignored.
+  package mutating func learn(_ lesson: Lesson) {
+    let bridge = Int(lesson.bridge.rawValue)
+    guard isPresent(lesson.bridge) else { return }
+    if lesson.kind == .neighborGone {
+      let key = NeighborKey(vlan: lesson.vlan, address: lesson.ip)
+      _ = neighbors[bridge].remove(key, lists: &neighborLists)
+      return
+    }
+    guard tables.hasPlace(lesson.place, vlan: lesson.vlan, bridge: lesson.bridge) else { return }
+    if lesson.kind == .address {
+      databases[bridge].adopt(
+        AddressKey(vlan: lesson.vlan, address: lesson.address), at: lesson.place, now: now,
+        portLimit: .max, lists: &lists, members: tables.bridgeMembers,
+        tables.bridges[bridge].members)
+    } else {
+      neighbors[bridge].adopt(
+        NeighborKey(vlan: lesson.vlan, address: lesson.ip),
+        at: Neighbor(address: lesson.address, place: lesson.place, isRouter: lesson.isRouter),
+        now: now, portLimit: tables.neighborLimit(of: lesson.place.port), lists: &neighborLists,
+        members: tables.bridgeMembers, tables.bridges[bridge].members)
+    }
+  }
+}
+
+extension ForwardingTables {
+  /// Whether something in a VLAN of a bridge can be at a place.
+  fileprivate func hasPlace(_ place: Destination, vlan: VLANID, bridge: BridgeID) -> Bool {
+    guard Int(place.port.rawValue) < ports.count else { return false }
+    let port = ports[Int(place.port.rawValue)]
+    guard port.role != .absent, port.bridge == bridge, carries(vlan, port: port) else {
+      return false
+    }
+    if place.peer == .none { return port.role != .tunnel }
+    return port.role == .tunnel && Int(place.peer.rawValue) < peers.count
+      && peers[Int(place.peer.rawValue)].port == place.port
+  }
+}
+
+// MARK: - What several datapaths know together
+
+extension KnownAddress {
+  /// The tables of one bridge in several datapaths as one: what any of them knows, as the latest one has it.
+  package static func merged(_ tables: [[KnownAddress]]) -> [KnownAddress] {
+    struct Key: Hashable {
+      var address: MACAddress
+      var vlan: VLANID
+    }
+    guard tables.count > 1 else { return tables.first ?? [] }
+    var latest: [Key: KnownAddress] = [:]
+    for entry in tables.joined() {
+      let key = Key(address: entry.address, vlan: entry.vlan)
+      guard let known = latest[key] else {
+        latest[key] = entry
+        continue
+      }
+      // A static one has no age.
+      if let age = known.age, (entry.age ?? 0) < age || entry.age == nil { latest[key] = entry }
+    }
+    return Array(latest.values)
+  }
+}
+
+extension KnownNeighbor {
+  /// The tables of one bridge in several datapaths as one: what any of them knows, as the latest one has it.
+  package static func merged(_ tables: [[KnownNeighbor]]) -> [KnownNeighbor] {
+    struct Key: Hashable {
+      var ip: IPAddress
+      var vlan: VLANID
+    }
+    guard tables.count > 1 else { return tables.first ?? [] }
+    var latest: [Key: KnownNeighbor] = [:]
+    for entry in tables.joined() {
+      let key = Key(ip: entry.ip, vlan: entry.vlan)
+      if let known = latest[key], known.age <= entry.age { continue }
+      latest[key] = entry
+    }
+    return Array(latest.values)
+  }
+}
+
+extension AddressStatistics {
+  /// The events in the tables of one bridge in several datapaths.
+  ///
+  /// Each learns by itself what the others are then told, and each forgets what all forget.
+  package static func merged(_ tables: [AddressStatistics]) -> AddressStatistics {
+    var sum = AddressStatistics()
+    for table in tables {
+      sum.current = max(sum.current, table.current)
+      sum.limit = max(sum.limit, table.limit)
+      sum.statics = max(sum.statics, table.statics)
+      sum.learned &+= table.learned
+      sum.moved &+= table.moved
+      sum.expired = max(sum.expired, table.expired)
+      sum.evicted = max(sum.evicted, table.evicted)
+      sum.limited = max(sum.limited, table.limited)
+    }
+    return sum
+  }
+}
+
+extension NeighborStatistics {
+  /// The events in the tables of one bridge in several datapaths.
+  package static func merged(_ tables: [NeighborStatistics]) -> NeighborStatistics {
+    var sum = NeighborStatistics()
+    sum.table = .merged(tables.map(\.table))
+    sum.answered = tables.reduce(0) { $0 &+ $1.answered }
+    return sum
+  }
+}
+
+extension PortCounters {
+  /// What several datapaths have counted of one port.
+  package static func sum(_ counters: [PortCounters]) -> PortCounters {
+    var sum = PortCounters()
+    for part in counters {
+      sum.receivedFrames &+= part.receivedFrames
+      sum.receivedBytes &+= part.receivedBytes
+      sum.sentFrames &+= part.sentFrames
+      sum.sentBytes &+= part.sentBytes
+      sum.answeredFrames &+= part.answeredFrames
+      for reason in DropReason.allCases { sum[reason] &+= part[reason] }
+    }
+    return sum
+  }
+}

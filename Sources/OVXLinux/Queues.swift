@@ -1,0 +1,89 @@
+private import Glibc
+internal import SystemPackage
+
+/// The descriptors of a device or a listening socket, one for each of its queues; closed when the owner lets go of them.
+///
+/// Each queue is read by one worker, and the kernel chooses the queue by the flow, so that the frames of a flow stay in
+/// their order.
+package struct Queues: ~Copyable, Sendable {
+  private var descriptors: [Int32]
+
+  /// The first queue.
+  init(_ first: consuming Descriptor) {
+    descriptors = [first.release()]
+  }
+
+  deinit {
+    for number in descriptors { _ = Descriptor(owning: number) }
+  }
+
+  /// The first queue's descriptor, valid for as long as the owner lives.
+  package var first: Int32 { descriptors[0] }
+
+  package var count: Int { descriptors.count }
+
+  mutating func append(_ queue: consuming Descriptor) {
+    descriptors.append(queue.release())
+  }
+
+  /// Takes the first queue's descriptor out; the others are closed.
+  package consuming func takeFirst() -> Descriptor {
+    let numbers = release()
+    for number in numbers.dropFirst() { _ = Descriptor(owning: number) }
+    return Descriptor(owning: numbers[0])
+  }
+
+  /// Gives up ownership: the caller has to see to it that the numbers are closed.
+  consuming func release() -> [Int32] {
+    let numbers = descriptors
+    descriptors = []
+    return numbers
+  }
+
+  /// What one worker gets.
+  struct Share: Sendable {
+    /// The worker's own, to be closed by it.
+    var descriptor: Int32
+    /// Whether it reads by it; all write.
+    var isRead: Bool
+    /// Whether it is the one to tell what happens to the device.
+    var isReporter: Bool
+  }
+
+  /// Gives each worker a descriptor of its own.
+  ///
+  /// Where there are fewer queues than workers, those without one get a duplicate to write by.
+  ///
+  /// - Parameters:
+  ///   - workers: How many there are.
+  ///   - offset: Any number, to have different devices read by different workers.
+  /// - Returns: A share for each worker.
+  /// - Throws: Where no more descriptors can be open; all are closed then.
+  consuming func shared(
+    among workers: Int, offset: Int
+  ) throws(LinuxError) -> [Share] {
+    let descriptors = release()
+    var shares: [Share?] = Array(repeating: nil, count: workers)
+    var refusal: LinuxError?
+    for turn in 0..<workers {
+      let number =
+        turn < descriptors.count
+        ? descriptors[turn] : fcntl(descriptors[0], F_DUPFD_CLOEXEC, 0)
+      if number < 0 {
+        refusal = LinuxError(
+          action: "duplicate", subject: "a descriptor for another worker", errno: .latest,
+          remedy:
+            "raise the limit of open files (LimitNOFILE= of the service), or use fewer workers")
+        continue
+      }
+      shares[(turn + offset) % workers] = Share(
+        descriptor: number, isRead: turn < descriptors.count, isReporter: turn == 0)
+    }
+    for number in descriptors.dropFirst(workers) { _ = Descriptor(owning: number) }
+    if let refusal {
+      for share in shares { if let share { _ = Descriptor(owning: share.descriptor) } }
+      throw refusal
+    }
+    return shares.compactMap { $0 }
+  }
+}
