@@ -202,7 +202,40 @@ class Interop(OvxTAP):
         kernel_vtep(far, 2, ["c1"])
 
 
-PEERS = {peer.name: peer for peer in (Kernel, OpenVSwitch, OvxTAP, OvxVeth, Interop)}
+class Inject(OvxTAP):
+    """ovx that hands superframes whole to an underlay that segments tunnels."""
+
+    name, label = "inject", "ovx, TAPs, superframes=inject"
+
+    def switch(self, host, number):
+        super().switch(host, number)
+        # The next hop's address has to be known.
+        host.must(f"ping -c 1 -W 1 {underlay_address(3 - number)} >/dev/null || true")
+        self.ctl(host, "set interface vxlan0 options:superframes=inject")
+
+
+class InteropInject(Inject, Interop):
+    """The same on the first host, the kernel's bridge and vxlan device on the second."""
+
+    name, label = "interop-inject", "ovx with superframes=inject here, kernel VTEP there"
+
+
+class Wire(Peer):
+    """No switch and no tunnel: the containers have a cable each to each other. What is left is what sending and receiving cost."""
+
+    name, label = "wire", "a veth cable, no switch"
+
+    def build(self):
+        self.near, self.far, self.neighbour = (self.lab.namespace(f"{self.name}-{name}") for name in ("c1", "c2", "c3"))
+        for other, device, address in ((self.far, "eth0", FAR), (self.neighbour, "eth1", NEIGHBOUR)):
+            self.near.must(f"ip link add {device} mtu 1450 type veth peer name eth0 mtu 1450 netns {other.name}\n"
+                           f"ip addr add {NEAR} peer {address} dev {device} && ip link set {device} up")
+            other.must(f"ip addr add {address} peer {NEAR} dev eth0 && ip link set eth0 up")
+
+
+PEERS = {peer.name: peer for peer in (Kernel, OpenVSwitch, OvxTAP, OvxVeth, Interop, Inject, InteropInject, Wire)}
+# Who is only measured when named, or in a full run.
+EXTRAS = ("inject", "interop-inject", "wire")
 
 
 def wait_until(what, condition, seconds=10):

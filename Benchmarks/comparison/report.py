@@ -27,7 +27,17 @@ class Row:
     @property
     def peers(self):
         """Who has this figure: all, unless it is about one kind of peer, or about daemons, of which the kernel has none."""
-        return (*(() if self.daemons else ("kernel",)), *(("ovs",) if self.ovx[1] else ()), *filter(None, self.ovx))
+        return (*(() if self.daemons else ("kernel",)), *(("ovs",) if self.ovx[1] else ()), *filter(None, self.ovx),
+                *self.extras)
+
+    @property
+    def extras(self):
+        """Who else has it: ovx with injection where TCP goes through a tunnel, and the cable where there is no other VTEP."""
+        if self.daemons:
+            return ()
+        if not self.ovx[1]:
+            return ("interop-inject",)
+        return ("inject", "wire") if self.measurement.startswith("tcp") else ("wire",)
 
 
 def every(must, goal):
@@ -152,6 +162,20 @@ def cells(figures, underlay, row):
     return ratios, limits, medians
 
 
+EXTRA_COLUMNS = ("injecting", "injecting ÷ kernel", "cable", "kernel ÷ cable", "ovx TAP ÷ cable")
+
+
+def extra_cells(figures, underlay, row):
+    """What was measured beside the switches as they come: ovx that injects, and no switch at all; None where nothing was."""
+    injecting = "inject" if row.ovx[1] else "interop-inject"
+    values = [figures.median(underlay, injecting, row), figures.ratio(underlay, injecting, "kernel", row),
+              figures.median(underlay, "wire", row), figures.ratio(underlay, "kernel", "wire", row),
+              figures.ratio(underlay, row.ovx[0], "wire", row)]
+    if values[0] is None and values[2] is None:
+        return None
+    return [number(values[0], row), ratio_text(values[1]), number(values[2], row), *map(ratio_text, values[3:])]
+
+
 def text_table(figures, colour):
     dim, bold, plain = ("\033[2m", "\033[1m", "\033[0m") if colour else ("", "", "")
     tints = {GOAL: "\033[32m", MUST: "", MISSED: "\033[31m", "": ""} if colour else dict.fromkeys((GOAL, MUST, MISSED, ""), "")
@@ -167,6 +191,11 @@ def text_table(figures, colour):
             arrow = "" if row.higher else " ↓"
             lines.append(f"{row.label + arrow:<31}{columns}  {limits[0]:>5} {limits[1]:>5}   {dim}"
                          + "".join(f"{m:>9}" for m in (f"{medians[0]:>15}", *medians[1:])) + f" {row.unit}{plain}")
+        extras = [(row, extra) for row in figures.rows(underlay) if (extra := extra_cells(figures, underlay, row))]
+        if extras:
+            lines += ["", f"{'':<31}" + "".join(f"{name:>20}" for name in EXTRA_COLUMNS)]
+            lines += [f"{row.label + ('' if row.higher else ' ↓'):<31}" + "".join(f"{cell:>20}" for cell in extra)
+                      + f" {row.unit}" for row, extra in extras]
     lines += ["", f"{GOAL} reaches the goal   {MUST} what must be   {MISSED} less than that   ↓ lower is better"]
     return "\n".join(lines)
 
@@ -183,6 +212,12 @@ def markdown_table(figures):
             columns += [f"<sub>{m}</sub>" if m else "" for m in medians] + [f"<sub>{row.unit}</sub>"]
             lines.append(f"| {row.label}{'' if row.higher else ' ↓'} | " + " | ".join(columns) + " |")
         lines.append("")
+        extras = [(row, extra) for row in figures.rows(underlay) if (extra := extra_cells(figures, underlay, row))]
+        if extras:
+            lines += ["| | " + " | ".join(EXTRA_COLUMNS) + " | |", "|---|" + "---:|" * len(EXTRA_COLUMNS) + "---|"]
+            lines += [f"| {row.label}{'' if row.higher else ' ↓'} | " + " | ".join(extra) + f" | <sub>{row.unit}</sub> |"
+                      for row, extra in extras]
+            lines.append("")
     lines += [f"{GOAL} reaches the goal, {MUST} what must be, {MISSED} less than that; ↓ lower is better.", ""]
     return "\n".join(lines)
 

@@ -46,16 +46,12 @@ package struct TAP: ~Copyable, Sendable {
     let descriptor = try openTUN(for: subject)
     let number = descriptor.rawValue
     var isMultiQueue = count > 1
-    var attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
-    if attached == -EINVAL {
+    let attached = FormerDaemon.outlast(EBUSY) {
+      let attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
+      guard attached == -EINVAL else { return attached }
       // Made with another number of workers: it can have several queues or not for as long as it lives.
       isMultiQueue.toggle()
-      attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
-    }
-    // What a killed daemon's io_uring held is let go of a moment after the process is gone.
-    while attached == -EBUSY, ContinuousClock.now < releaseDeadline {
-      usleep(10_000)
-      attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
+      return unsafe ovx_attach_tap(number, name, isMultiQueue)
     }
     guard attached == 0 else { throw refusal(of: subject, -attached) }
     let header = ovx_set_tap_header_size(number, Int32(Offload.byteCount))
@@ -84,10 +80,6 @@ package struct TAP: ~Copyable, Sendable {
     guard number >= 0 else { throw refusal(of: subject, -number) }
     return Descriptor(owning: number)
   }
-
-  /// Until when devices and ports in use are waited for: two seconds from the first one that this process found, for all
-  /// together.
-  static let releaseDeadline = ContinuousClock.now + .seconds(2)
 
   /// Says whether the interface outlives the descriptor.
   ///

@@ -55,12 +55,8 @@ package struct UDPSocket: ~Copyable, Sendable {
     _ = descriptor.setOption(udpLevel, UDP_GRO, 1)
     descriptor.setReceiveBuffer(listenerBufferSize)
     if isShared { _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1) }
-    var bound = bind(descriptor.rawValue, to: bindAddress, port: port)
-    // As with TAPs: a daemon that is gone may still have the port for a moment, by way of its io_uring.
-    while bound == -EADDRINUSE, ContinuousClock.now < TAP.releaseDeadline {
-      usleep(10_000)
-      bound = bind(descriptor.rawValue, to: bindAddress, port: port)
-    }
+    let number = descriptor.rawValue
+    let bound = FormerDaemon.outlast(EADDRINUSE) { bind(number, to: bindAddress, port: port) }
     guard bound == 0 else {
       throw refusal(to: "listen on", subject, -bound, port: port)
     }
