@@ -298,11 +298,14 @@ struct Answers {
 
   /// How datagrams are sent and received, and why not better.
   private var features: [String] {
-    switch UDPSegmentation.current {
-    case .works: ["UDP_SEGMENT", "UDP_GRO"]
-    case .missing: ["one datagram per send (this kernel has no UDP_SEGMENT)", "UDP_GRO"]
-    case .corrupts: ["one datagram per send (this kernel's UDP_SEGMENT corrupts them)", "UDP_GRO"]
-    }
+    let sending =
+      switch UDPSegmentation.current {
+      case .works: "UDP_SEGMENT"
+      case .missing: "one datagram per send (this kernel has no UDP_SEGMENT)"
+      case .corrupts: "one datagram per send (this kernel's UDP_SEGMENT corrupts them)"
+      }
+    let workers = dataplane.queueCount
+    return [sending, "UDP_GRO"] + (workers > 1 ? ["\(workers) workers"] : [])
   }
 
   private func describe(_ remote: Plan.Remote, of tunnel: Plan.Tunnel) -> Tunnels.Remote {

@@ -19,6 +19,8 @@ extension SystemTests {
           let threads = try host1.must(
             "grep -l ovx-worker /proc/\(daemon.process.pid)/task/*/comm | wc -l")
           #expect(threads.trimmingCharacters(in: .whitespacesAndNewlines) == "\(workers)")
+          let features = try host1.ctl("tunnel show")
+          #expect(features.contains("\(workers) workers") == (workers > 1), "\(features)")
           for (from, address) in [
             (red1, "172.17.42.12"), (blue1, "172.17.42.12"), (red1, "172.17.42.21"),
             (red2, "172.17.42.21"),
