@@ -37,6 +37,8 @@ package struct Link: Equatable, Sendable {
   package var gsoIPv4MaxSize: Int?
   /// The largest superframe the device itself can cut, in bytes; `gsoMaxSize` may not exceed it.
   package var tsoMaxSize: Int?
+  /// Frames that may wait to be sent; of a TAP, to be read.
+  package var queueLength: Int?
   /// A text for people, up to 255 bytes.
   package var alias: String?
   package var group: UInt32
@@ -178,6 +180,7 @@ extension Link {
     case Int(IFLA_GSO_MAX_SIZE): gsoMaxSize = number
     case Int(OVX_IFLA_GSO_IPV4_MAX_SIZE): gsoIPv4MaxSize = number
     case Int(IFLA_TSO_MAX_SIZE): tsoMaxSize = number
+    case Int(IFLA_TXQLEN): queueLength = number
     case Int(IFLA_IFALIAS): alias = value.text
     case Int(IFLA_GROUP): group = value.uint32 ?? group
     case Int(IFLA_LINKINFO): takeInfo(value)

@@ -103,6 +103,14 @@ extension Netlink {
     )
   }
 
+  /// Sets how many frames may wait to be sent by a device; by a TAP, to be read.
+  package mutating func setQueueLength(_ frames: Int, of link: Link) throws(LinuxError) {
+    let value = UInt32(clamping: frames)
+    try change(link, "set the queue's length of", to: " to \(frames)") {
+      $0.put(Int(IFLA_TXQLEN), value)
+    }
+  }
+
   /// Sets the largest superframe that the kernel hands to a device, in bytes with headers.
   ///
   /// Above 64 KiB (BIG TCP) that holds for IPv6 only, and IPv4 keeps what it has; up to there for both.

@@ -354,6 +354,8 @@ struct DeviceSettings: Equatable {
   var mtu: Int?
   /// `nil` leaves what is.
   var gsoMaxSize: Int?
+  /// `nil` leaves what is.
+  var queueLength: Int?
   /// Of an internal one, or in a container; nobody else's are touched.
   var addresses: [OVXControl.InterfaceAddress] = []
   /// In a container only.
@@ -369,6 +371,7 @@ struct DeviceSettings: Equatable {
     let mtu = plan.mtuRequest ?? limits.mtu(isTagged: plan.isTagged)
     self.mtu = mtu
     gsoMaxSize = limits.gsoMaxSize(mtu: mtu)
+    queueLength = Sizes.queueLength
   }
 }
 
@@ -411,6 +414,9 @@ extension Netlink {
     if let size = settings.gsoMaxSize, link.gsoMaxSize != size {
       // It only costs speed where the kernel does not know it (before Linux 5.19 for TAPs).
       try? setGSOMaxSize(size, of: link)
+    }
+    if let length = settings.queueLength, isNew, link.queueLength != length {
+      try setQueueLength(length, of: link)
     }
     if isNew, !link.isUp { try setUp(true, link) }
   }

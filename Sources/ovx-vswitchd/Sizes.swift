@@ -48,6 +48,13 @@ enum Sizes {
   /// The kernel's own `IFLA_GSO_MAX_SIZE`, for interfaces whose superframes never leave this host.
   static let wholeGSOMaxSize = 65_536
 
+  /// Frames that may wait in a TAP to be read, four times the kernel's own `DEFAULT_TX_QUEUE_LEN`.
+  ///
+  /// A sender that shares its core with the worker may send for as long as its time slice lasts, 3 to 4 ms, before the
+  /// worker has its turn: at a million frames a second that is as many. What there is no room for is lost, and the
+  /// sender is not told.
+  static let queueLength = 4_000
+
   /// How many sockets, each with its own source port, to send with towards each of `remotes` remote VTEPs.
   ///
   /// 16 spread a tunnel's flows well over ECMP links; beyond 512 remotes there are fewer each, by powers of two so

@@ -81,6 +81,7 @@ struct LinkTests {
     try netlink.setAddress(address, of: veth0)
     try netlink.setAlias("web, port 1", of: veth0)
     try netlink.setGSOMaxSize(40_000, of: veth0)
+    try netlink.setQueueLength(2345, of: veth0)
     try netlink.setUp(true, veth0)
     try netlink.setUp(true, try netlink.existing("veth1"))
 
@@ -90,11 +91,13 @@ struct LinkTests {
     #expect(changed.alias == "web, port 1")
     #expect(changed.gsoMaxSize == 40_000)
     #expect(changed.gsoIPv4MaxSize == 40_000)
+    #expect(changed.queueLength == 2345)
     #expect(changed.isUp && changed.isRunning)
     let described = try ip("-d", "link", "show", "veth0", in: namespace)
     #expect(described.contains("mtu 1234"))
     #expect(described.contains("02:00:00:00:00:99"))
     #expect(described.contains("gso_max_size 40000"))
+    #expect(described.contains("qlen 2345"))
     #expect(described.contains("alias web, port 1"))
     #expect(described.contains(",UP"))
 

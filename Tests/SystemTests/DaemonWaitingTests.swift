@@ -61,6 +61,8 @@ extension SystemTests {
         }
         #expect(try mtu(red1, "eth0") == "1450")
         #expect(try mtu(host1, "br0") == "1450")
+        // Room for what a sender sends while the worker waits for its turn.
+        #expect(try red1.must("cat /sys/class/net/eth0/tx_queue_len") == "4000\n")
         try host1.must("ip link set eth0 mtu 1400")
         try eventually("they shrink") {
           try mtu(red1, "eth0") == "1350" && mtu(host1, "br0") == "1350"
