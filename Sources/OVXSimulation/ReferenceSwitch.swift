@@ -373,8 +373,9 @@ package struct ReferenceSwitch {
         }
         frame = arrived
       }
-      // A device's MTU does not count the tag.
-      switch frame.fitted(mtu: device.mtu) {
+      // A device's MTU does not count one tag: the one that the frame gets, or else one inside.
+      let tag = egressTag(passage, port)
+      switch frame.fitted(mtu: device.mtu + (tag == nil && frame.hasTag ? 4 : 0)) {
       case .fitting(var fitted):
         let isTakenWhole = device.capabilities.contains(fitted.neededCapability)
         if !isTakenWhole, fitted.segmentCount > PartialFrame.segmentLimit {
@@ -383,7 +384,7 @@ package struct ReferenceSwitch {
         let isWhole =
           fitted.offload.isSuperframe && !passage.isFromTunnel && isTakenWhole
           && device.capabilities.contains(.checksum)
-        if let tag = egressTag(passage, port) { fitted.insertTag(tag) }
+        if let tag { fitted.insertTag(tag) }
         outcome.deliveries.append(
           Delivery(port: port.id, peer: .none, frame: fitted, isWhole: isWhole)
         )
