@@ -58,12 +58,8 @@ package final class Switch: Sendable {
   private func attach(
     _ queues: consuming Queues, _ kind: Receiver.Kind, as port: PortID
   ) throws(LinuxError) {
-    let shares = try queues.shared(among: workers.count, offset: Int(port.rawValue))
-    do throws(LinuxError) {
-      try install(shares) { worker, share in worker.attach(share, kind, as: port) }
-    } catch {
-      detach(port)
-      throw error
+    try install(queues, offset: Int(port.rawValue), undoing: { detach(port) }) { worker, share in
+      worker.attach(share, kind, as: port)
     }
   }
 
@@ -76,12 +72,8 @@ package final class Switch: Sendable {
 
   /// Receives datagrams by a listening socket, which the switch owns from now on.
   package func open(_ endpoint: EndpointID, socket: consuming UDPSocket) throws(LinuxError) {
-    let shares = try socket.takeQueues().shared(among: workers.count, offset: 0)
-    do throws(LinuxError) {
-      try install(shares) { worker, share in worker.open(endpoint, share) }
-    } catch {
-      close(endpoint)
-      throw error
+    try install(socket.takeQueues(), undoing: { close(endpoint) }) { worker, share in
+      worker.open(endpoint, share)
     }
   }
 
@@ -94,12 +86,8 @@ package final class Switch: Sendable {
   ///
   /// Paths are numbered from 0 to `pathLimit` - 1.
   package func open(_ path: PathID, socket: consuming UDPSocket) throws(LinuxError) {
-    let shares = try socket.takeQueues().shared(among: workers.count, offset: 0)
-    do throws(LinuxError) {
-      try install(shares) { worker, share in worker.open(path, share.descriptor) }
-    } catch {
-      close(path)
-      throw error
+    try install(socket.takeQueues(), undoing: { close(path) }) { worker, share in
+      worker.open(path, share.descriptor)
     }
   }
 
@@ -110,12 +98,8 @@ package final class Switch: Sendable {
 
   /// Sends whole superframes by an injector, which the switch owns from now on; all workers send by the same one.
   package func open(_ number: InjectorID, injector: consuming Injector) throws(LinuxError) {
-    let shares = try Queues(injector.takeDescriptor()).shared(among: workers.count, offset: 0)
-    do throws(LinuxError) {
-      try install(shares) { worker, share in worker.open(number, share.descriptor) }
-    } catch {
-      close(number)
-      throw error
+    try install(Queues(injector.takeDescriptor()), undoing: { close(number) }) { worker, share in
+      worker.open(number, share.descriptor)
     }
   }
 
@@ -226,16 +210,19 @@ package final class Switch: Sendable {
     workers.map { $0.command(work) }.map { $0.wait() }
   }
 
-  /// Gives each worker its share of something.
+  /// Gives each worker its share of something, and takes all of them back where one refuses.
   ///
-  /// - Throws: The first refusal; some workers may have taken their share then.
+  /// - Throws: The first refusal.
   private func install(
-    _ shares: [Queues.Share],
+    _ queues: consuming Queues, offset: Int = 0, undoing undo: () -> Void,
     _ work: @escaping @Sendable (inout Worker, Queues.Share) -> LinuxError?
   ) throws(LinuxError) {
+    let shares = try queues.shared(among: workers.count, offset: offset)
     let replies = zip(workers, shares).map { thread, share in
       thread.command { worker in work(&worker, share) }
     }
-    for refusal in replies.map({ $0.wait() }) { if let refusal { throw refusal } }
+    guard let refusal = replies.compactMap({ $0.wait() }).first else { return }
+    undo()
+    throw refusal
   }
 }

@@ -27,9 +27,10 @@ extension Lab {
     vni: Int = 100,
     family: Family = .ipv4,
     remotes: [Int],
-    tag: Int? = nil
+    tag: Int? = nil,
+    arguments: [String] = []
   ) throws -> Daemon {
-    let daemon = try daemon(on: host)
+    let daemon = try daemon(on: host, arguments: arguments)
     try host.ctl("add-br br0")
     let addresses = remotes.map { family.address($0) }.joined(separator: ",")
     let tagging = tag.map { " tag=\($0)" } ?? ""

@@ -43,9 +43,7 @@ extension SystemTests {
     @Test func tablesAndCountersAreOne() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
-        try lab.daemon(on: host1, arguments: ["--workers", "4"])
-        try host1.ctl("add-br br0")
-        try host1.ctl("add-port br0 vxlan0 key=100 remote=192.168.5.3")
+        try lab.overlay(on: host1, remotes: [2], arguments: ["--workers", "4"])
         try lab.overlay(on: host2, remotes: [1])
         let red1 = try lab.container("red1", on: host1, by: .tap, address: "172.17.42.11/24")
         _ = try lab.container("red2", on: host2, by: .tap, address: "172.17.42.12/24")
@@ -73,9 +71,7 @@ extension SystemTests {
     @Test func aCaptureShowsAllOfThem() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
-        try lab.daemon(on: host1, arguments: ["--workers", "2"])
-        try host1.ctl("add-br br0")
-        try host1.ctl("add-port br0 vxlan0 key=100 remote=192.168.5.3")
+        try lab.overlay(on: host1, remotes: [2], arguments: ["--workers", "2"])
         try lab.overlay(on: host2, remotes: [1])
         let red1 = try lab.container("red1", on: host1, by: .tap, address: "172.17.42.11/24")
         _ = try lab.container("red2", on: host2, by: .tap, address: "172.17.42.12/24")
