@@ -175,8 +175,13 @@ extension Frame {
     guard type == EtherType.ipv6.rawValue,
       unsafe count >= NeighborDiscoveryMessage.minimumFrameByteCount
     else { return false }
-    return unsafe start.octet(20) == IPProtocol.icmpv6.rawValue
-      && start.octet(54) &- NeighborDiscoveryMessage.Kind.routerSolicitation.rawValue < 4
+    switch unsafe IPProtocol(rawValue: start.octet(20)) {
+    case .icmpv6:
+      return unsafe start.octet(54) &- NeighborDiscoveryMessage.Kind.routerSolicitation.rawValue < 4
+    // What is behind them does not show at a glance; few frames have any.
+    case .hopByHop, .routing, .destinationOptions: return true
+    default: return false
+    }
   }
 
   /// What the frame says about neighbours; `nil` where it says nothing valid.

@@ -207,7 +207,10 @@ package struct FrameGenerator {
       from: source, sourceIP,
       to: isToAll != random.oneIn(20)
         ? MACAddress(truncating: 0x3333_0000_0001) : destinationAddress(),
-      isToAll ? everybody : targetIP, message: message, hopLimit: random.oneIn(20) ? 64 : 255)
+      isToAll ? everybody : targetIP, message: message, hopLimit: random.oneIn(20) ? 64 : 255,
+      extensions: (0..<(random.oneIn(6) ? random.below(10) : 0)).map { _ in
+        random.pick([0, 43, 60, 60, random.oneIn(3) ? 44 : 0])
+      })
     if random.oneIn(15) {
       let place = random.within(14...frame.count - 1)
       frame[place] ^= UInt8(1) << UInt8(random.below(8))

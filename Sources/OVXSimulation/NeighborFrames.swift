@@ -56,17 +56,18 @@ package func neighborAnnouncement(
     IPAddress(v6High: 0xFF02_0000_0000_0000, low: 1), message: message)
 }
 
-/// A frame of neighbour discovery, with its checksum filled in.
+/// A frame of neighbour discovery, with its checksum filled in; `extensions` are the kinds of extension
+/// headers, of eight bytes each, in front of the message.
 package func ndOctets(
   from source: MACAddress, _ sourceIP: IPAddress, to target: MACAddress, _ targetIP: IPAddress,
-  message: [UInt8], hopLimit: UInt8 = 255
+  message: [UInt8], hopLimit: UInt8 = 255, extensions: [UInt8] = []
 ) -> [UInt8] {
   var frame: [UInt8] = []
   frame.append(address: target)
   frame.append(address: source)
   frame += [0x86, 0xDD, 0x60, 0, 0, 0]
-  frame.append(number: UInt16(message.count))
-  frame += [58, hopLimit]
+  frame.append(number: UInt16(extensions.count * 8 + message.count))
+  frame += [extensions.first ?? 58, hopLimit]
   for ip in [sourceIP, targetIP] {
     frame.append(number: ip.high)
     frame.append(number: ip.low)
@@ -78,6 +79,10 @@ package func ndOctets(
   message.setNumber(UInt16(0), at: 2)
   let sum = onesComplementSum(message[...], startingFrom: UInt64(onesComplementSum(pseudo[...])))
   message.setNumber(~sum, at: 2)
+  for number in extensions.indices {
+    // Padding (RFC 8200, section 4.2), which for a routing header reads as one with no stop left.
+    frame += [number + 1 < extensions.count ? extensions[number + 1] : 58, 0, 1, 0, 0, 0, 0, 0]
+  }
   return frame + message
 }
 

@@ -137,12 +137,23 @@ struct ReferenceNews {
   }
 
   private init?(ipv6 frame: [UInt8]) {
-    guard frame.count >= 54, frame[14] >> 4 == 6, frame[20] == 58, frame[21] == 255,
+    guard frame.count >= 54, frame[14] >> 4 == 6, frame[21] == 255,
       let length = frame.number16(at: 18), frame.count >= 54 + Int(length)
     else { return nil }
-    let message = Array(frame[54..<54 + Int(length)])
+    var next = frame[20]
+    var rest = frame[54..<54 + Int(length)]
+    for _ in 0..<8 where [0, 43, 60].contains(next) {
+      guard rest.count >= 8 else { return nil }
+      let header = Array(rest.prefix(8))
+      let size = (Int(header[1]) + 1) * 8
+      guard rest.count >= size, next != 43 || header[3] == 0 else { return nil }
+      next = header[0]
+      rest = rest.dropFirst(size)
+    }
+    guard next == 58 else { return nil }
+    let message = Array(rest)
     var pseudo = Array(frame[22..<54])
-    pseudo.append(number: UInt32(length))
+    pseudo.append(number: UInt32(message.count))
     pseudo += [0, 0, 0, 58]
     let sum = onesComplementSum(pseudo[...])
     guard onesComplementSum(message[...], startingFrom: UInt64(sum)) == 0xFFFF,
@@ -157,7 +168,7 @@ struct ReferenceNews {
     }
     guard message.count >= fixed else { return nil }
     var options: [(type: UInt8, value: [UInt8])] = []
-    var rest = message[fixed...]
+    rest = message[fixed...]
     while !rest.isEmpty {
       guard rest.count >= 8 else { return nil }
       let size = Int(rest[rest.startIndex + 1]) * 8

@@ -39,6 +39,8 @@ package struct IPv6Header: ~Escapable {
     package var offset: Int
     /// Whether the packet is a part of a datagram, the first one included.
     package var isFragment: Bool
+    /// Whether there is a fragment header, also one that says that the packet is whole (RFC 6946).
+    package var hasFragmentHeader: Bool
     /// Whether a routing header has stops left, so that the destination is not the last one.
     package var isSourceRouted: Bool
 
@@ -46,11 +48,13 @@ package struct IPv6Header: ~Escapable {
       transport: IPProtocol,
       offset: Int,
       isFragment: Bool = false,
+      hasFragmentHeader: Bool? = nil,
       isSourceRouted: Bool = false
     ) {
       self.transport = transport
       self.offset = offset
       self.isFragment = isFragment
+      self.hasFragmentHeader = hasFragmentHeader ?? isFragment
       self.isSourceRouted = isSourceRouted
     }
   }
@@ -81,6 +85,7 @@ package struct IPv6Header: ~Escapable {
       case .fragment:
         guard end &- layer.offset >= 8 else { return nil }
         length = 8
+        layer.hasFragmentHeader = true
         // A fragment header on an undivided datagram is legal: an atomic fragment (RFC 6946).
         if bytes.big16(layer.offset &+ 2) & 0xFFF9 != 0 { layer.isFragment = true }
       default:

@@ -1,7 +1,8 @@
 /// A message of IPv6 neighbour discovery that passed all checks of RFC 4861, sections 6.1 and 7.1.
 ///
-/// Solicitations and advertisements, of routers and of neighbours. A message behind extension headers
-/// is none: no host sends one, and fragmented ones are forbidden (RFC 6980).
+/// Solicitations and advertisements, of routers and of neighbours. Receivers accept them behind
+/// extension headers, too, but not behind a fragment header, even of a packet that is whole (RFC 6980,
+/// section 5), nor on the way to another stop of a routing header.
 package struct NeighborDiscoveryMessage: ~Escapable {
   /// The ICMPv6 types of RFC 4861, section 4, but redirects.
   package enum Kind: UInt8, Sendable {
@@ -26,11 +27,11 @@ package struct NeighborDiscoveryMessage: ~Escapable {
   /// Views an IPv6 packet, or nothing unless it is a valid message.
   @_lifetime(copy packet)
   package init?(_ packet: RawSpan) {
-    guard let header = IPv6Header(packet), header.nextHeader == .icmpv6, header.hopLimit == 255,
-      header.payloadLength >= 8
+    guard let header = IPv6Header(packet), header.hopLimit == 255, let layer = header.upperLayer,
+      layer.transport == .icmpv6, !layer.hasFragmentHeader, !layer.isSourceRouted
     else { return nil }
-    let bytes = header.payload
-    guard let kind = Kind(rawValue: bytes.octet(0)), bytes.octet(1) == 0,
+    let bytes = header.payload.dropping(layer.offset &- IPv6Header.byteCount)
+    guard bytes.byteCount >= 8, let kind = Kind(rawValue: bytes.octet(0)), bytes.octet(1) == 0,
       bytes.byteCount >= kind.fixedByteCount, Self.isChecksumValid(packet, bytes)
     else { return nil }
     // The one walk over options: none is empty, and all end within the message.

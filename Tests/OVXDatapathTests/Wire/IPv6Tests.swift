@@ -84,7 +84,9 @@ import Testing
     }
     #expect(
       header.upperLayer
-        == .init(transport: .tcp, offset: 40 + 56, isFragment: false, isSourceRouted: true)
+        == .init(
+          transport: .tcp, offset: 40 + 56, isFragment: false, hasFragmentHeader: true,
+          isSourceRouted: true)
     )
   }
 
@@ -117,7 +119,9 @@ import Testing
     }
     #expect(
       header.upperLayer
-        == .init(transport: .udp, offset: 48, isFragment: isFragment, isSourceRouted: false)
+        == .init(
+          transport: .udp, offset: 48, isFragment: isFragment, hasFragmentHeader: true,
+          isSourceRouted: false)
     )
   }
 

@@ -14,11 +14,11 @@ import Testing
   /// The IPv6 packet of a message.
   private static func packet(
     _ message: [UInt8], from source: IPAddress = sender, to destination: IPAddress = group,
-    hopLimit: UInt8 = 255
+    hopLimit: UInt8 = 255, extensions: [UInt8] = []
   ) -> [UInt8] {
     let frame = ndOctets(
       from: address, source, to: MACAddress(truncating: 0x3333_0000_0000), destination,
-      message: message, hopLimit: hopLimit)
+      message: message, hopLimit: hopLimit, extensions: extensions)
     return Array(frame[14...])
   }
 
@@ -129,6 +129,43 @@ import Testing
         #expect(!Self.isAccepted(Self.packet(Array(message[..<max(count, 4)]))))
       }
     }
+  }
+
+  /// Hosts accept messages behind extension headers, but for a fragment header (RFC 6980, section 5).
+  @Test func extensionHeaders() {
+    let message = Self.message(135)
+    let (hopByHop, routing, fragment, options): (UInt8, UInt8, UInt8, UInt8) = (0, 43, 44, 60)
+    for chain in [[hopByHop], [options], [hopByHop, routing, options, options]] {
+      let packet = Self.packet(message, extensions: chain)
+      #expect(Self.isAccepted(packet), "\(chain)")
+      #expect(Self.isAccepted(packet + [UInt8](repeating: 9, count: 20)), "\(chain), padded")
+      for count in 0..<packet.count { #expect(!Self.isAccepted(Array(packet[..<count]))) }
+      let memory = GuardedMemory(256)
+      let view = NeighborDiscoveryMessage(memory.view(packet))
+      #expect(view?.target == Self.target && view?.linkLayerAddress == Self.address)
+    }
+    for chain in [[fragment], [options, fragment], [fragment, options]] {
+      #expect(!Self.isAccepted(Self.packet(message, extensions: chain)), "\(chain)")
+      var whole = Self.packet(message, extensions: chain)
+      // The fragment header of a packet that was never cut (RFC 6946).
+      if let place = chain.firstIndex(of: fragment) { whole[40 + place * 8 + 2] = 0 }
+      #expect(!Self.isAccepted(whole), "\(chain)")
+    }
+    var packet = Self.packet(message, extensions: [routing])
+    packet[43] = 1
+    #expect(!Self.isAccepted(packet), "the destination is not the last one")
+    let many = [UInt8](repeating: options, count: IPv6Header.extensionLimit + 1)
+    #expect(!Self.isAccepted(Self.packet(message, extensions: many)))
+    #expect(Self.isAccepted(Self.packet(message, extensions: Array(many.dropLast()))))
+  }
+
+  /// What comes again takes no place of its own, and the first counts: an option is never appended.
+  @Test func repeatedOptions() {
+    let again = (2..<30).flatMap { [1, 1, 2, 0, 0, 0, 0, $0] as [UInt8] }
+    let packet = Self.packet(Self.message(135) + again)
+    let memory = GuardedMemory(512)
+    let view = NeighborDiscoveryMessage(memory.view(packet))
+    #expect(view?.linkLayerAddress == Self.address)
   }
 
   @Test func addressesOfAnotherLengthAreNone() {
