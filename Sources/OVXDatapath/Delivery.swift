@@ -177,7 +177,7 @@ extension Datapath {
     guard let segmentSize = superframe.segmentSize(fitting: room) else {
       return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
     }
-    if port.capabilities.contains(superframe.neededCapability) {
+    if !superframe.isInTunnel && port.capabilities.contains(superframe.neededCapability) {
       var whole = offload
       whole.segmentSize = UInt16(clamping: segmentSize)
       whole.headerLength = UInt16(clamping: superframe.headerLength)

@@ -3,6 +3,9 @@
 /// Up to 64 KB of TCP payload, or UDP datagrams of one size, behind one set of headers. Made by
 /// parsing: of what the kernel claims of the frame only the kind and the segment size are used, and
 /// the rest has to agree with the bytes.
+///
+/// A container that has a VXLAN of its own sends its superframes in it: then all headers, the outer ones too, are in front
+/// of the payload, and those of the packet inside are meant below.
 package struct Superframe: Sendable {
   /// Bytes in front of the payload, from the Ethernet header on.
   package let headerLength: Int
@@ -15,13 +18,19 @@ package struct Superframe: Sendable {
   package let segmentSize: Int
   package let isIPv6: Bool
   package let isUDP: Bool
+  /// What is around the packet, where that is in a tunnel of its sender's.
+  private let envelope: Envelope?
+
+  /// Whether it is in a tunnel of its sender's, which no device can be told of.
+  package var isInTunnel: Bool { envelope != nil }
 
   /// Parses a superframe; `nil` where `refusal(of:)` says why.
   package init?(_ frame: UnsafeRawPointer, count: Int, offload: Offload) {
     guard count >= EthernetHeader.byteCount, offload.segmentSize > 0 else { return nil }
     let bytes = unsafe frame.span(count)
-    guard let layout = FrameLayout(bytes), !layout.isFragment, !layout.isSourceRouted
+    guard var layout = FrameLayout(bytes), !layout.isFragment, !layout.isSourceRouted
     else { return nil }
+    envelope = Envelope(bytes, &layout, offload)
     let checksumOffset: UInt16
     switch (offload.segmentation.kind, layout.transport, layout.isIPv6) {
     case (.tcp4, .tcp, false), (.tcp6, .tcp, true):
@@ -79,7 +88,7 @@ package struct Superframe: Sendable {
   /// `nil` where there is none: the headers alone are too long, or they are UDP datagrams of a
   /// larger size.
   package func segmentSize(mtu: Int) -> Int? {
-    let room = mtu &- (headerLength &- networkOffset)
+    let room = mtu &- (headerLength &- (envelope?.networkOffset ?? networkOffset))
     guard room > 0, !isUDP || min(segmentSize, payloadCount) <= room else { return nil }
     return min(room, segmentSize)
   }
@@ -143,10 +152,79 @@ package struct Superframe: Sendable {
       unsafe template.finish(
         place, self, index: index, start: start, payloadCount: payload,
         isFirst: index == 0, isLast: index &+ 1 == count, payloadSum: sum)
+      if let envelope {
+        unsafe envelope.finish(place, count: headerLength &+ payload, index: index)
+      }
       unsafe place += headerLength &+ payload
       index &+= 1
     }
     return unsafe place - destination
+  }
+}
+
+/// The outer IP and UDP headers of a superframe that its sender has put in a tunnel: VXLAN, or another one whose header
+/// behind UDP has eight bytes and an Ethernet frame behind it.
+///
+/// virtio-net cannot say that there is one. It shows by the checksum that is to be filled in, which starts further inside.
+private struct Envelope {
+  let networkOffset: Int
+  let transportOffset: Int
+  let isIPv6: Bool
+
+  /// Finds out whether there is one; `layout` is then that of the packet inside.
+  @inline(__always)
+  init?(_ frame: RawSpan, _ layout: inout FrameLayout, _ offload: Offload) {
+    guard layout.transport == .udp, offload.needsChecksum,
+      Int(offload.checksumStart) > layout.transportOffset
+    else { return nil }
+    self.init(beneath: &layout, frame)
+  }
+
+  @inline(never)
+  private init?(beneath layout: inout FrameLayout, _ frame: RawSpan) {
+    let start = layout.transportOffset &+ UDPHeader.byteCount &+ VXLANHeader.byteCount
+    guard let header = UDPHeader(frame.slice(layout.transportOffset, layout.packetEnd)),
+      header.length == layout.transportCount, start <= layout.packetEnd,
+      var inner = FrameLayout(frame.slice(start, layout.packetEnd)), !inner.isFragment,
+      !inner.isSourceRouted
+    else { return nil }
+    inner.networkOffset &+= start
+    inner.transportOffset &+= start
+    inner.packetEnd &+= start
+    guard inner.packetEnd == layout.packetEnd else { return nil }
+    networkOffset = layout.networkOffset
+    transportOffset = layout.transportOffset
+    isIPv6 = layout.isIPv6
+    layout = inner
+  }
+
+  /// Rewrites the outer headers of one segment, which is `count` bytes long and otherwise as it is to be.
+  @inline(never)
+  func finish(_ place: UnsafeMutableRawPointer, count: Int, index: Int) {
+    let network = unsafe place + networkOffset
+    let transport = unsafe place + transportOffset
+    var addresses = InternetSum()
+    if isIPv6 {
+      let length = count &- networkOffset &- IPv6Header.byteCount
+      unsafe network.setBig16(4, UInt16(truncatingIfNeeded: length))
+      unsafe addresses.add(network + 8, count: 32)
+    } else {
+      unsafe network.setBig16(2, UInt16(truncatingIfNeeded: count &- networkOffset))
+      unsafe network.setBig16(4, network.big16(4) &+ UInt16(truncatingIfNeeded: index))
+      unsafe network.setBig16(10, 0)
+      var sum = InternetSum()
+      unsafe sum.add(network, count: Int(network.octet(0) & 0x0F) &* 4)
+      unsafe network.setBig16(10, sum.checksum)
+      unsafe addresses.add(network + 12, count: 8)
+    }
+    let length = count &- transportOffset
+    unsafe transport.setBig16(4, UInt16(truncatingIfNeeded: length))
+    // One that was not sent with a checksum (RFC 7348, section 5) is not given one.
+    guard unsafe transport.big16(6) != 0 else { return }
+    unsafe transport.setBig16(6, 0)
+    addresses.add(UInt64(IPProtocol.udp.rawValue) &+ UInt64(truncatingIfNeeded: length))
+    unsafe addresses.add(transport, count: length)
+    unsafe transport.setBig16(6, addresses.nonZeroChecksum)
   }
 }
 

@@ -66,6 +66,37 @@ extension SystemTests {
       }
     }
 
+    /// Containers that have a VXLAN of their own, of the kernel's make, over the one that they are in: as they have it
+    /// from Kubernetes and the like.
+    @Test(arguments: Attachment.allCases)
+    func tunnelsInsideOfContainers(_ attachment: Attachment) throws {
+      try Lab.run { lab in
+        let (host1, host2) = try lab.twoHosts()
+        var containers: [Namespace] = []
+        for (number, host) in [(1, host1), (2, host2)] {
+          try lab.overlay(on: host, remotes: [3 - number])
+          let container = try lab.container(
+            "red\(number)", on: host, by: attachment, address: "172.17.42.1\(number)/24")
+          // The same VNI and the same port as the tunnel below.
+          try container.must(
+            """
+            ip link add vx0 mtu 1400 type vxlan id 100 local 172.17.42.1\(number) \
+              remote 172.17.42.1\(3 - number) dstport 4789
+            ip addr add 10.9.0.\(number)/24 dev vx0 && ip link set vx0 up
+            """)
+          containers.append(container)
+        }
+        try containers[0].expectConversation(at: "10.9.0.1", with: containers[1], at: "10.9.0.2")
+        for host in [host1, host2] {
+          // What the host's own IPv6 says while nobody is there yet is no concern of theirs.
+          let drops = try host.drops().filter {
+            $0.key.hasPrefix("red") || $0.key.hasPrefix("vxlan")
+          }
+          #expect(drops.isEmpty, "\(drops)")
+        }
+      }
+    }
+
     /// Sustained TCP each way without a second at zero, and what the kernel's bridge and vxlan device do in its place.
     @Test func throughput() throws {
       let seconds = Lab.isLong ? 60 : 10
