@@ -36,6 +36,10 @@ final class ControlServer {
   }
 
   private let listener: Int32
+  /// Descriptors that are kept for clients to come in by when ports and tunnels have all others: without them nobody
+  /// could remove any of those.
+  private var spares: [Int32] = []
+  private static let spareLimit = 8
   private var clients: [Client] = []
   private var buffer = [UInt8](repeating: 0, count: readSize)
 
@@ -65,10 +69,12 @@ final class ControlServer {
     } catch {
       throw StartFailure("\(error)")
     }
+    keepSpares()
   }
 
   deinit {
     close(listener)
+    for spare in spares { close(spare) }
     for client in clients { close(client.descriptor) }
   }
 
@@ -106,12 +112,25 @@ final class ControlServer {
     for client in clients where isFinished(client, now: now) { close(client.descriptor) }
     clients.removeAll { isFinished($0, now: now) }
     if first.revents != 0 { accept(now: now) }
+    keepSpares()
+  }
+
+  private func keepSpares() {
+    while spares.count < Self.spareLimit {
+      let spare = fcntl(listener, F_DUPFD_CLOEXEC, 0)
+      guard spare >= 0 else { return }
+      spares.append(spare)
+    }
   }
 
   private func accept(now: Int64) {
     // Bounded, so that a flood of connections cannot keep the loop here.
     for round in 0..<Self.clientLimit {
-      let descriptor = Glibc.accept(listener, nil, nil)
+      var descriptor = Glibc.accept(listener, nil, nil)
+      if descriptor < 0, errno == EMFILE || errno == ENFILE, let spare = spares.popLast() {
+        close(spare)
+        descriptor = Glibc.accept(listener, nil, nil)
+      }
       guard descriptor >= 0 else {
         // Out of descriptors: the connection stays in the queue, and would wake the loop for ever. After the first round
         // there need not be one: the kernel says so before it looks, and the idlest may be the one just accepted.
