@@ -227,10 +227,9 @@ private func explain(_ error: any Error, path: String) -> ControlError {
   case let error as ControlError: error
   case let error as DatabaseError:
     switch error.resultCode {
-    case .SQLITE_FULL:
-      ControlError(
-        "the database \(path) cannot be written: its file system is full; free some space there"
-      )
+    case .SQLITE_FULL: fullDisk(path)
+    // No room for the memory that SQLite shares with other readers, in FILE-shm, is an input/output error to it.
+    case .SQLITE_IOERR where isDiskFull(path): fullDisk(path)
     case .SQLITE_READONLY:
       ControlError("the database \(path) cannot be written: it is read-only; \(remedy(EROFS))")
     case .SQLITE_CANTOPEN, .SQLITE_PERM:
@@ -245,4 +244,18 @@ private func explain(_ error: any Error, path: String) -> ControlError {
   default:
     ControlError("the database \(path) cannot be read: \(error)")
   }
+}
+
+private func fullDisk(_ path: String) -> ControlError {
+  ControlError(
+    "the database \(path) cannot be written: its file system is full; free some space there")
+}
+
+/// Whether a file's file system has less room than SQLite's shared memory takes, 32 KiB, or no more files.
+private func isDiskFull(_ path: String) -> Bool {
+  var system = statvfs()
+  guard unsafe statvfs(path, &system) == 0 else { return false }
+  let free = UInt64(system.f_bavail).multipliedReportingOverflow(by: UInt64(system.f_frsize))
+  return !free.overflow && free.partialValue < 32_768
+    || system.f_files > 0 && system.f_favail == 0
 }

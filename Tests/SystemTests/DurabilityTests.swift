@@ -136,6 +136,59 @@ extension SystemTests {
       }
     }
 
+    /// The disk is full when the daemon starts, with a database or without one: it says so, and what is there stays.
+    ///
+    /// One that was killed has left the room that the next one needs, which starts and refuses changes.
+    @Test(arguments: [SIGTERM, SIGKILL, nil] as [Int32?])
+    func aFullDiskAtTheStart(_ end: Int32?) throws {
+      let disk = try Disk(size: "1m")
+      defer { disk.unmount() }
+      let options = ["--database", disk.database]
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        var before = ""
+        let red = try lab.namespace("red")
+        if let end {
+          let daemon = try lab.daemon(on: host, arguments: options)
+          try host.ctl("add-br br0")
+          try host.ctl("attach br0 \(red.name) eth0 ip=172.17.42.11/24")
+          before = try host.ctl("-f json show")
+          try daemon.stop(end)
+        }
+        // To the last byte: what is left of a block, too.
+        try host.must(
+          "for size in 64k 1; do dd if=/dev/zero of=\(disk.directory)/$size bs=$size || true; done")
+        let sentence =
+          "the database \(disk.database) cannot be written: its file system is full; free some space there"
+        if end == SIGKILL {
+          let daemon = try lab.daemon(on: host, arguments: options)
+          #expect(try host.ctl("-f json show") == before)
+          let value = String(repeating: "x", count: 4000)
+          let refused = try host.ctl(
+            ["set", "Bridge", "br0"] + (0..<20).map { "external_ids:k\($0)=\(value)" })
+          #expect(refused.status == 1 && refused.standardError.contains(sentence), "\(refused)")
+          try daemon.stop(SIGTERM)
+        } else {
+          for detach in ["", " --detach"] {
+            let refused = try host.run(
+              "exec ovx-vswitchd --rundir \(host.rundir) \(options.joined(separator: " "))\(detach)",
+              seconds: 20)
+            #expect(refused.status == 1, "\(refused)")
+            #expect(refused.standardError == "ovx-vswitchd: \(sentence).\n", "\(refused)")
+          }
+        }
+        #expect(try !host.run("ls \(disk.directory)/*corrupt*").succeeded, "nothing was damaged")
+        if end != nil { #expect(try red.must("ip addr show eth0").contains("172.17.42.11/24")) }
+        try host.must("rm \(disk.directory)/64k \(disk.directory)/1")
+        try lab.daemon(on: host, arguments: options)
+        if end == nil {
+          try host.ctl("add-br br0")
+        } else {
+          #expect(try host.ctl("-f json show") == before)
+        }
+      }
+    }
+
     /// A daemon that cannot write its database does not start, says why, and has touched nothing.
     @Test func aReadOnlyDisk() throws {
       let disk = try Disk(size: "512k")
