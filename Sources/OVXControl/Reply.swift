@@ -272,7 +272,10 @@ package struct Tunnels: Codable, Equatable, Sendable {
   package struct Tunnel: Codable, Equatable, Sendable {
     package var port: String
     package var bridge: String
+    /// Of what arrives.
     package var vni: VNI
+    /// Of what is sent, where that is another one.
+    package var outgoingVNI: VNI?
     package var local: IPAddress?
     package var destinationPort: UInt16
     package var remotes: [Remote]
@@ -281,6 +284,7 @@ package struct Tunnels: Codable, Equatable, Sendable {
       port: String,
       bridge: String,
       vni: VNI,
+      outgoingVNI: VNI? = nil,
       local: IPAddress?,
       destinationPort: UInt16,
       remotes: [Remote]
@@ -288,6 +292,7 @@ package struct Tunnels: Codable, Equatable, Sendable {
       self.port = port
       self.bridge = bridge
       self.vni = vni
+      self.outgoingVNI = outgoingVNI == vni ? nil : outgoingVNI
       self.local = local
       self.destinationPort = destinationPort
       self.remotes = remotes

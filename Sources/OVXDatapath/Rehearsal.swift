@@ -9,8 +9,8 @@ package struct Rehearsal: ~Copyable {
   package enum Stimulus: Equatable, Sendable {
     /// A frame on a device port, with what the kernel would hand over beside it.
     case frame([UInt8], offload: Offload = .none, tag: VLANTag = .none, port: PortID)
-    /// A UDP payload on a tunnel's socket: a VXLAN header and a frame.
-    case datagram([UInt8], endpoint: EndpointID, remote: IPAddress)
+    /// A UDP payload on a tunnel's socket: a VXLAN header and a frame; and the outer header's DSCP and ECN.
+    case datagram([UInt8], endpoint: EndpointID, remote: IPAddress, trafficClass: UInt8 = 0)
   }
 
   private let topology: Topology
@@ -84,7 +84,7 @@ package struct Rehearsal: ~Copyable {
         return (ingress, nil)
       }
       return (ingress, segment(of: bytes, skipping: 0, offload, tag, ingress))
-    case .datagram(let bytes, let endpoint, let remote):
+    case .datagram(let bytes, let endpoint, let remote, _):
       guard bytes.count >= VXLANHeader.byteCount + EthernetHeader.byteCount,
         let header = unsafe VXLANHeader(bytes.span.bytes), header.hasVNI,
         let vtep = datapath.tables.demultiplexer.vtep(remote),
@@ -171,11 +171,11 @@ package struct Rehearsal: ~Copyable {
         slot.start, count: bytes.count, offload: offload, tag: tag,
         from: port)
       datapath.endBurst()
-    case .datagram(let bytes, let endpoint, let remote):
+    case .datagram(let bytes, let endpoint, let remote, let trafficClass):
       let slot = Slot(bytes)
       unsafe datapath.receiveDatagrams(
         slot.start, count: bytes.count, segmentSize: 0, on: endpoint, from: remote,
-        trafficClass: 0)
+        trafficClass: trafficClass)
       datapath.endBurst()
     }
   }

@@ -400,7 +400,9 @@ internal import SystemPackage
     let frame = unsafe arena.frame(slot)
     guard index < PortID.limit else {
       let facts = unsafe ovx_receipt_read(receipts + slot)
-      guard !facts.truncated, count <= Arena.capacity else { return }
+      guard !facts.truncated, count <= Arena.capacity else {
+        return datapath.countDrop(.tooLong, port: .none, frames: 1)
+      }
       let remote =
         facts.is_ipv6
         ? IPAddress(v6High: facts.high, low: facts.low)

@@ -321,23 +321,26 @@ struct Output {
   }
 
   private func tunnelSheet(_ tunnels: Tunnels) -> Sheet {
+    // Two columns only where the two ends of a tunnel count differently.
+    let hasTwoVNIs = tunnels.tunnels.contains { $0.outgoingVNI != nil }
     var rows: [[Datum]] = []
     for tunnel in tunnels.tunnels {
+      let outgoing = Datum.scalar(Atom(tunnel.outgoingVNI ?? tunnel.vni))
       for remote in tunnel.remotes {
-        rows.append([
-          .text(tunnel.port), .text(tunnel.bridge), .scalar(Atom(tunnel.vni)),
+        rows.append([.text(tunnel.port), .text(tunnel.bridge), .scalar(Atom(tunnel.vni))])
+        rows[rows.count - 1] += hasTwoVNIs ? [outgoing] : []
+        rows[rows.count - 1] += [
           .text(tunnel.local.map { "\($0)" } ?? "any"), .text("\(remote.address)"),
           .number(tunnel.destinationPort), .text(remote.mtu.map(String.init) ?? "-"),
           .text(remote.device ?? "-"), .number(remote.sourcePorts),
           .text(remote.superframes ?? "-"),
           .text(remote.error ?? "ok"),
-        ])
+        ]
       }
     }
     return Sheet(
-      [
-        "Port", "Bridge", "VNI", "Local", "Remote", "UDP-port", "MTU", "Device", "Source-ports",
-        "Superframes", "State",
+      ["Port", "Bridge"] + (hasTwoVNIs ? ["VNI-in", "VNI-out"] : ["VNI"]) + [
+        "Local", "Remote", "UDP-port", "MTU", "Device", "Source-ports", "Superframes", "State",
       ],
       rows
     )

@@ -282,8 +282,8 @@ struct Answers {
     return Tunnels(
       tunnels: tunnels.map { name, tunnel in
         Tunnels.Tunnel(
-          port: name, bridge: tunnel.bridge, vni: tunnel.vni, local: tunnel.endpoint.local,
-          destinationPort: tunnel.endpoint.port,
+          port: name, bridge: tunnel.bridge, vni: tunnel.vni, outgoingVNI: tunnel.outgoingVNI,
+          local: tunnel.endpoint.local, destinationPort: tunnel.endpoint.port,
           remotes: tunnel.remotes.map { describe($0, of: tunnel) })
       },
       listeners: listeners.sorted {

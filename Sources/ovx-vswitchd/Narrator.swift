@@ -330,6 +330,15 @@ struct Narrator {
     if let path = sent.first?.path, let ends = reconciler.dataplane.ends(of: path) {
       text += ", UDP \(ends.local).\(ends.localPort) > \(ends.remote).\(ends.remotePort)"
     }
+    if let outer = sent.first?.outer, let remote,
+      let header = reconciler.plan.tunnels[name]?.remotes.first(where: { $0.address == remote })?
+        .header
+    {
+      // What is not asked for by frame is as the socket has it.
+      let tos = outer.trafficClass == 0 ? header.trafficClass : outer.trafficClass
+      let ttl = outer.hopLimit == 0 ? header.hopLimit : outer.hopLimit
+      text += ", tos 0x\(String(tos, radix: 16)), ttl \(ttl)"
+    }
     if frames > 1 {
       let largest = sent.map { $0.segmentSize > 0 ? $0.segmentSize : $0.bytes.count }.max() ?? 0
       text += ", cut into \(frames) packets of up to \(largest + headers) bytes"
@@ -382,7 +391,9 @@ private struct Entry {
       remote = outer.source
       vni = VXLANHeader(unsafe outer.payload.span.bytes)?.vni
       frame = Array(outer.payload.dropFirst(VXLANHeader.byteCount))
-      stimulus = .datagram(outer.payload, endpoint: tunnel.endpoint, remote: outer.source)
+      stimulus = .datagram(
+        outer.payload, endpoint: tunnel.endpoint, remote: outer.source,
+        trafficClass: outer.trafficClass)
       return
     }
     let remotes = tunnel.peers.map(\.remote)
@@ -420,6 +431,7 @@ private struct Entry {
 /// A whole packet of the underlay, taken apart.
 private struct Datagram {
   var source: IPAddress
+  var trafficClass: UInt8
   var payload: [UInt8]
 
   /// `nil` where the frame is no UDP datagram to the port.
@@ -428,18 +440,21 @@ private struct Datagram {
     let packet = Array(frame.dropFirst(EthernetHeader.byteCount))
     var segment: [UInt8] = []
     var source = IPAddress(v4: 0)
+    var trafficClass: UInt8 = 0
     switch ethernet.etherType {
     case .ipv4:
       guard let header = IPv4Header(unsafe packet.span.bytes), header.transport == .udp,
         !header.isFragment
       else { return nil }
       source = header.source
+      trafficClass = header.typeOfService
       segment = Array(packet[header.headerLength..<header.totalLength])
     case .ipv6:
       guard let header = IPv6Header(unsafe packet.span.bytes), let layer = header.upperLayer,
         layer.transport == .udp, !layer.isFragment
       else { return nil }
       source = header.source
+      trafficClass = header.trafficClass
       segment = Array(packet.dropFirst(layer.offset))
     default: return nil
     }
@@ -447,6 +462,7 @@ private struct Datagram {
       return nil
     }
     self.source = source
+    self.trafficClass = trafficClass
     payload = Array(segment[UDPHeader.byteCount..<header.length])
   }
 }

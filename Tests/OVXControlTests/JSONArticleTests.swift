@@ -166,8 +166,8 @@ import Testing
     let lines = Rates(from: [], to: [statistics], seconds: 1).lines
     try check("top", try Output.encode(lines))
     let tunnel = Tunnels.Tunnel(
-      port: "v", bridge: "br0", vni: try #require(VNI(rawValue: 7)), local: address,
-      destinationPort: 4789,
+      port: "v", bridge: "br0", vni: try #require(VNI(rawValue: 7)),
+      outgoingVNI: VNI(rawValue: 8), local: address, destinationPort: 4789,
       remotes: [
         Tunnels.Remote(
           address: address, mtu: 1450, device: "eth0", sourcePorts: 4,

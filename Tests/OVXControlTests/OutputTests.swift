@@ -255,6 +255,27 @@ import Testing
           """)
   }
 
+  /// The VNI of what is sent has a column where it is another one than that of what arrives, in any row.
+  @Test func tunnelsWithTwoVNIs() throws {
+    let remote = try #require(IPAddress("10.0.0.1"))
+    let rows = try [("a", 7, 7), ("b", 40, 41)].map { name, incoming, outgoing in
+      Tunnels.Tunnel(
+        port: name, bridge: "br0", vni: try #require(VNI(rawValue: UInt32(incoming))),
+        outgoingVNI: VNI(rawValue: UInt32(outgoing)), local: nil, destinationPort: 4789,
+        remotes: [Tunnels.Remote(address: remote, mtu: 1450, device: "eth0", sourcePorts: 4)])
+    }
+    #expect(
+      try text(.tunnels(Tunnels(tunnels: rows, listeners: [], features: [])))
+        == """
+        Port  Bridge  VNI-in  VNI-out  Local  Remote    UDP-port  MTU   Device  Source-ports  Superframes  State
+        a     br0          7        7  any    10.0.0.1      4789  1450  eth0               4  -            ok
+        b     br0         40       41  any    10.0.0.1      4789  1450  eth0               4  -            ok
+
+        """)
+    let json = try text(.tunnels(Tunnels(tunnels: rows, listeners: [], features: [])), .json)
+    #expect(json.contains("\"outgoingVNI\" : 41") && !json.contains("\"outgoingVNI\" : 7"))
+  }
+
   @Test func smallReplies() throws {
     #expect(try text(.done) == "")
     #expect(try text(.done, .json) == "")

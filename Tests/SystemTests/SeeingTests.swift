@@ -195,6 +195,22 @@ extension SystemTests {
         #expect(text.contains("VLAN 100 of br0, VNI 100"), "\(text)")
         #expect(text.contains("send     by vxlan0 to 192.168.5.3, VNI 100"), "\(text)")
         #expect(text.contains("verdict  sent by br0, vxlan0 (192.168.5.3)"), "\(text)")
+        #expect(text.contains("tos 0x0, ttl 64"), "\(text)")
+        try host1.ctl("set Interface vxlan0 options:tos=0x28 options:ttl=9")
+        let marked = try host1.ctl("trace br0 c1 \(frame),tos=0x2,ttl=7")
+        #expect(marked.contains("tos 0x2a, ttl 9"), "\(marked)")
+        try host1.ctl("set Interface vxlan0 options:tos=inherit options:ttl=inherit")
+        let inherited = try host1.ctl("trace br0 c1 \(frame),tos=0xb8,ttl=7")
+        #expect(inherited.contains("tos 0xb8, ttl 7"), "\(inherited)")
+        try host1.ctl("remove Interface vxlan0 options tos -- remove Interface vxlan0 options ttl")
+        // A whole packet of the underlay is taken with its mark, which the packet inside cannot bear.
+        let inside = "ffffffffffff0200000000ee08004500001400010000400100000a0000090a0000ff"
+        let outer =
+          "02000000000102000000000208004503004600010000401100 00c0a80503c0a80502c00012b50032 0000"
+          .replacing(" ", with: "")
+        let congested = try host1.ctl(
+          "trace br0 vxlan0 \(outer)0800000000006400\(inside)")
+        #expect(congested.contains("dropped (vxlan0: congestion-experienced)"), "\(congested)")
         let strange = try host1.ctl(
           "trace br0 c1 tcp,src=02:00:00:00:00:99,dst=\(mac1),size=1400")
         #expect(strange.contains("dropped (c1: same-port)"), "\(strange)")

@@ -80,7 +80,9 @@ private struct RehearsalRun {
     var bytes = vxlanDatagram(vni: vni, frame: frame.bytes)
     if random.oneIn(30) { bytes[random.below(8)] ^= UInt8(1) << UInt8(random.below(8)) }
     if random.oneIn(30) { bytes = Array(bytes.prefix(random.below(24))) }
-    return .datagram(bytes, endpoint: endpoint, remote: remote)
+    return .datagram(
+      bytes, endpoint: endpoint, remote: remote,
+      trafficClass: random.oneIn(2) ? 0 : random.bits(UInt8.self))
   }
 
   // MARK: Checks
@@ -96,8 +98,9 @@ private struct RehearsalRun {
     switch stimulus {
     case .frame(let bytes, let offload, let tag, let port):
       host.receive(PartialFrame(bytes, offload: offload), tag: tag, from: port)
-    case .datagram(let bytes, let endpoint, let remote):
-      host.receive(train: bytes, segmentSize: 0, on: endpoint, from: remote)
+    case .datagram(let bytes, let endpoint, let remote, let trafficClass):
+      host.receive(
+        train: bytes, segmentSize: 0, on: endpoint, from: remote, trafficClass: trafficClass)
     }
     host.endBurst()
     let sent = host.takeSent()
