@@ -232,6 +232,38 @@ extension KernelTests {
       #expect(counters.receivedFrames + counters[.receiveQueueFull] >= 30_000)
     }
 
+    /// Open vSwitch believed the length that the kernel reports, which is that of the frame and not of what was read.
+    @Test func `what is longer than a buffer is dropped and counted`() throws {
+      let scene = Scene()
+      let (a, b, host) = (try scene.host("a"), try scene.host("b"), try scene.host("s"))
+      let bridge = try Switch()
+      try bridge.attach(host.packetSocket("va", to: a), as: .left)
+      try bridge.attach(host.packetSocket("vb", to: b), as: .right)
+      // As containers can set it for themselves (BIG TCP).
+      try a.must("ip link set eth0 gso_max_size 200000")
+      bridge.apply(.bridge(devices: [.left, .right]))
+      let left = try LinkEnd(a, "eth0")
+      let right = try LinkEnd(b, "eth0")
+      // A TCP superframe; the payload length of one so large is 0.
+      let headers: [UInt8] =
+        Array(repeating: 0xFF, count: 6) + [2, 0, 0, 0, 0, 1, 0x86, 0xDD]
+        + [0x60, 0, 0, 0, 0, 0, 6, 64] + Array(repeating: 0xFD, count: 32)
+        + [0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 1, 0, 0, 0, 0, 0]
+      let offload = Offload(
+        flags: .needsChecksum, segmentation: .tcp6, headerLength: 74, segmentSize: 1400,
+        checksumStart: 54, checksumOffset: 16)
+      for _ in 0..<5 {
+        try left.send(headers + [UInt8](repeating: 7, count: 100_000), offload: offload)
+      }
+      let small: [UInt8] =
+        Array(repeating: 0xFF, count: 6) + [2, 0, 0, 0, 0, 1, 0x88, 0xB5]
+        + Array(repeating: 3, count: 46)
+      try left.send(small)
+      #expect(try right.receive() == LinkEnd.Frame(bytes: small, tag: []), "and nothing before it")
+      let counters = bridge.perform { datapath in datapath.counters(of: .left) }
+      #expect(counters[.tooLong] == 5)
+    }
+
     @Test func `more failures than the completion queue holds are all counted`() throws {
       let host = try Scene.anonymous()
       let scene = Scene()

@@ -175,8 +175,8 @@ struct LinkEnd: ~Copyable {
     }.takeQueues().takeFirst()
   }
 
-  func send(_ frame: [UInt8]) throws {
-    let bytes = Array(repeating: UInt8(0), count: Offload.byteCount) + frame
+  func send(_ frame: [UInt8], offload: Offload = .none) throws {
+    let bytes = unsafe withUnsafeBytes(of: offload) { unsafe Array($0) } + frame
     let sent = unsafe bytes.withUnsafeBytes { bytes in
       unsafe write(descriptor.rawValue, bytes.baseAddress, bytes.count)
     }

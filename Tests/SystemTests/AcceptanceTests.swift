@@ -39,8 +39,161 @@ extension SystemTests {
         try host.ctl(
           "del-port vx2 -- del-port vx3 -- add-port br0 again key=2 remote=192.168.5.3 tag=2")
         #expect(try listeners() == ["4789": ["again"]])
+        // Another type, and back.
+        try host.ctl("set interface again type=tap -- clear interface again options")
+        #expect(try listeners() == [:])
+        try host.ctl(
+          "set interface again type=vxlan options:key=2 options:remote_ip=192.168.5.3")
+        #expect(try listeners() == ["4789": ["again"]])
         try host.ctl("del-port again")
         #expect(try listeners() == [:])
+      }
+    }
+
+    /// Who sent it, to which of the own addresses, and by which VNI: the tunnel that says most of that gets a frame.
+    @Test func tunnelsByKeyAndAddress() throws {
+      try Lab.run { lab in
+        let (host1, host2) = try lab.twoHosts()
+        try host1.must("ip addr add 192.168.5.22/24 dev eth0; ip addr add 192.168.5.23/24 dev eth0")
+        try host2.must("ip addr add 192.168.5.99/24 dev eth0")
+        let (own, far) = (Family.ipv4.address(1), Family.ipv4.address(2))
+        try lab.daemon(on: host1)
+        try host1.ctl(
+          "add-br br0"
+            + " -- add-port br0 a tag=1 key=1 remote=\(far)"
+            + " -- add-port br0 special tag=1 key=1 local=192.168.5.22 remote=\(far)"
+            + " -- add-port br0 b tag=2 remote=\(far) options:in_key=2 options:out_key=3"
+            + " -- add-port br0 c tag=3 remote=\(far) options:out_key=5")
+        let trunk = try lab.container(
+          "trunk", on: host1, by: .veth, address: "172.17.42.11/24")
+        let names = ["a", "special", "b", "c"]
+        let frame = "ffffffffffff" + "020000000012" + "88b5" + String(repeating: "00", count: 46)
+        func counts() throws -> [String: UInt64] {
+          let ports = try JSONDecoder().decode(
+            [PortStatistics].self, from: Data(host1.ctl("-f json stats").utf8))
+          return Dictionary(uniqueKeysWithValues: ports.map { ($0.port, $0.receivedFrames) })
+        }
+        /// Which port gets a frame with a VNI; or which reason it is dropped for.
+        func way(_ vni: Int, from source: String = far, to destination: String = own) throws
+          -> String
+        {
+          let before = try counts()
+          let dropsBefore = try host1.drops()
+          try host2.must(
+            "python3 $TRAFFIC/send_vxlan.py \(source) \(destination) 1 08000000"
+              + String(format: "%06x00 ", vni) + frame)
+          var ways: [String] = []
+          try eventually("VNI \(vni) from \(source) to \(destination) is counted", within: 3) {
+            let after = try counts()
+            ways = names.filter { after[$0] != before[$0] }
+            for (key, value) in try host1.drops()
+            where key.hasPrefix("- ") && value != dropsBefore[key] {
+              ways.append(String(key.dropFirst(2)))
+            }
+            return !ways.isEmpty
+          }
+          return ways.joined(separator: " ")
+        }
+        #expect(try way(1) == "a")
+        #expect(try way(2) == "b")
+        #expect(try way(0) == "c")
+        for vni in [3, 5, 15] { #expect(try way(vni) == "unknown-vni") }
+        #expect(try way(1, from: "192.168.5.99") == "unknown-vtep")
+        #expect(try way(1, to: "192.168.5.22") == "special")
+        #expect(try way(1, to: "192.168.5.23") == "a")
+        #expect(try way(2, to: "192.168.5.22") == "b")
+        // Moved while in use: the former address is the less special one's.
+        try host1.ctl("set Interface special options:local_ip=192.168.5.23")
+        #expect(try way(1, to: "192.168.5.22") == "a")
+        #expect(try way(1, to: "192.168.5.23") == "special")
+        try host1.ctl("del-port special")
+        #expect(try way(1, to: "192.168.5.23") == "a")
+
+        // What leaves has the other key.
+        let sent = try host1.datagrams {
+          for tag in 1...3 {
+            try trunk.must(
+              "python3 $TRAFFIC/send_frame.py eth0 1 ffffffffffff020000000099"
+                + String(format: "8100%04x", tag) + "88b5" + String(repeating: "00", count: 46))
+          }
+        }.filter { $0.inner.hasPrefix("ffffffffffff020000000099") }
+        #expect(sent.map(\.vni).sorted() == [1, 3, 5])
+        let shown = try host1.ctl("tunnel show")
+        #expect(shown.contains("VNI-out"), "\(shown)")
+      }
+    }
+
+    /// The ends of the VNI's range, over the kernel's device as the far VTEP.
+    @Test(arguments: [0, 0xFF_FFFF])
+    func extremeKeys(_ vni: Int) throws {
+      try Lab.run { lab in
+        let (host1, host2) = try lab.twoHosts()
+        try lab.overlay(on: host1, vni: vni, remotes: [2])
+        let red1 = try lab.container("red1", on: host1, by: .tap, address: "172.17.42.11/24")
+        let red2 = try lab.vethContainer("red2", on: host2, address: "172.17.42.12/24")
+        try host2.makeKernelVTEP(vni: vni, family: .ipv4, number: 2, remote: 1, ports: ["red2"])
+        for size in [56, 1600, 3200] { try red1.expectPing("172.17.42.12", size: size) }
+        try red1.expectTransfer(60_000, to: red2, at: "172.17.42.12")
+        try red2.expectTransfer(60_000, to: red1, at: "172.17.42.11")
+      }
+    }
+
+    /// Packets that contradict themselves, from a container and from the underlay, while others talk.
+    @Test func contradictionsDisturbNobody() throws {
+      try Lab.run { lab in
+        let (host1, host2) = try lab.twoHosts()
+        for (number, host) in [(1, host1), (2, host2)] {
+          try lab.overlay(on: host, remotes: [3 - number])
+        }
+        let red1 = try lab.container("red1", on: host1, by: .veth, address: "172.17.42.11/24")
+        let red2 = try lab.container("red2", on: host2, by: .tap, address: "172.17.42.12/24")
+        try red1.expectPing("172.17.42.12")
+        /// From a station of its own for each way in: it is not to seem to move.
+        func frames(from source: String) -> [String] {
+          func packet(_ header: String, _ rest: String) -> String {
+            "020000000012" + source + header + rest + String(repeating: "00", count: 30)
+          }
+          let addresses = "ac112a0bac112a0c"
+          let tcp = { (offset: String) in "03e800090000000100000001\(offset)" }
+          return [
+            packet(
+              "0800", "45000028000140004006" + "0000" + addresses + tcp("10") + "10ffff00000000"),
+            packet(
+              "0800", "45000028000140004006" + "0000" + addresses + tcp("f0") + "10ffff00000000"),
+            // IHL * 4 > total length; total length > frame; IHL below 5; protocol 0.
+            packet("0800", "4f000018000140004011" + "0000" + addresses),
+            packet("0800", "4500ffff000140004011" + "0000" + addresses),
+            packet("0800", "40000024000140004011" + "0000" + addresses),
+            packet("0800", "45000024000140004000" + "0000" + addresses),
+            // IPv6: payload longer than the frame; protocol 0 in the extension header's place.
+            packet("86dd", "60000000ffff1140" + String(repeating: "fd", count: 32)),
+            packet("86dd", "6000000000000040" + String(repeating: "fd", count: 32)),
+            // LLDP, cut off in a TLV.
+            "0180c200000e" + source + "88cc" + "0207",
+            "ffffffffffff" + source + "8100",
+            "ffffffffffff" + source + "0806" + "0001",
+          ]
+        }
+        let (inside, outside) = (frames(from: "020000000013"), frames(from: "020000000014"))
+        let pings = try [(red1, "172.17.42.12"), (red2, "172.17.42.11")].map {
+          try $0.start("exec ping -i 0.02 -W 1 \($1)")
+        }
+        usleep(200_000)
+        for _ in 0..<5 {
+          try red1.must("python3 $TRAFFIC/send_frame.py eth0 20 \(inside.joined(separator: " "))")
+          for frame in outside {
+            try host2.must(
+              "python3 $TRAFFIC/send_vxlan.py \(Family.ipv4.address(2)) \(Family.ipv4.address(1)) 20 "
+                + "0800000000006400 \(frame)")
+          }
+        }
+        for ping in pings {
+          ping.signal(SIGINT)
+          #expect(
+            try ping.finish(seconds: 5).lostPings <= 1, "but for the last, which was on its way")
+        }
+        #expect(try host1.drops()["red1 reserved-destination"] == 100)
+        #expect(try host1.drops()["vxlan0 reserved-destination"] == 100)
       }
     }
 

@@ -59,8 +59,14 @@ extension SystemTests {
       "ffffffffffff0200000000110806" + "0001080006040001" + "020000000011ac112a0b"
       + "000000000000ac112a0c"
 
-    @Test(arguments: Family.allCases)
-    func golden(_ family: Family) throws {
+    /// A neighbour solicitation of 86 bytes: fe80::11 asks for fe80::12.
+    private static let solicitation =
+      "3333ff000012" + "020000000011" + "86dd6000000000203aff" + "fe800000000000000000000000000011"
+      + "ff0200000000000000000001ff000012" + "87007a5700000000" + "fe800000000000000000000000000012"
+      + "0101020000000011"
+
+    @Test(arguments: Family.allCases, [request, solicitation])
+    func golden(_ family: Family, _ frame: String) throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
         let vni = 0xABCDEF
@@ -78,9 +84,9 @@ extension SystemTests {
         try host1.expectPing(family.address(2))
         let seen = try host1.datagrams {
           for _ in 1...3 {
-            try red1.must("python3 $TRAFFIC/send_frame.py eth0 1 \(Self.request)")
+            try red1.must("python3 $TRAFFIC/send_frame.py eth0 1 \(frame)")
           }
-        }.filter { $0.inner.hasPrefix(String(Self.request.prefix(28))) }
+        }.filter { $0.inner.hasPrefix(String(frame.prefix(28))) }
         #expect(seen.count == 3)
         for datagram in seen {
           #expect(datagram.version == (family == .ipv4 ? 4 : 6))
@@ -94,11 +100,11 @@ extension SystemTests {
           #expect(datagram.tos == 0)
           #expect(datagram.destinationPort == 4789)
           #expect((49152...65535).contains(datagram.sourcePort))
-          #expect(datagram.udpLength == 8 + 8 + 42)
+          #expect(datagram.udpLength == 8 + 8 + frame.count / 2)
           #expect(datagram.flags == 0x08)
           #expect(datagram.reserved == "00000000")
           #expect(datagram.vni == vni)
-          #expect(datagram.inner == Self.request, "the frame itself is not touched")
+          #expect(datagram.inner == frame, "the frame itself is not touched")
           if family == .ipv6 {
             #expect(
               datagram.udpChecksum != 0,
@@ -202,6 +208,42 @@ extension SystemTests {
         )
         usleep(300_000)
         #expect(try sniffer.stop() == [Mark(origin: "stranger", tag: nil): 6])
+      }
+    }
+
+    /// Without an outer checksum and with a right one a datagram is welcome; a wrong one costs it, and only it.
+    @Test(arguments: Family.allCases)
+    func checksumsOfTheUnderlay(_ family: Family) throws {
+      try Lab.run { lab in
+        let (host1, host2) = try lab.twoHosts()
+        try lab.overlay(on: host1, family: family, remotes: [2])
+        let red1 = try lab.container("red1", on: host1, by: .tap, address: "172.17.42.11/24")
+        try host2.expectPing(family.address(1))
+        let mac = try host1.must("cat /sys/class/net/eth0/address").trimmingCharacters(
+          in: .whitespacesAndNewlines)
+        let sniffer = try Sniffer(in: red1)
+        let kinds =
+          [("zero", 3), ("right", 5), ("wrong", 7)] + (family == .ipv4 ? [("header", 2)] : [])
+        for (kind, count) in kinds {
+          let frame =
+            "ffffffffffff" + "020000000012" + "88b5"
+            + "OVXMARK:\(kind):-:".utf8.map { String(format: "%02x", $0) }.joined()
+            + String(repeating: "0", count: 60)
+          try host2.must(
+            "python3 $TRAFFIC/spoilt_vxlan.py eth0 \(mac) \(family.address(2)) \(family.address(1)) "
+              + "\(count) 0800000000006400 \(frame) \(kind)")
+        }
+        usleep(500_000)
+        let heard = try sniffer.stop()
+        #expect(
+          heard == [Mark(origin: "zero", tag: nil): 3, Mark(origin: "right", tag: nil): 5])
+        // The kernel keeps the spoilt ones from the switch, and says so in its own words.
+        let errors = try host1.must(
+          family == .ipv4
+            ? "awk '/^Udp: [0-9]/ {print $8}' /proc/net/snmp"
+            : "awk '/^Udp6InCsumErrors/ {print $2}' /proc/net/snmp6")
+        #expect(errors == "7\n", "UDP checksum errors: \(errors)")
+        print("drops after datagrams with a wrong checksum: \(try host1.drops())")
       }
     }
   }

@@ -197,6 +197,14 @@ extension SystemTests {
         }
         #expect(count == 0)
         #expect(try scene.answered() > answered)
+
+        // Room is had by forgetting, and by a larger table.
+        #expect(try scene.host1.ctl("neigh flush br0").hasSuffix("forgotten\n"))
+        try scene.host1.ctl("set bridge br0 other_config:mac-table-size=8000")
+        let limited = try scene.statistics("limited")
+        try scene.red1.must("python3 $TRAFFIC/arp_flood.py eth0 500")
+        try eventually("all of them are kept") { try scene.statistics("current") >= 500 }
+        #expect(try scene.statistics("limited") == limited)
       }
     }
 

@@ -202,6 +202,16 @@ extension Namespace {
   }
 }
 
+extension Output {
+  /// Pings without an answer, as ping itself tells at its end; all of them where it tells nothing.
+  var lostPings: Int {
+    guard let counts = standardOutput.firstMatch(of: /(\d+) packets transmitted, (\d+) received/),
+      let sent = Int(counts.1), let received = Int(counts.2), sent > 0
+    else { return .max }
+    return sent - received
+  }
+}
+
 /// What one run of iperf3 gave.
 struct Throughput {
   var gigabitsPerSecond: Double

@@ -18,6 +18,10 @@ private func ipv6Frame(trafficClass: Int, hopLimit: Int) -> String {
     + "fd170000000000000000000000000012" + "03e8000900080000"
 }
 
+extension String {
+  fileprivate var trimmed: String { trimmingCharacters(in: .whitespacesAndNewlines) }
+}
+
 extension SystemTests {
   /// The options of a tunnel, on the wire.
   @Suite struct TunnelOptionTests {
@@ -110,6 +114,53 @@ extension SystemTests {
         try eventually("what cannot be marked is dropped, and counted") {
           try host1.drops()["vxlan0 congestion-experienced"] == 3
         }
+      }
+    }
+
+    /// The kernel joins datagrams of a flow on their way in; a mark of one must not become the others'.
+    @Test(arguments: Family.allCases)
+    func marksOfOneTrainStayApart(_ family: Family) throws {
+      try Lab.run { lab in
+        let (host1, host2) = try lab.twoHosts()
+        try lab.overlay(on: host1, family: family, remotes: [2])
+        let red1 = try lab.container("red1", on: host1, by: .tap, address: "172.17.42.11/24")
+        try host2.expectPing(family.address(1))
+        // As a NIC's driver would, and with patience enough to find something to join.
+        try host1.must(
+          """
+          ethtool -K eth0 gro on rx-udp-gro-forwarding on
+          echo 20000000 >/sys/class/net/eth0/gro_flush_timeout
+          """)
+        try host2.must("ethtool -K eth0 tso off")
+        func joined() throws -> Int {
+          let name = family == .ipv4 ? "^Udp: [0-9]" : "^Udp6InDatagrams"
+          let file = family == .ipv4 ? "snmp" : "snmp6"
+          return try #require(
+            Int(try host1.must("grep -E '\(name)' /proc/net/\(file) | awk '{print $2}'").trimmed))
+        }
+        for (runs, length) in [(8, 8), (64, 1), (2, 32), (1, 64)] {
+          let capture = try red1.start(
+            "exec tcpdump -lnn -i eth0 -v -c \(runs * length) 'ip proto 253'")
+          try eventually("tcpdump listens") { capture.standardError.contains("listening on") }
+          let before = try joined()
+          try host2.must(
+            "python3 $TRAFFIC/marked_train.py \(family.address(2)) \(family.address(1)) 100 \(runs) \(length)"
+          )
+          let seen = try capture.finish(seconds: 10).standardOutput
+          let marks = seen.matches(of: /tos 0x([0-9a-f]+).*? id (\d+)/).compactMap { match in
+            Int(match.1, radix: 16).flatMap { mark in Int(match.2).map { ($0, mark) } }
+          }.sorted { $0.0 < $1.0 }
+          #expect(marks.map(\.0) == Array(1...(runs * length)), "\(seen)")
+          for (number, mark) in marks {
+            #expect(mark == ((number - 1) / length % 2 == 0 ? 2 : 3), "number \(number) of \(runs)")
+          }
+          // Else this would show nothing.
+          let reads = try joined() - before
+          print("\(family), \(runs) runs of \(length): \(reads) reads")
+          if length > 1 { #expect(reads < runs * length, "the kernel joined nothing") }
+          #expect(reads >= runs)
+        }
+        #expect(try host1.drops()["vxlan0 congestion-experienced"] == nil)
       }
     }
 
