@@ -192,15 +192,17 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   }
 
   /// Notes what another worker's table of the same bridge has learned, and counted.
+  @discardableResult
   mutating func adopt(
     _ key: Key, at value: Value, now: UInt32, portLimit: Int, lists: inout Slab<AgeLists>,
     members: borrowing Slab<PortID>, _ stretch: Range<Int>
-  ) {
+  ) -> Learning {
     let counted = statistics
-    _ = learn(
+    let learning = learn(
       key, at: value, now: now, portLimit: portLimit, lists: &lists, members: members, stretch)
     statistics.learned = counted.learned
     statistics.moved = counted.moved
+    return learning
   }
 
   /// Makes room for one more entry of a port that holds as many as it may; says whether it did.

@@ -23,6 +23,8 @@ package struct Datapath: ~Copyable {
   /// Questions that each bridge has answered in the place of those who were asked.
   var answers = Slab<UInt64>(repeating: 0, count: BridgeID.limit)
   var flapping = FlapWatch()
+  /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
+  package var watchesFlapping = true
   var lessons: Lessons
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.

@@ -207,9 +207,9 @@ extension Datapath {
     case .known, .refused: break
     case .learned, .renewed: unsafe teachAddress(of: frame, bridge: port.bridge)
     case .moved(let former):
-      unsafe flapping.note(
-        source, vlan: vlan, bridge: port.bridge, from: former,
-        to: Destination(port: ingress, peer: frame.peer), now: now)
+      unsafe noteMove(
+        of: source, vlan: vlan, bridge: port.bridge, from: former,
+        to: Destination(port: ingress, peer: frame.peer))
       unsafe teachAddress(of: frame, bridge: port.bridge)
     }
     if unsafe frame.concernsNeighbors {

@@ -92,6 +92,15 @@ struct Lessons: ~Copyable {
 }
 
 extension Datapath {
+  /// Watches what keeps moving, wherever the moves are seen.
+  mutating func noteMove(
+    of address: MACAddress, vlan: VLANID, bridge: BridgeID, from former: Destination,
+    to latter: Destination
+  ) {
+    guard watchesFlapping else { return }
+    flapping.note(address, vlan: vlan, bridge: bridge, from: former, to: latter, now: now)
+  }
+
   @unsafe @inline(never) mutating func teachAddress(
     of frame: borrowing Frame, bridge: BridgeID
   ) {
@@ -114,10 +123,15 @@ extension Datapath {
     }
     guard tables.hasPlace(lesson.place, vlan: lesson.vlan, bridge: lesson.bridge) else { return }
     if lesson.kind == .address {
-      databases[bridge].adopt(
+      let learning = databases[bridge].adopt(
         AddressKey(vlan: lesson.vlan, address: lesson.address), at: lesson.place, now: now,
         portLimit: .max, lists: &lists, members: tables.bridgeMembers,
         tables.bridges[bridge].members)
+      if case .moved(let former) = learning {
+        noteMove(
+          of: lesson.address, vlan: lesson.vlan, bridge: lesson.bridge, from: former,
+          to: lesson.place)
+      }
     } else {
       neighbors[bridge].adopt(
         NeighborKey(vlan: lesson.vlan, address: lesson.ip),

@@ -51,12 +51,15 @@ final class LessonQueue: @unchecked Sendable {
 
 /// The ways by which one worker hears from each other worker of its switch, and tells them.
 struct LessonExchange: Sendable {
+  /// Whether the worker is the one that tells for all what one is to tell.
+  private(set) var isSpokesman = false
   private(set) var incoming: [LessonQueue] = []
   private(set) var outgoing: [LessonQueue] = []
 
   /// Joins some workers, each to each.
   static func joining(_ count: Int) -> [LessonExchange] {
     var exchanges = Array(repeating: LessonExchange(), count: count)
+    exchanges[0].isSpokesman = true
     for sender in 0..<count {
       for receiver in 0..<count where receiver != sender {
         let queue = LessonQueue()

@@ -57,6 +57,7 @@ internal import SystemPackage
       if captures.isArmed { unsafe captures.showSent(transmissions, vectors) }
       unsafe transmitter.pointee.send(transmissions, vectors)
     }
+    datapath.watchesFlapping = exchange.isSpokesman
     tick()
     watchMailbox()
     startTimer()

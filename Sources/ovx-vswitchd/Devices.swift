@@ -202,11 +202,14 @@ struct Devices {
 
   /// Takes an existing device of the host.
   private func take(_ name: String, _ order: Order, _ host: Host) throws(LinuxError) -> Open {
+    // What was announced may be the first half of a change, such as the new name of a device that is being set down.
+    try host.refresh(host.deviceForPort(name))
     let link = try host.deviceForPort(name)
     host.setIPv6(false, on: link)
+    // Several sockets can share what a device brings only if it is up.
+    try host.configure(link, order.settings, isNew: true)
     let socket = try PacketSocket.open(interface: name, queues: dataplane.queueCount)
     let capabilities = socket.capabilities
-    try host.configure(link, order.settings, isNew: true)
     try dataplane.attach(socket, as: order.port)
     var result = Open(order, index: link.index, capabilities: capabilities)
     result.incarnation = host.incarnation(link.index)

@@ -168,6 +168,11 @@ final class Host {
     return link
   }
 
+  /// Asks the kernel how a device is now; that waits for changes that are being made.
+  func refresh(_ link: Link) throws(LinuxError) {
+    if let link = try netlink.link(index: link.index) { take(link) } else { remove(link.index) }
+  }
+
   /// A device that was made a moment ago.
   func link(ofNew name: String) throws(LinuxError) -> Link {
     guard let link = try netlink.link(named: name) else {

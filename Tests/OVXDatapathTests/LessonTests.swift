@@ -99,6 +99,35 @@ import Testing
     #expect(pupil.addressStatistics(of: bridge).expired == 0)
   }
 
+  /// Half of the moves are seen here and half there; all of them are told once.
+  @Test func oneWatchesFlappingForAll() throws {
+    let (first, second) = (Board(), Board())
+    var spokesman = try Self.makeDatapath(first)
+    var other = try Self.makeDatapath(second)
+    other.watchesFlapping = false
+    for now in 1...60 as ClosedRange<UInt32> {
+      spokesman.tick(now: now)
+      other.tick(now: now)
+      for (board, port) in [(first, UInt16(1)), (second, 2)] {
+        if board === first {
+          Self.receive(Self.broadcast(from: 7), from: port, &spokesman)
+        } else {
+          Self.receive(Self.broadcast(from: 7), from: port, &other)
+        }
+        for lesson in first.lessons { other.learn(lesson) }
+        for lesson in second.lessons { spokesman.learn(lesson) }
+        first.lessons = []
+        second.lessons = []
+      }
+    }
+    #expect(spokesman.hasFlappingAddresses && !other.hasFlappingAddresses)
+    let told = spokesman.takeFlappingAddresses()
+    #expect(told.count == 1)
+    #expect(spokesman.addressStatistics(of: bridge).moved > 50)
+    #expect(other.addressStatistics(of: bridge).moved > 50)
+    #expect((told.first?.moves ?? 0) > 10)
+  }
+
   @Test func neighborsAreTaughtAndForgotten() throws {
     let board = Board()
     var teacher = try Self.makeDatapath(board)
