@@ -17,9 +17,10 @@ package struct ControlError: Error, Codable, Equatable, Sendable {
     case timedOut = 75
   }
 
+  /// Makes an error; control characters that its sentence quotes are replaced, as they would move a terminal's cursor.
   package init(_ message: String, kind: Kind = .refused, record: String? = nil) {
     self.kind = kind
-    self.message = message
+    self.message = printable(message)
     self.record = record
   }
 }

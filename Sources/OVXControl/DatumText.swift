@@ -6,19 +6,24 @@
 ///
 /// Words end at `,`, at white space and at the closing bracket, a key also at `=`. Everything else may stand in a word,
 /// so that addresses need no quotes.
+///
+/// It goes by Unicode scalars: what a user sees as one character may be a quote with an accent on it.
 struct DatumText {
-  private let text: Substring
-  private var rest: Substring
+  private let text: String
+  private var rest: Substring.UnicodeScalarView
 
   init(_ text: String) {
-    self.text = text[...]
-    rest = text[...]
+    self.text = text
+    rest = text[...].unicodeScalars
   }
+
+  /// What has not been read yet.
+  var remainder: String { String(rest) }
 
   /// Reads one atom that is the whole text; a text without quotes is taken as it is.
   static func atom(_ text: String) throws(ControlError) -> String {
-    guard text.first == "\"" else { return text }
     var reader = DatumText(text)
+    guard reader.rest.first == "\"" else { return text }
     let value = try reader.quotedText()
     guard reader.rest.isEmpty else {
       throw ControlError("\(text): nothing may follow the closing quote")
@@ -36,38 +41,55 @@ struct DatumText {
 
   /// Reads the entries of a map.
   static func map(_ text: String) throws(ControlError) -> [(key: String, value: String)] {
-    var reader = DatumText(text)
-    return try reader.elements(open: "{", close: "}") { (reader) throws(ControlError) in
-      let key = try reader.word(endingAt: "}", or: "=")
-      reader.skipSpace()
-      guard reader.rest.popFirst() == "=" else {
+    var entries: [(key: String, value: String)] = []
+    for (key, value) in try keys(text, open: "{", close: "}") {
+      guard let value else {
         throw ControlError("\(text): \"\(key)\" is not of the form KEY=VALUE")
       }
+      entries.append((key, value))
+    }
+    return entries
+  }
+
+  /// Reads keys of a map, each alone or with its value.
+  ///
+  /// The brackets may be a map's or a set's.
+  static func keys(_ text: String) throws(ControlError) -> [(key: String, value: String?)] {
+    let isSet = text.unicodeScalars.first { !$0.properties.isWhitespace } == "["
+    return try keys(text, open: isSet ? "[" : "{", close: isSet ? "]" : "}")
+  }
+
+  private static func keys(
+    _ text: String, open: Unicode.Scalar, close: Unicode.Scalar
+  ) throws(ControlError) -> [(key: String, value: String?)] {
+    var reader = DatumText(text)
+    return try reader.elements(open: open, close: close) {
+      (reader) throws(ControlError) -> (key: String, value: String?) in
+      let key = try reader.word(endingAt: close, or: "=")
       reader.skipSpace()
-      return (key, try reader.word(endingAt: "}", mayBeEmpty: true))
+      guard reader.take("=") else { return (key, nil) }
+      reader.skipSpace()
+      return (key, try reader.word(endingAt: close, mayBeEmpty: true))
     }
   }
 
   private mutating func elements<Element>(
-    open: Character,
-    close: Character,
+    open: Unicode.Scalar,
+    close: Unicode.Scalar,
     element: (inout DatumText) throws(ControlError) -> Element
   ) throws(ControlError) -> [Element] {
     var elements: [Element] = []
     skipSpace()
-    let isBracketed = rest.first == open
-    if isBracketed { rest.removeFirst() }
+    let isBracketed = take(open)
     while true {
       skipSpace()
       guard let next = rest.first, next != close else { break }
       elements.append(try element(&self))
       skipSpace()
-      if rest.first == "," { rest.removeFirst() }
+      _ = take(",")
     }
     if isBracketed {
-      guard rest.popFirst() == close else {
-        throw ControlError("\(text): the \"\(close)\" is missing")
-      }
+      guard take(close) else { throw ControlError("\(text): the \"\(close)\" is missing") }
       skipSpace()
     }
     guard rest.isEmpty else { throw ControlError("\(text): nothing may follow \"\(close)\"") }
@@ -75,27 +97,26 @@ struct DatumText {
   }
 
   private mutating func word(
-    endingAt close: Character,
-    or other: Character? = nil,
+    endingAt close: Unicode.Scalar,
+    or other: Unicode.Scalar? = nil,
     mayBeEmpty: Bool = false
   ) throws(ControlError) -> String {
     if rest.first == "\"" { return try quotedText() }
-    let word = rest.prefix { $0 != "," && !$0.isWhitespace && $0 != close && $0 != other }
+    let word = take { $0 != "," && !$0.properties.isWhitespace && $0 != close && $0 != other }
     guard mayBeEmpty || !word.isEmpty else {
-      throw ControlError("\(text): a value is missing in front of \"\(rest.prefix(1))\"")
+      throw ControlError("\(text): a value is missing in front of \"\(String(rest.prefix(1)))\"")
     }
-    rest = rest[word.endIndex...]
-    return String(word)
+    return word
   }
 
   private mutating func quotedText() throws(ControlError) -> String {
     rest.removeFirst()
-    var value = ""
-    while let character = rest.popFirst() {
-      switch character {
-      case "\"": return value
-      case "\\": value.unicodeScalars.append(try escape())
-      default: value.append(character)
+    var value = String.UnicodeScalarView()
+    while let scalar = rest.popFirst() {
+      switch scalar {
+      case "\"": return String(value)
+      case "\\": value.append(try escape())
+      default: value.append(scalar)
       }
     }
     throw ControlError("\(text): the closing quote is missing")
@@ -110,8 +131,8 @@ struct DatumText {
     case "r": return "\r"
     case "t": return "\t"
     case "u":
-      let digits = rest.prefix(4)
-      rest = rest[digits.endIndex...]
+      let digits = String(rest.prefix(4))
+      rest = rest.dropFirst(4)
       if digits.utf8.count == 4, digits.allSatisfy(\.isHexDigit),
         let code = UInt32(digits, radix: 16),
         let scalar = Unicode.Scalar(code)
@@ -124,68 +145,63 @@ struct DatumText {
   }
 
   private mutating func skipSpace() {
-    rest = rest.drop { $0.isWhitespace }
+    rest = rest.drop { $0.properties.isWhitespace }
+  }
+
+  /// Reads one scalar, if it comes next.
+  mutating func take(_ scalar: Unicode.Scalar) -> Bool {
+    guard rest.first == scalar else { return false }
+    rest.removeFirst()
+    return true
+  }
+
+  private mutating func take(while belongs: (Unicode.Scalar) -> Bool) -> String {
+    let taken = rest.prefix(while: belongs)
+    rest = rest[taken.endIndex...]
+    return String(taken)
+  }
+
+  /// Reads `COLUMN[:KEY]`: a key in quotes, or up to one of the given scalars.
+  ///
+  /// - Returns: The column's name, empty where something else stands there; `nil` for a key where there is no colon.
+  mutating func column(
+    keyEndsAt ends: String
+  ) throws(ControlError) -> (name: String, key: String?) {
+    let name = take { scalar in
+      switch scalar {
+      case "a"..."z", "A"..."Z", "0"..."9", "_", "-": true
+      default: false
+      }
+    }
+    guard take(":") else { return (name, nil) }
+    if rest.first == "\"" { return (name, try quotedText()) }
+    let key = take { !ends.unicodeScalars.contains($0) }
+    guard !key.isEmpty else { throw ControlError("\"\(text)\" has no key after the colon") }
+    return (name, key)
   }
 }
 
 extension Setting {
   /// Reads `COLUMN[:KEY]=VALUE`, as it stands on a command line.
   package init(parsing text: String) throws(ControlError) {
-    let isName = { (character: Character) in
-      character.isASCII && (character.isLetter || character.isNumber || "_-".contains(character))
-    }
-    let column = text.prefix(while: isName)
-    var rest = text[column.endIndex...]
-    var key: String?
-    if rest.first == ":" {
-      rest.removeFirst()
-      (key, rest) = try Self.key(in: rest, of: text)
-    }
-    guard !column.isEmpty, rest.popFirst() == "=" else {
+    var reader = DatumText(text)
+    let (column, key) = try reader.column(keyEndsAt: "=")
+    guard !column.isEmpty, reader.take("=") else {
       throw ControlError("\"\(text)\" is not of the form COLUMN=VALUE or COLUMN:KEY=VALUE")
     }
-    self.init(column: String(column), key: key, value: String(rest))
-  }
-
-  /// Reads a key up to the `=` behind it, with or without quotes.
-  private static func key(
-    in rest: Substring,
-    of text: String
-  ) throws(ControlError) -> (String?, Substring) {
-    guard rest.first == "\"" else {
-      let key = rest.prefix { $0 != "=" }
-      guard !key.isEmpty else { throw ControlError("\"\(text)\" has no key after the colon") }
-      return (String(key), rest[key.endIndex...])
-    }
-    var end = rest.index(after: rest.startIndex)
-    while end < rest.endIndex, rest[end] != "\"" {
-      if rest[end] == "\\", rest.index(after: end) < rest.endIndex { rest.formIndex(after: &end) }
-      rest.formIndex(after: &end)
-    }
-    guard end < rest.endIndex else {
-      throw ControlError("\"\(text)\": the closing quote is missing")
-    }
-    rest.formIndex(after: &end)
-    return (try DatumText.atom(String(rest[..<end])), rest[end...])
+    self.init(column: column, key: key, value: reader.remainder)
   }
 }
 
 extension Condition {
   /// Reads `COLUMN[:KEY]OPERATOR VALUE`, as it stands on a command line.
   package init(parsing text: String) throws(ControlError) {
-    let column = text.prefix {
-      $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_" || $0 == "-")
-    }
-    var rest = text[column.endIndex...]
-    var key: String?
-    if rest.first == ":" {
-      let name = rest.dropFirst().prefix { !"=!<>{".contains($0) }
-      key = try DatumText.atom(String(name))
-      rest = rest[name.endIndex...]
-    }
+    var reader = DatumText(text)
+    let (column, key) = try reader.column(keyEndsAt: "=!<>{")
+    let rest = reader.remainder.unicodeScalars
     let comparisons = Comparison.allCases.sorted { $0.rawValue.count > $1.rawValue.count }
-    guard !column.isEmpty, key != "",
-      let comparison = comparisons.first(where: { rest.hasPrefix($0.rawValue) })
+    guard !column.isEmpty,
+      let comparison = comparisons.first(where: { rest.starts(with: $0.rawValue.unicodeScalars) })
     else {
       let operators = Comparison.allCases.map(\.rawValue).joined(separator: " ")
       throw ControlError(
@@ -193,10 +209,10 @@ extension Condition {
       )
     }
     self.init(
-      column: String(column),
+      column: column,
       key: key,
       comparison: comparison,
-      value: String(rest.dropFirst(comparison.rawValue.count))
+      value: String(rest.dropFirst(comparison.rawValue.unicodeScalars.count))
     )
   }
 }

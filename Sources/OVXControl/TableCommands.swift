@@ -190,11 +190,8 @@ extension Transaction {
       switch (datum(column, of: record, in: table), column.shape) {
       case (.map(var entries), _):
         try value(of: column, record, in: table) { (_) throws(ControlError) in
-          guard text.contains("=") else {
-            for key in try DatumText.set(text) { entries[key] = nil }
-            return
-          }
-          for (key, value) in try DatumText.map(text) where entries[key] == .text(value) {
+          for (key, value) in try DatumText.keys(text) {
+            guard value == nil || entries[key] == value.map(Atom.text) else { continue }
             entries[key] = nil
           }
         }
@@ -243,15 +240,15 @@ extension Transaction {
   ) throws(ControlError) -> Reply {
     var values: [Datum] = []
     for text in columns {
-      let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-      let column = try table.column(matching: String(parts[0]))
+      var reader = DatumText(text)
+      let (columnName, key) = try reader.column(keyEndsAt: "")
+      let column = try table.column(matching: reader.remainder.isEmpty ? columnName : text)
       guard let record = try find(name, in: table, ifExists: ifExists) else { continue }
       let whole = column.read(record, configuration, live)
-      guard parts.count == 2 else {
+      guard let key else {
         values.append(whole)
         continue
       }
-      let key = try DatumText.atom(String(parts[1]))
       guard case .map(let entries) = whole else {
         throw ControlError("column \(column.name) of table \(table.name.rawValue) is not a map")
       }

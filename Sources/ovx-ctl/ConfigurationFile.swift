@@ -101,10 +101,8 @@ struct Misplaced: Error {
   }
 
   func located(in file: String) -> ControlError {
-    var error = error
     let position = place.map { "\(file):\($0.line):\($0.column)" } ?? file
-    error.message = "\(position): \(error.message)"
-    return error
+    return ControlError("\(position): \(error.message)", kind: error.kind, record: error.record)
   }
 }
 
@@ -374,14 +372,17 @@ private struct FileText {
         break decoding
       case .error:
         throw Misplaced("this is not UTF-8; save the file in that encoding", place)
+      case .scalarValue("\u{FEFF}") where text.isEmpty:
+        // A byte order mark, which some editors put there.
+        break
       case .scalarValue("\n"):
         text.unicodeScalars.append("\n")
         place = Place(line: place.line + 1, column: 1)
       case .scalarValue(let scalar):
-        if scalar.properties.generalCategory == .control, scalar != "\t", scalar != "\r" {
+        if let fault = Self.fault(of: scalar) {
           let code = String(scalar.value, radix: 16, uppercase: true)
           throw Misplaced(
-            "there is a control character (U+00\(code.count < 2 ? "0" : "")\(code)); "
+            "there is \(fault) (U+\(String(repeating: "0", count: 4 - code.count))\(code)); "
               + "take it out, or write it with a backslash in double quotes", place)
         }
         text.unicodeScalars.append(scalar)
@@ -390,6 +391,16 @@ private struct FileText {
     }
     self.text = text
     if let place = Self.aliases(in: text) { throw Self.aliasRefusal(place) }
+  }
+
+  /// Why a character cannot stand in a file as it is; `nil` where it can.
+  private static func fault(of scalar: Unicode.Scalar) -> String? {
+    switch scalar {
+    case "\t", "\r": nil
+    // Not among the characters of YAML (1.2, `c-printable`).
+    case "\u{FEFF}", "\u{FFFE}", "\u{FFFF}": "a character that YAML does not take"
+    default: scalar.properties.generalCategory == .control ? "a control character" : nil
+    }
   }
 
   static func aliasRefusal(_ place: Place?) -> Misplaced {
@@ -422,9 +433,8 @@ private struct FileText {
   }
 
   static func isTab(at place: Place, of text: String) -> Bool {
-    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    let lines = text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
     guard lines.indices.contains(place.line - 1) else { return false }
-    let line = lines[place.line - 1].unicodeScalars
-    return line.dropFirst(place.column - 1).first == "\t"
+    return lines[place.line - 1].dropFirst(place.column - 1).first == "\t"
   }
 }

@@ -41,6 +41,7 @@ struct ExportedFile {
         switch scalar.properties.generalCategory {
         case .control: scalar != "\n"
         case .lineSeparator, .paragraphSeparator, .format: scalar.value <= 0xFFFF
+        case .unassigned: 0xFFFE...0xFFFF ~= scalar.value
         default: hasAnchor && scalar == "*"
         }
       if isSpecial {

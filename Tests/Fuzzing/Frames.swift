@@ -11,33 +11,29 @@ private import OVXSimulation
 /// A trap, a write out of bounds or a broken contract with the worker (`SimulatedHost.violations`) is a finding.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzFrames(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
-  var input = unsafe Array(UnsafeBufferPointer(start: start, count: count))[...]
-  func take(_ count: Int) -> [UInt8] {
-    defer { input = input.dropFirst(count) }
-    return Array(input.prefix(count))
-  }
-  let seed = take(2).reduce(0) { $0 << 8 | UInt64($1) }
+  var input = unsafe Input(start, count)
+  let seed = input.take(2).reduce(0) { $0 << 8 | UInt64($1) }
   var generator = TopologyGenerator(seed: seed)
   let host = SimulatedHost(generator.generate(), seed: seed)
   var now: UInt32 = 1
-  while let door = take(1).first {
-    let lengths = take(2)
-    let length = lengths.reversed().reduce(0) { $0 << 8 | Int($1) }
+  while let door = input.take(1).first {
+    let length = input.takeNumber(2)
     let number = Int(door & 0x3F)
     if door & 0x80 != 0 {
-      let segmentSize = take(2).reversed().reduce(0) { $0 << 8 | Int($1) }
+      let segmentSize = input.takeNumber(2)
       let remotes = TopologyGenerator.remotes
-      let train = take(length)
+      let train = input.take(length)
       guard !train.isEmpty else { break }
       host.receive(
         train: train, segmentSize: segmentSize, on: EndpointID(rawValue: UInt16(number & 1)),
         from: remotes[(number >> 1) % remotes.count])
     } else {
-      let offload = door & 0x40 == 0 ? Offload.none : Offload(virtioHeader: take(10)) ?? .none
+      let offload = door & 0x40 == 0 ? Offload.none : Offload(virtioHeader: input.take(10)) ?? .none
       host.receive(
-        PartialFrame(take(length), offload: offload), from: PortID(rawValue: UInt16(number % 40)))
+        PartialFrame(input.take(length), offload: offload),
+        from: PortID(rawValue: UInt16(number % 40)))
     }
-    if lengths.last == 0xFF {
+    if length >> 8 == 0xFF {
       host.endBurst()
       host.tick(now: now)
       now &+= 7
@@ -45,6 +41,6 @@ public func fuzzFrames(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   }
   host.endBurst()
   _ = host.takeSent()
-  if let violation = host.violations.first { fatalError(violation) }
+  if let violation = host.violations.first { finding(violation) }
   return 0
 }

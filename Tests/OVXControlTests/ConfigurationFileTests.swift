@@ -35,6 +35,7 @@ import Testing
   /// The same as the commands would make of it.
   @Test(arguments: [
     ("bridges: {}", []),
+    ("\u{FEFF}bridges: {br0: }", ["add-br br0"]),
     (
       "bridges:\n  br0:\n  br1: {}\n  br2:\n    ports:\n",
       ["add-br br0", "add-br br1", "add-br br2"]
@@ -269,6 +270,14 @@ import Testing
     (
       "bridges: {br0: \"\u{7}\"}",
       "net.yaml:1:17: there is a control character (U+0007); take it out, or write it with a backslash in double quotes"
+    ),
+    (
+      "bridges: {br\u{FFFF}: {}}",
+      "net.yaml:1:13: there is a character that YAML does not take (U+FFFF); take it out, or write it with a backslash in double quotes"
+    ),
+    (
+      "bridges:\r\n  br0:\r\n\tports: {}\r\n",
+      "net.yaml:3:1: there is a tab, where YAML takes spaces only; indent with spaces"
     ),
     (
       "bridges:\n  br\u{0}0: {}",

@@ -13,6 +13,10 @@ import Testing
     ("external_ids:a:b=c=d", Setting(column: "external_ids", key: "a:b", value: "c=d")),
     ("external_ids:\"a=b\"=c", Setting(column: "external_ids", key: "a=b", value: "c")),
     ("external_ids:\"a\\\"b\"=c", Setting(column: "external_ids", key: "a\"b", value: "c")),
+    (
+      "external_ids:\"\u{301}\"=\u{301}",
+      Setting(column: "external_ids", key: "\u{301}", value: "\u{301}")
+    ),
     ("mac=02:00:00:00:00:01", Setting(column: "mac", value: "02:00:00:00:00:01")),
   ])
   func settings(text: String, setting: Setting) throws {
@@ -31,7 +35,7 @@ import Testing
     #expect(throws: ControlError("\"options:=5\" has no key after the colon")) {
       try Setting(parsing: "options:=5")
     }
-    #expect(throws: ControlError("\"options:\"a=5\": the closing quote is missing")) {
+    #expect(throws: ControlError("options:\"a=5: the closing quote is missing")) {
       try Setting(parsing: "options:\"a=5")
     }
   }
@@ -49,6 +53,10 @@ import Testing
     (#"{"a,b"="c}d","e"=""}"#, ["a,b": "c}d", "e": ""]),
     (#"a="\"\\\/\n\r\t\u00e9""#, ["a": "\"\\/\n\r\té"]),
     ("{a=,b=2}", ["a": "", "b": "2"]),
+    // What is typed behind a quote may look like one character with it, and is not.
+    ("a=\"\u{301}\"", ["a": "\u{301}"]),
+    ("{\"\u{600}\"=\"\u{200D}\u{600}\"}", ["\u{600}": "\u{200D}\u{600}"]),
+    ("{a=\u{301}b}", ["a": "\u{301}b"]),
   ])
   func maps(text: String, map: [String: String]) throws {
     var bench = try Workbench("add-br br0")
@@ -99,7 +107,8 @@ import Testing
   @Test func printedMapsAreReadBack() throws {
     var random = SeededRandom()
     var bench = try Workbench("add-br br0")
-    let letters = Array("ab\"\\,={}[] \n\u{1}é:1")
+    let letters =
+      Array("ab\"\\,={}[] \n\u{1}é:1").map(String.init) + ["\u{301}", "\u{600}", "\r", "\u{200D}"]
     for _ in 0..<300 {
       var map: [String: String] = [:]
       for _ in 0..<Int.random(in: 0...4, using: &random) {
@@ -107,13 +116,52 @@ import Testing
           String(
             (0..<Int.random(in: 0...5, using: &random)).map { _ in
               letters[Int.random(in: 0..<letters.count, using: &random)]
-            })
+            }.joined())
         }
         map[word(&random)] = word(&random)
       }
       try bench.run([set("external_ids", Datum.map(map.mapValues(Atom.text)).description)])
       #expect(bench.configuration.bridges["br0"]?.externalIDs == map, "\(random)")
     }
+  }
+
+  /// Any key can be named in every command that takes one, as it is printed.
+  @Test(arguments: ["a", "a b", "a=b", "a<b", "{in}", "", "a:b", "\"", "[a]", "\u{301}", "\n"])
+  func keysAreTypedAsTheyArePrinted(key: String) throws {
+    var bench = try Workbench("add-br br0")
+    let entry = "external_ids:\(Atom.text(key))=\(Atom.text("x=\(key)"))"
+    try bench.run([
+      .set(
+        table: "Bridge", record: "br0", settings: [try Setting(parsing: entry)], ifExists: false)
+    ])
+    #expect(bench.configuration.bridges["br0"]?.externalIDs == [key: "x=\(key)"])
+    let found = try bench.run([
+      .find(
+        table: "Bridge", conditions: [try Condition(parsing: entry)], columns: ["name"]),
+      .get(
+        table: "Bridge", record: "br0", columns: ["external_ids:\(Atom.text(key))"],
+        ifExists: false),
+    ])
+    #expect(
+      found == [
+        .records(RecordList(columns: ["name"], rows: [[.scalar(.text("br0"))]])),
+        .values([.scalar(.text("x=\(key)"))]),
+      ])
+    try bench.run([
+      .remove(
+        table: "Bridge", record: "br0", column: "external_ids", values: ["\(Atom.text(key))"],
+        ifExists: false)
+    ])
+    #expect(bench.configuration.bridges["br0"]?.externalIDs == [:])
+  }
+
+  /// A sentence is one line, whatever it quotes.
+  @Test func errorsHaveNoControlCharacters() throws {
+    var bench = try Workbench("add-br br0")
+    let error = #expect(throws: ControlError.self) {
+      try bench.run([set("external_ids", "\u{1B}[2J\n")])
+    }
+    #expect(error?.message.hasPrefix("external_ids of Bridge br0: ?[2J?: ") == true)
   }
 }
 

@@ -93,7 +93,7 @@ enum RandomConfiguration {
     "=",
     "\\", "\n", "\r", "\t", "\u{0}", "\u{7F}", "\u{85}", "\u{A0}", "\u{301}", "é", "\u{2028}",
     "\u{FEFF}",
-    "\u{FFFD}", "😀", "<<", "true", "172.17.42.1/24", "...", "---", "\u{1B}[2J",
+    "\u{FFFD}", "\u{FFFF}", "😀", "<<", "true", "172.17.42.1/24", "...", "---", "\u{1B}[2J",
   ]
 
   private static func texts(_ random: inout SeededRandom) -> [String: String] {

@@ -265,10 +265,15 @@ import Testing
   }
 
   @Test(arguments: [
-    "find port tag~5", "find port =5", "find port tag", "find port options:=5",
+    "find port tag~5", "find port =5", "find port tag", "find port options:a",
   ])
   func malformedConditions(line: String) throws {
     var bench = try bench()
     #expect(bench.refusal(line).contains("is not of the form COLUMN[:KEY]OPERATOR VALUE"))
+  }
+
+  @Test func aConditionWithoutItsKey() throws {
+    var bench = try bench()
+    #expect(bench.refusal("find port options:=5") == "\"options:=5\" has no key after the colon")
   }
 }

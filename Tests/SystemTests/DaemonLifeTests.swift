@@ -84,6 +84,7 @@ extension SystemTests {
         daemon.signal(SIGTERM)
         #expect(daemon.wait(seconds: 10)?.succeeded == true)
         try eventually("it has said goodbye") { manager.standardOutput.contains("STOPPING=1") }
+        lab.expectNoAlarm(in: daemon.standardError, of: "the daemon")
         manager.signal(SIGKILL)
       }
     }

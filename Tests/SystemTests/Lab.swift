@@ -15,7 +15,7 @@ enum SystemTests {}
 /// Network namespaces, daemons in them, and the promise that nothing of either outlives the test.
 ///
 /// A test fails when a daemon dies by itself, does not stop on SIGTERM, or logs a warning or an error that the test did
-/// not announce with ``expectLog(_:)``.
+/// not announce with ``expectLog(_:)``, be it to its standard error or to a file.
 final class Lab {
   /// Where the programs under test are: OVX_BIN, or the package's release build.
   static let binaries: String =
@@ -141,15 +141,18 @@ final class Lab {
       )
     }
     for daemon in daemons {
-      for line in daemon.log.split(separator: "\n") where isAlarming(line) {
-        Issue.record("The daemon on \(daemon.host.name) logged: \(line)")
-      }
+      expectNoAlarm(in: daemon.log, of: "the daemon on \(daemon.host.name)")
       if printingLogs {
         print("--- log of the daemon on \(daemon.host.name), its last 40 lines")
         print(daemon.log.split(separator: "\n").suffix(40).joined(separator: "\n"))
       }
     }
     daemons.removeAll()
+    let files = (try? FileManager.default.subpathsOfDirectory(atPath: directory.path)) ?? []
+    for file in files where file.contains(/\.log(\.|$)/) {
+      let path = directory.appendingPathComponent(file).path
+      expectNoAlarm(in: (try? String(contentsOfFile: path, encoding: .utf8)) ?? "", of: file)
+    }
     for namespace in namespaces {
       if let pids = try? Command(["ip", "netns", "pids", namespace.name]).finish(seconds: 5) {
         for pid in pids.standardOutput.split(separator: "\n").compactMap({ pid_t($0) }) {
@@ -162,8 +165,18 @@ final class Lab {
     try? FileManager.default.removeItem(at: directory)
   }
 
+  /// Fails the test for each warning and error in a log that it has not announced.
+  ///
+  /// Logs of daemons of the lab, and files in its directory, are looked at without being asked for.
+  func expectNoAlarm(in log: String, of whom: String) {
+    for line in log.split(separator: "\n") where isAlarming(line) {
+      Issue.record("\(whom) logged: \(line)")
+    }
+  }
+
+  /// Whether a line is a warning or an error, the runtime's or a sanitizer's.
   private func isAlarming(_ line: Substring) -> Bool {
-    line.contains(/\b(warning|error|critical|fatal|WARN|ERR|Fatal|Illegal)\b/)
+    line.contains(/\b(warning|error|critical|fatal|WARN|WARNING|ERR|ERROR|Fatal|Illegal)\b/)
       && !expectedLogs.contains { line.contains($0) }
   }
 }
