@@ -245,7 +245,7 @@ final class TunnelScene {
       try switches[index].attach(tap, as: .left)
       try listen(index)
       let remote = addresses[1 - index]
-      for path: UInt32 in 0..<4 {
+      for path: UInt32 in 0..<16 {
         let socket = try host.namespace.perform { () throws(LinuxError) in
           try UDPSocket.connect(
             local: nil, remote: remote, port: 4789, sourcePort: 50_000 + UInt16(path))
@@ -254,7 +254,7 @@ final class TunnelScene {
       }
       var topology = Topology.bridge(devices: [.left], mtu: overlayMTU)
       let peer = Topology.Peer(
-        id: PeerID(rawValue: 1), remote: remote, paths: 0..<4, mtu: overlayMTU)
+        id: PeerID(rawValue: 1), remote: remote, paths: 0..<16, mtu: overlayMTU)
       topology.ports.append(
         Topology.Port(
           id: .tunnel, bridge: BridgeID(rawValue: 0), vlans: .trunk(nil),

@@ -103,16 +103,16 @@ extension KernelTests {
 
     // MARK: What is expected
 
-    /// Sixteen flows of datagrams, of which none overtakes another one of its flow.
+    /// Thirty-two flows of datagrams, of which none overtakes another one of its flow.
     private func expectOrder(from client: Host, to server: Host, _ address: String) throws {
       try server.must("iperf3 -s -1 -D >/dev/null 2>&1")
       try Scene.must("sleep 0.3")
-      let text = try client.must("iperf3 -u -c \(address) -t 1 -P 16 -b 4M -l 200 -J")
+      let text = try client.must("iperf3 -u -c \(address) -t 1 -P 32 -b 2M -l 200 -J")
       let report = try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any]
       let end = report?["end"] as? [String: Any]
       let streams = try #require(end?["streams"] as? [[String: Any]], "\(text)")
       let facts = streams.compactMap { $0["udp"] as? [String: Any] }
-      #expect(facts.count == 16)
+      #expect(facts.count == 32)
       for fact in facts { #expect(fact["out_of_order"] as? Int == 0, "\(fact)") }
     }
 
