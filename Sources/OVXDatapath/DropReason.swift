@@ -37,7 +37,6 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case underlayUnreachable
   case underlayRefused
   case underlayFull
-  case outOfBuffers
 
   /// A short name in kebab case, stable: scripts and metrics know it.
   package var symbol: String {
@@ -97,7 +96,6 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .underlayUnreachable: "The kernel has no route to the remote VTEP, or it is unreachable."
     case .underlayRefused: "The kernel refused to send the datagram."
     case .underlayFull: "The underlay's transmit queue has no room at the moment."
-    case .outOfBuffers: "The switch had no buffer free for the frame."
     }
   }
 }

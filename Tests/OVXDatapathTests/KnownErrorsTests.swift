@@ -220,30 +220,23 @@ import Testing
     #expect(bench.addresses().isEmpty)
   }
 
-  /// What no tunnel is there for costs less than what is welcome, and leaves nothing behind.
-  @Test func strangersAreTheCheapest() throws {
+  /// What no tunnel is there for ends at the door, and leaves nothing behind; what that costs `ovx-benchmark` tells.
+  @Test func strangersLeaveNothingBehind() throws {
     let bench = try Self.bench()
     _ = bench.receive(frame(to: 0xFF, from: 1), from: 0)
     func train(_ vni: UInt32) -> [UInt8] {
       (0..<64).flatMap { _ in vxlan(vni, frame(to: 1, from: 9)) }
     }
     let (welcome, unknown) = (train(100), train(101))
-    func time(_ bytes: [UInt8], from remote: IPAddress) -> Duration {
-      // The least of several, so that nothing else on the machine counts.
-      (0..<9).map { _ in
-        ContinuousClock().measure {
-          for _ in 0..<50 {
-            _ = bench.receiveDatagrams(bytes, segmentSize: bytes.count / 64, from: remote)
-          }
-        }
-      }.min() ?? .zero
+    func receive(_ bytes: [UInt8], from remote: IPAddress) -> Bool {
+      bench.receiveDatagrams(bytes, segmentSize: bytes.count / 64, from: remote).isEmpty
     }
-    let usual = time(welcome, from: remoteA)
+    #expect(!receive(welcome, from: remoteA))
     let addresses = bench.addresses()
-    #expect(time(unknown, from: remoteA) < usual)
-    #expect(time(welcome, from: remoteB) < usual)
-    #expect(bench.endpointDrops(.unknownVNI) == 9 * 50 * 64)
-    #expect(bench.endpointDrops(.unknownVTEP) == 9 * 50 * 64)
+    #expect(receive(unknown, from: remoteA))
+    #expect(receive(welcome, from: remoteB))
+    #expect(bench.endpointDrops(.unknownVNI) == 64)
+    #expect(bench.endpointDrops(.unknownVTEP) == 64)
     #expect(bench.addresses() == addresses)
   }
 }
