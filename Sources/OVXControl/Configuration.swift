@@ -65,6 +65,15 @@ extension Configuration {
     /// `other_config:neighbor-suppression`, true where it is not set.
     package var suppressesNeighborQuestions: Bool { otherConfig["neighbor-suppression"] != "false" }
 
+    /// The VNIs whose tunnels may share VLANs of the bridge: `other_config:joined-vnis`, separated by commas.
+    ///
+    /// Empty where there is no such list, or none that makes sense.
+    package var joinedVNIs: Set<VNI> {
+      let parts = otherConfig["joined-vnis"].map(addressList) ?? []
+      let vnis = parts.compactMap { UInt32($0).flatMap(VNI.init(rawValue:)) }
+      return vnis.count == parts.count ? Set(vnis) : []
+    }
+
     private func clamped(_ text: String?, to range: ClosedRange<Int>, default value: Int) -> Int {
       guard let text, let number = Int(text) else { return value }
       return min(max(number, range.lowerBound), range.upperBound)

@@ -4,7 +4,8 @@ private import OVXDatapath
 ///
 /// A tunnel with a tag binds its VNI to that segment. One without is a trunk and binds its VNI to all segments of the
 /// bridge, or those of `trunks`, told apart by the inner tag. Two tunnels of one VNI must mean the same by a frame: both
-/// access ports of the same segment, or both trunks. Two tunnels of different VNIs must have no segment in common.
+/// access ports of the same segment, or both trunks. Two tunnels of different VNIs must have no segment in common, unless
+/// the operator asks for it in so many words: `other_config:joined-vnis` of the bridge has both VNIs.
 ///
 /// Where the two ends count differently, a tunnel's VNI is the one of what it receives (`in_key`), and that of what it
 /// sends (`out_key`) belongs to the same tenant: no tunnel of another one may receive or send it.
@@ -15,7 +16,7 @@ extension Configuration {
     try validateMeshes(of: tunnels)
     try validateOutgoingVNIs(of: tunnels)
     for bridge in Dictionary(grouping: tunnels, by: \.bridge).sorted(by: { $0.key < $1.key }) {
-      try validateSegments(of: bridge.value)
+      try validateSegments(of: bridge.value, joined: bridges[bridge.key]?.joinedVNIs ?? [])
     }
   }
 
@@ -138,41 +139,40 @@ extension Configuration {
 
   // MARK: One bridge
 
-  private func validateSegments(of tunnels: [BoundTunnel]) throws(ControlError) {
-    var owners: [VLANID: BoundTunnel] = [:]
-    var ownerOfAll: BoundTunnel?
-    for each in tunnels {
-      if let other = ownerOfAll, other.tunnel.vni != each.tunnel.vni {
-        throw conflict(other, each, on: each.vlans.first, among: tunnels)
-      }
-      switch each.vlans {
-      case .trunk(nil):
-        if let clash = owners.filter({ $0.value.tunnel.vni != each.tunnel.vni }).min(by: {
-          $0.key < $1.key
-        }) {
-          throw conflict(clash.value, each, on: clash.key, among: tunnels)
-        }
-        ownerOfAll = ownerOfAll ?? each
-      default:
-        for vlan in (each.vlans.vlans ?? []).sorted() {
-          try claim(vlan, for: each, in: &owners, among: tunnels)
-        }
-      }
-    }
-  }
-
-  private func claim(
-    _ vlan: VLANID,
-    for tunnel: BoundTunnel,
-    in owners: inout [VLANID: BoundTunnel],
-    among tunnels: [BoundTunnel]
+  private func validateSegments(
+    of tunnels: [BoundTunnel], joined: Set<VNI>
   ) throws(ControlError) {
-    guard let other = owners[vlan] else {
-      owners[vlan] = tunnel
-      return
+    // The first tunnel of each VNI, by segment; those that carry every VLAN apart.
+    var owners: [VLANID: [BoundTunnel]] = [:]
+    var ownersOfAll: [BoundTunnel] = []
+    func clash(_ owners: [BoundTunnel], _ tunnel: BoundTunnel) -> BoundTunnel? {
+      owners.first { other in
+        let vnis: Set = [other.tunnel.vni, tunnel.tunnel.vni]
+        return vnis.count > 1 && !vnis.isSubset(of: joined)
+      }
     }
-    guard other.tunnel.vni == tunnel.tunnel.vni else {
-      throw conflict(other, tunnel, on: vlan, among: tunnels)
+    func isNew(_ tunnel: BoundTunnel, _ owners: [BoundTunnel]) -> Bool {
+      !owners.contains { $0.tunnel.vni == tunnel.tunnel.vni }
+    }
+    for each in tunnels {
+      if let other = clash(ownersOfAll, each) {
+        throw conflict(other, each, on: each.vlans.first, among: tunnels, joined: joined)
+      }
+      guard let vlans = each.vlans.vlans else {
+        for (vlan, others) in owners.sorted(by: { $0.key < $1.key }) {
+          guard let other = clash(others, each) else { continue }
+          throw conflict(other, each, on: vlan, among: tunnels, joined: joined)
+        }
+        if isNew(each, ownersOfAll) { ownersOfAll.append(each) }
+        continue
+      }
+      for vlan in vlans.sorted() {
+        let others = owners[vlan] ?? []
+        if let other = clash(others, each) {
+          throw conflict(other, each, on: vlan, among: tunnels, joined: joined)
+        }
+        if isNew(each, others) { owners[vlan] = others + [each] }
+      }
     }
   }
 
@@ -181,7 +181,8 @@ extension Configuration {
     _ left: BoundTunnel,
     _ right: BoundTunnel,
     on vlan: VLANID?,
-    among tunnels: [BoundTunnel]
+    among tunnels: [BoundTunnel],
+    joined: Set<VNI>
   ) -> ControlError {
     let segment =
       switch vlan {
@@ -204,11 +205,14 @@ extension Configuration {
       }
     }
     if remedies.count > 4 { remedies = remedies.prefix(3) + ["..."] }
+    let vnis = joined.union([left.tunnel.vni, right.tunnel.vni]).sorted().map(\.description)
     return ControlError(
       "tunnels \(left.name) (key=\(left.tunnel.vni), \(left.membership)) and \(right.name) "
         + "(key=\(right.tunnel.vni), \(right.membership)) would both carry \(segment) of bridge "
         + "\(left.bridge), which joins two tenants; give each VNI a VLAN of its own, for example with "
-        + "\"\(remedies.joined(separator: " -- "))\", or a bridge of its own", record: right.name
+        + "\"\(remedies.joined(separator: " -- "))\", or a bridge of its own; where they are to be one, "
+        + "\"set bridge \(left.bridge) other_config:joined-vnis=\(vnis.joined(separator: ","))\" joins them",
+      record: right.name
     )
   }
 

@@ -223,7 +223,7 @@ extension Configuration.Tunnel {
   }
 }
 
-/// The elements of a list of addresses, which commas or white space separate.
+/// The elements of a list of addresses or VNIs, which commas or white space separate.
 func addressList(_ text: String) -> [String] {
   text.split { $0 == "," || $0.isWhitespace }.map(String.init)
 }

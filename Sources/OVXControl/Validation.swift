@@ -55,6 +55,13 @@ extension Configuration {
           + "the allowed values (true, false); false floods every ARP request and neighbour solicitation"
       )
     }
+    if let text = bridge.otherConfig["joined-vnis"], bridge.joinedVNIs.count < 2 {
+      throw ControlError(
+        "bridge \(bridge.name): other_config:joined-vnis \"\(printable(text))\" is not a list of two or more "
+          + "VNIs, 0 to \(VNI.max), separated by commas, whose tunnels are to share VLANs; "
+          + "\"remove bridge \(bridge.name) other_config joined-vnis\" keeps all apart"
+      )
+    }
     try checkMap(bridge.otherConfig, "other_config of bridge \(bridge.name)")
     try checkMap(bridge.externalIDs, "external_ids of bridge \(bridge.name)")
   }
@@ -234,6 +241,14 @@ extension Configuration {
         guard let text = bridge.otherConfig[key], Int(text) != value else { continue }
         notes.append(
           "bridge \(bridge.name): other_config:\(key)=\(text) is out of range and counts as \(value)"
+        )
+      }
+      let joined = bridge.joinedVNIs.sorted().map { "\($0.rawValue)" }
+      if let last = joined.last {
+        notes.append(
+          "bridge \(bridge.name): tunnels of VNIs \(joined.dropLast().joined(separator: ", ")) and \(last) "
+            + "may share VLANs, and what is sent in one of these VNIs then reaches the others; join them on "
+            + "one host only: with a second one, hosts that have one of them get twice what is flooded"
         )
       }
     }

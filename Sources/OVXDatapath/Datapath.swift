@@ -22,6 +22,8 @@ package struct Datapath: ~Copyable {
   var neighborLists = Slab(repeating: AgeLists.empty, count: PortID.limit)
   /// Questions that each bridge has answered in the place of those who were asked.
   var answers = Slab<UInt64>(repeating: 0, count: BridgeID.limit)
+  /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
+  var joinFloods = Slab<UInt32>(repeating: 0, count: BridgeID.limit)
   var flapping = FlapWatch()
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
@@ -72,6 +74,7 @@ package struct Datapath: ~Copyable {
     now = min(time, lastSecond)
     for bridge in 0..<tables.bridges.count where tables.bridges[bridge].isPresent {
       let record = tables.bridges[bridge]
+      joinFloods[bridge] = 0
       for member in record.members {
         let port = tables.bridgeMembers[member]
         databases[bridge].expire(port: port, now: now, age: record.agingTime, lists: &lists)

@@ -23,7 +23,7 @@ extension Datapath {
       unsafe deliverToDevice(&frame, id: id, port: port, tag: tag, isShared: isShared)
     case .tunnel:
       if unsafe frame.isFromTunnel {
-        return counters.dropped(.splitHorizon, frames: 1, at: id)
+        return unsafe relay(&frame, to: destination, port: port, tag: tag, isShared: isShared)
       }
       // Putting a tag in front of a superframe moves its addresses for a while.
       if unsafe isShared && frame.offload.isSuperframe && tag.isPresent { flush() }
@@ -203,7 +203,7 @@ extension Datapath {
   }
 
   /// Sends a frame in VXLAN to one remote VTEP.
-  @unsafe private mutating func deliverToPeer(
+  @unsafe mutating func deliverToPeer(
     _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, peer number: PeerID,
     tag: VLANTag
   ) {

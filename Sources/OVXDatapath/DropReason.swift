@@ -27,6 +27,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   // Decision
   case samePort
   case splitHorizon
+  case loop
+  case joinFloodLimit
   case nowhereToFlood
   // Delivery
   case exceedsDeviceMTU
@@ -85,7 +87,12 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .nestedTag:
       "A tag inside the frame may not be seen on the port, or would be taken for the frame's VLAN."
     case .samePort: "The destination was learned on the port that the frame came from."
-    case .splitHorizon: "The frame came from a tunnel, and its destination is behind another one."
+    case .splitHorizon:
+      "The frame came from a tunnel, and its destination is behind another one whose VNI is not joined."
+    case .loop:
+      "The frame came by a joined VNI from elsewhere than its source was seen a moment ago: another host joins it, too."
+    case .joinFloodLimit:
+      "More frames were to be flooded from one joined VNI into another than 1,000 in a second."
     case .nowhereToFlood: "The frame's segment has no other port."
     case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."
     case .exceedsTunnelMTU:

@@ -202,7 +202,8 @@ extension Datapath {
     let source = unsafe frame.address(6)
     let learning = unsafe databases[bridge].learn(
       AddressKey(vlan: vlan, address: source), at: Destination(port: ingress, peer: frame.peer),
-      now: now, lists: &lists, members: tables.bridgeMembers, tables.bridges[bridge].members)
+      now: now, holding: port.isJoined ? Self.joinHold : 0, lists: &lists,
+      members: tables.bridgeMembers, tables.bridges[bridge].members)
     switch learning {
     case .known, .refused: break
     case .learned, .renewed: unsafe teachAddress(of: frame, bridge: port.bridge)
@@ -211,6 +212,11 @@ extension Datapath {
         of: source, vlan: vlan, bridge: port.bridge, from: former,
         to: Destination(port: ingress, peer: frame.peer))
       unsafe teachAddress(of: frame, bridge: port.bridge)
+    case .held(let place):
+      unsafe noteMove(
+        of: source, vlan: vlan, bridge: port.bridge, from: place,
+        to: Destination(port: ingress, peer: frame.peer))
+      return counters.dropped(.loop, frames: 1, at: ingress)
     }
     if unsafe frame.concernsNeighbors {
       let isAnswered = unsafe heed(&frame, bridge: port.bridge, learning: learning)
@@ -310,7 +316,7 @@ extension Datapath {
   }
 
   /// Delivers to every port of the segment but where it came from; what came from a tunnel to no
-  /// tunnel.
+  /// tunnel, except those of VNIs that are joined to its own.
   @unsafe private mutating func flood(_ frame: inout Frame, bridge: BridgeID) {
     // One frame is about to be referred to by many: what changes its bytes happens before.
     if unsafe frame.offload.needsChecksum && !frame.offload.isSuperframe {
@@ -322,10 +328,19 @@ extension Datapath {
     }
     let members = unsafe tables.flooding(vlan: frame.vlan, bridge: bridge)
     var isDelivered = false
+    var mayRelay: Bool?
     for member in Int(members.first)..<Int(members.first &+ members.count) {
       let id = tables.floodMembers[member]
       let port = tables.ports[Int(id.rawValue)]
-      if unsafe id == frame.ingress || (frame.isFromTunnel && port.role == .tunnel) { continue }
+      if unsafe id == frame.ingress { continue }
+      if port.role == .tunnel, unsafe frame.isFromTunnel {
+        guard unsafe tables.relays(from: frame.ingress, to: port), port.peerCount > 0 else {
+          continue
+        }
+        let isAllowed = mayRelay ?? takeJoinFlood(of: bridge)
+        mayRelay = isAllowed
+        guard isAllowed else { continue }
+      }
       isDelivered = isDelivered || port.role == .device || port.peerCount > 0
       if port.role == .tunnel {
         for peer in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
@@ -336,7 +351,11 @@ extension Datapath {
         unsafe deliver(&frame, to: Destination(port: id), isShared: true)
       }
     }
-    if !isDelivered { unsafe counters.dropped(.nowhereToFlood, frames: 1, at: frame.ingress) }
+    if mayRelay == false {
+      unsafe counters.dropped(.joinFloodLimit, frames: 1, at: frame.ingress)
+    } else if !isDelivered {
+      unsafe counters.dropped(.nowhereToFlood, frames: 1, at: frame.ingress)
+    }
   }
 }
 

@@ -46,6 +46,8 @@ package struct ForwardingTables: ~Copyable {
     var outerHeader = OuterHeaderRule()
     /// For a tunnel: the VNI of what it receives.
     var vni: UInt32 = 0
+    /// For a tunnel: whether it may pass on what tunnels of other joined VNIs have received.
+    var isJoined = false
   }
 
   struct Peer: BitwiseCopyable {
@@ -137,6 +139,7 @@ package struct ForwardingTables: ~Copyable {
       case .tunnel(let tunnel):
         record.role = .tunnel
         record.vni = tunnel.vni.rawValue
+        record.isJoined = tunnel.isJoined
         record.vxlanHeader = VXLANHeader.encoded(vni: tunnel.outgoingVNI).bigEndian
         record.outerHeader = tunnel.outerHeader
         record.firstPeer = UInt32(peersOfTunnels.count)
@@ -193,6 +196,14 @@ package struct ForwardingTables: ~Copyable {
     let record = ports[Int(port.rawValue)]
     let limit = bridges[Int(record.bridge.rawValue)].addressLimit
     return record.role == .tunnel ? .max : max(limit / 8, 8)
+  }
+
+  /// Whether a tunnel port may send what another one has received: only between VNIs that the operator joins.
+  ///
+  /// Within a VNI everybody sends to everybody, so that nothing need be passed on, and would go in circles.
+  func relays(from ingress: PortID, to port: Port) -> Bool {
+    let origin = ports[Int(ingress.rawValue)]
+    return port.isJoined && origin.isJoined && port.vni != origin.vni
   }
 
   // MARK: VLANs

@@ -21,10 +21,10 @@ package struct Lesson: BitwiseCopyable, Sendable {
 
   fileprivate let kind: Kind
   fileprivate let isRouter: Bool
-  fileprivate let bridge: BridgeID
-  fileprivate let vlan: VLANID
-  fileprivate let place: Destination
-  fileprivate let address: MACAddress
+  let bridge: BridgeID
+  let vlan: VLANID
+  let place: Destination
+  let address: MACAddress
   /// Of a neighbour.
   fileprivate let ip: IPAddress
 
@@ -123,6 +123,7 @@ extension Datapath {
     }
     guard tables.hasPlace(lesson.place, vlan: lesson.vlan, bridge: lesson.bridge) else { return }
     if lesson.kind == .address {
+      guard !contradictsJoin(lesson) else { return }
       let learning = databases[bridge].adopt(
         AddressKey(vlan: lesson.vlan, address: lesson.address), at: lesson.place, now: now,
         portLimit: .max, lists: &lists, members: tables.bridgeMembers,

@@ -214,7 +214,7 @@ extension Datapath {
     // Who contradicts a static address is not believed.
     let isKnown: Bool
     switch learning {
-    case .refused: return false
+    case .refused, .held: return false
     case .known, .renewed: isKnown = true
     case .learned, .moved: isKnown = false
     }
@@ -262,7 +262,7 @@ extension Datapath {
       key, at: neighbor, now: now, portLimit: tables.neighborLimit(of: frame.ingress),
       lists: &neighborLists, members: tables.bridgeMembers, tables.bridges[bridge].members)
     switch learning {
-    case .known, .refused: return true
+    case .known, .refused, .held: return true
     case .learned, .renewed, .moved:
       lessons.teach(Lesson(key, neighbor, bridge: BridgeID(rawValue: UInt16(bridge))))
     }

@@ -52,7 +52,8 @@ package struct Rehearsal: ~Copyable {
     account.drops = drops(at: account.ingress?.port ?? .none)
     guard let segment = account.segment else { return account }
     let bridge = Int(segment.bridge.rawValue)
-    account.learning = learning(of: segment, recollection)
+    account.learning = learning(of: segment, from: account.ingress, recollection)
+    if account.drops[.loop] != nil { return account }
     account.neighbor = neighborLearned(from: segment, recollection)
     let target = AddressKey(vlan: segment.vlan, address: segment.target)
     if datapath.answers[bridge] > 0, let question = segment.question,
@@ -192,7 +193,7 @@ package struct Rehearsal: ~Copyable {
   }
 
   private func learning(
-    of segment: Account.Segment, _ recollection: Recollection
+    of segment: Account.Segment, from ingress: Destination?, _ recollection: Recollection
   ) -> Account.Learning {
     let key = AddressKey(vlan: segment.vlan, address: segment.source)
     let after = datapath.databases[Int(segment.bridge.rawValue)].recall(key, now: datapath.now)
@@ -201,8 +202,10 @@ package struct Rehearsal: ~Copyable {
       let before = recollection.addresses.first(where: { $0.address == segment.source })
     else { return .learned(insteadOf: recollection.victim) }
     if before.age == nil { return .isStatic(before) }
-    return Destination(port: before.port, peer: before.peer) == after.value
-      ? .known(before) : .moved(from: before)
+    if Destination(port: before.port, peer: before.peer) != after.value {
+      return .moved(from: before)
+    }
+    return after.value == ingress ? .known(before) : .held(before)
   }
 
   /// What the frame has told of a neighbour that was not known, or otherwise.
@@ -254,7 +257,11 @@ package struct Rehearsal: ~Copyable {
     if port.role == .waiting { return .passedOver(.waiting) }
     if !datapath.tables.carries(segment.vlan, port: port) { return .passedOver(.otherVLAN) }
     if port.role == .tunnel {
-      if account.ingress?.peer != PeerID.none { return .passedOver(.splitHorizon) }
+      if let ingress = account.ingress, ingress.peer != .none,
+        !datapath.tables.relays(from: ingress.port, to: port)
+      {
+        return .passedOver(.splitHorizon)
+      }
       if wayOut.peer == .none { return .passedOver(.noRemote) }
     }
     // What is wrong with the frame itself is charged to the port that it came in by.
@@ -369,6 +376,8 @@ extension Rehearsal {
       case known(KnownAddress)
       case learned(insteadOf: KnownAddress?)
       case moved(from: KnownAddress)
+      /// It was seen elsewhere a moment ago, and came by a joined VNI: the frame may have been round.
+      case held(KnownAddress)
       /// An operator has said where it is, and a frame does not change that.
       case isStatic(KnownAddress)
       /// The table is full of static addresses.

@@ -91,10 +91,14 @@ package struct Topology: Equatable, Sendable {
     /// tunnel of theirs claims it.
     package var fallbackEndpoints: [EndpointID]
     package var peers: [Peer]
+    /// Whether the operator has asked that the VNI be joined with others: what arrives by it may leave by tunnels of
+    /// other joined VNIs of its segment.
+    package var isJoined: Bool
 
     package init(
       vni: VNI, outgoingVNI: VNI? = nil, outerHeader: OuterHeaderRule = OuterHeaderRule(),
-      endpoint: EndpointID, fallbackEndpoints: [EndpointID] = [], peers: [Peer]
+      endpoint: EndpointID, fallbackEndpoints: [EndpointID] = [], peers: [Peer],
+      isJoined: Bool = false
     ) {
       self.vni = vni
       self.outgoingVNI = outgoingVNI ?? vni
@@ -102,6 +106,7 @@ package struct Topology: Equatable, Sendable {
       self.endpoint = endpoint
       self.fallbackEndpoints = fallbackEndpoints
       self.peers = peers
+      self.isJoined = isJoined
     }
   }
 

@@ -54,6 +54,8 @@ package struct ReferenceSwitch {
   /// Questions that each bridge answered instead of forwarding them.
   package private(set) var answers: [BridgeID: UInt64] = [:]
   package private(set) var now: UInt32 = 0
+  /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
+  private var joinFloods: [BridgeID: Int] = [:]
   /// Picks the victim of an eviction among equals; the first one by default.
   package var chooseVictim: ([ReferenceTable.Key]) -> ReferenceTable.Key? = { $0.first }
   package var chooseNeighbor: ([ReferenceNeighbors.Key]) -> ReferenceNeighbors.Key? = { $0.first }
@@ -116,6 +118,7 @@ package struct ReferenceSwitch {
   /// Tells the time; the last second before the number wraps counts as the one before it.
   package mutating func tick(now time: UInt32) {
     now = min(time, .max - 1)
+    joinFloods = [:]
     for bridge in topology.bridges {
       tables[bridge.id]?.expire(now: now, agingTime: bridge.agingTime)
       neighbors[bridge.id]?.expire(now: now, agingTime: bridge.agingTime)
@@ -198,8 +201,15 @@ package struct ReferenceSwitch {
     let ingress = passage.ingress.id
     if let reason = admit(&passage) { return Outcome(drops: [Drop(reason: reason, port: ingress)]) }
     let bridge = passage.ingress.bridge
+    let sourceKey = ReferenceTable.Key(vlan: passage.vlan, address: passage.source)
+    if case .tunnel(let tunnel) = passage.ingress.attachment, tunnel.isJoined,
+      tables[bridge]?.contradiction(
+        sourceKey, port: ingress, peer: passage.peer, within: 2, now: now) != nil
+    {
+      return Outcome(drops: [Drop(reason: .loop, port: ingress)])
+    }
     let wasThere = tables[bridge]?.learn(
-      ReferenceTable.Key(vlan: passage.vlan, address: passage.source),
+      sourceKey,
       port: ingress,
       peer: passage.peer,
       now: now,
@@ -222,10 +232,19 @@ package struct ReferenceSwitch {
       }
       return outcome
     }
-    let segment = topology.ports.filter { port in
+    var segment = topology.ports.filter { port in
       if case .waiting = port.attachment { return false }
-      if case .tunnel = port.attachment, passage.isFromTunnel { return false }
+      if passage.isFromTunnel, !port.isJoined(to: passage.ingress) { return false }
       return port.bridge == bridge && port.vlans.includes(passage.vlan) && port.id != ingress
+    }
+    let joined = segment.filter { $0.hasPeers }
+    if passage.isFromTunnel, !joined.isEmpty {
+      if joinFloods[bridge, default: 0] < 1000 {
+        joinFloods[bridge, default: 0] += 1
+      } else {
+        segment.removeAll { $0.hasPeers }
+        outcome.drops = [Drop(reason: .joinFloodLimit, port: ingress)]
+      }
     }
     for port in segment {
       guard case .tunnel(let tunnel) = port.attachment else {
@@ -238,7 +257,9 @@ package struct ReferenceSwitch {
       guard case .tunnel(let tunnel) = port.attachment else { return true }
       return !tunnel.peers.isEmpty
     }
-    if !hasAnywhereToGo { outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)] }
+    if !hasAnywhereToGo, joined.isEmpty {
+      outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)]
+    }
     return outcome
   }
 
@@ -353,8 +374,15 @@ package struct ReferenceSwitch {
     switch port.attachment {
     case .waiting: return die(.waitingPort)
     case .tunnel(let tunnel):
-      if passage.isFromTunnel { return die(.splitHorizon) }
+      if passage.isFromTunnel, !port.isJoined(to: passage.ingress) { return die(.splitHorizon) }
       guard let remote = tunnel.peers.first(where: { $0.id == peer }) else { return }
+      if passage.isFromTunnel {
+        let tags = (egressTag(passage, port) == nil ? 0 : 1) + (frame.hasTag ? 1 : 0)
+        guard let arrived = frame.asArrived(mtu: remote.mtu - 4 * tags) else {
+          return die(.exceedsTunnelMTU)
+        }
+        frame = arrived
+      }
       if let tag = egressTag(passage, port) { frame.insertTag(tag) }
       switch frame.fitted(mtu: remote.mtu) {
       case .fitting(let fitted):
@@ -427,6 +455,22 @@ package struct ReferenceSwitch {
     case .ifNonzero: priority & 0xE000 == 0 ? nil : VLANTag(control: priority & 0xE000)
     case .always: VLANTag(control: priority & 0xE000)
     }
+  }
+}
+
+extension Topology.Port {
+  /// Whether what the other port brings may leave by this one; between two tunnels, where their VNIs are joined.
+  fileprivate func isJoined(to other: Topology.Port) -> Bool {
+    guard case .tunnel(let left) = attachment, case .tunnel(let right) = other.attachment else {
+      return true
+    }
+    return left.isJoined && right.isJoined && left.vni != right.vni
+  }
+
+  /// Whether it is a tunnel with remotes.
+  fileprivate var hasPeers: Bool {
+    guard case .tunnel(let tunnel) = attachment else { return false }
+    return !tunnel.peers.isEmpty
   }
 }
 

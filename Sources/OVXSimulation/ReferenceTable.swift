@@ -71,6 +71,15 @@ package struct ReferenceTable {
     return isThere
   }
 
+  /// Where a key is known to be, if that is another place than this and so is not to change before so many seconds.
+  package func contradiction(
+    _ key: Key, port: PortID, peer: PeerID, within seconds: UInt32, now: UInt32
+  ) -> Entry? {
+    guard let known = entries[key], known.port != port || known.peer != peer else { return nil }
+    guard let lastSeen = known.lastSeen else { return known }
+    return now &- lastSeen < seconds ? known : nil
+  }
+
   /// Sets a static entry; `false` where only static ones are left to give way.
   package mutating func setStatic(
     _ key: Key,

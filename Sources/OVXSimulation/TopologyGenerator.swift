@@ -2,7 +2,7 @@ package import OVXDatapath
 
 /// Makes random topologies of one host that the control side would accept, and changes them step by step.
 ///
-/// A segment is bound to one VNI at most and a VNI to one bridge; a remote VTEP appears once per VNI and endpoint;
+/// A segment is bound to one VNI at most, unless VNIs are joined, and a VNI to one bridge; a remote VTEP appears once per VNI and endpoint;
 /// numbers of ports and peers stay with their object and are given anew only in a later change.
 package struct TopologyGenerator {
   package private(set) var topology = Topology()
@@ -15,7 +15,9 @@ package struct TopologyGenerator {
   package var hasAmpleMTU = false
 
   private var nextPath: UInt32 = 1
-  private var vniOfSegment: [Segment: VNI] = [:]
+  private var vnisOfSegment: [Segment: Set<VNI>] = [:]
+  /// The VNIs that may share segments.
+  private var joinedVNIs: Set<VNI> = []
   private var bridgeOfVNI: [VNI: BridgeID] = [:]
 
   private struct Segment: Hashable {
@@ -45,7 +47,8 @@ package struct TopologyGenerator {
   /// Starts anew with some bridges, devices and tunnels.
   package mutating func generate() -> Topology {
     topology = Topology()
-    vniOfSegment = [:]
+    vnisOfSegment = [:]
+    joinedVNIs = random.oneIn(2) ? [] : Set(Self.vnis.filter { _ in random.oneIn(2) })
     bridgeOfVNI = [:]
     for number in 0..<random.within(bridgeCount) { topology.bridges.append(bridge(number)) }
     for _ in 0..<random.within(2...8) { addPort(device: true) }
@@ -139,7 +142,7 @@ package struct TopologyGenerator {
     }
   }
 
-  /// A tunnel port that joins no two VNIs, or `nil` where the dice fell badly.
+  /// A tunnel port that joins no two VNIs but those that may be, or `nil` where the dice fell badly.
   private mutating func tunnelPort(_ id: PortID) -> Topology.Port? {
     let vni = random.pick(Self.vnis)
     let bridge = bridgeOfVNI[vni] ?? random.pick(topology.bridges).id
@@ -151,16 +154,20 @@ package struct TopologyGenerator {
       default: .nativeUntagged(random.pick(vlans), trunks: someVLANs())
       }
     let segments = vlans.filter(membership.includes).map { Segment(bridge: bridge, vlan: $0) }
-    guard segments.allSatisfy({ (vniOfSegment[$0] ?? vni) == vni }) else { return nil }
+    for segment in segments {
+      let vnis = (vnisOfSegment[segment] ?? []).union([vni])
+      guard vnis.count == 1 || vnis.isSubset(of: joinedVNIs) else { return nil }
+    }
     var tunnel = Topology.Tunnel(
       vni: vni,
       outerHeader: OuterHeaderRule(
         trafficClass: random.pick([0, 0, 0x28]), inheritsHopLimit: random.oneIn(4)),
       endpoint: EndpointID(rawValue: UInt16(random.below(2))),
-      peers: []
+      peers: [],
+      isJoined: joinedVNIs.contains(vni)
     )
     for _ in 0..<random.below(5) { addPeer(to: &tunnel) }
-    for segment in segments { vniOfSegment[segment] = vni }
+    for segment in segments { vnisOfSegment[segment, default: []].insert(vni) }
     bridgeOfVNI[vni] = bridge
     return Topology.Port(
       id: id, bridge: bridge, vlans: membership, priorityTags: priorityTags(),
@@ -209,7 +216,7 @@ package struct TopologyGenerator {
         return tunnel.vni
       }
     )
-    vniOfSegment = vniOfSegment.filter { vnis.contains($0.value) }
+    vnisOfSegment = vnisOfSegment.mapValues { $0.intersection(vnis) }
     bridgeOfVNI = bridgeOfVNI.filter { vnis.contains($0.key) }
   }
 }

@@ -162,6 +162,8 @@ struct Answers {
         + "between \(former) and \(latter), \(flap.moves) times within "
         + "\(FlappingAddress.window) s; look for a loop, or for two stations that both have the "
         + "address"
+        + (configuration.bridges[bridge]?.joinedVNIs.isEmpty == false
+          ? ", or for a second host that joins the same VNIs (other_config:joined-vnis)" : "")
     }
   }
 

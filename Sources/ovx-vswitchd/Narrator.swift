@@ -163,6 +163,9 @@ struct Narrator {
           + "\(victim.address) at \(place(victim.port, victim.peer)) would be forgotten"
       case .moved(let before):
         "\(segment.source) would move to \(here) from \(place(before.port, before.peer))"
+      case .held(let before):
+        "\(segment.source) was seen at \(place(before.port, before.peer)) \(before.age ?? 0) s ago, and "
+          + "by a joined VNI it is not believed to be at \(here) so soon"
       case .isStatic(let entry):
         "\(segment.source) is static at \(place(entry.port, entry.peer)), which a frame does not change"
       case .refused:
@@ -269,7 +272,8 @@ struct Narrator {
         switch absence {
         case .ingress: "the frame came in there"
         case .otherVLAN: "not of the segment"
-        case .splitHorizon: "a tunnel, and what a tunnel brought goes to none"
+        case .splitHorizon:
+          "a tunnel, and what a tunnel brought goes to none, unless their VNIs are joined"
         case .waiting: reconciler.fault(of: name).map { "waits: \($0.sentence)" } ?? "waits"
         case .noRemote: "has no remote that can be reached"
         case .unknown: "left out"

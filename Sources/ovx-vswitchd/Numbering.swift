@@ -109,7 +109,9 @@ extension Topology {
       if let device = provision.device(name) {
         attachment = .device(device)
       } else if let tunnel = plan.tunnels[name] {
-        attachment = Attachment(tunnel, portName, numbering, provision, fallbacks)
+        let joined = configuration.bridges[port.bridge]?.joinedVNIs ?? []
+        attachment = Attachment(
+          tunnel, portName, numbering, provision, fallbacks, isJoined: joined.contains(tunnel.vni))
       }
       ports.append(Port(id: id, bridge: bridge, vlans: port.vlans, attachment: attachment))
     }
@@ -139,7 +141,7 @@ extension Topology {
 extension Topology.Attachment {
   fileprivate init(
     _ tunnel: Plan.Tunnel, _ name: Numbering.PortName, _ numbering: Numbering,
-    _ provision: Provision, _ fallbacks: Topology.Fallbacks
+    _ provision: Provision, _ fallbacks: Topology.Fallbacks, isJoined: Bool
   ) {
     let peers = tunnel.remotes.compactMap { remote -> Topology.Peer? in
       guard let id = numbering.peer(Numbering.PeerName(port: name, remote: remote.address)),
@@ -157,6 +159,6 @@ extension Topology.Attachment {
       Topology.Tunnel(
         vni: tunnel.vni, outgoingVNI: tunnel.outgoingVNI, outerHeader: tunnel.outerHeader,
         endpoint: endpoint, fallbackEndpoints: fallbacks[tunnel.endpoint],
-        peers: peers))
+        peers: peers, isJoined: isJoined))
   }
 }

@@ -206,7 +206,7 @@ private struct RehearsalRun {
     }
     let isRight =
       switch account.learning {
-      case nil, .known, .isStatic, .refused: learned.isEmpty && gone.isEmpty
+      case nil, .known, .held, .isStatic, .refused: learned.isEmpty && gone.isEmpty
       case .learned(let victim):
         learned.count == 1 && learned.first?.address == account.segment?.source
           && learned.first?.vlan == account.segment?.vlan && gone == [victim].compactMap(\.self)

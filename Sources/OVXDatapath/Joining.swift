@@ -1,0 +1,74 @@
+// VNIs that the operator has joined: what arrives by a tunnel of one may leave by a tunnel of another.
+//
+// Otherwise nothing that a tunnel brought leaves by a tunnel, and so no loop can be made of tunnels. A
+// join gives that up, and where two hosts join the same VNIs there is one: what the first passes on from
+// one VNI to the other the second passes back. Ethernet frames have no hop limit. Two rules see to it that
+// such a loop carries nothing:
+//
+// - A frame that comes by a joined VNI is only taken from where its source address was seen last, for as
+//   long as that is no more than a moment ago. Among the copies of a flood the first one to arrive decides
+//   where that is, and the later ones are dropped. So each joining host takes a source's frames from the
+//   host that had them earlier, and the way back from there leads to the source, in no circle. (Switches
+//   know the rule as ARP-Path.) The price is that a station which moves from one remote host to another is
+//   heard again only when it has not been heard at its former place for that moment.
+// - What is flooded from one joined VNI into another is limited. The first rule goes by a memory of seconds,
+//   which fails where frames wait longer than that: before a process that was stopped, or in a table that
+//   somebody overflows. A frame in a circle uses up any limit, and the first time that it is not passed on
+//   ends it.
+
+extension Datapath {
+  /// Seconds for which the place of a source address holds; as the clock counts, one less may pass.
+  static let joinHold: UInt32 = 2
+  /// Frames that a bridge floods from joined VNIs into others between two ticks of the clock.
+  static let joinFloodLimit: UInt32 = 1000
+
+  /// Whether one more frame may be flooded from a joined VNI into others.
+  mutating func takeJoinFlood(of bridge: BridgeID) -> Bool {
+    let place = Int(bridge.rawValue)
+    guard joinFloods[place] < Self.joinFloodLimit else { return false }
+    joinFloods[place] &+= 1
+    return true
+  }
+
+  /// Whether another worker says that a source is elsewhere than this one saw it a moment ago, and is to give way.
+  ///
+  /// Copies of a flood that come to two workers at once would have each believe another one. Both then believe the one
+  /// of the lower number.
+  func contradictsJoin(_ lesson: Lesson) -> Bool {
+    guard tables.ports[Int(lesson.place.port.rawValue)].isJoined,
+      let known = databases[Int(lesson.bridge.rawValue)].recall(
+        AddressKey(vlan: lesson.vlan, address: lesson.address), now: now),
+      known.value != lesson.place, known.age ?? 0 < Self.joinHold
+    else { return false }
+    return (known.value.peer.rawValue, known.value.port)
+      < (lesson.place.peer.rawValue, lesson.place.port)
+  }
+
+  /// Sends to a remote VTEP what came from another one.
+  @unsafe mutating func relay(
+    _ frame: inout Frame, to destination: Destination, port: ForwardingTables.Port, tag: VLANTag,
+    isShared: Bool
+  ) {
+    let id = destination.port
+    guard unsafe tables.relays(from: frame.ingress, to: port) else {
+      return counters.dropped(.splitHorizon, frames: 1, at: id)
+    }
+    let request = unsafe frame.offload
+    if !request.isSuperframe {
+      // As for a device: the sender may have left the checksum, or the cutting, to others.
+      let tags = (tag.isPresent ? 1 : 0) + (unsafe frame.hasTagInside ? 1 : 0)
+      let mtu = Int(tables.peers[Int(destination.peer.rawValue)].mtu) - tags * VLANHeader.byteCount
+      switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
+      case .accepted(let found): unsafe frame.offload = found
+      case .refused: return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
+      }
+    }
+    let offload = unsafe frame.offload
+    // Filling in a checksum changes the frame for good, and putting in a tag for a while.
+    let changes = offload.isSuperframe ? tag.isPresent : offload.needsChecksum
+    if isShared && changes { flush() }
+    unsafe deliverToPeer(&frame, id: id, port: port, peer: destination.peer, tag: tag)
+    // What was found out goes by the MTU of this remote. A checksum that was filled in is not found missing again.
+    unsafe frame.offload = request
+  }
+}
