@@ -80,17 +80,27 @@ package final class Database: Sendable {
 
   /// Makes the stored state equal to the given one, in one transaction that is on disk when this returns.
   ///
-  /// - Parameter configuration: A valid state.
+  /// - Parameters:
+  ///   - configuration: A valid state.
+  ///   - changes: What is otherwise in it than in the one that was loaded or saved last; `nil` to find out.
   /// - Throws: That it could not be written; the stored state is the old one then.
-  package func save(_ configuration: Configuration) throws(ControlError) {
+  package func save(
+    _ configuration: Configuration, _ changes: Configuration.Changes? = nil
+  ) throws(ControlError) {
     do {
       let old = stored.withLock { $0 }
       try queue.write { database in
-        let rows = try old.map(StoredState.init) ?? StoredState(database)
-        try StoredState(configuration).replace(rows, in: database)
+        guard let old else {
+          return try StoredState(configuration).replace(StoredState(database), in: database)
+        }
+        let changes = changes ?? configuration.changes(since: old)
+        try StoredState(configuration.restricted(to: changes)).replace(
+          StoredState(old.restricted(to: changes)), in: database)
       }
       stored.withLock { $0 = configuration }
     } catch {
+      // What the caller takes for saved from here on may be something else: next time all is compared.
+      stored.withLock { $0 = nil }
       throw explain(error, path: path)
     }
   }

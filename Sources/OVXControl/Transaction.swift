@@ -42,6 +42,8 @@ package struct Transaction {
   package private(set) var replies: [Reply?] = []
   /// Sentences for the operator about what was accepted, but not quite as typed.
   package private(set) var notes: [String] = []
+  /// What was changed.
+  package private(set) var changes = Configuration.Changes()
 
   var configuration: Configuration
   let live: LiveState
@@ -80,9 +82,9 @@ package struct Transaction {
       }
       transaction.replies.append(reply)
     }
-    guard transaction.configuration != configuration else { return transaction }
-    transaction.settleTypes(before: configuration)
-    try transaction.configuration.validate()
+    transaction.settleTypes(before: configuration, scopes: commands.map(\.scope))
+    guard !transaction.changes.isEmpty else { return transaction }
+    try transaction.configuration.validate(transaction.changes)
     let known = Set(configuration.notes)
     transaction.notes += transaction.configuration.notes.filter { !known.contains($0) }
     configuration = transaction.configuration
@@ -159,20 +161,40 @@ package struct Transaction {
   }
 
   /// Names what nothing has named: an interface with a tunnel's options is a tunnel, one whose device exists is that.
-  private mutating func settleTypes(before original: Configuration) {
-    for name in configuration.unresolvedInterfaces {
-      let options = configuration.ports[name]?.interface.options ?? [:]
+  ///
+  /// - Parameters:
+  ///   - original: The state before all commands.
+  ///   - scopes: What each of them can have changed; `nil` for anything.
+  private mutating func settleTypes(
+    before original: Configuration, scopes: [Configuration.Changes?]
+  ) {
+    if scopes.contains(where: { $0 == nil }) {
+      changes = configuration.changes(since: original)
+    } else {
+      var candidates = Configuration.Changes()
+      for scope in scopes.compactMap(\.self) {
+        candidates.bridges.formUnion(scope.bridges)
+        candidates.ports.formUnion(scope.ports)
+      }
+      changes = configuration.changes(since: original, among: candidates)
+    }
+    // All others have been settled.
+    for name in changes.ports {
+      guard let interface = configuration.ports[name]?.interface, interface.type == nil else {
+        continue
+      }
+      let options = interface.options
       if Configuration.Tunnel.optionNames.contains(where: { options[$0] != nil }) {
         configuration.ports[name]?.interface.type = .vxlan
       } else if live.deviceExists(name) {
         configuration.ports[name]?.interface.type = .system
       }
     }
-    for port in configuration.ports.values.sorted(by: { $0.name < $1.name })
-    where port.interface.type == .system && port != original.ports[port.name]
-      && !live.deviceExists(port.name)
-    {
-      notes.append("port \(port.name) waits until this host has a network device \(port.name)")
+    // What was deleted and made anew may only now be what it was.
+    changes = configuration.changes(since: original, among: changes)
+    for name in changes.ports.sorted()
+    where configuration.ports[name]?.interface.type == .system && !live.deviceExists(name) {
+      notes.append("port \(name) waits until this host has a network device \(name)")
     }
   }
 
@@ -419,6 +441,26 @@ extension Datum {
     case .scalar: 1
     case .set(let atoms): 1 + atoms.count
     case .map(let entries): 1 + entries.count
+    }
+  }
+}
+
+extension Command {
+  /// The records that the command can change; `nil` where they are not known beforehand, or too many to name.
+  fileprivate var scope: Configuration.Changes? {
+    switch self {
+    case .addBridge(let bridge, _): return Configuration.Changes(bridges: [bridge], ports: [bridge])
+    case .addPort(_, let port, _, _), .deletePort(_, let port, _):
+      return Configuration.Changes(ports: [port])
+    case .set(let table, let record, _, _), .add(let table, let record, _, _, _),
+      .remove(let table, let record, _, _, _), .clear(let table, let record, _, _):
+      switch try? Schema.TableName(matching: table) {
+      case .bridge: return Configuration.Changes(bridges: [record])
+      case .port, .interface: return Configuration.Changes(ports: [record])
+      case nil: return nil
+      }
+    case .deleteBridge, .attach, .detach, .apply: return nil
+    default: return Configuration.Changes()
     }
   }
 }

@@ -7,15 +7,31 @@ extension Configuration {
   ///
   /// - Throws: The first fault, in a sentence that names the culprit, the valid values and a remedy.
   package func validate() throws(ControlError) {
+    try validate(changes(since: Configuration()))
+  }
+
+  /// Checks it as `validate()` does where it was valid before these changes.
+  ///
+  /// Looks at what was changed, and at the others as far as that may not get along with them.
+  package func validate(_ changes: Changes) throws(ControlError) {
     try validateSizes()
-    for bridge in bridges.values.sorted(by: { $0.name < $1.name }) {
-      do { try validate(bridge) } catch { throw error.about(bridge.name) }
+    // A bridge has its internal port, and a port its bridge.
+    let concernedBridges = changes.bridges.union(changes.ports.filter { bridges[$0] != nil })
+    for name in concernedBridges.sorted() {
+      guard let bridge = bridges[name] else { continue }
+      do { try validate(bridge) } catch { throw error.about(name) }
     }
-    for port in ports.values.sorted(by: { $0.name < $1.name }) {
-      do { try validate(port) } catch { throw error.about(port.name) }
+    var concerned = changes.ports
+    if changes.bridges.contains(where: { bridges[$0] == nil }) { concerned.formUnion(ports.keys) }
+    for name in concerned.sorted() {
+      guard let port = ports[name] else { continue }
+      do { try validate(port) } catch { throw error.about(name) }
     }
-    try validateAttachments()
-    try validateTenancy()
+    let changed = changes.ports.compactMap { ports[$0]?.interface }
+    if changed.contains(where: { $0.attachment != nil }) { try validateAttachments() }
+    if !changes.bridges.isEmpty || changed.contains(where: { $0.type == .vxlan }) {
+      try validateTenancy()
+    }
   }
 
   private func validateSizes() throws(ControlError) {
@@ -193,20 +209,24 @@ extension Configuration {
     }
   }
 
+  /// An interface in a container.
+  private struct AttachedPlace: Hashable {
+    var target: String
+    var interface: String
+  }
+
   private func validateAttachments() throws(ControlError) {
-    var places: [String: String] = [:]
-    for port in ports.values.sorted(by: { $0.name < $1.name }) {
+    var places: [AttachedPlace: String] = [:]
+    let attached = ports.values.filter { $0.interface.attachment != nil }
+    for port in attached.sorted(by: { $0.name < $1.name }) {
       guard let attachment = port.interface.attachment else { continue }
       do {
         try attachment.check()
       } catch {
         throw ControlError("interface \(port.name): \(error.message)", record: port.name)
       }
-      // Neither part can hold a NUL, so the pair cannot be mistaken for another.
-      if let other = places.updateValue(
-        port.name,
-        forKey: "\(attachment.target)\0\(attachment.interface)"
-      ) {
+      let place = AttachedPlace(target: attachment.target, interface: attachment.interface)
+      if let other = places.updateValue(port.name, forKey: place) {
         throw ControlError(
           "ports \(other) and \(port.name) are both interface \(attachment.interface) of "
             + "\(attachment.target); detach one"

@@ -117,6 +117,7 @@ package struct Datapath: ~Copyable {
     let record =
       Int(id.rawValue) < new.ports.count
       ? new.ports[Int(id.rawValue)] : ForwardingTables.Port()
+    if tables.areSame(old, record, of: new) { return }
     let isSameBridge = record.role != .absent && record.bridge == old.bridge
     // A port that waits keeps what it knew: its device is likely to be back soon.
     func isStale(_ vlan: VLANID, _ peer: PeerID) -> Bool {

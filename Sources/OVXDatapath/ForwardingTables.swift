@@ -206,6 +206,25 @@ package struct ForwardingTables: ~Copyable {
     return port.isJoined && origin.isJoined && port.vni != origin.vni
   }
 
+  /// Whether addresses that were learned on a port of these tables are all where they were in newer ones.
+  func areSame(_ port: Port, _ newer: Port, of tables: borrowing ForwardingTables) -> Bool {
+    guard port.role == newer.role, port.bridge == newer.bridge, port.vlanMode == newer.vlanMode,
+      port.ownVLAN == newer.ownVLAN, (port.vlanSet < 0) == (newer.vlanSet < 0),
+      port.vni == newer.vni, port.peerCount == newer.peerCount
+    else { return false }
+    for peer in 0..<Int(port.peerCount)
+    where tunnelPeers[Int(port.firstPeer) + peer] != tables.tunnelPeers[Int(newer.firstPeer) + peer]
+    {
+      return false
+    }
+    guard port.vlanSet >= 0 else { return true }
+    for word in 0..<64
+    where vlanSets[Int(port.vlanSet) + word] != tables.vlanSets[Int(newer.vlanSet) + word] {
+      return false
+    }
+    return true
+  }
+
   // MARK: VLANs
 
   /// Whether a port is a member of a VLAN.

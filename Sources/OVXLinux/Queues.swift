@@ -13,6 +13,12 @@ package struct Queues: ~Copyable, Sendable {
     descriptors = [first.release()]
   }
 
+  /// What workers had of a device; those that had nothing say -1, and `nil` means that none had anything.
+  init?(owning shares: [Int32]) {
+    descriptors = shares.filter { $0 >= 0 }
+    if descriptors.isEmpty { return nil }
+  }
+
   deinit {
     for number in descriptors { _ = Descriptor(owning: number) }
   }

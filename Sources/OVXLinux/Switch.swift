@@ -63,11 +63,15 @@ package final class Switch: Sendable {
     }
   }
 
-  /// Detaches and closes the device of a port.
+  /// Detaches the device of a port; its number may be used again afterwards.
   ///
-  /// Its number may be used again afterwards. Does nothing where there is none.
-  package func detach(_ port: PortID) {
-    gather { worker in worker.detach(port) }
+  /// Whoever calls this closes the device by letting go of the answer. That takes the kernel some ten milliseconds, for
+  /// which frames must not wait.
+  ///
+  /// - Returns: The device's descriptors; `nil` where there is no device.
+  @discardableResult
+  package func detach(_ port: PortID) -> Queues? {
+    Queues(owning: gather { worker in worker.detach(port) })
   }
 
   /// Receives datagrams by a listening socket, which the switch owns from now on.

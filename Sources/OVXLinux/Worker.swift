@@ -209,7 +209,7 @@ internal import SystemPackage
     _ kind: Receiver.Kind,
     as port: PortID
   ) -> LinuxError? {
-    detach(port)
+    close(detach(port))
     guard let source = Receiver.source(of: port) else {
       return refuse(share.descriptor, "port \(port.rawValue)", limit: PortID.limit)
     }
@@ -223,10 +223,11 @@ internal import SystemPackage
     }
   }
 
-  mutating func detach(_ port: PortID) {
-    guard let source = Receiver.source(of: port) else { return }
+  /// Lets go of a port's device, and returns its descriptor, which nobody owns then; -1 where there is none.
+  mutating func detach(_ port: PortID) -> Int32 {
+    guard let source = Receiver.source(of: port) else { return -1 }
     unsafe transmitter.pointee.setDevice(of: port, file: 0, isSocket: false)
-    closeSource(source)
+    return release(source)
   }
 
   /// Takes a listening socket over as an endpoint's; what the endpoint had before is closed.
@@ -246,7 +247,7 @@ internal import SystemPackage
 
   mutating func close(_ endpoint: EndpointID) {
     guard let source = Receiver.source(of: endpoint) else { return }
-    closeSource(source)
+    close(release(source))
   }
 
   /// Takes a connected socket over as a path's; what the path had before is closed.
@@ -327,16 +328,19 @@ internal import SystemPackage
     )
   }
 
-  private mutating func closeSource(_ source: Int) {
+  private mutating func release(_ source: Int) -> Int32 {
     let descriptor = unsafe receiver.close(source, &transmitter.pointee.ring)
-    guard descriptor >= 0 else { return }
-    _ = Descriptor(owning: descriptor)
-    collect()
+    if descriptor >= 0 { collect() }
+    return descriptor
+  }
+
+  private func close(_ descriptor: Int32) {
+    if descriptor >= 0 { _ = Descriptor(owning: descriptor) }
   }
 
   private mutating func closeEverything() {
     captures.endAll()
-    for port in 0..<PortID.limit { detach(PortID(rawValue: UInt16(port))) }
+    for port in 0..<PortID.limit { close(detach(PortID(rawValue: UInt16(port)))) }
     for endpoint in 0..<EndpointID.limit { close(EndpointID(rawValue: UInt16(endpoint))) }
     for path in 0..<Transmitter.pathLimit { close(PathID(rawValue: UInt32(path))) }
     for injector in 0..<InjectorID.limit { close(InjectorID(rawValue: UInt16(injector))) }

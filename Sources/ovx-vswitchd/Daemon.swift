@@ -71,7 +71,9 @@ final class Daemon {
   /// What the host does not have at present waits.
   func start() throws(StartFailure) {
     do {
-      reconciler.reconcile(to: try database.load())
+      let configuration = try database.load()
+      reconciler.reconcile(
+        to: configuration, configuration.changes(since: Configuration()), Plan(configuration))
     } catch {
       throw StartFailure(error.message)
     }
@@ -86,6 +88,7 @@ final class Daemon {
   /// Devices stay, unless `exit --cleanup` was asked for.
   func stop() {
     if isCleaningUp { reconciler.removeDevices() }
+    reconciler.closeDevices()
     dataplane.stop()
   }
 
@@ -136,9 +139,13 @@ final class Daemon {
     let transaction = try Transaction.execute(
       request.commands, on: &configuration, live: liveState)
     var notes = transaction.notes
-    if configuration != reconciler.configuration {
-      try Resolver(configuration, after: reconciler, ownership: ownership).check()
-      if !request.dryRun { notes += try put(configuration) }
+    if !transaction.changes.isEmpty {
+      let resolver = Resolver(
+        configuration, transaction.changes, after: reconciler, ownership: ownership)
+      try resolver.check()
+      if !request.dryRun {
+        notes += try put(configuration, transaction.changes, plan: resolver.plan)
+      }
     }
     var replies: [Reply] = []
     for (command, reply) in zip(request.commands, transaction.replies) {
@@ -154,18 +161,21 @@ final class Daemon {
   /// Stores a configuration and puts it in force, or leaves the old one in both places.
   ///
   /// Returns what the operator should know of ports that wait.
-  private func put(_ configuration: Configuration) throws(ControlError) -> [String] {
+  private func put(
+    _ configuration: Configuration, _ changes: Configuration.Changes, plan: Plan
+  ) throws(ControlError) -> [String] {
     let old = reconciler.configuration
     let oldFaults = reconciler.faults
-    try database.save(configuration)
-    reconciler.reconcile(to: configuration, isCommanded: true)
+    let oldPlan = reconciler.plan
+    try database.save(configuration, changes)
+    reconciler.reconcile(to: configuration, changes, plan, isCommanded: true)
 
     let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
       .sorted { $0.key < $1.key }
     if let (name, fault) = faults.first(where: { !$0.value.isAwaited }) {
-      reconciler.reconcile(to: old, isCommanded: true)
+      reconciler.reconcile(to: old, changes, oldPlan, isCommanded: true)
       do {
-        try database.save(old)
+        try database.save(old, changes)
       } catch {
         logger.critical("The former configuration cannot be stored: \(error.message)")
         throw ControlError(
@@ -174,7 +184,7 @@ final class Daemon {
       }
       throw ControlError("port \(name): \(fault.sentence)", record: name)
     }
-    logChanges(from: old, to: configuration)
+    logChanges(changes, since: old)
     logFaults()
     return faults.map { "port \($0.key) waits: \($0.value.sentence)" }
   }
@@ -289,15 +299,20 @@ final class Daemon {
     } catch {
       fail("the kernel's news of network devices cannot be received: \(error)")
     }
-    if news.everything || reconciler.isConcerned(byDevices: news.devices) {
-      reconcile(isRefreshing: news.ways)
+    if news.everything {
       news = Host.Changes()
-    } else if news.ways, isUrgent || now >= nextRefresh {
+      return reconcile(isRefreshing: true)
+    }
+    let ports = reconciler.ports(ofDevices: news.devices)
+    news.devices = []
+    if !ports.isEmpty {
+      reconciler.reconcile(ports)
+      logFaults()
+    }
+    if news.ways, isUrgent || now >= nextRefresh {
       news = Host.Changes()
       nextRefresh = now + Self.refreshInterval
       if reconciler.isUnderlayChanged() { reconcile(isRefreshing: true) }
-    } else {
-      news.devices = []
     }
   }
 
@@ -360,16 +375,16 @@ final class Daemon {
     if sentences.count > 8 { logger.warning("\(sentences.count - 8) more addresses keep moving") }
   }
 
-  private func logChanges(from old: Configuration, to new: Configuration) {
-    let removed = old.ports.filter { new.ports[$0.key] == nil }
-    for (name, port) in removed.sorted(by: { $0.key < $1.key }) {
-      logger.info("port \(name) of bridge \(port.bridge) is removed")
-    }
-    let changed = new.ports.filter { old.ports[$0.key] != $0.value }
-    for (name, port) in changed.sorted(by: { $0.key < $1.key }) {
-      let verb = old.ports[name] == nil ? "added" : "changed"
+  private func logChanges(_ changes: Configuration.Changes, since old: Configuration) {
+    let new = reconciler.configuration
+    for name in changes.ports.sorted() {
+      guard let port = new.ports[name] ?? old.ports[name] else { continue }
+      let verb =
+        new.ports[name] == nil ? "removed" : old.ports[name] == nil ? "added" : "changed"
       logger.info("port \(name) of bridge \(port.bridge) is \(verb)")
     }
+    logger.debug(
+      "\(changes.ports.count) ports were changed, and \(reconciler.examinedPorts) looked at so far")
   }
 }
 

@@ -12,7 +12,7 @@ internal import SystemPackage
 ///
 /// As with `Underlay`, what is no longer wanted stays until `close`.
 struct Devices {
-  private final class TAPHandle {
+  private final class TAPHandle: Sendable {
     private let tap: TAP
 
     init(_ tap: borrowing TAP) throws(LinuxError) {
@@ -149,8 +149,12 @@ struct Devices {
     do throws(LinuxError) {
       if let device = open[name], !isUsable(device, order, host) {
         open[name] = nil
-        dataplane.detach(device.port)
-        if device.isLost || !device.plan.isSameDevice(as: plan) { remove(device, host) }
+        if device.isLost || !device.plan.isSameDevice(as: plan) {
+          var leaving = [device]
+          remove(&leaving, host)
+        } else {
+          dataplane.detach(device.port)
+        }
       }
       if let device = open[name] {
         if device.settings != order.settings { try change(device, to: order, host) }
@@ -186,10 +190,11 @@ struct Devices {
   private func isUsable(_ device: Open, _ order: Order, _ host: Host) -> Bool {
     guard device.plan.isSameDevice(as: order.plan), device.port == order.port, !device.isLost
     else { return false }
-    // One that was made and has been moved or renamed since is what its user wants it to be.
-    if device.namespace != nil || device.handle?.isAlive == true { return true }
-    return host.links[order.plan.place.name]?.index == device.index
+    let isInPlace =
+      device.namespace == nil && host.links[order.plan.place.name]?.index == device.index
       && host.incarnation(device.index) == device.incarnation
+    // One that was made and has been moved or renamed since is what its user wants it to be.
+    return isInPlace || device.namespace != nil || device.handle?.isAlive == true
   }
 
   private func make(_ order: Order, _ host: Host) throws(LinuxError) -> Open {
@@ -290,54 +295,103 @@ struct Devices {
     open[name]?.isLost = namespace?.identity != device.namespace
   }
 
-  /// Closes the devices of ports that a plan does not have, and removes those that the daemon made.
+  /// Closes the devices of those of some ports that a plan does not have, and removes those that the daemon made.
   ///
   /// The data plane has a topology that refers to none of them.
-  mutating func close(exceptFor plan: Plan, host: Host) {
-    faults = faults.filter { plan.devices[$0.key] != nil }
-    searches = searches.filter { plan.devices[$0.key] != nil }
-    lastLosses = lastLosses.filter { plan.devices[$0.key] != nil }
-    for (name, device) in open where plan.devices[name] == nil {
-      open[name] = nil
-      dataplane.detach(device.port)
-      remove(device, host)
+  mutating func close(_ names: Set<String>, exceptFor plan: Plan, host: Host) {
+    var leaving: [Open] = []
+    for name in names where plan.devices[name] == nil {
+      faults[name] = nil
+      searches[name] = nil
+      lastLosses[name] = nil
+      if let device = open.removeValue(forKey: name) { leaving.append(device) }
     }
+    remove(&leaving, host)
   }
 
   /// Removes everything that the daemon has made, whether it is open or not.
   mutating func removeAll(host: Host) {
-    for device in open.values {
-      dataplane.detach(device.port)
-      if device.plan.isMade { remove(device, host) }
-    }
-    open = [:]
+    close(Set(open.filter(\.value.plan.isMade).keys), exceptFor: Plan(), host: host)
     removeOrphans(exceptFor: Plan(), host: host)
   }
 
   /// Removes what the daemon has made and a plan does not have: left behind by a crash between two steps.
   func removeOrphans(exceptFor plan: Plan, host: Host) {
     let wanted = Set(plan.devices.values.map(\.place))
-    for link in host.links.values
-    where ownership.isOurs(link) && !wanted.contains(.host(name: link.name)) {
-      host.delete(link)
+    let links = host.links.values.filter {
+      ownership.isOurs($0) && !wanted.contains(.host(name: $0.name))
     }
+    for link in links { host.forget(link) }
+    end(links.map { Remains(link: $0) })
     for interface in ownership.noted where !wanted.contains(.container(interface)) {
       remove(interface)
     }
   }
 
-  /// Removes a device that the daemon made; leaves one that it only used as it was.
-  private func remove(_ device: Open, _ host: Host) {
-    switch device.plan.place {
-    case .existing:
-      if let link = host.link(device.index) { host.setIPv6(true, on: link) }
-    case .host(let name):
-      if let link = host.links[name], ownership.isOurs(link) { host.delete(link) }
+  /// Detaches devices, and removes those that the daemon made; leaves those that it only used as they were.
+  ///
+  /// Frames of other ports do not wait for it. The kernel waits for itself with every device, so many of them are removed at
+  /// the same time.
+  private func remove(_ devices: inout [Open], _ host: Host) {
+    var remains: [Remains] = []
+    var forgotten: [Plan.ContainerInterface] = []
+    for device in devices {
+      let queues = dataplane.detach(device.port)
+      var link: Link?
+      switch device.plan.place {
+      case .existing:
+        if let link = host.link(device.index) { host.setIPv6(true, on: link) }
+      case .host(let name):
+        link = host.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
+        if let link { host.forget(link) }
+      case .container(let interface): forgotten.append(interface)
+      }
+      remains.append(Remains(queues: queues, link: link, handle: device.handle))
+    }
+    // From here on only what is to be ended holds the devices, so that each is closed in its turn.
+    devices = []
+    end(consume remains)
+    ownership.forget(forgotten)
+  }
+
+  /// Closes all devices, and leaves them in place.
+  mutating func closeAll() {
+    let leaving = open.values.map(\.port)
+    open = [:]
+    end(leaving.map { Remains(queues: dataplane.detach($0)) })
+  }
+
+  /// Has the kernel remove or close many devices at a time; with more than so many it gets no faster.
+  private func end(_ remains: consuming [Remains]) {
+    forEachConcurrently(remains, threads: 64) { $0.end() }
+  }
+
+  /// What is left to do when the switch has let go of a device; its queues are closed when this is let go of.
+  private final class Remains: Sendable {
+    private let queues: Queues?
+    /// A device of the host, to be deleted.
+    private let link: Link?
+    private let handle: TAPHandle?
+
+    init(
+      queues: consuming Queues? = nil, link: Link? = nil, handle: TAPHandle? = nil
+    ) {
+      self.queues = queues
+      self.link = link
+      self.handle = handle
+    }
+
+    func end() {
+      if let link {
+        do throws(LinuxError) {
+          var netlink = try Netlink()
+          try netlink.delete(link)
+        } catch {
+          // It is gone already; or it goes when it is closed.
+        }
+      }
       // Wherever it has been moved to.
-      device.handle?.giveUp()
-    case .container(let interface):
-      device.handle?.giveUp()
-      ownership.forget(interface)
+      handle?.giveUp()
     }
   }
 
@@ -345,7 +399,7 @@ struct Devices {
   private func remove(_ interface: Plan.ContainerInterface) {
     // A container that is not there has taken its devices with it.
     if let container = try? ContainerDevice(interface, ownership: ownership) { container.delete() }
-    ownership.forget(interface)
+    ownership.forget([interface])
   }
 }
 

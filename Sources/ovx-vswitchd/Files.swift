@@ -26,6 +26,14 @@ enum Files {
       permissions: permissions)
     try file.closeAfter { _ = try file.writeAll(text.utf8) }
   }
+
+  /// Adds to a file's end, and makes the file where it is missing.
+  static func append(_ text: String, to path: String, permissions: FilePermissions) throws {
+    let file = try FileDescriptor.open(
+      FilePath(path), .writeOnly, options: [.create, .append, .closeOnExec],
+      permissions: permissions)
+    try file.closeAfter { _ = try file.writeAll(text.utf8) }
+  }
 }
 
 extension FileDescriptor {

@@ -216,11 +216,8 @@ final class Host {
     }
   }
 
-  /// Deletes a device, if it is still there.
-  func delete(_ link: Link) {
-    try? netlink.delete(link)
-    remove(link.index)
-  }
+  /// Takes a device for gone that is about to be deleted.
+  func forget(_ link: Link) { remove(link.index) }
 
   /// Makes a TAP and moves it into a namespace.
   ///

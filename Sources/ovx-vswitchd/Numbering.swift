@@ -21,6 +21,14 @@ struct Numbering {
     var remote: IPAddress
   }
 
+  /// What has numbers for a port.
+  private struct Known {
+    var port: PortName
+    var peers: [PeerName]
+  }
+
+  /// By the names of ports.
+  private var known: [String: Known] = [:]
   private var bridges = Numbers<String>(below: BridgeID.limit)
   private var ports = Numbers<PortName>(below: PortID.limit)
   private var peers = Numbers<PeerName>(from: 1, below: PeerID.limit)
@@ -40,19 +48,38 @@ struct Numbering {
   /// Gives numbers to what has none yet, and takes back those of what is gone.
   ///
   /// What finds no number left has none afterwards; a configuration within the limits always does.
-  mutating func update(for configuration: Configuration, _ plan: Plan) {
-    var wantedPorts: Set<PortName> = []
-    var wantedPeers: Set<PeerName> = []
-    for (name, port) in configuration.ports {
-      let port = PortName(name: name, bridge: port.bridge, vni: plan.tunnels[name]?.vni)
-      wantedPorts.insert(port)
-      for remote in plan.tunnels[name]?.remotes ?? [] {
-        wantedPeers.insert(PeerName(port: port, remote: remote.address))
+  ///
+  /// - Parameters:
+  ///   - configuration: What there is.
+  ///   - plan: What that needs.
+  ///   - changed: The ports and bridges that may be otherwise than last time; `nil` for all.
+  mutating func update(
+    for configuration: Configuration, _ plan: Plan, _ changed: Configuration.Changes? = nil
+  ) {
+    for name in changed?.bridges ?? Set(bridges.names).union(configuration.bridges.keys) {
+      if configuration.bridges[name] == nil {
+        bridges.release(name)
+      } else {
+        _ = bridges.number(for: name)
       }
     }
-    bridges.update(to: Set(configuration.bridges.keys))
-    ports.update(to: wantedPorts)
-    peers.update(to: wantedPeers)
+    for name in changed?.ports ?? Set(known.keys).union(configuration.ports.keys) {
+      let old = known[name]
+      let new = configuration.ports[name].map { port in
+        let tunnel = plan.tunnels[name]
+        let portName = PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
+        return Known(
+          port: portName,
+          peers: tunnel?.remotes.map { PeerName(port: portName, remote: $0.address) } ?? [])
+      }
+      known[name] = new
+      if let old, old.port != new?.port { ports.release(old.port) }
+      for peer in old?.peers ?? [] where new?.peers.contains(peer) != true { peers.release(peer) }
+      if let new {
+        _ = ports.number(for: new.port)
+        for peer in new.peers { _ = peers.number(for: peer) }
+      }
+    }
   }
 
   /// Frees the numbers that were taken back: the data plane has a topology without them.
@@ -60,13 +87,6 @@ struct Numbering {
     bridges.rested()
     ports.rested()
     peers.rested()
-  }
-}
-
-extension Numbers {
-  fileprivate mutating func update(to wanted: Set<Name>) {
-    for name in Array(names) where !wanted.contains(name) { release(name) }
-    for name in wanted { _ = number(for: name) }
   }
 }
 
@@ -92,6 +112,26 @@ extension Topology {
     _ configuration: Configuration, _ plan: Plan, _ numbering: Numbering, _ provision: Provision
   ) {
     self.init()
+    var ids: [String: PortID] = [:]
+    update(Set(configuration.ports.keys), &ids, configuration, plan, numbering, provision)
+  }
+
+  /// Describes bridges and some ports anew.
+  ///
+  /// - Parameters:
+  ///   - names: The ports that may be otherwise than they were described, or gone.
+  ///   - ids: The numbers by which ports are described, by name.
+  ///   - configuration: What there is.
+  ///   - plan: What that needs.
+  ///   - numbering: The numbers of all of it.
+  ///   - provision: What the kernel has given for it.
+  /// - Returns: Whether anything is otherwise than it was.
+  @discardableResult
+  mutating func update(
+    _ names: Set<String>, _ ids: inout [String: PortID], _ configuration: Configuration,
+    _ plan: Plan, _ numbering: Numbering, _ provision: Provision
+  ) -> Bool {
+    var bridges: [Bridge] = []
     for (name, bridge) in configuration.bridges {
       guard let id = numbering.bridge(name) else { continue }
       bridges.append(
@@ -99,25 +139,44 @@ extension Topology {
           id: id, agingTime: bridge.agingTime, addressLimit: bridge.addressLimit,
           suppressesNeighborQuestions: bridge.suppressesNeighborQuestions))
     }
-    let fallbacks = Fallbacks(plan, provision)
-    for (name, port) in configuration.ports {
-      let portName = Numbering.PortName(
-        name: name, bridge: port.bridge, vni: plan.tunnels[name]?.vni)
-      guard let id = numbering.port(portName), let bridge = numbering.bridge(port.bridge)
-      else { continue }
-      var attachment = Attachment.waiting
-      if let device = provision.device(name) {
-        attachment = .device(device)
-      } else if let tunnel = plan.tunnels[name] {
-        let joined = configuration.bridges[port.bridge]?.joinedVNIs ?? []
-        attachment = Attachment(
-          tunnel, portName, numbering, provision, fallbacks, isJoined: joined.contains(tunnel.vni))
-      }
-      ports.append(Port(id: id, bridge: bridge, vlans: port.vlans, attachment: attachment))
-    }
-    // In an order of their own, so that equal topologies are equal.
+    // In an order of their own, as ports are, so that equal topologies are equal.
     bridges.sort { $0.id.rawValue < $1.id.rawValue }
-    ports.sort { $0.id < $1.id }
+    var isChanged = bridges != self.bridges
+    self.bridges = bridges
+    let fallbacks = Fallbacks(plan, provision)
+    for name in names {
+      let port = Port(name, configuration, plan, numbering, provision, fallbacks)
+      if replace(ids[name], by: port) { isChanged = true }
+      ids[name] = port?.id
+    }
+    return isChanged
+  }
+
+  /// Puts a port in the place of the one of a number; says whether that makes a difference.
+  private mutating func replace(_ old: PortID?, by port: Port?) -> Bool {
+    if let old, let place = place(of: old), ports[place].id == old {
+      if let port, port.id == old {
+        guard ports[place] != port else { return false }
+        ports[place] = port
+        return true
+      }
+      ports.remove(at: place)
+      if let port { ports.insert(port, at: self.place(of: port.id) ?? ports.count) }
+      return true
+    }
+    guard let port else { return false }
+    ports.insert(port, at: place(of: port.id) ?? ports.count)
+    return true
+  }
+
+  /// Where the port of a number is, or the next one; `nil` behind the last.
+  private func place(of id: PortID) -> Int? {
+    var range = 0..<ports.count
+    while !range.isEmpty {
+      let middle = (range.lowerBound + range.upperBound) / 2
+      range = ports[middle].id < id ? middle + 1..<range.upperBound : range.lowerBound..<middle
+    }
+    return range.lowerBound < ports.count ? range.lowerBound : nil
   }
 
   /// The open sockets that are bound to a local address, by family and UDP port.
@@ -135,6 +194,32 @@ extension Topology {
     }
 
     subscript(endpoint: Plan.Endpoint) -> [EndpointID] { endpoints[endpoint] ?? [] }
+  }
+}
+
+extension Topology.Port {
+  /// Describes a port; `nil` for one that is not there.
+  fileprivate init?(
+    _ name: String, _ configuration: Configuration, _ plan: Plan, _ numbering: Numbering,
+    _ provision: Provision, _ fallbacks: Topology.Fallbacks
+  ) {
+    guard let port = configuration.ports[name], let bridge = configuration.bridges[port.bridge]
+    else { return nil }
+    let tunnel = plan.tunnels[name]
+    let portName = Numbering.PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
+    guard let id = numbering.port(portName), let bridgeID = numbering.bridge(port.bridge)
+    else { return nil }
+    var attachment = Topology.Attachment.waiting
+    if let device = provision.device(name) {
+      attachment = .device(device)
+    } else if let tunnel {
+      attachment = Topology.Attachment(
+        tunnel, portName, numbering, provision, fallbacks,
+        isJoined: bridge.joinedVNIs.contains(tunnel.vni))
+    }
+    self.init(
+      id: id, bridge: bridgeID, vlans: port.vlans, priorityTags: port.priorityTags,
+      attachment: attachment)
   }
 }
 

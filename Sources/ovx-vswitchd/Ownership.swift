@@ -39,15 +39,23 @@ final class Ownership {
 
   /// Notes a device in a container, before it is made.
   func note(_ interface: Plan.ContainerInterface) {
-    if noted.insert(interface).inserted { write() }
+    guard noted.insert(interface).inserted else { return }
+    // What is lost where this fails is the clean-up after a crash between two steps, for one device.
+    try? Files.append(Self.line(interface), to: path, permissions: .ownerReadWrite)
   }
 
-  /// Forgets a device in a container, after it was removed.
-  func forget(_ interface: Plan.ContainerInterface) {
-    if noted.remove(interface) != nil { write() }
+  /// Forgets devices in containers, after they were removed.
+  func forget(_ interfaces: [Plan.ContainerInterface]) {
+    let count = noted.count
+    noted.subtract(interfaces)
+    if noted.count != count { write() }
   }
 
   /// One device each line: the interface's name, which has no space, and the container's.
+  private static func line(_ interface: Plan.ContainerInterface) -> String {
+    "\(interface.name) \(interface.target)\n"
+  }
+
   private static func read(_ path: String) -> [Plan.ContainerInterface] {
     (Files.read(path) ?? "").split(separator: "\n").compactMap { line in
       let parts = line.split(separator: " ", maxSplits: 1)
@@ -58,12 +66,12 @@ final class Ownership {
 
   /// Replaces the file as a whole, so that a crash leaves the old or the new one.
   private func write() {
-    let text = noted.map { "\($0.name) \($0.target)\n" }.sorted().joined()
+    let text = noted.map(Self.line).sorted().joined()
     do {
       try Files.write(text, to: path + ".new", permissions: .ownerReadWrite)
       unsafe rename(path + ".new", path)
     } catch {
-      // What is lost is the clean-up after a crash between two steps, for one device.
+      // What stays in it is looked for once more after a crash, in vain.
     }
   }
 }

@@ -106,10 +106,16 @@ struct Plan: Equatable {
   init() {}
 
   init(_ configuration: Configuration) {
-    for (name, port) in configuration.ports {
-      if let tunnel = port.interface.tunnel {
-        tunnels[name] = Tunnel(port, tunnel)
-      } else if let place = Place(port) {
+    update(to: configuration, Set(configuration.ports.keys))
+  }
+
+  /// Takes over what a configuration says of some ports, also that they are gone.
+  mutating func update(to configuration: Configuration, _ names: Set<String>) {
+    for name in names {
+      let port = configuration.ports[name]
+      tunnels[name] = port.flatMap { port in port.interface.tunnel.map { Tunnel(port, $0) } }
+      devices[name] = nil
+      if let port, tunnels[name] == nil, let place = Place(port) {
         devices[name] = Device(
           bridge: port.bridge, place: place, mac: port.interface.mac,
           mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.tagsUntagged,

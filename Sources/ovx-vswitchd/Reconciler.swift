@@ -10,6 +10,8 @@ internal import SystemPackage
 /// flowing, and never lets the data plane refer to something that is not open:
 ///
 ///     open what is new → apply the topology → close what is old → give its numbers free
+///
+/// Only ports are looked at that may be otherwise than they are to be: a host with a thousand is changed one at a time.
 final class Reconciler {
   private(set) var configuration = Configuration()
   private(set) var plan = Plan()
@@ -20,6 +22,12 @@ final class Reconciler {
   private(set) var underlay: Underlay
   /// What the data plane has.
   private(set) var topology = Topology()
+  /// The numbers by which it has ports, by name.
+  private var numbers: [String: PortID] = [:]
+  /// What limits the packets of bridges' ports, as devices were last told.
+  private var limits: [String: Plan.Limits] = [:]
+  /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
+  private(set) var examinedPorts = 0
 
   init(dataplane: Switch, host: Host, ownership: Ownership, descriptorLimit: Int) {
     self.dataplane = dataplane
@@ -30,36 +38,74 @@ final class Reconciler {
 
   /// Makes a configuration the one in force.
   ///
-  /// What the host does not allow is in `faults` afterwards, and its port waits.
+  /// Costs what is otherwise than in the one before. What the host does not allow is in `faults` afterwards, and its port
+  /// waits.
   ///
   /// - Parameters:
   ///   - configuration: A valid one.
+  ///   - changes: What is otherwise in it than in the one in force.
+  ///   - plan: What it needs.
   ///   - isCommanded: Whether an operator asks for it at this moment.
-  ///   - isRefreshing: Whether ways to remote VTEPs may have changed.
   func reconcile(
-    to configuration: Configuration, isCommanded: Bool = false, isRefreshing: Bool = false
+    to configuration: Configuration, _ changes: Configuration.Changes, _ plan: Plan,
+    isCommanded: Bool = false
   ) {
-    let oldPlan = plan
+    let oldPlan = self.plan
     self.configuration = configuration
-    plan = Plan(configuration)
-    numbering.update(for: configuration, plan)
+    self.plan = plan
+    numbering.update(for: configuration, plan, changes)
+    let isUnderlayConcerned = changes.ports.contains { oldPlan.tunnels[$0] != plan.tunnels[$0] }
+    let commanded = changes.ports.filter {
+      isCommanded && oldPlan.devices[$0]?.place != plan.devices[$0]?.place
+    }
+    reconcile(
+      changes.bridges.isEmpty ? changes.ports : changes.ports.union(plan.tunnels.keys),
+      commanded: commanded, isUnderlayConcerned: isUnderlayConcerned)
+  }
 
-    underlay.open(plan, host: host, isRefreshing: isRefreshing)
+  /// Does again what the present configuration asks for.
+  ///
+  /// - Parameter isRefreshing: Whether ways to remote VTEPs may have changed.
+  func reconcile(isRefreshing: Bool) {
+    reconcile(
+      Set(configuration.ports.keys), isUnderlayConcerned: true, isRefreshing: isRefreshing)
+  }
+
+  /// Does again what the present configuration asks for of some ports, whose devices are otherwise than they were.
+  func reconcile(_ names: Set<String>) { reconcile(names, isUnderlayConcerned: false) }
+
+  /// Does what is to be done for some ports, and for those that depend on them.
+  private func reconcile(
+    _ names: Set<String>, commanded: Set<String> = [], isUnderlayConcerned: Bool,
+    isRefreshing: Bool = false
+  ) {
+    var names = names
+    if isUnderlayConcerned {
+      underlay.open(plan, host: host, isRefreshing: isRefreshing)
+      names.formUnion(plan.tunnels.keys)
+    }
     let limits = plan.limits(
       innerMTU: { self.underlay.way(to: $0)?.innerMTU }, deviceMTU: { self.host.links[$0]?.mtu })
-    for (name, device) in plan.devices {
-      guard let number = port(name) else { continue }
+    if limits != self.limits {
+      let former = self.limits
+      for (name, device) in plan.devices where limits[device.bridge] != former[device.bridge] {
+        names.insert(name)
+      }
+      self.limits = limits
+    }
+    for name in names {
+      guard let device = plan.devices[name], let number = port(name) else { continue }
       let settings = DeviceSettings(device, limits[device.bridge] ?? Plan.Limits())
-      let isNew = oldPlan.devices[name]?.place != device.place
       devices.open(
         name,
         Devices.Order(
-          plan: device, port: number, settings: settings, isCommanded: isCommanded && isNew),
+          plan: device, port: number, settings: settings, isCommanded: commanded.contains(name)),
         host: host)
     }
+    examinedPorts += names.count
 
-    let topology = Topology(
-      configuration, plan, numbering,
+    let isChanged = topology.update(
+      names, &numbers, configuration, plan, numbering,
       Provision(
         device: { self.devices.device(of: $0, host: self.host) },
         endpoint: { self.underlay.endpoint($0) },
@@ -70,25 +116,17 @@ final class Reconciler {
           return (sockets, way.innerMTU)
         },
         injection: { self.underlay.injection(to: $0) }))
-    if topology != self.topology {
-      dataplane.apply(topology)
-      self.topology = topology
-    }
+    if isChanged { dataplane.apply(topology) }
 
-    devices.close(exceptFor: plan, host: host)
-    underlay.close(exceptFor: plan)
+    devices.close(names, exceptFor: plan, host: host)
+    if isUnderlayConcerned { underlay.close(exceptFor: plan) }
     numbering.rested()
   }
 
-  /// Does again what the present configuration asks for.
-  func reconcile(isRefreshing: Bool) {
-    reconcile(to: configuration, isRefreshing: isRefreshing)
-  }
-
-  /// Whether any of these devices of the host is a port's, or is waited for.
-  func isConcerned(byDevices names: Set<String>) -> Bool {
-    guard !names.isEmpty else { return false }
-    return plan.devices.values.contains { $0.place.isOnHost && names.contains($0.place.name) }
+  /// The ports whose device on the host has one of these names.
+  func ports(ofDevices names: Set<String>) -> Set<String> {
+    // A device on the host has the name of its port.
+    names.filter { plan.devices[$0]?.place.isOnHost == true }
   }
 
   /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
@@ -103,6 +141,9 @@ final class Reconciler {
   func removeDevices() {
     devices.removeAll(host: host)
   }
+
+  /// Closes all devices for good, and leaves them in place.
+  func closeDevices() { devices.closeAll() }
 
   /// Lets go of containers that are gone and that only the daemon keeps.
   func releaseNamespaces() { devices.releaseNamespaces() }

@@ -11,23 +11,35 @@ struct Resolver {
   private let reconciler: Reconciler
   private let ownership: Ownership
   private let configuration: Configuration
-  private let plan: Plan
+  let plan: Plan
+  private let changes: Configuration.Changes
   private var host: Host { reconciler.host }
 
-  init(_ configuration: Configuration, after reconciler: Reconciler, ownership: Ownership) {
+  /// - Parameters:
+  ///   - configuration: What is to be checked.
+  ///   - changes: What is otherwise in it than in the one in force.
+  ///   - reconciler: Has that.
+  ///   - ownership: Knows which devices are ours.
+  init(
+    _ configuration: Configuration, _ changes: Configuration.Changes, after reconciler: Reconciler,
+    ownership: Ownership
+  ) {
     self.reconciler = reconciler
     self.ownership = ownership
     self.configuration = configuration
-    plan = Plan(configuration)
+    self.changes = changes
+    var plan = reconciler.plan
+    plan.update(to: configuration, changes.ports)
+    self.plan = plan
   }
 
   /// Refuses what cannot be put in force.
   func check() throws(ControlError) {
     try checkLimits()
-    let newDevices = plan.devices.filter {
-      reconciler.plan.devices[$0.key]?.place != $0.value.place
-    }
-    for (name, device) in newDevices.sorted(by: { $0.key < $1.key }) {
+    for name in changes.ports.sorted() {
+      guard let device = plan.devices[name],
+        reconciler.plan.devices[name]?.place != device.place
+      else { continue }
       do throws(LinuxError) { try check(device.place) } catch {
         throw refusal(name, error.description)
       }
@@ -103,13 +115,16 @@ struct Resolver {
   /// Refuses ports whose packets cannot fit their bridge's tunnels: such packets would vanish.
   private func checkSizes(_ ways: [Plan.Remote: Underlay.Way]) throws(ControlError) {
     let limits = plan.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
-    let bridgesWithNewTunnels = Set(
-      plan.tunnels.filter { reconciler.plan.tunnels[$0.key] != $0.value }.map(\.value.bridge))
-    let concerned = plan.devices.filter {
-      reconciler.plan.devices[$0.key] != $0.value || bridgesWithNewTunnels.contains($0.value.bridge)
+    let newTunnels = changes.ports.filter { reconciler.plan.tunnels[$0] != plan.tunnels[$0] }
+    let bridgesWithNewTunnels = Set(newTunnels.compactMap { plan.tunnels[$0]?.bridge })
+    var concerned = changes.ports
+    if !bridgesWithNewTunnels.isEmpty {
+      concerned.formUnion(
+        plan.devices.filter { bridgesWithNewTunnels.contains($0.value.bridge) }.keys)
     }
-    for (name, device) in concerned.sorted(by: { $0.key < $1.key }) {
-      guard let limit = limits[device.bridge], let mtu = mtu(of: device),
+    for name in concerned.sorted() {
+      guard let device = plan.devices[name], let limit = limits[device.bridge],
+        let mtu = mtu(of: device),
         let fitting = device.isTagged ? limit.taggedTunnels : limit.tunnels, mtu > fitting
       else { continue }
       let remedy =

@@ -26,9 +26,11 @@ struct Workbench {
   mutating func run(_ commands: [Command]) throws -> [Reply?] {
     let devices = devices
     let states = states
+    let before = configuration
     let transaction = try Transaction.execute(
       commands, on: &configuration,
       live: LiveState(deviceExists: { devices.contains($0) }, interface: { states[$0] }))
+    #expect(transaction.changes == configuration.changes(since: before), "\(commands)")
     notes = transaction.notes
     return transaction.replies
   }

@@ -166,6 +166,92 @@ import Testing
     #expect(numbering.id("d", "br0") == a)
   }
 
+  @Test func whatIsSaidOfAPortReachesTheDataPlane() throws {
+    var configuration = try Configuration.make("add-br br0")
+    configuration.bridges["br0"]?.otherConfig["joined-vnis"] = "7,8"
+    try configuration.add("a", to: "br0", type: .tap)
+    configuration.ports["a"]?.otherConfig["priority-tags"] = "always"
+    for key in [7, 8, 9] as [UInt32] {
+      try configuration.addTunnel(
+        "vx\(key)", to: "br0", key: key, remotes: "192.0.2.1", tag: UInt16(key))
+    }
+    var numbering = Numbering()
+    let topology = topology(configuration, &numbering)
+    let tap = topology.ports.first { $0.id == numbering.id("a", "br0") }
+    #expect(tap?.priorityTags == .always)
+    for (key, isJoined) in [(UInt32(7), true), (8, true), (9, false)] {
+      guard
+        case .tunnel(let tunnel) = topology.attachment(
+          numbering.id("vx\(key)", "br0", vni: key))
+      else {
+        Issue.record("no tunnel vx\(key)")
+        continue
+      }
+      #expect(tunnel.isJoined == isJoined)
+    }
+  }
+
+  /// To follow changes one by one comes to the same as to begin anew.
+  @Test func changesAddUp() throws {
+    var random = SystemRandomNumberGenerator()
+    let seed = random.next()
+    var generator = SeededGenerator(state: seed)
+    let provision = Provision(
+      device: { $0.hasPrefix("t") ? Topology.Device(mtu: 1450, capabilities: .all) : nil },
+      endpoint: { EndpointID(rawValue: $0.port &- 4789) },
+      path: {
+        (UInt32($0.address.low & 0xFF) * 16..<UInt32($0.address.low & 0xFF) * 16 + 16, 1450)
+      },
+      injection: { _ in nil })
+    var configuration = Configuration()
+    var plan = Plan()
+    var numbering = Numbering()
+    var topology = Topology()
+    var ids: [String: PortID] = [:]
+    for _ in 0..<300 {
+      let old = configuration
+      for _ in 0..<Int.random(in: 1...4, using: &generator) {
+        try changeSomething(in: &configuration, &generator)
+      }
+      let changes = configuration.changes(since: old)
+      plan.update(to: configuration, changes.ports)
+      numbering.update(for: configuration, plan, changes)
+      let names =
+        changes.bridges.isEmpty ? changes.ports : changes.ports.union(configuration.ports.keys)
+      let isChanged = topology.update(names, &ids, configuration, plan, numbering, provision)
+      numbering.rested()
+      #expect(plan == Plan(configuration), "\(seed)")
+      let whole = Topology(configuration, plan, numbering, provision)
+      try #require(topology == whole, "\(seed)")
+      if !changes.isEmpty { #expect(isChanged || topology.ports.isEmpty, "\(seed)") }
+    }
+  }
+
+  private func changeSomething(
+    in configuration: inout Configuration, _ generator: inout SeededGenerator
+  ) throws {
+    let bridge = "br\(Int.random(in: 0...2, using: &generator))"
+    let number = Int.random(in: 0...9, using: &generator)
+    switch Int.random(in: 0...5, using: &generator) {
+    case 0: configuration.bridges[bridge] = Configuration.Bridge(name: bridge)
+    case 1:
+      configuration.bridges[bridge] = nil
+      configuration.ports = configuration.ports.filter { $0.value.bridge != bridge }
+    case 2 where configuration.bridges[bridge] != nil:
+      try configuration.add(
+        "t\(number)", to: bridge, type: .tap, tag: UInt16.random(in: 1...3, using: &generator))
+    case 3 where configuration.bridges[bridge] != nil:
+      try configuration.addTunnel(
+        "v\(number)", to: bridge, key: UInt32.random(in: 1...3, using: &generator),
+        remotes: ["192.0.2.1", "192.0.2.2,192.0.2.3", "192.0.2.3"].randomElement(
+          using: &generator) ?? "",
+        tag: 5)
+    default:
+      configuration.ports["t\(number)"] = nil
+      configuration.ports["v\(number)"] = nil
+    }
+  }
+
   /// To the data plane a port that moved is another one: addresses learned on it must not follow it.
   @Test func movedPortIsAnotherOne() throws {
     var configuration = try Configuration.make("add-br br0")
@@ -181,6 +267,15 @@ import Testing
     let new = [numbering.id("a", "br1"), numbering.id("vx1", "br0", vni: 8)]
     #expect(Set(old).isDisjoint(with: new))
     #expect(moved.ports.count == 3)
+  }
+}
+
+private struct SeededGenerator: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    return state ^ state >> 33
   }
 }
 
