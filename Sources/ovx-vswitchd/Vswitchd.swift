@@ -1,4 +1,5 @@
 public import ArgumentParser
+private import CLinux
 private import Glibc
 public import Logging
 private import OVXControl
@@ -99,6 +100,7 @@ struct Vswitchd: ParsableCommand {
   private func serve() throws(StartFailure) {
     let rundir = unsafe getenv("OVX_RUNDIR").map { unsafe String(cString: $0) }
     let paths = Paths(self, environment: rundir)
+    ovx_share_heap()
     // Before the first thread is started: all inherit what is blocked here.
     let signals = try Signals()
     let directory = try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
@@ -131,6 +133,7 @@ struct Vswitchd: ParsableCommand {
     logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")
     service.ready(status: daemon.summary)
     if let readiness { Detachment.reportReady(to: readiness) }
+    ovx_shrink()
 
     let loop = ControlLoop(
       signals: signals, server: server, daemon: daemon, log: log, logger: logger)

@@ -13,4 +13,5 @@
 #include "process.h"
 #include "probe.h"
 #include "daemon.h"
+#include "footprint.h"
 #endif
