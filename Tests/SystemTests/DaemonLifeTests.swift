@@ -43,6 +43,7 @@ extension SystemTests {
     ])
     func refusesToStart(_ options: String, _ names: [String]) throws {
       try Lab.run { lab in
+        lab.expectLog("critical: ")
         let host = try lab.namespace("host1")
         let line = options.replacingOccurrences(of: "RUNDIR", with: host.rundir)
         var sentences: [String] = []

@@ -145,6 +145,7 @@ extension SystemTests {
       defer { disk.unmount() }
       let options = ["--database", disk.database]
       try Lab.run { lab in
+        lab.expectLog("its file system is full")
         let host = try lab.namespace("host1")
         var before = ""
         let red = try lab.namespace("red")
