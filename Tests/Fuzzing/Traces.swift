@@ -33,8 +33,9 @@ public func fuzzTraces(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   switch stimulus {
   case .frame(let bytes, let offload, _, let port):
     host.receive(PartialFrame(bytes, offload: offload), from: port)
-  case .datagram(let bytes, let endpoint, let remote):
-    host.receive(train: bytes, segmentSize: 0, on: endpoint, from: remote)
+  case .datagram(let bytes, let endpoint, let remote, let trafficClass):
+    host.receive(
+      train: bytes, segmentSize: 0, on: endpoint, from: remote, trafficClass: trafficClass)
   }
   host.endBurst()
   let sent = Set(
