@@ -39,15 +39,21 @@ extension SystemTests {
       }
     }
 
+    /// A host with so many workers and a container, which reaches 172.17.42.12 on another host.
+    private func scene(_ lab: Lab, workers: Int) throws -> (host1: Namespace, red1: Namespace) {
+      let (host1, host2) = try lab.twoHosts()
+      try lab.overlay(on: host1, remotes: [2], arguments: ["--workers", "\(workers)"])
+      try lab.overlay(on: host2, remotes: [1])
+      let red1 = try lab.container("red1", on: host1, by: .tap, address: "172.17.42.11/24")
+      _ = try lab.container("red2", on: host2, by: .tap, address: "172.17.42.12/24")
+      try red1.expectPing("172.17.42.12")
+      return (host1, red1)
+    }
+
     /// What the workers know and count apart is told as one.
     @Test func tablesAndCountersAreOne() throws {
       try Lab.run { lab in
-        let (host1, host2) = try lab.twoHosts()
-        try lab.overlay(on: host1, remotes: [2], arguments: ["--workers", "4"])
-        try lab.overlay(on: host2, remotes: [1])
-        let red1 = try lab.container("red1", on: host1, by: .tap, address: "172.17.42.11/24")
-        _ = try lab.container("red2", on: host2, by: .tap, address: "172.17.42.12/24")
-        try red1.expectPing("172.17.42.12")
+        let (host1, red1) = try scene(lab, workers: 4)
         // Forty flows, which the kernel gives to whichever worker it likes.
         try red1.must(
           "for p in $(seq 2000 2039); do echo x | socat -u - UDP:172.17.42.12:9,sourceport=$p; done"
@@ -70,12 +76,7 @@ extension SystemTests {
     /// What several workers see comes out as one capture, each record whole.
     @Test func aCaptureShowsAllOfThem() throws {
       try Lab.run { lab in
-        let (host1, host2) = try lab.twoHosts()
-        try lab.overlay(on: host1, remotes: [2], arguments: ["--workers", "2"])
-        try lab.overlay(on: host2, remotes: [1])
-        let red1 = try lab.container("red1", on: host1, by: .tap, address: "172.17.42.11/24")
-        _ = try lab.container("red2", on: host2, by: .tap, address: "172.17.42.12/24")
-        try red1.expectPing("172.17.42.12")
+        let (host1, red1) = try scene(lab, workers: 2)
         let capture = try host1.start(
           "exec ovx-ctl --rundir \(host1.rundir) capture br0 'udp and src host 172.17.42.11' -c 60 -w \(host1.rundir)/c.pcap"
         )
