@@ -17,7 +17,9 @@ MIX = [18, 548, 18, 18, 548, 18, 1400, 18, 548, 18, 548, 18]
 class Meter:
     """The machine's CPU time between two instants: all that was not idle, less what strangers' processes spent.
 
-    Softirqs belong to nobody and are counted: they are half of the work.
+    Softirqs belong to nobody and are counted: they are half of the work. Idle time is measured by the kernel, to the
+    microsecond; what it calls user, system and softirq time are samples taken at timer ticks, which miss most of what is
+    short and begins at a tick, as all paced work does.
     """
 
     def __enter__(self):
@@ -32,15 +34,15 @@ class Meter:
 
     def stop(self):
         now = (time.monotonic(), *_cpu_times())
-        elapsed, busy, strangers = (after - before for after, before in zip(now, self._before))
-        self.seconds = max(busy - strangers, 0)
+        elapsed, unused, strangers = (after - before for after, before in zip(now, self._before))
+        self.seconds = max(elapsed * CORES - unused - strangers, 0)
         self.disturbance = max(strangers, 0) / elapsed / CORES
 
 
 def _cpu_times():
-    """Seconds that the machine was not idle, and those of processes that are not this run's."""
+    """Seconds of the cores that were idle or not this machine's, and those of processes that are not this run's."""
     with open("/proc/stat") as file:
-        user, nice, system, _idle, _wait, irq, softirq = map(int, file.readline().split()[1:8])
+        _user, _nice, _system, idle, wait, _irq, _softirq, stolen = map(int, file.readline().split()[1:9])
     parents, times = {}, {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -61,7 +63,7 @@ def _cpu_times():
             ours.update(chain)
         return bool(pid)
     strangers = sum(ticks for pid, ticks in times.items() if not is_ours(pid))
-    return (user + nice + system + irq + softirq) / TICK, strangers / TICK
+    return (idle + wait + stolen) / TICK, strangers / TICK
 
 
 class TCP:
