@@ -21,9 +21,9 @@ package struct Datapath: ~Copyable {
   var neighbors = BridgeTables<NeighborKey, Neighbor>()
   var neighborLists = Slab(repeating: AgeLists.empty, count: PortID.limit)
   /// Questions that each bridge has answered in the place of those who were asked.
-  var answers = Slab<UInt64>(repeating: 0, count: BridgeID.limit)
+  var answers = Slab<UInt64>(zeros: BridgeID.limit)
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
-  var joinFloods = Slab<UInt32>(repeating: 0, count: BridgeID.limit)
+  var joinFloods = Slab<UInt32>(zeros: BridgeID.limit)
   var flapping = FlapWatch()
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true

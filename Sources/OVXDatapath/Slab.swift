@@ -1,3 +1,5 @@
+private import Glibc
+
 /// A fixed number of plain values in one piece of memory: what the tables of the frame path are
 /// made of.
 ///
@@ -11,14 +13,14 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
 
   /// Makes a slab of equal elements.
   package init(repeating element: Element, count: Int) {
-    unsafe base = .allocate(capacity: max(count, 1))
+    unsafe base = Self.allocate(count)
     unsafe base.initialize(repeating: element, count: count)
     self.count = count
   }
 
   /// Makes a slab of the elements of a collection.
   package init(_ elements: some Collection<Element>) {
-    unsafe base = .allocate(capacity: max(elements.count, 1))
+    unsafe base = Self.allocate(elements.count)
     let buffer = unsafe UnsafeMutableBufferPointer(start: base, count: elements.count)
     _ = unsafe buffer.initialize(fromContentsOf: elements)
     count = elements.count
@@ -27,8 +29,19 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
   /// Makes a slab whose memory is reserved and not yet touched: what is in it is unspecified until
   /// it is set.
   package init(reserving count: Int) {
-    unsafe base = .allocate(capacity: max(count, 1))
+    unsafe base = Self.allocate(count)
     self.count = count
+  }
+
+  /// Makes a slab of zeros; a large one takes memory only where it is used.
+  package init(zeros count: Int) where Element: FixedWidthInteger { self.init(reserving: count) }
+
+  /// Large pieces of zeros are pages that the kernel provides when they are first touched.
+  private static func allocate(_ count: Int) -> UnsafeMutablePointer<Element> {
+    guard let memory = unsafe calloc(max(count, 1), MemoryLayout<Element>.stride) else {
+      fatalError("There is no memory for \(count) elements of \(Element.self).")
+    }
+    return unsafe memory.bindMemory(to: Element.self, capacity: max(count, 1))
   }
 
   package subscript(index: Int) -> Element {
@@ -48,5 +61,5 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
     return unsafe base + index
   }
 
-  deinit { unsafe base.deallocate() }
+  deinit { unsafe free(base) }
 }

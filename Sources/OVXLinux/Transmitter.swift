@@ -38,12 +38,13 @@ internal import SystemPackage
     var isSocket = false
   }
 
-  /// A connected UDP socket.
-  private struct Path {
+  /// A connected UDP socket; all zeros for none.
+  private struct Path: BitwiseCopyable {
+    /// The place in the ring's file table, 0 for none.
     var file: UInt32 = 0
-    var descriptor: Int32 = -1
+    var descriptor: Int32 = 0
     /// Datagrams per send at most; 1 where the kernel or the underlay's device cannot do `UDP_SEGMENT`.
-    var segmentLimit: UInt8 = 1
+    var segmentLimit: UInt8 = 0
     var isIPv6 = false
     /// Goes up with each opening, so that a late poll of the socket before is recognised.
     var generation: UInt16 = 0
@@ -76,8 +77,11 @@ internal import SystemPackage
     self.segmentLimit = segmentLimit
     unsafe devices = .allocate(capacity: PortID.limit)
     unsafe devices.initialize(repeating: Device(), count: PortID.limit)
-    unsafe paths = .allocate(capacity: Self.pathLimit)
-    unsafe paths.initialize(repeating: Path(), count: Self.pathLimit)
+    // A megabyte of zeros, which takes memory only where there are paths.
+    guard let memory = unsafe calloc(Self.pathLimit, MemoryLayout<Path>.stride) else {
+      fatalError("There is no memory for \(Self.pathLimit) underlay paths.")
+    }
+    unsafe paths = memory.bindMemory(to: Path.self, capacity: Self.pathLimit)
     unsafe injectors = .allocate(capacity: InjectorID.limit)
     unsafe injectors.initialize(repeating: (0, -1), count: InjectorID.limit)
     unsafe dispatches = .allocate(capacity: Self.dispatchLimit)
@@ -88,7 +92,7 @@ internal import SystemPackage
 
   deinit {
     unsafe devices.deallocate()
-    unsafe paths.deallocate()
+    unsafe free(paths)
     unsafe injectors.deallocate()
     unsafe dispatches.deallocate()
     unsafe pieces.deallocate()
@@ -150,7 +154,10 @@ internal import SystemPackage
 
   /// The socket of a path, or -1.
   func descriptor(of path: PathID) -> Int32 {
-    path.rawValue < Self.pathLimit ? unsafe paths[Int(path.rawValue)].descriptor : -1
+    guard path.rawValue < Self.pathLimit, unsafe paths[Int(path.rawValue)].file != 0 else {
+      return -1
+    }
+    return unsafe paths[Int(path.rawValue)].descriptor
   }
 
   /// Writes injected superframes to an open injector from now on; there is none of that number so far.
