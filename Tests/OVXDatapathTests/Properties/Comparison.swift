@@ -143,8 +143,8 @@ struct Traffic {
   /// Says how the switch's traffic differs, if it does: other frames, or those of one flow in another order.
   func difference(from expected: Traffic) -> String? {
     for way in Set(frames.keys).union(expected.frames.keys) {
-      let here = Dictionary(grouping: frames[way] ?? [], by: Self.flow)
-      let there = Dictionary(grouping: expected.frames[way] ?? [], by: Self.flow)
+      let here = Dictionary(grouping: frames[way] ?? []) { Self.flow($0, on: way) }
+      let there = Dictionary(grouping: expected.frames[way] ?? []) { Self.flow($0, on: way) }
       for flow in Set(here.keys).union(there.keys) {
         let actual = here[flow] ?? []
         let wanted = there[flow] ?? []
@@ -165,11 +165,20 @@ struct Traffic {
   }
 
   /// What has to stay in order: addresses, tags, and what stands where IP has addresses and ports.
-  private static func flow(_ frame: Frame) -> [UInt8] {
+  ///
+  /// Among the paths to a remote the ports of a fragment do not count, nor does anything of IP where its length contradicts
+  /// the frame: such frames may leave by another path than the flow that they seem to be of.
+  private static func flow(_ frame: Frame, on way: WayOut) -> [UInt8] {
+    let missing = frame.length - frame.bytes.count
+    let whole = FrameAnatomy(frame.bytes + [UInt8](repeating: 0, count: missing))
     let bytes = frame.bytes + [UInt8](repeating: 0, count: 64)
     guard let anatomy = FrameAnatomy(bytes) else { return Array(bytes.prefix(12)) }
     let network = anatomy.network
-    let headers = Array(bytes.prefix(network))
+    var headers = Array(bytes.prefix(network))
+    if way.peer != .none, anatomy.etherType == 0x0800 || anatomy.etherType == 0x86DD {
+      guard let packet = whole?.packet else { return headers }
+      headers.append(packet.isFragment ? 1 : 0)
+    }
     switch anatomy.etherType {
     case 0x0800:
       let transport = network + Int(bytes[network] & 15) * 4
