@@ -36,10 +36,20 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
   /// Makes a slab of zeros; a large one takes memory only where it is used.
   package init(zeros count: Int) where Element: FixedWidthInteger { self.init(reserving: count) }
 
+  /// Bytes from which on memory is asked for in huge pages: such tables are larger than what a core's TLB knows in pages
+  /// of 4 KiB, and each look-up would miss it.
+  private static var hugeSize: Int { 4 << 20 }
+
   /// Large pieces of zeros are pages that the kernel provides when they are first touched.
   private static func allocate(_ count: Int) -> UnsafeMutablePointer<Element> {
     guard let memory = unsafe calloc(max(count, 1), MemoryLayout<Element>.stride) else {
       fatalError("There is no memory for \(count) elements of \(Element.self).")
+    }
+    let size = max(count, 1) * MemoryLayout<Element>.stride
+    if size >= hugeSize {
+      // Advice for the whole pages of 4 KiB in it; where the kernel does not follow it, all works as well.
+      let pages = unsafe memory.alignedUp(toMultipleOf: 4096)
+      _ = unsafe madvise(pages, size - (pages - memory) & ~4095, MADV_HUGEPAGE)
     }
     return unsafe memory.bindMemory(to: Element.self, capacity: max(count, 1))
   }
