@@ -4,8 +4,8 @@ private import OVXDatapath
 /// libFuzzer's door to the control socket: bytes as they arrive there, on to the commands, which are carried out.
 ///
 /// Findings are a trap, a stream that is understood otherwise when it comes in other pieces, a refused request that has
-/// changed something, an accepted one that leaves a state behind that could not be put in force or that nobody could
-/// write down, and a sentence that is none.
+/// changed something, an accepted one that has changed something else than it says, or leaves a state behind that could
+/// not be put in force or that nobody could write down, and a sentence that is none.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzRequests(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   var input = unsafe Input(start, count)
@@ -62,6 +62,9 @@ private func carryOut(_ request: Request, on configuration: inout Configuration)
     let transaction = try Transaction.execute(
       request.commands, on: &configuration, live: Bench.live)
     if configuration != before { Bench.check(configuration) }
+    guard transaction.changes == configuration.changes(since: before) else {
+      finding("Something else has changed than it says: \(transaction.changes)")
+    }
     for change in before.changes(to: configuration) where change.description.isEmpty {
       finding("A change without a word.")
     }
