@@ -38,8 +38,10 @@ final class Reply<Answer: Sendable>: Sendable {
 
   func signal() { _ = unsafe sem_post(semaphore) }
 
-  /// Waits until it is signalled; may also return for no reason.
-  func wait() { _ = unsafe sem_wait(semaphore) }
+  /// Waits until it is signalled.
+  func wait() {
+    while unsafe sem_wait(semaphore) != 0, errno == EINTR {}
+  }
 }
 
 /// A worker's thread: it makes the worker, runs it, and leaves it behind when it ends.
@@ -127,8 +129,9 @@ final class Reply<Answer: Sendable>: Sendable {
     let exchange: LessonExchange
     let hasStarted = Semaphore()
     let failure = Mutex<LinuxError?>(nil)
-    /// Initialised by the thread, unless it failed to.
+    /// Initialised by the thread, unless there was none or it failed to.
     let worker = UnsafeMutablePointer<Worker>.allocate(capacity: 1)
+    private var hasWorker = false
 
     init(mailbox: Mailbox, events: EventQueue, exchange: LessonExchange) {
       self.mailbox = mailbox
@@ -137,7 +140,7 @@ final class Reply<Answer: Sendable>: Sendable {
     }
 
     deinit {
-      if failure.withLock({ $0 }) == nil { unsafe worker.deinitialize(count: 1) }
+      if hasWorker { unsafe worker.deinitialize(count: 1) }
       unsafe worker.deallocate()
     }
 
@@ -151,6 +154,7 @@ final class Reply<Answer: Sendable>: Sendable {
         hasStarted.signal()
         return
       }
+      hasWorker = true
       hasStarted.signal()
       unsafe worker.pointee.run()
       while !mailbox.closeIfEmpty() {

@@ -50,6 +50,12 @@ final class Daemon {
     self.log = log
     self.logger = logger
     do {
+      // First of all: where the kernel gives no threads, a database that was opened cannot be closed.
+      dataplane = try Switch(workers: workers)
+    } catch {
+      throw StartFailure(error.description)
+    }
+    do {
       database = try Database(path: FilePath(paths.database))
       if let note = database.note { logger.warning("\(note)") }
     } catch {
@@ -57,7 +63,6 @@ final class Daemon {
     }
     ownership = Ownership(database: paths.database, rundir: paths.rundir)
     do {
-      dataplane = try Switch(workers: workers)
       reconciler = Reconciler(
         dataplane: dataplane, host: try Host(), ownership: ownership,
         descriptorLimit: descriptorLimit)

@@ -86,6 +86,20 @@ extension SystemTests {
       }
     }
 
+    /// Where the kernel gives no thread, the daemon ends and says so.
+    @Test func threads() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        // A thread's stack is as large as the limit of the main one, and nobody has so much memory.
+        let refused = try host.run(
+          "exec prlimit --stack=\(1 << 47) ovx-vswitchd --rundir \(host.rundir)")
+        #expect(refused.status == 1, "\(refused)")
+        #expect(
+          refused.standardError.contains("the worker's thread")
+            && refused.standardError.contains("TasksMax="), "\(refused)")
+      }
+    }
+
     /// A container makes up addresses: the table keeps its size, the flooder pays, and what is given back serves again.
     @Test func addresses() throws {
       try Lab.run { lab in
@@ -164,6 +178,49 @@ extension SystemTests {
         for key in ["red1 receive-queue-full", "- receive-queue-full"] {
           #expect(after[key] == settled[key], "\(key)")
         }
+      }
+    }
+
+    /// A device whose reader has stopped reading: what it has no room for is counted there, and others miss nothing.
+    @Test func deviceQueues() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        let red = try lab.container("red", on: host, by: .veth, address: "172.17.42.11/24")
+        _ = try lab.container("blue", on: host, by: .veth, address: "172.17.42.12/24")
+        // Another program's TAP: its queue is as long as the device's, 1000 frames.
+        let reader = try host.start(
+          """
+          exec python3 -u -c '
+          import fcntl, os, signal, struct
+          signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+          tap = os.open("/dev/net/tun", os.O_RDWR)
+          fcntl.ioctl(tap, 0x400454ca, struct.pack("16sH22x", b"slow0", 0x1002))
+          print("open")
+          signal.sigwait([signal.SIGUSR1])
+          while True: os.read(tap, 65536)'
+          """)
+        try eventually("the device is there") { reader.standardOutput.contains("open") }
+        try host.must("ip link set slow0 up")
+        try host.ctl("add-port br0 slow0")
+        let ping = try red.start("exec ping -i 0.05 -W 1 172.17.42.12")
+        let broadcast = "ffffffffffff02000000001188b5" + String(repeating: "00", count: 100)
+        try red.must("python3 $TRAFFIC/send_frame.py eth0 5000 \(broadcast)")
+        try eventually("what there is no room for is counted") {
+          try host.drops()["slow0 device-full", default: 0] > 1000
+        }
+        ping.signal(SIGINT)
+        #expect(
+          try ping.finish(seconds: 5).lostPings <= 1, "but for the last, which was on its way")
+        reader.signal(SIGUSR1)
+        try eventually("it takes frames again") {
+          let before = try host.drops()["slow0 device-full", default: 0]
+          try red.must("python3 $TRAFFIC/send_frame.py eth0 20 \(broadcast)")
+          return try host.drops()["slow0 device-full", default: 0] == before
+        }
+        // Before it goes with its owner.
+        try host.ctl("del-port slow0")
       }
     }
 
