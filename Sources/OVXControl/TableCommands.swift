@@ -239,12 +239,15 @@ extension Transaction {
     ifExists: Bool
   ) throws(ControlError) -> Reply {
     var values: [Datum] = []
+    var size = answered
     for text in columns {
       var reader = DatumText(text)
       let (columnName, key) = try reader.column(keyEndsAt: "")
       let column = try table.column(matching: reader.remainder.isEmpty ? columnName : text)
       guard let record = try find(name, in: table, ifExists: ifExists) else { continue }
       let whole = column.read(record, configuration, live)
+      size &+= key == nil ? whole.size : 1
+      try Self.checkAnswer(size)
       guard let key else {
         values.append(whole)
         continue
@@ -271,8 +274,18 @@ extension Transaction {
     var chosen: [Column<Record>] = []
     for name in columns { chosen.append(try table.column(matching: name)) }
     if chosen.isEmpty { chosen = table.columns }
-    let rows = names.compactMap { configuration[keyPath: table.records][$0] }.map { record in
-      chosen.map { $0.read(record, configuration, live) }
+    // Any client can ask for the same a hundred thousand times: what is too much is not put together first.
+    var rows: [[Datum]] = []
+    var size = answered
+    for record in names.compactMap({ configuration[keyPath: table.records][$0] }) {
+      var row: [Datum] = []
+      for column in chosen {
+        let value = column.read(record, configuration, live)
+        size &+= value.size
+        try Self.checkAnswer(size)
+        row.append(value)
+      }
+      rows.append(row)
     }
     return .records(RecordList(columns: chosen.map(\.name), rows: rows))
   }

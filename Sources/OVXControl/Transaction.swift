@@ -1,18 +1,26 @@
 private import OVXDatapath
 
-/// What the daemon knows of the host and the configuration does not say.
+/// What the daemon knows of the host and the configuration does not say, for one request.
 package struct LiveState {
   /// Whether the host has a network device of this name.
   package var deviceExists: (String) -> Bool
   /// What the kernel and the switch say of a configured interface; `nil` for an unknown one.
-  package var interface: (String) -> InterfaceState?
+  ///
+  /// They are asked once: the answer is the same for all columns, and frames wait for it.
+  package let interface: (String) -> InterfaceState?
 
   package init(
     deviceExists: @escaping (String) -> Bool,
     interface: @escaping (String) -> InterfaceState? = { _ in nil }
   ) {
     self.deviceExists = deviceExists
-    self.interface = interface
+    var known: [String: InterfaceState?] = [:]
+    self.interface = { name in
+      if let state = known[name] { return state }
+      let state = interface(name)
+      known[name] = .some(state)
+      return state
+    }
   }
 }
 
@@ -48,7 +56,7 @@ package struct Transaction {
   var configuration: Configuration
   let live: LiveState
   /// Names and values in all replies so far.
-  private var answered = 0
+  private(set) var answered = 0
 
   /// Commands in one request at most.
   package static let commandLimit = 16384
@@ -77,9 +85,7 @@ package struct Transaction {
     for command in commands {
       let reply = try transaction.execute(command)
       transaction.answered &+= reply?.size ?? 0
-      guard transaction.answered <= answerLimit else {
-        throw ControlError("the answer has more than \(answerLimit) values; ask for less at a time")
-      }
+      try checkAnswer(transaction.answered)
       transaction.replies.append(reply)
     }
     transaction.settleTypes(before: configuration, scopes: commands.map(\.scope))
@@ -89,6 +95,13 @@ package struct Transaction {
     transaction.notes += transaction.configuration.notes.filter { !known.contains($0) }
     configuration = transaction.configuration
     return transaction
+  }
+
+  /// Checks that so many names and values may be in an answer.
+  static func checkAnswer(_ size: Int) throws(ControlError) {
+    guard size <= answerLimit else {
+      throw ControlError("the answer has more than \(answerLimit) values; ask for less at a time")
+    }
   }
 
   init(configuration: Configuration, live: LiveState) {
@@ -436,7 +449,8 @@ extension Reply {
 }
 
 extension Datum {
-  fileprivate var size: Int {
+  /// How many values it holds, about.
+  var size: Int {
     switch self {
     case .scalar: 1
     case .set(let atoms): 1 + atoms.count

@@ -348,4 +348,52 @@ import Testing
     }
     #expect(configuration == Configuration())
   }
+
+  @Test func whatIsTooMuchIsNotPutTogether() throws {
+    var configuration = try Workbench("add-br br0", "add-br br1").configuration
+    let notes = (0..<1000).map { ("key\($0)", "") }
+    configuration.ports["br0"]?.interface.externalIDs = Dictionary(uniqueKeysWithValues: notes)
+    let refusal = ControlError("the answer has more than 1000000 values; ask for less at a time")
+    let columns = Array(repeating: "external_ids", count: 1000)
+    var asked: [String] = []
+    let live = LiveState(
+      deviceExists: { _ in false },
+      interface: { name in
+        asked.append(name)
+        return nil
+      })
+    // What comes behind the limit is not looked at.
+    #expect(throws: refusal) {
+      try Transaction.execute(
+        [.get(table: "Interface", record: "br0", columns: columns + ["none"], ifExists: false)],
+        on: &configuration, live: live)
+    }
+    for (records, columns) in [
+      (Array(repeating: "br0", count: 1000) + ["br1"], ["external_ids", "mtu"]),
+      (["br0", "br1"], columns + ["mtu"]),
+    ] {
+      #expect(throws: refusal) {
+        try Transaction.execute(
+          [.list(table: "Interface", records: records, columns: columns, ifExists: false)],
+          on: &configuration, live: live)
+      }
+    }
+    #expect(asked == ["br0"])
+  }
+
+  /// Frames wait while the switch is asked.
+  @Test func theSwitchIsAskedOnceAboutEachInterface() throws {
+    var configuration = try Workbench("add-br br0", "add-br br1").configuration
+    var asked: [String] = []
+    let live = LiveState(
+      deviceExists: { _ in false },
+      interface: { name in
+        asked.append(name)
+        return nil
+      })
+    let list = Command.list(
+      table: "Interface", records: ["br0", "br1", "br0"], columns: [], ifExists: false)
+    _ = try Transaction.execute([list, list], on: &configuration, live: live)
+    #expect(asked == ["br0", "br1"])
+  }
 }
