@@ -191,7 +191,11 @@ final class Daemon {
     }
     logChanges(changes, since: old)
     logFaults()
-    return faults.map { "port \($0.key) waits: \($0.value.sentence)" }
+    // Of a device that the host does not have the transaction has told already.
+    return faults.filter { name, _ in
+      guard case .existing(let device)? = plan.devices[name]?.place else { return true }
+      return reconciler.host.links[device] != nil
+    }.map { "port \($0.key) waits: \($0.value.sentence)" }
   }
 
   /// Answers a question to the running switch, or carries out an order to it.

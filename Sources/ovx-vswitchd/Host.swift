@@ -153,7 +153,8 @@ final class Host {
     guard let link = links[name] else {
       throw LinuxError(
         action: "use", subject: name, errno: .operationNotSupportedByDevice,
-        detail: "this host has no network device of that name")
+        detail: "this host has no network device of that name",
+        remedy: "the port is in service as soon as there is one")
     }
     if link.flags.contains(.loopback) {
       throw refusal("it is the loopback device", "add another one")

@@ -117,7 +117,7 @@ struct Resolver {
     let limits = plan.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
     let newTunnels = changes.ports.filter { reconciler.plan.tunnels[$0] != plan.tunnels[$0] }
     let bridgesWithNewTunnels = Set(newTunnels.compactMap { plan.tunnels[$0]?.bridge })
-    var concerned = changes.ports
+    var concerned = changes.ports.filter { reconciler.plan.devices[$0] != plan.devices[$0] }
     if !bridgesWithNewTunnels.isEmpty {
       concerned.formUnion(
         plan.devices.filter { bridgesWithNewTunnels.contains($0.value.bridge) }.keys)

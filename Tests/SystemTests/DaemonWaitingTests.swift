@@ -78,6 +78,41 @@ extension SystemTests {
       }
     }
 
+    /// An underlay that has become narrower than containers' interfaces is no reason to refuse what is about something else.
+    @Test func aNarrowerUnderlayHindersNoOtherCommand() throws {
+      try Lab.run { lab in
+        let host = try lab.twoHosts().0
+        try lab.overlay(on: host, remotes: [2], tag: 100)
+        try host.must(
+          "for name in veth1 veth2; do ip link add $name mtu 1450 type veth peer name $name-c; done"
+        )
+        try host.must("ip link set veth1 up")
+        try host.ctl("add-port br0 veth1 tag=100")
+        try host.must("ip link set eth0 mtu 1400")
+        try eventually("the tunnel carries less") { try host.ctl("tunnel show").contains(" 1350 ") }
+        try host.ctl("set port veth1 external_ids:owner=ops -- set port veth1 tag=101")
+        for line in ["add-port br0 veth2 tag=100", "clear port veth1 tag"] {
+          let output = try host.ctl(line.split(separator: " ").map(String.init))
+          #expect(output.status == 1 && output.standardError.contains("1450"), "\(output)")
+        }
+      }
+    }
+
+    /// One thing to know is one note.
+    @Test func aDeviceThatIsNotThereIsToldOfOnce() throws {
+      try Lab.run { lab in
+        lab.expectLog("waits")
+        let host = try lab.namespace("host1")
+        try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        let note = "ovx-ctl: note: port veth1 waits until this host has a network device veth1\n"
+        for words in [["--dry-run"], []] {
+          let output = try host.ctl(words + ["add-port", "br0", "veth1", "type=system"])
+          #expect(output.succeeded && output.standardError == note, "\(output)")
+        }
+      }
+    }
+
     @Test func kernelDeviceInTheWay() throws {
       try Lab.run { lab in
         let host = try lab.twoHosts().0
