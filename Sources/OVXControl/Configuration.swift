@@ -38,10 +38,15 @@ extension Configuration {
   /// A bridge: a switch of its own, with its own address table.
   package struct Bridge: Codable, Equatable, Sendable {
     package var name: String
-    /// Settings by name, as in Open vSwitch; unknown ones are kept and mean nothing.
+    /// Settings by name, as in Open vSwitch; unknown ones are kept and mean nothing, and the operator is told so.
     package var otherConfig: [String: String] = [:]
     /// Notes of other programs; ovx never reads them.
     package var externalIDs: [String: String] = [:]
+
+    /// The keys of `other_config` that mean something.
+    static let otherConfigKeys = [
+      "mac-aging-time", "mac-table-size", "neighbor-suppression", "joined-vnis",
+    ]
 
     package init(name: String) {
       self.name = name
@@ -94,6 +99,9 @@ extension Configuration {
     package var otherConfig: [String: String] = [:]
     package var externalIDs: [String: String] = [:]
     package var interface: Interface
+
+    /// The keys of `other_config` that mean something.
+    static let otherConfigKeys = ["qinq-ethtype", "priority-tags"]
 
     package init(name: String, bridge: String, interface: Interface = Interface()) {
       self.name = name

@@ -91,8 +91,9 @@ package struct Transaction {
     transaction.settleTypes(before: configuration, scopes: commands.map(\.scope))
     guard !transaction.changes.isEmpty else { return transaction }
     try transaction.configuration.validate(transaction.changes)
-    let known = Set(configuration.notes)
-    transaction.notes += transaction.configuration.notes.filter { !known.contains($0) }
+    let known = Set(configuration.notes(on: transaction.changes))
+    transaction.notes += transaction.configuration.notes(on: transaction.changes)
+      .filter { !known.contains($0) }
     configuration = transaction.configuration
     return transaction
   }

@@ -250,10 +250,22 @@ extension Configuration {
     }
   }
 
-  /// Sentences about values that are accepted but do not count as they stand.
-  package var notes: [String] {
+  /// Sentences about values, of what was changed, that are accepted but do not count as they stand.
+  func notes(on changes: Changes) -> [String] {
     var notes: [String] = []
-    for bridge in bridges.values.sorted(by: { $0.name < $1.name }) {
+    func tellUnknown(_ config: [String: String], of owner: String, known: [String]) {
+      for key in config.keys.sorted() where !known.contains(key) {
+        notes.append(
+          "\(owner): other_config:\(printable(key)) means nothing to ovx"
+            + (known.isEmpty ? "" : ", which knows \(known.joined(separator: ", "))"))
+      }
+    }
+    for port in changes.ports.sorted().compactMap({ ports[$0] }) {
+      tellUnknown(port.otherConfig, of: "port \(port.name)", known: Port.otherConfigKeys)
+      tellUnknown(port.interface.otherConfig, of: "interface \(port.name)", known: [])
+    }
+    for bridge in changes.bridges.sorted().compactMap({ bridges[$0] }) {
+      tellUnknown(bridge.otherConfig, of: "bridge \(bridge.name)", known: Bridge.otherConfigKeys)
       let counted = [
         ("mac-aging-time", Int(bridge.agingTime)), ("mac-table-size", bridge.addressLimit),
       ]

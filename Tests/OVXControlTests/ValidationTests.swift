@@ -414,6 +414,29 @@ import Testing
 
   // MARK: Bridges' settings
 
+  /// Kept, for other programs and as Open vSwitch does; but who has mistyped a setting is told.
+  @Test func unknownSettingsAreToldOf() throws {
+    var bench = try Workbench("add-br br0", "add-port br0 veth1", "add-br br1")
+    let known = "mac-aging-time, mac-table-size, neighbor-suppression, joined-vnis"
+    try bench.run("set bridge br0 other_config:neighbour-suppression=false external_ids:a=b")
+    #expect(
+      bench.notes == [
+        "bridge br0: other_config:neighbour-suppression means nothing to ovx, which knows \(known)"
+      ])
+    #expect(bench.configuration.bridges["br0"]?.otherConfig == ["neighbour-suppression": "false"])
+    try bench.run(
+      "set port veth1 other_config:priority-tag=always other_config:priority-tags=always "
+        + "-- set interface veth1 other_config:x=1")
+    #expect(
+      bench.notes == [
+        "port veth1: other_config:priority-tag means nothing to ovx, which knows qinq-ethtype, priority-tags",
+        "interface veth1: other_config:x means nothing to ovx",
+      ])
+    // Once, and not with everything that is changed later.
+    try bench.run("set bridge br0 other_config:mac-aging-time=60 -- set port veth1 tag=5")
+    #expect(bench.notes == [])
+  }
+
   @Test func settingsOutOfRangeCountAsTheNearestInside() throws {
     var bench = try Workbench("add-br br0")
     let bridge = { (bench: Workbench) in try #require(bench.configuration.bridges["br0"]) }
