@@ -129,7 +129,8 @@ extension Configuration.Attachment {
         throw ControlError(
           "gateway \(gateway) is in none of the interface's networks"
             + (networks.isEmpty
-              ? "; give it an address too, with ip=ADDRESS/LENGTH" : " (\(networks))")
+              ? "; give it an address too, with ip=ADDRESS/LENGTH"
+              : " (\(networks)); name the router's address there")
         )
       }
     }

@@ -53,7 +53,9 @@ extension Transaction {
           + "\(names.joined(separator: ", ")); type more of the name"
       )
     case .none:
-      let known = shorthands + portColumns + interfaceColumns
+      let isAttached = configuration.ports[port]?.interface.attachment != nil
+      let known =
+        shorthands + portColumns + interfaceColumns + (isAttached ? ["gateway", "ip"] : [])
       throw ControlError(
         "a port has no \"\(printable(setting.column))\"; "
           + "it takes \(known.sorted().joined(separator: ", "))"

@@ -41,6 +41,7 @@ extension Transaction {
       let all = configuration[keyPath: table.records].keys.sorted()
       return try list(records.isEmpty ? all : names, columns: columns, in: table)
     case .find(_, let conditions, let columns):
+      try check(conditions, in: table)
       var names: [String] = []
       for (name, record) in configuration[keyPath: table.records] {
         guard try satisfies(record, conditions, in: table) else { continue }
@@ -76,8 +77,10 @@ extension Transaction {
   ) throws(ControlError) -> (Column<Record>, (inout Record, Datum) -> Void) {
     let column = try table.column(matching: name)
     guard let write = column.write else {
+      let writable = table.columns.filter { $0.write != nil }.map(\.name)
       throw ControlError(
-        "cannot modify read-only column \(column.name) in table \(table.name.rawValue)"
+        "cannot modify read-only column \(column.name) in table \(table.name.rawValue); "
+          + "its columns that can be set are \(writable.joined(separator: ", "))"
       )
     }
     return (column, write)
@@ -253,7 +256,9 @@ extension Transaction {
         continue
       }
       guard case .map(let entries) = whole else {
-        throw ControlError("column \(column.name) of table \(table.name.rawValue) is not a map")
+        throw ControlError(
+          "column \(column.name) of table \(table.name.rawValue) is not a map; "
+            + "type \(column.name) without a key")
       }
       if entries[key] == nil, !ifExists {
         throw ControlError(
@@ -308,13 +313,25 @@ extension Transaction {
 }
 
 extension Transaction {
+  /// Refuses conditions that no record can ever fulfil, as there is no such column, or as it cannot have such a value.
+  private func check<Record>(
+    _ conditions: [Condition], in table: Table<Record>
+  ) throws(ControlError) {
+    for condition in conditions {
+      let column = try table.column(matching: condition.column)
+      _ = try value(of: column, "condition", in: table) { (shape) throws(ControlError) in
+        try condition.holds(for: shape.empty ?? .scalar(nil), shape: shape)
+      }
+    }
+  }
+
   /// Fails for the time being where a record does not exist or a condition does not hold for it.
   private func check<Record>(
     _ conditions: [Condition], of name: String, in table: Table<Record>
   ) throws(ControlError) {
+    try check(conditions, in: table)
     let record = configuration[keyPath: table.records][name]
     for condition in conditions {
-      // A column that does not exist will not come to exist, so this fails at once.
       let column = try table.column(matching: condition.column)
       guard let record, try satisfies(record, [condition], in: table) == false else { continue }
       let actual = column.read(record, configuration, live)
@@ -338,9 +355,9 @@ extension Condition {
       guard case .map(let entries) = actual else {
         throw ControlError("a column that is not a map has no key \"\(printable(key))\"")
       }
+      let text = try DatumText.atom(value)
       guard let entry = entries[key] else { return false }
       // A number in a map, such as a counter, is compared as one.
-      let text = try DatumText.atom(value)
       if case .integer = entry, let number = Int(text) {
         right = .scalar(.integer(number))
       } else {

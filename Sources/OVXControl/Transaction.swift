@@ -287,11 +287,10 @@ package struct Transaction {
     of bridge: String?,
     ifExists: Bool
   ) throws(ControlError) {
+    // As with ovs-vsctl: where there is no port, the bridge may be gone as well.
+    if ifExists, configuration.ports[name] == nil { return }
     if let bridge { try requireBridge(bridge) }
-    guard let port = configuration.ports[name] else {
-      if !ifExists { throw noPort(name) }
-      return
-    }
+    let port = try requirePort(name)
     guard !port.isBridgeInternal else {
       throw ControlError(
         "cannot delete port \(name) because it is the local port for bridge \(name); "

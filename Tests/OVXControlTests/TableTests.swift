@@ -62,14 +62,26 @@ import Testing
       "Interface contains more than one column whose name matches \"m\": mac, mac_in_use, mtu, mtu_request; "
         + "type more of the name"
     ),
-    ("set port veth1 name=x", "cannot modify read-only column name in table Port"),
-    ("set bridge br0 ports=[]", "cannot modify read-only column ports in table Bridge"),
+    (
+      "set port veth1 name=x",
+      "cannot modify read-only column name in table Port; its columns that can be set are "
+        + "tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+    ),
+    (
+      "set bridge br0 ports=[]",
+      "cannot modify read-only column ports in table Bridge; its columns that can be set are "
+        + "datapath_type, other_config, external_ids"
+    ),
     (
       "set interface veth1 statistics:x=1",
-      "cannot modify read-only column statistics in table Interface"
+      "cannot modify read-only column statistics in table Interface; its columns that can be set are "
+        + "type, options, mac, mtu_request, addresses, other_config, external_ids"
     ),
-    ("set interface veth1 error=x", "cannot modify read-only column error in table Interface"),
-    ("clear port veth1 interfaces", "cannot modify read-only column interfaces in table Port"),
+    (
+      "clear port veth1 interfaces",
+      "cannot modify read-only column interfaces in table Port; its columns that can be set are "
+        + "tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+    ),
     (
       "clear interface veth1 type",
       "column type of table Interface is not allowed to be empty; use set to give it another value"
@@ -86,7 +98,7 @@ import Testing
       "add port veth1 tag 5",
       "tag of Port veth1 holds one value at most, and has 100; use set to replace it"
     ),
-    ("get port veth1 tag:x", "column tag of table Port is not a map"),
+    ("get port veth1 tag:x", "column tag of table Port is not a map; type tag without a key"),
     (
       "get interface vxlan0 options:ttl",
       "no key ttl in Interface record vxlan0 column options; it has key, remote_ip"
@@ -95,7 +107,11 @@ import Testing
       "add-port br0 veth3 t=1",
       "\"t\" of port veth3 could be tag, trunks, type; type more of the name"
     ),
-    ("add-port br0 veth3 name=x", "cannot modify read-only column name in table Port"),
+    (
+      "add-port br0 veth3 name=x",
+      "cannot modify read-only column name in table Port; its columns that can be set are "
+        + "tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+    ),
     (
       "add-port br0 veth3 key=1 options:key=2 remote=10.0.0.9",
       "options of port veth3 is there twice"
@@ -108,6 +124,11 @@ import Testing
       "add-port br0 veth3 foo=1",
       "a port has no \"foo\"; it takes addresses, cvlans, dst_port, external_ids, key, local, mac, mtu, mtu_request, options, "
         + "other_config, remote, tag, trunks, type, vlan_mode"
+    ),
+    (
+      "attach br0 web1 eth0 foo=1",
+      "a port has no \"foo\"; it takes addresses, cvlans, dst_port, external_ids, gateway, ip, key, local, mac, mtu, "
+        + "mtu_request, options, other_config, remote, tag, trunks, type, vlan_mode"
     ),
   ])
   func refusals(line: String, sentence: String) throws {
@@ -226,7 +247,10 @@ import Testing
       #expect(bench.configuration == before)
     }
     // What cannot come true fails at once.
-    for line in ["wait-until foo x", "wait-until port br9 foo=5", "wait-until port veth1 tag=x"] {
+    for line in [
+      "wait-until foo x", "wait-until port br9 foo=5", "wait-until port veth1 tag=x",
+      "wait-until port br9 tag=x", "wait-until interface br9 options:key=\"",
+    ] {
       let error = #expect(throws: ControlError.self) { try bench.run(line) }
       #expect(error?.kind == .refused)
     }
@@ -270,6 +294,30 @@ import Testing
   func malformedConditions(line: String) throws {
     var bench = try bench()
     #expect(bench.refusal(line).contains("is not of the form COLUMN[:KEY]OPERATOR VALUE"))
+  }
+
+  /// Conditions are looked at also where no record is left that they could be asked of.
+  @Test(arguments: [
+    (
+      "find port tag=999 foo=1",
+      "Port does not contain a column whose name matches \"foo\"; its columns are "
+        + "name, interfaces, tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+    ),
+    (
+      "find port tag=999 tag=x",
+      "tag of Port condition: \"x\" is not a valid integer; it is one from 0 to 4095"
+    ),
+    (
+      "find port name=x tag:y=1",
+      "tag of Port condition: a column that is not a map has no key \"y\""
+    ),
+  ])
+  func conditionsThatNoRecordCanFulfil(line: String, sentence: String) throws {
+    for lines in [["add-br br0", "add-port br0 veth1 tag=1"], []] {
+      var bench = try Workbench()
+      for line in lines { try bench.run(line) }
+      #expect(bench.refusal(line) == sentence)
+    }
   }
 
   @Test func aConditionWithoutItsKey() throws {

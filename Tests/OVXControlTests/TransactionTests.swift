@@ -94,6 +94,11 @@ import Testing
     #expect(bench.refusal("del-port veth3") == "no port named veth3; there are veth1, veth2")
     #expect(bench.refusal("del-port nothing") == "no port named nothing; show lists the ports")
     try bench.run("--if-exists del-port nothing")
+    // As with ovs-vsctl: for who takes a host down, a port of a bridge that is gone is gone, too.
+    try bench.run("--if-exists del-port br9 nothing")
+    #expect(
+      bench.refusal("--if-exists del-port br9 veth1")
+        == "no bridge named br9; the bridges are br0, br1")
     try bench.run("del-port br0 veth1 -- del-port veth2")
     #expect(bench.configuration.ports.keys.sorted() == ["br0", "br1"])
   }
@@ -307,7 +312,7 @@ import Testing
     ),
     (
       "web1", "eth0 ip=10.0.0.5/24 gateway=10.0.1.1",
-      "gateway 10.0.1.1 is in none of the interface's networks (10.0.0.5/24)"
+      "gateway 10.0.1.1 is in none of the interface's networks (10.0.0.5/24); name the router's address there"
     ),
     (
       "web1", "eth0 ip=10.0.0.5/24 gateway=10.0.0.5",
