@@ -176,7 +176,7 @@ final class CaptureSession {
   private func flush() throws(ControlError) {
     if let file { return try file.flush() }
     guard Invocation.write(text, to: STDOUT_FILENO) else {
-      throw ControlError("the frames cannot be written to standard output")
+      throw ControlError.unwritten("frames")
     }
     text = ""
   }

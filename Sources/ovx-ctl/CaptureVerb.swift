@@ -25,17 +25,17 @@ struct CaptureFrames: Verb {
 
   @OptionGroup var global: GlobalOptions
   @Option(
-    name: .customShort("w"),
+    name: .customShort("w", allowingJoined: true),
     help: ArgumentHelp(
       "Write pcap to this file, or to standard output for -.", valueName: "file"),
     completion: .file())
   var file: String?
   @Option(
-    name: .customShort("c"),
+    name: .customShort("c", allowingJoined: true),
     help: ArgumentHelp("End after this many frames.", valueName: "count"))
   var count: String?
   @Option(
-    name: .customShort("s"),
+    name: .customShort("s", allowingJoined: true),
     help: ArgumentHelp(
       "Take this many bytes of each frame at most (default: 262144).", valueName: "bytes"))
   var snapshotLength: String?
@@ -61,8 +61,8 @@ struct CaptureFrames: Verb {
   ) throws(ControlError) -> Int? {
     guard let text else { return nil }
     guard let number = Int(text), range.contains(number) else {
-      let end = range.upperBound == .max ? "or more" : "to \(range.upperBound)"
-      throw ControlError("\(option) \"\(text)\" is not a number, \(range.lowerBound) \(end)")
+      let end = range.upperBound == .max ? "on" : "to \(range.upperBound)"
+      throw ControlError("\(option) \"\(text)\" is not a number from \(range.lowerBound) \(end)")
     }
     return number
   }

@@ -346,6 +346,9 @@ extension Misplaced {
         self.init("this is not a configuration: it is nested too deeply", place(mark))
       } else if FileText.isTab(at: place(mark), of: text) {
         self.init("there is a tab, where YAML takes spaces only; indent with spaces", place(mark))
+      } else if problem == "but found another document" {
+        self.init(
+          "a second document begins; a host's file is one, so take the \"---\" away", place(mark))
       } else {
         self.init("this is not YAML: \(problem)", place(mark))
       }

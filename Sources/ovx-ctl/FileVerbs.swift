@@ -31,7 +31,7 @@ struct FileOption: ParsableArguments {
   var path: String?
 
   func read() throws(ControlError) -> ConfigurationFile {
-    guard let path else {
+    guard let path, !path.isEmpty else {
       throw ControlError("there is no file; name one with -f FILE, or -f - for the standard input")
     }
     return try ConfigurationFile(path: path)

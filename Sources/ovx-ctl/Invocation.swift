@@ -26,7 +26,9 @@ struct Invocation {
     do {
       invocation = try Invocation(parsing: arguments)
     } catch let exit as CleanExit {
-      return write(exit.text + "\n", to: STDOUT_FILENO) ? 0 : 1
+      if write(exit.text + "\n", to: STDOUT_FILENO) { return 0 }
+      complain(ControlError.unwritten("text").message)
+      return ControlError.Kind.refused.rawValue
     } catch {
       complain("\(error)")
       return ControlError.Kind.refused.rawValue
@@ -62,7 +64,7 @@ struct Invocation {
             text += try Output(format: options.format, command: command).text(of: reply)
           }
           guard Invocation.write(text, to: STDOUT_FILENO) else {
-            throw ControlError("the answer cannot be written to standard output")
+            throw ControlError.unwritten("answer")
           }
         }
         status = response.exitStatus
@@ -96,6 +98,14 @@ struct Invocation {
   }
 }
 
+extension ControlError {
+  /// That standard output takes no more, with the system's reason; to be made right behind the `write` that failed.
+  static func unwritten(_ what: String) -> ControlError {
+    let reason = unsafe String(cString: strerror(errno))
+    return ControlError("the \(what) cannot be written to standard output: \(reason)")
+  }
+}
+
 /// Text that was asked for instead of a command: help, the version, a completion script.
 struct CleanExit: Error {
   let text: String
@@ -106,6 +116,10 @@ extension Invocation {
   ///
   /// - Throws: `CleanExit` for help and the like, else a `ControlError` that says what is wrong.
   init(parsing arguments: [String]) throws {
+    // Where bytes are none the standard library puts U+FFFD, and the name of a bridge would be another one than was typed.
+    if let argument = arguments.first(where: { $0.unicodeScalars.contains("\u{FFFD}") }) {
+      throw ControlError("the word \"\(argument)\" is not UTF-8; type it in that encoding")
+    }
     var pieces = arguments.split(separator: "--", omittingEmptySubsequences: false).map(Array.init)
     // As with ovs-vsctl, the first command, too, may have a "--" in front, and options in front of that.
     if pieces.count > 1, Self.commandIndex(in: pieces[0]) == nil {
@@ -123,8 +137,10 @@ extension Invocation {
         "\(isComparison ? "diff" : "top") stands alone, as it changes nothing; take the \"--\" away"
       )
     }
-    guard commands.count == 1 || capture == nil else {
-      throw ControlError("capture stands alone, as it goes on; take the \"--\" away")
+    guard commands.count == 1 || !(capture != nil || repeats) else {
+      throw ControlError(
+        "\(repeats ? "drops --watch" : "capture") stands alone, as it goes on; take the \"--\" away"
+      )
     }
   }
 
@@ -169,7 +185,7 @@ extension Invocation {
     switch parsed {
     case is OVXCtl: throw ControlError("there is no command; ovx-ctl --help lists them")
     case is FDB, is NeighborCommands, is TunnelCommands, is LogCommands:
-      throw ControlError("\(path) needs one of its commands; ovx-ctl \(path) --help lists them")
+      throw ControlError("\(path) needs one of its commands: \(commands(of: path))")
     default:
       if let index = commandIndex(in: arguments), path.isEmpty, arguments[index] != "help" {
         throw unknownCommand(arguments[index])
@@ -182,14 +198,17 @@ extension Invocation {
 
   /// Puts the arguments of one command into the order that the parser wants.
   ///
-  /// `--may-exist`, `--if-exists` and `--columns=` go behind the command that they belong to, `fdb/show` becomes
+  /// `--may-exist`, `--if-exists` and `--columns` go behind the command that they belong to, `fdb/show` becomes
   /// `fdb show`, and `apply -f` becomes `apply --file`.
   static func normalized(_ arguments: [String]) -> [String] {
     let index = commandIndex(in: arguments) ?? arguments.count
     let isMoved = { (argument: String) in
       ["--may-exist", "--if-exists"].contains(argument) || argument.hasPrefix("--columns=")
     }
-    let front = arguments[..<index]
+    var front = Array(arguments[..<index])
+    while let place = front.firstIndex(of: "--columns"), place + 1 < front.count {
+      front.replaceSubrange(place...place + 1, with: ["--columns=\(front[place + 1])"])
+    }
     var rest = Array(arguments[index...].dropFirst())
     // Behind these, -f is the file; the parser would take it for the format, as it is in front of them.
     if index < arguments.count, ["apply", "diff"].contains(arguments[index]) {
@@ -209,7 +228,8 @@ extension Invocation {
     var index = 0
     while index < arguments.count {
       guard arguments[index].hasPrefix("-") else { return index }
-      let takesValue = ["-t", "--timeout", "-f", "--format", "--rundir"].contains(arguments[index])
+      let takesValue = ["-t", "--timeout", "-f", "--format", "--rundir", "--columns"]
+        .contains(arguments[index])
       index += takesValue ? 2 : 1
     }
     return nil
@@ -230,6 +250,12 @@ extension Invocation {
     return words.joined(separator: " ")
   }
 
+  /// The commands of a group, such as fdb, for a sentence; empty for a command that is none.
+  private static func commands(of path: String) -> String {
+    let group = OVXCtl.configuration.subcommands.first { $0.names.contains(path) }
+    return (group?.configuration.subcommands ?? []).map { $0._commandName }.joined(separator: ", ")
+  }
+
   /// The parser's complaint as one of ours: lower case, and where to read on.
   private static func explained(_ message: String, _ arguments: [String]) -> ControlError {
     let path = words(in: arguments)
@@ -240,6 +266,10 @@ extension Invocation {
     var line = message.prefix(1).lowercased() + message.dropFirst()
     line = line.split(separator: "\n").joined(separator: " ")
     if line.hasSuffix(".") { line.removeLast() }
+    let names = commands(of: path)
+    if !names.isEmpty, message.contains("nexpected argument") {
+      return ControlError("\(path): \(line); its commands are \(names)")
+    }
     return ControlError(
       path.isEmpty
         ? "\(line); ovx-ctl --help lists the commands"

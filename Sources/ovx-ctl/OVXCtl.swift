@@ -101,13 +101,13 @@ struct GlobalOptions: ParsableArguments {
   var runDirectory: String?
 
   @Option(
-    name: [.short, .long],
+    name: [.customShort("t", allowingJoined: true), .long],
     help: ArgumentHelp("Give up after this many seconds (default: 10).", valueName: "secs")
   )
   var timeout: String?
 
   @Option(
-    name: [.short, .long],
+    name: [.customShort("f", allowingJoined: true), .long],
     help: "How to print (default: list for list and find, else table)."
   )
   var format: OutputFormat?
@@ -117,6 +117,10 @@ struct GlobalOptions: ParsableArguments {
 
   func validate() throws {
     if let timeout { _ = try Self.seconds(timeout) }
+    guard runDirectory != "" else {
+      throw ControlError(
+        "--rundir is empty; name a directory, or leave it out for $OVX_RUNDIR, else /run/ovx")
+    }
   }
 
   fileprivate static func seconds(_ text: String) throws(ControlError) -> Double {

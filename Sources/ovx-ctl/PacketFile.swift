@@ -56,7 +56,8 @@ final class PacketFile {
       let sentence = reason.description
       throw ControlError(
         "frames cannot be written to "
-          + (sentence.contains(path) ? sentence : "\(path): \(sentence)"))
+          + (sentence.contains(path) ? sentence : "\(path): \(sentence)")
+          + "; name another file with -w")
     }
     unsafe self.file = unsafe file
   }

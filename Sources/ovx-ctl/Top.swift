@@ -18,11 +18,11 @@ struct Top: Verb {
 
   @OptionGroup var global: GlobalOptions
   @Option(
-    name: [.customShort("n"), .customLong("count")],
+    name: [.customShort("n", allowingJoined: true), .customLong("count")],
     help: "End after this many tables (default: when interrupted).")
   var count: Int?
   @Option(
-    name: [.customShort("d"), .customLong("delay")],
+    name: [.customShort("d", allowingJoined: true), .customLong("delay")],
     help: ArgumentHelp("Seconds between two, 0.1 to 3600.", valueName: "secs"))
   var delay = 1.0
 
@@ -108,7 +108,7 @@ extension Top {
 
   private func show(_ text: String) throws(ControlError) {
     guard Invocation.write(text, to: STDOUT_FILENO) else {
-      throw ControlError("the answer cannot be written to standard output")
+      throw ControlError.unwritten("answer")
     }
   }
 }

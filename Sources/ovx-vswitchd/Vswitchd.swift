@@ -68,6 +68,10 @@ struct Vswitchd: ParsableCommand {
         "--workers \(workers) is not possible: give a number from \(Switch.workerCounts.lowerBound) to "
           + "\(Switch.workerCounts.upperBound), no more than there are cores to spare.")
     }
+    guard rundir != "" else {
+      throw ValidationError(
+        "--rundir is empty: name a directory, or leave it out for $OVX_RUNDIR, else /run/ovx.")
+    }
   }
 
   func run() throws {

@@ -90,6 +90,14 @@ import Testing
       [.list(table: "port", records: ["a", "b"], columns: ["name", "tag"], ifExists: false)]
     ),
     (
+      "--columns name,tag -t5 list port a",
+      [.list(table: "port", records: ["a"], columns: ["name", "tag"], ifExists: false)]
+    ),
+    (
+      "-t 5 --columns name -- list port a",
+      [.list(table: "port", records: ["a"], columns: ["name"], ifExists: false)]
+    ),
+    (
       "find port tag=100",
       [
         .find(
@@ -170,6 +178,7 @@ import Testing
     ("vlog/set any syslog WARN", [.setLogLevel(.warning)]),
     ("vlog/set emer", [.setLogLevel(.critical)]),
     ("top -n 3 -d 0.5", [.statistics(port: nil)]),
+    ("top -n3 -d0.5", [.statistics(port: nil)]),
     ("version", [.version]),
     ("exit", [.exit(cleanup: false)]),
     ("exit --cleanup", [.exit(cleanup: true)]),
@@ -181,6 +190,7 @@ import Testing
   @Test(arguments: [
     "--rundir /r -t 2.5 -f json --dry-run show", "show --rundir /r -t 2.5 -f json --dry-run",
     "--rundir=/r --timeout=2.5 show --format=json --dry-run",
+    "--rundir=/r -t2.5 -fjson --dry-run show", "--rundir=/r show -t2.5 -fjson --dry-run",
     "--rundir /r list-br -- -t 2.5 show -- list-br -f json --dry-run",
   ])
   func optionsStandBeforeOrBehindTheCommand(line: String) throws {
@@ -244,15 +254,27 @@ import Testing
     ("add-br", "add-br: missing expected argument '<bridge>'; see ovx-ctl add-br --help"),
     ("list-br --may-exist", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),
     ("--may-exist list-br", "list-br: unknown option '--may-exist'; see ovx-ctl list-br --help"),
-    ("fdb", "fdb needs one of its commands; ovx-ctl fdb --help lists them"),
-    ("neigh", "neigh needs one of its commands; ovx-ctl neigh --help lists them"),
+    ("fdb", "fdb needs one of its commands: show, flush, add, del, stats"),
+    ("neigh", "neigh needs one of its commands: show, flush, stats"),
     (
       "neigh flush br0 br1",
       "neigh flush: unexpected argument 'br1'; see ovx-ctl neigh flush --help"
     ),
-    ("fdb/shwo", "fdb: unexpected argument 'shwo'; see ovx-ctl fdb --help"),
+    (
+      "fdb/shwo",
+      "fdb: unexpected argument 'shwo'; its commands are show, flush, add, del, stats"
+    ),
+    ("vlog/x", "vlog: unexpected argument 'x'; its commands are set, show"),
     ("quux show", "there is no command \"quux\"; ovx-ctl --help lists the commands"),
-    ("log", "log needs one of its commands; ovx-ctl log --help lists them"),
+    ("log", "log needs one of its commands: set, show"),
+    ("--columns", "unknown option '--columns'; ovx-ctl --help lists the commands"),
+    ("add-br br\u{FFFD}", "the word \"br\u{FFFD}\" is not UTF-8; type it in that encoding"),
+    (
+      "drops --watch -- show",
+      "drops --watch stands alone, as it goes on; take the \"--\" away"
+    ),
+    ("capture p -c 0", "-c \"0\" is not a number from 1 on"),
+    ("capture p -s0", "-s \"0\" is not a number from 1 to 262144"),
     (
       "vlog/set netdev:dbg",
       "\"netdev:dbg\" is not a level of the log; it is one of trace, debug, info, notice, warning, error, "
@@ -290,6 +312,24 @@ import Testing
   ])
   func complaints(line: String, sentence: String) {
     #expect(complaint(line) == sentence)
+  }
+
+  /// What a shell makes of a variable that is not set.
+  @Test(arguments: [
+    (
+      ["--rundir", "", "show"],
+      "show: --rundir is empty; name a directory, or leave it out for $OVX_RUNDIR, else /run/ovx; "
+        + "see ovx-ctl show --help"
+    ),
+    (
+      ["apply", "-f", ""],
+      "there is no file; name one with -f FILE, or -f - for the standard input"
+    ),
+    (["", "br0"], "there is no command \"\"; ovx-ctl --help lists the commands"),
+  ])
+  func emptyWords(words: [String], sentence: String) {
+    let error = #expect(throws: ControlError.self) { try Invocation(parsing: words) }
+    #expect(error?.message == sentence)
   }
 
   // MARK: Help

@@ -253,7 +253,7 @@ import Testing
     ),
     (
       "bridges: {}\n---\nbridges: {}\n",
-      "net.yaml:2:1: this is not YAML: but found another document"
+      "net.yaml:2:1: a second document begins; a host's file is one, so take the \"---\" away"
     ),
     ("bridges: {br0: !!binary x}", "net.yaml:1:16: the tag binary is not taken; leave it out"),
     ("bridges: {br0: !foo {}}", "net.yaml:1:16: the tag !foo is not taken; leave it out"),

@@ -219,6 +219,25 @@ extension SystemTests {
       }
     }
 
+    /// Standard output that is full, and a reader that has seen enough.
+    @Test func outputThatNobodyTakes() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        try lab.daemon(on: host)
+        for line in ["show", "--help", "-fjson top -n1 -d0.1"] {
+          let output = try host.run("ovx-ctl \(line) >/dev/full")
+          #expect(output.status == 1, "\(line): \(output)")
+          #expect(output.standardError.contains("No space left on device"), "\(line): \(output)")
+        }
+        for line in ["drops --watch", "top -d0.1"] {
+          let output = try host.run(
+            "bash -c 'ovx-ctl \(line) | head -1; echo ${PIPESTATUS[0]}'")
+          #expect(output.standardOutput.hasSuffix("\n141\n"), "\(line): \(output)")
+          #expect(output.standardError.isEmpty, "\(line): \(output)")
+        }
+      }
+    }
+
     @Test func garbageOnTheSocket() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
