@@ -166,8 +166,9 @@ struct Traffic {
 
   /// What has to stay in order: addresses, tags, and what stands where IP has addresses and ports.
   ///
-  /// Among the paths to a remote the ports of a fragment do not count, nor does anything of IP where its length contradicts
-  /// the frame: such frames may leave by another path than the flow that they seem to be of.
+  /// A packet whose length contradicts the frame is of no flow, whatever else its headers say: no receiver takes it, and
+  /// those that it came among may pass it. Among the paths to a remote the ports of a fragment do not count, so it may leave
+  /// by another one than the flow that it seems to be of.
   private static func flow(_ frame: Frame, on way: WayOut) -> [UInt8] {
     let missing = frame.length - frame.bytes.count
     let whole = FrameAnatomy(frame.bytes + [UInt8](repeating: 0, count: missing))
@@ -175,9 +176,9 @@ struct Traffic {
     guard let anatomy = FrameAnatomy(bytes) else { return Array(bytes.prefix(12)) }
     let network = anatomy.network
     var headers = Array(bytes.prefix(network))
-    if way.peer != .none, anatomy.etherType == 0x0800 || anatomy.etherType == 0x86DD {
+    if anatomy.etherType == 0x0800 || anatomy.etherType == 0x86DD {
       guard let packet = whole?.packet else { return headers }
-      headers.append(packet.isFragment ? 1 : 0)
+      if way.peer != .none { headers.append(packet.isFragment ? 1 : 0) }
     }
     switch anatomy.etherType {
     case 0x0800:
