@@ -1,10 +1,12 @@
+private import Foundation
 private import OVXDatapath
 
 /// Checks a name that a network device of the host or of a container is to have.
 ///
 /// - Parameters:
 ///   - name: 1 to 15 bytes (`IFNAMSIZ` of <linux/if.h>) without `/`, `:`, `%`, white space and control characters, as the
-///     kernel wants it, and not beginning with `-`, as no command line could name it then.
+///     kernel wants it, and not beginning with `-`, as no command line could name it then; of the ways in which Unicode
+///     writes a letter, the composed one.
 ///   - kind: What it is the name of, for the sentence.
 /// - Throws: What is wrong with it.
 func checkDeviceName(_ name: String, of kind: String) throws(ControlError) {
@@ -21,6 +23,13 @@ func checkDeviceName(_ name: String, of kind: String) throws(ControlError) {
     let shown =
       character.properties.isWhitespace ? "white space" : "\"\(printable(String(character)))\""
     throw ControlError("the \(kind) name \"\(printable(name))\" contains \(shown); \(rule)")
+  }
+  // Names that Swift takes for the same are the same bytes then, to the kernel and in the database.
+  guard name.utf8.elementsEqual(name.precomposedStringWithCanonicalMapping.utf8) else {
+    throw ControlError(
+      "the \(kind) name \"\(name)\" has letters in pieces, which look like whole ones and are not the same; "
+        + "write it in Unicode's composed form (NFC)"
+    )
   }
   guard name.utf8.first != UInt8(ascii: "-") else {
     throw ControlError(

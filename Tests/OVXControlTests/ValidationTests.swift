@@ -37,6 +37,16 @@ import Testing
         == "the bridge name \"-x\" begins with a hyphen, like an option; take another")
   }
 
+  /// The same to Swift, and not the same to the kernel or in the database.
+  @Test func aNameInPieces() throws {
+    var bench = try Workbench("add-br \u{E9}")
+    #expect(
+      bench.refusal("add-port \u{E9} e\u{301}1 type=tap")
+        == "the port name \"e\u{301}1\" has letters in pieces, which look like whole ones and are not the same; "
+        + "write it in Unicode's composed form (NFC)")
+    #expect(bench.refusal("del-br \u{E9} -- add-br e\u{301}").contains("(NFC)"))
+  }
+
   @Test func theLongestName() throws {
     _ = try Workbench("add-br fifteen-bytes-x", "add-port fifteen-bytes-x a type=tap")
   }
