@@ -155,7 +155,9 @@ extension Configuration {
     } else if let option = interface.options.keys.min() {
       throw ControlError(
         "interface \(name) is of type \(type.rawValue), which takes no options, but has \"\(option)\"; "
-          + "set type=vxlan, or take it away with \"clear interface \(name) options\""
+          + (interface.attachment == nil
+            ? "set type=vxlan, or take it away with \"clear interface \(name) options\""
+            : "take it away, as attach makes no tunnels, and add-port does")
       )
     }
     try validateDevice(of: port, type: type)

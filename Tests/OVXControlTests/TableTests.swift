@@ -126,6 +126,11 @@ import Testing
         + "other_config, remote, tag, trunks, type, vlan_mode"
     ),
     (
+      "attach br0 web1 eth0 key=5",
+      "interface eth0@web1 is of type tap, which takes no options, but has \"key\"; "
+        + "take it away, as attach makes no tunnels, and add-port does"
+    ),
+    (
       "attach br0 web1 eth0 foo=1",
       "a port has no \"foo\"; it takes addresses, cvlans, dst_port, external_ids, gateway, ip, key, local, mac, mtu, "
         + "mtu_request, options, other_config, remote, tag, trunks, type, vlan_mode"
