@@ -256,11 +256,12 @@ extension Configuration {
   func notes(on changes: Changes) -> [String] {
     var notes: [String] = []
     func tellUnknown(_ config: [String: String], of owner: String, known: [String]) {
-      for key in config.keys.sorted() where !known.contains(key) {
-        notes.append(
-          "\(owner): other_config:\(printable(key)) means nothing to ovx"
-            + (known.isEmpty ? "" : ", which knows \(known.joined(separator: ", "))"))
-      }
+      // One for each record: there may be a thousand keys.
+      let unknown = config.keys.filter { !known.contains($0) }.sorted().map(printable)
+      guard !unknown.isEmpty else { return }
+      notes.append(
+        "\(owner): other_config has \(shortened(unknown)), of which ovx knows nothing"
+          + (known.isEmpty ? "" : "; it knows \(known.joined(separator: ", "))"))
     }
     for port in changes.ports.sorted().compactMap({ ports[$0] }) {
       tellUnknown(port.otherConfig, of: "port \(port.name)", known: Port.otherConfigKeys)

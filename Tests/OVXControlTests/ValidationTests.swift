@@ -431,7 +431,7 @@ import Testing
     try bench.run("set bridge br0 other_config:neighbour-suppression=false external_ids:a=b")
     #expect(
       bench.notes == [
-        "bridge br0: other_config:neighbour-suppression means nothing to ovx, which knows \(known)"
+        "bridge br0: other_config has neighbour-suppression, of which ovx knows nothing; it knows \(known)"
       ])
     #expect(bench.configuration.bridges["br0"]?.otherConfig == ["neighbour-suppression": "false"])
     try bench.run(
@@ -439,12 +439,20 @@ import Testing
         + "-- set interface veth1 other_config:x=1")
     #expect(
       bench.notes == [
-        "port veth1: other_config:priority-tag means nothing to ovx, which knows qinq-ethtype, priority-tags",
-        "interface veth1: other_config:x means nothing to ovx",
+        "port veth1: other_config has priority-tag, of which ovx knows nothing; it knows qinq-ethtype, priority-tags",
+        "interface veth1: other_config has x, of which ovx knows nothing",
       ])
     // Once, and not with everything that is changed later.
     try bench.run("set bridge br0 other_config:mac-aging-time=60 -- set port veth1 tag=5")
     #expect(bench.notes == [])
+    // A thousand keys are one note, and a short one.
+    let keys = (100..<1100).map { "k\($0)=1" }.joined(separator: ",")
+    try bench.run("set bridge br1 other_config={\(keys)}")
+    #expect(
+      bench.notes == [
+        "bridge br1: other_config has k100, k101, k102, k103, k104, k105, k106, k107 and 992 more, "
+          + "of which ovx knows nothing; it knows \(known)"
+      ])
   }
 
   @Test func settingsOutOfRangeCountAsTheNearestInside() throws {
