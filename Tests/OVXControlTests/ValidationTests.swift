@@ -446,11 +446,11 @@ import Testing
     try bench.run("set bridge br0 other_config:mac-aging-time=60 -- set port veth1 tag=5")
     #expect(bench.notes == [])
     // A thousand keys are one note, and a short one.
-    let keys = (100..<1100).map { "k\($0)=1" }.joined(separator: ",")
+    let keys = (1000..<2000).map { "k\($0)=1" }.joined(separator: ",")
     try bench.run("set bridge br1 other_config={\(keys)}")
     #expect(
       bench.notes == [
-        "bridge br1: other_config has k100, k101, k102, k103, k104, k105, k106, k107 and 992 more, "
+        "bridge br1: other_config has k1000, k1001, k1002, k1003, k1004, k1005, k1006, k1007 and 992 more, "
           + "of which ovx knows nothing; it knows \(known)"
       ])
   }
