@@ -79,20 +79,21 @@ let package = Package(
     .testTarget(
       name: "OVXSimulationTests", dependencies: ["OVXDatapath", "OVXSimulation"],
       swiftSettings: strict),
-    .testTarget(name: "OVXLinuxTests", dependencies: ["OVXLinux"], swiftSettings: strict),
+    .testTarget(
+      name: "OVXLinuxTests", dependencies: ["OVXLinux", "OVXSimulation"], swiftSettings: strict),
     .testTarget(
       name: "VswitchdTests",
-      dependencies: ["ovx-vswitchd", "OVXControl", "OVXDatapath", "OVXLinux"],
+      dependencies: ["ovx-vswitchd", "OVXControl", "OVXDatapath", "OVXLinux", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(
       name: "OVXControlTests",
       dependencies: [
-        "OVXControl", "OVXDatapath", "ovx-ctl", system,
+        "OVXControl", "OVXDatapath", "OVXSimulation", "ovx-ctl", system,
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "SystemTests", dependencies: ["OVXControl"], exclude: ["Traffic"],
+      name: "SystemTests", dependencies: ["OVXControl", "OVXSimulation"], exclude: ["Traffic"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

@@ -1,10 +1,22 @@
+private import Glibc
+
 /// A random sequence that is wholly determined by its seed: xoshiro256**, started by SplitMix64 (Blackman and Vigna).
 ///
-/// Everything random in a simulation comes from one of these, so that a seed replays a run on any machine.
+/// Everything random in a simulation comes from one of these, and what is random in other tests, so that a seed replays a
+/// run on any machine.
 package struct SeededRandom: RandomNumberGenerator {
+  /// What the sequence began with.
+  package let seed: UInt64
   private var state: (UInt64, UInt64, UInt64, UInt64)
 
+  /// Begins with the seed that `OVX_SEED` gives, a number below 2^64, else with a seed of its own.
+  package init() {
+    let given = unsafe getenv("OVX_SEED").flatMap { unsafe UInt64(String(cString: $0)) }
+    self.init(seed: given ?? .random(in: .min ... .max))
+  }
+
   package init(seed: UInt64) {
+    self.seed = seed
     var mixer = seed
     func mix() -> UInt64 {
       mixer &+= 0x9E37_79B9_7F4A_7C15
@@ -60,14 +72,16 @@ package struct SeededRandom: RandomNumberGenerator {
 
   package mutating func octets(_ count: Int) -> [UInt8] {
     var octets: [UInt8] = []
-    octets.reserveCapacity(count)
+    octets.reserveCapacity(count + 8)
     while octets.count < count {
-      var word = next()
-      for _ in 0..<Swift.min(8, count - octets.count) {
-        octets.append(UInt8(truncatingIfNeeded: word))
-        word >>= 8
-      }
+      unsafe withUnsafeBytes(of: next().littleEndian) { unsafe octets.append(contentsOf: $0) }
     }
+    octets.removeLast(octets.count - count)
     return octets
   }
+}
+
+extension SeededRandom: CustomStringConvertible {
+  /// How to have the same sequence again: what a test says that fails.
+  package var description: String { "OVX_SEED=\(seed)" }
 }

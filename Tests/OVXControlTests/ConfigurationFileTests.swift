@@ -1,6 +1,7 @@
 import Foundation
 import OVXControl
 import OVXDatapath
+import OVXSimulation
 import SystemPackage
 import Testing
 

@@ -1,6 +1,7 @@
 import GRDB
 import Glibc
 import OVXControl
+import OVXSimulation
 import SystemPackage
 import Testing
 

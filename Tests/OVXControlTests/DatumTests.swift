@@ -1,5 +1,6 @@
 import OVXControl
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 @Suite struct DatumTests {

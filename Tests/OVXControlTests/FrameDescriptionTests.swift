@@ -1,4 +1,5 @@
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 @testable import OVXControl

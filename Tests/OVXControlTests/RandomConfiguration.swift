@@ -1,5 +1,6 @@
 import OVXControl
 import OVXDatapath
+import OVXSimulation
 
 /// Valid configurations of every shape, with the texts that are hardest to write down.
 enum RandomConfiguration {

@@ -1,5 +1,6 @@
 import OVXControl
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 /// How a refusal ends that a join would lift.

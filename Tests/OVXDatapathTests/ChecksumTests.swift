@@ -1,5 +1,6 @@
 import CChecksum
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 @Suite struct ChecksumTests {
@@ -15,12 +16,13 @@ import Testing
     let count = unsafe ovx_checksum_kernels(&list)
     let kernels = unsafe UnsafeBufferPointer(start: list, count: count)
     #expect(count >= 1)
-    var random = WireRandom()
+    var random = SeededRandom()
     let source = GuardedMemory(1 << 17)
     let destination = GuardedMemory(1 << 17)
-    let lengths = [Int](0...300) + [65535, 65536] + (0..<10).map { _ in random.int(300...100_000) }
+    let lengths =
+      [Int](0...300) + [65535, 65536] + (0..<10).map { _ in random.within(300...100_000) }
     for length in lengths {
-      let bytes = random.oneIn(4) ? [UInt8](repeating: 0xFF, count: length) : random.bytes(length)
+      let bytes = random.oneIn(4) ? [UInt8](repeating: 0xFF, count: length) : random.octets(length)
       let place = unsafe source.placeAtEnd(bytes)
       let expected = referenceSum(bytes)
       for index in kernels.indices {
@@ -50,10 +52,10 @@ import Testing
   }
 
   @Test func shortAtAnyAlignment() {
-    var random = WireRandom()
+    var random = SeededRandom()
     let memory = GuardedMemory(512)
     for count in 0...300 {
-      let bytes = random.bytes(count)
+      let bytes = random.octets(count)
       let expected = referenceSum(bytes)
       for shift in 0..<5 {
         let place = unsafe memory.end - count - shift * 13
@@ -67,11 +69,12 @@ import Testing
   }
 
   @Test func anyLengthAndAlignment() {
-    var random = WireRandom()
+    var random = SeededRandom()
     let memory = GuardedMemory(70000)
     for _ in 0..<60 {
-      let bytes = random.bytes(random.oneIn(2) ? random.int(0...3000) : random.int(0...65535))
-      let place = unsafe memory.end - bytes.count - random.int(0...70)
+      let bytes = random.octets(
+        random.oneIn(2) ? random.within(0...3000) : random.within(0...65535))
+      let place = unsafe memory.end - bytes.count - random.within(0...70)
       unsafe place.copyMemory(from: bytes, byteCount: bytes.count)
       let isEqual = unsafe sum(place, bytes.count) == referenceSum(bytes)
       #expect(isEqual, "\(bytes.count) bytes, OVX_SEED=\(random.seed)")
@@ -93,16 +96,16 @@ import Testing
   }
 
   @Test func copying() {
-    var random = WireRandom()
+    var random = SeededRandom()
     let source = GuardedMemory(70000)
     let destination = GuardedMemory(70000)
-    let lengths = [Int](0...300) + (0..<10).map { _ in random.int(300...65535) }
+    let lengths = [Int](0...300) + (0..<10).map { _ in random.within(300...65535) }
     for count in lengths {
-      let bytes = random.bytes(count)
+      let bytes = random.octets(count)
       for atEnd in [true, false] {
         destination.fill(0xA5)
         let from = unsafe atEnd ? source.placeAtEnd(bytes) : source.placeAtStart(bytes)
-        let gap = random.int(0...70)
+        let gap = random.within(0...70)
         let to = unsafe atEnd ? destination.end - count : destination.start + gap
         var sum = InternetSum()
         unsafe sum.addCopying(from, to: to, count: count)
@@ -120,11 +123,11 @@ import Testing
   }
 
   @Test func piecesAndSubtraction() {
-    var random = WireRandom()
+    var random = SeededRandom()
     let memory = GuardedMemory(4096)
     for _ in 0..<300 {
-      let bytes = random.bytes(2 * random.int(2...400))
-      let cut = 2 * random.int(1...(bytes.count / 2 - 1))
+      let bytes = random.octets(2 * random.within(2...400))
+      let cut = 2 * random.within(1...(bytes.count / 2 - 1))
       let place = unsafe memory.placeAtEnd(bytes)
       var first = InternetSum()
       unsafe first.add(place, count: cut)
@@ -179,9 +182,9 @@ import Testing
   }
 
   @Test func anyPacket() {
-    var random = WireRandom()
+    var random = SeededRandom()
     for _ in 0..<300 {
-      let packet = ReferencePacket.random(&random, payloadCount: random.int(0...2000))
+      let packet = ReferencePacket.random(&random, payloadCount: random.within(0...2000))
       let offload = Offload(
         flags: .needsChecksum,
         checksumStart: UInt16(packet.transportOffset),

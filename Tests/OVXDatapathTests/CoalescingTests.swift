@@ -1,4 +1,5 @@
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 /// Plays the datapath: offers frames to a coalescer as the protocol of its documentation says, and
@@ -469,7 +470,7 @@ private struct Burst: ~Copyable {
   /// Random flows, interleaved, with everything that can go wrong; per flow, the very same frames
   /// come out in the same order.
   @Test func anyBurst() {
-    var random = WireRandom()
+    var random = SeededRandom()
     var mergedCount = 0
     for _ in 0..<100 {
       var flows = RandomFlows(&random)
@@ -520,7 +521,7 @@ private struct RandomFlows {
   private var sizes: [Int] = []
   private var partials: [Bool] = []
 
-  init(_ random: inout WireRandom) {
+  init(_ random: inout SeededRandom) {
     for flow in 0..<random.pick([1, 2, 4, 12]) {
       var packet = ReferencePacket.random(&random, payloadCount: 0)
       if flow > 0, random.oneIn(4) { packet = packets[flow - 1] }
@@ -537,19 +538,19 @@ private struct RandomFlows {
 
   var count: Int { packets.count }
 
-  mutating func next(_ random: inout WireRandom) -> Frame {
-    let flow = random.int(0...packets.count - 1)
+  mutating func next(_ random: inout SeededRandom) -> Frame {
+    let flow = random.within(0...packets.count - 1)
     var packet = packets[flow]
-    packet.payload = random.bytes(sizes[flow])
+    packet.payload = random.octets(sizes[flow])
     var isBroken = false
     var isPadded = false
     var hasBadHeader = false
-    switch random.int(1...60) {
+    switch random.within(1...60) {
     case 1: packet.payload = []
     case 2: packet.payload.removeLast()
     case 3: packet.payload += [1, 2]
     case 4: packet.flags |= 0x08
-    case 5: packet.flags = random.bytes(1)[0]
+    case 5: packet.flags = random.octets(1)[0]
     case 6: packet.acknowledgment &+= 1
     case 7: packet.window ^= 1
     case 8: packet.timeToLive ^= 1
@@ -577,7 +578,7 @@ private struct RandomFlows {
       packets[flow].sequence = packet.sequence &+ UInt32(packet.payload.count)
       packets[flow].acknowledgment = packet.acknowledgment
       if packet.fragment == 0x4000, random.oneIn(2) {
-        packets[flow].identification = random.int(0...0xFFFF)
+        packets[flow].identification = random.within(0...0xFFFF)
       } else {
         packets[flow].identification = (packet.identification + 1) & 0xFFFF
       }

@@ -1,4 +1,5 @@
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 @Suite struct FlowTests {
@@ -8,12 +9,12 @@ import Testing
   }
 
   @Test func sameFlowSameHash() {
-    var random = WireRandom()
+    var random = SeededRandom()
     for _ in 0..<200 {
       let packet = ReferencePacket.random(&random, payloadCount: 100)
       var other = packet
-      other.payload = random.bytes(random.int(0...200))
-      other.sequence = random.next32()
+      other.payload = random.octets(random.within(0...200))
+      other.sequence = random.bits(UInt32.self)
       other.flags = 0x11
       other.timeToLive = 3
       other.identification = 5
@@ -73,10 +74,10 @@ import Testing
   }
 
   @Test func fragmentsAgree() {
-    var random = WireRandom()
+    var random = SeededRandom()
     for isIPv6 in [false, true] {
-      let source = random.bytes(isIPv6 ? 16 : 4)
-      let destination = random.bytes(isIPv6 ? 16 : 4)
+      let source = random.octets(isIPv6 ? 16 : 4)
+      let destination = random.octets(isIPv6 ? 16 : 4)
       var hashes: Set<UInt32> = []
       for offset in [0, 1, 2, 1000] {
         var packet = ReferencePacket()
@@ -84,9 +85,9 @@ import Testing
         packet.sourceAddress = source
         packet.destinationAddress = destination
         // What stands where the ports of the first one are is payload in the others.
-        packet.sourcePort = random.int(0...0xFFFF)
+        packet.sourcePort = random.within(0...0xFFFF)
         packet.isUDP = true
-        packet.payload = random.bytes(64)
+        packet.payload = random.octets(64)
         if isIPv6 {
           packet.extensions = [
             .init(number: 44, bytes: [0] + big16(offset << 3 | 1) + [9, 9, 9, 9])

@@ -8,9 +8,9 @@ import Testing
 /// the frame was refused.
 @Suite struct HostileInputTests {
   /// Random bytes, or a packet with some of its bytes changed, cut off anywhere or padded.
-  private static func frame(_ random: inout WireRandom) -> (bytes: [UInt8], offload: Offload) {
+  private static func frame(_ random: inout SeededRandom) -> (bytes: [UInt8], offload: Offload) {
     if random.oneIn(8) {
-      var bytes = random.bytes(random.int(0...200))
+      var bytes = random.octets(random.within(0...200))
       // Often enough something that looks like the start of IP.
       if bytes.count > 14, random.oneIn(2) {
         bytes.replaceSubrange(
@@ -23,27 +23,27 @@ import Testing
     var bytes = packet.frame(partial: random.oneIn(2))
     for _ in 0..<random.pick([0, 1, 1, 2, 5]) {
       let end = random.oneIn(2) ? min(bytes.count, packet.headerLength) : bytes.count
-      bytes[random.int(0...end - 1)] = random.pick([0, 1, 4, 5, 6, 0x0F, 0x40, 0x7F, 0xF0, 0xFF])
+      bytes[random.within(0...end - 1)] = random.pick([0, 1, 4, 5, 6, 0x0F, 0x40, 0x7F, 0xF0, 0xFF])
     }
-    if random.oneIn(3) { bytes.removeLast(random.int(0...bytes.count)) }
-    if random.oneIn(6) { bytes += random.bytes(random.int(0...64)) }
+    if random.oneIn(3) { bytes.removeLast(random.within(0...bytes.count)) }
+    if random.oneIn(6) { bytes += random.octets(random.within(0...64)) }
     return (bytes, offload(&random, packet))
   }
 
-  private static func offload(_ random: inout WireRandom, _ packet: ReferencePacket) -> Offload {
+  private static func offload(_ random: inout SeededRandom, _ packet: ReferencePacket) -> Offload {
     var offload = SegmentationTests.offload(packet, segmentSize: random.pick([1, 536, 1448]))
     if random.oneIn(3) { offload.segmentation = .none }
-    if random.oneIn(3) { offload.segmentation = .init(rawValue: random.bytes(1)[0]) }
-    if random.oneIn(3) { offload.flags = .init(rawValue: random.bytes(1)[0]) }
+    if random.oneIn(3) { offload.segmentation = .init(rawValue: random.octets(1)[0]) }
+    if random.oneIn(3) { offload.flags = .init(rawValue: random.octets(1)[0]) }
     if random.oneIn(6) { offload.segmentSize = random.pick([0, 1, 65535]) }
-    if random.oneIn(6) { offload.checksumStart = UInt16(random.int(0...65535)) }
-    if random.oneIn(6) { offload.checksumOffset = UInt16(random.int(0...65535)) }
-    if random.oneIn(6) { offload.headerLength = UInt16(random.int(0...65535)) }
+    if random.oneIn(6) { offload.checksumStart = UInt16(random.within(0...65535)) }
+    if random.oneIn(6) { offload.checksumOffset = UInt16(random.within(0...65535)) }
+    if random.oneIn(6) { offload.headerLength = UInt16(random.within(0...65535)) }
     return offload
   }
 
   @Test func views() {
-    var random = WireRandom()
+    var random = SeededRandom()
     let memory = GuardedMemory(20000)
     // What is read is summed up, so that no read can be left out.
     var sum = 0
@@ -98,27 +98,27 @@ import Testing
 
   /// Neighbour discovery with some bytes changed and its checksum mended, so that the options are read.
   @Test func discoveryMessages() {
-    var random = WireRandom()
+    var random = SeededRandom()
     let memory = GuardedMemory(4096)
     var accepted = 0
     for _ in 0..<6000 {
-      var message: [UInt8] = [UInt8(random.int(133...136)), 0, 0, 0] + random.bytes(20)
+      var message: [UInt8] = [UInt8(random.within(133...136)), 0, 0, 0] + random.octets(20)
       message[8] = 0xFE
-      for _ in 0..<random.int(0...4) {
+      for _ in 0..<random.within(0...4) {
         let length = random.pick([0, 1, 1, 2, 3, 255])
         message += [random.pick([1, 2, 3, 14]), UInt8(length)]
-        message += random.bytes(max(0, min(length, 3) * 8 - 2))
+        message += random.octets(max(0, min(length, 3) * 8 - 2))
       }
-      if random.oneIn(4) { message.removeLast(random.int(0...message.count)) }
+      if random.oneIn(4) { message.removeLast(random.within(0...message.count)) }
       if random.oneIn(8), message.count > 1 {
-        message[random.int(0...message.count - 1)] = random.bytes(1)[0]
+        message[random.within(0...message.count - 1)] = random.octets(1)[0]
       }
       while message.count < 4 { message.append(0) }
       var frame = ndOctets(
         from: MACAddress(truncating: 1), IPAddress(v6High: 0xFE80 << 48, low: 1),
         to: MACAddress(truncating: 2), IPAddress(v6High: 0xFF02 << 48, low: 1), message: message)
-      if random.oneIn(8) { frame[14 + random.int(0...39)] = random.bytes(1)[0] }
-      if random.oneIn(8) { frame.removeLast(random.int(0...frame.count - 14)) }
+      if random.oneIn(8) { frame[14 + random.within(0...39)] = random.octets(1)[0] }
+      if random.oneIn(8) { frame.removeLast(random.within(0...frame.count - 14)) }
       guard let view = NeighborDiscoveryMessage(memory.view(Array(frame.dropFirst(14)))) else {
         continue
       }
@@ -130,7 +130,7 @@ import Testing
   }
 
   @Test func framesAtBothEndsOfMemory() {
-    var random = WireRandom()
+    var random = SeededRandom()
     let memory = GuardedMemory(20000)
     let prefix = GuardedMemory(8)
     var superframes = 0
@@ -164,7 +164,7 @@ import Testing
   }
 
   @Test func coalescer() {
-    var random = WireRandom()
+    var random = SeededRandom()
     let memory = GuardedMemory(1 << 17)
     for _ in 0..<150 {
       // Of few flows, or nothing would ever meet.
@@ -175,7 +175,7 @@ import Testing
       for _ in 0..<40 {
         var bytes = random.oneIn(3) ? Self.frame(&random).bytes : seed.bytes
         if !bytes.isEmpty, random.oneIn(2) {
-          bytes[random.int(0...min(bytes.count, 70) - 1)] = random.bytes(1)[0]
+          bytes[random.within(0...min(bytes.count, 70) - 1)] = random.octets(1)[0]
         }
         guard total + bytes.count < 1 << 17 else { break }
         frames.append(bytes)

@@ -1,4 +1,5 @@
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 @Suite struct SegmentationTests {
@@ -87,18 +88,18 @@ import Testing
   }
 
   @Test func anySuperframe() {
-    var random = WireRandom()
+    var random = SeededRandom()
     for _ in 0..<150 {
       let segmentSize = random.pick([1, 7, 100, 1398, 1448, 9000, 65535])
       let payloadCount = min(
-        random.int(1...60000),
+        random.within(1...60000),
         segmentSize * 130,
         random.pick([200, 5000, 60000])
       )
       let packet = ReferencePacket.random(&random, payloadCount: payloadCount)
-      let wanted = random.oneIn(3) ? random.int(1...segmentSize) : segmentSize
+      let wanted = random.oneIn(3) ? random.within(1...segmentSize) : segmentSize
       let used = packet.isUDP ? segmentSize : max(wanted, payloadCount / 200, 1)
-      let prefix = random.bytes(random.pick([0, 8, 8, 13]))
+      let prefix = random.octets(random.pick([0, 8, 8, 13]))
       // The kernel's superframes hold the pseudo-header's sum; it is not relied upon.
       let segments = Self.cut(
         packet.frame(partial: random.oneIn(2)),

@@ -1,7 +1,7 @@
-private import Foundation
 private import Glibc
 private import OVXDatapath
 private import OVXLinux
+private import OVXSimulation
 private import SystemPackage
 import Testing
 
@@ -248,11 +248,8 @@ private enum Wire {
 
   /// Whatever bytes come, there are links or an error, in bounded time.
   @Test func `damaged datagrams do no harm`() throws {
-    let seed =
-      ProcessInfo.processInfo.environment["OVX_SEED"].flatMap { UInt64($0) }
-      ?? UInt64.random(in: .min ... .max)
-    print("OVX_SEED=\(seed)")
-    var random = SplitMix(state: seed)
+    var random = SeededRandom()
+    print("\(random)")
     let sound =
       Wire.link("veth0", index: 5) + Wire.link("veth1", index: 6) + Wire.error(-22, "words")
     for _ in 1...10_000 {
@@ -282,11 +279,8 @@ private enum Wire {
   }
 
   @Test func `damaged news do no harm`() throws {
-    let seed =
-      ProcessInfo.processInfo.environment["OVX_SEED"].flatMap { UInt64($0) }
-      ?? UInt64.random(in: .min ... .max)
-    print("OVX_SEED=\(seed)")
-    var random = SplitMix(state: seed)
+    var random = SeededRandom()
+    print("\(random)")
     let kernel = try FakeKernel(flags: Int32(bitPattern: SOCK_NONBLOCK.rawValue))
     var events = LinkEvents(listeningTo: kernel.takeOther())
     let sound = Wire.link("veth0", index: 5) + Wire.link("veth1", index: 6)
@@ -324,18 +318,5 @@ private enum Wire {
     }
     #expect(try events.next() == .overrun)
     #expect(try events.next() == nil)
-  }
-}
-
-/// A small generator of random numbers that can start anywhere.
-private struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-    return z ^ z >> 31
   }
 }

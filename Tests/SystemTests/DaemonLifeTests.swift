@@ -1,4 +1,5 @@
 import Foundation
+import OVXSimulation
 import Testing
 
 extension SystemTests {
@@ -148,10 +149,8 @@ extension SystemTests {
     /// Whatever is going on when the daemon is killed: afterwards there is what was acknowledged, its devices and no
     /// others.
     @Test func killedAtAnyMoment() throws {
-      let given = ProcessInfo.processInfo.environment["OVX_SEED"].flatMap { UInt64($0) }
-      let seed = given ?? UInt64.random(in: 0...UInt64.max)
-      var random = LinearGenerator(state: seed)
       try Lab.run { lab in
+        var random = SeededRandom()
         let host = try lab.namespace("host1")
         let container = try lab.namespace("red1")
         var daemon = try lab.daemon(on: host)
@@ -177,7 +176,7 @@ extension SystemTests {
 
           let tree = try host.ctl("show")
           let context: Comment =
-            "round \(round), repeat with OVX_SEED=\(seed)\nbefore:\n\(before)\n\(tree)"
+            "round \(round), repeat with \(random)\nbefore:\n\(before)\n\(tree)"
           #expect(!tree.contains("error:"), context)
           var wanted: [Set<String>] = [[], []]
           for port in tree.matches(of: /Interface "?([^\s"]+)"?/).map({ String($0.1) }) {
@@ -192,17 +191,5 @@ extension SystemTests {
         }
       }
     }
-  }
-}
-
-/// Random numbers that a seed repeats (SplitMix64).
-struct LinearGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var bits = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    bits = (bits ^ (bits >> 27)) &* 0x94D0_49BB_1331_11EB
-    return bits ^ (bits >> 31)
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import OVXSimulation
 import Testing
 
 extension SystemTests {
@@ -8,12 +9,9 @@ extension SystemTests {
     ///
     /// What was acknowledged is there afterwards; what was not is there as a whole or not at all.
     @Test func killedAtAnyMoment() throws {
-      let seed =
-        ProcessInfo.processInfo.environment["OVX_SEED"].flatMap { UInt64($0) }
-        ?? UInt64.random(in: 0...UInt64(UInt32.max))
-      print("kill -9 in a loop: OVX_SEED=\(seed)")
       try Lab.run { lab in
-        var random = Dice(state: seed)
+        var random = SeededRandom()
+        print("kill -9 in a loop: \(random)")
         let (host, host2) = try lab.twoHosts()
         var daemon = try lab.overlay(on: host, remotes: [2], tag: 100)
         try lab.overlay(on: host2, remotes: [1], tag: 100)
@@ -36,7 +34,7 @@ extension SystemTests {
             let start = ContinuousClock.now
             let output = try host.ctl(words)
             lastDuration = ContinuousClock.now - start
-            guard output.succeeded else { throw LabError("OVX_SEED=\(seed): \(words): \(output)") }
+            guard output.succeeded else { throw LabError("\(random): \(words): \(output)") }
             model = next
             acknowledged += 1
           }
@@ -49,7 +47,7 @@ extension SystemTests {
 
           daemon = try lab.daemon(on: host)
           let found = try HostState(shownOn: host)
-          let story = "OVX_SEED=\(seed), round \(rounds), in flight: \(words)"
+          let story = "\(random), round \(rounds), in flight: \(words)"
           if isAcknowledged {
             acknowledged += 1
             try #require(found == next, "acknowledged and not there: \(story)")
@@ -328,7 +326,9 @@ private struct HostState: Equatable {
   /// A random transaction of one to four commands, and what it makes of this state.
   ///
   /// No name is used twice in it, and what the traffic needs is left alone.
-  func change(_ containers: [String], _ random: inout Dice) -> (words: [String], next: HostState) {
+  func change(_ containers: [String], _ random: inout SeededRandom) -> (
+    words: [String], next: HostState
+  ) {
     var next = self
     var commands: [String] = []
     var names = [
@@ -344,7 +344,9 @@ private struct HostState: Equatable {
     )
   }
 
-  private mutating func change(_ name: String, _ commands: inout [String], _ random: inout Dice) {
+  private mutating func change(
+    _ name: String, _ commands: inout [String], _ random: inout SeededRandom
+  ) {
     let tag = Int.random(in: 200...210, using: &random)
     let remote = "192.168.5.\(Int.random(in: 3...9, using: &random))"
     let bridge = bridges.sorted().randomElement(using: &random) ?? "br0"
@@ -384,18 +386,5 @@ private struct HostState: Equatable {
       commands.append("set Interface \(name) options:remote_ip=\(remote)")
       ports[name]?.remote = remote
     }
-  }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): the same numbers for the same seed.
-private struct Dice: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
   }
 }

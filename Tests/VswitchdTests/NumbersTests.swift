@@ -1,4 +1,4 @@
-import Foundation
+import OVXSimulation
 import Testing
 
 @testable import ovx_vswitchd
@@ -36,8 +36,7 @@ import Testing
 
   /// Against a slow and obvious model: the lowest number that is neither given nor resting.
   @Test func agreesWithModel() {
-    let seed = Seed()
-    var random = seed.generator
+    var random = SeededRandom()
     var numbers = Numbers<Int>(below: 20)
     var model: [Int: Int] = [:]
     var resting: Set<Int> = []
@@ -48,7 +47,7 @@ import Testing
         let taken = Set(model.values).union(resting)
         let expected = model[name] ?? (0..<20).first { !taken.contains($0) }
         model[name] = expected
-        #expect(numbers.number(for: name) == expected, "step \(step), \(seed)")
+        #expect(numbers.number(for: name) == expected, "step \(step), \(random)")
       case 5..<9:
         if let number = model.removeValue(forKey: name) { resting.insert(number) }
         numbers.release(name)
@@ -56,7 +55,7 @@ import Testing
         resting = []
         numbers.rested()
       }
-      #expect(numbers[name] == model[name], "step \(step), \(seed)")
+      #expect(numbers[name] == model[name], "step \(step), \(random)")
     }
   }
 
@@ -76,30 +75,5 @@ import Testing
     #expect(ranges.release("a") == nil)
     ranges.rested()
     #expect(ranges.assign(4, to: "f") == 0..<4)
-  }
-}
-
-/// A seed that a failing test prints, and that `OVX_SEED` repeats.
-struct Seed: CustomStringConvertible {
-  let value: UInt64
-
-  init() {
-    let given = ProcessInfo.processInfo.environment["OVX_SEED"].flatMap { UInt64($0) }
-    value = given ?? UInt64.random(in: 0...UInt64.max)
-  }
-
-  var description: String { "repeat with OVX_SEED=\(value)" }
-
-  var generator: SplitMix { SplitMix(state: value) }
-
-  struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var bits = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      bits = (bits ^ (bits >> 27)) &* 0x94D0_49BB_1331_11EB
-      return bits ^ (bits >> 31)
-    }
   }
 }

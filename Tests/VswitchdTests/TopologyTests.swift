@@ -1,5 +1,6 @@
 import OVXControl
 import OVXDatapath
+import OVXSimulation
 import Testing
 
 @testable import ovx_vswitchd
@@ -193,9 +194,7 @@ import Testing
 
   /// To follow changes one by one comes to the same as to begin anew.
   @Test func changesAddUp() throws {
-    var random = SystemRandomNumberGenerator()
-    let seed = random.next()
-    var generator = SeededGenerator(state: seed)
+    var random = SeededRandom()
     let provision = Provision(
       device: { $0.hasPrefix("t") ? Topology.Device(mtu: 1450, capabilities: .all) : nil },
       endpoint: { EndpointID(rawValue: $0.port &- 4789) },
@@ -210,8 +209,8 @@ import Testing
     var ids: [String: PortID] = [:]
     for _ in 0..<300 {
       let old = configuration
-      for _ in 0..<Int.random(in: 1...4, using: &generator) {
-        try changeSomething(in: &configuration, &generator)
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        try changeSomething(in: &configuration, &random)
       }
       let changes = configuration.changes(since: old)
       plan.update(to: configuration, changes.ports)
@@ -220,31 +219,30 @@ import Testing
         changes.bridges.isEmpty ? changes.ports : changes.ports.union(configuration.ports.keys)
       let isChanged = topology.update(names, &ids, configuration, plan, numbering, provision)
       numbering.rested()
-      #expect(plan == Plan(configuration), "\(seed)")
+      #expect(plan == Plan(configuration), "\(random)")
       let whole = Topology(configuration, plan, numbering, provision)
-      try #require(topology == whole, "\(seed)")
-      if !changes.isEmpty { #expect(isChanged || topology.ports.isEmpty, "\(seed)") }
+      try #require(topology == whole, "\(random)")
+      if !changes.isEmpty { #expect(isChanged || topology.ports.isEmpty, "\(random)") }
     }
   }
 
   private func changeSomething(
-    in configuration: inout Configuration, _ generator: inout SeededGenerator
+    in configuration: inout Configuration, _ random: inout SeededRandom
   ) throws {
-    let bridge = "br\(Int.random(in: 0...2, using: &generator))"
-    let number = Int.random(in: 0...9, using: &generator)
-    switch Int.random(in: 0...5, using: &generator) {
+    let bridge = "br\(Int.random(in: 0...2, using: &random))"
+    let number = Int.random(in: 0...9, using: &random)
+    switch Int.random(in: 0...5, using: &random) {
     case 0: configuration.bridges[bridge] = Configuration.Bridge(name: bridge)
     case 1:
       configuration.bridges[bridge] = nil
       configuration.ports = configuration.ports.filter { $0.value.bridge != bridge }
     case 2 where configuration.bridges[bridge] != nil:
       try configuration.add(
-        "t\(number)", to: bridge, type: .tap, tag: UInt16.random(in: 1...3, using: &generator))
+        "t\(number)", to: bridge, type: .tap, tag: UInt16.random(in: 1...3, using: &random))
     case 3 where configuration.bridges[bridge] != nil:
       try configuration.addTunnel(
-        "v\(number)", to: bridge, key: UInt32.random(in: 1...3, using: &generator),
-        remotes: ["192.0.2.1", "192.0.2.2,192.0.2.3", "192.0.2.3"].randomElement(
-          using: &generator) ?? "",
+        "v\(number)", to: bridge, key: UInt32.random(in: 1...3, using: &random),
+        remotes: random.pick(["192.0.2.1", "192.0.2.2,192.0.2.3", "192.0.2.3"]),
         tag: 5)
     default:
       configuration.ports["t\(number)"] = nil
@@ -267,15 +265,6 @@ import Testing
     let new = [numbering.id("a", "br1"), numbering.id("vx1", "br0", vni: 8)]
     #expect(Set(old).isDisjoint(with: new))
     #expect(moved.ports.count == 3)
-  }
-}
-
-private struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-    return state ^ state >> 33
   }
 }
 

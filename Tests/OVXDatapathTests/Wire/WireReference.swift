@@ -2,6 +2,7 @@
 // reading and writing of packets with arrays, which shares nothing with the code under test.
 
 import Glibc
+import OVXSimulation
 import Testing
 
 /// A piece of memory between two pages that nobody may touch.
@@ -91,39 +92,6 @@ func hex(_ text: String) -> [UInt8] {
   return stride(from: 0, to: digits.count - 1, by: 2).map {
     UInt8(digits[$0] << 4 | digits[$0 + 1])
   }
-}
-
-/// SplitMix64 from a seed that is printed where a test fails, and taken from `OVX_SEED` where that is set.
-struct WireRandom: RandomNumberGenerator {
-  let seed: UInt64
-  private var state: UInt64
-
-  init() {
-    let given = unsafe getenv("OVX_SEED").flatMap { unsafe UInt64(String(cString: $0)) }
-    seed = given ?? UInt64.random(in: 0...UInt64.max)
-    state = seed
-  }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var value = state
-    value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
-    value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
-    return value ^ value >> 31
-  }
-
-  mutating func int(_ range: ClosedRange<Int>) -> Int { .random(in: range, using: &self) }
-  mutating func oneIn(_ count: Int) -> Bool { int(1...count) == 1 }
-  mutating func bytes(_ count: Int) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(count + 8)
-    while bytes.count < count {
-      unsafe withUnsafeBytes(of: next()) { unsafe bytes.append(contentsOf: $0) }
-    }
-    bytes.removeLast(bytes.count - count)
-    return bytes
-  }
-  mutating func pick<Value>(_ values: [Value]) -> Value { values[int(0...values.count - 1)] }
 }
 
 /// The ones' complement sum of RFC 1071, byte by byte.
@@ -302,51 +270,52 @@ struct ReferencePacket: Equatable {
   }
 
   /// Any TCP or UDP packet that a host might send, with a payload of the given size.
-  static func random(_ random: inout WireRandom, payloadCount: Int) -> ReferencePacket {
+  static func random(_ random: inout SeededRandom, payloadCount: Int) -> ReferencePacket {
     var packet = ReferencePacket()
-    packet.destination = [0x02] + random.bytes(5)
-    packet.source = [0x02] + random.bytes(5)
+    packet.destination = [0x02] + random.octets(5)
+    packet.source = [0x02] + random.octets(5)
     for _ in 0..<random.pick([0, 0, 1, 2]) {
-      packet.tags.append([random.pick([0x8100, 0x88A8]), random.int(0...0xFFFF)])
+      packet.tags.append([random.pick([0x8100, 0x88A8]), random.within(0...0xFFFF)])
     }
     packet.isIPv6 = random.oneIn(2)
-    packet.sourceAddress = random.bytes(packet.isIPv6 ? 16 : 4)
-    packet.destinationAddress = random.bytes(packet.isIPv6 ? 16 : 4)
-    packet.trafficClass = random.bytes(1)[0]
-    packet.flowLabel = UInt32(random.int(0...0xF_FFFF))
-    packet.identification = random.int(0...0xFFFF)
+    packet.sourceAddress = random.octets(packet.isIPv6 ? 16 : 4)
+    packet.destinationAddress = random.octets(packet.isIPv6 ? 16 : 4)
+    packet.trafficClass = random.octets(1)[0]
+    packet.flowLabel = UInt32(random.within(0...0xF_FFFF))
+    packet.identification = random.within(0...0xFFFF)
     packet.fragment = random.pick([0, 0x4000])
-    packet.timeToLive = UInt8(random.int(1...255))
+    packet.timeToLive = UInt8(random.within(1...255))
     if packet.isIPv6 {
       for _ in 0..<random.pick([0, 0, 0, 1, 2, 5]) {
         let length = random.pick([0, 0, 1, 5])
         switch random.pick([0, 43, 60, 44] as [UInt8]) {
         case 44:
           // An atomic fragment: offset 0 and nothing to follow.
-          packet.extensions.append(.init(number: 44, bytes: [0, 0, 0] + random.bytes(4)))
+          packet.extensions.append(.init(number: 44, bytes: [0, 0, 0] + random.octets(4)))
         case 43:
           // No stops left.
           packet.extensions.append(
-            .init(number: 43, bytes: [UInt8(length), 4, 0] + random.bytes(4 + 8 * length))
+            .init(number: 43, bytes: [UInt8(length), 4, 0] + random.octets(4 + 8 * length))
           )
         case let number:
           packet.extensions.append(
-            .init(number: number, bytes: [UInt8(length)] + random.bytes(6 + 8 * length))
+            .init(number: number, bytes: [UInt8(length)] + random.octets(6 + 8 * length))
           )
         }
       }
     } else {
-      packet.ipOptions = random.bytes(4 * random.pick([0, 0, 0, 1, 5, 10]))
+      packet.ipOptions = random.octets(4 * random.pick([0, 0, 0, 1, 5, 10]))
     }
     packet.isUDP = random.oneIn(3)
-    packet.sourcePort = random.int(0...0xFFFF)
-    packet.destinationPort = random.int(0...0xFFFF)
-    packet.sequence = random.oneIn(3) ? .max - UInt32(random.int(0...5000)) : random.next32()
-    packet.acknowledgment = random.next32()
-    packet.flags = random.bytes(1)[0]
-    packet.window = random.int(0...0xFFFF)
-    packet.tcpOptions = random.bytes(4 * random.pick([0, 0, 3, 10]))
-    packet.payload = random.bytes(payloadCount)
+    packet.sourcePort = random.within(0...0xFFFF)
+    packet.destinationPort = random.within(0...0xFFFF)
+    packet.sequence =
+      random.oneIn(3) ? .max - UInt32(random.within(0...5000)) : random.bits(UInt32.self)
+    packet.acknowledgment = random.bits(UInt32.self)
+    packet.flags = random.octets(1)[0]
+    packet.window = random.within(0...0xFFFF)
+    packet.tcpOptions = random.octets(4 * random.pick([0, 0, 3, 10]))
+    packet.payload = random.octets(payloadCount)
     if packet.isUDP {
       packet.sequence = 1000
       packet.acknowledgment = 77
@@ -356,8 +325,4 @@ struct ReferencePacket: Equatable {
     }
     return packet
   }
-}
-
-extension WireRandom {
-  mutating func next32() -> UInt32 { UInt32(truncatingIfNeeded: next()) }
 }
