@@ -160,7 +160,10 @@ package struct Datapath: ~Copyable {
   }
 
   /// Whether there is a bridge of this number.
-  package func hasBridge(_ bridge: BridgeID) -> Bool { isPresent(bridge) }
+  package func hasBridge(_ bridge: BridgeID) -> Bool {
+    Int(bridge.rawValue) < tables.bridges.count
+      && tables.bridges[Int(bridge.rawValue)].isPresent
+  }
 
   /// The tunnel that a datagram belongs to, as `receiveDatagrams` finds it.
   ///
@@ -195,18 +198,17 @@ package struct Datapath: ~Copyable {
   }
 
   /// What a port has carried since it was made; zeros for an unknown one.
+  ///
+  /// `PortID.none` stands for frames that died before they could be charged to a port: datagrams of no tunnel.
   package func counters(of port: PortID) -> PortCounters {
     counters.counters(of: port)
   }
-
-  /// Frames that died before they could be charged to a port: datagrams of no tunnel, by reason.
-  package var endpointDrops: [UInt64] { counters.counters(of: .none).dropsByReason }
 
   // MARK: Addresses
 
   /// The addresses that a bridge knows.
   package func addresses(of bridge: BridgeID) -> [KnownAddress] {
-    guard isPresent(bridge) else { return [] }
+    guard hasBridge(bridge) else { return [] }
     return databases[Int(bridge.rawValue)].records(
       members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, now: now,
       lists: lists
@@ -215,7 +217,7 @@ package struct Datapath: ~Copyable {
 
   /// Forgets the learned addresses of a bridge, and says how many; static ones stay.
   package mutating func flushAddresses(of bridge: BridgeID) -> Int {
-    guard isPresent(bridge) else { return 0 }
+    guard hasBridge(bridge) else { return 0 }
     return databases[Int(bridge.rawValue)].flush(
       members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, lists: &lists)
   }
@@ -227,7 +229,7 @@ package struct Datapath: ~Copyable {
   package mutating func addStaticAddress(
     _ address: MACAddress, vlan: VLANID, on port: PortID, bridge: BridgeID
   ) -> Bool {
-    guard isPresent(bridge), Int(port.rawValue) < tables.ports.count else { return false }
+    guard hasBridge(bridge), Int(port.rawValue) < tables.ports.count else { return false }
     let record = tables.ports[Int(port.rawValue)]
     guard record.role != .absent, record.bridge == bridge, tables.carries(vlan, port: record)
     else { return false }
@@ -247,20 +249,15 @@ package struct Datapath: ~Copyable {
   package mutating func removeAddress(
     _ address: MACAddress, vlan: VLANID, bridge: BridgeID
   ) -> Bool {
-    guard isPresent(bridge) else { return false }
+    guard hasBridge(bridge) else { return false }
     return databases[Int(bridge.rawValue)].remove(
       AddressKey(vlan: vlan, address: address), lists: &lists)
   }
 
   /// What has happened to a bridge's table since the bridge was made.
   package func addressStatistics(of bridge: BridgeID) -> AddressStatistics {
-    guard isPresent(bridge) else { return AddressStatistics() }
+    guard hasBridge(bridge) else { return AddressStatistics() }
     return databases[Int(bridge.rawValue)].statistics
-  }
-
-  func isPresent(_ bridge: BridgeID) -> Bool {
-    Int(bridge.rawValue) < tables.bridges.count
-      && tables.bridges[Int(bridge.rawValue)].isPresent
   }
 }
 

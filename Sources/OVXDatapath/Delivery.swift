@@ -299,15 +299,6 @@ extension Datapath {
 }
 
 extension Superframe {
-  /// The payload bytes per segment for egresses that take so many at most; `nil` where it cannot be
-  /// cut so small.
-  fileprivate func segmentSize(fitting room: Int) -> Int? {
-    if segmentSize <= room { return segmentSize }
-    // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver
-    // gets.
-    return room <= 0 || (isUDP && payloadCount > room) ? nil : room
-  }
-
   fileprivate var neededCapability: OffloadCapabilities {
     isUDP ? .udp : isIPv6 ? .tcp6 : .tcp4
   }

@@ -115,7 +115,7 @@ extension Datapath {
   /// That one may have had another topology than this one has now: what does not fit is ignored.
   package mutating func learn(_ lesson: Lesson) {
     let bridge = Int(lesson.bridge.rawValue)
-    guard isPresent(lesson.bridge) else { return }
+    guard hasBridge(lesson.bridge) else { return }
     if lesson.kind == .neighborGone {
       let key = NeighborKey(vlan: lesson.vlan, address: lesson.ip)
       _ = neighbors[bridge].remove(key, lists: &neighborLists)

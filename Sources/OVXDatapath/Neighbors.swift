@@ -319,7 +319,7 @@ extension Datapath {
 extension Datapath {
   /// The neighbours that a bridge knows.
   package func neighbors(of bridge: BridgeID) -> [KnownNeighbor] {
-    guard isPresent(bridge) else { return [] }
+    guard hasBridge(bridge) else { return [] }
     return neighbors[Int(bridge.rawValue)].records(
       members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, now: now,
       lists: neighborLists
@@ -328,7 +328,7 @@ extension Datapath {
 
   /// Forgets the neighbours of a bridge, and says how many.
   package mutating func flushNeighbors(of bridge: BridgeID) -> Int {
-    guard isPresent(bridge) else { return 0 }
+    guard hasBridge(bridge) else { return 0 }
     return neighbors[Int(bridge.rawValue)].flush(
       members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members,
       lists: &neighborLists)
@@ -337,7 +337,7 @@ extension Datapath {
   /// What has happened to a bridge's neighbour table since the bridge was made.
   package func neighborStatistics(of bridge: BridgeID) -> NeighborStatistics {
     var statistics = NeighborStatistics()
-    guard isPresent(bridge) else { return statistics }
+    guard hasBridge(bridge) else { return statistics }
     statistics.table = neighbors[Int(bridge.rawValue)].statistics
     statistics.answered = answers[Int(bridge.rawValue)]
     return statistics

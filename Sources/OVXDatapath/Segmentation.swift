@@ -72,9 +72,6 @@ package struct Superframe: Sendable {
   @inline(__always)
   static func checksumOffset(isUDP: Bool) -> UInt16 { isUDP ? 6 : 16 }
 
-  /// Segments that the sender meant the frame to be cut into, at least 1.
-  package var segmentCount: Int { segmentCount(segmentSize: segmentSize) }
-
   /// The payload bytes per segment that cutting really uses where `wanted` are asked for.
   ///
   /// TCP is a stream, and may be cut finer than the sender asked, for a tunnel with a smaller MTU;
@@ -83,14 +80,12 @@ package struct Superframe: Sendable {
     isUDP ? segmentSize : max(1, min(wanted, segmentSize))
   }
 
-  /// The segment size to ask for so that no segment's IP packet is larger than `mtu`.
-  ///
-  /// `nil` where there is none: the headers alone are too long, or they are UDP datagrams of a
-  /// larger size.
-  package func segmentSize(mtu: Int) -> Int? {
-    let room = mtu &- (headerLength &- (envelope?.networkOffset ?? networkOffset))
-    guard room > 0, !isUDP || min(segmentSize, payloadCount) <= room else { return nil }
-    return min(room, segmentSize)
+  /// The payload bytes per segment for an egress that takes so many at most; `nil` where the frame cannot be cut so
+  /// small.
+  package func segmentSize(fitting room: Int) -> Int? {
+    if segmentSize <= room { return segmentSize }
+    // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver gets.
+    return room <= 0 || (isUDP && payloadCount > room) ? nil : room
   }
 
   /// The number of segments where a segment size is asked for, at least 1.

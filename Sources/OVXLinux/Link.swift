@@ -56,8 +56,6 @@ package struct Link: Equatable, Sendable {
     package static let loopback = Flags(rawValue: 0x8)
     /// Able to carry frames: `IFF_RUNNING`.
     package static let running = Flags(rawValue: 0x40)
-    /// `IFF_PROMISC`, where the administrator asked for it; a packet socket's membership does not show.
-    package static let promiscuous = Flags(rawValue: 0x100)
     /// Has a carrier: `IFF_LOWER_UP`.
     package static let carrier = Flags(rawValue: 0x10000)
   }
@@ -101,13 +99,6 @@ extension Netlink {
   package mutating func link(index: Int32) throws(LinuxError) -> Link? {
     guard index > 0 else { return nil }
     return try link(Self.linkRequest(index: index), "network device \(index)")
-  }
-
-  /// The kernel's own VXLAN devices.
-  ///
-  /// One that is up holds its UDP port, so that nobody else can bind it.
-  package mutating func vxlanDevices() throws(LinuxError) -> [Link] {
-    try links().filter { $0.vxlan != nil }
   }
 
   private mutating func link(

@@ -2,61 +2,7 @@ private import CLinux
 package import OVXDatapath
 private import SystemPackage
 
-/// One end of a veth pair to be made.
-package struct VethEnd: Sendable {
-  package var name: String
-  /// Its Ethernet address; `nil` lets the kernel draw a random one.
-  package var address: MACAddress?
-  /// Its MTU in bytes; `nil` is the kernel's default of 1500.
-  package var mtu: Int?
-  /// The namespace to make it in; `nil` is the socket's.
-  package var namespace: NetworkNamespace?
-
-  package init(
-    _ name: String,
-    address: MACAddress? = nil,
-    mtu: Int? = nil,
-    namespace: NetworkNamespace? = nil
-  ) {
-    self.name = name
-    self.address = address
-    self.mtu = mtu
-    self.namespace = namespace
-  }
-}
-
 extension Netlink {
-  /// Makes a pair of devices, each of which receives what the other sends (veth(4)).
-  ///
-  /// Both are down.
-  ///
-  /// - Throws: `EEXIST` where a name is taken.
-  package mutating func createVeth(_ end: VethEnd, peer: VethEnd) throws(LinuxError) {
-    var request = NetlinkRequest(
-      type: Int(RTM_NEWLINK),
-      flags: NLM_F_CREATE | NLM_F_EXCL,
-      family: ifinfomsg()
-    )
-    request.put(end)
-    request.nest(Int(IFLA_LINKINFO)) { info in
-      info.put(Int(IFLA_INFO_KIND), "veth")
-      info.nest(Int(IFLA_INFO_DATA)) { data in
-        data.nest(Int(VETH_INFO_PEER)) { nest in
-          nest.put(ifinfomsg())
-          nest.put(peer)
-        }
-      }
-    }
-    let subject = "\(end.name) and \(peer.name)"
-    try transact(
-      request,
-      for: Purpose(action: "create the veth pair", subject: subject) { errno in
-        errno == .fileExists
-          ? "one of the names is taken; delete that device or choose another" : nil
-      }
-    )
-  }
-
   /// Gives a device another name.
   ///
   /// It may be up.
@@ -126,16 +72,6 @@ extension Netlink {
     }
   }
 
-  /// Sets the largest IPv4 superframe that the kernel hands to a device, in bytes with headers.
-  ///
-  /// - Throws: `EINVAL` where the device cannot have it. A kernel before 6.3 does not know it and refuses.
-  package mutating func setGSOIPv4MaxSize(_ size: Int, of link: Link) throws(LinuxError) {
-    let value = UInt32(clamping: size)
-    try change(link, "set the largest IPv4 superframe of", to: " to \(size)") {
-      $0.put(Int(OVX_IFLA_GSO_IPV4_MAX_SIZE), value)
-    }
-  }
-
   /// Sets the text for people that `ip link` shows of a device, up to 255 bytes; an empty one removes it.
   package mutating func setAlias(_ alias: String, of link: Link) throws(LinuxError) {
     try change(link, "set the alias of") { $0.put(Int(IFLA_IFALIAS), alias) }
@@ -195,17 +131,5 @@ extension Netlink {
       request,
       for: Purpose(action: action, subject: link.name + value, remedy: remedy)
     )
-  }
-}
-
-extension NetlinkRequest {
-  /// Appends what describes a device to be made.
-  fileprivate mutating func put(_ end: VethEnd) {
-    put(Int(IFLA_IFNAME), end.name)
-    if let address = end.address { put(Int(IFLA_ADDRESS), address) }
-    if let mtu = end.mtu { put(Int(IFLA_MTU), UInt32(clamping: mtu)) }
-    if let namespace = end.namespace {
-      put(Int(IFLA_NET_NS_FD), descriptor: namespace.rawValue)
-    }
   }
 }

@@ -67,29 +67,6 @@ package enum Preflight {
     }
     return problems.filter(\.isFatal) + problems.filter { !$0.isFatal }
   }
-
-  /// What to say when a VTEP's UDP port cannot be bound because somebody has it.
-  ///
-  /// - Parameters:
-  ///   - port: The UDP port.
-  ///   - devices: The kernel's VXLAN devices of the namespace (`Netlink.vxlanDevices()`).
-  /// - Returns: A problem that names the device if it is one of them.
-  package static func portTaken(_ port: UInt16, devices: [Link]) -> Problem {
-    // The kernel opens a device's socket when the device is switched on, for all addresses of the host.
-    guard let device = devices.first(where: { $0.isUp && $0.vxlan?.port == port }) else {
-      return Problem(
-        sentence: "UDP port \(port) is taken by another program",
-        remedy: "`ss -Hulpn sport = :\(port)` names it; stop it, or choose another dst_port",
-        isFatal: false
-      )
-    }
-    let vni = device.vxlan?.vni.map { " of VNI \($0)" } ?? ""
-    return Problem(
-      sentence: "UDP port \(port) is taken by the kernel's own VXLAN device \(device.name)\(vni)",
-      remedy: "delete it with `ip link delete \(device.name)`, or choose another dst_port",
-      isFatal: false
-    )
-  }
 }
 
 // MARK: - Conclusions

@@ -32,13 +32,6 @@ package struct Queues: ~Copyable, Sendable {
     descriptors.append(queue.release())
   }
 
-  /// Takes the first queue's descriptor out; the others are closed.
-  package consuming func takeFirst() -> Descriptor {
-    let numbers = release()
-    for number in numbers.dropFirst() { _ = Descriptor(owning: number) }
-    return Descriptor(owning: numbers[0])
-  }
-
   /// Gives up ownership: the caller has to see to it that the numbers are closed.
   consuming func release() -> [Int32] {
     let numbers = descriptors

@@ -67,9 +67,6 @@ struct NumberRanges<Name: Hashable> {
   /// The numbers of an object, if it has any.
   subscript(name: Name) -> Range<Int>? { given[name] }
 
-  /// Numbers given out and not yet free again.
-  var takenCount: Int { taken.count { $0 } }
-
   /// Gives `count` consecutive numbers to an object that has none; `nil` where no gap is that wide.
   mutating func assign(_ count: Int, to name: Name) -> Range<Int>? {
     guard given[name] == nil, count > 0 else { return given[name] }

@@ -15,9 +15,6 @@ struct ServiceNotification {
   /// The daemon answers commands, and what was configured is in force as far as it can be.
   func ready(status: String) { send("READY=1\nMAINPID=\(getpid())\nSTATUS=\(status)") }
 
-  /// One line about the state of affairs.
-  func status(_ text: String) { send("STATUS=\(text)") }
-
   /// The daemon is about to end.
   func stopping() { send("STOPPING=1") }
 

@@ -61,7 +61,7 @@ final class Bench {
   func tick(_ now: UInt32) { datapath.tick(now: now) }
   func counters(_ port: UInt16) -> PortCounters { datapath.counters(of: PortID(rawValue: port)) }
   func endpointDrops(_ reason: DropReason) -> UInt64 {
-    datapath.endpointDrops[Int(reason.rawValue)]
+    datapath.counters(of: .none)[reason]
   }
   func addresses() -> [KnownAddress] { datapath.addresses(of: BridgeID(rawValue: 0)) }
   func neighbors() -> [KnownNeighbor] { datapath.neighbors(of: BridgeID(rawValue: 0)) }

@@ -144,7 +144,7 @@ import Testing
           superframes += 1
           #expect(superframe.headerLength <= bytes.count)
           #expect(superframe.headerLength + superframe.payloadCount <= bytes.count)
-          let range = 0..<min(superframe.segmentCount, 20)
+          let range = 0..<min(superframe.segmentCount(segmentSize: superframe.segmentSize), 20)
           let size = random.pick([0, 1, 100, superframe.segmentSize, .max])
           let count = superframe.byteCount(segments: range, segmentSize: size, prefixCount: 8)
           let output = GuardedMemory(count)

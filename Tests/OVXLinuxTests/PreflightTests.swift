@@ -115,27 +115,4 @@ import Testing
     let problems = Preflight.problems(in: Preflight.Facts(capabilities: capabilities))
     #expect(problems.first?.sentence.contains("CAP_NET_ADMIN") == true)
   }
-
-  @Test(.enabled(if: isRoot, "makes network namespaces, which takes root"))
-  func `a port that a kernel device has is told with the device's name`() throws {
-    let namespace = try NetworkNamespace.anonymous()
-    try ip("link", "add", "vx77", "type", "vxlan", "id", "77", "dstport", "4789", in: namespace)
-    var netlink = try namespace.netlink()
-    let another = "UDP port 4789 is taken by another program"
-    // A device that is down has no socket.
-    #expect(
-      Preflight.portTaken(4789, devices: try netlink.vxlanDevices()).sentence == another
-    )
-    try ip("link", "set", "vx77", "up", in: namespace)
-    let devices = try netlink.vxlanDevices()
-    let problem = Preflight.portTaken(4789, devices: devices)
-    #expect(
-      problem.sentence
-        == "UDP port 4789 is taken by the kernel's own VXLAN device vx77 of VNI 77"
-    )
-    #expect(problem.remedy.contains("`ip link delete vx77`"))
-    #expect(
-      Preflight.portTaken(8472, devices: devices).remedy.contains("ss -Hulpn sport = :8472")
-    )
-  }
 }

@@ -128,7 +128,7 @@ extension KernelTests {
       func refused() -> UInt64 {
         tunnel.switches[0].perform {
           $0.counters(of: .tunnel)[.underlayUnreachable]
-            + $0.endpointDrops[Int(DropReason.underlayUnreachable.rawValue)]
+            + $0.counters(of: .none)[.underlayUnreachable]
         }
       }
       let before = refused()
@@ -172,7 +172,7 @@ struct LinkEnd: ~Copyable {
   init(_ host: Host, _ interface: String) throws {
     descriptor = try host.namespace.perform { () throws(LinuxError) in
       try PacketSocket.open(interface: interface)
-    }.takeQueues().takeFirst()
+    }.takeQueues().takeOnly()
   }
 
   func send(_ frame: [UInt8], offload: Offload = .none) throws {

@@ -28,7 +28,7 @@ extension KernelTests {
     private func listen(in host: Host, home: IPAddress = home) throws -> Descriptor {
       let listener = try host.namespace.perform { () throws(LinuxError) in
         try UDPSocket.listen(local: home, isIPv6: home.isIPv6, port: 4789)
-      }.takeQueues().takeFirst()
+      }.takeQueues().takeOnly()
       // Datagram by datagram, whatever they arrived as.
       _ = listener.setOption(Int32(IPPROTO_UDP), UDP_GRO, 0)
       return listener
@@ -41,7 +41,7 @@ extension KernelTests {
       let sender = try host.namespace.perform { () throws(LinuxError) in
         try UDPSocket.connect(
           local: home, remote: home, port: 4789, sourcePort: 50_000, header: header)
-      }.takeQueues().takeFirst()
+      }.takeQueues().takeOnly()
       try transmitter.openPath(path, descriptor: sender.release())
     }
 
@@ -250,4 +250,9 @@ extension KernelTests {
       #expect(send(3, of: 50, lastSize: 50, &transmitter) == [.underlayUnreachable: 3])
     }
   }
+}
+
+extension Queues {
+  /// Takes the descriptor of a device or a socket out that has one queue.
+  consuming func takeOnly() -> Descriptor { Descriptor(owning: release()[0]) }
 }

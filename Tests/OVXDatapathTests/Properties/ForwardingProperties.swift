@@ -279,7 +279,7 @@ private struct Comparison {
           )
         }
       }
-      let actual = host.datapath.endpointDrops[Int(reason.rawValue)]
+      let actual = host.datapath.counters(of: .none)[reason]
       let expected = drops[ReferenceSwitch.Drop(reason: reason, port: .none)] ?? 0
       guard actual == expected else {
         throw Discrepancy("No port counts \(actual) × \(reason.symbol), not \(expected).")

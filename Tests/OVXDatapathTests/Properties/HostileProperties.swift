@@ -84,7 +84,7 @@ private struct HostileRun {
       count.sent += counters.sentFrames
       count.dropped += counters.dropsByReason.reduce(0, +)
     }
-    count.undelivered = host.datapath.endpointDrops.reduce(0, +)
+    count.undelivered = host.datapath.counters(of: .none).dropsByReason.reduce(0, +)
     return count
   }
 

@@ -148,7 +148,7 @@ private struct IndependenceRun {
 
   private func drops(_ host: SimulatedHost) -> [UInt64] {
     host.topology.ports.flatMap { host.datapath.counters(of: $0.id).dropsByReason }
-      + host.datapath.endpointDrops
+      + host.datapath.counters(of: .none).dropsByReason
   }
 
   // MARK: Changes

@@ -232,7 +232,7 @@ private struct State: Equatable {
 
   init(_ host: SimulatedHost) {
     counters[.none] = PortCounters()
-    counters[.none]?.dropsByReason = host.datapath.endpointDrops
+    counters[.none]?.dropsByReason = host.datapath.counters(of: .none).dropsByReason
     for number in 0...50 {
       let port = PortID(rawValue: UInt16(number))
       counters[port] = host.datapath.counters(of: port)
