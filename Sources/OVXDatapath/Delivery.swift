@@ -243,10 +243,8 @@ extension Datapath {
     var offload = unsafe frame.offload
     if tag.isPresent {
       // The tag goes into the headroom for as long as it takes to copy the segments out.
-      unsafe (start - VLANHeader.byteCount).copyMemory(from: start, byteCount: 12)
+      unsafe tag.write(behindAddressesOf: start, to: start - VLANHeader.byteCount)
       unsafe start -= VLANHeader.byteCount
-      unsafe start.storeBytes(of: tag.protocolID.bigEndian, toByteOffset: 12, as: UInt16.self)
-      unsafe start.storeBytes(of: tag.control.bigEndian, toByteOffset: 14, as: UInt16.self)
       count += VLANHeader.byteCount
       offload.checksumStart &+= UInt16(VLANHeader.byteCount)
     }

@@ -268,10 +268,8 @@ struct Egress: ~Copyable {
     unsafe end += VXLANHeader.byteCount
     let addresses = tag.isPresent ? 12 : 0
     if tag.isPresent {
-      unsafe end.copyMemory(from: frame, byteCount: addresses)
-      unsafe end.setBig16(12, tag.protocolID)
-      unsafe end.setBig16(14, tag.control)
-      unsafe end += addresses + VLANHeader.byteCount
+      unsafe tag.write(behindAddressesOf: frame, to: end)
+      unsafe end += VLANTag.addressedByteCount
     }
     unsafe end.copyMemory(from: frame + addresses, byteCount: frameLength &- addresses)
     var written = size
@@ -431,11 +429,9 @@ struct Egress: ~Copyable {
       return
     }
     let header = unsafe UnsafeMutableRawPointer(taggedHeaders.address(of: number))
-    unsafe header.copyMemory(from: frame, byteCount: 12)
-    unsafe header.storeBytes(of: tag.protocolID.bigEndian, toByteOffset: 12, as: UInt16.self)
-    unsafe header.storeBytes(of: tag.control.bigEndian, toByteOffset: 14, as: UInt16.self)
-    unsafe append(header, 16)
+    unsafe tag.write(behindAddressesOf: frame, to: header)
+    unsafe append(header, VLANTag.addressedByteCount)
     unsafe append(frame + 12, frameLength &- 12)
-    transmissions[number].byteCount &+= 4
+    transmissions[number].byteCount &+= UInt32(VLANHeader.byteCount)
   }
 }

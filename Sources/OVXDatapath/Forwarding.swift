@@ -279,11 +279,10 @@ extension Datapath {
 
   /// Puts a tag that the kernel took out back into the frame, which grows into the headroom.
   @unsafe private mutating func putBackTag(_ frame: inout Frame) {
-    unsafe (frame.start - VLANHeader.byteCount).copyMemory(from: frame.start, byteCount: 12)
-    unsafe frame.start -= VLANHeader.byteCount
+    let start = unsafe frame.start - VLANHeader.byteCount
+    unsafe frame.tag.write(behindAddressesOf: frame.start, to: start)
+    unsafe frame.start = unsafe start
     unsafe frame.count += VLANHeader.byteCount
-    unsafe frame.start.setBig16(12, frame.tag.protocolID)
-    unsafe frame.start.setBig16(14, frame.tag.control)
     if unsafe frame.offload.needsChecksum {
       unsafe frame.offload.checksumStart &+= UInt16(VLANHeader.byteCount)
     }

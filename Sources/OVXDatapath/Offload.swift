@@ -101,4 +101,18 @@ package struct VLANTag: Equatable, BitwiseCopyable, Sendable {
 
   package var isPresent: Bool { protocolID != 0 }
   package var vlan: VLANID { VLANID(tagControl: control) }
+
+  /// Bytes that `write` writes.
+  package static let addressedByteCount = 16
+
+  /// Writes the addresses of a frame and the tag behind them to 16 bytes of memory, which may overlap the frame.
+  ///
+  /// What follows the tag is the frame from its EtherType on, byte 12.
+  @inline(__always)
+  package func write(behindAddressesOf frame: UnsafeRawPointer, to memory: UnsafeMutableRawPointer)
+  {
+    unsafe memory.copyMemory(from: frame, byteCount: 12)
+    unsafe memory.setBig16(12, protocolID)
+    unsafe memory.setBig16(14, control)
+  }
 }

@@ -97,15 +97,11 @@ final class CaptureSet {
         continue
       }
       // The kernel took the tag out: it goes back to where it was.
-      var front = [UInt8](repeating: 0, count: 16)
+      var front = [UInt8](repeating: 0, count: VLANTag.addressedByteCount)
       unsafe front.withUnsafeMutableBytes { bytes in
         guard let base = bytes.baseAddress else { return }
-        unsafe base.copyMemory(from: frame, byteCount: 12)
+        unsafe tag.write(behindAddressesOf: frame, to: base)
       }
-      front[12] = UInt8(truncatingIfNeeded: tag.protocolID >> 8)
-      front[13] = UInt8(truncatingIfNeeded: tag.protocolID)
-      front[14] = UInt8(truncatingIfNeeded: tag.control >> 8)
-      front[15] = UInt8(truncatingIfNeeded: tag.control)
       unsafe show(frame + 12, count: count - 12, behind: front, to: capture, port, now)
     }
     sendAll()
