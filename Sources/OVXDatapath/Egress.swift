@@ -13,7 +13,7 @@ package struct Vector: BitwiseCopyable {
 /// One thing to hand to the kernel: a frame for a device, or a train of datagrams or a whole
 /// superframe for a remote VTEP.
 ///
-/// A frame's first vector is its 10-byte virtio-net header, which lies in `offload` below.
+/// A frame's first vector is its 10-byte virtio-net header, `offload` below.
 /// A train is sent with `UDP_SEGMENT` where `segmentSize` is not 0, else as one datagram.
 /// What is injected has all its outer headers: its first vector is an `InjectionHeader`.
 package struct Transmission: BitwiseCopyable {
@@ -23,22 +23,23 @@ package struct Transmission: BitwiseCopyable {
     case injected
   }
 
-  package var offload: Offload
+  /// For a frame: its virtio-net header, which is sent from where it lies; so it comes first.
+  package var offload = Offload.none
   package var kind: Kind
   /// The port to charge with a failure, and for a frame the port to send it to.
   package var port: PortID
   /// For datagrams: the socket to send with.
-  package var path: PathID
+  package var path = PathID(rawValue: 0)
   /// For datagrams and what is injected: what their outer header has in place of the socket's own.
   package var outer = OuterHeader.plain
   /// For a superframe that is injected: what to write it to.
   package var injector = InjectorID(rawValue: 0)
-  package var firstVector: UInt32
-  package var vectorCount: UInt32
+  package var firstVector: UInt32 = 0
+  package var vectorCount: UInt32 = 0
   /// For datagrams: bytes of each but the last, 0 for a single one.
-  package var segmentSize: UInt16
-  /// For datagrams and what is injected: how many frames they carry, to count a failure in.
-  package var frameCount: UInt16
+  package var segmentSize: UInt16 = 0
+  /// How many frames it carries, to count a failure in.
+  package var frameCount: UInt16 = 1
   /// Bytes in all vectors together, a virtio-net header not counted.
   package var byteCount: UInt32
 }
@@ -61,7 +62,7 @@ struct Egress: ~Copyable {
   /// The longest UDP payload that travels as one `UDP_SEGMENT` send over both IPv4 and IPv6: the
   /// kernel counts outer headers and a MAC header against 65,536 bytes.
   static let trainLimit = 65_473
-  /// `UDP_MAX_SEGMENTS` of <linux/udp.h> since 6.9; older kernels take 64.
+  /// Datagrams of a train: `UDP_MAX_SEGMENTS` of <linux/udp.h> before Linux 6.9, which takes 128.
   static let trainSegmentLimit = 64
 
   /// Segments that one superframe is cut into at most: 64 KB at TCP's smallest segment, 48 bytes.
@@ -126,26 +127,16 @@ struct Egress: ~Copyable {
     tag: VLANTag,
     to port: PortID
   ) -> Int {
-    let number = count
-    let first = vectorCount
-    transmissions[number] = Transmission(
-      offload: offload,
-      kind: .frame,
-      port: port,
-      path: PathID(rawValue: 0),
-      firstVector: UInt32(truncatingIfNeeded: first),
-      vectorCount: 2,
-      segmentSize: 0,
-      frameCount: 1,
-      byteCount: UInt32(truncatingIfNeeded: frameLength)
-    )
+    let number = begin(
+      Transmission(
+        offload: offload, kind: .frame, port: port,
+        byteCount: UInt32(truncatingIfNeeded: frameLength)))
     unsafe append(
       UnsafeRawPointer(transmissions.address(of: number)),
       Offload.byteCount
     )
     unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
-    finish(number, first)
-    count = number + 1
+    finish(number)
     return number
   }
 
@@ -163,7 +154,7 @@ struct Egress: ~Copyable {
   ) {
     let size =
       VXLANHeader.byteCount &+ frameLength &+ (tag.isPresent ? VLANHeader.byteCount : 0)
-    let place = Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)
+    let place = Self.openTrain(of: path)
     let mayJoin = unsafe Egress.endsWithin(frame, count: frameLength)
     if mayJoin && openTrains[place].path == path.rawValue && openTrains[place].port == port
       && openTrains[place].outer == outer
@@ -178,24 +169,13 @@ struct Egress: ~Copyable {
       )
       if joined { return }
     }
-    let number = count
-    let first = vectorCount
-    transmissions[number] = Transmission(
-      offload: .none,
-      kind: .datagrams,
-      port: port,
-      path: path,
-      outer: outer,
-      firstVector: UInt32(truncatingIfNeeded: first),
-      vectorCount: 2,
-      segmentSize: 0,
-      frameCount: 1,
-      byteCount: UInt32(truncatingIfNeeded: frameLength &+ VXLANHeader.byteCount)
-    )
+    let number = begin(
+      Transmission(
+        kind: .datagrams, port: port, path: path, outer: outer,
+        byteCount: UInt32(truncatingIfNeeded: frameLength &+ VXLANHeader.byteCount)))
     unsafe append(header, VXLANHeader.byteCount)
     unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
-    finish(number, first)
-    count = number + 1
+    finish(number)
     guard mayJoin else {
       openTrains[place] = .none
       return
@@ -334,25 +314,15 @@ struct Egress: ~Copyable {
     path: PathID,
     outer: OuterHeader
   ) {
-    let number = count
-    let first = vectorCount
-    transmissions[number] = Transmission(
-      offload: .none,
-      kind: .datagrams,
-      port: port,
-      path: path,
-      outer: outer,
-      firstVector: UInt32(truncatingIfNeeded: first),
-      vectorCount: 1,
-      segmentSize: frameCount > 1 ? UInt16(clamping: segmentSize) : 0,
-      frameCount: UInt16(clamping: frameCount),
-      byteCount: UInt32(truncatingIfNeeded: trainLength)
-    )
+    let number = begin(
+      Transmission(
+        kind: .datagrams, port: port, path: path, outer: outer,
+        segmentSize: frameCount > 1 ? UInt16(clamping: segmentSize) : 0,
+        frameCount: UInt16(clamping: frameCount),
+        byteCount: UInt32(truncatingIfNeeded: trainLength)))
     unsafe append(train, trainLength)
-    finish(number, first)
-    count = number + 1
-    // Frames of the path that come later must not join a train that leaves before this one.
-    openTrains[Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)] = .none
+    finish(number)
+    closeTrain(of: path)
   }
 
   /// Adds a superframe that leaves with all its outer headers.
@@ -366,27 +336,26 @@ struct Egress: ~Copyable {
     outer: OuterHeader,
     injector: InjectorID
   ) {
-    let number = count
-    let first = vectorCount
-    transmissions[number] = Transmission(
-      offload: .none,
-      kind: .injected,
-      port: port,
-      path: path,
-      outer: outer,
-      injector: injector,
-      firstVector: UInt32(truncatingIfNeeded: first),
-      vectorCount: 2,
-      segmentSize: 0,
-      frameCount: UInt16(clamping: frameCount),
-      byteCount: UInt32(truncatingIfNeeded: InjectionHeader.byteCount &+ frameLength)
-    )
+    let number = begin(
+      Transmission(
+        kind: .injected, port: port, path: path, outer: outer, injector: injector,
+        frameCount: UInt16(clamping: frameCount),
+        byteCount: UInt32(truncatingIfNeeded: InjectionHeader.byteCount &+ frameLength)))
     unsafe append(header, InjectionHeader.byteCount)
     unsafe append(frame, frameLength)
-    finish(number, first)
-    count = number + 1
-    // As for a train: frames of the flow that come later must not leave before this one.
-    openTrains[Int(truncatingIfNeeded: path.rawValue) & (Egress.openTrainLimit - 1)] = .none
+    finish(number)
+    closeTrain(of: path)
+  }
+
+  /// Where the train is that a path has open, if it has one.
+  @inline(__always)
+  private static func openTrain(of path: PathID) -> Int {
+    Int(truncatingIfNeeded: path.rawValue) & (openTrainLimit - 1)
+  }
+
+  /// Lets no later frame of a path join a train that leaves before what was just added.
+  private mutating func closeTrain(of path: PathID) {
+    openTrains[Self.openTrain(of: path)] = .none
   }
 
   /// Lets the payloads that were joined to a frame follow it; to be called right before the flush.
@@ -394,6 +363,7 @@ struct Egress: ~Copyable {
     let number = frame.transmission
     let first = vectorCount
     let old = Int(transmissions[number].firstVector)
+    transmissions[number].firstVector = UInt32(truncatingIfNeeded: first)
     unsafe vectors[first] = unsafe vectors[old]
     unsafe vectors[first + 1] = unsafe Vector(base: vectors[old + 1].base, count: frame.headCount)
     var count = first + 2
@@ -405,12 +375,24 @@ struct Egress: ~Copyable {
     transmissions[number].offload = frame.offload
     transmissions[number].byteCount = UInt32(truncatingIfNeeded: frame.byteCount)
     transmissions[number].frameCount = UInt16(truncatingIfNeeded: frame.frameCount)
-    finish(number, first)
+    finish(number)
   }
 
-  private mutating func finish(_ number: Int, _ firstVector: Int) {
-    transmissions[number].firstVector = UInt32(truncatingIfNeeded: firstVector)
-    transmissions[number].vectorCount = UInt32(truncatingIfNeeded: vectorCount &- firstVector)
+  /// Adds a transmission, whose vectors are appended next, and gives back its number.
+  @inline(__always)
+  private mutating func begin(_ transmission: Transmission) -> Int {
+    let number = count
+    transmissions[number] = transmission
+    transmissions[number].firstVector = UInt32(truncatingIfNeeded: vectorCount)
+    count = number + 1
+    return number
+  }
+
+  /// Gives a transmission the vectors that were appended since it was begun.
+  @inline(__always)
+  private mutating func finish(_ number: Int) {
+    transmissions[number].vectorCount =
+      UInt32(truncatingIfNeeded: vectorCount) &- transmissions[number].firstVector
   }
 
   @unsafe private mutating func append(_ base: UnsafeRawPointer, _ byteCount: Int) {

@@ -66,8 +66,8 @@ extension KernelTests {
             iov_base: UnsafeMutableRawPointer(mutating: base + cut), iov_len: memory.count - cut),
         ]
         let train = Transmission(
-          offload: .none, kind: .datagrams, port: .tunnel, path: path, outer: outer, firstVector: 0,
-          vectorCount: 2, segmentSize: UInt16(size), frameCount: UInt16(count),
+          kind: .datagrams, port: .tunnel, path: path, outer: outer, vectorCount: 2,
+          segmentSize: UInt16(size), frameCount: UInt16(count),
           byteCount: UInt32(memory.count))
         unsafe withUnsafePointer(to: train) { train in
           unsafe vectors.withUnsafeBytes { vectors in
