@@ -65,13 +65,13 @@ package struct InjectionHeader: BitwiseCopyable {
   /// Bytes of it that the kernel calls the virtio-net header.
   package static let kernelByteCount = outer
   /// Where the datagram's payload begins: the VXLAN header.
-  package static let payloadOffset = transport + 8
+  package static let payloadOffset = transport + UDPHeader.byteCount
   /// Where the outer Ethernet header is.
   private static let outer = 24
-  private static let network = outer + 14
-  private static let transport = network + 20
+  private static let network = outer + EthernetHeader.byteCount
+  private static let transport = network + IPv4Header.minimumByteCount
   /// Outer Ethernet, IPv4, UDP and VXLAN headers together.
-  private static let outerLength = 14 + 20 + 8 + 8
+  private static let outerLength = payloadOffset - outer + VXLANHeader.byteCount
 
   /// The longest inner frame: with its outer headers it stays below 65,536 bytes, the kernel's `gso_max_size`.
   package static let frameLimit = 65_535 - outerLength
@@ -89,23 +89,21 @@ package struct InjectionHeader: BitwiseCopyable {
     unsafe withUnsafeMutableBytes(of: &words) { bytes in
       guard let start = bytes.baseAddress else { return }
       // Where the outer UDP header and the inner IP header are, from the outer Ethernet header on.
-      unsafe start.storeBytes(of: UInt16(34).littleEndian, toByteOffset: 20, as: UInt16.self)
+      unsafe start.storeBytes(
+        of: UInt16(Self.transport - Self.outer).littleEndian, toByteOffset: 20, as: UInt16.self)
       unsafe start.storeBytes(
         of: UInt16(Self.outerLength + EthernetHeader.byteCount).littleEndian, toByteOffset: 22,
         as: UInt16.self)
-      let ethernet = unsafe start + Self.outer
-      unsafe ethernet.setBig16(0, UInt16(truncatingIfNeeded: injection.destination.rawValue >> 32))
-      unsafe ethernet.setBig32(2, UInt32(truncatingIfNeeded: injection.destination.rawValue))
-      unsafe ethernet.setBig16(6, UInt16(truncatingIfNeeded: injection.source.rawValue >> 32))
-      unsafe ethernet.setBig32(8, UInt32(truncatingIfNeeded: injection.source.rawValue))
-      unsafe ethernet.setBig16(12, EtherType.ipv4.rawValue)
+      unsafe EthernetHeader.write(
+        destination: injection.destination, source: injection.source, etherType: .ipv4,
+        to: start + Self.outer)
       let network = unsafe start + Self.network
       unsafe network.setBig16(0, 0x4500 | UInt16(injection.trafficClass))
       unsafe network.setBig16(6, injection.forbidsFragments ? 0x4000 : 0)
       unsafe network.setBig16(8, UInt16(injection.hopLimit) << 8 | UInt16(IPProtocol.udp.rawValue))
       unsafe network.setBig32(12, UInt32(truncatingIfNeeded: injection.local.low))
       unsafe network.setBig32(16, UInt32(truncatingIfNeeded: injection.remote.low))
-      unsafe networkSum.add(network, count: 20)
+      unsafe networkSum.add(network, count: IPv4Header.minimumByteCount)
       unsafe (start + Self.transport).setBig16(2, injection.port)
     }
   }
@@ -180,15 +178,17 @@ package struct InjectionHeader: BitwiseCopyable {
       checksumStart: UInt16(truncatingIfNeeded: Self.outerLength &+ superframe.transportOffset),
       checksumOffset: Superframe.checksumOffset(isUDP: false))
     unsafe place.storeBytes(of: request, as: Offload.self)
-    let datagramLength = UInt16(truncatingIfNeeded: 8 &+ 8 &+ count)
+    let datagramLength = UInt16(
+      truncatingIfNeeded: UDPHeader.byteCount &+ VXLANHeader.byteCount &+ count)
+    let packetLength = datagramLength &+ UInt16(IPv4Header.minimumByteCount)
     var sum = networkSum
-    sum.add(UInt64(datagramLength &+ 20))
+    sum.add(UInt64(packetLength))
     if outer != .plain { unsafe setOuter(outer, at: place + Self.network, &sum) }
-    unsafe (place + Self.network).setBig16(2, datagramLength &+ 20)
+    unsafe (place + Self.network).setBig16(2, packetLength)
     unsafe (place + Self.network).setBig16(10, sum.checksum)
     unsafe (place + Self.transport).setBig16(0, sourcePort)
     unsafe (place + Self.transport).setBig16(4, datagramLength)
-    unsafe (place + Self.transport + 8).copyMemory(
+    unsafe (place + Self.payloadOffset).copyMemory(
       from: vxlanHeader, byteCount: VXLANHeader.byteCount)
   }
 }
