@@ -78,8 +78,7 @@ struct Demultiplexer: ~Copyable {
   }
 
   private static func hash(_ key: UInt64) -> Int {
-    let product = key.multipliedFullWidth(by: 0x9E37_79B9_7F4A_7C15)
-    return Int(truncatingIfNeeded: (product.high ^ product.low) >> 1)
+    Int(truncatingIfNeeded: key.scrambled() >> 1)
   }
 
   private static func hash(_ address: IPAddress) -> Int {

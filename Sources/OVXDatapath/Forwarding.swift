@@ -113,14 +113,14 @@ extension Datapath {
         counters.dropped(.vxlanTooShort, frames: 1, at: .none)
         continue
       }
-      guard let identifier = unsafe VXLANHeader.vni(at: datagram) else {
+      let bytes = UnsafeRawPointer(datagram)
+      guard let header = unsafe VXLANHeader(bytes.span(length)), header.hasVNI else {
         counters.dropped(.vniFlagMissing, frames: 1, at: .none)
         continue
       }
-      if identifier != vni {
-        vni = identifier
-        tunnel = tables.demultiplexer.tunnel(
-          vni: identifier, vtep: vtep, endpoint: endpoint)
+      if header.vni != vni {
+        vni = header.vni
+        tunnel = tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
       }
       guard let tunnel else {
         counters.dropped(.unknownVNI, frames: 1, at: .none)
@@ -355,15 +355,5 @@ extension Datapath {
     } else if !isDelivered {
       unsafe counters.dropped(.nowhereToFlood, frames: 1, at: frame.ingress)
     }
-  }
-}
-
-extension VXLANHeader {
-  /// The header's VNI, or `nil` where flag I says that there is none.
-  ///
-  /// Reserved bits are ignored (RFC 7348, section 5).
-  @unsafe fileprivate static func vni(at header: UnsafeRawPointer) -> VNI? {
-    guard unsafe header.octet(0) & 0x08 != 0 else { return nil }
-    return unsafe VNI(truncating: header.big32(4) >> 8)
   }
 }
