@@ -16,7 +16,7 @@ extension Destination: AgingTableValue {}
 typealias FDB = AgingTable<AddressKey, Destination>
 
 /// VLAN above address: 12 and 48 bits.
-struct AddressKey: AgingTableKey {
+struct AddressKey: AgingTableKey, Hashable {
   let rawValue: UInt64
 
   @inline(__always) init(vlan: VLANID, address: MACAddress) {

@@ -159,43 +159,40 @@ extension ForwardingTables {
 
 // MARK: - What several datapaths know together
 
+/// The tables of one bridge in several datapaths as one.
+///
+/// - Parameters:
+///   - tables: What each of them knows.
+///   - key: What an entry is about.
+///   - age: Seconds since it was told; `nil` for what an operator has said, which is younger than all.
+/// - Returns: Of each key the youngest entry, in no order.
+private func youngest<Entry, Key: Hashable>(
+  of tables: [[Entry]], by key: (Entry) -> Key, age: (Entry) -> UInt32?
+) -> [Entry] {
+  guard tables.count > 1 else { return tables.first ?? [] }
+  func isYounger(_ entry: Entry, _ known: Entry) -> Bool {
+    guard let since = age(known) else { return false }
+    return age(entry).map { $0 < since } ?? true
+  }
+  var latest: [Key: Entry] = [:]
+  for entry in tables.joined() {
+    if let known = latest[key(entry)], !isYounger(entry, known) { continue }
+    latest[key(entry)] = entry
+  }
+  return Array(latest.values)
+}
+
 extension KnownAddress {
-  /// The tables of one bridge in several datapaths as one: what any of them knows, as the latest one has it.
+  /// The address tables of one bridge in several datapaths as one.
   package static func merged(_ tables: [[KnownAddress]]) -> [KnownAddress] {
-    struct Key: Hashable {
-      var address: MACAddress
-      var vlan: VLANID
-    }
-    guard tables.count > 1 else { return tables.first ?? [] }
-    var latest: [Key: KnownAddress] = [:]
-    for entry in tables.joined() {
-      let key = Key(address: entry.address, vlan: entry.vlan)
-      guard let known = latest[key] else {
-        latest[key] = entry
-        continue
-      }
-      // A static one has no age.
-      if let age = known.age, (entry.age ?? 0) < age || entry.age == nil { latest[key] = entry }
-    }
-    return Array(latest.values)
+    youngest(of: tables, by: { AddressKey(vlan: $0.vlan, address: $0.address) }, age: \.age)
   }
 }
 
 extension KnownNeighbor {
-  /// The tables of one bridge in several datapaths as one: what any of them knows, as the latest one has it.
+  /// The neighbour tables of one bridge in several datapaths as one.
   package static func merged(_ tables: [[KnownNeighbor]]) -> [KnownNeighbor] {
-    struct Key: Hashable {
-      var ip: IPAddress
-      var vlan: VLANID
-    }
-    guard tables.count > 1 else { return tables.first ?? [] }
-    var latest: [Key: KnownNeighbor] = [:]
-    for entry in tables.joined() {
-      let key = Key(ip: entry.ip, vlan: entry.vlan)
-      if let known = latest[key], known.age <= entry.age { continue }
-      latest[key] = entry
-    }
-    return Array(latest.values)
+    youngest(of: tables, by: { NeighborKey(vlan: $0.vlan, address: $0.ip) }, age: { $0.age })
   }
 }
 

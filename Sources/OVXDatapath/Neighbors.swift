@@ -20,7 +20,7 @@
 // that asked, in that VLAN.
 
 /// What a neighbour is known by: an IP address in a VLAN of a bridge.
-struct NeighborKey: AgingTableKey {
+struct NeighborKey: AgingTableKey, Hashable {
   /// IPv4 addresses are there as ::ffff:0:0/96, which no packet carries.
   let high: UInt64
   let low: UInt64
