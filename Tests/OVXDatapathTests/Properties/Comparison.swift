@@ -11,6 +11,37 @@ func checkProperty(_ name: String, rounds: Int, _ body: (_ seed: UInt64) throws 
   if let failure = rounds.firstFailure(body) { Issue.record("\(failure)") }
 }
 
+/// Holds a table of a bridge to the reference's: what it lists, and what it has counted.
+///
+/// - Parameters:
+///   - actual: What the switch lists, by key.
+///   - lineCount: How many lines that are.
+///   - expected: The entries of the reference.
+///   - counted: What the switch has counted.
+///   - statistics: What the reference has; `current` and `limit` are filled in here.
+///   - limit: How many entries there may be.
+///   - journal: What was done last, for the report.
+/// - Throws: In what they differ.
+func checkTable<Key: Hashable, Entry: Equatable>(
+  _ actual: [Key: Entry], lineCount: Int, is expected: [Key: Entry], counted: AddressStatistics,
+  as statistics: AddressStatistics, limit: Int, after journal: String
+) throws {
+  guard lineCount == actual.count, lineCount <= limit else {
+    throw Discrepancy("\(journal): \(lineCount) lines, limit \(limit)")
+  }
+  for key in Set(actual.keys).union(expected.keys) where actual[key] != expected[key] {
+    throw Discrepancy(
+      "\(journal): \(key) is \(String(describing: actual[key])), not "
+        + String(describing: expected[key]))
+  }
+  var statistics = statistics
+  statistics.current = expected.count
+  statistics.limit = limit
+  guard counted == statistics else {
+    throw Discrepancy("\(journal): counted \(counted), not \(statistics)")
+  }
+}
+
 /// One way out of the switch: a device, or one remote VTEP of a tunnel port.
 struct WayOut: Hashable, CustomStringConvertible {
   var port: PortID

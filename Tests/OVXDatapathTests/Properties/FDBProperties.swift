@@ -234,23 +234,11 @@ private struct TableRun {
     if let violation = host.violations.first { throw Discrepancy(violation) }
     guard let table = reference.tables[Self.bridge] else { return }
     let listed = host.datapath.addresses(of: Self.bridge)
-    let actual = ReferenceTable.entries(listed, now: reference.now)
-    let limit = topology.bridges[0].addressLimit
-    guard listed.count == actual.count, listed.count <= limit else {
-      throw Discrepancy("\(journal): \(listed.count) lines, limit \(limit)")
-    }
-    for key in Set(actual.keys).union(table.entries.keys) where actual[key] != table.entries[key] {
-      throw Discrepancy(
-        "\(journal): \(key) is \(String(describing: actual[key])), not "
-          + String(describing: table.entries[key]))
-    }
-    let statistics = host.datapath.addressStatistics(of: Self.bridge)
-    var expected = table.statistics
-    expected.current = table.entries.count
-    expected.limit = limit
-    expected.statics = table.entries.values.filter { $0.lastSeen == nil }.count
-    guard statistics == expected else {
-      throw Discrepancy("\(journal): counted \(statistics), not \(expected)")
-    }
+    var statistics = table.statistics
+    statistics.statics = table.entries.values.filter { $0.lastSeen == nil }.count
+    try checkTable(
+      ReferenceTable.entries(listed, now: reference.now), lineCount: listed.count,
+      is: table.entries, counted: host.datapath.addressStatistics(of: Self.bridge),
+      as: statistics, limit: topology.bridges[0].addressLimit, after: journal)
   }
 }

@@ -169,27 +169,15 @@ private struct NeighborRun {
     if let violation = host.violations.first { throw Discrepancy(violation) }
     guard let table = reference.neighbors[Self.bridge] else { return }
     let listed = host.datapath.neighbors(of: Self.bridge)
-    let actual = ReferenceNeighbors.entries(listed, now: reference.now)
     let limit = topology.bridges[0].addressLimit
-    guard listed.count == actual.count, listed.count <= limit else {
-      throw Discrepancy("\(journal): \(listed.count) lines, limit \(limit)")
-    }
-    for key in Set(actual.keys).union(table.entries.keys) where actual[key] != table.entries[key] {
-      throw Discrepancy(
-        "\(journal): \(key) is \(String(describing: actual[key])), not "
-          + String(describing: table.entries[key]))
-    }
+    try checkTable(
+      ReferenceNeighbors.entries(listed, now: reference.now), lineCount: listed.count,
+      is: table.entries, counted: statistics, as: table.statistics, limit: limit, after: journal)
     for port in topology.ports where port.id.rawValue < 9 {
       let held = listed.count { $0.port == port.id }
       guard held <= max(limit / 8, 8) else {
         throw Discrepancy("\(journal): port \(port.id.rawValue) holds \(held), limit \(limit)")
       }
-    }
-    var expected = table.statistics
-    expected.current = table.entries.count
-    expected.limit = limit
-    guard statistics == expected else {
-      throw Discrepancy("\(journal): counted \(statistics), not \(expected)")
     }
   }
 }
