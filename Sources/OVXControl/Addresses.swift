@@ -1,36 +1,6 @@
-private import Glibc
 package import OVXDatapath
 
-extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
-  /// Reads an IPv4 address in dotted decimal or an IPv6 one in any form of RFC 4291, as `inet_pton` does.
-  package init?(_ text: String) {
-    // A C string would end there, and the rest go unread.
-    guard !text.utf8.contains(0) else { return nil }
-    var v4 = in_addr()
-    if unsafe inet_pton(AF_INET, text, &v4) == 1 {
-      self.init(v4: UInt32(bigEndian: v4.s_addr))
-      return
-    }
-    var words: [UInt64] = [0, 0]
-    guard unsafe inet_pton(AF_INET6, text, &words) == 1 else { return nil }
-    self.init(v6High: UInt64(bigEndian: words[0]), low: UInt64(bigEndian: words[1]))
-  }
-
-  /// The canonical text, as `inet_ntop` writes it (RFC 5952 for IPv6).
-  package var description: String {
-    var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
-    let size = socklen_t(text.count)
-    if isIPv6 {
-      let words = [high.bigEndian, low.bigEndian]
-      _ = unsafe inet_ntop(AF_INET6, words, &text, size)
-    } else {
-      var address = in_addr(s_addr: UInt32(truncatingIfNeeded: low).bigEndian)
-      _ = unsafe inet_ntop(AF_INET, &address, &text, size)
-    }
-    let bytes = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-    return String(decoding: bytes, as: UTF8.self)
-  }
-
+extension IPAddress {
   /// Whether the address is 255.255.255.255.
   package var isLimitedBroadcast: Bool { !isIPv6 && low == 0xFFFF_FFFF }
 

@@ -203,21 +203,6 @@ private func checksum(_ pieces: [[UInt8]]) -> UInt16 {
   return sum.checksum
 }
 
-extension MACAddress {
-  fileprivate var octets: [UInt8] {
-    stride(from: 40, through: 0, by: -8).map { UInt8(truncatingIfNeeded: rawValue >> $0) }
-  }
-}
-
-extension IPAddress {
-  fileprivate var octets: [UInt8] {
-    func bytes(_ word: UInt64, _ count: Int) -> [UInt8] {
-      (0..<count).reversed().map { UInt8(truncatingIfNeeded: word >> UInt64($0 * 8)) }
-    }
-    return isIPv6 ? bytes(high, 8) + bytes(low, 8) : bytes(low, 4)
-  }
-}
-
 extension [UInt8] {
   fileprivate mutating func append16(_ value: UInt16) {
     append(UInt8(truncatingIfNeeded: value >> 8))

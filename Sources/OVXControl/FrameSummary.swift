@@ -119,7 +119,7 @@ package struct FrameSummary: Sendable {
     let name = isIPv6 ? "ICMPv6" : "ICMP"
     guard bytes.count >= 4 else { return "\(name), broken" }
     let target =
-      bytes.count >= 24 ? IPAddress(octets: Array(bytes[8..<24])).map { " \($0)" } ?? "" : ""
+      bytes.count >= 24 ? IPAddress(octets: bytes[8..<24]).map { " \($0)" } ?? "" : ""
     switch (isIPv6, bytes[0]) {
     case (false, 0), (true, 129): return "\(name) echo reply"
     case (false, 8), (true, 128): return "\(name) echo request"
@@ -140,14 +140,5 @@ package struct FrameSummary: Sendable {
     ]
     let letters = names.filter { flags.contains($0.0) }.map(\.1).joined()
     return letters.isEmpty ? "none" : letters
-  }
-}
-
-extension IPAddress {
-  /// An IPv6 address of its 16 bytes; `nil` for another number of them.
-  fileprivate init?(octets: [UInt8]) {
-    guard octets.count == 16 else { return nil }
-    func word(_ bytes: ArraySlice<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
-    self.init(v6High: word(octets[..<8]), low: word(octets[8...]))
   }
 }

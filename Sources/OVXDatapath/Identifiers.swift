@@ -1,3 +1,5 @@
+private import Glibc
+
 /// A VXLAN network identifier: 24 bits, the name of a tenant's segment on the wire (RFC 7348,
 /// section 5).
 package struct VNI: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sendable {
@@ -183,4 +185,67 @@ package struct IPAddress: Hashable, BitwiseCopyable, Sendable {
 
   /// Whether the address is an IPv4 one in IPv6 clothes, ::ffff:0:0/96.
   package var isIPv4Mapped: Bool { isIPv6 && high == 0 && low >> 32 == 0xFFFF }
+}
+
+extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
+  /// Reads an IPv4 address in dotted decimal or an IPv6 one in any form of RFC 4291, as `inet_pton` does.
+  package init?(_ text: String) {
+    // A C string would end there, and the rest go unread.
+    guard !text.utf8.contains(0) else { return nil }
+    var v4 = in_addr()
+    if unsafe inet_pton(AF_INET, text, &v4) == 1 {
+      self.init(v4: UInt32(bigEndian: v4.s_addr))
+      return
+    }
+    var words: [UInt64] = [0, 0]
+    guard unsafe inet_pton(AF_INET6, text, &words) == 1 else { return nil }
+    self.init(v6High: UInt64(bigEndian: words[0]), low: UInt64(bigEndian: words[1]))
+  }
+
+  /// The canonical text, as `inet_ntop` writes it (RFC 5952 for IPv6).
+  package var description: String {
+    var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+    let size = socklen_t(text.count)
+    if isIPv6 {
+      let words = [high.bigEndian, low.bigEndian]
+      _ = unsafe inet_ntop(AF_INET6, words, &text, size)
+    } else {
+      var address = in_addr(s_addr: UInt32(truncatingIfNeeded: low).bigEndian)
+      _ = unsafe inet_ntop(AF_INET, &address, &text, size)
+    }
+    let bytes = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}
+
+// MARK: - Octets
+
+extension MACAddress {
+  /// The six octets in the order of the wire.
+  package var octets: [UInt8] { bigEndianOctets(of: rawValue, count: 6) }
+}
+
+extension IPAddress {
+  /// The 4 or 16 octets in the order of the wire.
+  package var octets: [UInt8] {
+    isIPv6
+      ? bigEndianOctets(of: high, count: 8) + bigEndianOctets(of: low, count: 8)
+      : bigEndianOctets(of: low, count: 4)
+  }
+
+  /// Makes an address of its 4 or 16 octets in the order of the wire; `nil` for another number of them.
+  package init?(octets: some Collection<UInt8>) {
+    func number(_ octets: some Sequence<UInt8>) -> UInt64 {
+      octets.reduce(0) { $0 << 8 | UInt64($1) }
+    }
+    switch octets.count {
+    case 4: self.init(v4: UInt32(truncatingIfNeeded: number(octets)))
+    case 16: self.init(v6High: number(octets.prefix(8)), low: number(octets.dropFirst(8)))
+    default: return nil
+    }
+  }
+}
+
+private func bigEndianOctets(of value: UInt64, count: Int) -> [UInt8] {
+  (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 &* UInt64(count &- 1 &- $0))) }
 }

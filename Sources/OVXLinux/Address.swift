@@ -16,7 +16,7 @@ package struct InterfaceAddress: Hashable, Sendable {
 }
 
 extension InterfaceAddress: CustomStringConvertible {
-  package var description: String { "\(address.text)/\(prefixLength)" }
+  package var description: String { "\(address)/\(prefixLength)" }
 }
 
 /// Who gave a device an address, as the kernel remembers it (`IFA_PROTO` of <linux/if_addr.h>, since Linux 5.18).

@@ -50,7 +50,7 @@ extension Netlink {
     var result: MACAddress?
     do {
       try transact(
-        request, for: Purpose(action: "look up the neighbour", subject: address.text)
+        request, for: Purpose(action: "look up the neighbour", subject: address.description)
       ) { message in
         if let neighbour = Neighbour(message) { result = neighbour.linkAddress }
       }

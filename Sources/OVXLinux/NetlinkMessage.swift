@@ -269,21 +269,3 @@ extension RawSpan {
     return value
   }
 }
-
-extension MACAddress {
-  /// The six octets as they are on the wire.
-  var octets: [UInt8] { bigEndianOctets(of: rawValue, count: 6) }
-}
-
-extension IPAddress {
-  /// The 4 or 16 octets as they are on the wire.
-  var octets: [UInt8] {
-    isIPv6
-      ? bigEndianOctets(of: high, count: 8) + bigEndianOctets(of: low, count: 8)
-      : bigEndianOctets(of: low, count: 4)
-  }
-}
-
-private func bigEndianOctets(of value: UInt64, count: Int) -> [UInt8] {
-  (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 &* UInt64(count &- 1 &- $0))) }
-}

@@ -39,9 +39,9 @@ extension Netlink {
     request.put(Int(RTA_DST.rawValue), destination)
     if let source { request.put(Int(RTA_SRC.rawValue), source) }
 
-    let purpose = Purpose(action: "find a route to", subject: destination.text) { errno in
+    let purpose = Purpose(action: "find a route to", subject: destination.description) { errno in
       guard errno == .networkUnreachable || errno == .invalidArgument else { return nil }
-      let condition = source.map { "; the source \($0.text) must be an address of this host" }
+      let condition = source.map { "; the source \($0) must be an address of this host" }
       return "add one with `ip route add`" + (condition ?? "")
     }
     var route: Route?
@@ -80,7 +80,7 @@ extension Netlink {
     let place = link.map { " on \($0.name)" } ?? ""
     try transact(
       request,
-      for: Purpose(action: "route by default via", subject: gateway.text + place) { errno in
+      for: Purpose(action: "route by default via", subject: gateway.description + place) { errno in
         switch errno {
         case .fileExists: "there is a default route already; remove it with `ip route del default`"
         case .networkUnreachable, .noRouteToHost:

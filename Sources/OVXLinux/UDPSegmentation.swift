@@ -31,14 +31,10 @@ package enum UDPSegmentation: String, Sendable {
     }
     receiver.setReceiveBuffer(1 << 20)
     let loopback = IPAddress(v4: 0x7F00_0001)
-    let port = unsafe loopback.withNetworkBytes { bytes -> UInt16? in
-      guard unsafe ovx_bind_udp_socket(receiver.rawValue, false, bytes, 0) == 0,
-        let port = boundPort(of: receiver.rawValue),
-        unsafe ovx_connect_udp_socket(sender.rawValue, false, bytes, port) == 0
-      else { return nil }
-      return port
-    }
-    guard port != nil else { return .works }
+    guard unsafe ovx_bind_udp_socket(receiver.rawValue, false, loopback.octets, 0) == 0,
+      let port = boundPort(of: receiver.rawValue),
+      unsafe ovx_connect_udp_socket(sender.rawValue, false, loopback.octets, port) == 0
+    else { return .works }
     let train = (0..<segmentSize * segmentCount).map { index in
       UInt8(truncatingIfNeeded: index &* 31 &+ index / segmentSize &* 7)
     }

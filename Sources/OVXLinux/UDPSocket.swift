@@ -41,7 +41,7 @@ package struct UDPSocket: ~Copyable, Sendable {
     local: IPAddress?, isIPv6: Bool, port: UInt16, isShared: Bool
   ) throws(LinuxError) -> Descriptor {
     let bindAddress = local ?? IPAddress.unspecified(isIPv6: isIPv6)
-    let address = local.map { $0.text } ?? (isIPv6 ? "any IPv6 address" : "any IPv4 address")
+    let address = local?.description ?? (isIPv6 ? "any IPv6 address" : "any IPv4 address")
     let subject = "\(address) UDP port \(port)"
     let descriptor = try openSocket(isIPv6: bindAddress.isIPv6, for: "listen on", subject)
     if bindAddress.isIPv6 {
@@ -84,7 +84,7 @@ package struct UDPSocket: ~Copyable, Sendable {
     sourcePort: UInt16,
     header: Header = Header()
   ) throws(LinuxError) -> UDPSocket {
-    let subject = "\(remote.text) UDP port \(port) from source port \(sourcePort)"
+    let subject = "\(remote) UDP port \(port) from source port \(sourcePort)"
     let descriptor = try openSocket(isIPv6: remote.isIPv6, for: "send to", subject)
     _ = descriptor.setOption(SOL_SOCKET, SO_REUSEADDR, 1)
     // Nothing is ever read from it: what somebody sends to the source port is to take no memory.
@@ -99,16 +99,13 @@ package struct UDPSocket: ~Copyable, Sendable {
         action: "send to",
         subject: subject,
         errno: .addressFamilyNotSupported,
-        remedy: "the local address \(bindAddress.text) is of the other IP version"
+        remedy: "the local address \(bindAddress) is of the other IP version"
       )
     }
-    let bound = unsafe bindAddress.withNetworkBytes { bytes in
-      unsafe ovx_bind_udp_socket(descriptor.rawValue, bindAddress.isIPv6, bytes, sourcePort)
-    }
+    let bound = bind(descriptor.rawValue, to: bindAddress, port: sourcePort)
     guard bound == 0 else { throw refusal(to: "send to", subject, -bound, port: sourcePort) }
-    let connected = unsafe remote.withNetworkBytes { bytes in
-      unsafe ovx_connect_udp_socket(descriptor.rawValue, remote.isIPv6, bytes, port)
-    }
+    let connected = unsafe ovx_connect_udp_socket(
+      descriptor.rawValue, remote.isIPv6, remote.octets, port)
     guard connected == 0 else { throw refusal(to: "send to", subject, -connected, port: port) }
     let mtu = ovx_path_mtu(descriptor.rawValue)
     return UDPSocket(queues: Queues(descriptor), pathMTU: max(0, Int(mtu)))
@@ -139,9 +136,7 @@ package struct UDPSocket: ~Copyable, Sendable {
   private static let senderBufferSize: Int32 = 8 << 20
 
   private static func bind(_ socket: Int32, to address: IPAddress, port: UInt16) -> Int32 {
-    unsafe address.withNetworkBytes { bytes in
-      unsafe ovx_bind_udp_socket(socket, address.isIPv6, bytes, port)
-    }
+    unsafe ovx_bind_udp_socket(socket, address.isIPv6, address.octets, port)
   }
 
   private static func openSocket(
@@ -208,34 +203,5 @@ private let udpLevel = Int32(IPPROTO_UDP)
 extension IPAddress {
   static func unspecified(isIPv6: Bool) -> IPAddress {
     isIPv6 ? IPAddress(v6High: 0, low: 0) : IPAddress(v4: 0)
-  }
-
-  /// Hands out the address as the wire has it: 4 or 16 bytes.
-  func withNetworkBytes<Result>(_ body: (UnsafePointer<UInt8>) -> Result) -> Result {
-    if isIPv6 {
-      let words = (high.bigEndian, low.bigEndian)
-      return unsafe withUnsafeBytes(of: words) { bytes in
-        unsafe bytes.withMemoryRebound(to: UInt8.self) {
-          unsafe body($0.baseAddress.unsafelyUnwrapped)
-        }
-      }
-    }
-    let word = UInt32(truncatingIfNeeded: low).bigEndian
-    return unsafe withUnsafeBytes(of: word) { bytes in
-      unsafe bytes.withMemoryRebound(to: UInt8.self) {
-        unsafe body($0.baseAddress.unsafelyUnwrapped)
-      }
-    }
-  }
-
-  /// The address as inet_ntop(3) writes it.
-  var text: String {
-    unsafe withNetworkBytes { bytes in
-      unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { buffer in
-        let family = isIPv6 ? AF_INET6 : AF_INET
-        guard unsafe inet_ntop(family, bytes, buffer.baseAddress, 64) != nil else { return "?" }
-        return unsafe String(cString: buffer.baseAddress.unsafelyUnwrapped)
-      }
-    }
   }
 }
