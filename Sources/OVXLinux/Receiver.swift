@@ -297,26 +297,19 @@ internal import SystemPackage
         let source = Int(batch.source)
         let facts = unsafe ovx_receipt_read(receipts + slot)
         guard source < PortID.limit else {
-          let remote =
-            facts.is_ipv6
-            ? IPAddress(v6High: facts.high, low: facts.low)
-            : IPAddress(v4: UInt32(truncatingIfNeeded: facts.low))
           unsafe captures.showReceived(
             frame, count: min(Int(result), Arena.capacity), segmentSize: Int(facts.segment_size),
             on: EndpointID(rawValue: UInt16(truncatingIfNeeded: source &- PortID.limit)),
-            socket: sources[source].descriptor, from: remote,
+            socket: sources[source].descriptor, from: facts.remote,
             port: ovx_receipt_port(receipts + slot), trafficClass: facts.traffic_class, datapath)
           continue
         }
         let count = min(Int(result) &- Offload.byteCount, Arena.capacity)
         guard count >= 0 else { continue }
         let isPacket = unsafe sources[source].kind == .packet
-        let tag =
-          isPacket
-          ? VLANTag(control: facts.vlan_control, protocolID: facts.vlan_protocol) : .none
         unsafe captures.showReceived(
-          frame, count: count, tag: tag, from: PortID(rawValue: UInt16(truncatingIfNeeded: source)),
-          datapath)
+          frame, count: count, tag: isPacket ? facts.tag : .none,
+          from: PortID(rawValue: UInt16(truncatingIfNeeded: source)), datapath)
       }
     }
   }
@@ -389,8 +382,7 @@ internal import SystemPackage
     guard unsafe results[slot] >= 0 else { return }
     var tag = VLANTag.none
     if unsafe sources[Int(port.rawValue)].kind == .packet {
-      let facts = unsafe ovx_receipt_read(receipts + slot)
-      tag = VLANTag(control: facts.vlan_control, protocolID: facts.vlan_protocol)
+      tag = unsafe ovx_receipt_read(receipts + slot).tag
     }
     unsafe datapath.anticipate(
       arena.frame(slot), count: Int(results[slot]) - Offload.byteCount, tag: tag, from: port)
@@ -403,16 +395,12 @@ internal import SystemPackage
       guard !facts.truncated, count <= Arena.capacity else {
         return datapath.countDrop(.tooLong, port: .none, frames: 1)
       }
-      let remote =
-        facts.is_ipv6
-        ? IPAddress(v6High: facts.high, low: facts.low)
-        : IPAddress(v4: UInt32(truncatingIfNeeded: facts.low))
       return unsafe datapath.receiveDatagrams(
         frame,
         count: count,
         segmentSize: Int(facts.segment_size),
         on: EndpointID(rawValue: UInt16(truncatingIfNeeded: index &- PortID.limit)),
-        from: remote,
+        from: facts.remote,
         trafficClass: facts.traffic_class
       )
     }
@@ -423,7 +411,7 @@ internal import SystemPackage
     if unsafe sources[index].kind == .packet {
       let facts = unsafe ovx_receipt_read(receipts + slot)
       isCut = facts.truncated
-      tag = VLANTag(control: facts.vlan_control, protocolID: facts.vlan_protocol)
+      tag = facts.tag
     }
     let length = count &- Offload.byteCount
     guard !isCut, length >= 0, length <= Arena.capacity else {
@@ -463,4 +451,14 @@ internal import SystemPackage
       .deviceLost(PortID(rawValue: UInt16(truncatingIfNeeded: index)), Errno(rawValue: code))
     )
   }
+}
+
+extension ovx_receipt_facts {
+  /// Who sent a datagram.
+  fileprivate var remote: IPAddress {
+    is_ipv6 ? IPAddress(v6High: high, low: low) : IPAddress(v4: UInt32(truncatingIfNeeded: low))
+  }
+
+  /// The tag that the kernel took out of a frame.
+  fileprivate var tag: VLANTag { VLANTag(control: vlan_control, protocolID: vlan_protocol) }
 }
