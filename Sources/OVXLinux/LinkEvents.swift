@@ -31,8 +31,8 @@ package enum LinkEvent: Equatable, Sendable {
 
 /// A subscription to what happens to the devices of a network namespace.
 ///
-/// It belongs to the namespace in which the calling thread was when it was made, and keeps it alive. To know a state for certain, subscribe
-/// first and list afterwards (`Netlink.links()`): what happens in between comes as an event.
+/// It belongs to the namespace in which the calling thread was when it was made, and keeps it alive. To know a state for
+/// certain, subscribe first and list afterwards (`Netlink.links()`): what happens in between comes as an event.
 package struct LinkEvents: ~Copyable, Sendable {
   /// What to hear of besides the devices.
   package struct Subjects: OptionSet, Sendable {

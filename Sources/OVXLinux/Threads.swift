@@ -1,5 +1,40 @@
-private import Glibc
+internal import Glibc
 private import Synchronization
+internal import SystemPackage
+
+/// Starts a thread that gets no signals, which are the business of the main thread.
+///
+/// - Parameter body: What it does; with that it ends.
+/// - Returns: The thread, to be joined.
+/// - Throws: What the kernel says where it gives no more threads.
+func startThread(_ body: @escaping @Sendable () -> Void) throws(Errno) -> pthread_t {
+  var thread = pthread_t()
+  // A new thread blocks what the one blocks that makes it.
+  var all = sigset_t()
+  var previous = sigset_t()
+  _ = unsafe sigfillset(&all)
+  _ = unsafe pthread_sigmask(SIG_SETMASK, &all, &previous)
+  let context = unsafe Unmanaged.passRetained(Run(body))
+  let code = unsafe pthread_create(
+    &thread, nil,
+    { context in
+      guard let context = unsafe context else { return nil }
+      unsafe Unmanaged<Run>.fromOpaque(context).takeRetainedValue().body()
+      return nil
+    }, context.toOpaque())
+  _ = unsafe pthread_sigmask(SIG_SETMASK, &previous, nil)
+  guard code == 0 else {
+    unsafe context.release()
+    throw Errno(rawValue: code)
+  }
+  return thread
+}
+
+/// What a thread does, in a form that C can hand over.
+private final class Run: Sendable {
+  let body: @Sendable () -> Void
+  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+}
 
 /// Does something with each element, on several threads at once, and returns when all is done.
 ///
@@ -15,38 +50,11 @@ package func forEachConcurrently<Element: Sendable>(
 ) {
   let helpers = min(threads, elements.count) - 1
   let left = Left(elements)
-  let run = Run { while let element = left.next() { body(element) } }
+  let run: @Sendable () -> Void = { while let element = left.next() { body(element) } }
   var running: [pthread_t] = []
-  // Signals are the business of the main thread.
-  var all = sigset_t()
-  var previous = sigset_t()
-  _ = unsafe sigfillset(&all)
-  _ = unsafe pthread_sigmask(SIG_SETMASK, &all, &previous)
-  while running.count < helpers {
-    var thread = pthread_t()
-    let context = unsafe Unmanaged.passRetained(run)
-    let code = unsafe pthread_create(
-      &thread, nil,
-      { context in
-        guard let context = unsafe context else { return nil }
-        unsafe Unmanaged<Run>.fromOpaque(context).takeRetainedValue().body()
-        return nil
-      }, context.toOpaque())
-    guard code == 0 else {
-      unsafe context.release()
-      break
-    }
-    running.append(thread)
-  }
-  _ = unsafe pthread_sigmask(SIG_SETMASK, &previous, nil)
-  run.body()
+  while running.count < helpers, let thread = try? startThread(run) { running.append(thread) }
+  run()
   for thread in running { _ = pthread_join(thread, nil) }
-}
-
-/// What each of several threads runs.
-private final class Run: Sendable {
-  let body: @Sendable () -> Void
-  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 }
 
 /// The elements that no thread has taken yet.

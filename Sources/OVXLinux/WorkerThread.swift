@@ -53,35 +53,18 @@ final class Reply<Answer: Sendable>: Sendable {
   ///
   /// - Throws: Where the kernel refuses a ring, memory or a thread, with the likely cause and the remedy.
   init(events: EventQueue, exchange: LessonExchange) throws(LinuxError) {
-    core = Core(mailbox: try Mailbox(), events: events, exchange: exchange)
-    var thread = pthread_t()
-    // Signals are the business of the main thread: the worker's is made with all of them blocked.
-    var all = sigset_t()
-    var previous = sigset_t()
-    _ = unsafe sigfillset(&all)
-    _ = unsafe pthread_sigmask(SIG_SETMASK, &all, &previous)
-    let context = unsafe Unmanaged.passRetained(core)
-    let code = unsafe pthread_create(
-      &thread,
-      nil,
-      { context in
-        guard let context = unsafe context else { return nil }
-        unsafe Unmanaged<Core>.fromOpaque(context).takeRetainedValue().run()
-        return nil
-      },
-      context.toOpaque()
-    )
-    _ = unsafe pthread_sigmask(SIG_SETMASK, &previous, nil)
-    guard code == 0 else {
-      unsafe context.release()
+    let core = Core(mailbox: try Mailbox(), events: events, exchange: exchange)
+    self.core = core
+    do throws(Errno) {
+      thread = Mutex(try startThread { core.run() })
+    } catch {
       throw LinuxError(
         action: "start",
         subject: "the worker's thread",
-        errno: Errno(rawValue: code),
+        errno: error,
         remedy: "raise the limit of tasks (TasksMax= of the service)"
       )
     }
-    self.thread = Mutex(thread)
     core.hasStarted.wait()
     if let failure = core.failure.withLock({ $0 }) {
       join()
