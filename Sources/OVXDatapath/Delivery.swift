@@ -268,7 +268,7 @@ extension Datapath {
       return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
     }
     let stride = VXLANHeader.byteCount + superframe.headerLength + segmentSize
-    let perTrain = max(1, min(Egress.trainSegmentLimit, Egress.trainLimit / stride))
+    let perTrain = max(1, min(Transmission.trainFrameLimit, Transmission.trainByteLimit / stride))
     let segmentCount = superframe.segmentCount(segmentSize: segmentSize)
     guard segmentCount <= Egress.segmentLimit else {
       return counters.dropped(.tooManySegments, frames: 1, at: ingress)

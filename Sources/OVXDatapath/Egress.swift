@@ -42,6 +42,12 @@ package struct Transmission: BitwiseCopyable {
   package var frameCount: UInt16 = 1
   /// Bytes in all vectors together, a virtio-net header not counted.
   package var byteCount: UInt32
+
+  /// Bytes of a train: the longest UDP payload that travels as one `UDP_SEGMENT` send over both IPv4
+  /// and IPv6, as the kernel counts outer headers and a MAC header against 65,536 bytes.
+  package static let trainByteLimit = 65_473
+  /// Frames of a train: `UDP_MAX_SEGMENTS` of <linux/udp.h> before Linux 6.9, which takes 128.
+  package static let trainFrameLimit = 64
 }
 
 /// What a burst leaves to be sent, until it is flushed.
@@ -59,12 +65,6 @@ struct Egress: ~Copyable {
   static let vectorLimit = transmissionLimit * 5 + Coalescer.pieceLimit
   /// Bytes for cut superframes: seven full ones, few enough to stay in the second-level cache.
   static let scratchLimit = 7 * 72 * 1024
-  /// The longest UDP payload that travels as one `UDP_SEGMENT` send over both IPv4 and IPv6: the
-  /// kernel counts outer headers and a MAC header against 65,536 bytes.
-  static let trainLimit = 65_473
-  /// Datagrams of a train: `UDP_MAX_SEGMENTS` of <linux/udp.h> before Linux 6.9, which takes 128.
-  static let trainSegmentLimit = 64
-
   /// Segments that one superframe is cut into at most: 64 KB at TCP's smallest segment, 48 bytes.
   ///
   /// A tenant can ask for single bytes, and would have the switch send thousands of frames for one.
@@ -229,12 +229,13 @@ struct Egress: ~Copyable {
     let fullSize = Int(openTrains[place].size)
     let number = Int(openTrains[place].transmission)
     var train = transmissions[number]
-    guard size <= fullSize, Int(train.frameCount) < Egress.trainSegmentLimit,
-      Int(train.byteCount) &+ fullSize <= Egress.trainLimit
+    guard size <= fullSize, Int(train.frameCount) < Transmission.trainFrameLimit,
+      Int(train.byteCount) &+ fullSize <= Transmission.trainByteLimit
     else { return false }
     let first = Int(train.firstVector)
     if train.vectorCount > 1 {
-      let room = min(Egress.trainSegmentLimit, Egress.trainLimit / fullSize) &* fullSize
+      let room =
+        min(Transmission.trainFrameLimit, Transmission.trainByteLimit / fullSize) &* fullSize
       guard hasScratch(room) else { return false }
       unsafe gather(first, Int(train.vectorCount))
       useScratch(room)

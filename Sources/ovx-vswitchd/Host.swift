@@ -272,7 +272,7 @@ final class Host {
     let link = link(route.linkIndex)
     let pathMTU = route.mtu ?? link?.mtu ?? Sizes.defaultMTU
     let innerMTU = Sizes.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
-    guard innerMTU >= Sizes.mtuBounds.lowerBound else {
+    guard innerMTU >= Configuration.mtuRange.lowerBound else {
       throw Fault(
         "the way to \(remote.address) takes packets of \(pathMTU) bytes, too small for a tunnel",
         isAwaited: true)

@@ -204,7 +204,7 @@ extension Plan {
     func mtu(isTagged: Bool) -> Int {
       let unlimited = tunnels == nil ? Sizes.defaultMTU : Sizes.largestDefaultMTU
       let limit = [isTagged ? taggedTunnels : tunnels, devices].compactMap(\.self).min()
-      return max(min(limit ?? unlimited, unlimited), Sizes.mtuBounds.lowerBound)
+      return max(min(limit ?? unlimited, unlimited), Configuration.mtuRange.lowerBound)
     }
 
     /// The `IFLA_GSO_MAX_SIZE` of a device with an MTU.

@@ -1,3 +1,5 @@
+private import OVXDatapath
+
 /// The arithmetic of packet sizes between a container's interface and the underlay.
 enum Sizes {
   /// Bytes that a tunnel adds to a packet: an outer IPv4 header without options (20), UDP (8), VXLAN (8), and the
@@ -13,23 +15,10 @@ enum Sizes {
   ///
   /// An explicit `mtu=` may exceed it.
   static let largestDefaultMTU = 9000
-  /// The bounds of an MTU that can be asked for: IPv4's minimum (RFC 791), and what a TAP device takes (65,535 less
-  /// the Ethernet header; `MAX_MTU` in drivers/net/tun.c).
-  static let mtuBounds = 68...65_521
-
   /// The largest inner packet for an underlay's path MTU; 0 for a path that cannot carry any.
   static func innerMTU(pathMTU: Int, isIPv6: Bool) -> Int {
     max(0, pathMTU - (isIPv6 ? tunnelOverheadIPv6 : tunnelOverheadIPv4))
   }
-
-  /// Bytes of UDP payload that one `UDP_SEGMENT` send can hold without the kernel cutting it in software: its check
-  /// compares the whole packet, Ethernet header included, with 65,536.
-  ///
-  /// That of IPv6, which is the smaller one.
-  static let segmentedSendLimit = 65_473
-
-  /// Segments that one such send can have: `UDP_MAX_SEGMENTS` of <linux/udp.h> before Linux 6.9.
-  static let segmentLimit = 64
 
   /// The value for `IFLA_GSO_MAX_SIZE` of an interface behind a tunnel.
   ///
@@ -40,7 +29,8 @@ enum Sizes {
   /// 72) do not make it n + 1: the kernel takes 321 for its own headers and cuts the rest (`sk_setup_caps`).
   static func gsoMaxSize(mtu: Int) -> Int {
     let mtu = max(mtu, 128)
-    let segments = min(segmentLimit, max(1, segmentedSendLimit / (8 + 14 + mtu)))
+    let segments = min(
+      Transmission.trainFrameLimit, max(1, Transmission.trainByteLimit / (8 + 14 + mtu)))
     return min(
       wholeGSOMaxSize, segments * (mtu - 40) + 54 + 1, (segments + 1) * (mtu - 72) + 320)
   }

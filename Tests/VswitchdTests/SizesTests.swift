@@ -1,3 +1,4 @@
+import OVXDatapath
 import Testing
 
 @testable import ovx_vswitchd
@@ -15,7 +16,7 @@ import Testing
   @Test(arguments: [576, 1000, 1280, 1430, 1450, 1500, 4000, 8950, 9000])
   func superframeFitsOneSend(_ mtu: Int) {
     let size = Sizes.gsoMaxSize(mtu: mtu)
-    let fitting = min(64, Sizes.segmentedSendLimit / (8 + 14 + mtu))
+    let fitting = min(64, Transmission.trainByteLimit / (8 + 14 + mtu))
     // The kernel keeps 321 bytes for headers (MAX_TCP_HEADER + 1), and cuts the rest into whole segments.
     for headers in [40, 52, 60, 72] {
       let segments = (size - 321) / (mtu - headers)
