@@ -59,8 +59,8 @@ private func isAllowed(_ scalar: Unicode.Scalar) -> Bool {
     && !"/:%".unicodeScalars.contains(scalar)
 }
 
-/// A text without characters that would move a terminal's cursor.
-func printable(_ text: String) -> String {
+/// A text without characters that would move a terminal's cursor, or begin a line of their own.
+package func printable(_ text: String) -> String {
   var result = ""
   for scalar in text.unicodeScalars {
     result += scalar.properties.generalCategory == .control ? "?" : String(scalar)

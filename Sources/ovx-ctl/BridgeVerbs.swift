@@ -167,7 +167,7 @@ struct ShowAll: Verb {
   func command() -> Command { .show }
 }
 
-// Containers
+// MARK: Containers
 
 struct Attach: Verb {
   static let configuration = CommandConfiguration(

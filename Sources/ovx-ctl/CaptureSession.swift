@@ -28,7 +28,7 @@ final class CaptureSession {
   init(
     _ verb: CaptureFrames, _ command: Command, _ options: GlobalOptions.Values
   ) throws(ControlError) {
-    var length = 262_144
+    var length = CaptureFrames.snapshotLimit
     if case .capture(_, _, let given) = command { length = given }
     limit = try verb.limit
     isJSON = options.format == .json

@@ -37,19 +37,24 @@ struct CaptureFrames: Verb {
   @Option(
     name: .customShort("s", allowingJoined: true),
     help: ArgumentHelp(
-      "Take this many bytes of each frame at most (default: 262144).", valueName: "bytes"))
+      "Take this many bytes of each frame at most (default: \(CaptureFrames.snapshotLimit)).",
+      valueName: "bytes"))
   var snapshotLength: String?
   @Argument(help: "The port or bridge.") var target: String
   @Argument(help: "Which frames, an expression of pcap-filter(7).") var filter: [String] = []
 
   func command() throws -> Command {
-    let length = try Self.number(snapshotLength, "-s", 1...262_144) ?? 262_144
-    _ = try limit
+    let limit = Self.snapshotLimit
+    let length = try Self.number(snapshotLength, "-s", 1...limit) ?? limit
+    _ = try self.limit
     return .capture(
       target: target,
       program: try FilterExpression(filter.joined(separator: " "), snapshotLength: length).program,
       snapshotLength: length)
   }
+
+  /// Bytes of a frame that are shown at most: all of the longest.
+  static let snapshotLimit = 262_144
 
   /// Frames to end after; `nil` for no such end.
   var limit: Int? {

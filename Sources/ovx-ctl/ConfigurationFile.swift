@@ -326,10 +326,8 @@ private struct Reader {
 
 /// A file's words in a sentence: no control characters, and not too many.
 private func shown(_ text: String) -> String {
-  let printable = text.unicodeScalars.prefix(60).map { scalar -> String in
-    scalar.properties.generalCategory == .control ? "?" : String(scalar)
-  }
-  return printable.joined() + (text.unicodeScalars.count > 60 ? "..." : "")
+  printable(String(text.unicodeScalars.prefix(60)))
+    + (text.unicodeScalars.count > 60 ? "..." : "")
 }
 
 extension Misplaced {

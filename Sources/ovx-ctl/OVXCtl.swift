@@ -64,7 +64,8 @@ struct OVXCtl: ParsableCommand {
       CommandGroup(
         name: "Switch",
         subcommands: [
-          FDB.self, NeighborCommands.self, TunnelCommands.self, Statistics.self, Drops.self,
+          AddressCommands.self, NeighborCommands.self, TunnelCommands.self, Statistics.self,
+          Drops.self,
           Top.self, LogCommands.self, TraceFrame.self, CaptureFrames.self, ShowVersion.self,
           ExitDaemon.self,
         ]

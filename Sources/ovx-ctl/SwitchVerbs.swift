@@ -3,7 +3,7 @@ internal import OVXControl
 
 // The running switch: what ovs-appctl users type, with a slash or a space.
 
-struct FDB: ParsableCommand {
+struct AddressCommands: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "fdb",
     abstract: "The address tables of the bridges.",

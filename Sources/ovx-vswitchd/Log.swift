@@ -56,12 +56,8 @@ final class LogDestination: Sendable {
   ///
   /// What cannot be written is lost; a log must not stop a switch.
   func write(_ message: String, level: Logger.Level) {
-    var line = "\(Self.timestamp()) \(level.rawValue): "
-    for scalar in message.unicodeScalars {
-      // What others named must not forge lines, nor drive the terminal that shows them.
-      line.unicodeScalars.append(scalar.properties.generalCategory == .control ? "?" : scalar)
-    }
-    line += "\n"
+    // What others named must not forge lines, nor drive the terminal that shows them.
+    let line = "\(Self.timestamp()) \(level.rawValue): \(printable(message))\n"
     let file = state.withLock { $0.file }
     _ = try? file.writeAll(line.utf8)
   }
