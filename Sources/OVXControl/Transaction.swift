@@ -449,12 +449,21 @@ extension Reply {
 }
 
 extension Datum {
-  /// How many values it holds, about.
+  /// How many values it holds, about; of a long text every 64 bytes count.
   var size: Int {
     switch self {
-    case .scalar: 1
-    case .set(let atoms): 1 + atoms.count
-    case .map(let entries): 1 + entries.count
+    case .scalar(let atom): atom?.size ?? 1
+    case .set(let atoms): atoms.reduce(1) { $0 + $1.size }
+    case .map(let entries): entries.reduce(1) { $0 + $1.key.utf8.count / 64 + $1.value.size }
+    }
+  }
+}
+
+extension Atom {
+  fileprivate var size: Int {
+    switch self {
+    case .integer: 1
+    case .text(let text): 1 + text.utf8.count / 64
     }
   }
 }

@@ -358,6 +358,7 @@ import Testing
     var configuration = try Workbench("add-br br0", "add-br br1").configuration
     let notes = (0..<1000).map { ("key\($0)", "") }
     configuration.ports["br0"]?.interface.externalIDs = Dictionary(uniqueKeysWithValues: notes)
+    configuration.ports["br1"]?.interface.externalIDs = ["": String(repeating: "x", count: 64_000)]
     let refusal = ControlError("the answer has more than 1000000 values; ask for less at a time")
     let columns = Array(repeating: "external_ids", count: 1000)
     var asked: [String] = []
@@ -368,10 +369,12 @@ import Testing
         return nil
       })
     // What comes behind the limit is not looked at.
-    #expect(throws: refusal) {
-      try Transaction.execute(
-        [.get(table: "Interface", record: "br0", columns: columns + ["none"], ifExists: false)],
-        on: &configuration, live: live)
+    for bridge in ["br0", "br1"] {
+      #expect(throws: refusal) {
+        try Transaction.execute(
+          [.get(table: "Interface", record: bridge, columns: columns + ["none"], ifExists: false)],
+          on: &configuration, live: live)
+      }
     }
     for (records, columns) in [
       (Array(repeating: "br0", count: 1000) + ["br1"], ["external_ids", "mtu"]),
