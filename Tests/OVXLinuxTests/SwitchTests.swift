@@ -16,18 +16,30 @@ extension KernelTests {
       func workers() throws -> Int {
         try Scene.count("cat /proc/\(getpid())/task/*/comm | grep -c ovx-worker || true")
       }
-      func memory() throws -> Int {
-        try Scene.count("awk '/^VmRSS/ {print $2}' /proc/\(getpid())/status")
-      }
       for _ in 0..<5 { try Switch().stop() }
-      let before = (rings: try rings(), workers: try workers(), memory: try memory())
+      let before = (rings: try rings(), workers: try workers())
       for _ in 0..<50 { try Switch().stop() }
       // The handle that is let go of without a word stops the worker as well.
       for _ in 0..<5 { _ = try Switch() }
       #expect(try rings() == before.rings)
       #expect(try workers() == before.workers)
-      // One table that stayed would be megabytes 55 times over.
-      #expect(try memory() - before.memory < 20_000, "kB")
+    }
+
+    @Test func `starting and stopping takes no memory for good`() throws {
+      // A megabyte and a half would stay each time. What other tests use in the meantime counts here as well, so it is
+      // enough that one time in many the process has not grown.
+      func growth() throws -> Int {
+        func memory() throws -> Int {
+          try Scene.count("awk '/^VmRSS/ {print $2}' /proc/\(getpid())/status")
+        }
+        let before = try memory()
+        for _ in 0..<20 { try Switch().stop() }
+        return try memory() - before
+      }
+      for _ in 0..<5 { try Switch().stop() }
+      var figures: [Int] = []
+      repeat { figures.append(try growth()) } while figures.count < 20 && figures.last ?? 0 > 5_000
+      #expect(figures.contains { $0 <= 5_000 }, "kB: \(figures)")
     }
 
     @Test func `a stopped switch still answers, and takes nothing`() throws {

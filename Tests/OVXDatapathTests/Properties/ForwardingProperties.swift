@@ -290,9 +290,9 @@ private struct Comparison {
   /// Starts counting from what the switch counts.
   private mutating func adoptDrops() {
     for reason in DropReason.allCases {
-      for port in host.topology.ports {
-        drops[ReferenceSwitch.Drop(reason: reason, port: port.id)] =
-          host.datapath.counters(of: port.id)[reason]
+      for port in host.topology.ports.map(\.id) + [.none] {
+        drops[ReferenceSwitch.Drop(reason: reason, port: port)] =
+          host.datapath.counters(of: port)[reason]
       }
     }
   }
