@@ -100,8 +100,11 @@ extension Configuration {
     package var externalIDs: [String: String] = [:]
     package var interface: Interface
 
-    /// The keys of `other_config` that mean something.
-    static let otherConfigKeys = ["qinq-ethtype", "priority-tags"]
+    /// The keys of `other_config` that mean something, and the values that each may have.
+    static let otherConfigChoices: KeyValuePairs = [
+      "qinq-ethtype": ["802.1ad", "802.1q"],
+      "priority-tags": ["never", "if-nonzero", "always", "true", "false"],
+    ]
 
     package init(name: String, bridge: String, interface: Interface = Interface()) {
       self.name = name

@@ -112,11 +112,7 @@ extension Configuration {
         "port \(name) is of mode \(mode.rawValue) and has cvlans, which are for vlan_mode=dot1q-tunnel; "
           + "take them away with \"clear port \(name) cvlans\"")
     }
-    let choices = [
-      "qinq-ethtype": ["802.1ad", "802.1q"],
-      "priority-tags": ["never", "if-nonzero", "always", "true", "false"],
-    ]
-    for (key, values) in choices.sorted(by: { $0.key < $1.key }) {
+    for (key, values) in Port.otherConfigChoices.sorted(by: { $0.key < $1.key }) {
       guard let value = port.otherConfig[key], !values.contains(value) else { continue }
       throw ControlError(
         "port \(name): other_config:\(key) \"\(printable(value))\" is not one of the allowed values "
@@ -264,7 +260,8 @@ extension Configuration {
           + (known.isEmpty ? "" : "; it knows \(known.joined(separator: ", "))"))
     }
     for port in changes.ports.sorted().compactMap({ ports[$0] }) {
-      tellUnknown(port.otherConfig, of: "port \(port.name)", known: Port.otherConfigKeys)
+      let known = Port.otherConfigChoices.map(\.key)
+      tellUnknown(port.otherConfig, of: "port \(port.name)", known: known)
       tellUnknown(port.interface.otherConfig, of: "interface \(port.name)", known: [])
     }
     for bridge in changes.bridges.sorted().compactMap({ bridges[$0] }) {

@@ -354,6 +354,16 @@ import Testing
     #expect(configuration == Configuration())
   }
 
+  /// A switch that knows nothing of any interface, and tells which one it was asked about.
+  private static func live(_ ask: @escaping (String) -> Void) -> LiveState {
+    LiveState(
+      deviceExists: { _ in false },
+      interface: { name in
+        ask(name)
+        return nil
+      })
+  }
+
   @Test func whatIsTooMuchIsNotPutTogether() throws {
     var configuration = try Workbench("add-br br0", "add-br br1").configuration
     let notes = (0..<1000).map { ("key\($0)", "") }
@@ -362,12 +372,7 @@ import Testing
     let refusal = ControlError("the answer has more than 1000000 values; ask for less at a time")
     let columns = Array(repeating: "external_ids", count: 1000)
     var asked: [String] = []
-    let live = LiveState(
-      deviceExists: { _ in false },
-      interface: { name in
-        asked.append(name)
-        return nil
-      })
+    let live = Self.live { asked.append($0) }
     // What comes behind the limit is not looked at.
     for bridge in ["br0", "br1"] {
       #expect(throws: refusal) {
@@ -393,12 +398,7 @@ import Testing
   @Test func theSwitchIsAskedOnceAboutEachInterface() throws {
     var configuration = try Workbench("add-br br0", "add-br br1").configuration
     var asked: [String] = []
-    let live = LiveState(
-      deviceExists: { _ in false },
-      interface: { name in
-        asked.append(name)
-        return nil
-      })
+    let live = Self.live { asked.append($0) }
     let list = Command.list(
       table: "Interface", records: ["br0", "br1", "br0"], columns: [], ifExists: false)
     _ = try Transaction.execute([list, list], on: &configuration, live: live)
