@@ -14,11 +14,13 @@ struct PersistentHost {
 
   /// Topologies that an input can choose from.
   static let topologyCount = 48
+  /// The VLANs that their ports are members of.
+  static let vlans = [0, 10, 20, 4095].compactMap(VLANID.init(rawValue:))
   /// Seconds between two inputs: more than anything lives for.
   private static let pause: UInt32 = 4_000
 
   private init(number: Int, _ takesPart: (Topology.Port) -> Bool) {
-    var generator = TopologyGenerator(seed: UInt64(number))
+    var generator = TopologyGenerator(seed: UInt64(number), vlans: Self.vlans)
     generator.bridgeCount = 1...2
     host = SimulatedHost(generator.generate(), seed: UInt64(number))
     ports = host.topology.ports.filter(takesPart)
@@ -48,7 +50,7 @@ struct PersistentHost {
     host.tick(now: now)
   }
 
-  /// Has something arrive, and ends the burst and lets time pass where it says so.
+  /// Has something arrive, and all happen that it says.
   mutating func receive(_ arrival: Script.Arrival) {
     guard !ports.isEmpty else { return }
     let port = ports[Int(arrival.port) % ports.count]
@@ -62,6 +64,11 @@ struct PersistentHost {
         PartialFrame(arrival.bytes, offload: Offload(virtioHeader: arrival.offload) ?? .none),
         tag: tag, from: port.id)
     }
+    finish(arrival)
+  }
+
+  /// Ends the burst and lets time pass where an arrival says so.
+  mutating func finish(_ arrival: Script.Arrival) {
     if arrival.flags.contains(.endsBurst) { host.endBurst() }
     if arrival.flags.contains(.lets7SecondsPass) {
       now += 7
@@ -81,17 +88,18 @@ struct PersistentHost {
       trafficClass: arrival.trafficClass)
   }
 
-  /// A train with a VXLAN header in front of so many bytes each, and the bytes of each with it.
-  private func encapsulate(
-    _ bytes: [UInt8], in segmentSize: Int, vni: VNI
-  ) -> (train: [UInt8], segmentSize: Int) {
-    let word = VXLANHeader.encoded(vni: vni)
-    let header = (0..<8).map { UInt8(truncatingIfNeeded: word >> UInt64(56 - 8 * $0)) }
-    guard segmentSize > 0 else { return (header + bytes, 0) }
-    let train = stride(from: 0, to: bytes.count, by: segmentSize).flatMap {
-      header + bytes[$0..<min($0 + segmentSize, bytes.count)]
-    }
-    // The kernel joins no more than fit into an IP packet.
-    return (Array(train.prefix(65_507)), segmentSize + header.count)
+}
+
+/// A train with a VXLAN header in front of so many bytes each, and the bytes of each with it.
+func encapsulate(
+  _ bytes: [UInt8], in segmentSize: Int, vni: VNI
+) -> (train: [UInt8], segmentSize: Int) {
+  let word = VXLANHeader.encoded(vni: vni)
+  let header = (0..<8).map { UInt8(truncatingIfNeeded: word >> UInt64(56 - 8 * $0)) }
+  guard segmentSize > 0 else { return (header + bytes, 0) }
+  let train = stride(from: 0, to: bytes.count, by: segmentSize).flatMap {
+    header + bytes[$0..<min($0 + segmentSize, bytes.count)]
   }
+  // The kernel joins no more than fit into an IP packet.
+  return (Array(train.prefix(65_507)), segmentSize + header.count)
 }
