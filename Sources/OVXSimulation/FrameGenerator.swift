@@ -113,7 +113,8 @@ package struct FrameGenerator {
     var plan = packet(tags: tags)
     plan.ipOptions = []
     plan.hasExtensionHeader = false
-    let segmentSize = random.within(random.oneIn(4) ? 64...256 : 500...payloadLimit)
+    let usual = min(500, payloadLimit)...payloadLimit
+    let segmentSize = random.within(random.oneIn(4) ? 64...256 : usual)
     let most = max(1, min(superframeLimit, segmentSize * 60))
     plan.payload = random.octets(random.within(1...most))
     return plan.superframe(segmentSize: segmentSize)

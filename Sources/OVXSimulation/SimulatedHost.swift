@@ -1,3 +1,4 @@
+private import Glibc
 package import OVXDatapath
 
 /// What a host's switch handed to the kernel, copied at the moment it did.
@@ -234,6 +235,8 @@ private final class SimulatedWorker {
 }
 
 /// A worker's slot: guard, headroom, bytes, spare room, guard.
+///
+/// With AddressSanitizer in the program what is no business of the switch cannot even be read.
 @safe
 private final class Buffer {
   private static let guardSize = 64
@@ -249,6 +252,11 @@ private final class Buffer {
     unsafe memory = .allocate(byteCount: size, alignment: 64)
     unsafe memory.initializeMemory(as: UInt8.self, repeating: Self.guardOctet)
     unsafe UnsafeMutableRawBufferPointer(start: start, count: capacity).copyBytes(from: bytes)
+    guard let sanitizer = AddressSanitizer.current, let base = unsafe memory.baseAddress else {
+      return
+    }
+    unsafe sanitizer.poison(base, Self.guardSize)
+    unsafe sanitizer.poison(start + bytes.count, base + size - (start + bytes.count))
   }
 
   @unsafe var start: UnsafeMutableRawPointer {
@@ -257,7 +265,10 @@ private final class Buffer {
   }
 
   /// What is wrong with the guard bytes, if anything.
+  ///
+  /// The sanitizer has seen that by itself.
   var brokenGuard: String? {
+    guard AddressSanitizer.current == nil else { return nil }
     let front = unsafe memory.prefix(Self.guardSize).allSatisfy { $0 == Self.guardOctet }
     let back = unsafe memory.suffix(Self.guardSize).allSatisfy { $0 == Self.guardOctet }
     if front && back { return nil }
@@ -266,10 +277,38 @@ private final class Buffer {
   }
 
   func overwrite() {
+    unpoison()
     unsafe memory.initializeMemory(as: UInt8.self, repeating: 0xA5)
   }
 
-  deinit { unsafe memory.deallocate() }
+  private func unpoison() {
+    guard let base = unsafe memory.baseAddress else { return }
+    unsafe AddressSanitizer.current?.unpoison(base, memory.count)
+  }
+
+  deinit {
+    unpoison()
+    unsafe memory.deallocate()
+  }
+}
+
+/// The part of AddressSanitizer's interface that marks memory as out of bounds (<sanitizer/asan_interface.h>).
+@safe
+private struct AddressSanitizer: Sendable {
+  typealias Mark = @convention(c) @Sendable (UnsafeRawPointer, Int) -> Void
+
+  let poison: Mark
+  let unpoison: Mark
+
+  /// That of the running program; `nil` where it was built without.
+  static let current: AddressSanitizer? = {
+    guard let poison = unsafe dlsym(nil, "__asan_poison_memory_region"),
+      let unpoison = unsafe dlsym(nil, "__asan_unpoison_memory_region")
+    else { return nil }
+    return unsafe AddressSanitizer(
+      poison: unsafeBitCast(poison, to: Mark.self),
+      unpoison: unsafeBitCast(unpoison, to: Mark.self))
+  }()
 }
 
 /// Plays the kernel's side of `Datapath.Flush`: copies, and checks what a system call would refuse.
