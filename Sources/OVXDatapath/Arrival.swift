@@ -68,38 +68,3 @@ package func arrivalOffload(_ frame: UnsafeRawPointer, count: Int, mtu: Int) -> 
     return unknown
   }
 }
-
-/// The offload request of what came from a tunnel as one superframe of UDP datagrams; `nil` for
-/// anything else.
-///
-/// The kernel's vxlan device passes such a superframe whole where the underlay takes tunnels whole,
-/// and the receiving socket tells the size of the datagrams inside in the same way as that of
-/// several datagrams of its own. Cut by that size, what a container wrote would be taken for VXLAN
-/// headers. The two are told apart by the IP and UDP headers of the first frame: they cover
-/// everything, and the checksum is the pseudo-header's sum. No frame that `Egress` sends in a train
-/// has headers that reach into the next.
-///
-/// - Parameters:
-///   - frame: The first Ethernet header.
-///   - count: Bytes from there to the end of all that was received.
-///   - segmentSize: What the kernel says: bytes of each datagram.
-/// - Returns: The request with which the frame can be handed to a device, or cut.
-func superframeOfDatagrams(_ frame: UnsafeRawPointer, count: Int, segmentSize: Int) -> Offload? {
-  guard count >= EthernetHeader.byteCount else { return nil }
-  let bytes = unsafe frame.span(count)
-  guard let layout = FrameLayout(bytes), layout.packetEnd == count, layout.transport == .udp,
-    !layout.isFragment, !layout.isSourceRouted,
-    let header = UDPHeader(bytes.slice(layout.transportOffset, layout.packetEnd)),
-    header.length == layout.transportCount,
-    layout.transportCount &- UDPHeader.byteCount > segmentSize,
-    header.checksum
-      == layout.pseudoHeaderSum(bytes, transportCount: layout.transportCount).folded
-  else { return nil }
-  return Offload(
-    flags: .needsChecksum,
-    segmentation: .udp,
-    headerLength: UInt16(truncatingIfNeeded: layout.transportOffset &+ UDPHeader.byteCount),
-    segmentSize: UInt16(clamping: segmentSize),
-    checksumStart: UInt16(truncatingIfNeeded: layout.transportOffset),
-    checksumOffset: Superframe.checksumOffset(isUDP: true))
-}

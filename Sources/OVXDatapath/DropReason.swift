@@ -15,6 +15,9 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case vniFlagMissing
   case unknownVTEP
   case unknownVNI
+  case ambiguousTrain
+  case mixedVNIs
+  case lengthBeyondFrame
   case superframeOfUnknownSize
   case congestionExperienced
   // Admission
@@ -47,6 +50,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .vniFlagMissing: return "vni-flag-missing"
     case .unknownVTEP: return "unknown-vtep"
     case .unknownVNI: return "unknown-vni"
+    case .mixedVNIs: return "mixed-vnis"
     case .exceedsDeviceMTU: return "exceeds-device-mtu"
     case .exceedsTunnelMTU: return "exceeds-tunnel-mtu"
     default:
@@ -74,6 +78,12 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .vniFlagMissing: "The VXLAN header says that it carries no VNI (flag I is not set)."
     case .unknownVTEP: "The sending VTEP is no remote of any tunnel here."
     case .unknownVNI: "No tunnel here has this VNI with the sending VTEP as a remote."
+    case .ambiguousTrain:
+      "What the kernel handed over in one piece is neither datagrams with a VXLAN header each nor one superframe, or could be either."
+    case .mixedVNIs:
+      "The kernel joined the datagram to one of another VNI, or somebody in that VNI has forged it."
+    case .lengthBeyondFrame:
+      "The lengths in the frame's headers reach beyond its end, into the datagrams that it came with."
     case .superframeOfUnknownSize:
       "A datagram larger than the port's MTU arrived whole, and nothing says where to cut it."
     case .congestionExperienced:

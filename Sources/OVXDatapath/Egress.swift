@@ -155,7 +155,8 @@ struct Egress: ~Copyable {
     let size =
       VXLANHeader.byteCount &+ frameLength &+ (tag.isPresent ? VLANHeader.byteCount : 0)
     let place = Self.openTrain(of: path)
-    let mayJoin = unsafe Egress.endsWithin(frame, count: frameLength)
+    // A frame that claims more than it has travels alone: a receiver might take what follows for a part of it.
+    let mayJoin = unsafe FrameLayout.holdsItsLengths(frame.span(frameLength))
     if mayJoin && openTrains[place].path == path.rawValue && openTrains[place].port == port
       && openTrains[place].outer == outer
     {
@@ -284,19 +285,6 @@ struct Egress: ~Copyable {
       unsafe length &+= vector.count
     }
     unsafe vectors[first] = Vector(base: start, count: length)
-  }
-
-  /// Whether no header in the frame claims more than the frame.
-  ///
-  /// Others do not travel in a train: a receiver might take what follows for a part of them.
-  @inline(__always)
-  @unsafe private static func endsWithin(_ frame: UnsafeRawPointer, count: Int) -> Bool {
-    switch unsafe EtherType(rawValue: frame.big16(12)) {
-    case .ipv4: unsafe count >= 18 && 14 &+ Int(frame.big16(16)) <= count
-    case .ipv6: unsafe count >= 20 && 54 &+ Int(frame.big16(18)) <= count
-    // Another tag hides them.
-    case let type: !type.isVLAN
-    }
   }
 
   /// Whether receivers find the end of the frame by themselves.

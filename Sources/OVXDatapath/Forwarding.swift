@@ -75,12 +75,14 @@ extension Datapath {
 
   /// Decapsulates and forwards a train of datagrams that one VTEP sent, as `UDP_GRO` hands it over.
   ///
+  /// `TrainReading` tells it from a superframe. All of it belongs to the VNI of its first header.
+  ///
   /// - Parameters:
   ///   - train: The first datagram's VXLAN header. At least 64 bytes in front of it are the
   ///     datapath's to write to.
   ///   - count: The bytes of all datagrams together.
   ///   - segmentSize: The bytes of each datagram but the last; 0 or `count` for a single one. Or
-  ///     those of each UDP datagram inside, see `superframeOfDatagrams`.
+  ///     those of each UDP datagram inside a superframe.
   ///   - endpoint: The socket it came in by.
   ///   - remote: The VTEP that sent it.
   ///   - trafficClass: DSCP and ECN of the outer headers, all the same.
@@ -89,25 +91,29 @@ extension Datapath {
     on endpoint: EndpointID, from remote: IPAddress, trafficClass: UInt8
   ) {
     var stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
-    var offload = Offload.none
-    if stride < count,
-      let found = unsafe superframeOfDatagrams(
-        train + VXLANHeader.byteCount, count: count - VXLANHeader.byteCount,
-        segmentSize: segmentSize)
-    {
-      offload = found
-      stride = count
-    }
+    let frames = count > 0 ? (count - 1) / stride + 1 : 1
     guard let vtep = tables.demultiplexer.vtep(remote) else {
-      let frames = count > 0 ? (count - 1) / stride + 1 : 1
       return counters.dropped(.unknownVTEP, frames: frames, at: .none)
     }
+    var offload = Offload.none
+    if stride < count {
+      switch unsafe reading(of: train, count: count, stride: stride, on: endpoint, from: vtep) {
+      case .datagrams: break
+      case .superframe(let found):
+        offload = found
+        stride = count
+      case .neither:
+        return counters.dropped(.ambiguousTrain, frames: frames, at: .none)
+      }
+    }
+    let isTrain = stride < count
     var vni: VNI?
     var tunnel: Destination?
     var offset = 0
     repeat {
       let datagram = unsafe train + offset
       let length = min(stride, count - offset)
+      let isFirst = offset == 0
       offset += stride
       guard length >= VXLANHeader.byteCount + EthernetHeader.byteCount else {
         counters.dropped(.vxlanTooShort, frames: 1, at: .none)
@@ -118,9 +124,14 @@ extension Datapath {
         counters.dropped(.vniFlagMissing, frames: 1, at: .none)
         continue
       }
-      if header.vni != vni {
+      if isFirst {
         vni = header.vni
         tunnel = tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
+      } else if header.vni != vni {
+        let isKnown =
+          tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint) != nil
+        counters.dropped(isKnown ? .mixedVNIs : .unknownVNI, frames: 1, at: .none)
+        continue
       }
       guard let tunnel else {
         counters.dropped(.unknownVNI, frames: 1, at: .none)
@@ -132,6 +143,12 @@ extension Datapath {
         unsafe anticipate(train + ahead, count: count - ahead, tag: .none, from: tunnel.port)
       }
       counters.received(byteCount: frameLength, from: tunnel.port)
+      if isTrain,
+        unsafe !FrameLayout.holdsItsLengths((bytes + VXLANHeader.byteCount).span(frameLength))
+      {
+        counters.dropped(.lengthBeyondFrame, frames: 1, at: tunnel.port)
+        continue
+      }
       if trafficClass & ECN.mask != 0,
         unsafe !ECN.decapsulate(
           datagram + VXLANHeader.byteCount, count: frameLength, outer: trafficClass)

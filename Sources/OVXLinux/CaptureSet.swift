@@ -113,16 +113,23 @@ final class CaptureSet {
     socket: Int32, from remote: IPAddress, port remotePort: UInt16,
     trafficClass: UInt8, _ datapath: borrowing Datapath
   ) {
-    let stride = segmentSize > 0 ? segmentSize : max(count, 1)
+    // A superframe is one datagram, and what cannot be read is shown as one.
+    let isTrain =
+      unsafe segmentSize > 0
+      && datapath.reading(
+        of: train, count: count, segmentSize: segmentSize, on: endpoint, from: remote) == .datagrams
+    let stride = isTrain ? segmentSize : max(count, 1)
+    let owner = unsafe datapath.tunnel(of: train, count: count, on: endpoint, from: remote)?.port
     let now = ovx_realtime_nanoseconds()
     var offset = 0
     while offset < count {
       let datagram = unsafe train + offset
       let length = min(stride, count - offset)
       offset += stride
+      // Only the first header of what came in one piece says whose it is.
       guard
         let tunnel = unsafe datapath.tunnel(
-          of: datagram, count: length, on: endpoint, from: remote)
+          of: datagram, count: length, on: endpoint, from: remote), tunnel.port == owner
       else { continue }
       let bridge = datapath.bridge(of: tunnel.port)
       for capture in captures {

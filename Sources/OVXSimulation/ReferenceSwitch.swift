@@ -166,12 +166,13 @@ package struct ReferenceSwitch {
     return forward(&passage)
   }
 
-  /// What becomes of one datagram that a socket received.
+  /// What becomes of one datagram that a socket received, by itself or together with others.
   package mutating func receive(
     datagram: [UInt8],
     on endpoint: EndpointID,
     from remote: IPAddress,
-    trafficClass: UInt8 = 0
+    trafficClass: UInt8 = 0,
+    isInTrain: Bool = false
   ) -> Outcome {
     func died(_ reason: DropReason) -> Outcome {
       Outcome(drops: [Drop(reason: reason, port: .none)])
@@ -183,6 +184,9 @@ package struct ReferenceSwitch {
     guard let vni = VNI(rawValue: number),
       let (port, peer) = topology.tunnel(vni: vni, endpoint: endpoint, remote: remote)
     else { return died(.unknownVNI) }
+    if isInTrain, !Array(datagram[8...]).holdsItsLengths {
+      return Outcome(drops: [Drop(reason: .lengthBeyondFrame, port: port.id)])
+    }
     guard let frame = Array(datagram[8...]).decapsulated(trafficClass: trafficClass) else {
       return Outcome(drops: [Drop(reason: .congestionExperienced, port: port.id)])
     }

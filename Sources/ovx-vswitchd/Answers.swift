@@ -312,12 +312,13 @@ struct Answers {
 
   private func describe(_ remote: Plan.Remote, of tunnel: Plan.Tunnel) -> Tunnels.Remote {
     let underlay = reconciler.underlay
-    let sockets = underlay.sockets(to: remote)
+    let peer = Plan.Peer(remote: remote, vni: tunnel.outgoingVNI)
+    let sockets = underlay.sockets(to: peer)
     let way = sockets == nil ? nil : underlay.way(to: remote)
     return Tunnels.Remote(
       address: remote.address, mtu: way?.innerMTU, device: way?.device,
       sourcePorts: sockets?.count ?? 0,
       superframes: way == nil ? nil : underlay.describeSuperframes(to: remote, of: tunnel),
-      error: underlay.remoteFaults[remote]?.sentence)
+      error: underlay.peerFaults[peer]?.sentence)
   }
 }

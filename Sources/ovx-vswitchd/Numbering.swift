@@ -99,9 +99,9 @@ struct Provision {
   /// The socket to receive by; `nil` while it is not open.
   var endpoint: (Plan.Endpoint) -> EndpointID?
   /// The sockets towards a VTEP and the largest inner packet on the way; `nil` while there is no way.
-  var path: (Plan.Remote) -> (sockets: Range<UInt32>, mtu: Int)?
+  var path: (Plan.Peer) -> (sockets: Range<UInt32>, mtu: Int)?
   /// How superframes get to a VTEP whole; `nil` while they do not.
-  var injection: (Plan.Remote) -> Injection?
+  var injection: (Plan.Peer) -> Injection?
 }
 
 extension Topology {
@@ -228,13 +228,14 @@ extension Topology.Attachment {
     _ tunnel: Plan.Tunnel, _ name: Numbering.PortName, _ numbering: Numbering,
     _ provision: Provision, _ fallbacks: Topology.Fallbacks, isJoined: Bool
   ) {
-    let peers = tunnel.remotes.compactMap { remote -> Topology.Peer? in
-      guard let id = numbering.peer(Numbering.PeerName(port: name, remote: remote.address)),
-        let path = provision.path(remote)
+    let peers = tunnel.peers.compactMap { peer -> Topology.Peer? in
+      let remote = peer.remote.address
+      guard let id = numbering.peer(Numbering.PeerName(port: name, remote: remote)),
+        let path = provision.path(peer)
       else { return nil }
       return Topology.Peer(
-        id: id, remote: remote.address, paths: path.sockets, mtu: path.mtu,
-        injection: tunnel.injectsSuperframes ? provision.injection(remote) : nil)
+        id: id, remote: remote, paths: path.sockets, mtu: path.mtu,
+        injection: tunnel.injectsSuperframes ? provision.injection(peer) : nil)
     }
     guard let endpoint = provision.endpoint(tunnel.endpoint), !peers.isEmpty else {
       self = .waiting

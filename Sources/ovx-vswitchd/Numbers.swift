@@ -58,6 +58,10 @@ struct NumberRanges<Name: Hashable> {
   private var given: [Name: Range<Int>] = [:]
   private var resting: [Range<Int>] = []
   private var taken: [Bool]
+  /// No number below this one is free.
+  private var lowest = 0
+  /// How many numbers are given out.
+  private(set) var count = 0
 
   /// Makes an empty set of the numbers 0..<limit.
   init(below limit: Int) {
@@ -70,13 +74,15 @@ struct NumberRanges<Name: Hashable> {
   /// Gives `count` consecutive numbers to an object that has none; `nil` where no gap is that wide.
   mutating func assign(_ count: Int, to name: Name) -> Range<Int>? {
     guard given[name] == nil, count > 0 else { return given[name] }
-    var start = 0
-    for number in taken.indices {
+    while lowest < taken.count, taken[lowest] { lowest += 1 }
+    var start = lowest
+    for number in lowest..<taken.count {
       if taken[number] { start = number + 1 }
       if number + 1 - start == count {
         let range = start..<number + 1
         for number in range { taken[number] = true }
         given[name] = range
+        self.count += count
         return range
       }
     }
@@ -89,6 +95,7 @@ struct NumberRanges<Name: Hashable> {
     let released = range.dropFirst(count)
     given[name] = count > 0 ? range.prefix(count) : nil
     resting.append(released)
+    self.count -= released.count
     return released
   }
 
@@ -96,6 +103,7 @@ struct NumberRanges<Name: Hashable> {
   mutating func rested() {
     for range in resting {
       for number in range { taken[number] = false }
+      lowest = min(lowest, range.lowerBound)
     }
     resting.removeAll(keepingCapacity: true)
   }

@@ -75,6 +75,9 @@ struct Plan: Equatable {
     var isTrunk: Bool
     /// Whether superframes are to leave whole where that is possible.
     var injectsSuperframes = false
+
+    /// The remotes, each with the VNI that is sent.
+    var peers: [Peer] { remotes.map { Peer(remote: $0, vni: outgoingVNI) } }
   }
 
   /// A socket to receive by.
@@ -88,14 +91,20 @@ struct Plan: Equatable {
   }
 
   /// A VTEP to send to.
-  ///
-  /// Tunnels with the same one share its sockets.
   struct Remote: Hashable {
     var local: IPAddress?
     var address: IPAddress
     var port: UInt16
     /// What its datagrams have in their outer headers.
     var header = UDPSocket.Header()
+  }
+
+  /// A VTEP to send frames of one VNI to.
+  ///
+  /// Tunnels with the same one share its sockets.
+  struct Peer: Hashable {
+    var remote: Remote
+    var vni: VNI
   }
 
   /// The remotes that superframes are to reach whole.

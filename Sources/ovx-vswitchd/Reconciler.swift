@@ -109,9 +109,9 @@ final class Reconciler {
       Provision(
         device: { self.devices.device(of: $0, host: self.host) },
         endpoint: { self.underlay.endpoint($0) },
-        path: { remote in
-          guard let sockets = self.underlay.sockets(to: remote),
-            let way = self.underlay.way(to: remote)
+        path: { peer in
+          guard let sockets = self.underlay.sockets(to: peer),
+            let way = self.underlay.way(to: peer.remote)
           else { return nil }
           return (sockets, way.innerMTU)
         },
@@ -170,7 +170,7 @@ final class Reconciler {
     if let fault = devices.faults[name] { return fault }
     guard let tunnel = plan.tunnels[name] else { return nil }
     if let fault = underlay.endpointFaults[tunnel.endpoint] { return fault }
-    let faults = tunnel.remotes.compactMap { underlay.remoteFaults[$0] }
+    let faults = tunnel.peers.compactMap { underlay.peerFaults[$0] }
     guard var fault = faults.first(where: { !$0.isAwaited }) ?? faults.first else { return nil }
     if faults.count > 1 {
       fault.sentence += " (and \(faults.count - 1) more of its \(tunnel.remotes.count) remotes)"
@@ -181,7 +181,7 @@ final class Reconciler {
   /// The faults of all ports that have one.
   var faults: [String: Fault] {
     var faults = devices.faults
-    guard !underlay.endpointFaults.isEmpty || !underlay.remoteFaults.isEmpty else { return faults }
+    guard !underlay.endpointFaults.isEmpty || !underlay.peerFaults.isEmpty else { return faults }
     for name in plan.tunnels.keys {
       if let fault = fault(of: name) { faults[name] = fault }
     }

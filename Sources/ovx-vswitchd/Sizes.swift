@@ -45,14 +45,13 @@ enum Sizes {
   /// sender is not told.
   static let queueLength = 4_000
 
-  /// How many sockets, each with its own source port, to send with towards each of `remotes` remote VTEPs.
+  /// How many sockets, each with its own source port, to send with to each of `peers` pairs of a remote VTEP and a VNI.
   ///
-  /// 16 spread a tunnel's flows well over ECMP links; beyond 512 remotes there are fewer each, by powers of two so
-  /// that they are not resized with every remote, and never more than `budget` together. 0 where there is not even
-  /// one for each.
-  static func socketsPerRemote(remotes: Int, budget: Int) -> Int {
+  /// 16 spread a tunnel's flows well over ECMP links; beyond 512 pairs there are fewer each, by powers of two so that they
+  /// are not resized with every pair. At least 1, even where `budget` has not one for each: then some pairs get none.
+  static func socketsPerPeer(peers: Int, budget: Int) -> Int {
     var count = 16
-    while count > 0, count * remotes > budget { count /= 2 }
+    while count > 1, count * peers > min(budget, 8192) { count /= 2 }
     return count
   }
 }

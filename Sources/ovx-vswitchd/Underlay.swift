@@ -5,9 +5,13 @@ internal import SystemPackage
 /// The sockets by which tunnels receive and send, and what is known of the ways to the remote VTEPs.
 ///
 /// Sockets belong to what they are for, not to tunnels: as many tunnels as want to share one listening socket (its
-/// address and port), and one set of sending sockets towards a VTEP. A bound socket has a single source port, so a set
-/// has several, and the flows of a tunnel are spread over them for the sake of routers that choose among equal ways by
-/// ports.
+/// address and port), and one set of sending sockets for each VNI towards a VTEP. A bound socket has a single source
+/// port, so a set has several, and the flows of a tunnel are spread over them for the sake of routers that choose among
+/// equal ways by ports.
+///
+/// No two VNIs share a source port towards a VTEP. By its addresses and ports alone the far kernel takes datagrams for
+/// parts of one train (`udp_gro_receive`), and nobody at the far end can tell for sure what else it might be: tenants
+/// whose datagrams meet in one are at each other's mercy (`TrainReading`).
 ///
 /// What is no longer wanted is closed in two steps: `open` leaves it open, and `close` closes it, once the data plane
 /// has a topology without it.
@@ -50,10 +54,17 @@ struct Underlay {
     var nextHop: MACAddress
   }
 
-  /// The sockets towards a VTEP from one source address.
+  /// The sockets towards a VTEP from one source address, for one VNI.
   private struct SocketSet: Hashable {
-    var remote: Plan.Remote
+    var peer: Plan.Peer
     var source: IPAddress
+
+    var addresses: AddressPair { AddressPair(source: source, remote: peer.remote.address) }
+  }
+
+  private struct AddressPair: Hashable {
+    var source: IPAddress
+    var remote: IPAddress
   }
 
   private let dataplane: Switch
@@ -63,16 +74,18 @@ struct Underlay {
   private var openEndpoints: Set<Plan.Endpoint> = []
   private var paths: NumberRanges<SocketSet>
   private var ways: [Plan.Remote: Way] = [:]
-  private var sets: [Plan.Remote: SocketSet] = [:]
+  private var sets: [Plan.Peer: SocketSet] = [:]
   private var leavingPaths: [Int] = []
   private var sourcePorts: [SocketSet: [UInt16]] = [:]
+  /// The source ports in use between two addresses.
+  private var takenPorts: [AddressPair: Set<UInt16>] = [:]
   /// By the index of the underlay's device.
   private var injectors: Numbers<Int32>
   private var openInjectors: Set<Int32> = []
   /// Why superframes cannot be put on a device.
   private var injectorFaults: [Int32: String] = [:]
   private(set) var endpointFaults: [Plan.Endpoint: Fault] = [:]
-  private(set) var remoteFaults: [Plan.Remote: Fault] = [:]
+  private(set) var peerFaults: [Plan.Peer: Fault] = [:]
 
   /// Makes an underlay without sockets.
   ///
@@ -82,11 +95,11 @@ struct Underlay {
   init(dataplane: Switch, descriptorLimit: Int) {
     self.dataplane = dataplane
     // Each worker has a descriptor of each socket.
-    socketBudget = min(8192, max(16, descriptorLimit / 2 / dataplane.queueCount))
+    socketBudget = min(PeerID.limit, max(16, descriptorLimit / 2 / dataplane.queueCount))
     endpoints = Numbers(below: EndpointID.limit)
     injectors = Numbers(below: InjectorID.limit)
     // Twice the budget, because sockets are opened before the ones that they replace are closed.
-    paths = NumberRanges(below: 2 * 8192)
+    paths = NumberRanges(below: 2 * PeerID.limit)
   }
 
   /// The number of the socket that receives for an endpoint; `nil` while it is not open.
@@ -95,9 +108,9 @@ struct Underlay {
     return EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
   }
 
-  /// The numbers of the sockets towards a VTEP; `nil` while there is no way to it.
-  func sockets(to remote: Plan.Remote) -> Range<UInt32>? {
-    guard remoteFaults[remote] == nil, let set = sets[remote], let range = paths[set]
+  /// The numbers of the sockets towards a VTEP for a VNI; `nil` while there is no way to it.
+  func sockets(to peer: Plan.Peer) -> Range<UInt32>? {
+    guard peerFaults[peer] == nil, let set = sets[peer], let range = paths[set]
     else { return nil }
     return UInt32(range.lowerBound)..<UInt32(range.upperBound)
   }
@@ -110,7 +123,7 @@ struct Underlay {
 
   /// Whether ways are other ones than when they were looked up, or something is waited for.
   func isChanged(_ plan: Plan, host: Host) -> Bool {
-    guard endpointFaults.isEmpty, remoteFaults.isEmpty else { return true }
+    guard endpointFaults.isEmpty, peerFaults.isEmpty else { return true }
     let injected = plan.injectedRemotes
     return Set(plan.tunnels.values.flatMap(\.remotes)).contains { remote in
       (try? host.way(to: remote, isInjected: injected.contains(remote))) != ways[remote]
@@ -133,22 +146,32 @@ struct Underlay {
         endpointFaults[endpoint] = error
       }
     }
-    let wanted = Set(plan.tunnels.values.flatMap(\.remotes))
+    var wanted: [Plan.Remote: Set<VNI>] = [:]
+    for peer in plan.tunnels.values.flatMap(\.peers) {
+      wanted[peer.remote, default: []].insert(peer.vni)
+    }
     let injected = plan.injectedRemotes
-    let count = Sizes.socketsPerRemote(remotes: wanted.count, budget: socketBudget)
-    for remote in wanted
-    where isRefreshing || remoteFaults[remote] != nil || sets[remote] == nil
-      || injected.contains(remote) != watchedRemotes.contains(remote)
-    {
+    let peerCount = wanted.values.reduce(0) { $0 + $1.count }
+    let count = Sizes.socketsPerPeer(peers: peerCount, budget: socketBudget)
+    let isWithinBudget = peerCount <= socketBudget
+    for set in sets.values { shrink(set, to: count) }
+    for (remote, vnis) in wanted {
+      let peers = vnis.map { Plan.Peer(remote: remote, vni: $0) }
+      guard
+        isRefreshing || injected.contains(remote) != watchedRemotes.contains(remote)
+          || peers.contains(where: { peerFaults[$0] != nil || sets[$0] == nil })
+      else { continue }
       do {
-        try open(remote, count: count, isInjected: injected.contains(remote), host: host)
-        remoteFaults[remote] = nil
+        let way = try host.way(to: remote, isInjected: injected.contains(remote))
+        ways[remote] = way
+        for peer in peers {
+          open(peer, from: way.source, count: count, isWithinBudget: isWithinBudget)
+        }
       } catch {
-        remoteFaults[remote] = error
+        for peer in peers { peerFaults[peer] = error }
       }
     }
     watchedRemotes = injected
-    for set in sets.values { shrink(set, to: count) }
     openInjectors(host: host)
   }
 
@@ -164,13 +187,14 @@ struct Underlay {
     for endpoint in Array(endpoints.names) where !openEndpoints.contains(endpoint) {
       endpoints.release(endpoint)
     }
-    let wantedRemotes = Set(plan.tunnels.values.flatMap(\.remotes))
-    for (remote, set) in sets where !wantedRemotes.contains(remote) {
+    let wantedPeers = Set(plan.tunnels.values.flatMap(\.peers))
+    for (peer, set) in sets where !wantedPeers.contains(peer) {
       shrink(set, to: 0)
-      sets[remote] = nil
+      sets[peer] = nil
     }
+    let wantedRemotes = Set(wantedPeers.map(\.remote))
     ways = ways.filter { wantedRemotes.contains($0.key) }
-    remoteFaults = remoteFaults.filter { wantedRemotes.contains($0.key) }
+    peerFaults = peerFaults.filter { wantedPeers.contains($0.key) }
     closeInjectors()
     for number in leavingPaths { dataplane.close(PathID(rawValue: UInt32(number))) }
     leavingPaths = []
@@ -181,7 +205,7 @@ struct Underlay {
 
   /// The VTEP that a sending socket is for.
   func remote(of path: PathID) -> Plan.Remote? {
-    sets.first { paths[$0.value]?.contains(Int(path.rawValue)) == true }?.key
+    sets.first { paths[$0.value]?.contains(Int(path.rawValue)) == true }?.key.remote
   }
 
   // MARK: Receiving
@@ -220,65 +244,71 @@ struct Underlay {
   // MARK: Sending
 
   private mutating func open(
-    _ remote: Plan.Remote, count: Int, isInjected: Bool, host: Host
-  ) throws(Fault) {
-    let way = try host.way(to: remote, isInjected: isInjected)
-    ways[remote] = way
-    let set = SocketSet(remote: remote, source: way.source)
-    if let old = sets[remote], old != set { shrink(old, to: 0) }
-    sets[remote] = nil
+    _ peer: Plan.Peer, from source: IPAddress, count: Int, isWithinBudget: Bool
+  ) {
+    let set = SocketSet(peer: peer, source: source)
+    if let old = sets[peer], old != set { shrink(old, to: 0) }
+    sets[peer] = nil
+    peerFaults[peer] = nil
     if paths[set] == nil {
-      guard count > 0, let range = paths.assign(count, to: set) else {
-        throw Fault(
-          "more than \(socketBudget) remote VTEPs, each of which needs a socket; raise the limit "
-            + "of open files (ulimit -n) up to 20000, or use fewer", isAwaited: false)
+      guard isWithinBudget || paths.count < socketBudget,
+        let range = paths.assign(count, to: set)
+      else {
+        peerFaults[peer] = Fault(
+          "more than \(socketBudget) pairs of a VNI and a remote VTEP, each of which needs a socket; "
+            + "raise the limit of open files (ulimit -n) up to 40000 for each worker, or use fewer",
+          isAwaited: false)
+        return
       }
       do {
-        try open(range, set)
+        for number in range { try open(PathID(rawValue: UInt32(number)), set) }
       } catch {
         shrink(set, to: 0)
-        throw Fault(error, isAwaited: error.isMissingRoute)
+        peerFaults[peer] = Fault(error, isAwaited: error.isMissingRoute)
+        return
       }
     }
-    sets[remote] = set
+    sets[peer] = set
   }
 
-  /// Opens one socket for each number, each with a source port of its own.
-  private mutating func open(_ range: Range<Int>, _ set: SocketSet) throws(LinuxError) {
-    let remote = set.remote
-    var ports: [UInt16] = []
-    // Where to begin differs between remotes, so that one who guesses ports has the more to guess.
-    var offset = Int(truncatingIfNeeded: (remote.address.low ^ remote.address.high) &* 0x9E37_79B9)
-    for number in range {
-      var refusal: LinuxError?
-      // A port that somebody else has is passed over; 64 in a row mean something else than bad luck.
-      for _ in 0..<64 {
-        let port = Self.sourcePorts.lowerBound + (offset & (Self.sourcePorts.count - 1))
-        offset &+= 1
-        do {
-          let socket = try UDPSocket.connect(
-            local: remote.local, remote: remote.address, port: remote.port,
-            sourcePort: UInt16(truncatingIfNeeded: port), header: remote.header)
-          try dataplane.open(PathID(rawValue: UInt32(number)), socket: socket)
-          ports.append(UInt16(truncatingIfNeeded: port))
-          refusal = nil
-          break
-        } catch {
-          refusal = error
-          if error.errno != .addressInUse { break }
-        }
+  /// Opens a socket with a source port that no other one of ours has between its two addresses.
+  ///
+  /// It is a random one. Who knows it can have a forged ICMP message believed, so nothing that is known of the host tells
+  /// it, nor does another port.
+  private mutating func open(_ path: PathID, _ set: SocketSet) throws(LinuxError) {
+    let remote = set.peer.remote
+    let first = Int.random(in: 0..<Self.sourcePorts.count)
+    var refusals = 0
+    for offset in first..<first + Self.sourcePorts.count {
+      let port = UInt16(
+        truncatingIfNeeded: Self.sourcePorts.lowerBound + offset % Self.sourcePorts.count)
+      if takenPorts[set.addresses]?.contains(port) == true { continue }
+      do {
+        let socket = try UDPSocket.connect(
+          local: remote.local, remote: remote.address, port: remote.port, sourcePort: port,
+          header: remote.header)
+        try dataplane.open(path, socket: socket)
+        sourcePorts[set, default: []].append(port)
+        takenPorts[set.addresses, default: []].insert(port)
+        return
+      } catch {
+        // A port that somebody else has is passed over; 64 in a row mean something else than bad luck.
+        refusals += 1
+        if error.errno != .addressInUse || refusals == 64 { throw error }
       }
-      if let refusal { throw refusal }
     }
-    sourcePorts[set] = ports
+    throw LinuxError(
+      action: "send to", subject: "\(remote.address)", errno: .addressInUse,
+      remedy: "all source ports from 49152 on are taken")
   }
 
   /// Takes a set's last sockets out of use; `close` will close them.
   private mutating func shrink(_ set: SocketSet, to count: Int) {
     if let range = paths.release(set, keeping: count) { leavingPaths += range }
-    if let ports = sourcePorts[set] {
-      sourcePorts[set] = count == 0 ? nil : Array(ports.prefix(count))
-    }
+    guard let ports = sourcePorts[set], ports.count > count else { return }
+    sourcePorts[set] = count == 0 ? nil : Array(ports.prefix(count))
+    takenPorts[set.addresses]?.subtract(ports.dropFirst(count))
+    if takenPorts[set.addresses]?.isEmpty == true { takenPorts[set.addresses] = nil }
   }
 
   // MARK: Superframes that leave whole
@@ -292,8 +322,9 @@ struct Underlay {
   }
 
   /// All that the data plane has to know to inject superframes for a VTEP; `nil` where they are to be cut.
-  func injection(to remote: Plan.Remote) -> Injection? {
-    guard let outlet = outlet(to: remote), let set = sets[remote], let ports = sourcePorts[set],
+  func injection(to peer: Plan.Peer) -> Injection? {
+    let remote = peer.remote
+    guard let outlet = outlet(to: remote), let set = sets[peer], let ports = sourcePorts[set],
       openInjectors.contains(outlet.linkIndex), let number = injectors[outlet.linkIndex]
     else { return nil }
     return Injection(
@@ -308,7 +339,9 @@ struct Underlay {
     guard tunnel.injectsSuperframes else { return "segmented" }
     switch ways[remote]?.superframes {
     case .injected(let outlet):
-      if injection(to: remote) != nil { return "injected into \(outlet.device)" }
+      if injection(to: Plan.Peer(remote: remote, vni: tunnel.outgoingVNI)) != nil {
+        return "injected into \(outlet.device)"
+      }
       return "segmented: \(injectorFaults[outlet.linkIndex] ?? "the injector is not open")"
     case .segmented(let reason): return "segmented: \(reason)"
     case nil: return "segmented: there is no way"

@@ -33,11 +33,18 @@ import Testing
   }
 
   @Test(arguments: [
-    (0, 16), (1, 16), (512, 16), (513, 8), (1024, 8), (1025, 4), (4096, 2), (4097, 1), (8192, 1),
-    (8193, 0),
+    (0, 16), (1, 16), (512, 16), (513, 8), (1024, 8), (1025, 4), (4096, 2), (4097, 1),
+    (16_384, 1), (16_385, 1),
   ])
-  func socketsPerRemote(_ remotes: Int, _ expected: Int) {
-    #expect(Sizes.socketsPerRemote(remotes: remotes, budget: 8192) == expected)
-    #expect(remotes * expected <= 8192)
+  func socketsPerPeer(_ peers: Int, _ expected: Int) {
+    #expect(Sizes.socketsPerPeer(peers: peers, budget: 16_384) == expected)
+  }
+
+  @Test func socketsPerPeerFitTheBudget() {
+    for peers in [1, 7, 100, 512] {
+      let count = Sizes.socketsPerPeer(peers: peers, budget: 512)
+      #expect(count * peers <= 512 && (count == 16 || 2 * count * peers > 512))
+    }
+    #expect(Sizes.socketsPerPeer(peers: 513, budget: 512) == 1)
   }
 }

@@ -10,7 +10,7 @@ import Testing
   struct Kernel {
     var missing: Set<String> = []
     var endpoints: [Plan.Endpoint: EndpointID] = [:]
-    var paths: [Plan.Remote: Range<UInt32>] = [:]
+    var paths: [Plan.Peer: Range<UInt32>] = [:]
 
     init(_ plan: Plan, missing: Set<String> = []) {
       self.missing = missing
@@ -18,9 +18,9 @@ import Testing
       for (index, endpoint) in endpointList.enumerated() {
         endpoints[endpoint] = EndpointID(rawValue: UInt16(index))
       }
-      let remotes = Set(plan.tunnels.values.flatMap(\.remotes)).sorted { "\($0)" < "\($1)" }
-      for (index, remote) in remotes.enumerated() {
-        paths[remote] = UInt32(index * 16)..<UInt32(index * 16 + 16)
+      let peers = Set(plan.tunnels.values.flatMap(\.peers)).sorted { "\($0)" < "\($1)" }
+      for (index, peer) in peers.enumerated() {
+        paths[peer] = UInt32(index * 16)..<UInt32(index * 16 + 16)
       }
     }
 
@@ -28,15 +28,15 @@ import Testing
       Provision(
         device: { missing.contains($0) ? nil : Topology.Device(mtu: 1450, capabilities: .all) },
         endpoint: { missing.contains("\($0.port)") ? nil : endpoints[$0] },
-        path: { remote in
-          guard !missing.contains("\(remote.address)") else { return nil }
-          return paths[remote].map { ($0, 1450) }
+        path: { peer in
+          guard !missing.contains("\(peer.remote.address)") else { return nil }
+          return paths[peer].map { ($0, 1450) }
         },
-        injection: { remote in
+        injection: { peer in
           Injection(
             injector: InjectorID(rawValue: 1), source: MACAddress(truncating: 2),
-            destination: MACAddress(truncating: 3), local: remote.address, remote: remote.address,
-            port: remote.port, sourcePorts: [])
+            destination: MACAddress(truncating: 3), local: peer.remote.address,
+            remote: peer.remote.address, port: peer.remote.port, sourcePorts: [])
         })
     }
   }
@@ -199,7 +199,10 @@ import Testing
       device: { $0.hasPrefix("t") ? Topology.Device(mtu: 1450, capabilities: .all) : nil },
       endpoint: { EndpointID(rawValue: $0.port &- 4789) },
       path: {
-        (UInt32($0.address.low & 0xFF) * 16..<UInt32($0.address.low & 0xFF) * 16 + 16, 1450)
+        (
+          UInt32($0.remote.address.low & 0xFF) * 16..<UInt32($0.remote.address.low & 0xFF) * 16
+            + 16, 1450
+        )
       },
       injection: { _ in nil })
     var configuration = Configuration()

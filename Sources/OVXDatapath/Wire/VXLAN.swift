@@ -17,6 +17,8 @@ package struct VXLANHeader: ~Escapable {
 
   /// Flag I: without it the VNI means nothing, and the packet is to be dropped.
   package var hasVNI: Bool { bytes.octet(0) & 0x08 != 0 }
+  /// Whether all bits that RFC 7348 reserves are zero, flag I being set; on receipt they mean nothing.
+  package var hasZerosOnly: Bool { bytes.big64(0) & 0xFFFF_FFFF_0000_00FF == 0x08 << 56 }
   package var vni: VNI { VNI(truncating: bytes.big32(4) >> 8) }
 
   /// The frame inside.

@@ -206,12 +206,8 @@ private struct Comparison {
       from: remote,
       trafficClass: trafficClass
     )
-    var outcome = ReferenceSwitch.Outcome()
-    for datagram in datagrams {
-      outcome += reference.receive(
-        datagram: datagram, on: endpoint, from: remote, trafficClass: trafficClass)
-    }
-    return outcome
+    return reference.receive(
+      train: datagrams, on: endpoint, from: remote, trafficClass: trafficClass)
   }
 
   private mutating func randomTunnel() -> Topology.Tunnel? {
