@@ -47,6 +47,14 @@ var migrator: DatabaseMigrator {
     try database.execute(
       sql: "ALTER TABLE interface ADD COLUMN addresses TEXT NOT NULL DEFAULT '[]'")
   }
+  migrator.registerMigration("3: the host's identity") { database in
+    // What Ethernet addresses are made of; see `Database.identity`.
+    try database.execute(
+      sql: """
+        CREATE TABLE host (identity INTEGER NOT NULL) STRICT;
+        INSERT INTO host (identity) VALUES (random());
+        """)
+  }
   return migrator
 }
 

@@ -270,7 +270,7 @@ struct Answers {
       state.isAdministrativelyUp = link.isUp
       state.hasCarrier = link.isRunning
     } else if let settings = reconciler.devices.settings(of: name) {
-      state.macInUse = settings.mac?.description
+      state.macInUse = (reconciler.devices.address(of: name) ?? settings.mac)?.description
       state.mtu = settings.mtu
     }
     if let remote = reconciler.plan.tunnels[name]?.remotes.first,

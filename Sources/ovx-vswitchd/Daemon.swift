@@ -64,7 +64,7 @@ final class Daemon {
     ownership = Ownership(database: paths.database, rundir: paths.rundir)
     do {
       reconciler = Reconciler(
-        dataplane: dataplane, host: try Host(), ownership: ownership,
+        dataplane: dataplane, host: try Host(), ownership: ownership, identity: database.identity,
         descriptorLimit: descriptorLimit)
     } catch {
       throw StartFailure(error.description)
@@ -275,6 +275,7 @@ final class Daemon {
     if hasWork { next.append(nextRetry) }
     if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
     if news.ways { next.append(nextRefresh) }
+    if let time = reconciler.introductions.next { next.append(time) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
@@ -287,6 +288,7 @@ final class Daemon {
   func takeNews(now: Int64) {
     takeSwitchNews()
     takeKernelNews(now: now, isUrgent: false)
+    if let time = reconciler.introductions.next, time <= now { reconciler.introduce() }
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry

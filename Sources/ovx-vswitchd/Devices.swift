@@ -44,6 +44,8 @@ struct Devices {
     var holdsNamespace = false
     /// For a device that the daemon made: takes it away again, wherever it is by now.
     var handle: TAPHandle?
+    /// The device's Ethernet address, as it was when it was opened or changed last.
+    var address: MACAddress?
     /// The switch cannot use it any more.
     var isLost = false
 
@@ -58,7 +60,11 @@ struct Devices {
 
   private let dataplane: Switch
   private let ownership: Ownership
+  /// The database's: what the addresses of devices are derived from.
+  private let identity: UInt64
   private var open: [String: Open] = [:]
+  /// Addresses that devices have been given, and nobody knows yet, by their ports.
+  private var news: [String: [Announcement]] = [:]
   private(set) var faults: [String: Fault] = [:]
   /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
   private var lastLosses: [String: Int64] = [:]
@@ -69,9 +75,16 @@ struct Devices {
   /// How long to wait for the program that runs a container.
   static let askingLimit = Duration.seconds(2)
 
-  init(dataplane: Switch, ownership: Ownership) {
+  init(dataplane: Switch, ownership: Ownership, identity: UInt64) {
     self.dataplane = dataplane
     self.ownership = ownership
+    self.identity = identity
+  }
+
+  /// Takes out what is to be announced of devices that were opened or changed.
+  mutating func takeAnnouncements() -> [String: [Announcement]] {
+    defer { news = [:] }
+    return news
   }
 
   /// What the switch has to know of a port's device; `nil` while it is not open.
@@ -93,6 +106,9 @@ struct Devices {
     // One of ours that has been away.
     return host.links[device.plan.place.name].flatMap { ownership.isOurs($0) ? $0 : nil }
   }
+
+  /// The Ethernet address of a device that the daemon made; `nil` while it is not open.
+  func address(of name: String) -> MACAddress? { open[name]?.address }
 
   /// What a port's device was told to be; `nil` while it is not open.
   func settings(of name: String) -> DeviceSettings? { open[name]?.settings }
@@ -157,9 +173,14 @@ struct Devices {
         }
       }
       if let device = open[name] {
-        if device.settings != order.settings { try change(device, to: order, host) }
+        if device.settings != order.settings {
+          let introduction = try change(device, to: order, host)
+          if let introduction { introduce(name, introduction, plan.addresses) }
+        }
       } else {
-        open[name] = try make(order, host)
+        let (device, introduction) = try make(order, host)
+        open[name] = device
+        if let introduction { introduce(name, introduction, plan.addresses) }
       }
       open[name]?.plan = plan
       open[name]?.settings = order.settings
@@ -197,12 +218,28 @@ struct Devices {
     return isInPlace || device.namespace != nil || device.handle?.isAlive == true
   }
 
-  private func make(_ order: Order, _ host: Host) throws(LinuxError) -> Open {
+  private mutating func introduce(
+    _ name: String, _ introduction: Introduction, _ addresses: [OVXControl.InterfaceAddress]
+  ) {
+    open[name]?.address = introduction.address
+    news[name] = introduction.announcements(of: addresses)
+  }
+
+  private func make(
+    _ order: Order, _ host: Host
+  ) throws(LinuxError) -> (Open, Introduction?) {
     switch order.plan.place {
-    case .existing(let name): try take(name, order, host)
+    case .existing(let name): (try take(name, order, host), nil)
     case .host(let name): try makeTAP(name, order, host)
     case .container(let interface): try makeTAP(interface, order, host)
     }
+  }
+
+  /// What a device is to be while it is made: with an address of its own where nobody has given it one.
+  private func settings(ofNew order: Order) -> DeviceSettings {
+    var settings = order.settings
+    settings.mac = settings.mac ?? order.plan.place.stableAddress(identity)
+    return settings
   }
 
   /// Takes an existing device of the host.
@@ -222,50 +259,70 @@ struct Devices {
   }
 
   /// Makes a TAP in the daemon's own namespace, or finds it there.
-  private func makeTAP(_ name: String, _ order: Order, _ host: Host) throws(LinuxError) -> Open {
-    if let link = host.links[name] { try ownership.check(link) }
+  private func makeTAP(
+    _ name: String, _ order: Order, _ host: Host
+  ) throws(LinuxError) -> (Open, Introduction?) {
+    let former = host.links[name]
+    if let former { try ownership.check(former) }
     let tap = try TAP.open(name: name, queues: dataplane.queueCount)
     let link = try host.link(ofNew: name)
-    try host.configure(link, order.settings, alias: ownership.mark, isNew: true)
+    let settings = former == nil ? settings(ofNew: order) : order.settings
+    try host.configure(link, settings, alias: ownership.mark, isNew: true)
     if order.plan.isInternal { try host.address(link, with: order.settings.addresses) }
     try tap.setPersistent(true)
     var result = Open(order, index: link.index, capabilities: tap.capabilities)
     result.incarnation = host.incarnation(link.index)
     result.handle = try TAPHandle(tap)
     try dataplane.attach(tap, as: order.port)
-    return result
+    return (result, introduction(host, link))
+  }
+
+  /// What others are to know of a device of the host.
+  private func introduction(_ host: Host, _ link: Link) -> Introduction {
+    Introduction(
+      address: host.link(link.index)?.address, isRouter: ProcSettings.forwardsIPv6(on: link.name))
   }
 
   /// Makes a TAP in a container, or finds it there.
   private func makeTAP(
     _ interface: Plan.ContainerInterface, _ order: Order, _ host: Host
-  ) throws(LinuxError) -> Open {
+  ) throws(LinuxError) -> (Open, Introduction?) {
     let container = try ContainerDevice(interface, ownership: ownership)
     ownership.note(interface)
     let device = try container.open(
-      settings: order.settings, queues: dataplane.queueCount, isCommanded: order.isCommanded,
-      host: host)
+      settings: order.settings, ifNew: settings(ofNew: order), queues: dataplane.queueCount,
+      isCommanded: order.isCommanded, host: host)
     var result = Open(order, index: device.index, capabilities: device.tap.capabilities)
     result.namespace = container.namespace.identity
     result.holdsNamespace = device.wasThere
     result.handle = try TAPHandle(device.tap)
+    let introduction = device.introduction
     try dataplane.attach(device.take(), as: order.port)
-    return result
+    return (result, introduction)
   }
 
+  /// Returns what others are to know, where that has changed.
   private func change(
     _ device: Open, to order: Order, _ host: Host
-  ) throws(LinuxError) {
-    let settings = order.settings
+  ) throws(LinuxError) -> Introduction? {
+    var settings = order.settings
+    // An address that is taken back leaves the one that the device would have without.
+    if device.settings.mac != nil { settings = self.settings(ofNew: order) }
+    let isNews =
+      device.settings.mac != settings.mac || device.settings.addresses != settings.addresses
     if case .container(let interface) = device.plan.place {
-      try ContainerDevice(interface, ownership: ownership).change(device.settings, to: settings)
+      let introduction = try ContainerDevice(interface, ownership: ownership).change(
+        device.settings, to: settings)
+      return isNews ? introduction : nil
     } else if let link = link(device, host) {
       try host.configure(link, settings, isNew: false)
       // Those of a port that is not internal any more go, too.
       if device.settings.addresses != settings.addresses {
         try host.address(link, with: settings.addresses)
       }
+      return isNews && device.plan.isMade ? introduction(host, link) : nil
     }
+    return nil
   }
 
   // MARK: Closing
@@ -400,6 +457,21 @@ struct Devices {
     // A container that is not there has taken its devices with it.
     if let container = try? ContainerDevice(interface, ownership: ownership) { container.delete() }
     ownership.forget([interface])
+  }
+}
+
+/// What others are to know of a device that the daemon made.
+struct Introduction {
+  var address: MACAddress?
+  /// Whether its user passes IPv6 packets on.
+  var isRouter: Bool
+
+  /// The announcements of some addresses of the device.
+  func announcements(of addresses: [OVXControl.InterfaceAddress]) -> [Announcement] {
+    guard let address else { return [] }
+    return addresses.map {
+      Announcement(ip: $0.address, address: address, isRouter: isRouter && $0.address.isIPv6)
+    }
   }
 }
 

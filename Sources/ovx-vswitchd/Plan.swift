@@ -117,7 +117,9 @@ struct Plan: Equatable {
       devices[name] = nil
       if let port, tunnels[name] == nil, let place = Place(port) {
         devices[name] = Device(
-          bridge: port.bridge, place: place, mac: port.interface.mac,
+          bridge: port.bridge, place: place,
+          mac: port.interface.mac
+            ?? (port.isBridgeInternal ? configuration.bridges[name]?.hardwareAddress : nil),
           mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.tagsUntagged,
           addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
           isInternal: port.interface.type == .internal,

@@ -29,7 +29,8 @@ struct Resolver {
     self.configuration = configuration
     self.changes = changes
     var plan = reconciler.plan
-    plan.update(to: configuration, changes.ports)
+    // A bridge's own settings are those of its internal port, too.
+    plan.update(to: configuration, changes.ports.union(changes.bridges))
     self.plan = plan
   }
 
