@@ -34,8 +34,10 @@ extension Datapath {
     _ key: NeighborKey, bridge: Int, from former: Neighbor, to latter: Neighbor
   ) {
     guard watchesFlapping else { return }
+    // One that is made anew again and again, each time with another address, is contested by nobody.
     contests.note(
-      key, bridge: BridgeID(rawValue: UInt16(bridge)), from: former, to: latter, now: now)
+      key, bridge: BridgeID(rawValue: UInt16(bridge)), from: former, to: latter, now: now
+    ) { $0.address == latter.address }
   }
 
   /// Whether there is an IP address that `takeContestedNeighbors` has not told of.

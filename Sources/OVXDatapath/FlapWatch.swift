@@ -62,8 +62,17 @@ struct FlapWatch<Key: AgingTableKey, Place: BitwiseCopyable>: ~Copyable {
   init(window: UInt32) { self.window = window }
 
   /// Notes that a thing has moved.
+  ///
+  /// - Parameters:
+  ///   - key: Which thing.
+  ///   - bridge: Where it is known.
+  ///   - former: Where it was.
+  ///   - latter: Where it is now.
+  ///   - now: The time in seconds.
+  ///   - isReturn: Whether it goes on to and fro, given where it was before `former`; the count begins anew where not.
   @inline(never) mutating func note(
-    _ key: Key, bridge: BridgeID, from former: Place, to latter: Place, now: UInt32
+    _ key: Key, bridge: BridgeID, from former: Place, to latter: Place, now: UInt32,
+    isReturn: (Place) -> Bool = { _ in true }
   ) {
     let hash = (key.hash(seed: UInt64(bridge.rawValue))).scrambled()
     let place = Int(truncatingIfNeeded: hash) & (Self.capacity - 1)
@@ -74,9 +83,11 @@ struct FlapWatch<Key: AgingTableKey, Place: BitwiseCopyable>: ~Copyable {
       let lifetime = known.isTold ? Self.silence : window
       if now &- known.start < lifetime {
         guard known.key == key, known.bridge == bridge else { return }
-        watch.moves = known.moves
-        watch.start = known.start
-        watch.isTold = known.isTold
+        if known.isTold || isReturn(known.former) {
+          watch.moves = known.moves
+          watch.start = known.start
+          watch.isTold = known.isTold
+        }
       }
     }
     areUsed |= 1 &<< UInt64(place)

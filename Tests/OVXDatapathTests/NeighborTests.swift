@@ -308,6 +308,15 @@ import Testing
     #expect(bench.contestedNeighbors().isEmpty)
   }
 
+  /// A station that is made anew again and again has another Ethernet address each time.
+  @Test func anAddressOfManyStationsInSuccessionIsNotContested() throws {
+    let bench = try Self.acquainted(false)
+    for station in 10..<30 as Range<UInt8> {
+      _ = bench.receive(Self.announcement(2, false, at: Self.address(station)), from: 2)
+    }
+    #expect(bench.takeContestedNeighbors().isEmpty)
+  }
+
   /// Failing over, and back, is no contest.
   @Test func anAddressThatMovesIsNotContested() throws {
     let bench = try Self.acquainted(false)
