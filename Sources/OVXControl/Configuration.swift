@@ -206,6 +206,10 @@ extension Configuration {
     package var addresses: [InterfaceAddress]
     /// Default routes, at most one of each address family.
     package var gateways: [IPAddress]
+    /// Which container it is, as found out when it was attached; `nil` while that is not known.
+    ///
+    /// The id that docker or podman has given it, or "" for the network namespace that has the target for its name. A container that only has the name of the one that was attached does not inherit its address and tenant.
+    package var container: String?
 
     package init(
       target: String,

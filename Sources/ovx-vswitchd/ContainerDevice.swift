@@ -16,18 +16,33 @@ struct ContainerDevice {
   ///
   /// - Parameters:
   ///   - interface: Which container, and which interface of it.
+  ///   - container: Which one it was when it was attached; see `Configuration.Attachment.container`.
   ///   - ownership: Knows which devices are ours.
+  ///   - containers: Knows where containers are.
   /// - Throws: That there is no such container, or that it has no network of its own.
-  init(_ interface: Plan.ContainerInterface, ownership: Ownership) throws(LinuxError) {
+  init(
+    _ interface: Plan.ContainerInterface, _ container: String?, ownership: Ownership,
+    containers: Containers
+  ) throws(LinuxError) {
     self.interface = interface
     self.ownership = ownership
-    namespace = try NetworkNamespace.find(interface.target, timeout: Devices.askingLimit)
+    namespace = try containers.namespace(
+      of: Containers.Target(name: interface.target, container: container))
     guard try namespace.identity != NetworkNamespace.current().identity else {
       throw LinuxError(
         action: "attach to", subject: interface.target, errno: .invalidArgument,
         detail: "its network is the one of the daemon itself",
         remedy: "add a port of type tap or internal instead")
     }
+  }
+
+  /// Takes up the interface in the namespace where it is.
+  init(
+    _ interface: Plan.ContainerInterface, in namespace: NetworkNamespace, ownership: Ownership
+  ) {
+    self.interface = interface
+    self.ownership = ownership
+    self.namespace = namespace
   }
 
   /// Makes sure that the interface can be made, or is there and ours.
@@ -147,19 +162,6 @@ struct ContainerDevice {
 extension Plan.ContainerInterface {
   /// Whether the container is named by the number of a process.
   var isProcess: Bool { target.hasPrefix("pid:") || target.hasPrefix("/proc/") }
-
-  /// The container's namespace, found without the help of the program that runs it.
-  ///
-  /// `nil` where it takes that help, and the inner one where the container is gone.
-  var namespaceWithoutAsking: NetworkNamespace.Identity?? {
-    if target.contains("/") { return .some(try? NetworkNamespace(path: target).identity) }
-    if target.hasPrefix("pid:") {
-      let pid = Int32(target.dropFirst("pid:".count)) ?? 0
-      return .some(try? NetworkNamespace(pid: pid).identity)
-    }
-    // Without a namespace of that name it is a container's, or was a namespace's.
-    return (try? NetworkNamespace(named: target).identity).map { .some($0) }
-  }
 }
 
 extension OVXLinux.InterfaceAddress {

@@ -33,11 +33,13 @@ final class Reconciler {
   private(set) var examinedPorts = 0
 
   init(
-    dataplane: Switch, host: Host, ownership: Ownership, identity: UInt64, descriptorLimit: Int
+    dataplane: Switch, host: Host, ownership: Ownership, identity: UInt64, containers: Containers,
+    descriptorLimit: Int
   ) {
     self.dataplane = dataplane
     self.host = host
-    devices = Devices(dataplane: dataplane, ownership: ownership, identity: identity)
+    devices = Devices(
+      dataplane: dataplane, ownership: ownership, identity: identity, containers: containers)
     underlay = Underlay(dataplane: dataplane, descriptorLimit: descriptorLimit)
   }
 
@@ -162,8 +164,22 @@ final class Reconciler {
   /// Closes all devices for good, and leaves them in place.
   func closeDevices() { devices.closeAll() }
 
-  /// Lets go of containers that are gone and that only the daemon keeps.
-  func releaseNamespaces() { devices.releaseNamespaces() }
+  /// Lets go of containers that are gone or have another namespace, and looks for those that were not there.
+  ///
+  /// - Returns: The ports that were looked at anew.
+  @discardableResult
+  func checkContainers() -> Set<String> {
+    let missing = plan.devices.filter { $0.value.target != nil && devices.faults[$0.key] != nil }
+    let names = devices.checkContainers().union(missing.keys)
+    if !names.isEmpty { reconcile(names) }
+    return names
+  }
+
+  /// Takes note of which containers attachments are, which changes nothing for their devices.
+  func note(_ configuration: Configuration, ports: Set<String>) {
+    self.configuration = configuration
+    plan.update(to: configuration, ports)
+  }
 
   /// Notes that the switch cannot use a port's device any more; see `Devices.lose`.
   func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
