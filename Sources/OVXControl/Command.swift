@@ -18,6 +18,8 @@ package enum Command: Codable, Equatable, Sendable {
     mayExist: Bool
   )
   case detach(target: String, interface: String, ifExists: Bool)
+  /// Detaches from all containers that are gone for good.
+  case detachStale
 
   // Configuration: tables
   case set(table: String, record: String, settings: [Setting], ifExists: Bool)

@@ -45,7 +45,7 @@ extension Configuration {
 
     /// The keys of `other_config` that mean something.
     static let otherConfigKeys = [
-      "mac-aging-time", "mac-table-size", "neighbor-suppression", "joined-vnis",
+      "mac-aging-time", "mac-table-size", "neighbor-suppression", "joined-vnis", "hwaddr",
     ]
 
     package init(name: String) {
@@ -69,6 +69,9 @@ extension Configuration {
     /// Whether the switch answers questions for neighbours that it knows, in segments that have a tunnel:
     /// `other_config:neighbor-suppression`, true where it is not set.
     package var suppressesNeighborQuestions: Bool { otherConfig["neighbor-suppression"] != "false" }
+
+    /// The Ethernet address of the bridge's internal port, unless its interface has one of its own: `other_config:hwaddr`.
+    package var hardwareAddress: MACAddress? { otherConfig["hwaddr"].flatMap { MACAddress($0) } }
 
     /// The VNIs whose tunnels may share VLANs of the bridge: `other_config:joined-vnis`, separated by commas.
     ///
@@ -203,6 +206,10 @@ extension Configuration {
     package var addresses: [InterfaceAddress]
     /// Default routes, at most one of each address family.
     package var gateways: [IPAddress]
+    /// Which container it is, as found out when it was attached; `nil` while that is not known.
+    ///
+    /// The id that docker or podman has given it, or "" for the network namespace that has the target for its name. A container that only has the name of the one that was attached does not inherit its address and tenant.
+    package var container: String?
 
     package init(
       target: String,

@@ -12,6 +12,9 @@ package import SystemPackage
 package final class Database: Sendable {
   /// What was put aside because it could not be read, a sentence; the daemon logs it.
   package let note: String?
+  /// A random number that was drawn when the database was made, and stays with it: what the Ethernet addresses of the
+  /// devices that the daemon makes are derived from.
+  package let identity: UInt64
 
   private let path: String
   private let queue: DatabaseQueue
@@ -45,6 +48,9 @@ package final class Database: Sendable {
         note =
           "the database \(path) is damaged (\(error.message ?? "no details")); it is kept as \(aside), "
           + "and the switch starts with no bridges"
+      }
+      identity = try queue.read { database in
+        UInt64(bitPattern: try Int64.fetchOne(database, sql: "SELECT identity FROM host") ?? 0)
       }
     } catch {
       try? lock.close()

@@ -17,9 +17,13 @@ package struct BridgeNeighbors: Codable, Equatable, Sendable {
     package var router: Bool
     /// The remote VTEP behind which it was, for a tunnel port.
     package var remote: IPAddress?
+    /// Another station that has announced the same IP address in turn with this one within the last minute.
+    package var rival: MACAddress?
 
     /// Describes a neighbour by the names of its port and remote.
-    package init(_ neighbor: KnownNeighbor, port: String, remote: IPAddress?) {
+    package init(
+      _ neighbor: KnownNeighbor, port: String, remote: IPAddress?, rival: MACAddress? = nil
+    ) {
       self.port = port
       vlan = neighbor.vlan
       ip = neighbor.ip
@@ -27,6 +31,7 @@ package struct BridgeNeighbors: Codable, Equatable, Sendable {
       age = neighbor.age
       router = neighbor.isRouter
       self.remote = remote
+      self.rival = rival
     }
   }
 

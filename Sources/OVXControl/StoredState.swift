@@ -47,6 +47,17 @@ var migrator: DatabaseMigrator {
     try database.execute(
       sql: "ALTER TABLE interface ADD COLUMN addresses TEXT NOT NULL DEFAULT '[]'")
   }
+  migrator.registerMigration("3: the host's identity") { database in
+    // What Ethernet addresses are made of; see `Database.identity`.
+    try database.execute(
+      sql: """
+        CREATE TABLE host (identity INTEGER NOT NULL) STRICT;
+        INSERT INTO host (identity) VALUES (random());
+        """)
+  }
+  migrator.registerMigration("4: which container was attached") { database in
+    try database.execute(sql: "ALTER TABLE attachment ADD COLUMN container TEXT")
+  }
   return migrator
 }
 
@@ -247,6 +258,7 @@ private struct AttachmentRow: Codable, Equatable, FetchableRecord, PersistableRe
   var interface: String
   var addresses: [InterfaceAddress]
   var gateways: [IPAddress]
+  var container: String?
 
   init?(_ port: Configuration.Port) {
     guard let attachment = port.interface.attachment else { return nil }
@@ -255,14 +267,13 @@ private struct AttachmentRow: Codable, Equatable, FetchableRecord, PersistableRe
     interface = attachment.interface
     addresses = attachment.addresses
     gateways = attachment.gateways
+    container = attachment.container
   }
 
   var attachment: Configuration.Attachment {
-    Configuration.Attachment(
-      target: target,
-      interface: interface,
-      addresses: addresses,
-      gateways: gateways
-    )
+    var attachment = Configuration.Attachment(
+      target: target, interface: interface, addresses: addresses, gateways: gateways)
+    attachment.container = container
+    return attachment
   }
 }

@@ -160,6 +160,7 @@ extension Configuration.Attachment {
     if !addresses.isEmpty {
       entries["ip"] = .text(addresses.map(\.description).joined(separator: ","))
     }
+    if let container, !container.isEmpty { entries["container"] = .text(container) }
     if !gateways.isEmpty {
       entries["gateway"] = .text(gateways.map(\.description).joined(separator: ","))
     }

@@ -8,12 +8,16 @@ package struct LiveState {
   ///
   /// They are asked once: the answer is the same for all columns, and frames wait for it.
   package let interface: (String) -> InterfaceState?
+  /// The ports that were attached to containers that are gone for good.
+  package var goneAttachments: () -> [String]
 
   package init(
     deviceExists: @escaping (String) -> Bool,
-    interface: @escaping (String) -> InterfaceState? = { _ in nil }
+    interface: @escaping (String) -> InterfaceState? = { _ in nil },
+    goneAttachments: @escaping () -> [String] = { [] }
   ) {
     self.deviceExists = deviceExists
+    self.goneAttachments = goneAttachments
     var known: [String: InterfaceState?] = [:]
     self.interface = { name in
       if let state = known[name] { return state }
@@ -124,6 +128,8 @@ package struct Transaction {
       try attach(attachment, to: bridge, settings, mayExist: mayExist)
     case .detach(let target, let interface, let ifExists):
       try detach(interface, from: target, ifExists: ifExists)
+    case .detachStale:
+      for port in live.goneAttachments() { configuration.ports[port] = nil }
     case .set, .add, .remove, .clear, .get, .list, .find, .waitUntil:
       return try executeOnTable(command)
     case .apply(let declared):
@@ -482,7 +488,7 @@ extension Command {
       case .port, .interface: return Configuration.Changes(ports: [record])
       case nil: return nil
       }
-    case .deleteBridge, .attach, .detach, .apply: return nil
+    case .deleteBridge, .attach, .detach, .detachStale, .apply: return nil
     default: return Configuration.Changes()
     }
   }

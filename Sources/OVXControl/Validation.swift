@@ -71,6 +71,12 @@ extension Configuration {
           + "the allowed values (true, false); false floods every ARP request and neighbour solicitation"
       )
     }
+    if let text = bridge.otherConfig["hwaddr"] {
+      do { _ = try AtomShape.ethernetAddress.atom(text) } catch {
+        throw ControlError(
+          "bridge \(bridge.name): other_config:hwaddr: \(error.message)", record: bridge.name)
+      }
+    }
     if let text = bridge.otherConfig["joined-vnis"], bridge.joinedVNIs.count < 2 {
       throw ControlError(
         "bridge \(bridge.name): other_config:joined-vnis \"\(printable(text))\" is not a list of two or more "

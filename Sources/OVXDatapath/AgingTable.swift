@@ -198,6 +198,13 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return .moved(from: entry.value)
   }
 
+  /// Changes what is known of a key, where that is of the same port; its age stays.
+  mutating func revise(_ key: Key, to value: Value) {
+    let found = find(key)
+    guard found.entry != nowhere, entries[Int(found.entry)].value.port == value.port else { return }
+    entries[Int(found.entry)].value = value
+  }
+
   /// Notes what another worker's table of the same bridge has learned, and counted.
   @discardableResult
   mutating func adopt(

@@ -22,9 +22,12 @@ package struct Datapath: ~Copyable {
   var neighborLists = Slab(repeating: AgeLists.empty, count: PortID.limit)
   /// Questions that each bridge has answered in the place of those who were asked.
   var answers = Slab<UInt64>(zeros: BridgeID.limit)
+  /// Questions that each bridge has addressed to those alone who were asked.
+  var directions = Slab<UInt64>(zeros: BridgeID.limit)
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
   var joinFloods = Slab<UInt32>(zeros: BridgeID.limit)
-  var flapping = FlapWatch()
+  var flapping = FlapWatch<AddressKey, Destination>(window: FlappingAddress.window)
+  var contests = FlapWatch<NeighborKey, Neighbor>(window: ContestedNeighbor.window)
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
   var lessons: Lessons
@@ -137,7 +140,10 @@ package struct Datapath: ~Copyable {
   private mutating func resize(_ bridge: Int, new: borrowing ForwardingTables) {
     let old = bridge < tables.bridges.count ? tables.bridges[bridge] : ForwardingTables.Bridge()
     let record = bridge < new.bridges.count ? new.bridges[bridge] : ForwardingTables.Bridge()
-    if !record.isPresent { answers[bridge] = 0 }
+    if !record.isPresent {
+      answers[bridge] = 0
+      directions[bridge] = 0
+    }
     let limit = record.isPresent ? record.addressLimit : 0
     guard limit != databases[bridge].statistics.limit else { return }
     let seed = seed &+ UInt64(bridge)

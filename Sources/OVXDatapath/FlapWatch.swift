@@ -26,75 +26,99 @@ package struct FlappingAddress: Equatable, Sendable {
   }
 }
 
-/// Watches addresses move, and tells of those that do so again and again.
+/// Watches things move, and tells of those that do so again and again.
 ///
-/// A container that goes to another host moves once or twice; what moves four times within
-/// `FlappingAddress.window` flaps. It is told of once a minute at most. The memory is fixed: who makes more addresses
-/// flap than there are places is told of by some of them.
-struct FlapWatch: ~Copyable {
-  /// Moves that make an address flap.
-  static let threshold: UInt32 = 4
-  /// Seconds for which an address that was told of is not told of again.
-  static let silence: UInt32 = 60
-  /// Addresses that are watched at a time; a power of two.
-  static let capacity = 64
+/// A container that goes to another host moves once or twice; what moves four times within a window flaps. It is told of
+/// once a minute at most. The memory is fixed: who makes more things flap than there are places is told of by some of
+/// them.
+struct FlapWatch<Key: AgingTableKey, Place: BitwiseCopyable>: ~Copyable {
+  /// Moves that make a thing flap.
+  static var threshold: UInt32 { 4 }
+  /// Seconds for which a thing that was told of is not told of again.
+  static var silence: UInt32 { 60 }
+  /// Things that are watched at a time; a power of two.
+  static var capacity: Int { 64 }
 
+  /// A thing that moves.
   struct Watch: BitwiseCopyable {
-    var address = MACAddress(truncating: 0)
-    var vlan = VLANID.untagged
-    var bridge = BridgeID(rawValue: 0)
-    var former = Destination(port: .none)
-    var latter = Destination(port: .none)
-    /// 0 for a free place.
-    var moves: UInt32 = 0
-    var start: UInt32 = 0
-    var isTold = false
+    var key: Key
+    var bridge: BridgeID
+    /// The two places of its latest move.
+    var former: Place
+    var latter: Place
+    var moves: UInt32
+    fileprivate var start: UInt32
+    fileprivate var isTold = false
   }
 
-  private var watches = Slab(repeating: Watch(), count: FlapWatch.capacity)
-  /// Whether there is an address to tell of.
+  /// Seconds within which a thing that flaps moves that often.
+  private let window: UInt32
+  /// Memory that is not touched before `areUsed` says so.
+  private var watches = Slab<Watch>(reserving: FlapWatch.capacity)
+  private var areUsed: UInt64 = 0
+  /// Whether there is something to tell of.
   private(set) var hasNews = false
 
-  /// Notes that an address has moved.
+  init(window: UInt32) { self.window = window }
+
+  /// Notes that a thing has moved.
+  ///
+  /// - Parameters:
+  ///   - key: Which thing.
+  ///   - bridge: Where it is known.
+  ///   - former: Where it was.
+  ///   - latter: Where it is now.
+  ///   - now: The time in seconds.
+  ///   - isReturn: Whether it goes on to and fro, given where it was before `former`; the count begins anew where not.
   @inline(never) mutating func note(
-    _ address: MACAddress, vlan: VLANID, bridge: BridgeID, from former: Destination,
-    to latter: Destination, now: UInt32
+    _ key: Key, bridge: BridgeID, from former: Place, to latter: Place, now: UInt32,
+    isReturn: (Place) -> Bool = { _ in true }
   ) {
-    let hash = (address.rawValue ^ UInt64(vlan.rawValue) << 48 ^ UInt64(bridge.rawValue))
-      .scrambled()
-    let place = Int(truncatingIfNeeded: hash) & (FlapWatch.capacity - 1)
-    var watch = watches[place]
-    let isSame =
-      watch.moves > 0 && watch.address == address && watch.vlan == vlan && watch.bridge == bridge
-    let lifetime = watch.isTold ? FlapWatch.silence : FlappingAddress.window
-    if watch.moves == 0 || now &- watch.start >= lifetime {
-      watch = Watch(address: address, vlan: vlan, bridge: bridge, start: now)
-    } else if !isSame {
-      return
+    let hash = (key.hash(seed: UInt64(bridge.rawValue))).scrambled()
+    let place = Int(truncatingIfNeeded: hash) & (Self.capacity - 1)
+    var watch = Watch(
+      key: key, bridge: bridge, former: former, latter: latter, moves: 0, start: now)
+    if areUsed & 1 &<< UInt64(place) != 0 {
+      let known = watches[place]
+      let lifetime = known.isTold ? Self.silence : window
+      if now &- known.start < lifetime {
+        guard known.key == key, known.bridge == bridge else { return }
+        if known.isTold || isReturn(known.former) {
+          watch.moves = known.moves
+          watch.start = known.start
+          watch.isTold = known.isTold
+        }
+      }
     }
-    watch.former = former
-    watch.latter = latter
+    areUsed |= 1 &<< UInt64(place)
     watch.moves &+= 1
-    if watch.moves >= FlapWatch.threshold && !watch.isTold { hasNews = true }
+    if watch.moves >= Self.threshold && !watch.isTold { hasNews = true }
     watches[place] = watch
   }
 
-  /// The addresses that flap and were not told of yet.
-  mutating func take(now: UInt32) -> [FlappingAddress] {
+  /// What flaps and was not told of yet.
+  mutating func take(now: UInt32) -> [Watch] {
     guard hasNews else { return [] }
     hasNews = false
-    var result: [FlappingAddress] = []
-    for place in 0..<FlapWatch.capacity {
+    var result: [Watch] = []
+    for place in 0..<Self.capacity where areUsed & 1 &<< UInt64(place) != 0 {
       let watch = watches[place]
-      guard watch.moves >= FlapWatch.threshold, !watch.isTold else { continue }
-      result.append(
-        FlappingAddress(
-          address: watch.address, vlan: watch.vlan, bridge: watch.bridge, former: watch.former,
-          latter: watch.latter, moves: watch.moves))
+      guard watch.moves >= Self.threshold, !watch.isTold else { continue }
+      result.append(watch)
       watches[place].isTold = true
       watches[place].start = now
     }
     return result
+  }
+
+  /// What flaps in a bridge: what was told of a moment ago, and what is to be.
+  func flapping(in bridge: BridgeID, now: UInt32) -> [Watch] {
+    (0..<Self.capacity).compactMap { place in
+      guard areUsed & 1 &<< UInt64(place) != 0 else { return nil }
+      let watch = watches[place]
+      let isCurrent = watch.moves >= Self.threshold && now &- watch.start < Self.silence
+      return isCurrent && watch.bridge == bridge ? watch : nil
+    }
   }
 }
 
@@ -105,5 +129,11 @@ extension Datapath {
   /// The addresses that flap: those that moved four times within ten seconds.
   ///
   /// Each is told of once a minute at most.
-  package mutating func takeFlappingAddresses() -> [FlappingAddress] { flapping.take(now: now) }
+  package mutating func takeFlappingAddresses() -> [FlappingAddress] {
+    flapping.take(now: now).map { watch in
+      FlappingAddress(
+        address: watch.key.address, vlan: watch.key.vlan, bridge: watch.bridge,
+        former: watch.former, latter: watch.latter, moves: watch.moves)
+    }
+  }
 }

@@ -207,7 +207,7 @@ extension Datapath {
 
   // MARK: Admit, learn, decide
 
-  @unsafe private mutating func forward(_ frame: inout Frame) {
+  @unsafe mutating func forward(_ frame: inout Frame) {
     let ingress = unsafe frame.ingress
     let port = tables.ports[Int(ingress.rawValue)]
     if let reason = unsafe admit(&frame, at: port) {

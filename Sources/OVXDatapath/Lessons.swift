@@ -98,7 +98,8 @@ extension Datapath {
     to latter: Destination
   ) {
     guard watchesFlapping else { return }
-    flapping.note(address, vlan: vlan, bridge: bridge, from: former, to: latter, now: now)
+    flapping.note(
+      AddressKey(vlan: vlan, address: address), bridge: bridge, from: former, to: latter, now: now)
   }
 
   @unsafe @inline(never) mutating func teachAddress(
@@ -134,11 +135,18 @@ extension Datapath {
           to: lesson.place)
       }
     } else {
-      neighbors[bridge].adopt(
-        NeighborKey(vlan: lesson.vlan, address: lesson.ip),
-        at: Neighbor(address: lesson.address, place: lesson.place, isRouter: lesson.isRouter),
-        now: now, portLimit: tables.neighborLimit(of: lesson.place.port), lists: &neighborLists,
-        members: tables.bridgeMembers, tables.bridges[bridge].members)
+      let key = NeighborKey(vlan: lesson.vlan, address: lesson.ip)
+      let neighbor = Neighbor(
+        address: lesson.address, place: lesson.place, isRouter: lesson.isRouter)
+      let learning = neighbors[bridge].adopt(
+        key, at: neighbor, now: now, portLimit: tables.neighborLimit(of: lesson.place.port),
+        lists: &neighborLists, members: tables.bridgeMembers, tables.bridges[bridge].members)
+      switch learning {
+      case .known: neighbors[bridge].revise(key, to: neighbor)
+      case .moved(let former) where former.address != neighbor.address:
+        noteContest(key, bridge: bridge, from: former, to: neighbor)
+      case .learned, .renewed, .moved, .refused, .held: break
+      }
     }
   }
 }

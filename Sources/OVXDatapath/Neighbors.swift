@@ -10,10 +10,15 @@
 // Being wrong would be worse than being silent, so a question is only answered if
 //
 // - its segment has a tunnel, which is what makes flooding dear, and it came from a device;
-// - the neighbour told its address itself, and nobody has contradicted since;
+// - the neighbour told its address itself within the last half minute, and nobody has contradicted since;
+// - the neighbour has answered what was passed on to it (`NeighborDoubt`);
+// - the asker did not ask the same a moment ago: it would not, had the answer helped it;
 // - the neighbour's Ethernet address is known to be on another port that is in service;
 // - the asker told nothing new by asking. A station that was not seen here lately may have moved, and
 //   the switches of other hosts learn that, too, from the first that they hear of it.
+//
+// Of a neighbour that told longer ago the question goes to that neighbour alone, which costs one frame and not one for
+// each container of the tenant. Where it stays silent its entry is dropped, and the next question is flooded.
 //
 // As on any Ethernet, the latest announcement is believed. A tenant can disturb its own segment by
 // that, and no other: what is learned is looked up by bridge and VLAN, and the answer goes to the port
@@ -43,15 +48,22 @@ struct NeighborKey: AgingTableKey, Hashable {
   }
 }
 
-/// What is known of a neighbour; with its key 56 bytes per entry in all.
+/// What is known of a neighbour; with its key 80 bytes per entry in all.
 struct Neighbor: AgingTableValue {
   var address: MACAddress
   /// Where it told so.
   var place: Destination
   /// Whether it is a router, which only IPv6 tells.
   var isRouter: Bool
+  /// What has come to speak against it since it told.
+  var doubt = NeighborDoubt()
 
   var port: PortID { place.port }
+
+  /// Whether both tell the same.
+  static func == (left: Neighbor, right: Neighbor) -> Bool {
+    left.address == right.address && left.place == right.place && left.isRouter == right.isRouter
+  }
 }
 
 /// One line of a bridge's neighbour table.
@@ -66,6 +78,8 @@ package struct KnownNeighbor: Equatable, Sendable {
   package var isRouter: Bool
   /// Seconds since it last told.
   package var age: UInt32
+  /// What has come to speak against it since.
+  var doubt = NeighborDoubt()
 
   package init(
     ip: IPAddress, vlan: VLANID, address: MACAddress, port: PortID, peer: PeerID, isRouter: Bool,
@@ -87,6 +101,7 @@ extension KnownNeighbor {
       ip: record.key.address, vlan: record.key.vlan, address: record.value.address,
       port: record.value.place.port, peer: record.value.place.peer,
       isRouter: record.value.isRouter, age: record.age ?? 0)
+    doubt = record.value.doubt
   }
 }
 
@@ -113,6 +128,8 @@ struct NeighborNews {
   var claim = Claim.none
   /// The address that everybody is asked for.
   var question: IPAddress?
+  /// The address that one station is asked for: whether it is alive, in most cases.
+  var probe: IPAddress?
   /// Who asks.
   var asker = IPAddress(v4: 0)
 
@@ -124,21 +141,22 @@ struct NeighborNews {
     guard sender.canBeNeighbor else { return }
     claim = .announcement(sender, packet.senderHardware, isRouter: false)
     let target = packet.targetProtocol
-    guard packet.operation == .request, toEverybody, target != sender, target.canBeNeighbor else {
-      return
-    }
-    question = target
+    guard packet.operation == .request, target != sender, target.canBeNeighbor else { return }
+    if toEverybody { question = target } else { probe = target }
     asker = sender
   }
 
-  /// Reads neighbour discovery (RFC 4861).
-  init(_ message: borrowing NeighborDiscoveryMessage) {
+  /// Reads neighbour discovery (RFC 4861) in a frame from a station.
+  init(_ message: borrowing NeighborDiscoveryMessage, from station: MACAddress) {
     switch message.kind {
     case .neighborAdvertisement:
-      // Without flag O it may be one of several with that address, or a proxy (section 7.2.8).
-      guard message.isOverriding, message.target.canBeNeighbor,
-        let address = message.linkLayerAddress
-      else { return }
+      guard message.target.canBeNeighbor else { return }
+      guard message.isOverriding, let address = message.linkLayerAddress else {
+        // Without flag O it may be one of several with that address, or a proxy (section 7.2.8). Without an address it
+        // answers a question to one station (section 4.4): that one is alive.
+        claim = .mention(message.target, message.linkLayerAddress ?? station)
+        return
+      }
       claim = .announcement(message.target, address, isRouter: message.isFromRouter)
     case .routerAdvertisement:
       guard let address = message.linkLayerAddress else { return }
@@ -148,10 +166,12 @@ struct NeighborNews {
       // router away from its hosts (section 7.2.5), so this alone makes no neighbour known.
       guard message.source.canBeNeighbor, let address = message.linkLayerAddress else { return }
       claim = .mention(message.source, address)
-      guard message.kind == .neighborSolicitation, message.destination.isMulticast,
-        message.target.canBeNeighbor
-      else { return }
-      question = message.target
+      guard message.kind == .neighborSolicitation, message.target.canBeNeighbor else { return }
+      if message.destination.isMulticast {
+        question = message.target
+      } else {
+        probe = message.target
+      }
       asker = message.source
     }
   }
@@ -196,12 +216,14 @@ extension Frame {
     guard let message = NeighborDiscoveryMessage(packet) else { return nil }
     // What is meant for all of IPv6 and sent to one of Ethernet, or the other way round, is a trick.
     guard unsafe message.destination.isMulticast == address(0).isGroup else { return nil }
-    return NeighborNews(message)
+    return unsafe NeighborNews(message, from: address(6))
   }
 }
 
 extension Datapath {
   /// Learns from a frame about neighbours, and answers it if it asks for one that is known.
+  ///
+  /// A question for one that may have gone is addressed to that one alone.
   ///
   /// - Parameters:
   ///   - frame: An admitted frame with `concernsNeighbors`.
@@ -219,11 +241,76 @@ extension Datapath {
     case .learned, .moved: isKnown = false
     }
     guard let news = unsafe frame.neighborNews else { return false }
-    let isOld = unsafe learn(news.claim, from: frame, bridge: Int(bridge.rawValue))
-    guard let question = news.question, isOld, isKnown, unsafe !frame.isFromTunnel,
+    let number = Int(bridge.rawValue)
+    let isOld = unsafe learn(news.claim, from: frame, bridge: number)
+    if let probe = news.probe {
+      let key = unsafe NeighborKey(vlan: frame.vlan, address: probe)
+      if let neighbor = neighbors[number].lookUp(key),
+        unsafe neighbor.address == frame.address(0)
+      {
+        ask(neighbor, key, bridge: number)
+      }
+      return false
+    }
+    guard let question = news.question, unsafe !frame.isFromTunnel,
       unsafe tables.flooding(vlan: frame.vlan, bridge: bridge).answersQuestions
     else { return false }
-    return unsafe answer(question, of: news.asker, frame, bridge: Int(bridge.rawValue))
+    return unsafe take(
+      question, of: news.asker, &frame, bridge: number, mayAnswer: isOld && isKnown)
+  }
+
+  /// Decides what becomes of a device's question to everybody.
+  ///
+  /// Its answer comes back this way, so it is noticed where there is none.
+  ///
+  /// - Returns: Whether it was answered.
+  @unsafe private mutating func take(
+    _ question: IPAddress, of asker: IPAddress, _ frame: inout Frame, bridge: Int, mayAnswer: Bool
+  ) -> Bool {
+    let vlan = unsafe frame.vlan
+    let key = NeighborKey(vlan: vlan, address: question)
+    guard let known = neighbors[bridge].recall(key, now: now) else { return false }
+    var neighbor = known.value
+    if neighbor.doubt.isUnanswered(now: now) {
+      forget(key, bridge: bridge)
+      return false
+    }
+    let isRepeated = unsafe neighbor.doubt.isRepetition(of: frame.address(6), now: now)
+    guard mayAnswer, !isRepeated,
+      let place = databases[bridge].lookUp(AddressKey(vlan: vlan, address: neighbor.address)),
+      unsafe place.port != frame.ingress, isInService(place.port)
+    else {
+      ask(neighbor, key, bridge: bridge)
+      return false
+    }
+    if known.age ?? 0 >= NeighborDoubt.credit {
+      ask(neighbor, key, bridge: bridge)
+      unsafe frame.start.setAddress(0, neighbor.address)
+      directions[bridge] &+= 1
+      return false
+    }
+    neighbors[bridge].revise(key, to: neighbor)
+    unsafe answer(question, of: asker, frame, bridge: bridge, neighbor)
+    return true
+  }
+
+  /// Notes that a question passes to a neighbour, which ought to answer it.
+  private mutating func ask(_ neighbor: Neighbor, _ key: NeighborKey, bridge: Int) {
+    var neighbor = neighbor
+    neighbor.doubt.noteQuestion(now: now)
+    neighbors[bridge].revise(key, to: neighbor)
+  }
+
+  private mutating func forget(_ key: NeighborKey, bridge: Int) {
+    _ = neighbors[bridge].remove(key, lists: &neighborLists)
+    lessons.teach(Lesson(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
+  }
+
+  private func isInService(_ port: PortID) -> Bool {
+    switch tables.ports[Int(port.rawValue)].role {
+    case .device, .tunnel: true
+    case .waiting, .absent: false
+    }
   }
 
   /// Notes what a frame claims.
@@ -251,8 +338,8 @@ extension Datapath {
     if !isCredible || !isAnnounced {
       guard let known = neighbors[bridge].lookUp(key) else { return isCredible }
       if known.address != neighbor.address {
-        _ = neighbors[bridge].remove(key, lists: &neighborLists)
-        lessons.teach(Lesson(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
+        if isCredible { noteContest(key, bridge: bridge, from: known, to: neighbor) }
+        forget(key, bridge: bridge)
         return false
       }
       guard isCredible else { return false }
@@ -262,28 +349,27 @@ extension Datapath {
       key, at: neighbor, now: now, portLimit: tables.neighborLimit(of: frame.ingress),
       lists: &neighborLists, members: tables.bridgeMembers, tables.bridges[bridge].members)
     switch learning {
-    case .known, .refused, .held: return true
+    case .refused, .held: return true
+    case .known:
+      // It has told already in this second, and may have been asked since.
+      neighbors[bridge].revise(key, to: neighbor)
+      return true
     case .learned, .renewed, .moved:
       lessons.teach(Lesson(key, neighbor, bridge: BridgeID(rawValue: UInt16(bridge))))
     }
-    if case .moved(let former) = learning { return former.address == neighbor.address }
-    return true
+    guard case .moved(let former) = learning, former.address != neighbor.address else {
+      return true
+    }
+    noteContest(key, bridge: bridge, from: former, to: neighbor)
+    return false
   }
 
-  /// Answers in the place of the neighbour who is asked for, if it is known and in reach.
+  /// Answers in the place of a neighbour.
   @unsafe private mutating func answer(
-    _ question: IPAddress, of asker: IPAddress, _ frame: borrowing Frame, bridge: Int
-  ) -> Bool {
-    let vlan = unsafe frame.vlan
+    _ question: IPAddress, of asker: IPAddress, _ frame: borrowing Frame, bridge: Int,
+    _ neighbor: Neighbor
+  ) {
     let ingress = unsafe frame.ingress
-    guard let neighbor = neighbors[bridge].lookUp(NeighborKey(vlan: vlan, address: question)),
-      let place = databases[bridge].lookUp(AddressKey(vlan: vlan, address: neighbor.address)),
-      place.port != ingress
-    else { return false }
-    switch tables.ports[Int(place.port.rawValue)].role {
-    case .device, .tunnel: break
-    case .waiting, .absent: return false
-    }
     let length =
       EthernetHeader.byteCount
       + (question.isIPv6 ? NeighborDiscoveryMessage.advertisementByteCount : ARPPacket.byteCount)
@@ -306,11 +392,10 @@ extension Datapath {
     egress.useScratch(length)
     var reply = unsafe Frame(
       start: start, count: length, offload: .none, tag: frame.tag,
-      vlan: vlan, ingress: ingress, peer: .none)
+      vlan: frame.vlan, ingress: ingress, peer: .none)
     unsafe deliver(&reply, to: Destination(port: ingress))
     counters.answered(at: ingress)
     answers[bridge] &+= 1
-    return true
   }
 }
 

@@ -60,6 +60,12 @@ package struct Rehearsal: ~Copyable {
       let known = datapath.neighbors[bridge].recall(question, now: datapath.now)
     {
       account.decision = .answer(KnownNeighbor(known))
+    } else if datapath.directions[bridge] > 0, let question = segment.question,
+      let known = datapath.neighbors[bridge].recall(question, now: datapath.now),
+      let place = datapath.databases[bridge].recall(
+        AddressKey(vlan: segment.vlan, address: known.value.address), now: datapath.now)
+    {
+      account.decision = .direction(KnownNeighbor(known), KnownAddress(place))
     } else if segment.target.isGroup {
       account.decision = .flood(isUnknown: false)
     } else if let known = datapath.databases[bridge].recall(target, now: datapath.now) {
@@ -156,7 +162,7 @@ package struct Rehearsal: ~Copyable {
         NeighborKey(vlan: known.vlan, address: known.ip),
         at: Neighbor(
           address: known.address, place: Destination(port: known.port, peer: known.peer),
-          isRouter: known.isRouter),
+          isRouter: known.isRouter, doubt: known.doubt),
         now: min(recollection.now &- known.age, lastSecond), lists: &datapath.neighborLists,
         members: datapath.tables.bridgeMembers, members)
     }
@@ -230,6 +236,8 @@ package struct Rehearsal: ~Copyable {
     let sent = Dictionary(grouping: audience.sent) { wayOut(of: $0) }
     var waysOut: [Destination] = []
     switch account.decision {
+    case .direction(_, let known):
+      waysOut.append(Destination(port: known.port, peer: known.peer))
     case .destination(let known):
       let isBack = known.port == account.ingress?.port
       if !isBack { waysOut.append(Destination(port: known.port, peer: known.peer)) }

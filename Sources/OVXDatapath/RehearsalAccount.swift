@@ -99,6 +99,8 @@ extension Rehearsal {
       case destination(KnownAddress)
       /// A question that the switch answers in the place of a neighbour.
       case answer(KnownNeighbor)
+      /// A question that goes to the neighbour alone, which was not heard of lately.
+      case direction(KnownNeighbor, KnownAddress)
       /// To the whole segment: the destination is a group, or was not seen yet.
       case flood(isUnknown: Bool)
     }

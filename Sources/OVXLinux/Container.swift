@@ -8,7 +8,7 @@ extension NetworkNamespace {
   /// Finds the namespace that the user means.
   ///
   /// A text with a "/" is a path, "pid:N" a process, the name of a namespace that is there means that one, and anything
-  /// else is the name or id of a container of docker or podman.
+  /// else is the name or id of a container of docker or podman, which are asked and waited for.
   ///
   /// - Parameters:
   ///   - target: What the user wrote.
@@ -21,32 +21,51 @@ extension NetworkNamespace {
     searchPath: String? = nil,
     timeout: Duration = .seconds(5)
   ) throws(LinuxError) -> NetworkNamespace {
-    if target.contains("/") { return try NetworkNamespace(path: target) }
-    if target.hasPrefix("pid:") {
-      let digits = target.dropFirst("pid:".count)
-      guard digits.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-        let pid = Int32(digits), pid > 0
-      else {
-        throw LinuxError(
-          action: "find",
-          subject: target,
-          errno: .invalidArgument,
-          detail: "what follows \"pid:\" is not a process id",
-          remedy: "give the number that `ps` shows, as in pid:4711"
-        )
-      }
-      return try NetworkNamespace(pid: pid)
-    }
-    if exists(named: target) { return try NetworkNamespace(named: target) }
+    guard needsAsking(for: target) else { return try find(withoutAsking: target) }
+    let container = try Container.find(target, searchPath: searchPath, until: .now + timeout)
+    return try of(container, name: target)
+  }
 
-    let path = unsafe searchPath ?? getenv("PATH").map { unsafe String(cString: $0) } ?? ""
-    let container = try findContainer(target, path, until: .now + timeout)
-    let namespace = try NetworkNamespace(pid: container, name: target)
+  /// Whether it takes a program that runs containers to find what the user means.
+  package static func needsAsking(for target: String) -> Bool {
+    !target.contains("/") && !target.hasPrefix("pid:") && !exists(named: target)
+  }
+
+  /// Finds the namespace of a path, of a process, or of that name.
+  package static func find(withoutAsking target: String) throws(LinuxError) -> NetworkNamespace {
+    if target.contains("/") { return try NetworkNamespace(path: target) }
+    guard target.hasPrefix("pid:") else { return try NetworkNamespace(named: target) }
+    let digits = target.dropFirst("pid:".count)
+    guard digits.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+      let pid = Int32(digits), pid > 0
+    else {
+      throw LinuxError(
+        action: "find",
+        subject: target,
+        errno: .invalidArgument,
+        detail: "what follows \"pid:\" is not a process id",
+        remedy: "give the number that `ps` shows, as in pid:4711"
+      )
+    }
+    return try NetworkNamespace(pid: pid)
+  }
+
+  /// The namespace of a container that runs.
+  ///
+  /// - Parameters:
+  ///   - container: The container.
+  ///   - name: What the user called it.
+  /// - Returns: Its namespace, under that name.
+  /// - Throws: That it has gone since, or that it has no network of its own.
+  package static func of(
+    _ container: Container, name: String
+  ) throws(LinuxError) -> NetworkNamespace {
+    let namespace = try NetworkNamespace(pid: container.pid, name: name)
     // Such a container is on the underlay: a tenant's device there would be everybody's.
     guard try namespace.identity != current().identity else {
       throw LinuxError(
         action: "attach",
-        subject: "container \(target)",
+        subject: "container \(name)",
         errno: .invalidArgument,
         detail: "it has no network of its own but the host's",
         remedy: "start it without `--network host`, or add a port to the bridge instead"
@@ -54,36 +73,61 @@ extension NetworkNamespace {
     }
     return namespace
   }
+}
+
+/// A container of docker or podman that runs.
+package struct Container: Equatable, Sendable {
+  /// Its first process.
+  package var pid: Int32
+  /// What tells it from others of the same name; `nil` where its program does not say.
+  package var id: String?
 
   /// What the programs that run containers are called, in the order in which they are asked.
-  private static let runtimes = ["docker", "podman"]
+  static let runtimes = ["docker", "podman"]
 
-  /// The process of a container that is running.
-  private static func findContainer(
+  /// Where they are looked for.
+  static var defaultSearchPath: String {
+    unsafe getenv("PATH").map { unsafe String(cString: $0) } ?? ""
+  }
+
+  /// Asks the programs that run containers for one that is running, and waits for them.
+  ///
+  /// - Parameters:
+  ///   - name: Its name or id.
+  ///   - searchPath: The directories in which to look for docker and podman, separated by colons; `nil` for `PATH`.
+  ///   - deadline: When to give up.
+  /// - Returns: The container.
+  /// - Throws: `ENOENT` where nobody knows it, `ESRCH` where it is not running; `ETIMEDOUT`, or else `EAGAIN`, where a
+  ///   program that may know it gave no answer.
+  package static func find(
     _ name: String,
-    _ searchPath: String,
+    searchPath: String? = nil,
     until deadline: ContinuousClock.Instant
-  ) throws(LinuxError) -> Int32 {
+  ) throws(LinuxError) -> Container {
+    var errno = Errno.noSuchFileOrDirectory
     func failure(_ reasons: [String]) -> LinuxError {
       LinuxError(
         action: "find",
         subject: name,
-        errno: .noSuchFileOrDirectory,
+        errno: errno,
         detail: reasons.joined(separator: ", "),
-        remedy: remedy(for: name)
+        remedy: NetworkNamespace.remedy(for: name)
       )
     }
-    var reasons = ["there is no network namespace of that name in \(directories[0])"]
+    var reasons = [
+      "there is no network namespace of that name in \(NetworkNamespace.directories[0])"
+    ]
     guard isContainerName(name) else {
       throw failure(reasons + ["and no container can have it"])
     }
     for runtime in runtimes {
-      guard let program = Self.program(runtime, searchPath) else {
+      let path = searchPath ?? defaultSearchPath
+      guard let program = OVXLinux.find(program: runtime, in: path) else {
         reasons.append("\(runtime) is not installed")
         continue
       }
       switch inspect(name, with: program, until: deadline) {
-      case .running(let pid): return pid
+      case .running(let container): return container
       case .stopped:
         throw LinuxError(
           action: "attach",
@@ -93,21 +137,21 @@ extension NetworkNamespace {
           remedy: "start it with `\(runtime) start \(name)`"
         )
       case .unknown: reasons.append("\(runtime) knows no such container")
-      case .failed(let reason): reasons.append("\(runtime) failed (\(reason))")
+      case .failed(let cause, let reason):
+        if errno != .timedOut {
+          errno = cause == .timedOut ? .timedOut : .resourceTemporarilyUnavailable
+        }
+        reasons.append("\(runtime) failed (\(reason))")
       }
     }
     throw failure(reasons)
   }
 
-  private static func program(_ name: String, _ searchPath: String) -> String? {
-    OVXLinux.find(program: name, in: searchPath)
-  }
-
   private enum Answer {
-    case running(Int32)
+    case running(Container)
     case stopped
     case unknown
-    case failed(String)
+    case failed(Errno?, String)
   }
 
   private static func inspect(
@@ -119,23 +163,28 @@ extension NetworkNamespace {
     do throws(LinuxError) {
       answer = try run(
         program,
-        ["inspect", "--type", "container", "-f", "{{.State.Pid}}", name],
+        ["inspect", "--type", "container", "-f", "{{.State.Pid}} {{.Id}}", name],
         until: deadline
       )
     } catch {
-      return .failed(error.detail ?? "\(error.errno)")
+      return .failed(error.errno, error.detail ?? "\(error.errno)")
     }
     let first = answer.errors.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
     guard answer.status == 0 else {
       // docker: "Error: No such container: x" or "error: no such object: x"; podman: "no such container x".
       return first.lowercased().contains("no such ")
-        ? .unknown : .failed(first.isEmpty ? "exit status \(answer.status)" : printable(first))
+        ? .unknown
+        : .failed(nil, first.isEmpty ? "exit status \(answer.status)" : printable(first))
     }
-    let line = answer.output.split(whereSeparator: \.isWhitespace).first ?? ""
-    guard let pid = Int32(line), pid >= 0 else {
-      return .failed("it answered \"\(printable(String(line)))\" where a process id was asked for")
+    let words = answer.output.split(whereSeparator: \.isWhitespace)
+    let word = words.first ?? ""
+    guard let pid = Int32(word), pid >= 0 else {
+      return .failed(
+        nil, "it answered \"\(printable(String(word)))\" where a process id was asked for")
     }
-    return pid == 0 ? .stopped : .running(pid)
+    // Such as docker's 64 hexadecimal digits.
+    let id = words.dropFirst().first.map(String.init).flatMap { isContainerName($0) ? $0 : nil }
+    return pid == 0 ? .stopped : .running(Container(pid: pid, id: id))
   }
 
   /// Whether docker and podman would accept a name: [a-zA-Z0-9][a-zA-Z0-9_.-]*, which is never an option.

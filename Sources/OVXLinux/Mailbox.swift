@@ -89,7 +89,7 @@ final class Mailbox: Sendable {
 
 extension Descriptor {
   /// Makes an event counter: readable while it has been raised and not lowered.
-  fileprivate static func event() throws(LinuxError) -> Descriptor {
+  static func event() throws(LinuxError) -> Descriptor {
     let number = ovx_event_open()
     guard number >= 0 else {
       throw LinuxError(
@@ -102,7 +102,7 @@ extension Descriptor {
     return Descriptor(owning: number)
   }
 
-  fileprivate borrowing func raise() { ovx_event_raise(rawValue) }
+  borrowing func raise() { ovx_event_raise(rawValue) }
 
-  fileprivate borrowing func lower() { ovx_event_lower(rawValue) }
+  borrowing func lower() { ovx_event_lower(rawValue) }
 }

@@ -85,6 +85,58 @@ package func run(
   return ProgramOutput(status: status, output: output.text, errors: errors.text)
 }
 
+/// A program that runs beside the daemon for as long as it likes, and says something now and then.
+///
+/// It gets what a program gets by `run`, and is killed with its whole process group when it is let go of.
+package final class RunningProgram {
+  private let child: pid_t
+  private var output: Pipe
+  private var isReaped = false
+
+  /// Starts a program.
+  ///
+  /// - Parameters:
+  ///   - path: The program's file.
+  ///   - arguments: What follows its name.
+  /// - Throws: What the kernel says of a program that cannot be run.
+  package init(_ path: String, _ arguments: [String]) throws(LinuxError) {
+    func failure(_ errno: Errno, _ detail: String? = nil) -> LinuxError {
+      LinuxError(action: "run", subject: path, errno: errno, detail: detail)
+    }
+    output = try Pipe(failure)
+    // What it complains of comes to nobody.
+    let number = unsafe open("/dev/null", O_WRONLY | O_CLOEXEC)
+    guard number >= 0 else { throw failure(.latest) }
+    let nobody = Descriptor(owning: number)
+    switch spawn(path, arguments, output: output.writer, errors: nobody.rawValue) {
+    case .success(let pid): child = pid
+    case .failure(let errno): throw failure(errno)
+    }
+    output.closeWriter()
+  }
+
+  deinit { stop() }
+
+  /// To be polled for `POLLIN`; -1 once it has ended.
+  package var rawValue: Int32 { output.reader }
+
+  /// Whether it says nothing any more.
+  package var hasEnded: Bool { output.reader < 0 }
+
+  /// Takes what it has said since the last time, up to 16 KiB of it.
+  package func takeOutput() -> String {
+    output.drain()
+    return output.takeText()
+  }
+
+  /// Ends it.
+  package func stop() {
+    guard !isReaped else { return }
+    isReaped = true
+    _ = reap(child, killing: true)
+  }
+}
+
 /// Looks a program up in a list of directories, separated by colons; those that are no absolute paths do not count.
 func find(program name: String, in searchPath: String) -> String? {
   searchPath.split(separator: ":").lazy.map { "\($0)/\(name)" }
@@ -133,6 +185,12 @@ private struct Pipe: ~Copyable {
   }
 
   var text: String { String(decoding: bytes, as: UTF8.self) }
+
+  /// Takes out what was read.
+  mutating func takeText() -> String {
+    defer { bytes = [] }
+    return text
+  }
 }
 
 /// Starts a program.

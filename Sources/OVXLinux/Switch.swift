@@ -174,7 +174,8 @@ package final class Switch: Sendable {
     case deviceDown(PortID)
     /// A train was larger than the path's MTU: ask `pathMTU(of:)` again. At most one per path and second.
     case pathNarrowed(PathID)
-    /// Addresses keep moving between places: `Datapath.takeFlappingAddresses` tells which.
+    /// Addresses keep moving between places or stations: `Datapath.takeFlappingAddresses` and `takeContestedNeighbors`
+    /// tell which.
     case addressesFlap
     /// An injector takes nothing any more; superframes are cut until the next topology.
     case injectorLost(InjectorID, Errno)

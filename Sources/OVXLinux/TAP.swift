@@ -98,6 +98,17 @@ package struct TAP: ~Copyable, Sendable {
   /// Whether the device exists, in whatever network namespace and by whatever name.
   package var isAlive: Bool { ovx_tap_is_alive(queues.first) }
 
+  /// The network namespace that the device is in, wherever it was moved to.
+  package func namespace() throws(LinuxError) -> NetworkNamespace {
+    let number = ovx_tap_namespace(queues.first)
+    guard number >= 0 else {
+      throw LinuxError(
+        action: "find the network namespace of", subject: "TAP device \(name)",
+        errno: Errno(rawValue: 0 &- number))
+    }
+    return try NetworkNamespace(Descriptor(owning: number), name: "that of \(name)")
+  }
+
   /// Opens another descriptor of the same open device.
   ///
   /// With it the device can be told things while a worker has the first one; the device is closed once both are.

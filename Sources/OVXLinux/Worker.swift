@@ -187,7 +187,9 @@ internal import SystemPackage
     unsafe transmitter.pointee.now = now
     receiver.tick(&datapath)
     datapath.tick(now: now)
-    if datapath.hasFlappingAddresses { events.post(.addressesFlap) }
+    if datapath.hasFlappingAddresses || datapath.hasContestedNeighbors {
+      events.post(.addressesFlap)
+    }
     captures.tick()
   }
 

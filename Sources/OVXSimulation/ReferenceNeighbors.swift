@@ -16,7 +16,12 @@ package struct ReferenceNeighbors {
     package var lastSeen: UInt32
   }
 
-  package internal(set) var entries: [Key: Entry] = [:]
+  package internal(set) var entries: [Key: Entry] = [:] {
+    // Whatever is told of a neighbour, or forgotten, takes along what spoke against it.
+    didSet { doubts = doubts.filter { entries[$0.key] == oldValue[$0.key] } }
+  }
+  /// What speaks against neighbours.
+  var doubts: [Key: NeighborDoubt] = [:]
   package var statistics = AddressStatistics()
   package internal(set) var limit: Int
 
@@ -50,6 +55,7 @@ package struct ReferenceNeighbors {
       statistics.learned += 1
     }
     entries[key] = new
+    doubts[key] = nil
     return known != nil && known?.address != new.address
   }
 
@@ -105,6 +111,8 @@ struct ReferenceNews {
   /// `nil` where the message does not tell.
   var isRouter: Bool?
   var question: IPAddress?
+  /// Who is asked for of one station.
+  var probe: IPAddress?
 
   /// Reads a frame without tags.
   init?(_ frame: [UInt8]) {
@@ -126,9 +134,11 @@ struct ReferenceNews {
     self.address = address
     isAnnouncement = true
     isRouter = false
-    let isBroadcast = frame.address(at: 0) == .broadcast
-    if operation == 1, isBroadcast, sender != target, Self.isStation(v4: target) {
+    guard operation == 1, sender != target, Self.isStation(v4: target) else { return }
+    if frame.address(at: 0) == .broadcast {
       question = IPAddress(v4: UInt32(target))
+    } else {
+      probe = IPAddress(v4: UInt32(target))
     }
   }
 
@@ -177,7 +187,9 @@ struct ReferenceNews {
       rest = rest.dropFirst(size)
     }
     let wanted: UInt8 = message[0] == 136 ? 2 : 1
-    let address = options.first { $0.type == wanted && $0.value.count == 6 }?.value.address(at: 0)
+    let told = options.first { $0.type == wanted && $0.value.count == 6 }?.value.address(at: 0)
+    // An advertisement without an address answers a question that went to its sender alone.
+    let address = told ?? (message[0] == 136 ? frame.address(at: 6) : nil)
     let source = Array(frame[22..<38])
     let destination = Array(frame[38..<54])
     let isToAll = destination[0] == 0xFF
@@ -194,15 +206,15 @@ struct ReferenceNews {
     ip = Self.ip(subject)
     switch message[0] {
     case 136:
-      guard message[4] & 0x20 != 0 else { return nil }
-      isAnnouncement = true
-      isRouter = message[4] & 0x80 != 0
+      isAnnouncement = message[4] & 0x20 != 0 && told != nil
+      if isAnnouncement { isRouter = message[4] & 0x80 != 0 }
     case 134:
       isAnnouncement = true
       isRouter = true
     default:
       isAnnouncement = false
-      if message[0] == 135, isToAll, Self.isStation(v6: target) { question = Self.ip(target) }
+      guard message[0] == 135, Self.isStation(v6: target) else { return }
+      if isToAll { question = Self.ip(target) } else { probe = Self.ip(target) }
     }
   }
 

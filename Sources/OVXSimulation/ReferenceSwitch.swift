@@ -222,7 +222,7 @@ package struct ReferenceSwitch {
 
     var outcome = Outcome()
     outcome.isDisputable = passage.frame.hasDisputableChecksumRequest
-    if let wasThere, let answer = heed(passage, wasThere: wasThere) {
+    if let wasThere, let answer = heed(&passage, wasThere: wasThere) {
       deliver(answer, to: passage.ingress, peer: .none, &outcome)
       answers[bridge, default: 0] += 1
       return outcome
@@ -270,24 +270,59 @@ package struct ReferenceSwitch {
   // MARK: Neighbours
 
   /// Learns about neighbours from a frame, and returns the answer, if it asks what is known.
-  private mutating func heed(_ passage: Passage, wasThere: Bool) -> Passage? {
+  ///
+  /// A question for one that has not told for half a minute is addressed to that one.
+  private mutating func heed(_ passage: inout Passage, wasThere: Bool) -> Passage? {
     let bridge = passage.ingress.bridge
     guard !passage.frame.offload.needsChecksum, !passage.frame.offload.isSuperframe,
-      let news = ReferenceNews(passage.frame.bytes),
-      isOld(news, from: passage, bridge), wasThere, !passage.isFromTunnel,
-      let question = news.question, suppresses(passage.vlan, bridge),
-      let neighbor = neighbors[bridge]?.entries[
-        ReferenceNeighbors.Key(vlan: passage.vlan, ip: question)],
-      let place = tables[bridge]?.lookUp(
-        ReferenceTable.Key(vlan: passage.vlan, address: neighbor.address)),
-      place.port != passage.ingress.id, let port = topology.port(place.port)
+      let news = ReferenceNews(passage.frame.bytes)
     else { return nil }
-    if case .waiting = port.attachment { return nil }
+    let isOld = isOld(news, from: passage, bridge)
+    if let probe = news.probe {
+      let key = ReferenceNeighbors.Key(vlan: passage.vlan, ip: probe)
+      if neighbors[bridge]?.entries[key]?.address == passage.target {
+        neighbors[bridge]?.doubts[key, default: NeighborDoubt()].noteQuestion(now: now)
+      }
+      return nil
+    }
+    guard let question = news.question, !passage.isFromTunnel, suppresses(passage.vlan, bridge)
+    else { return nil }
+    let key = ReferenceNeighbors.Key(vlan: passage.vlan, ip: question)
+    guard let neighbor = neighbors[bridge]?.entries[key] else { return nil }
+    var doubt = neighbors[bridge]?.doubts[key] ?? NeighborDoubt()
+    if doubt.isUnanswered(now: now) {
+      neighbors[bridge]?.entries[key] = nil
+      return nil
+    }
+    let isRepeated = doubt.isRepetition(of: passage.source, now: now)
+    let isRecent = now &- neighbor.lastSeen < 30
+    let isToBeSure =
+      isOld && wasThere && !isRepeated && isInReach(neighbor, from: passage, bridge)
+    if !isToBeSure || !isRecent { doubt.noteQuestion(now: now) }
+    neighbors[bridge]?.doubts[key] = doubt
+    guard isToBeSure else { return nil }
+    guard isRecent else {
+      passage.frame.bytes.replaceSubrange(0..<6, with: neighbor.address.octets)
+      passage.target = neighbor.address
+      return nil
+    }
     var answer = passage
     answer.frame = PartialFrame(
       neighborAnswer(
         from: neighbor.address, question, isRouter: neighbor.isRouter, to: passage.source, news.ip))
     return answer
+  }
+
+  /// Whether a neighbour's Ethernet address is known to be on another port, which is in service.
+  private func isInReach(
+    _ neighbor: ReferenceNeighbors.Entry, from passage: Passage, _ bridge: BridgeID
+  ) -> Bool {
+    let key = ReferenceTable.Key(vlan: passage.vlan, address: neighbor.address)
+    guard let place = tables[bridge]?.lookUp(key), place.port != passage.ingress.id,
+      let port = topology.port(place.port)
+    else { return false }
+    if case .waiting = port.attachment { return false }
+    return true
   }
 
   /// Notes what a frame says; whether it is credible and nothing that others know differently.

@@ -216,15 +216,28 @@ struct Attach: Verb {
 struct Detach: Verb {
   static let configuration = CommandConfiguration(
     commandName: "detach",
-    abstract: "Remove an interface that attach made, and its port."
+    abstract: "Remove an interface that attach made, and its port.",
+    discussion: """
+      With --stale, all those of containers that are gone: of network namespaces and processes that do not exist any more, \
+      and of containers that docker or podman has removed. One that is only stopped keeps its port.
+      """
   )
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "The container, typed as for attach.") var target: String
-  @Argument(help: "The interface's name inside.") var interface: String
+  @Flag(help: "Remove the interfaces of all containers that are gone.") var stale = false
+  @Argument(help: "The container, typed as for attach.") var target: String?
+  @Argument(help: "The interface's name inside.") var interface: String?
+
+  func validate() throws {
+    guard stale == (target == nil), stale == (interface == nil) else {
+      throw ValidationError(
+        "detach takes a container and an interface's name, or --stale for all that are gone.")
+    }
+  }
 
   func command() -> Command {
-    .detach(target: target, interface: interface, ifExists: ifExists.isSet)
+    guard let target, let interface else { return .detachStale }
+    return .detach(target: target, interface: interface, ifExists: ifExists.isSet)
   }
 }

@@ -262,9 +262,10 @@ struct Output {
 
   private func neighborSheet(_ bridges: [BridgeNeighbors], named: Bool = false) -> Sheet {
     let hasRemotes = bridges.contains { $0.entries.contains { $0.remote != nil } }
+    let hasRivals = bridges.contains { $0.entries.contains { $0.rival != nil } }
     let columns =
       (named ? ["Bridge"] : []) + ["Port", "VLAN", "IP", "MAC", "Router", "Age"]
-      + (hasRemotes ? ["Remote"] : [])
+      + (hasRemotes ? ["Remote"] : []) + (hasRivals ? ["Rival"] : [])
     var rows: [[Datum]] = []
     for bridge in bridges {
       for entry in bridge.entries {
@@ -274,6 +275,7 @@ struct Output {
           .text(entry.router ? "yes" : "no"), .number(entry.age),
         ]
         if hasRemotes { row.append(.text(entry.remote.map { "\($0)" } ?? "")) }
+        if hasRivals { row.append(.text(entry.rival.map { "\($0)" } ?? "")) }
         rows.append(row)
       }
     }

@@ -105,9 +105,15 @@ struct Answers {
       let known = reconciler.numbering.bridge(name).map { id in
         KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
       }
+      let contested = reconciler.numbering.bridge(name).map { id in
+        dataplane.performOnAll { datapath in datapath.contestedNeighbors(of: id) }.flatMap { $0 }
+      }
       let entries = (known ?? []).compactMap { neighbor in
         names[neighbor.port].map {
-          BridgeNeighbors.Entry(neighbor, port: $0, remote: remotes[neighbor.peer])
+          BridgeNeighbors.Entry(
+            neighbor, port: $0, remote: remotes[neighbor.peer],
+            rival: contested?.first { $0.ip == neighbor.ip && $0.vlan == neighbor.vlan }
+              .map { $0.latter == neighbor.address ? $0.former : $0.latter })
         }
       }
       return BridgeNeighbors(
@@ -142,9 +148,10 @@ struct Answers {
 
   /// Sentences about addresses that keep moving; each once a minute at most.
   func takeFlappingAddresses() -> [String] {
-    let flapping = dataplane.performOnAll { datapath in datapath.takeFlappingAddresses() }
-      .flatMap { $0 }
-    guard !flapping.isEmpty else { return [] }
+    let flapping = dataplane.performOnAll { datapath in
+      (datapath.takeFlappingAddresses(), datapath.takeContestedNeighbors())
+    }
+    guard flapping.contains(where: { !$0.0.isEmpty || !$0.1.isEmpty }) else { return [] }
     let ports = portNames()
     let remotes = peerAddresses()
     func describe(_ place: Destination) -> String? {
@@ -152,11 +159,12 @@ struct Answers {
         "port \(name)" + (remotes[place.peer].map { " (remote \($0))" } ?? "")
       }
     }
-    return flapping.compactMap { flap in
+    func bridgeName(_ number: BridgeID) -> String? {
+      configuration.bridges.keys.first { reconciler.numbering.bridge($0) == number }
+    }
+    let addresses: [String] = flapping.flatMap(\.0).compactMap { flap in
       guard let former = describe(flap.former), let latter = describe(flap.latter),
-        let bridge = configuration.bridges.keys.first(where: {
-          reconciler.numbering.bridge($0) == flap.bridge
-        })
+        let bridge = bridgeName(flap.bridge)
       else { return nil }
       return "address \(flap.address) in VLAN \(flap.vlan) of bridge \(bridge) keeps moving "
         + "between \(former) and \(latter), \(flap.moves) times within "
@@ -165,6 +173,17 @@ struct Answers {
         + (configuration.bridges[bridge]?.joinedVNIs.isEmpty == false
           ? ", or for a second host that joins the same VNIs (other_config:joined-vnis)" : "")
     }
+    let contested: [String] = flapping.flatMap(\.1).compactMap { contest in
+      guard let former = describe(contest.formerPlace), let latter = describe(contest.latterPlace),
+        let bridge = bridgeName(contest.bridge)
+      else { return nil }
+      return
+        "IP address \(contest.ip) in VLAN \(contest.vlan) of bridge \(bridge) is announced in turn "
+        + "by \(contest.former) at \(former) and by \(contest.latter) at \(latter), "
+        + "\(contest.changes) times within \(ContestedNeighbor.window) s; two stations have it: "
+        + "give one of them another"
+    }
+    return addresses + contested
   }
 
   private func selected(_ bridges: [String]) -> [String] {
@@ -251,7 +270,7 @@ struct Answers {
       state.isAdministrativelyUp = link.isUp
       state.hasCarrier = link.isRunning
     } else if let settings = reconciler.devices.settings(of: name) {
-      state.macInUse = settings.mac?.description
+      state.macInUse = (reconciler.devices.address(of: name) ?? settings.mac)?.description
       state.mtu = settings.mtu
     }
     if let remote = reconciler.plan.tunnels[name]?.remotes.first,

@@ -16,18 +16,33 @@ struct ContainerDevice {
   ///
   /// - Parameters:
   ///   - interface: Which container, and which interface of it.
+  ///   - container: Which one it was when it was attached; see `Configuration.Attachment.container`.
   ///   - ownership: Knows which devices are ours.
+  ///   - containers: Knows where containers are.
   /// - Throws: That there is no such container, or that it has no network of its own.
-  init(_ interface: Plan.ContainerInterface, ownership: Ownership) throws(LinuxError) {
+  init(
+    _ interface: Plan.ContainerInterface, _ container: String?, ownership: Ownership,
+    containers: Containers
+  ) throws(LinuxError) {
     self.interface = interface
     self.ownership = ownership
-    namespace = try NetworkNamespace.find(interface.target, timeout: Devices.askingLimit)
+    namespace = try containers.namespace(
+      of: Containers.Target(name: interface.target, container: container))
     guard try namespace.identity != NetworkNamespace.current().identity else {
       throw LinuxError(
         action: "attach to", subject: interface.target, errno: .invalidArgument,
         detail: "its network is the one of the daemon itself",
         remedy: "add a port of type tap or internal instead")
     }
+  }
+
+  /// Takes up the interface in the namespace where it is.
+  init(
+    _ interface: Plan.ContainerInterface, in namespace: NetworkNamespace, ownership: Ownership
+  ) {
+    self.interface = interface
+    self.ownership = ownership
+    self.namespace = namespace
   }
 
   /// Makes sure that the interface can be made, or is there and ours.
@@ -40,6 +55,7 @@ struct ContainerDevice {
   ///
   /// - Parameters:
   ///   - settings: What it is to be.
+  ///   - newSettings: What it is to be where it is made.
   ///   - queues: How many to have.
   ///   - isCommanded: Whether an operator asks for it at this moment. A process's number soon belongs to another
   ///     process, which may be anybody's; so a device is made in a process's namespace then and at no other time.
@@ -47,7 +63,8 @@ struct ContainerDevice {
   /// - Returns: The device, and its number inside.
   /// - Throws: What the kernel refuses, or that somebody else has such an interface.
   func open(
-    settings: DeviceSettings, queues: Int, isCommanded: Bool, host: Host
+    settings: DeviceSettings, ifNew newSettings: DeviceSettings, queues: Int, isCommanded: Bool,
+    host: Host
   ) throws(LinuxError) -> OpenTAP {
     var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
     let name = interface.name
@@ -65,7 +82,7 @@ struct ContainerDevice {
           remedy: "`ovx-ctl detach \(interface.target) \(name)`")
       }
       tap = try host.makeTAP(
-        settings, queues: queues, mark: ownership.mark, in: namespace, as: name)
+        newSettings, queues: queues, mark: ownership.mark, in: namespace, as: name)
     }
     guard let link = try netlink.link(named: name) else {
       throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
@@ -73,18 +90,33 @@ struct ContainerDevice {
     try netlink.configure(link, settings, alias: ownership.mark, isNew: true)
     try address(link, settings, &netlink, isNew: existing == nil)
     try tap.setPersistent(true)
-    return OpenTAP(tap: tap, index: link.index, wasThere: existing != nil)
+    return OpenTAP(
+      tap: tap, index: link.index, wasThere: existing != nil,
+      introduction: try introduction(&netlink))
   }
 
-  /// Gives a device that is there other settings than it had.
-  func change(_ old: DeviceSettings, to settings: DeviceSettings) throws(LinuxError) {
+  /// What others are to know of the device.
+  private func introduction(_ netlink: inout Netlink) throws(LinuxError) -> Introduction {
+    let name = interface.name
+    return Introduction(
+      address: try netlink.link(named: name)?.address,
+      isRouter: try namespace.perform { () throws(LinuxError) in
+        ProcSettings.forwardsIPv6(on: name)
+      })
+  }
+
+  /// Gives a device that is there other settings than it had, and returns what others are to know of it then.
+  func change(
+    _ old: DeviceSettings, to settings: DeviceSettings
+  ) throws(LinuxError) -> Introduction? {
     var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
-    guard let link = try link(&netlink) else { return }
+    guard let link = try link(&netlink) else { return nil }
     try netlink.configure(link, settings, isNew: false)
     for address in old.addresses where !settings.addresses.contains(address) {
       try netlink.remove(OVXLinux.InterfaceAddress(address), from: link)
     }
     try address(link, settings, &netlink, isNew: false)
+    return try introduction(&netlink)
   }
 
   /// Removes the device, if it is there and ours.
@@ -130,19 +162,6 @@ struct ContainerDevice {
 extension Plan.ContainerInterface {
   /// Whether the container is named by the number of a process.
   var isProcess: Bool { target.hasPrefix("pid:") || target.hasPrefix("/proc/") }
-
-  /// The container's namespace, found without the help of the program that runs it.
-  ///
-  /// `nil` where it takes that help, and the inner one where the container is gone.
-  var namespaceWithoutAsking: NetworkNamespace.Identity?? {
-    if target.contains("/") { return .some(try? NetworkNamespace(path: target).identity) }
-    if target.hasPrefix("pid:") {
-      let pid = Int32(target.dropFirst("pid:".count)) ?? 0
-      return .some(try? NetworkNamespace(pid: pid).identity)
-    }
-    // Without a namespace of that name it is a container's, or was a namespace's.
-    return (try? NetworkNamespace(named: target).identity).map { .some($0) }
-  }
 }
 
 extension OVXLinux.InterfaceAddress {
@@ -157,6 +176,7 @@ struct OpenTAP: ~Copyable {
   let index: Int32
   /// Whether it was opened inside the container, rather than made outside and moved.
   let wasThere: Bool
+  let introduction: Introduction
 
   consuming func take() -> TAP { tap }
 }

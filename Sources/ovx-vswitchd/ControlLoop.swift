@@ -35,11 +35,15 @@ struct ControlLoop: ~Copyable {
         pollfd(fd: daemon.kernelDescriptor, events: Int16(POLLIN), revents: 0),
         pollfd(fd: daemon.switchDescriptor, events: Int16(POLLIN), revents: 0),
       ]
+      for descriptor in daemon.containerDescriptors {
+        list.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
+      }
+      let first = list.count
       server.addDescriptors(to: &list)
       wait(&list, timeout: earliest(server.timeout, daemon.timeout(now: monotonicMilliseconds())))
       if list[0].revents != 0 { isStopping = takeSignals() }
       daemon.takeNews(now: monotonicMilliseconds())
-      serve(list[3...])
+      serve(list[first...])
       isStopping = isStopping || daemon.isStopping
     }
 
@@ -53,7 +57,7 @@ struct ControlLoop: ~Copyable {
   }
 
   private func serve(_ list: ArraySlice<pollfd>) {
-    server.serve(list, now: monotonicSeconds()) { daemon.answer($0, on: $1) }
+    server.serve(list, now: monotonicSeconds()) { daemon.answer($0, on: $1, age: $2) }
   }
 
   /// Returns whether one of them was to end the daemon.

@@ -31,9 +31,23 @@ final class ControlServer {
     var isClosing = false
     /// There may be a whole request among what has been received.
     var mayHoldRequest = false
+    /// A request that cannot be answered yet, and when it came, in milliseconds on the monotonic clock.
+    var postponed: (request: Request, time: Int64)?
 
     var hasOutput: Bool { sentCount < output.count }
   }
+
+  /// What becomes of a request.
+  enum Outcome {
+    case response(Response)
+    /// The connection's other end is somebody else's business from now on, who has a descriptor of his own.
+    case elsewhere
+    /// It is to be asked for again when there is news.
+    case later
+  }
+
+  /// Does what a request of a connection asks for, or what it has asked for so many milliseconds ago.
+  typealias Answer = (Request, Int32, Int64) -> Outcome
 
   private let listener: Int32
   /// Descriptors that are kept for clients to come in by when ports and tunnels have all others: without them nobody
@@ -83,7 +97,10 @@ final class ControlServer {
 
   /// The milliseconds after which `serve` has to be called whatever poll(2) says: -1 for never.
   var timeout: Int32 {
-    if clients.contains(where: { $0.mayHoldRequest && !$0.hasOutput }) { return 0 }
+    if clients.contains(where: { $0.mayHoldRequest && !$0.hasOutput && $0.postponed == nil }) {
+      return 0
+    }
+    if clients.contains(where: { $0.postponed != nil }) { return 100 }
     return clients.contains { $0.hasOutput || $0.decoder.isMidMessage } ? 1000 : -1
   }
 
@@ -91,7 +108,7 @@ final class ControlServer {
   func addDescriptors(to list: inout [pollfd]) {
     list.append(pollfd(fd: listener, events: Int16(POLLIN), revents: 0))
     for client in clients {
-      let events = client.hasOutput ? POLLOUT : POLLIN
+      let events = client.hasOutput ? POLLOUT : client.postponed == nil ? POLLIN : 0
       list.append(pollfd(fd: client.descriptor, events: Int16(events), revents: 0))
     }
   }
@@ -101,9 +118,8 @@ final class ControlServer {
   /// - Parameters:
   ///   - list: What `addDescriptors` added, in the same order.
   ///   - now: Seconds on the monotonic clock.
-  ///   - answer: Does what a request of the connection asks for; `nil` where it has made the connection's other end its
-  ///     own business, with a descriptor of its own.
-  func serve(_ list: ArraySlice<pollfd>, now: Int64, answer: (Request, Int32) -> Response?) {
+  ///   - answer: Says what becomes of requests.
+  func serve(_ list: ArraySlice<pollfd>, now: Int64, answer: Answer) {
     guard let first = list.first else { return }
     for (index, entry) in zip(clients.indices, list.dropFirst())
     where entry.revents != 0 || clients[index].mayHoldRequest {
@@ -153,26 +169,17 @@ final class ControlServer {
     clients.remove(at: index)
   }
 
-  private func serve(_ index: Int, now: Int64, answer: (Request, Int32) -> Response?) {
-    if !clients[index].hasOutput {
+  private func serve(_ index: Int, now: Int64, answer: Answer) {
+    if let postponed = clients[index].postponed {
+      answerRequest(postponed.request, of: index, since: postponed.time, answer)
+    } else if !clients[index].hasOutput {
       if !clients[index].mayHoldRequest { receive(index, now: now) }
       // One request each turn: no client waits for more than one of everybody else's.
       do {
         let request = try clients[index].decoder.next()
         clients[index].mayHoldRequest = request != nil
         if let request {
-          // Whoever has given up waiting must not see his command carried out afterwards.
-          if hasHungUp(clients[index].descriptor) {
-            clients[index].isClosing = true
-          } else {
-            let descriptor = clients[index].descriptor
-            if let response = answer(request, descriptor) {
-              send(response, to: index)
-            } else {
-              clients[index].mayHoldRequest = false
-              clients[index].isClosing = true
-            }
-          }
+          answerRequest(request, of: index, since: monotonicMilliseconds(), answer)
         }
       } catch {
         clients[index].mayHoldRequest = false
@@ -181,6 +188,25 @@ final class ControlServer {
       }
     }
     transmit(index, now: now)
+  }
+
+  private func answerRequest(
+    _ request: Request, of index: Int, since time: Int64, _ answer: Answer
+  ) {
+    clients[index].postponed = nil
+    // Whoever has given up waiting must not see his command carried out afterwards.
+    guard !hasHungUp(clients[index].descriptor) else {
+      clients[index].mayHoldRequest = false
+      clients[index].isClosing = true
+      return
+    }
+    switch answer(request, clients[index].descriptor, monotonicMilliseconds() - time) {
+    case .response(let response): send(response, to: index)
+    case .later: clients[index].postponed = (request, time)
+    case .elsewhere:
+      clients[index].mayHoldRequest = false
+      clients[index].isClosing = true
+    }
   }
 
   /// Whether the other end is closed for both directions, not only for sending.

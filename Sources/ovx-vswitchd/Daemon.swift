@@ -22,6 +22,11 @@ final class Daemon {
   /// Milliseconds between two looks at the routes.
   private static let refreshInterval: Int64 = 250
 
+  /// Milliseconds for which containers are asked for while the daemon starts.
+  private static let settlingLimit: Int64 = 2000
+  /// Milliseconds for which a command waits until it is known where its container is.
+  private static let containerLimit: Int64 = 5000
+
   /// Reports in one request at most: each may be as long as a configuration or an address table.
   private static let reportLimit = 16
 
@@ -29,6 +34,7 @@ final class Daemon {
   private let dataplane: Switch
   private let database: Database
   private let ownership: Ownership
+  private let containers: Containers
   private let log: LogDestination
   private let logger: Logger
   private var captureDesk = CaptureDesk()
@@ -37,6 +43,11 @@ final class Daemon {
   private var nextRefresh: Int64 = 0
   /// What the kernel has announced and has not been looked at yet.
   private var news = Host.Changes()
+  /// When to look at the names of network namespaces, in milliseconds on the monotonic clock: a name is announced a moment
+  /// before it has its namespace.
+  private var looks: [Int64] = []
+  /// When to ask for containers because something was announced.
+  private var nextRound: Int64?
   /// Faults that the log tells of.
   private var loggedFaults: [String: Fault] = [:]
   private(set) var isStopping = false
@@ -63,9 +74,10 @@ final class Daemon {
     }
     ownership = Ownership(database: paths.database, rundir: paths.rundir)
     do {
+      containers = try Containers()
       reconciler = Reconciler(
-        dataplane: dataplane, host: try Host(), ownership: ownership,
-        descriptorLimit: descriptorLimit)
+        dataplane: dataplane, host: try Host(), ownership: ownership, identity: database.identity,
+        containers: containers, descriptorLimit: descriptorLimit)
     } catch {
       throw StartFailure(error.description)
     }
@@ -77,8 +89,14 @@ final class Daemon {
   func start() throws(StartFailure) {
     do {
       let configuration = try database.load()
-      reconciler.reconcile(
-        to: configuration, configuration.changes(since: Configuration()), Plan(configuration))
+      let plan = Plan(configuration)
+      // Those that answer soon need not wait at all.
+      let noted = ownership.noted.map { Containers.Target(name: $0.target) }
+      containers.beginRound(
+        Set(plan.devices.values.compactMap(\.target) + noted), now: monotonicMilliseconds())
+      containers.settle(milliseconds: Self.settlingLimit)
+      reconciler.reconcile(to: configuration, configuration.changes(since: Configuration()), plan)
+      noteContainers()
     } catch {
       throw StartFailure(error.message)
     }
@@ -94,6 +112,7 @@ final class Daemon {
   func stop() {
     if isCleaningUp { reconciler.removeDevices() }
     reconciler.closeDevices()
+    containers.stop()
     dataplane.stop()
   }
 
@@ -115,23 +134,44 @@ final class Daemon {
   /// - Parameters:
   ///   - request: What is asked for.
   ///   - connection: The client's.
-  /// - Returns: The answer; `nil` where a capture gives it, and goes on from there.
-  func answer(_ request: Request, on connection: Int32) -> Response? {
+  ///   - age: The milliseconds since it was asked for first.
+  /// - Returns: The answer; or that a capture gives it, and goes on from there, or that it is to be asked for again.
+  func answer(_ request: Request, on connection: Int32, age: Int64) -> ControlServer.Outcome {
+    if age < Self.containerLimit, !areContainersKnown(request) { return .later }
     do throws(ControlError) {
       // What happened before the request was made is to be known when it is decided upon.
       takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
       guard case .capture(let target, let program, let length) = request.commands.last,
         request.commands.count == 1, !request.dryRun
-      else { return try execute(request) }
+      else { return .response(try execute(request)) }
       var check = request
       check.dryRun = true
       _ = try execute(check)
       try captureDesk.start(
         target, program: program, snapshotLength: length, reconciler, on: connection)
-      return nil
+      return .elsewhere
     } catch {
-      return Response(.failed(error))
+      return .response(Response(.failed(error)))
     }
+  }
+
+  /// Whether it is known where the containers are that a request is about; asks for them where not.
+  private func areContainersKnown(_ request: Request) -> Bool {
+    var areKnown = true
+    for command in request.commands {
+      switch command {
+      case .attach(_, let attachment, _, _):
+        let isKnown = containers.isKnown(Containers.Target(name: attachment.target))
+        areKnown = areKnown && isKnown
+      case .detachStale:
+        for target in reconciler.plan.devices.values.compactMap(\.target) {
+          let isKnown = containers.isKnown(target)
+          areKnown = areKnown && isKnown
+        }
+      default: break
+      }
+    }
+    return areKnown
   }
 
   private func execute(_ request: Request) throws(ControlError) -> Response {
@@ -145,8 +185,16 @@ final class Daemon {
       request.commands, on: &configuration, live: liveState)
     var notes = transaction.notes
     if !transaction.changes.isEmpty {
+      for name in transaction.changes.ports {
+        guard let attachment = configuration.ports[name]?.interface.attachment,
+          attachment.container == nil
+        else { continue }
+        configuration.ports[name]?.interface.attachment?.container = containers.container(
+          of: Containers.Target(name: attachment.target))
+      }
       let resolver = Resolver(
-        configuration, transaction.changes, after: reconciler, ownership: ownership)
+        configuration, transaction.changes, after: reconciler, ownership: ownership,
+        containers: containers)
       try resolver.check()
       if !request.dryRun {
         notes += try put(configuration, transaction.changes, plan: resolver.plan)
@@ -259,11 +307,23 @@ final class Daemon {
   private var liveState: LiveState {
     LiveState(
       deviceExists: { self.reconciler.host.links[$0] != nil },
-      interface: { Answers(self.reconciler, self.reconciler.configuration).interface($0) })
+      interface: { Answers(self.reconciler, self.reconciler.configuration).interface($0) },
+      goneAttachments: { self.goneAttachments })
+  }
+
+  /// The ports that were attached to containers that are gone for good.
+  private var goneAttachments: [String] {
+    reconciler.plan.devices.filter { name, device in
+      guard let target = device.target, containers.isGone(target) else { return false }
+      // A process is only a way to its namespace, in which others may live on.
+      return device.container == "" || !reconciler.devices.isOpen(name)
+    }.keys.sorted()
   }
 
   // MARK: News
 
+  /// What containers' news come by.
+  var containerDescriptors: [Int32] { containers.descriptors }
   var kernelDescriptor: Int32 { reconciler.host.descriptor }
   var switchDescriptor: Int32 { dataplane.eventDescriptor }
 
@@ -275,11 +335,14 @@ final class Daemon {
     if hasWork { next.append(nextRetry) }
     if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
     if news.ways { next.append(nextRefresh) }
+    if let time = reconciler.introductions.next { next.append(time) }
+    if let time = looks.first { next.append(time) }
+    if let time = nextRound { next.append(time) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
   /// Whether there is something to look at from time to time.
-  private var hasWork: Bool { !loggedFaults.isEmpty || reconciler.devices.holdsNamespaces }
+  private var hasWork: Bool { !loggedFaults.isEmpty || reconciler.devices.areInContainers }
 
   /// Follows what has happened since the last time.
   ///
@@ -287,14 +350,56 @@ final class Daemon {
   func takeNews(now: Int64) {
     takeSwitchNews()
     takeKernelNews(now: now, isUrgent: false)
+    if let time = reconciler.introductions.next, time <= now { reconciler.introduce() }
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry
-    if isRetryDue {
-      nextRetry = now + Self.retryInterval
-      reconciler.releaseNamespaces()
+    takeContainerNews(now: now, isRetryDue: isRetryDue)
+    if isRetryDue { nextRetry = now + Self.retryInterval }
+    if isRetryDue && !loggedFaults.isEmpty || isWideningDue { reconcile(isRefreshing: true) }
+  }
+
+  /// Follows what has happened to containers.
+  private func takeContainerNews(now: Int64, isRetryDue: Bool) {
+    let news = containers.takeNews()
+    if news.areNamesChanged { looks = [now + 20, now + 200, now + 1000] }
+    if news.areEnginesChanged { nextRound = now + 50 }
+    if let time = nextRound, time <= now {
+      // What is being asked may be answered by what was before.
+      nextRound = containers.areAsking ? now + 100 : nil
+      if nextRound == nil { askForContainers(now: now) }
     }
-    if isRetryDue || isWideningDue { reconcile(isRefreshing: true) }
+    if isRetryDue, containers.isRoundDue(now: now) { askForContainers(now: now) }
+    let isLookDue = looks.contains { $0 <= now }
+    looks.removeAll { $0 <= now }
+    guard news.areAnswered || isLookDue || isRetryDue else { return }
+    if !reconciler.checkContainers().isEmpty {
+      noteContainers()
+      logFaults()
+    }
+  }
+
+  private func askForContainers(now: Int64) {
+    containers.beginRound(Set(reconciler.plan.devices.values.compactMap(\.target)), now: now)
+  }
+
+  /// Stores which containers attachments turn out to be.
+  private func noteContainers() {
+    var configuration = reconciler.configuration
+    for (name, device) in reconciler.plan.devices where reconciler.devices.isOpen(name) {
+      guard let target = device.target, target.container == nil,
+        let container = containers.container(of: target)
+      else { continue }
+      configuration.ports[name]?.interface.attachment?.container = container
+    }
+    let changes = configuration.changes(since: reconciler.configuration)
+    guard !changes.isEmpty else { return }
+    do throws(ControlError) {
+      try database.save(configuration, changes)
+      reconciler.note(configuration, ports: changes.ports)
+    } catch {
+      logger.error("Which containers are attached cannot be stored: \(error.message)")
+    }
   }
 
   /// Takes in what the kernel has announced and acts on it.
@@ -365,7 +470,9 @@ final class Daemon {
 
   /// Tells of ports that have gone out of service, and of those that are back.
   private func logFaults() {
-    let faults = reconciler.faults
+    // What is about to become known is as it was until then.
+    var faults = reconciler.faults
+    for (name, fault) in faults where fault.isOpen { faults[name] = loggedFaults[name] }
     for (name, fault) in faults.sorted(by: { $0.key < $1.key }) where loggedFaults[name] != fault {
       logger.warning("port \(name) waits: \(fault.sentence)")
     }

@@ -24,6 +24,9 @@ struct Devices {
 
     /// Whether the device still exists, in whatever network namespace and by whatever name.
     var isAlive: Bool { tap.isAlive }
+
+    /// The network namespace that it is in.
+    func namespace() throws(LinuxError) -> NetworkNamespace { try tap.namespace() }
   }
 
   private struct Open {
@@ -44,6 +47,8 @@ struct Devices {
     var holdsNamespace = false
     /// For a device that the daemon made: takes it away again, wherever it is by now.
     var handle: TAPHandle?
+    /// The device's Ethernet address, as it was when it was opened or changed last.
+    var address: MACAddress?
     /// The switch cannot use it any more.
     var isLost = false
 
@@ -58,20 +63,27 @@ struct Devices {
 
   private let dataplane: Switch
   private let ownership: Ownership
+  /// The database's: what the addresses of devices are derived from.
+  private let identity: UInt64
   private var open: [String: Open] = [:]
+  /// Addresses that devices have been given, and nobody knows yet, by their ports.
+  private var news: [String: [Announcement]] = [:]
   private(set) var faults: [String: Fault] = [:]
   /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
   private var lastLosses: [String: Int64] = [:]
-  /// When to look again for containers that are not there.
-  private var searches: [String: Search] = [:]
-  /// The port whose container was asked for last.
-  private var lastAsked = ""
-  /// How long to wait for the program that runs a container.
-  static let askingLimit = Duration.seconds(2)
+  private let containers: Containers
 
-  init(dataplane: Switch, ownership: Ownership) {
+  init(dataplane: Switch, ownership: Ownership, identity: UInt64, containers: Containers) {
     self.dataplane = dataplane
+    self.containers = containers
     self.ownership = ownership
+    self.identity = identity
+  }
+
+  /// Takes out what is to be announced of devices that were opened or changed.
+  mutating func takeAnnouncements() -> [String: [Announcement]] {
+    defer { news = [:] }
+    return news
   }
 
   /// What the switch has to know of a port's device; `nil` while it is not open.
@@ -94,6 +106,9 @@ struct Devices {
     return host.links[device.plan.place.name].flatMap { ownership.isOurs($0) ? $0 : nil }
   }
 
+  /// The Ethernet address of a device that the daemon made; `nil` while it is not open.
+  func address(of name: String) -> MACAddress? { open[name]?.address }
+
   /// What a port's device was told to be; `nil` while it is not open.
   func settings(of name: String) -> DeviceSettings? { open[name]?.settings }
 
@@ -112,26 +127,6 @@ struct Devices {
 
   // MARK: Opening
 
-  /// A container that was not there when it was looked for.
-  ///
-  /// To look for one can mean to run `docker`, during which the control thread waits. So it is done again after 3
-  /// seconds, after 6 more, and so on up to half a minute; at once where a command names the port.
-  private struct Search {
-    static let intervals = 3...30 as ClosedRange<Int64>
-
-    var plan: Plan.Device
-    var next: Int64
-    var interval: Int64
-  }
-
-  private mutating func noteSearch(_ name: String, _ plan: Plan.Device) {
-    guard case .container = plan.place else { return }
-    let interval = searches[name].map { min($0.interval * 2, Search.intervals.upperBound) }
-    searches[name] = Search(
-      plan: plan, next: monotonicSeconds() + (interval ?? Search.intervals.lowerBound),
-      interval: interval ?? Search.intervals.lowerBound)
-  }
-
   /// A device to be open.
   struct Order {
     var plan: Plan.Device
@@ -145,7 +140,6 @@ struct Devices {
   mutating func open(_ name: String, _ order: Order, host: Host) {
     let plan = order.plan
     if faults[name] == nil, open[name].map({ isInOrder($0, order, host) }) == true { return }
-    if let search = searches[name], search.plan == plan, search.next > monotonicSeconds() { return }
     do throws(LinuxError) {
       if let device = open[name], !isUsable(device, order, host) {
         open[name] = nil
@@ -157,18 +151,36 @@ struct Devices {
         }
       }
       if let device = open[name] {
-        if device.settings != order.settings { try change(device, to: order, host) }
+        if device.settings != order.settings {
+          let introduction = try change(device, to: order, host)
+          if let introduction { introduce(name, introduction, plan.addresses) }
+        }
       } else {
-        open[name] = try make(order, host)
+        let (device, introduction) = try make(order, host)
+        open[name] = device
+        if let introduction { introduce(name, introduction, plan.addresses) }
       }
       open[name]?.plan = plan
       open[name]?.settings = order.settings
       faults[name] = outage(of: plan, host)
-      searches[name] = nil
     } catch {
-      noteSearch(name, plan)
-      faults[name] = Fault(error, isAwaited: error.isMissingDevice && !plan.isMade)
+      faults[name] = fault(error, order)
     }
+  }
+
+  /// What a failure means for a port.
+  private func fault(_ error: LinuxError, _ order: Order) -> Fault {
+    guard case .container = order.plan.place else {
+      return Fault(error, isAwaited: error.isMissingDevice && !order.plan.isMade)
+    }
+    var error = error
+    if !order.isCommanded, error.errno == .noSuchFileOrDirectory {
+      error.remedy =
+        "it is attached to again when it is back, and `ovx-ctl detach --stale` removes its port"
+    }
+    var fault = Fault(error, isAwaited: error.isWithoutAnswer)
+    fault.isOpen = error.errno == .nowInProgress
+    return fault
   }
 
   /// Whether an open device is in every respect what it is to be.
@@ -197,12 +209,28 @@ struct Devices {
     return isInPlace || device.namespace != nil || device.handle?.isAlive == true
   }
 
-  private func make(_ order: Order, _ host: Host) throws(LinuxError) -> Open {
+  private mutating func introduce(
+    _ name: String, _ introduction: Introduction, _ addresses: [OVXControl.InterfaceAddress]
+  ) {
+    open[name]?.address = introduction.address
+    news[name] = introduction.announcements(of: addresses)
+  }
+
+  private func make(
+    _ order: Order, _ host: Host
+  ) throws(LinuxError) -> (Open, Introduction?) {
     switch order.plan.place {
-    case .existing(let name): try take(name, order, host)
+    case .existing(let name): (try take(name, order, host), nil)
     case .host(let name): try makeTAP(name, order, host)
     case .container(let interface): try makeTAP(interface, order, host)
     }
+  }
+
+  /// What a device is to be while it is made: with an address of its own where nobody has given it one.
+  private func settings(ofNew order: Order) -> DeviceSettings {
+    var settings = order.settings
+    settings.mac = settings.mac ?? order.plan.place.stableAddress(identity)
+    return settings
   }
 
   /// Takes an existing device of the host.
@@ -222,78 +250,102 @@ struct Devices {
   }
 
   /// Makes a TAP in the daemon's own namespace, or finds it there.
-  private func makeTAP(_ name: String, _ order: Order, _ host: Host) throws(LinuxError) -> Open {
-    if let link = host.links[name] { try ownership.check(link) }
+  private func makeTAP(
+    _ name: String, _ order: Order, _ host: Host
+  ) throws(LinuxError) -> (Open, Introduction?) {
+    let former = host.links[name]
+    if let former { try ownership.check(former) }
     let tap = try TAP.open(name: name, queues: dataplane.queueCount)
     let link = try host.link(ofNew: name)
-    try host.configure(link, order.settings, alias: ownership.mark, isNew: true)
+    let settings = former == nil ? settings(ofNew: order) : order.settings
+    try host.configure(link, settings, alias: ownership.mark, isNew: true)
     if order.plan.isInternal { try host.address(link, with: order.settings.addresses) }
     try tap.setPersistent(true)
     var result = Open(order, index: link.index, capabilities: tap.capabilities)
     result.incarnation = host.incarnation(link.index)
     result.handle = try TAPHandle(tap)
     try dataplane.attach(tap, as: order.port)
-    return result
+    return (result, introduction(host, link))
+  }
+
+  /// What others are to know of a device of the host.
+  private func introduction(_ host: Host, _ link: Link) -> Introduction {
+    Introduction(
+      address: host.link(link.index)?.address, isRouter: ProcSettings.forwardsIPv6(on: link.name))
   }
 
   /// Makes a TAP in a container, or finds it there.
   private func makeTAP(
     _ interface: Plan.ContainerInterface, _ order: Order, _ host: Host
-  ) throws(LinuxError) -> Open {
-    let container = try ContainerDevice(interface, ownership: ownership)
+  ) throws(LinuxError) -> (Open, Introduction?) {
+    let container = try ContainerDevice(
+      interface, order.plan.container, ownership: ownership, containers: containers)
     ownership.note(interface)
     let device = try container.open(
-      settings: order.settings, queues: dataplane.queueCount, isCommanded: order.isCommanded,
-      host: host)
+      settings: order.settings, ifNew: settings(ofNew: order), queues: dataplane.queueCount,
+      isCommanded: order.isCommanded, host: host)
     var result = Open(order, index: device.index, capabilities: device.tap.capabilities)
     result.namespace = container.namespace.identity
     result.holdsNamespace = device.wasThere
     result.handle = try TAPHandle(device.tap)
+    let introduction = device.introduction
     try dataplane.attach(device.take(), as: order.port)
-    return result
+    return (result, introduction)
   }
 
+  /// Returns what others are to know, where that has changed.
   private func change(
     _ device: Open, to order: Order, _ host: Host
-  ) throws(LinuxError) {
-    let settings = order.settings
+  ) throws(LinuxError) -> Introduction? {
+    var settings = order.settings
+    // An address that is taken back leaves the one that the device would have without.
+    if device.settings.mac != nil { settings = self.settings(ofNew: order) }
+    let isNews =
+      device.settings.mac != settings.mac || device.settings.addresses != settings.addresses
     if case .container(let interface) = device.plan.place {
-      try ContainerDevice(interface, ownership: ownership).change(device.settings, to: settings)
+      guard let handle = device.handle else { return nil }
+      let container = ContainerDevice(
+        interface, in: try handle.namespace(), ownership: ownership)
+      let introduction = try container.change(device.settings, to: settings)
+      return isNews ? introduction : nil
     } else if let link = link(device, host) {
       try host.configure(link, settings, isNew: false)
       // Those of a port that is not internal any more go, too.
       if device.settings.addresses != settings.addresses {
         try host.address(link, with: settings.addresses)
       }
+      return isNews && device.plan.isMade ? introduction(host, link) : nil
     }
+    return nil
   }
 
   // MARK: Closing
 
-  /// Whether a device is open that keeps its container's namespace from ending.
-  var holdsNamespaces: Bool { open.values.contains(where: \.holdsNamespace) }
+  /// Whether a device is open in a container.
+  var areInContainers: Bool { open.values.contains { $0.namespace != nil } }
 
-  /// Marks devices as lost whose container is gone and whose namespace only we hold.
+  /// Marks devices as lost whose container is gone, or has another namespace than the one that the device is in: a
+  /// process that is left behind, or our own device, may keep the former one.
   ///
-  /// To be called now and then; nothing announces it. Containers that have to be asked for are taken in turn, one in
-  /// each call.
-  mutating func releaseNamespaces() {
-    var toAsk: [String] = []
-    for (name, device) in open.sorted(by: { $0.key < $1.key }) where device.holdsNamespace {
+  /// - Returns: Their ports.
+  mutating func checkContainers() -> Set<String> {
+    var lost: Set<String> = []
+    for (name, device) in open where !device.isLost {
       guard case .container(let interface) = device.plan.place else { continue }
-      switch interface.namespaceWithoutAsking {
-      case .some(let identity?): open[name]?.isLost = identity != device.namespace
-      case .some(nil): open[name]?.isLost = true
-      case nil: toAsk.append(name)
+      let target = Containers.Target(name: interface.target, container: device.plan.container)
+      guard let identity = containers.identity(of: target), identity != device.namespace else {
+        continue
       }
+      // A process is only a way to its namespace, in which others may live on.
+      if interface.isProcess, !device.holdsNamespace { continue }
+      open[name]?.isLost = true
+      lost.insert(name)
     }
-    guard let name = toAsk.first(where: { $0 > lastAsked }) ?? toAsk.first,
-      let device = open[name], case .container(let interface) = device.plan.place
-    else { return }
-    lastAsked = name
-    let namespace = try? NetworkNamespace.find(interface.target, timeout: Self.askingLimit)
-    open[name]?.isLost = namespace?.identity != device.namespace
+    return lost
   }
+
+  /// Whether the device of a port is open and usable, as far as is known.
+  func isOpen(_ name: String) -> Bool { open[name].map { !$0.isLost } ?? false }
 
   /// Closes the devices of those of some ports that a plan does not have, and removes those that the daemon made.
   ///
@@ -302,7 +354,6 @@ struct Devices {
     var leaving: [Open] = []
     for name in names where plan.devices[name] == nil {
       faults[name] = nil
-      searches[name] = nil
       lastLosses[name] = nil
       if let device = open.removeValue(forKey: name) { leaving.append(device) }
     }
@@ -398,8 +449,28 @@ struct Devices {
   /// Removes what a former daemon has left in a container.
   private func remove(_ interface: Plan.ContainerInterface) {
     // A container that is not there has taken its devices with it.
-    if let container = try? ContainerDevice(interface, ownership: ownership) { container.delete() }
+    do throws(LinuxError) {
+      try ContainerDevice(interface, nil, ownership: ownership, containers: containers).delete()
+    } catch {
+      // Where nobody says, the next daemon finds it noted.
+      if error.isWithoutAnswer || error.errno == .resourceTemporarilyUnavailable { return }
+    }
     ownership.forget([interface])
+  }
+}
+
+/// What others are to know of a device that the daemon made.
+struct Introduction {
+  var address: MACAddress?
+  /// Whether its user passes IPv6 packets on.
+  var isRouter: Bool
+
+  /// The announcements of some addresses of the device.
+  func announcements(of addresses: [OVXControl.InterfaceAddress]) -> [Announcement] {
+    guard let address else { return [] }
+    return addresses.map {
+      Announcement(ip: $0.address, address: address, isRouter: isRouter && $0.address.isIPv6)
+    }
   }
 }
 
@@ -443,6 +514,13 @@ extension Plan.Device {
   /// A default route cannot be taken back.
   func isSameDevice(as other: Plan.Device) -> Bool {
     place == other.place && Set(gateways).isSubset(of: other.gateways)
+      && (container == other.container || container == nil)
+  }
+
+  /// For a device in a container: which container.
+  var target: Containers.Target? {
+    guard case .container(let interface) = place else { return nil }
+    return Containers.Target(name: interface.target, container: container)
   }
 }
 

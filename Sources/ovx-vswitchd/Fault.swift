@@ -9,6 +9,8 @@ struct Fault: Error, Equatable {
   ///
   /// A command whose result has another fault is refused.
   var isAwaited: Bool
+  /// Whether it is about to become known how things are; nobody need be told meanwhile.
+  var isOpen = false
 
   init(_ sentence: String, isAwaited: Bool) {
     self.sentence = sentence

@@ -192,6 +192,12 @@ struct Narrator {
         .decide,
         "\(neighbor.ip) is known to be \(neighbor.address): the switch answers in its place",
         port: account.ingress.flatMap { names[$0.port] })
+    case .direction(let neighbor, let known):
+      return Trace.Step(
+        .decide,
+        "\(neighbor.ip) is known to be \(neighbor.address), but has not told so for \(neighbor.age) s: "
+          + "it is asked itself, at \(place(known.port, known.peer)), and nobody else",
+        port: names[known.port], remote: remote(known.port, known.peer))
     case .destination(let known):
       let age = known.age.map { "last seen \($0) s ago" } ?? "static"
       return Trace.Step(

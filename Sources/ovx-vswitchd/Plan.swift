@@ -28,6 +28,8 @@ struct Plan: Equatable {
     var isInternal = false
     /// For one in a container: the default routes to give the container.
     var gateways: [IPAddress] = []
+    /// For one in a container: which container it is, as `Configuration.Attachment` has it.
+    var container: String?
   }
 
   /// Where a device is and who makes it.
@@ -126,11 +128,14 @@ struct Plan: Equatable {
       devices[name] = nil
       if let port, tunnels[name] == nil, let place = Place(port) {
         devices[name] = Device(
-          bridge: port.bridge, place: place, mac: port.interface.mac,
+          bridge: port.bridge, place: place,
+          mac: port.interface.mac
+            ?? (port.isBridgeInternal ? configuration.bridges[name]?.hardwareAddress : nil),
           mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.tagsUntagged,
           addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
           isInternal: port.interface.type == .internal,
-          gateways: port.interface.attachment?.gateways ?? [])
+          gateways: port.interface.attachment?.gateways ?? [],
+          container: port.interface.attachment?.container)
       }
     }
   }

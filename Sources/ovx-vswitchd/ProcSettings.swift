@@ -9,6 +9,11 @@ enum ProcSettings {
     if let value { write(value, "\(directory)/\(device)/disable_ipv6") }
   }
 
+  /// Whether a device of the calling thread's network namespace passes IPv6 packets on, as a router does.
+  static func forwardsIPv6(on device: String) -> Bool {
+    read("/proc/sys/net/ipv6/conf/\(device)/forwarding").map { $0 != "0" } ?? false
+  }
+
   /// The release of the running kernel.
   static var kernelRelease: String { read("/proc/sys/kernel/osrelease") ?? "unknown" }
 

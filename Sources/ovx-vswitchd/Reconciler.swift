@@ -26,13 +26,20 @@ final class Reconciler {
   private var numbers: [String: PortID] = [:]
   /// What limits the packets of bridges' ports, as devices were last told.
   private var limits: [String: Plan.Limits] = [:]
+  /// The network cards that give bridges their Ethernet address.
+  private var uplinks = Uplinks()
+  private(set) var introductions = Introductions()
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
   private(set) var examinedPorts = 0
 
-  init(dataplane: Switch, host: Host, ownership: Ownership, descriptorLimit: Int) {
+  init(
+    dataplane: Switch, host: Host, ownership: Ownership, identity: UInt64, containers: Containers,
+    descriptorLimit: Int
+  ) {
     self.dataplane = dataplane
     self.host = host
-    devices = Devices(dataplane: dataplane, ownership: ownership)
+    devices = Devices(
+      dataplane: dataplane, ownership: ownership, identity: identity, containers: containers)
     underlay = Underlay(dataplane: dataplane, descriptorLimit: descriptorLimit)
   }
 
@@ -59,7 +66,8 @@ final class Reconciler {
       isCommanded && oldPlan.devices[$0]?.place != plan.devices[$0]?.place
     }
     reconcile(
-      changes.bridges.isEmpty ? changes.ports : changes.ports.union(plan.tunnels.keys),
+      changes.bridges.isEmpty
+        ? changes.ports : changes.ports.union(changes.bridges).union(plan.tunnels.keys),
       commanded: commanded, isUnderlayConcerned: isUnderlayConcerned)
   }
 
@@ -93,9 +101,11 @@ final class Reconciler {
       }
       self.limits = limits
     }
+    names.formUnion(uplinks.update(plan, host.links).filter { plan.devices[$0] != nil })
     for name in names {
       guard let device = plan.devices[name], let number = port(name) else { continue }
-      let settings = DeviceSettings(device, limits[device.bridge] ?? Plan.Limits())
+      var settings = DeviceSettings(device, limits[device.bridge] ?? Plan.Limits())
+      if name == device.bridge, settings.mac == nil { settings.mac = uplinks.addresses[name] }
       devices.open(
         name,
         Devices.Order(
@@ -117,10 +127,19 @@ final class Reconciler {
         },
         injection: { self.underlay.injection(to: $0) }))
     if isChanged { dataplane.apply(topology) }
+    for (name, announcements) in devices.takeAnnouncements() {
+      introductions.add(announcements, of: name)
+    }
+    introduce()
 
     devices.close(names, exceptFor: plan, host: host)
     if isUnderlayConcerned { underlay.close(exceptFor: plan) }
     numbering.rested()
+  }
+
+  /// Announces the addresses of devices that are due to be announced.
+  func introduce() {
+    introductions.make(now: monotonicMilliseconds(), in: dataplane) { self.port($0) }
   }
 
   /// The ports whose device on the host has one of these names.
@@ -145,8 +164,22 @@ final class Reconciler {
   /// Closes all devices for good, and leaves them in place.
   func closeDevices() { devices.closeAll() }
 
-  /// Lets go of containers that are gone and that only the daemon keeps.
-  func releaseNamespaces() { devices.releaseNamespaces() }
+  /// Lets go of containers that are gone or have another namespace, and looks for those that were not there.
+  ///
+  /// - Returns: The ports that were looked at anew.
+  @discardableResult
+  func checkContainers() -> Set<String> {
+    let missing = plan.devices.filter { $0.value.target != nil && devices.faults[$0.key] != nil }
+    let names = devices.checkContainers().union(missing.keys)
+    if !names.isEmpty { reconcile(names) }
+    return names
+  }
+
+  /// Takes note of which containers attachments are, which changes nothing for their devices.
+  func note(_ configuration: Configuration, ports: Set<String>) {
+    self.configuration = configuration
+    plan.update(to: configuration, ports)
+  }
 
   /// Notes that the switch cannot use a port's device any more; see `Devices.lose`.
   func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {

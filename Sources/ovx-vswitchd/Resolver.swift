@@ -10,6 +10,7 @@ internal import OVXLinux
 struct Resolver {
   private let reconciler: Reconciler
   private let ownership: Ownership
+  private let containers: Containers
   private let configuration: Configuration
   let plan: Plan
   private let changes: Configuration.Changes
@@ -20,16 +21,19 @@ struct Resolver {
   ///   - changes: What is otherwise in it than in the one in force.
   ///   - reconciler: Has that.
   ///   - ownership: Knows which devices are ours.
+  ///   - containers: Knows where containers are.
   init(
     _ configuration: Configuration, _ changes: Configuration.Changes, after reconciler: Reconciler,
-    ownership: Ownership
+    ownership: Ownership, containers: Containers
   ) {
     self.reconciler = reconciler
     self.ownership = ownership
+    self.containers = containers
     self.configuration = configuration
     self.changes = changes
     var plan = reconciler.plan
-    plan.update(to: configuration, changes.ports)
+    // A bridge's own settings are those of its internal port, too.
+    plan.update(to: configuration, changes.ports.union(changes.bridges))
     self.plan = plan
   }
 
@@ -40,7 +44,7 @@ struct Resolver {
       guard let device = plan.devices[name],
         reconciler.plan.devices[name]?.place != device.place
       else { continue }
-      do throws(LinuxError) { try check(device.place) } catch {
+      do throws(LinuxError) { try check(device) } catch {
         throw refusal(name, error.description)
       }
     }
@@ -68,8 +72,17 @@ struct Resolver {
     }
   }
 
-  private func check(_ place: Plan.Place) throws(LinuxError) {
-    switch place {
+  /// The containers whose whereabouts have to be known for the check.
+  var newTargets: [Containers.Target] {
+    changes.ports.compactMap { name in
+      guard let device = plan.devices[name], let target = device.target else { return nil }
+      let isNew = reconciler.plan.devices[name]?.place != device.place || target.container == nil
+      return isNew ? target : nil
+    }
+  }
+
+  private func check(_ device: Plan.Device) throws(LinuxError) {
+    switch device.place {
     case .existing(let name):
       // One that is not there yet is waited for.
       if host.links[name] != nil { _ = try host.deviceForPort(name) }
@@ -77,7 +90,13 @@ struct Resolver {
       // One of ours is there, where the port only moves or is made anew in one transaction.
       if let link = host.links[name] { try ownership.check(link) }
     case .container(let interface):
-      try ContainerDevice(interface, ownership: ownership).check()
+      do throws(LinuxError) {
+        try ContainerDevice(
+          interface, device.container, ownership: ownership, containers: containers
+        ).check()
+      } catch  where error.isWithoutAnswer {
+        // It is waited for.
+      }
     }
   }
 

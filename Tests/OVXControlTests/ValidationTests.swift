@@ -427,7 +427,7 @@ import Testing
   /// Kept, for other programs and as Open vSwitch does; but who has mistyped a setting is told.
   @Test func unknownSettingsAreToldOf() throws {
     var bench = try Workbench("add-br br0", "add-port br0 veth1", "add-br br1")
-    let known = "mac-aging-time, mac-table-size, neighbor-suppression, joined-vnis"
+    let known = "mac-aging-time, mac-table-size, neighbor-suppression, joined-vnis, hwaddr"
     try bench.run("set bridge br0 other_config:neighbour-suppression=false external_ids:a=b")
     #expect(
       bench.notes == [

@@ -75,6 +75,10 @@ final class Bench {
       address, vlan: vlan, on: PortID(rawValue: port), bridge: BridgeID(rawValue: 0))
   }
   func takeFlappingAddresses() -> [FlappingAddress] { datapath.takeFlappingAddresses() }
+  func takeContestedNeighbors() -> [ContestedNeighbor] { datapath.takeContestedNeighbors() }
+  func contestedNeighbors() -> [ContestedNeighbor] {
+    datapath.contestedNeighbors(of: BridgeID(rawValue: 0))
+  }
 
   func receive(
     _ bytes: [UInt8],

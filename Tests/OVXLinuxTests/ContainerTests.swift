@@ -71,7 +71,7 @@ struct ContainerTests {
           contentsOfFile: "\(runtimes.directory)/arguments",
           encoding: .utf8
         )
-        #expect(arguments == "inspect --type container -f {{.State.Pid}} web_1.x-y\n")
+        #expect(arguments == "inspect --type container -f {{.State.Pid}} {{.Id}} web_1.x-y\n")
       }
     }
   }

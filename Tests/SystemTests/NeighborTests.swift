@@ -74,14 +74,16 @@ extension SystemTests {
         let question = isIPv6 ? "neighbor solicitation, who has" : "ARP, Request who-has"
         let answered = try scene.answered()
         let count = try scene.onTheWire("\(question) \(address)") {
-          for _ in 0..<5 {
+          for _ in 0..<2 {
+            // Who asks again at once was not served by the answer: that is flooded.
+            sleep(5)
             try scene.red1.must("ip neigh flush dev eth0")
             try scene.red1.expectPing(address)
             try scene.red1.expectPing(other)
           }
         }
         #expect(count == 0)
-        #expect(try scene.answered() >= answered + 5)
+        #expect(try scene.answered() >= answered + 4)
         let shown = try scene.host1.ctl("neigh/show br0")
         #expect(shown.contains(address) && shown.contains("192.168.5.3"), "\(shown)")
         let statistics = try scene.host1.ctl("-f json stats red1")
@@ -129,7 +131,9 @@ extension SystemTests {
           "ARP, Request who-has 172.17.42.11 tell 172.17.42.11", in: scene.red3, "arp"
         ) { try scene.red1.sendARP(1, from: "172.17.42.11", for: "172.17.42.11", count: 2) }
         #expect(announcements == 2)
-        let replies = try scene.heard("ARP, Reply 172.17.42.11", in: scene.red3, "arp") {
+        // Kernels ask red1 now and then, too.
+        let broadcast = "arp and ether broadcast"
+        let replies = try scene.heard("ARP, Reply 172.17.42.11", in: scene.red3, broadcast) {
           try scene.red1.sendARP(2, from: "172.17.42.11", for: "172.17.42.11", count: 2)
         }
         #expect(replies == 2)

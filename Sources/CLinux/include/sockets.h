@@ -75,6 +75,12 @@ static inline bool ovx_tap_is_alive(int fd) {
  * -ENOENT where the kernel knows none of that name. */
 int ovx_device_feature(const char *device, const char *feature);
 
+/* Opens the network namespace that the device is in. */
+static inline int ovx_tap_namespace(int fd) {
+  int number = ioctl(fd, TUNGETDEVNETNS);
+  return number < 0 ? -errno : number;
+}
+
 static inline int ovx_set_tap_persistent(int fd, bool persistent) {
   return ioctl(fd, TUNSETPERSIST, (unsigned long)persistent) < 0 ? -errno : 0;
 }

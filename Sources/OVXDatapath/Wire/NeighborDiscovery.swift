@@ -85,25 +85,26 @@ package struct NeighborDiscoveryMessage: ~Escapable {
   /// Bytes that `writeAdvertisement` writes.
   package static let advertisementByteCount = IPv6Header.byteCount + 32
 
-  /// Writes the IPv6 packet by which a neighbour answers a solicitation, flags S and O set, to 72
-  /// bytes of memory.
+  /// Writes the IPv6 packet by which a neighbour tells its address, with flag O, to 72 bytes of memory.
   ///
   /// - Parameters:
   ///   - target: Who was asked for; also the packet's source.
   ///   - hardware: The target's Ethernet address.
   ///   - isRouter: Flag R.
+  ///   - isSolicited: Flag S: whether it answers a solicitation.
   ///   - asker: Who gets the packet.
   ///   - memory: Where to write.
   package static func writeAdvertisement(
-    of target: IPAddress, at hardware: MACAddress, isRouter: Bool, to asker: IPAddress,
-    memory: UnsafeMutableRawPointer
+    of target: IPAddress, at hardware: MACAddress, isRouter: Bool, isSolicited: Bool = true,
+    to asker: IPAddress, memory: UnsafeMutableRawPointer
   ) {
     unsafe IPv6Header.write(
       payloadLength: 32, nextHeader: .icmpv6, hopLimit: 255, source: target, destination: asker,
       to: memory)
     let message = unsafe memory + IPv6Header.byteCount
     unsafe message.setBig32(0, UInt32(Kind.neighborAdvertisement.rawValue) << 24)
-    unsafe message.setBig32(4, (isRouter ? 0x8000_0000 : 0) | 0x6000_0000)
+    unsafe message.setBig32(
+      4, (isRouter ? 0x8000_0000 : 0) | (isSolicited ? 0x4000_0000 : 0) | 0x2000_0000)
     unsafe message.setBig64(8, target.high)
     unsafe message.setBig64(16, target.low)
     unsafe message.setBig16(24, 0x0201)

@@ -1,0 +1,97 @@
+/// What a station tells of itself unasked: that it has an IP address.
+package struct Announcement: Equatable, Sendable {
+  package var ip: IPAddress
+  package var address: MACAddress
+  /// Whether it is a router, which only IPv6 tells.
+  package var isRouter: Bool
+
+  package init(ip: IPAddress, address: MACAddress, isRouter: Bool) {
+    self.ip = ip
+    self.address = address
+    self.isRouter = isRouter
+  }
+}
+
+extension IPAddress {
+  /// All nodes of a link, ff02::1 (RFC 4291, section 2.7.1).
+  fileprivate static let allNodes = IPAddress(v6High: 0xFF02_0000_0000_0000, low: 1)
+}
+
+extension MACAddress {
+  /// Where packets to `allNodes` go (RFC 2464, section 7).
+  fileprivate static let allNodes = MACAddress(truncating: 0x3333_0000_0001)
+}
+
+extension Datapath {
+  /// Tells the segment of a port, on all hosts, which address a station there has, as if the station had.
+  ///
+  /// By an ARP announcement (RFC 5227, section 3) or an unsolicited neighbour advertisement (RFC 4861, section 7.2.6),
+  /// which the frame path takes as any frame of the port's device. Nothing is sent, nor counted as lost, where the port
+  /// is not in service or nobody else is in the segment.
+  ///
+  /// - Parameters:
+  ///   - announcement: What to tell.
+  ///   - port: The device's port.
+  ///   - isRepetition: Whether it was told before: what others have told since then counts more.
+  package mutating func announce(
+    _ announcement: Announcement, on port: PortID, isRepetition: Bool
+  ) {
+    guard Int(port.rawValue) < tables.ports.count,
+      tables.ports[Int(port.rawValue)].role == .device
+    else { return }
+    let (headroom, limit) = (64, 256)
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: limit, alignment: 8)
+    defer { unsafe memory.deallocate() }
+    let start = unsafe memory + headroom
+    let count = unsafe write(announcement, to: start)
+    var frame = unsafe Frame(
+      start: start, count: count, offload: .none, tag: .none, ingress: port, peer: .none)
+    let record = tables.ports[Int(port.rawValue)]
+    guard unsafe admit(&frame, at: record) == nil else { return }
+    let vlan = unsafe frame.vlan
+    let key = NeighborKey(vlan: vlan, address: announcement.ip)
+    if isRepetition,
+      let known = neighbors[Int(record.bridge.rawValue)].lookUp(key),
+      known.address != announcement.address || known.port != port
+    {
+      return
+    }
+    guard hasOthers(than: port, vlan: vlan, bridge: record.bridge) else { return }
+    unsafe frame = Frame(
+      start: start, count: count, offload: .none, tag: .none, ingress: port, peer: .none)
+    unsafe forward(&frame)
+    // Before the memory goes.
+    flush()
+  }
+
+  /// Writes the frame, of at most 86 bytes; returns their number.
+  @unsafe private func write(
+    _ announcement: Announcement, to start: UnsafeMutableRawPointer
+  ) -> Int {
+    let (ip, address) = (announcement.ip, announcement.address)
+    unsafe EthernetHeader.write(
+      destination: ip.isIPv6 ? .allNodes : .broadcast, source: address,
+      etherType: ip.isIPv6 ? .ipv6 : .arp, to: start)
+    let packet = unsafe start + EthernetHeader.byteCount
+    guard ip.isIPv6 else {
+      unsafe ARPPacket.write(
+        operation: .request, senderHardware: address, senderProtocol: ip,
+        targetHardware: MACAddress(truncating: 0), targetProtocol: ip, to: packet)
+      return EthernetHeader.byteCount + ARPPacket.byteCount
+    }
+    unsafe NeighborDiscoveryMessage.writeAdvertisement(
+      of: ip, at: address, isRouter: announcement.isRouter, isSolicited: false, to: .allNodes,
+      memory: packet)
+    return EthernetHeader.byteCount + NeighborDiscoveryMessage.advertisementByteCount
+  }
+
+  /// Whether what is flooded from a port would reach anybody.
+  private func hasOthers(than port: PortID, vlan: VLANID, bridge: BridgeID) -> Bool {
+    let members = tables.flooding(vlan: vlan, bridge: bridge)
+    return (Int(members.first)..<Int(members.first &+ members.count)).contains { member in
+      let id = tables.floodMembers[member]
+      let record = tables.ports[Int(id.rawValue)]
+      return id != port && (record.role == .device || record.peerCount > 0)
+    }
+  }
+}

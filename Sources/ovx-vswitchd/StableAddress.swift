@@ -1,0 +1,28 @@
+internal import OVXDatapath
+
+extension Plan.Place {
+  /// The Ethernet address of a device that the daemon makes and that nobody has given one: always the same for one
+  /// database and place, whatever is restarted or made anew.
+  ///
+  /// Other hosts, and the tables of the switches on the way, then need not learn it again.
+  ///
+  /// - Parameter identity: The database's.
+  /// - Returns: The address; `nil` for a device that somebody else makes.
+  func stableAddress(_ identity: UInt64) -> MACAddress? {
+    switch self {
+    case .existing: nil
+    case .host(let name): Self.address(identity, name)
+    case .container(let interface): Self.address(identity, "\(interface.name)@\(interface.target)")
+    }
+  }
+
+  /// A unicast address that is locally administered (IEEE 802, section 8.2.2), by FNV-1a and the finalizer of MurmurHash3.
+  private static func address(_ identity: UInt64, _ name: String) -> MACAddress {
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325 ^ identity
+    for byte in name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+    hash = (hash ^ hash >> 33) &* 0xFF51_AFD7_ED55_8CCD
+    hash = (hash ^ hash >> 33) &* 0xC4CE_B9FE_1A85_EC53
+    hash ^= hash >> 33
+    return MACAddress(truncating: hash & ~0x0300_0000_0000 | 0x0200_0000_0000)
+  }
+}
