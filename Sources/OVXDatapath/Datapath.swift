@@ -22,8 +22,17 @@ package struct Datapath: ~Copyable {
   var neighborLists = Slab(repeating: AgeLists.empty, count: PortID.limit)
   /// Questions that each bridge has answered in the place of those who were asked.
   var answers = Slab<UInt64>(zeros: BridgeID.limit)
+  /// Frames of each bridge that may have said something about neighbours, and were not read for it.
+  var unread = Slab<UInt64>(zeros: BridgeID.limit)
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
   var joinFloods = Slab<UInt32>(zeros: BridgeID.limit)
+  /// What each port may still cost, by `PortLimits`.
+  var buckets = Slab(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
+  /// Milliseconds from some fixed point, as told with the latest burst.
+  var burstTime: UInt32 = 0
+  /// Frames that came so far, and those that storm control has refused.
+  package internal(set) var frameCount: Int64 = 0
+  package internal(set) var refusedFloods: Int64 = 0
   var flapping = FlapWatch()
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
@@ -105,6 +114,7 @@ package struct Datapath: ~Copyable {
         counters.reset(PortID(rawValue: UInt16(index)))
       }
     }
+    fillBuckets(new: new)
     for bridge in 0..<BridgeID.limit { resize(bridge, new: new) }
     tables = new
   }
@@ -137,7 +147,10 @@ package struct Datapath: ~Copyable {
   private mutating func resize(_ bridge: Int, new: borrowing ForwardingTables) {
     let old = bridge < tables.bridges.count ? tables.bridges[bridge] : ForwardingTables.Bridge()
     let record = bridge < new.bridges.count ? new.bridges[bridge] : ForwardingTables.Bridge()
-    if !record.isPresent { answers[bridge] = 0 }
+    if !record.isPresent {
+      answers[bridge] = 0
+      unread[bridge] = 0
+    }
     let limit = record.isPresent ? record.addressLimit : 0
     guard limit != databases[bridge].statistics.limit else { return }
     let seed = seed &+ UInt64(bridge)
