@@ -108,6 +108,8 @@ extension Configuration {
       "qinq-ethtype": ["802.1ad", "802.1q"],
       "priority-tags": ["never", "if-nonzero", "always", "true", "false"],
     ]
+    /// The keys of `other_config` that mean something and have other values.
+    static let otherConfigKeys = ["storm-control"]
 
     package init(name: String, bridge: String, interface: Interface = Interface()) {
       self.name = name
@@ -144,6 +146,21 @@ extension Configuration {
       default: .never
       }
     }
+
+    /// What may come in by the port and cost others: `other_config:storm-control`, copies of flooded frames a second or
+    /// `off`, and as is usual for a device or a tunnel where nothing is said.
+    package var limits: PortLimits {
+      var limits = interface.type == .vxlan ? PortLimits.tunnel : PortLimits.device
+      if let text = otherConfig["storm-control"] {
+        limits.floodedCopies = UInt32(text) ?? .max
+      }
+      return limits
+    }
+  }
+
+  /// Whether a text is a value of `other_config:storm-control`.
+  static func isStormControl(_ text: String) -> Bool {
+    text == "off" || Int(text).map { (1...1_000_000_000).contains($0) } == true
   }
 
   /// How a port deals with VLAN tags: the `vlan_mode` column.

@@ -56,6 +56,8 @@ package struct BridgeNeighborStatistics: Codable, Equatable, Sendable {
   package var limited: UInt64
   /// Questions answered instead of flooded.
   package var answered: UInt64
+  /// Frames that came faster by one port than they are read for what they say.
+  package var unread: UInt64
 
   package init(bridge: String, _ statistics: NeighborStatistics) {
     self.bridge = bridge
@@ -67,5 +69,6 @@ package struct BridgeNeighborStatistics: Codable, Equatable, Sendable {
     evicted = statistics.table.evicted
     limited = statistics.table.limited
     answered = statistics.answered
+    unread = statistics.unread
   }
 }

@@ -193,6 +193,8 @@ package struct BridgeAddressStatistics: Codable, Equatable, Sendable {
   package var expired: UInt64
   package var evicted: UInt64
   package var moved: UInt64
+  /// New places of addresses that a port told of faster than they are learned.
+  package var unlearned: UInt64
 
   package init(bridge: String, _ statistics: AddressStatistics) {
     self.bridge = bridge
@@ -203,6 +205,7 @@ package struct BridgeAddressStatistics: Codable, Equatable, Sendable {
     expired = statistics.expired
     evicted = statistics.evicted
     moved = statistics.moved
+    unlearned = statistics.unlearned
   }
 }
 

@@ -124,6 +124,14 @@ extension Configuration {
         "port \(name): other_config:\(key) \"\(printable(value))\" is not one of the allowed values "
           + "(\(values.prefix(3).joined(separator: ", ")))")
     }
+    if let value = port.otherConfig["storm-control"], !Configuration.isStormControl(value) {
+      throw ControlError(
+        "port \(name): other_config:storm-control \"\(printable(value))\" is neither off nor a number from 1 to "
+          + "1000000000; it counts the copies of flooded frames that the port may cause in a second, and "
+          + "\"remove port \(name) other_config storm-control\" sets it back to "
+          + "\(Port(name: name, bridge: port.bridge, interface: port.interface).limits.floodedCopies)"
+      )
+    }
   }
 
   private func validateInterface(of port: Port) throws(ControlError) {
@@ -266,7 +274,7 @@ extension Configuration {
           + (known.isEmpty ? "" : "; it knows \(known.joined(separator: ", "))"))
     }
     for port in changes.ports.sorted().compactMap({ ports[$0] }) {
-      let known = Port.otherConfigChoices.map(\.key)
+      let known = Port.otherConfigChoices.map(\.key) + Port.otherConfigKeys
       tellUnknown(port.otherConfig, of: "port \(port.name)", known: known)
       tellUnknown(port.interface.otherConfig, of: "interface \(port.name)", known: [])
     }

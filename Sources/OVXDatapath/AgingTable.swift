@@ -71,7 +71,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     case renewed
     case learned
     case moved(from: Value)
-    /// A static entry says otherwise, or the table is full of them: nothing was changed.
+    /// A static entry says otherwise, the table is full of them, or it comes too fast: nothing was changed.
     case refused
     /// It was told otherwise a moment ago, and that is to hold: nothing was changed.
     case held(Value)
@@ -156,20 +156,27 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   ///     one gives way.
   ///   - holding: Seconds for which what was told before is believed rather than this, where they differ; a static
   ///     entry is then held, not refused.
+  ///   - mayChange: Whether a key that is new, or has another value, is to be noted; else it is refused.
   ///   - lists: The lists of all ports.
   ///   - members: The ports of all bridges, to find one to evict from.
   ///   - stretch: Where in it this bridge's are.
   /// - Returns: What that changed.
   @inline(__always) mutating func learn(
     _ key: Key, at value: Value, now: UInt32, portLimit: Int = .max, holding: UInt32 = 0,
-    lists: inout Slab<AgeLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
+    mayChange: Bool = true, lists: inout Slab<AgeLists>, members: borrowing Slab<PortID>,
+    _ stretch: Range<Int>
   ) -> Learning {
     let found = find(key)
     if found.entry != nowhere {
       let entry = entries[Int(found.entry)]
       if entry.value == value && entry.lastSeen == now { return .known }
       return renew(
-        found.entry, at: value, now: now, portLimit: portLimit, holding: holding, lists: &lists)
+        found.entry, at: value, now: now, portLimit: portLimit, holding: holding,
+        mayChange: mayChange, lists: &lists)
+    }
+    guard mayChange else {
+      statistics.unlearned &+= 1
+      return .refused
     }
     if limit(value.port, to: portLimit, lists: &lists) { statistics.limited &+= 1 }
     guard
@@ -181,13 +188,17 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   private mutating func renew(
     _ number: UInt32, at value: Value, now: UInt32, portLimit: Int, holding: UInt32,
-    lists: inout Slab<AgeLists>
+    mayChange: Bool, lists: inout Slab<AgeLists>
   ) -> Learning {
     let entry = entries[Int(number)]
     if entry.lastSeen == never {
       return entry.value == value ? .known : holding > 0 ? .held(entry.value) : .refused
     }
     if entry.value != value && now &- entry.lastSeen < holding { return .held(entry.value) }
+    guard mayChange || entry.value == value else {
+      statistics.unlearned &+= 1
+      return .refused
+    }
     unlink(number, lists: &lists)
     if limit(value.port, to: portLimit, lists: &lists) { statistics.limited &+= 1 }
     entries[Int(number)].value = value

@@ -24,10 +24,19 @@ package struct Datapath: ~Copyable {
   var answers = Slab<UInt64>(zeros: BridgeID.limit)
   /// Questions that each bridge has addressed to those alone who were asked.
   var directions = Slab<UInt64>(zeros: BridgeID.limit)
+  /// Frames of each bridge that may have said something about neighbours, and were not read for it.
+  var unread = Slab<UInt64>(zeros: BridgeID.limit)
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
   var joinFloods = Slab<UInt32>(zeros: BridgeID.limit)
   var flapping = FlapWatch<AddressKey, Destination>(window: FlappingAddress.window)
   var contests = FlapWatch<NeighborKey, Neighbor>(window: ContestedNeighbor.window)
+  /// What each port may still cost, by `PortLimits`.
+  var buckets = Slab(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
+  /// Milliseconds from some fixed point, as told with the latest burst.
+  var burstTime: UInt32 = 0
+  /// Frames that came so far, and those that storm control has refused.
+  package internal(set) var frameCount: Int64 = 0
+  package internal(set) var refusedFloods: Int64 = 0
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
   var lessons: Lessons
@@ -108,6 +117,7 @@ package struct Datapath: ~Copyable {
         counters.reset(PortID(rawValue: UInt16(index)))
       }
     }
+    fillBuckets(new: new)
     for bridge in 0..<BridgeID.limit { resize(bridge, new: new) }
     tables = new
   }
@@ -143,6 +153,7 @@ package struct Datapath: ~Copyable {
     if !record.isPresent {
       answers[bridge] = 0
       directions[bridge] = 0
+      unread[bridge] = 0
     }
     let limit = record.isPresent ? record.addressLimit : 0
     guard limit != databases[bridge].statistics.limit else { return }

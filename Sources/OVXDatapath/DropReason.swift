@@ -32,6 +32,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case splitHorizon
   case loop
   case joinFloodLimit
+  case stormLimit
   case nowhereToFlood
   // Delivery
   case exceedsDeviceMTU
@@ -103,6 +104,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
       "The frame came by a joined VNI from elsewhere than its source was seen a moment ago: another host joins it, too."
     case .joinFloodLimit:
       "More frames were to be flooded from one joined VNI into another than 1,000 in a second."
+    case .stormLimit:
+      "More copies of flooded frames were to be made for the port in a second than its storm-control allows."
     case .nowhereToFlood: "The frame's segment has no other port."
     case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."
     case .exceedsTunnelMTU:

@@ -71,6 +71,8 @@ struct Egress: ~Copyable {
   static let segmentLimit = 1_400
 
   private(set) var count = 0
+  /// What all that was added so far costs, by `Work`.
+  private(set) var work: Int64 = 0
   private var vectorCount = 0
   private var scratchUsed = 0
   private var transmissions = Slab<Transmission>(reserving: Egress.transmissionLimit)
@@ -131,6 +133,7 @@ struct Egress: ~Copyable {
       Transmission(
         offload: offload, kind: .frame, port: port,
         byteCount: UInt32(truncatingIfNeeded: frameLength)))
+    work &+= Work.frame &+ Int64(frameLength >> 10) &* Work.kilobyte
     unsafe append(
       UnsafeRawPointer(transmissions.address(of: number)),
       Offload.byteCount
@@ -174,6 +177,7 @@ struct Egress: ~Copyable {
       Transmission(
         kind: .datagrams, port: port, path: path, outer: outer,
         byteCount: UInt32(truncatingIfNeeded: frameLength &+ VXLANHeader.byteCount)))
+    work &+= Work.datagrams &+ Int64(frameLength >> 10) &* Work.kilobyteOfDatagrams
     unsafe append(header, VXLANHeader.byteCount)
     unsafe appendFrame(frame, count: frameLength, tag: tag, number: number)
     finish(number)
@@ -268,6 +272,7 @@ struct Egress: ~Copyable {
     train.byteCount &+= UInt32(truncatingIfNeeded: written)
     train.frameCount &+= 1
     transmissions[number] = train
+    work &+= Work.joined &+ Int64(written >> 10) &* Work.kilobyteOfDatagrams
     // A shorter datagram is the last of its train.
     if written < fullSize { openTrains[place] = .none }
     return true
@@ -309,6 +314,7 @@ struct Egress: ~Copyable {
         segmentSize: frameCount > 1 ? UInt16(clamping: segmentSize) : 0,
         frameCount: UInt16(clamping: frameCount),
         byteCount: UInt32(truncatingIfNeeded: trainLength)))
+    work &+= Work.datagrams &+ Int64(trainLength >> 10) &* Work.kilobyteOfDatagrams
     unsafe append(train, trainLength)
     finish(number)
     closeTrain(of: path)
@@ -330,6 +336,7 @@ struct Egress: ~Copyable {
         kind: .injected, port: port, path: path, outer: outer, injector: injector,
         frameCount: UInt16(clamping: frameCount),
         byteCount: UInt32(truncatingIfNeeded: InjectionHeader.byteCount &+ frameLength)))
+    work &+= Work.datagrams &+ Int64(frameLength >> 10) &* Work.kilobyteOfDatagrams
     unsafe append(header, InjectionHeader.byteCount)
     unsafe append(frame, frameLength)
     finish(number)

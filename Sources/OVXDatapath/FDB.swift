@@ -60,6 +60,8 @@ package struct AddressStatistics: Equatable, Sendable {
   /// Entries that gave way because their port held as many as it may.
   package var limited: UInt64 = 0
   package var moved: UInt64 = 0
+  /// New places of addresses that a port told of faster than they are learned.
+  package var unlearned: UInt64 = 0
 
   package init() {}
 }

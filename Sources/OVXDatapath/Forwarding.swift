@@ -57,6 +57,7 @@ extension Datapath {
     if let reason = Self.refusal(count: count, offload: offload) {
       return counters.dropped(reason, frames: 1, at: port)
     }
+    frameCount &+= 1
     var received = unsafe Frame(
       start: frame, count: count, offload: offload, tag: tag,
       ingress: port, peer: .none)
@@ -115,6 +116,7 @@ extension Datapath {
       let length = min(stride, count - offset)
       let isFirst = offset == 0
       offset += stride
+      frameCount &+= 1
       guard length >= VXLANHeader.byteCount + EthernetHeader.byteCount else {
         counters.dropped(.vxlanTooShort, frames: 1, at: .none)
         continue
@@ -219,12 +221,17 @@ extension Datapath {
     let source = unsafe frame.address(6)
     let learning = unsafe databases[bridge].learn(
       AddressKey(vlan: vlan, address: source), at: Destination(port: ingress, peer: frame.peer),
-      now: now, holding: port.isJoined ? Self.joinHold : 0, lists: &lists,
-      members: tables.bridgeMembers, tables.bridges[bridge].members)
+      now: now, holding: port.isJoined ? Self.joinHold : 0,
+      mayChange: mayMoveAddresses(to: ingress),
+      lists: &lists, members: tables.bridgeMembers, tables.bridges[bridge].members)
     switch learning {
     case .known, .refused: break
-    case .learned, .renewed: unsafe teachAddress(of: frame, bridge: port.bridge)
+    case .renewed: unsafe teachAddress(of: frame, bridge: port.bridge)
+    case .learned:
+      chargeNewAddress(to: ingress)
+      unsafe teachAddress(of: frame, bridge: port.bridge)
     case .moved(let former):
+      chargeNewAddress(to: ingress)
       unsafe noteMove(
         of: source, vlan: vlan, bridge: port.bridge, from: former,
         to: Destination(port: ingress, peer: frame.peer))
@@ -235,15 +242,23 @@ extension Datapath {
         to: Destination(port: ingress, peer: frame.peer))
       return counters.dropped(.loop, frames: 1, at: ingress)
     }
-    if unsafe frame.concernsNeighbors {
+    let target = unsafe frame.address(0)
+    if target.isGroup && !mayFlood(from: ingress) {
+      return refuseFlood(from: ingress)
+    }
+    if unsafe frame.concernsNeighbors, mayTellOfNeighbors(ingress, bridge: bridge) {
       let isAnswered = unsafe heed(&frame, bridge: port.bridge, learning: learning)
-      if isAnswered { return }
+      if isAnswered { return chargeFlood(1, to: ingress) }
     }
 
-    let target = unsafe frame.address(0)
     guard !target.isGroup,
       let destination = databases[bridge].lookUp(AddressKey(vlan: vlan, address: target))
-    else { return unsafe flood(&frame, bridge: port.bridge) }
+    else {
+      guard target.isGroup || mayFlood(from: ingress) else {
+        return refuseFlood(from: ingress)
+      }
+      return unsafe flood(&frame, bridge: port.bridge)
+    }
 
     if destination.port == ingress {
       return counters.dropped(.samePort, frames: 1, at: ingress)
@@ -343,7 +358,7 @@ extension Datapath {
       unsafe frame.offload = .none
     }
     let members = unsafe tables.flooding(vlan: frame.vlan, bridge: bridge)
-    var isDelivered = false
+    var copies = 0
     var mayRelay: Bool?
     for member in Int(members.first)..<Int(members.first &+ members.count) {
       let id = tables.floodMembers[member]
@@ -357,7 +372,7 @@ extension Datapath {
         mayRelay = isAllowed
         guard isAllowed else { continue }
       }
-      isDelivered = isDelivered || port.role == .device || port.peerCount > 0
+      copies &+= port.role == .device ? 1 : Int(port.peerCount)
       if port.role == .tunnel {
         for peer in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
           unsafe deliver(
@@ -369,8 +384,9 @@ extension Datapath {
     }
     if mayRelay == false {
       unsafe counters.dropped(.joinFloodLimit, frames: 1, at: frame.ingress)
-    } else if !isDelivered {
+    } else if copies == 0 {
       unsafe counters.dropped(.nowhereToFlood, frames: 1, at: frame.ingress)
     }
+    unsafe chargeFlood(max(copies, 1), to: frame.ingress)
   }
 }

@@ -35,6 +35,7 @@ package struct ForwardingTables: ~Copyable {
     ///
     /// The customer's for a dot1q-tunnel port.
     var vlanSet: Int32 = -1
+    var limits = PortLimits.none
     /// For a device: its MTU.
     var mtu: Int32 = 0
     /// For a tunnel: its peers in `tunnelPeers`.
@@ -120,6 +121,7 @@ package struct ForwardingTables: ~Copyable {
       var record = Port()
       record.bridge = port.bridge
       record.priorityTags = port.priorityTags
+      record.limits = port.limits
       let vlans = VLANRule(port.vlans)
       record.vlanMode = vlans.mode
       record.ownVLAN = vlans.own

@@ -216,6 +216,7 @@ extension AddressStatistics {
       sum.statics = max(sum.statics, table.statics)
       sum.learned &+= table.learned
       sum.moved &+= table.moved
+      sum.unlearned &+= table.unlearned
       sum.expired = max(sum.expired, table.expired)
       sum.evicted = max(sum.evicted, table.evicted)
       sum.limited = max(sum.limited, table.limited)
@@ -230,6 +231,7 @@ extension NeighborStatistics {
     var sum = NeighborStatistics()
     sum.table = .merged(tables.map(\.table))
     sum.answered = tables.reduce(0) { $0 &+ $1.answered }
+    sum.unread = tables.reduce(0) { $0 &+ $1.unread }
     return sum
   }
 }

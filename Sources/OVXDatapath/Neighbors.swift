@@ -111,6 +111,8 @@ package struct NeighborStatistics: Equatable, Sendable {
   package var table = AddressStatistics()
   /// Questions answered instead of flooded.
   package var answered: UInt64 = 0
+  /// Frames that came faster by one port than they are read for what they say about neighbours.
+  package var unread: UInt64 = 0
 
   package init() {}
 }
@@ -425,6 +427,7 @@ extension Datapath {
     guard hasBridge(bridge) else { return statistics }
     statistics.table = neighbors[Int(bridge.rawValue)].statistics
     statistics.answered = answers[Int(bridge.rawValue)]
+    statistics.unread = unread[Int(bridge.rawValue)]
     return statistics
   }
 }

@@ -40,16 +40,18 @@ package struct Topology: Equatable, Sendable {
     package var bridge: BridgeID
     package var vlans: VLANMembership
     package var priorityTags: PriorityTags
+    package var limits: PortLimits
     package var attachment: Attachment
 
     package init(
       id: PortID, bridge: BridgeID, vlans: VLANMembership, priorityTags: PriorityTags = .never,
-      attachment: Attachment
+      limits: PortLimits = .none, attachment: Attachment
     ) {
       self.id = id
       self.bridge = bridge
       self.vlans = vlans
       self.priorityTags = priorityTags
+      self.limits = limits
       self.attachment = attachment
     }
   }

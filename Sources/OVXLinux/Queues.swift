@@ -49,6 +49,19 @@ package struct Queues: ~Copyable, Sendable {
     var isReporter: Bool
   }
 
+  /// Deals the descriptors out in turns; each worker gets one at least.
+  ///
+  /// - Throws: As `shared`, which it is where there are no more descriptors than workers.
+  consuming func dealt(among workers: Int) throws(LinuxError) -> [[Share]] {
+    guard count > workers else { return try shared(among: workers, offset: 0).map { [$0] } }
+    let descriptors = release()
+    return (0..<workers).map { worker in
+      stride(from: worker, to: descriptors.count, by: workers).map {
+        Share(descriptor: descriptors[$0], isRead: true, isReporter: worker == 0)
+      }
+    }
+  }
+
   /// Gives each worker a descriptor of its own.
   ///
   /// Where there are fewer queues than workers, those without one get a duplicate to write by.

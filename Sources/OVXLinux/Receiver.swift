@@ -5,9 +5,9 @@ internal import SystemPackage
 
 /// The receiving half of a worker: what there is to read, which of it is readable, and where frames are read to.
 ///
-/// A *source* is a port's device or an endpoint's socket. It is *ready* from the moment its poll says so until a batch of
-/// reads found it empty; ready sources take turns. A batch never waits: its size follows what the last one brought, since
-/// a read that finds nothing costs most of what one costs that finds a frame.
+/// A *source* is a port's device or one of an endpoint's sockets. It is *ready* from the moment its poll says so until a
+/// batch of reads found it empty; ready sources take turns, by `RoundRobin`. A batch never waits: its size follows what the
+/// last one brought, since a read that finds nothing costs most of what one costs that finds a frame.
 @safe struct Receiver: ~Copyable {
   private let arena: Arena
   private let sources: UnsafeMutablePointer<Source>
@@ -20,9 +20,11 @@ internal import SystemPackage
   /// Reads that are requested and not yet completed.
   private(set) var outstanding = 0
 
-  /// The queue of ready sources, linked through them; -1 for none.
-  private var firstReady: Int32 = -1
-  private var lastReady: Int32 = -1
+  /// The sources that are ready.
+  private var turns = RoundRobin(limit: Receiver.sourceLimit)
+  /// Sources that are not read for a moment, of which the first so many have no poll any more.
+  private var paused: [Int32] = []
+  private var unwatchedCount = 0
   private var hasStalled = false
   private var hasReceived = false
 
@@ -36,14 +38,13 @@ internal import SystemPackage
     var descriptor: Int32 = -1
     /// The place in the ring's file table, 0 for none.
     var file: UInt32 = 0
-    /// The next one in the queue of ready sources.
-    var next: Int32 = -1
     /// Goes up with each opening, so that a late poll of what was open before is recognised.
     var generation: UInt16 = 0
     var kind = Kind.tap
     /// Reads in the next batch.
     var depth: UInt8 = 2
-    var isQueued = false
+    /// For an endpoint's socket: the port of all that it gets, where that is known.
+    var port = PortID.none
     /// Whether it is for this worker to tell what happens to it.
     var isReporter = true
     /// Broken: not read any more.
@@ -63,8 +64,9 @@ internal import SystemPackage
     var count = 0
   }
 
-  /// Sources are numbered: the ports, then the endpoints.
-  static let sourceLimit = PortID.limit + EndpointID.limit
+  /// Sources are numbered: the ports, then the first sockets of the endpoints, then the others of those that have more.
+  static let sourceLimit =
+    PortID.limit + EndpointID.limit + VNIQueues.endpointLimit * (VNIQueues.count - 1)
 
   private static let depths = (least: 2, most: Arena.slotCount)
   /// Reads in a batch of a source that last brought large frames: four fill a quarter of a megabyte, and with what the
@@ -82,6 +84,7 @@ internal import SystemPackage
     unsafe receipts.initialize(repeating: ovx_receipt(), count: Arena.slotCount)
     unsafe batches = .allocate(capacity: Arena.slotCount)
     unsafe batches.initialize(repeating: Batch(), count: Arena.slotCount)
+    paused.reserveCapacity(Self.sourceLimit)
     unsafe results = .allocate(capacity: Arena.slotCount)
     unsafe results.initialize(repeating: 0, count: Arena.slotCount)
   }
@@ -100,10 +103,30 @@ internal import SystemPackage
     Int(port.rawValue) < PortID.limit ? Int(port.rawValue) : nil
   }
 
-  /// The number of an endpoint's source; `nil` for a number that no endpoint has.
-  static func source(of endpoint: EndpointID) -> Int? {
-    Int(endpoint.rawValue) < EndpointID.limit ? PortID.limit + Int(endpoint.rawValue) : nil
+  /// The number of the source that one of an endpoint's sockets is; `nil` where no endpoint has such a one.
+  static func source(of endpoint: EndpointID, queue: Int) -> Int? {
+    let number = Int(endpoint.rawValue)
+    guard queue > 0 else { return number < EndpointID.limit ? PortID.limit + number : nil }
+    guard number < VNIQueues.endpointLimit, queue < VNIQueues.count else { return nil }
+    return PortID.limit + EndpointID.limit + number * (VNIQueues.count - 1) + queue - 1
   }
+
+  /// The endpoint of a source that is no port's.
+  private static func endpoint(of source: Int) -> EndpointID {
+    let number = source &- PortID.limit
+    guard number >= EndpointID.limit else {
+      return EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
+    }
+    return EndpointID(
+      rawValue: UInt16(
+        truncatingIfNeeded: (number &- EndpointID.limit) / (VNIQueues.count &- 1)))
+  }
+
+  /// The descriptor of a source, -1 where there is none.
+  func descriptor(of source: Int) -> Int32 { unsafe sources[source].descriptor }
+
+  /// Says which port gets all that an endpoint's socket receives; none where there is no such one.
+  mutating func setPort(_ port: PortID, of source: Int) { unsafe sources[source].port = port }
 
   /// Reads a descriptor from now on as a source that has none so far, if the worker is to read it, and returns its place
   /// in the ring's file table.
@@ -113,7 +136,8 @@ internal import SystemPackage
     _ kind: Kind,
     _ ring: inout Ring
   ) throws(LinuxError) -> UInt32 {
-    let subject = index < PortID.limit ? "port \(index)" : "endpoint \(index - PortID.limit)"
+    let subject =
+      index < PortID.limit ? "port \(index)" : "endpoint \(Self.endpoint(of: index).rawValue)"
     let file = try ring.register(share.descriptor, subject)
     // A source that was closed while it was ready is still in the queue, as what is open now.
     unsafe sources[index].descriptor = share.descriptor
@@ -125,6 +149,8 @@ internal import SystemPackage
     unsafe sources[index].isLost = false
     unsafe sources[index].isStalled = false
     unsafe sources[index].knownDrops = 0
+    unsafe sources[index].port = .none
+    turns.forget(Int32(truncatingIfNeeded: index))
     if share.isRead { watch(index, &ring) }
     return file
   }
@@ -135,6 +161,10 @@ internal import SystemPackage
   mutating func close(_ index: Int, _ ring: inout Ring) -> Int32 {
     let source = unsafe sources[index]
     guard source.file != 0 else { return -1 }
+    if let place = paused.firstIndex(of: Int32(truncatingIfNeeded: index)) {
+      paused.remove(at: place)
+      if place < unwatchedCount { unwatchedCount -= 1 }
+    }
     if let request = unsafe ring.nextRequest() {
       unsafe ovx_prepare_cancel(
         request,
@@ -171,10 +201,10 @@ internal import SystemPackage
   mutating func requestReads(_ ring: inout Ring) {
     batchCount = 0
     var slot = 0
-    while slot < Arena.slotCount, let index = nextReady() {
+    while slot < Arena.slotCount, let index = turns.next() {
       let source = unsafe sources[Int(index)]
       guard source.file != 0, !source.isLost else { continue }
-      let count = min(Int(source.depth), Arena.slotCount &- slot)
+      let count = min(Int(source.depth), turns.reads(of: index), Arena.slotCount &- slot)
       unsafe batches[batchCount] = Batch(source: index, firstSlot: slot, count: count)
       batchCount &+= 1
       for _ in 0..<count {
@@ -223,7 +253,7 @@ internal import SystemPackage
     }
     guard completion.result >= 0 else { return lose(index, completion.errno) }
     if !completion.hasMore { watch(index, &ring) }
-    makeReady(Int32(truncatingIfNeeded: index))
+    turns.enqueue(Int32(truncatingIfNeeded: index))
   }
 
   /// Does what is due once a second: gives sources another try that failed, and counts what their queues had no room for.
@@ -232,7 +262,7 @@ internal import SystemPackage
     for index in 0..<Self.sourceLimit {
       if unsafe sources[index].isStalled {
         unsafe sources[index].isStalled = false
-        makeReady(Int32(truncatingIfNeeded: index))
+        turns.enqueue(Int32(truncatingIfNeeded: index))
       }
       if unsafe sources[index].hasReceived {
         unsafe sources[index].hasReceived = false
@@ -259,29 +289,8 @@ internal import SystemPackage
       let new = drops &- (unsafe sources[index].knownDrops)
       guard new > 0 else { return }
       unsafe sources[index].knownDrops = drops
-      datapath.countDrop(.receiveQueueFull, port: .none, frames: Int(new))
+      datapath.countDrop(.receiveQueueFull, port: unsafe sources[index].port, frames: Int(new))
     }
-  }
-
-  private mutating func makeReady(_ index: Int32) {
-    guard unsafe !sources[Int(index)].isQueued else { return }
-    unsafe sources[Int(index)].isQueued = true
-    unsafe sources[Int(index)].next = -1
-    if lastReady >= 0 {
-      unsafe sources[Int(lastReady)].next = index
-    } else {
-      firstReady = index
-    }
-    lastReady = index
-  }
-
-  private mutating func nextReady() -> Int32? {
-    guard firstReady >= 0 else { return nil }
-    let index = firstReady
-    firstReady = unsafe sources[Int(index)].next
-    if firstReady < 0 { lastReady = -1 }
-    unsafe sources[Int(index)].isQueued = false
-    return index
   }
 
   // MARK: Capturing
@@ -299,7 +308,7 @@ internal import SystemPackage
         guard source < PortID.limit else {
           unsafe captures.showReceived(
             frame, count: min(Int(result), Arena.capacity), segmentSize: Int(facts.segment_size),
-            on: EndpointID(rawValue: UInt16(truncatingIfNeeded: source &- PortID.limit)),
+            on: Self.endpoint(of: source),
             socket: sources[source].descriptor, from: facts.remote,
             port: ovx_receipt_port(receipts + slot), trafficClass: facts.traffic_class, datapath)
           continue
@@ -323,6 +332,9 @@ internal import SystemPackage
       var received = 0
       var isDrained = false
       var isLarge = false
+      var byteCount = 0
+      let workBefore = datapath.work
+      let framesBefore = (all: datapath.frameCount, refused: datapath.refusedFloods)
       let end = batch.firstSlot &+ batch.count
       let port = PortID(rawValue: UInt16(truncatingIfNeeded: batch.source))
       let looksAhead = batch.source < PortID.limit && datapath.mayAnticipate(from: port)
@@ -338,6 +350,7 @@ internal import SystemPackage
         if result >= 0 {
           received &+= 1
           isLarge = isLarge || result > Self.largeSize
+          byteCount &+= Int(result)
           handOver(Int(result), slot, Int(batch.source), &datapath)
         } else if result == -EAGAIN {
           isDrained = true
@@ -349,16 +362,68 @@ internal import SystemPackage
         unsafe sources[Int(batch.source)].hasReceived = true
         hasReceived = true
       }
+      turns.charge(
+        batch.source,
+        cost: Int64(received) &* Work.read &+ Int64(byteCount >> 10) &* Work.kilobyte
+          &+ (datapath.work &- workBefore), reads: received)
       adaptDepth(batch, received, isLarge)
       if isDrained { continue }
       if received > 0 {
-        makeReady(batch.source)
+        let frames = datapath.frameCount &- framesBefore.all
+        if frames >= Self.leastFlood,
+          (datapath.refusedFloods &- framesBefore.refused) &* 8 >= frames &* 7,
+          isOfOnePort(batch.source)
+        {
+          paused.append(batch.source)
+        } else {
+          turns.enqueue(batch.source)
+        }
       } else {
         // Nothing but errors: not again at once, whatever they are.
         unsafe sources[Int(batch.source)].isStalled = true
         hasStalled = true
       }
     }
+  }
+
+  // MARK: Pausing
+
+  // To read frames only to drop them takes the time that others need. So where a batch was next to nothing but what storm
+  // control refuses, its source is left alone for a moment, and the kernel drops for it what its queue has no room for.
+
+  /// Frames of a batch from which on it can be the reason to pause.
+  private static let leastFlood: Int64 = 16
+
+  /// Whether all of a source is one port's, so that nobody else has to wait for it.
+  private func isOfOnePort(_ source: Int32) -> Bool {
+    Int(source) < PortID.limit || (unsafe sources[Int(source)].port != .none)
+  }
+
+  /// Whether there are sources to be read again after the moment.
+  var hasPaused: Bool { !paused.isEmpty }
+
+  /// Takes their polls from the sources that are paused, which would wake the worker for each frame.
+  mutating func unwatchPaused(_ ring: inout Ring) {
+    while unwatchedCount < paused.count {
+      let index = Int(paused[unwatchedCount])
+      unwatchedCount += 1
+      guard unsafe sources[index].file != 0, let request = unsafe ring.nextRequest() else {
+        continue
+      }
+      unsafe ovx_prepare_cancel(
+        request, pollTag(index).rawValue, CompletionTag(.ignored).rawValue)
+      unsafe sources[index].generation &+= 1
+    }
+  }
+
+  /// Reads the sources again that were paused.
+  mutating func resume(_ ring: inout Ring) {
+    for (place, index) in paused.enumerated() where unsafe sources[Int(index)].file != 0 {
+      if place < unwatchedCount { watch(Int(index), &ring) }
+      turns.enqueue(index)
+    }
+    paused.removeAll(keepingCapacity: true)
+    unwatchedCount = 0
   }
 
   /// Lets the next batch follow the size of this one.
@@ -399,7 +464,7 @@ internal import SystemPackage
         frame,
         count: count,
         segmentSize: Int(facts.segment_size),
-        on: EndpointID(rawValue: UInt16(truncatingIfNeeded: index &- PortID.limit)),
+        on: Self.endpoint(of: index),
         from: facts.remote,
         trafficClass: facts.traffic_class
       )

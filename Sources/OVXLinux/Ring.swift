@@ -28,6 +28,8 @@ struct CompletionTag: RawRepresentable, Equatable {
     case mailbox
     /// A second has passed.
     case tick
+    /// The moment has passed for which sources were to be left alone.
+    case pauseOver
   }
 
   init(rawValue: UInt64) { self.rawValue = rawValue }

@@ -35,8 +35,13 @@ package final class Switch: Sendable {
   /// How many workers a switch can have.
   package static let workerCounts = 1...16
 
-  /// How many queues devices and listening sockets should have: one for each worker.
+  /// How many queues devices should have: one for each worker.
   package var queueCount: Int { workers.count }
+
+  /// How many queues the listening socket of an endpoint should have: several for each worker, by VNI.
+  package func queueCount(of endpoint: EndpointID) -> Int {
+    workers.count * (Int(endpoint.rawValue) < VNIQueues.endpointLimit ? VNIQueues.count : 1)
+  }
 
   deinit {
     stop()
@@ -76,9 +81,13 @@ package final class Switch: Sendable {
 
   /// Receives datagrams by a listening socket, which the switch owns from now on.
   package func open(_ endpoint: EndpointID, socket: consuming UDPSocket) throws(LinuxError) {
-    try install(socket.takeQueues(), undoing: { close(endpoint) }) { worker, share in
-      worker.open(endpoint, share)
+    let shares = try socket.takeQueues().dealt(among: workers.count)
+    let replies = zip(workers, shares).map { thread, shares in
+      thread.command { worker in worker.open(endpoint, shares) }
     }
+    guard let refusal = replies.compactMap({ $0.wait() }).first else { return }
+    close(endpoint)
+    throw refusal
   }
 
   /// Closes a listening socket; does nothing where there is none.

@@ -19,7 +19,13 @@ internal import SystemPackage
   private let events: EventQueue
   private let captures: CaptureSet
   private let exchange: LessonExchange
+  /// What the sockets of endpoints are for, of those that have several.
+  private var queues: [EndpointID: VNIQueues] = [:]
   private let interval: UnsafeMutablePointer<__kernel_timespec>
+  /// For how long a source is paused.
+  private let moment: UnsafeMutablePointer<__kernel_timespec>
+  private var isPausing = false
+  private var isPauseOver = false
   private var hasMail = false
   private var isTickDue = false
   private var isStopping = false
@@ -45,6 +51,8 @@ internal import SystemPackage
     self.events = events
     unsafe interval = .allocate(capacity: 1)
     unsafe interval.initialize(to: __kernel_timespec(tv_sec: 1, tv_nsec: 0))
+    unsafe moment = .allocate(capacity: 1)
+    unsafe moment.initialize(to: __kernel_timespec(tv_sec: 0, tv_nsec: 2_000_000))
     let captures = CaptureSet { path in
       unsafe transmitter.pointee.descriptor(of: path)
     }
@@ -67,6 +75,7 @@ internal import SystemPackage
     unsafe transmitter.deinitialize(count: 1)
     unsafe transmitter.deallocate()
     unsafe interval.deallocate()
+    unsafe moment.deallocate()
   }
 
   // MARK: The loop
@@ -98,11 +107,13 @@ internal import SystemPackage
     listen()
     if receiver.hasBatches {
       if captures.isArmed { receiver.show(to: captures, datapath) }
+      datapath.beginBurst(now: ovx_coarse_milliseconds())
       receiver.forward(to: &datapath)
       unsafe transmitter.pointee.mayDefer = true
       datapath.endBurst()
       unsafe transmitter.pointee.mayDefer = false
     }
+    pause()
     if isTickDue {
       isTickDue = false
       tick()
@@ -112,6 +123,20 @@ internal import SystemPackage
       hasMail = false
       settle()
       for command in mailbox.takeAll() { command(&self) }
+    }
+  }
+
+  /// Leaves alone for a moment what only floods, and goes on with it afterwards.
+  private mutating func pause() {
+    if isPauseOver {
+      isPauseOver = false
+      isPausing = false
+      unsafe receiver.resume(&transmitter.pointee.ring)
+    } else if receiver.hasPaused {
+      unsafe receiver.unwatchPaused(&transmitter.pointee.ring)
+      guard !isPausing, let request = unsafe transmitter.pointee.ring.nextRequest() else { return }
+      isPausing = true
+      unsafe ovx_prepare_timeout(request, moment, CompletionTag(.pauseOver).rawValue)
     }
   }
 
@@ -167,6 +192,7 @@ internal import SystemPackage
       hasMail = true
       if !completion.hasMore { watchMailbox() }
     case .tick: isTickDue = true
+    case .pauseOver: isPauseOver = true
     case .ignored: break
     }
   }
@@ -232,24 +258,55 @@ internal import SystemPackage
     return release(source)
   }
 
-  /// Takes a listening socket over as an endpoint's; what the endpoint had before is closed.
-  mutating func open(_ endpoint: EndpointID, _ share: Queues.Share) -> LinuxError? {
+  /// Takes listening sockets over as an endpoint's; what the endpoint had before is closed.
+  mutating func open(_ endpoint: EndpointID, _ shares: [Queues.Share]) -> LinuxError? {
     close(endpoint)
-    guard let source = Receiver.source(of: endpoint) else {
-      return refuse(share.descriptor, "endpoint \(endpoint.rawValue)", limit: EndpointID.limit)
+    var refusal: LinuxError?
+    for (queue, share) in shares.enumerated() {
+      guard refusal == nil, let source = Receiver.source(of: endpoint, queue: queue) else {
+        let refused = refuse(
+          share.descriptor, "endpoint \(endpoint.rawValue)", limit: EndpointID.limit)
+        refusal = refusal ?? refused
+        continue
+      }
+      do throws(LinuxError) {
+        _ = try unsafe receiver.open(source, share, .udp, &transmitter.pointee.ring)
+      } catch {
+        _ = Descriptor(owning: share.descriptor)
+        refusal = error
+      }
     }
-    do throws(LinuxError) {
-      _ = try unsafe receiver.open(source, share, .udp, &transmitter.pointee.ring)
-      return nil
-    } catch {
-      _ = Descriptor(owning: share.descriptor)
-      return error
+    if refusal != nil {
+      close(endpoint)
+    } else if shares.count > 1 {
+      queues[endpoint] = VNIQueues()
     }
+    return refusal
   }
 
   mutating func close(_ endpoint: EndpointID) {
-    guard let source = Receiver.source(of: endpoint) else { return }
-    close(release(source))
+    queues[endpoint] = nil
+    for queue in 0..<VNIQueues.count {
+      guard let source = Receiver.source(of: endpoint, queue: queue) else { return }
+      close(release(source))
+    }
+  }
+
+  /// Gives each VNI a socket of its endpoints.
+  private mutating func assignQueues(_ topology: borrowing Topology) {
+    for (endpoint, old) in queues {
+      let new = VNIQueues(of: endpoint, in: topology)
+      guard new != old, let first = Receiver.source(of: endpoint, queue: 0) else { continue }
+      queues[endpoint] = new
+      // One does it for all.
+      let isInForce =
+        !exchange.isSpokesman
+        || new.attach(to: receiver.descriptor(of: first), workers: exchange.outgoing.count + 1)
+      for queue in 0..<VNIQueues.count {
+        guard let source = Receiver.source(of: endpoint, queue: queue) else { continue }
+        receiver.setPort(isInForce ? new.port(of: queue) : .none, of: source)
+      }
+    }
   }
 
   /// Takes a connected socket over as a path's; what the path had before is closed.
@@ -310,6 +367,7 @@ internal import SystemPackage
   mutating func apply(_ topology: Topology) {
     // Lessons that were given with the topology before the last one are not to be taken for one of the next.
     listen()
+    assignQueues(topology)
     datapath.apply(topology)
     if captures.isArmed { captures.endAbsent(datapath) }
   }

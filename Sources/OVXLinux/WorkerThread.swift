@@ -129,6 +129,7 @@ final class Reply<Answer: Sendable>: Sendable {
 
     func run() {
       unsafe ovx_name_thread("ovx-worker")
+      ovx_take_short_turns()
       do throws(LinuxError) {
         unsafe worker.initialize(
           to: try Worker(mailbox: mailbox, events: events, exchange: exchange))

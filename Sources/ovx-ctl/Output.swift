@@ -179,11 +179,15 @@ struct Output {
     case .addresses(let bridges): addressSheet(bridges, named: format != .table)
     case .addressStatistics(let statistics):
       Sheet(
-        ["Bridge", "Current", "Limit", "Static", "Learned", "Expired", "Evicted", "Moved"],
+        [
+          "Bridge", "Current", "Limit", "Static", "Learned", "Expired", "Evicted", "Moved",
+          "Unlearned",
+        ],
         statistics.map {
           [
             .text($0.bridge), .number($0.current), .number($0.limit), .number($0.statics),
             .number($0.learned), .number($0.expired), .number($0.evicted), .number($0.moved),
+            .number($0.unlearned),
           ]
         }
       )
@@ -286,13 +290,13 @@ struct Output {
     Sheet(
       [
         "Bridge", "Current", "Limit", "Learned", "Moved", "Expired", "Evicted", "Limited",
-        "Answered",
+        "Answered", "Unread",
       ],
       statistics.map {
         [
           .text($0.bridge), .number($0.current), .number($0.limit), .number($0.learned),
           .number($0.moved), .number($0.expired), .number($0.evicted), .number($0.limited),
-          .number($0.answered),
+          .number($0.answered), .number($0.unread),
         ]
       })
   }

@@ -219,7 +219,7 @@ extension Topology.Port {
     }
     self.init(
       id: id, bridge: bridgeID, vlans: port.vlans, priorityTags: port.priorityTags,
-      attachment: attachment)
+      limits: port.limits, attachment: attachment)
   }
 }
 

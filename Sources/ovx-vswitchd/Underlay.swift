@@ -213,7 +213,7 @@ struct Underlay {
   /// Finds out whether a socket to receive by could be opened.
   func probe(_ endpoint: Plan.Endpoint, host: Host) throws(Fault) {
     guard !openEndpoints.contains(endpoint) else { return }
-    do { _ = try socket(endpoint) } catch { throw host.explain(error, endpoint) }
+    do { _ = try socket(endpoint, queues: 1) } catch { throw host.explain(error, endpoint) }
   }
 
   private mutating func open(_ endpoint: Plan.Endpoint, host: Host) throws(Fault) {
@@ -224,21 +224,24 @@ struct Underlay {
     }
     do {
       let number = EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
-      try dataplane.open(number, socket: socket(endpoint))
+      try dataplane.open(
+        number, socket: socket(endpoint, queues: dataplane.queueCount(of: number)))
     } catch {
       throw host.explain(error, endpoint)
     }
     openEndpoints.insert(endpoint)
   }
 
-  private func socket(_ endpoint: Plan.Endpoint) throws(LinuxError) -> UDPSocket {
+  private func socket(
+    _ endpoint: Plan.Endpoint, queues: Int
+  ) throws(LinuxError) -> UDPSocket {
     // A socket of ours on the same port, for other addresses, is no obstacle; anybody else's is.
     let isShared = openEndpoints.contains {
       $0.port == endpoint.port && $0.isIPv6 == endpoint.isIPv6
     }
     return try UDPSocket.listen(
       local: endpoint.local, isIPv6: endpoint.isIPv6, port: endpoint.port, isShared: isShared,
-      queues: dataplane.queueCount)
+      queues: queues)
   }
 
   // MARK: Sending

@@ -68,6 +68,8 @@ import Testing
           ports:
             p1: {type: internal, mac: 52:54:00:12:34:56, mtu: 1400, address: [10.0.0.1/8, 10.0.0.2/8]}
             p2: {type: tap, trunks: [10, 20], vlan_mode: native-tagged, tag: 5}
+            p5: {type: tap, other_config: {storm-control: 500}}
+            p6: {type: tap, other_config: {storm-control: off}}
             p3: {type: tap, trunks: 7, interface: {external_ids: {iface-id: x y}}}
             p4: {type: tap, vlan_mode: dot1q-tunnel, tag: 9, cvlans: [1], other_config: {qinq-ethtype: 802.1q}}
             v6: {key: "0x0A", tag: 8, remote: [fd05::3, fd05::4], local: fd05::2, dst_port: 8472}
@@ -78,6 +80,8 @@ import Testing
         "set bridge br0 external_ids={owner=no,id=0x1F,time=12:30:00}",
         "add-port br0 p1 type=internal mac=52:54:00:12:34:56 mtu=1400 addresses=10.0.0.1/8,10.0.0.2/8",
         "add-port br0 p2 type=tap trunks=10,20 vlan_mode=native-tagged tag=5",
+        "add-port br0 p5 type=tap other_config:storm-control=500",
+        "add-port br0 p6 type=tap other_config:storm-control=off",
         "add-port br0 p3 type=tap trunks=7",
         "set interface p3 external_ids:iface-id=\"x\\u0020y\"",
         "add-port br0 p4 type=tap vlan_mode=dot1q-tunnel tag=9 cvlans=1 other_config:qinq-ethtype=802.1q",

@@ -181,10 +181,11 @@ import Testing
     statistics.table.limit = 8192
     statistics.table.limited = 3
     statistics.answered = 12
+    statistics.unread = 4
     #expect(
       try text(.neighborStatistics([BridgeNeighborStatistics(bridge: "br0", statistics)])) == """
-        Bridge  Current  Limit  Learned  Moved  Expired  Evicted  Limited  Answered
-        br0           0   8192        0      0        0        0        3        12
+        Bridge  Current  Limit  Learned  Moved  Expired  Evicted  Limited  Answered  Unread
+        br0           0   8192        0      0        0        0        3        12       4
 
         """)
     #expect(

@@ -90,6 +90,12 @@ import Testing
         + "(never, if-nonzero, always)"
     ),
     (
+      "other_config:storm-control=0",
+      "port p: other_config:storm-control \"0\" is neither off nor a number from 1 to 1000000000; it counts the copies "
+        + "of flooded frames that the port may cause in a second, and \"remove port p other_config storm-control\" sets "
+        + "it back to 20000"
+    ),
+    (
       "vlan_mode=dot1q-tunnel tag=5 trunks=6",
       "port p is of mode dot1q-tunnel, which carries one VLAN, and has trunks; "
         + "take them away with \"clear port p trunks\", "
@@ -439,7 +445,8 @@ import Testing
         + "-- set interface veth1 other_config:x=1")
     #expect(
       bench.notes == [
-        "port veth1: other_config has priority-tag, of which ovx knows nothing; it knows qinq-ethtype, priority-tags",
+        "port veth1: other_config has priority-tag, of which ovx knows nothing; it knows "
+          + "qinq-ethtype, priority-tags, storm-control",
         "interface veth1: other_config has x, of which ovx knows nothing",
       ])
     // Once, and not with everything that is changed later.

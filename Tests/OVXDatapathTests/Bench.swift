@@ -59,6 +59,11 @@ final class Bench {
   func apply(_ topology: Topology) { datapath.apply(topology) }
   func stopInjecting(_ injector: InjectorID) { datapath.stopInjecting(by: injector) }
   func tick(_ now: UInt32) { datapath.tick(now: now) }
+  func beginBurst(_ milliseconds: UInt32) { datapath.beginBurst(now: milliseconds) }
+  var work: Int64 { datapath.work }
+  func addressStatistics() -> AddressStatistics {
+    datapath.addressStatistics(of: BridgeID(rawValue: 0))
+  }
   func counters(_ port: UInt16) -> PortCounters { datapath.counters(of: PortID(rawValue: port)) }
   func endpointDrops(_ reason: DropReason) -> UInt64 {
     datapath.counters(of: .none)[reason]

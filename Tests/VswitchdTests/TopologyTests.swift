@@ -172,6 +172,10 @@ import Testing
     configuration.bridges["br0"]?.otherConfig["joined-vnis"] = "7,8"
     try configuration.add("a", to: "br0", type: .tap)
     configuration.ports["a"]?.otherConfig["priority-tags"] = "always"
+    configuration.ports["a"]?.otherConfig["storm-control"] = "500"
+    try configuration.add("b", to: "br0", type: .tap)
+    try configuration.add("c", to: "br0", type: .tap)
+    configuration.ports["c"]?.otherConfig["storm-control"] = "off"
     for key in [7, 8, 9] as [UInt32] {
       try configuration.addTunnel(
         "vx\(key)", to: "br0", key: key, remotes: "192.0.2.1", tag: UInt16(key))
@@ -180,6 +184,15 @@ import Testing
     let topology = topology(configuration, &numbering)
     let tap = topology.ports.first { $0.id == numbering.id("a", "br0") }
     #expect(tap?.priorityTags == .always)
+    for (name, copies) in [("a", UInt32(500)), ("b", PortLimits.device.floodedCopies), ("c", .max)]
+    {
+      let port = topology.ports.first { $0.id == numbering.id(name, "br0") }
+      var limits = PortLimits.device
+      limits.floodedCopies = copies
+      #expect(port?.limits == limits, "\(name)")
+    }
+    let tunnelPort = topology.ports.first { $0.id == numbering.id("vx7", "br0", vni: 7) }
+    #expect(tunnelPort?.limits == .tunnel)
     for (key, isJoined) in [(UInt32(7), true), (8, true), (9, false)] {
       guard
         case .tunnel(let tunnel) = topology.attachment(
