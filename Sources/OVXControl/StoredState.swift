@@ -47,6 +47,15 @@ var migrator: DatabaseMigrator {
     try database.execute(
       sql: "ALTER TABLE interface ADD COLUMN addresses TEXT NOT NULL DEFAULT '[]'")
   }
+  migrator.registerMigration("3: a digest of the content") { database in
+    try database.execute(
+      sql: """
+        CREATE TABLE digest (
+          id INTEGER PRIMARY KEY NOT NULL CHECK (id = 0),
+          value TEXT NOT NULL          -- 32 hexadecimal digits; see Digest
+        ) STRICT;
+        """)
+  }
   return migrator
 }
 
@@ -85,6 +94,27 @@ struct StoredState {
         configuration.ports[name] = port
       }
       return configuration
+    }
+  }
+
+  /// The tables that the rows are of.
+  static let tables = [
+    BridgeRow.databaseTableName, PortRow.databaseTableName, InterfaceRow.databaseTableName,
+    AttachmentRow.databaseTableName,
+  ]
+
+  /// The digest of the rows.
+  var digest: Digest {
+    get throws {
+      var sum = Digest()
+      func add(_ row: some PersistableRecord) throws {
+        sum += Digest(of: type(of: row).databaseTableName, try row.databaseDictionary)
+      }
+      for row in bridges.values { try add(row) }
+      for row in ports.values { try add(row) }
+      for row in interfaces.values { try add(row) }
+      for row in attachments.values { try add(row) }
+      return sum
     }
   }
 
