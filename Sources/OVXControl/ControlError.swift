@@ -17,20 +17,29 @@ package struct ControlError: Error, Codable, Equatable, Sendable {
     case timedOut = 75
   }
 
-  /// Makes an error; control characters that its sentence quotes are replaced, as they would move a terminal's cursor.
+  /// Makes an error; control characters that its sentence quotes are replaced, as they would move a terminal's cursor, and
+  /// long names are shortened.
   package init(_ message: String, kind: Kind = .refused, record: String? = nil) {
     self.kind = kind
-    self.message = printable(message)
-    self.record = record
+    self.message = printable(brief(message))
+    // Longer than any name that can be meant; it would only be sent back.
+    self.record = record.flatMap { $0.utf8.count <= 1024 ? $0 : nil }
+  }
+
+  /// Reads an error, whose sentence may be anybody's who listens on a socket.
+  package init(from decoder: any Decoder) throws {
+    let members = try decoder.container(keyedBy: CodingKeys.self)
+    self.init(
+      try members.decode(String.self, forKey: .message),
+      kind: try members.decode(Kind.self, forKey: .kind),
+      record: try members.decodeIfPresent(String.self, forKey: .record))
   }
 }
 
 extension ControlError {
   /// The same sentence, known to be about a port or a bridge.
   package func about(_ record: String) -> ControlError {
-    var error = self
-    error.record = self.record ?? record
-    return error
+    ControlError(message, kind: kind, record: self.record ?? record)
   }
 }
 

@@ -1,118 +1,219 @@
 private import Foundation
 private import GRDB
 private import Glibc
-private import Synchronization
 package import SystemPackage
 
 /// The desired state on disk: one SQLite file, the only thing that must survive.
 ///
-/// A change is one SQLite transaction in write-ahead mode with `synchronous=FULL`: when `save` returns it is on disk, and
-/// a crash at any instant leaves either the old state or the new one. The file belongs to one daemon at a time, by a lock
-/// that ends with its process; `sqlite3` may read it meanwhile.
-package final class Database: Sendable {
-  /// What was put aside because it could not be read, a sentence; the daemon logs it.
+/// A change is one SQLite transaction in write-ahead mode with `synchronous=FULL`, copied into the file itself before `save`
+/// returns: what was saved is on disk, and a crash at any instant leaves either the old state or the new one. With each
+/// transaction goes a digest of the whole content, so that a file that is damaged is known to be, wherever that may be. The
+/// file belongs to one daemon at a time, by a lock that ends with its process; `sqlite3` may read it meanwhile.
+package final class Database {
+  /// What was wrong with the file when it was opened, and what has been done about it, a sentence; the daemon logs it.
   package let note: String?
   /// A random number that was drawn when the database was made, and stays with it: what the Ethernet addresses of the
   /// devices that the daemon makes are derived from.
   package let identity: UInt64
 
-  private let path: String
-  private let queue: DatabaseQueue
-  private let lock: FileDescriptor
-  /// What is stored, once it has been read or written; nobody else writes, as the lock says.
+  /// The state, as it was read or saved last.
+  package private(set) var configuration: Configuration
+
+  /// Whether the file may stand in the place of one that was lost, so that devices it knows nothing of may be in use.
   ///
-  /// Without it a change of one port would read the rows of all of them.
-  private let stored = Mutex<Configuration?>(nil)
+  /// It is so from the moment it was made, until ``settle()`` is called.
+  package private(set) var mayReplaceLostOne: Bool
+
+  private let path: FilePath
+  private var file: DatabaseFile
+  /// Whether `configuration` is what the file has; else a change compares all.
+  private var isKnown = true
+  private var news: [String] = []
 
   /// Opens the database, and makes it and its directory where they are missing.
   ///
-  /// A file that is damaged is kept aside as `FILE.corrupt-N`, named in `note`, and an empty one takes its place.
+  /// A file that is damaged is kept aside as `FILE.corrupt-N`, named in `note`, and an empty one takes its place. On a
+  /// read-only file system it is only read.
   ///
   /// - Parameter path: The file; beside it SQLite keeps two more, `-wal` and `-shm`.
   /// - Throws: What is wrong with the file or its directory and what to do, in words.
   package init(path: FilePath) throws(ControlError) {
-    self.path = path.string
-    let directory = path.removingLastComponent()
-    if !directory.isEmpty { try makeDirectory(directory) }
-    var lock = try lockFile(path)
+    self.path = path
+    try prepareDirectory(of: path)
+    let lock = try DatabaseFile.lock(path)
     do {
-      do {
-        queue = try open(path.string)
-        note = nil
-      } catch let error as DatabaseError where error.isDamage {
-        let aside = try moveAside(path.string)
-        let lockOfDamaged = lock
-        lock = try lockFile(path)
-        try? lockOfDamaged.close()
-        queue = try open(path.string)
+      file = try DatabaseFile(path, lock)
+      note =
+        lock.isReadOnly
+        ? "the database \(path) is on a read-only file system, so the switch runs with what was stored, and "
+          + "changes are refused; make it writable and restart ovx-vswitchd" : nil
+    } catch let error as Damage {
+      let damage = "the database \(path) is damaged (\(error.reason))"
+      let remedy = "put a good copy in its place and restart ovx-vswitchd"
+      if lock.isReadOnly {
+        file = DatabaseFile(unreadable: lock)
         note =
-          "the database \(path) is damaged (\(error.message ?? "no details")); it is kept as \(aside), "
-          + "and the switch starts with no bridges"
-      }
-      identity = try queue.read { database in
-        UInt64(bitPattern: try Int64.fetchOne(database, sql: "SELECT identity FROM host") ?? 0)
+          "\(damage), on a read-only file system; the switch starts with no bridges, and changes are refused; "
+          + remedy
+      } else {
+        let aside: String
+        (file, aside) = try Self.replace(path, lock)
+        note = "\(damage); it is kept as \(aside), and the switch starts with no bridges; \(remedy)"
       }
     } catch {
-      try? lock.close()
+      lock.release()
       throw explain(error, path: path.string)
     }
-    self.lock = lock
-    synchronize(directory.isEmpty ? "." : directory)
+    configuration = file.configuration
+    identity = file.hostIdentity
+    mayReplaceLostOne = file.isNew
+    synchronize(path)
   }
 
-  deinit {
-    try? queue.close()
-    try? lock.close()
+  deinit { file.close() }
+
+  /// Keeps a damaged file aside and makes a new one, whose lock is held before the old one's is let go.
+  private static func replace(
+    _ path: FilePath, _ damaged: DatabaseFile.Lock
+  ) throws(ControlError) -> (DatabaseFile, aside: String) {
+    defer { damaged.release() }
+    let aside = try moveAside(path.string)
+    return (try DatabaseFile(new: path), aside)
   }
 
-  /// Reads the whole state.
+  /// Reads the whole state anew.
   ///
-  /// - Throws: That the file cannot be read, or that what it holds is no valid state (somebody edited it).
+  /// - Throws: That the file cannot be read, or that it is damaged.
   package func load() throws(ControlError) -> Configuration {
-    let configuration: Configuration
+    guard let queue = file.queue else { return configuration }
     do {
-      configuration = try queue.read { database in try StoredState(database).configuration }
+      configuration = try queue.read { database in
+        try verify(database)
+        return try StoredState(database).configuration
+      }
     } catch {
-      throw explain(error, path: path)
+      throw explain(error, path: path.string)
     }
-    do {
-      try configuration.validate()
-    } catch {
-      throw ControlError("the database \(path) holds an invalid state: \(error.message)")
-    }
-    stored.withLock { $0 = configuration }
+    isKnown = true
     return configuration
   }
 
   /// Makes the stored state equal to the given one, in one transaction that is on disk when this returns.
   ///
+  /// Where the file is gone, or has come to damage, all of it is written into a new one; `takeNews` tells.
+  ///
   /// - Parameters:
   ///   - configuration: A valid state.
-  ///   - changes: What is otherwise in it than in the one that was loaded or saved last; `nil` to find out.
+  ///   - changes: What is otherwise in it than in the one that was read or saved last; `nil` to find out.
   /// - Throws: That it could not be written; the stored state is the old one then.
   package func save(
     _ configuration: Configuration, _ changes: Configuration.Changes? = nil
   ) throws(ControlError) {
+    guard file.queue != nil else {
+      throw ControlError(
+        "the database \(path) cannot be written: its file system is read-only; make it writable and restart "
+          + "ovx-vswitchd")
+    }
+    if try isGone() { return try renew(with: configuration) }
     do {
-      let old = stored.withLock { $0 }
-      try queue.write { database in
-        guard let old else {
-          return try StoredState(configuration).replace(StoredState(database), in: database)
-        }
-        let changes = changes ?? configuration.changes(since: old)
-        try StoredState(configuration.restricted(to: changes)).replace(
-          StoredState(old.restricted(to: changes)), in: database)
-      }
-      stored.withLock { $0 = configuration }
+      try file.write(configuration, changes, since: isKnown ? self.configuration : nil)
+      self.configuration = configuration
+      isKnown = true
     } catch {
       // What the caller takes for saved from here on may be something else: next time all is compared.
-      stored.withLock { $0 = nil }
-      throw explain(error, path: path)
+      isKnown = false
+      if let reason = damage(error, path: path.string) {
+        return try replaceDamaged(by: configuration, reason)
+      }
+      throw explain(error, path: path.string)
+    }
+  }
+
+  /// Notes that no device is left that the database knows nothing of.
+  package func settle() throws(ControlError) {
+    guard mayReplaceLostOne, file.queue != nil else { return }
+    do { try file.settle() } catch { throw explain(error, path: path.string) }
+    mayReplaceLostOne = false
+  }
+
+  /// Writes the state into a new file where the old one is gone; looks after nothing else.
+  ///
+  /// - Throws: That it cannot be written, or that another file is in its place.
+  package func renewIfGone() throws(ControlError) {
+    guard file.queue != nil, try isGone() else { return }
+    try renew(with: configuration)
+  }
+
+  /// What has happened to the file since it was asked for last, in sentences for the log.
+  package func takeNews() -> [String] {
+    defer { news = [] }
+    return news
+  }
+
+  // MARK: A file that is lost while it is in use
+
+  /// Whether no file has the name any more.
+  private func isGone() throws(ControlError) -> Bool {
+    var status = stat()
+    guard unsafe lstat(path.string, &status) == 0 else {
+      return errno == ENOENT || errno == ENOTDIR
+    }
+    guard status.st_dev == file.identity.device, status.st_ino == file.identity.inode else {
+      throw ControlError(
+        "the database \(path) was replaced by another file while ovx-vswitchd uses it; restart ovx-vswitchd to use that "
+          + "one, or remove it to have what is in force stored in its place")
+    }
+    return false
+  }
+
+  private func renew(with configuration: Configuration) throws(ControlError) {
+    try prepareDirectory(of: path)
+    try begin(with: configuration)
+    news.append(
+      "the database \(path) was gone while ovx-vswitchd used it; what is in force was stored in a new file"
+    )
+  }
+
+  private func replaceDamaged(
+    by configuration: Configuration, _ reason: String
+  ) throws(ControlError) {
+    let aside = try moveAside(path.string)
+    try begin(with: configuration)
+    news.append(
+      "the database \(path) has come to damage while ovx-vswitchd used it (\(reason)); it is kept as \(aside), and "
+        + "what is in force was stored in a new file")
+  }
+
+  private func begin(with configuration: Configuration) throws(ControlError) {
+    let new = try DatabaseFile(new: path)
+    file.close()
+    file = new
+    do {
+      try file.adopt(hostIdentity: identity)
+      try file.write(configuration, nil, since: nil)
+      self.configuration = configuration
+      isKnown = true
+      synchronize(path)
+      // What the lost file knew of is in the new one; what that one may not have known, this one does not either.
+      if !mayReplaceLostOne { try file.settle() }
+    } catch {
+      isKnown = false
+      throw explain(error, path: path.string)
     }
   }
 }
 
-// MARK: - Opening
+/// Makes the directory where it is missing, and refuses one where others could replace the file.
+private func prepareDirectory(of path: FilePath) throws(ControlError) {
+  let directory = path.removingLastComponent()
+  if !directory.isEmpty { try makeDirectory(directory) }
+  do {
+    try TrustedFile.checkDirectory(directory)
+  } catch {
+    throw ControlError(
+      "the database \(path) cannot be used: \(error.message), or name another file with --database")
+  }
+}
 
 /// Makes a directory and those above it, for its owner only.
 private func makeDirectory(_ path: FilePath) throws(ControlError) {
@@ -132,146 +233,14 @@ private func makeDirectory(_ path: FilePath) throws(ControlError) {
   )
 }
 
-/// Makes the file where it is missing, readable by its owner only, and takes the lock of the one daemon.
-private func lockFile(_ path: FilePath) throws(ControlError) -> FileDescriptor {
-  let file: FileDescriptor
-  do {
-    file = try FileDescriptor.open(
-      path,
-      .readWrite,
-      options: [.create, .closeOnExec],
-      permissions: .ownerReadWrite
-    )
-  } catch {
-    let cause = (error as? Errno ?? .ioError).rawValue
-    throw ControlError(
-      "cannot open the database \(path): \(Errno(rawValue: cause)); \(remedy(cause))"
-    )
-  }
-  guard flock(file.rawValue, LOCK_EX | LOCK_NB) == 0 else {
-    try? file.close()
-    throw ControlError(
-      "the database \(path) is in use by another ovx-vswitchd; stop it first, "
-        + "or give this one a file of its own with --database"
-    )
-  }
-  return file
-}
-
 /// Puts the names of new files on disk, without which a power failure would lose the files with all that is in them.
-private func synchronize(_ directory: FilePath) {
+private func synchronize(_ file: FilePath) {
+  let directory = file.removingLastComponent()
   // A file system that cannot do it for directories has no need to.
-  guard let descriptor = try? FileDescriptor.open(directory, .readOnly, options: .closeOnExec)
-  else {
-    return
-  }
+  guard
+    let descriptor = try? FileDescriptor.open(
+      directory.isEmpty ? "." : directory, .readOnly, options: .closeOnExec)
+  else { return }
   _ = fsync(descriptor.rawValue)
   try? descriptor.close()
-}
-
-private func remedy(_ cause: CInt) -> String {
-  switch cause {
-  case EROFS: "the file system is read-only, so name another file with --database"
-  case EACCES, EPERM: "run ovx-vswitchd as root, or name another file with --database"
-  case ENOSPC, EDQUOT: "free some space there"
-  default: "name another file with --database"
-  }
-}
-
-/// Opens the file, checks it, and brings its schema up to date.
-private func open(_ path: String) throws -> DatabaseQueue {
-  var configuration = GRDB.Configuration()
-  configuration.foreignKeysEnabled = true
-  configuration.busyMode = .timeout(5)
-  configuration.label = "ovx database"
-  let queue = try DatabaseQueue(path: path, configuration: configuration)
-  let verdict = try queue.read { database in
-    try String.fetchAll(database, sql: "PRAGMA quick_check(1)")
-  }
-  guard verdict == ["ok"] else {
-    throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: verdict.first)
-  }
-  // Not by the library's journalMode, which writes before the check and settles for synchronous=NORMAL.
-  let settings = try queue.writeWithoutTransaction { database in
-    try database.execute(sql: "PRAGMA synchronous = FULL")
-    return [
-      try String.fetchOne(database, sql: "PRAGMA journal_mode = WAL"),
-      try String.fetchOne(database, sql: "PRAGMA synchronous"),
-    ]
-  }
-  guard settings == ["wal", "2"] else {
-    throw ControlError(
-      "the database \(path) cannot be made to survive a crash (\(settings.map { $0 ?? "none" })); "
-        + "name a file on another file system with --database")
-  }
-  guard try !queue.read(migrator.hasBeenSuperseded) else {
-    throw ControlError(
-      "the database \(path) was written by a newer ovx-vswitchd; install that version again, "
-        + "or name another file with --database"
-    )
-  }
-  try migrator.migrate(queue)
-  return queue
-}
-
-/// Renames a damaged file, and what SQLite keeps beside it, to the first free `FILE.corrupt-N`.
-private func moveAside(_ path: String) throws(ControlError) -> String {
-  var number = 1
-  while unsafe access("\(path).corrupt-\(number)", F_OK) == 0 { number &+= 1 }
-  let aside = "\(path).corrupt-\(number)"
-  for suffix in ["-wal", "-shm"] { _ = unsafe rename(path + suffix, aside + suffix) }
-  guard unsafe rename(path, aside) == 0 else {
-    let cause = errno
-    throw ControlError(
-      "the database \(path) is damaged and cannot be renamed to \(aside): \(Errno(rawValue: cause)); "
-        + remedy(cause)
-    )
-  }
-  return aside
-}
-
-extension DatabaseError {
-  /// Whether the file itself is at fault, rather than access to it.
-  fileprivate var isDamage: Bool {
-    resultCode == .SQLITE_CORRUPT || resultCode == .SQLITE_NOTADB
-  }
-}
-
-/// Says what SQLite's error means for the operator.
-private func explain(_ error: any Error, path: String) -> ControlError {
-  switch error {
-  case let error as ControlError: error
-  case let error as DatabaseError:
-    switch error.resultCode {
-    case .SQLITE_FULL: fullDisk(path)
-    // No room for the memory that SQLite shares with other readers, in FILE-shm, is an input/output error to it.
-    case .SQLITE_IOERR where isDiskFull(path): fullDisk(path)
-    case .SQLITE_READONLY:
-      ControlError("the database \(path) cannot be written: it is read-only; \(remedy(EROFS))")
-    case .SQLITE_CANTOPEN, .SQLITE_PERM:
-      ControlError("the database \(path) cannot be opened: \(error); \(remedy(EACCES))")
-    case .SQLITE_CORRUPT, .SQLITE_NOTADB:
-      ControlError(
-        "the database \(path) is damaged: \(error); restart ovx-vswitchd, which keeps it aside"
-      )
-    default:
-      ControlError("the database \(path) fails: \(error)")
-    }
-  default:
-    ControlError("the database \(path) cannot be read: \(error)")
-  }
-}
-
-private func fullDisk(_ path: String) -> ControlError {
-  ControlError(
-    "the database \(path) cannot be written: its file system is full; free some space there")
-}
-
-/// Whether a file's file system has less room than SQLite's shared memory takes, 32 KiB, or no more files.
-private func isDiskFull(_ path: String) -> Bool {
-  var system = statvfs()
-  guard unsafe statvfs(path, &system) == 0 else { return false }
-  let free = UInt64(system.f_bavail).multipliedReportingOverflow(by: UInt64(system.f_frsize))
-  return !free.overflow && free.partialValue < 32_768
-    || system.f_files > 0 && system.f_favail == 0
 }

@@ -63,7 +63,8 @@ package struct Response: Codable, Equatable, Sendable {
   package init(_ outcome: Outcome, notes: [String] = []) {
     version = Request.currentVersion
     self.outcome = outcome
-    self.notes = notes
+    // They quote names, as errors do.
+    self.notes = notes.map { printable(brief($0)) }
   }
 
   /// The exit status of `ovx-ctl`: 0, or 2 where the answer is "no", or the failure's.

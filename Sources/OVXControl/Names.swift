@@ -68,6 +68,38 @@ package func printable(_ text: String) -> String {
   return result
 }
 
+/// A text as it fits a sentence: what is quoted of a long name is its beginning, and of a long text its two ends.
+///
+/// Whoever sends a megabyte for a name is not to get it back, nor to have it in the log.
+package func brief(_ text: String) -> String {
+  guard text.utf8.count > BriefText.wordLimit else { return text }
+  var result = ""
+  var word = ""
+  func keep(_ word: String) -> String {
+    guard word.utf8.count > BriefText.wordLimit else { return word }
+    return "\(word.unicodeScalars.prefix(BriefText.keptOfWord))… (\(word.utf8.count) bytes)"
+  }
+  for scalar in text.unicodeScalars {
+    word.unicodeScalars.append(scalar)
+    guard scalar.properties.isWhitespace else { continue }
+    result += keep(word)
+    word = ""
+  }
+  result += keep(word)
+  guard result.utf8.count > BriefText.limit else { return result }
+  let scalars = result.unicodeScalars
+  return "\(scalars.prefix(BriefText.limit / 8)) … \(scalars.suffix(BriefText.limit / 8))"
+}
+
+/// Lengths for ``brief(_:)``, in bytes but for `keptOfWord`, which counts Unicode scalars.
+private enum BriefText {
+  /// No path that a socket can have, nor any name, is longer.
+  static let wordLimit = 300
+  static let keptOfWord = 60
+  /// A scalar has up to four bytes, and two ends of an eighth each are kept.
+  static let limit = 4096
+}
+
 extension Configuration.Attachment {
   /// A name for the port: `eth0@web1`, at most 15 bytes after the `@`, and not one of the names in use.
   ///

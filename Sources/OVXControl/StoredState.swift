@@ -58,6 +58,15 @@ var migrator: DatabaseMigrator {
   migrator.registerMigration("4: which container was attached") { database in
     try database.execute(sql: "ALTER TABLE attachment ADD COLUMN container TEXT")
   }
+  migrator.registerMigration("5: a digest of the content") { database in
+    try database.execute(
+      sql: """
+        CREATE TABLE digest (
+          id INTEGER PRIMARY KEY NOT NULL CHECK (id = 0),
+          value TEXT NOT NULL          -- 32 hexadecimal digits; see Digest
+        ) STRICT;
+        """)
+  }
   return migrator
 }
 
@@ -96,6 +105,27 @@ struct StoredState {
         configuration.ports[name] = port
       }
       return configuration
+    }
+  }
+
+  /// The tables that the rows are of.
+  static let tables = [
+    BridgeRow.databaseTableName, PortRow.databaseTableName, InterfaceRow.databaseTableName,
+    AttachmentRow.databaseTableName,
+  ]
+
+  /// The digest of the rows.
+  var digest: Digest {
+    get throws {
+      var sum = Digest()
+      func add(_ row: some PersistableRecord) throws {
+        sum += Digest(of: type(of: row).databaseTableName, try row.databaseDictionary)
+      }
+      for row in bridges.values { try add(row) }
+      for row in ports.values { try add(row) }
+      for row in interfaces.values { try add(row) }
+      for row in attachments.values { try add(row) }
+      return sum
     }
   }
 

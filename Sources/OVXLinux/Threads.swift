@@ -1,14 +1,23 @@
+internal import CLinux
 internal import Glibc
 private import Synchronization
-internal import SystemPackage
+package import SystemPackage
 
 /// Starts a thread that gets no signals, which are the business of the main thread.
 ///
-/// - Parameter body: What it does; with that it ends.
+/// - Parameters:
+///   - stackSize: Bytes of its stack; `nil` for as many as the main thread may have.
+///   - body: What it does; with that it ends.
 /// - Returns: The thread, to be joined.
 /// - Throws: What the kernel says where it gives no more threads.
-func startThread(_ body: @escaping @Sendable () -> Void) throws(Errno) -> pthread_t {
+func startThread(
+  stackSize: Int? = nil, _ body: @escaping @Sendable () -> Void
+) throws(Errno) -> pthread_t {
   var thread = pthread_t()
+  var attributes = pthread_attr_t()
+  _ = unsafe pthread_attr_init(&attributes)
+  defer { _ = unsafe pthread_attr_destroy(&attributes) }
+  if let stackSize { _ = unsafe pthread_attr_setstacksize(&attributes, stackSize) }
   // A new thread blocks what the one blocks that makes it.
   var all = sigset_t()
   var previous = sigset_t()
@@ -16,7 +25,7 @@ func startThread(_ body: @escaping @Sendable () -> Void) throws(Errno) -> pthrea
   _ = unsafe pthread_sigmask(SIG_SETMASK, &all, &previous)
   let context = unsafe Unmanaged.passRetained(Run(body))
   let code = unsafe pthread_create(
-    &thread, nil,
+    &thread, &attributes,
     { context in
       guard let context = unsafe context else { return nil }
       unsafe Unmanaged<Run>.fromOpaque(context).takeRetainedValue().body()
@@ -28,6 +37,18 @@ func startThread(_ body: @escaping @Sendable () -> Void) throws(Errno) -> pthrea
     throw Errno(rawValue: code)
   }
   return thread
+}
+
+/// Starts a thread that nobody waits for.
+///
+/// - Parameters:
+///   - stackSize: Bytes of its stack.
+///   - body: What it does.
+/// - Throws: What the kernel says where it gives no more threads.
+package func startDetachedThread(
+  stackSize: Int, _ body: @escaping @Sendable () -> Void
+) throws(Errno) {
+  _ = pthread_detach(try startThread(stackSize: stackSize, body))
 }
 
 /// What a thread does, in a form that C can hand over.

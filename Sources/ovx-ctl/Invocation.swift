@@ -81,7 +81,7 @@ struct Invocation {
   }
 
   static func complain(_ sentence: String) {
-    _ = write("ovx-ctl: \(sentence)\n", to: STDERR_FILENO)
+    _ = write("ovx-ctl: \(printable(brief(sentence)))\n", to: STDERR_FILENO)
   }
 
   /// Writes a whole text; a reader that has gone, such as head(1), ends the program with SIGPIPE, as it does any other.

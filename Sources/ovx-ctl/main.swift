@@ -1,3 +1,5 @@
 private import Glibc
+private import OVXControl
 
-exit(Invocation.run(Array(CommandLine.arguments.dropFirst())))
+ProcessStart.openStandardStreams()
+exit(Invocation.run(ProcessStart.arguments))

@@ -368,15 +368,27 @@ struct Devices {
 
   /// Removes what the daemon has made and a plan does not have: left behind by a crash between two steps.
   func removeOrphans(exceptFor plan: Plan, host: Host) {
+    let orphans = findOrphans(exceptFor: plan, host: host)
+    for link in orphans.links { host.forget(link) }
+    end(orphans.links.map { Remains(link: $0) })
+    for interface in orphans.interfaces { remove(interface) }
+  }
+
+  /// The names of what `removeOrphans` would remove.
+  func orphans(exceptFor plan: Plan, host: Host) -> [String] {
+    let orphans = findOrphans(exceptFor: plan, host: host)
+    return orphans.links.map(\.name).sorted()
+      + orphans.interfaces.map { "\($0.name) in \($0.target)" }.sorted()
+  }
+
+  private func findOrphans(
+    exceptFor plan: Plan, host: Host
+  ) -> (links: [Link], interfaces: [Plan.ContainerInterface]) {
     let wanted = Set(plan.devices.values.map(\.place))
     let links = host.links.values.filter {
       ownership.isOurs($0) && !wanted.contains(.host(name: $0.name))
     }
-    for link in links { host.forget(link) }
-    end(links.map { Remains(link: $0) })
-    for interface in ownership.noted where !wanted.contains(.container(interface)) {
-      remove(interface)
-    }
+    return (links, ownership.noted.filter { !wanted.contains(.container($0)) })
   }
 
   /// Detaches devices, and removes those that the daemon made; leaves those that it only used as they were.

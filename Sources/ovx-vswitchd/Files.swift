@@ -12,26 +12,11 @@ enum Files {
     return file.readAll(limit: limit)
   }
 
-  /// Writes over a file's content.
+  /// Writes over the content of a file that is there, such as a setting below `/proc`.
   ///
-  /// - Parameters:
-  ///   - text: The whole content.
-  ///   - path: The file.
-  ///   - permissions: Makes the file with these where it is missing; `nil` makes none.
   /// - Throws: The kernel's reason.
-  static func write(_ text: String, to path: String, permissions: FilePermissions? = nil) throws {
-    let file = try FileDescriptor.open(
-      FilePath(path), .writeOnly,
-      options: permissions == nil ? .closeOnExec : [.create, .truncate, .closeOnExec],
-      permissions: permissions)
-    try file.closeAfter { _ = try file.writeAll(text.utf8) }
-  }
-
-  /// Adds to a file's end, and makes the file where it is missing.
-  static func append(_ text: String, to path: String, permissions: FilePermissions) throws {
-    let file = try FileDescriptor.open(
-      FilePath(path), .writeOnly, options: [.create, .append, .closeOnExec],
-      permissions: permissions)
+  static func write(_ text: String, to path: String) throws {
+    let file = try FileDescriptor.open(FilePath(path), .writeOnly, options: .closeOnExec)
     try file.closeAfter { _ = try file.writeAll(text.utf8) }
   }
 }

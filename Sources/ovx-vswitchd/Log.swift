@@ -5,71 +5,75 @@ internal import OVXControl
 internal import SystemPackage
 
 /// Where log lines go: the standard error, or a file that is opened anew on request so that it can be rotated.
+///
+/// Nobody waits for a line to be written.
 final class LogDestination: Sendable {
-  private struct State {
-    var file: FileDescriptor
-    var level: Logger.Level
-  }
-
   private let path: String?
-  private let state: Mutex<State>
+  private let threshold: Mutex<Logger.Level>
+  private let writer: LogWriter
 
   /// Opens the destination.
   ///
   /// - Parameters:
   ///   - path: The file to append to, made with mode 0640 if missing; `nil` for the standard error.
   ///   - level: Less important lines are left out.
-  /// - Throws: That the file cannot be opened.
+  /// - Throws: That the file cannot be opened, or must not be.
   init(path: String?, level: Logger.Level) throws(StartFailure) {
     self.path = path
-    let file: FileDescriptor
+    threshold = Mutex(level)
+    var file = FileDescriptor.standardError
     if let path {
-      do { file = try Self.open(path) } catch {
+      try checkPlace(
+        of: "the log file \(path)", directory: FilePath(path).removingLastComponent(),
+        option: "--log-file")
+      do throws(Errno) { file = try Self.open(path) } catch {
         throw StartFailure(
           "the log file \(path) cannot be opened: \(error); choose another with --log-file")
       }
-    } else {
-      file = .standardError
     }
-    state = Mutex(State(file: file, level: level))
+    do throws(Errno) {
+      writer = try LogWriter(to: file) { count in
+        Self.line(
+          "\(count) \(count == 1 ? "line" : "lines") of this log \(count == 1 ? "is" : "are") lost: "
+            + "they could not be written in time", level: .warning)
+      }
+    } catch {
+      throw StartFailure(
+        "the log's thread cannot be started: \(error); raise TasksMax= of the service")
+    }
   }
 
   /// The level from which on lines are written.
   var level: Logger.Level {
-    get { state.withLock { $0.level } }
-    set { state.withLock { $0.level = newValue } }
+    get { threshold.withLock { $0 } }
+    set { threshold.withLock { $0 = newValue } }
   }
 
   /// Opens the file by its name again; where that fails the open one stays in use.
   func reopen() throws(Errno) {
     guard let path else { return }
-    let file = try Self.open(path)
-    let old = state.withLock { state in
-      let old = state.file
-      state.file = file
-      return old
-    }
-    try? old.close()
+    writer.change(to: try Self.open(path))
   }
 
-  /// Writes one line: time, level and message.
+  /// Has one line written: time, level and message.
   ///
-  /// What cannot be written is lost; a log must not stop a switch.
+  /// What cannot be written in time is lost, and counted; a log must not stop a switch.
   func write(_ message: String, level: Logger.Level) {
-    // What others named must not forge lines, nor drive the terminal that shows them.
-    let line = "\(Self.timestamp()) \(level.rawValue): \(printable(message))\n"
-    let file = state.withLock { $0.file }
-    _ = try? file.writeAll(line.utf8)
+    writer.write(Self.line(message, level: level))
+  }
+
+  /// Gives the last lines before the end a moment to be written.
+  func flush() { writer.flush(within: .seconds(1)) }
+
+  private static func line(_ message: String, level: Logger.Level) -> [UInt8] {
+    // What others named must not forge lines, nor drive the terminal that shows them, nor fill the disk.
+    Array("\(timestamp()) \(level.rawValue): \(printable(brief(message)))\n".utf8)
   }
 
   private static func open(_ path: String) throws(Errno) -> FileDescriptor {
-    do {
-      return try FileDescriptor.open(
-        FilePath(path), .writeOnly, options: [.append, .create, .closeOnExec],
-        permissions: [.ownerReadWrite, .groupRead])
-    } catch {
-      throw error as? Errno ?? .ioError
-    }
+    try TrustedFile.open(
+      FilePath(path), .writeOnly, options: [.append, .create],
+      permissions: [.ownerReadWrite, .groupRead], kind: .stream)
   }
 
   /// The time of day in UTC, to the millisecond, as RFC 3339 writes it.

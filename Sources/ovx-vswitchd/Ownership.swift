@@ -1,4 +1,4 @@
-private import Glibc
+private import OVXControl
 internal import OVXLinux
 private import SystemPackage
 
@@ -41,7 +41,11 @@ final class Ownership {
   func note(_ interface: Plan.ContainerInterface) {
     guard noted.insert(interface).inserted else { return }
     // What is lost where this fails is the clean-up after a crash between two steps, for one device.
-    try? Files.append(Self.line(interface), to: path, permissions: .ownerReadWrite)
+    guard
+      let file = try? TrustedFile.open(
+        FilePath(path), .writeOnly, options: [.append, .create], permissions: .ownerReadWrite)
+    else { return }
+    _ = try? file.closeAfter { try file.writeAll(Self.line(interface).utf8) }
   }
 
   /// Forgets devices in containers, after they were removed.
@@ -57,7 +61,9 @@ final class Ownership {
   }
 
   private static func read(_ path: String) -> [Plan.ContainerInterface] {
-    (Files.read(path) ?? "").split(separator: "\n").compactMap { line in
+    guard let file = try? TrustedFile.open(FilePath(path), .readOnly) else { return [] }
+    defer { try? file.close() }
+    return file.readAll(limit: 16 << 20).split(separator: "\n").compactMap { line in
       let parts = line.split(separator: " ", maxSplits: 1)
       guard parts.count == 2 else { return nil }
       return Plan.ContainerInterface(target: String(parts[1]), name: String(parts[0]))
@@ -67,11 +73,7 @@ final class Ownership {
   /// Replaces the file as a whole, so that a crash leaves the old or the new one.
   private func write() {
     let text = noted.map(Self.line).sorted().joined()
-    do {
-      try Files.write(text, to: path + ".new", permissions: .ownerReadWrite)
-      unsafe rename(path + ".new", path)
-    } catch {
-      // What stays in it is looked for once more after a crash, in vain.
-    }
+    // Where that fails, what stays in it is looked for once more after a crash, in vain.
+    try? TrustedFile.replace(FilePath(path), with: text, permissions: .ownerReadWrite)
   }
 }

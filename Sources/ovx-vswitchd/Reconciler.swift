@@ -151,6 +151,9 @@ final class Reconciler {
   /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
   func isUnderlayChanged() -> Bool { underlay.isChanged(plan, host: host) }
 
+  /// The names of devices that the daemon made and that nothing refers to, those in containers with the container's.
+  var orphans: [String] { devices.orphans(exceptFor: plan, host: host) }
+
   /// Removes devices that the daemon made and that nothing refers to: a crash has left them.
   func removeOrphans() {
     devices.removeOrphans(exceptFor: plan, host: host)

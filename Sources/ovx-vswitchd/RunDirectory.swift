@@ -1,12 +1,13 @@
 private import Glibc
 private import OVXControl
-private import SystemPackage
+internal import SystemPackage
 
 /// The directory in which one running daemon shows itself: its lock, pid file and control socket.
 ///
 /// The lock is an flock(2) on `vswitchd.lock`, which the kernel gives back when the process is gone, however it went.
 /// So a file that was left behind never keeps a daemon from starting, and a running daemon always does. The lock file
-/// itself is never removed: two daemons could otherwise each hold a lock on a file of that name.
+/// itself is never removed: two daemons could otherwise each hold a lock on a file of that name. Only its owner may open
+/// it, as whoever can open a file can lock it.
 struct RunDirectory: ~Copyable {
   let path: String
   let pidfile: String
@@ -29,14 +30,18 @@ struct RunDirectory: ~Copyable {
         "the run directory \(path) cannot be made: \(Errno(rawValue: errno)); "
           + "make its parent, or choose another with --rundir")
     }
+    try checkPlace(
+      of: "the run directory \(path)", directory: FilePath(path), option: "--rundir",
+      isClosed: true)
     let lock: FileDescriptor
-    do {
-      lock = try FileDescriptor.open(
-        FilePath(path + "/vswitchd.lock"), .readWrite, options: [.create, .closeOnExec],
-        permissions: [.ownerReadWrite, .groupRead, .otherRead])
+    do throws(Errno) {
+      lock = try TrustedFile.open(
+        FilePath(path + "/vswitchd.lock"), .readWrite, options: .create,
+        permissions: .ownerReadWrite, isPrivate: true)
     } catch {
       throw StartFailure(
-        "the run directory \(path) cannot be used: \(error); choose another with --rundir")
+        "the run directory \(path) cannot be used: \(path)/vswitchd.lock: \(error); choose another with --rundir"
+      )
     }
     guard flock(lock.rawValue, LOCK_EX | LOCK_NB) == 0 else {
       let first = lock.readAll(limit: 32).prefix { !$0.isNewline }
@@ -50,12 +55,14 @@ struct RunDirectory: ~Copyable {
 
   /// Writes this process's id into the lock, for a second daemon to name, and into the pid file.
   func writeProcessID() throws(StartFailure) {
+    try checkPlace(
+      of: "the pid file \(pidfile)", directory: FilePath(pidfile).removingLastComponent(),
+      option: "--pidfile")
     do {
-      let text = "\(getpid())\n"
       try lock.resize(to: 0)
-      _ = try lock.writeAll(toAbsoluteOffset: 0, text.utf8)
-      try Files.write(
-        text, to: pidfile, permissions: [.ownerReadWrite, .groupRead, .otherRead])
+      _ = try lock.writeAll(toAbsoluteOffset: 0, processID.utf8)
+      try TrustedFile.replace(
+        FilePath(pidfile), with: processID, permissions: [.ownerReadWrite, .groupRead, .otherRead])
     } catch {
       throw StartFailure(
         "the pid file \(pidfile) cannot be written: \(error); choose another with --pidfile")
@@ -65,11 +72,33 @@ struct RunDirectory: ~Copyable {
   /// Removes what says that a daemon is running here.
   func clear() {
     unsafe unlink(socketPath)
-    unsafe unlink(pidfile)
+    // Another daemon may have been given the same file meanwhile.
+    if Files.read(pidfile, limit: 32) == processID { unsafe unlink(pidfile) }
     try? lock.resize(to: 0)
   }
 
+  private var processID: String { "\(getpid())\n" }
+
   deinit {
     try? lock.close()
+  }
+}
+
+/// Refuses to put a file where somebody else could have it replaced.
+///
+/// - Parameters:
+///   - subject: What is to be there, as a sentence begins with it.
+///   - directory: The directory, which is there.
+///   - option: By which another place can be named.
+///   - isClosed: The directory must not be one like `/tmp` either.
+/// - Throws: Who could, and the remedy.
+func checkPlace(
+  of subject: String, directory: FilePath, option: String, isClosed: Bool = false
+) throws(StartFailure) {
+  do {
+    try TrustedFile.checkDirectory(directory, isClosed: isClosed)
+  } catch {
+    throw StartFailure(
+      "\(subject) cannot be used: \(error.message), or choose another with \(option)")
   }
 }

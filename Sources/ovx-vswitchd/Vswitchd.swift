@@ -58,9 +58,20 @@ struct Vswitchd: ParsableCommand {
         + "\(Switch.workerCounts.upperBound).", valueName: "n"))
   var workers = 1
 
+  @Option(
+    help: ArgumentHelp(
+      "Who may use ovx-ctl beside root: the group of the control socket. (default: the daemon's own)",
+      valueName: "name"))
+  var socketGroup: String?
+
   /// For the program that `--detach` starts: where to report how the start went.
   @Option(help: .hidden)
   var readiness: Int32?
+
+  static func main() {
+    ProcessStart.openStandardStreams()
+    main(ProcessStart.arguments)
+  }
 
   func validate() throws {
     guard Switch.workerCounts.contains(workers) else {
@@ -90,8 +101,7 @@ struct Vswitchd: ParsableCommand {
 
   /// Starts the daemon in the background.
   private func detached() throws {
-    var arguments = Array(CommandLine.arguments.dropFirst())
-    arguments.removeAll { $0 == "--detach" }
+    let arguments = ProcessStart.arguments.filter { $0 != "--detach" }
     do {
       try Detachment.launch(arguments: arguments)
     } catch {
@@ -104,16 +114,18 @@ struct Vswitchd: ParsableCommand {
   private func serve() throws(StartFailure) {
     let rundir = unsafe getenv("OVX_RUNDIR").map { unsafe String(cString: $0) }
     let paths = Paths(self, environment: rundir)
+    let group = try socketGroup.map { name throws(StartFailure) in try SocketGroup(named: name) }
     ovx_share_heap()
     // Before the first thread is started: all inherit what is blocked here.
     let signals = try Signals()
     let directory = try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
     let log = try LogDestination(path: paths.log, level: logLevel)
+    defer { log.flush() }
     LoggingSystem.bootstrap { _ in LogOutput(destination: log) }
     let logger = Logger(label: "ovx-vswitchd")
     if readiness != nil { unsafe chdir("/") }
     do {
-      try serve(paths, signals, directory, log, logger)
+      try serve(paths, group, signals, directory, log, logger)
     } catch {
       // The operator reads it where the daemon was started; whoever looks for it later, in the log.
       if paths.log != nil { logger.critical("\(error)") }
@@ -122,16 +134,16 @@ struct Vswitchd: ParsableCommand {
   }
 
   private func serve(
-    _ paths: Paths, _ signals: consuming Signals, _ directory: consuming RunDirectory,
-    _ log: LogDestination, _ logger: Logger
+    _ paths: Paths, _ group: SocketGroup?, _ signals: consuming Signals,
+    _ directory: consuming RunDirectory, _ log: LogDestination, _ logger: Logger
   ) throws(StartFailure) {
     try directory.writeProcessID()
     try checkHost(logger)
     let daemon = try Daemon(
       paths: paths, workers: workers, descriptorLimit: raiseDescriptorLimit(), log: log,
       logger: logger)
-    try daemon.start()
-    let server = try ControlServer(path: directory.socketPath)
+    daemon.start()
+    let server = try ControlServer(path: directory.socketPath, group: group)
 
     let service = ServiceNotification()
     logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")
@@ -164,8 +176,12 @@ struct Vswitchd: ParsableCommand {
     }
   }
 
+  /// Says why there is no daemon; where nobody takes it, that does not keep the program from its end.
   private func standardError(_ sentence: String) {
-    _ = try? FileDescriptor.standardError.writeAll("ovx-vswitchd: \(sentence).\n".utf8)
+    let line = Array("ovx-vswitchd: \(sentence).\n".utf8)
+    guard let writer = try? LogWriter(to: .standardError, lossLine: { _ in [] }) else { return }
+    writer.write(line)
+    writer.flush(within: .seconds(1))
   }
 }
 

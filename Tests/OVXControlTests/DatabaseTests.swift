@@ -1,6 +1,6 @@
 import GRDB
 import Glibc
-import OVXControl
+@testable import OVXControl
 import OVXSimulation
 import SystemPackage
 import Testing
@@ -109,24 +109,36 @@ import Testing
     var bench = try Workbench("add-br br0", "add-port br0 veth1 tag=1")
     let old = bench.configuration
     try database.save(old)
-    let oldLog = try bytes(of: FilePath(path.string + "-wal"))
+    // Whoever reads the old state keeps the new one from being copied into the file: so it is before it is copied.
+    let reader = try DatabaseQueue(path: path.string)
     let new = try full()
     bench.configuration = new
-    try database.save(new)
+    try reader.inTransaction(.deferred) { rows in
+      _ = try Int.fetchOne(rows, sql: "SELECT count(*) FROM bridge")
+      try database.save(new)
+      return .rollback
+    }
     let file = try bytes(of: path)
-    let newLog = try bytes(of: FilePath(path.string + "-wal"))
-    try #require(newLog.count > oldLog.count && newLog.starts(with: oldLog))
-
+    let log = try bytes(of: FilePath(path.string + "-wal"))
     var seen: [Int] = []
-    for length in stride(from: oldLog.count, through: newLog.count, by: 997) + [newLog.count] {
+    for length in stride(from: 0, through: log.count, by: 997) + [log.count] {
       let copy = scratch.path.appending("crash-\(length).db")
       try write(file, to: copy)
-      try write(Array(newLog.prefix(length)), to: FilePath(copy.string + "-wal"))
+      try write(Array(log.prefix(length)), to: FilePath(copy.string + "-wal"))
       let after = try reopened(copy)
-      #expect(after == (length == newLog.count ? new : old), "log cut off at \(length)")
+      // Behind the last frame of the transaction there may be what is left of a longer log.
+      #expect(after == old || after == new && length > 0, "log cut off at \(length)")
+      if length == log.count { #expect(after == new) }
+      if length < 4096 { #expect(after == old) }
       seen.append(length)
     }
     #expect(seen.count > 5)
+    // Nobody reads any more: the next change is in the file itself, whatever becomes of the log.
+    try bench.run("add-br br7")
+    try database.save(bench.configuration)
+    let copy = scratch.path.appending("without-log.db")
+    try write(try bytes(of: path), to: copy)
+    #expect(try reopened(copy) == bench.configuration)
   }
 
   @Test func twoDaemonsDoNotShareADatabase() throws {
@@ -165,7 +177,11 @@ import Testing
       let aside = FilePath("\(path.string).corrupt-\(number)")
       let note = try #require(database.note)
       #expect(note.hasPrefix("the database \(path) is damaged ("))
-      #expect(note.hasSuffix("); it is kept as \(aside), and the switch starts with no bridges"))
+      #expect(
+        note.hasSuffix(
+          "); it is kept as \(aside), and the switch starts with no bridges; put a good copy in its place and "
+            + "restart ovx-vswitchd"))
+      #expect(database.mayReplaceLostOne)
       #expect(try bytes(of: aside) == damaged)
       #expect(try database.load() == Configuration())
       try database.save(try full())
@@ -175,44 +191,224 @@ import Testing
     }
   }
 
-  @Test func aStateThatSomebodyEditedIsRefused() throws {
+  /// What was not written by the daemon is not what it has been told: noticed whatever it is, and whether it is valid.
+  @Test(arguments: [
+    "UPDATE port SET trunks = '[4096]' WHERE name = 'veth2'",
+    "UPDATE port SET tag = 2 WHERE name = 'veth1'",
+    "UPDATE interface SET type = 'x' WHERE name = 'veth2'",
+    "UPDATE interface SET options = 'x' WHERE name = 'v'",
+    "DELETE FROM port WHERE name = 'veth1'",
+    "UPDATE digest SET value = ''", "DELETE FROM digest", "DROP TABLE digest",
+    "DROP INDEX port_bridge", "PRAGMA user_version = 1", "DELETE FROM grdb_migrations",
+    "INSERT INTO grdb_migrations VALUES ('4: from the future')", "DROP TABLE attachment",
+  ])
+  func whatSomebodyEditedIsNoticed(_ sql: String) throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    do {
+      let database = try Database(path: path)
+      try database.save(try full())
+      try database.settle()
+    }
+    do {
+      let queue = try DatabaseQueue(path: path.string)
+      try queue.write { try $0.execute(sql: sql) }
+    }
+    let database = try Database(path: path)
+    let note = try #require(database.note)
+    #expect(note.hasPrefix("the database \(path) is damaged ("), "\(note)")
+    #expect(note.contains("\(path).corrupt-1"), "\(note)")
+    #expect(!note.contains("DecodingError") && !note.contains("SQLite error"), "\(note)")
+    #expect(database.configuration == Configuration() && database.mayReplaceLostOne)
+  }
+
+  @Test func aNewerVersionsFileIsRefused() throws {
     let scratch = try Scratch()
     let path = scratch.path.appending("conf.db")
     do {
       let database = try Database(path: path)
       try database.save(try full())
     }
-    func message(after sql: String) throws -> String {
-      do {
-        let queue = try DatabaseQueue(path: path.string)
-        try queue.write { try $0.execute(sql: sql) }
-      }
-      do {
-        _ = try reopened(path)
-        return "accepted"
-      } catch let error as ControlError {
-        return error.message
+    do {
+      // As that version would write it: the digest is of what is there, and knows the tables that it has.
+      let queue = try DatabaseQueue(path: path.string)
+      try queue.write { rows in
+        try rows.execute(sql: "INSERT INTO grdb_migrations VALUES ('4: from the future')")
+        let digest = try Digest(contentOf: rows)
+        try digest.store(in: rows)
       }
     }
     #expect(
-      try message(after: "UPDATE port SET trunks = '[4096]' WHERE name = 'veth2'")
-        == "port veth2 has the VLAN 4096, which is above 4095")
+      throws: ControlError(
+        "the database \(path) was written by a newer ovx-vswitchd; install that version again, "
+          + "or name another file with --database")
+    ) { try Database(path: path) }
+  }
+
+  /// A file of the version before digests: what is in it comes back, and has a digest from then on.
+  @Test func anOlderVersionsFileIsTaken() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    let full = try full()
+    do {
+      let database = try Database(path: path)
+      try database.save(full)
+    }
+    do {
+      let queue = try DatabaseQueue(path: path.string)
+      try queue.write { rows in
+        try rows.execute(
+          sql: """
+            DROP TABLE digest; DELETE FROM grdb_migrations WHERE identifier LIKE '3:%';
+            -- As another version might have written it.
+            UPDATE port SET trunks = '[ 0, 7, 4095 ]' WHERE name = 'veth2'; PRAGMA user_version = 0
+            """)
+      }
+    }
+    var bench = try Workbench()
+    do {
+      let database = try Database(path: path)
+      #expect(database.note == nil && database.configuration == full)
+      #expect(!database.mayReplaceLostOne)
+      bench.configuration = full
+      try bench.run("set port veth2 trunks=9")
+      try database.save(bench.configuration)
+    }
+    let database = try Database(path: path)
+    #expect(database.note == nil && database.configuration == bench.configuration)
+  }
+
+  // MARK: Loss
+
+  @Test(arguments: [false, true])
+  func aFileThatIsGoneIsWrittenAnew(withItsDirectory: Bool) throws {
+    let scratch = try Scratch()
+    let directory = scratch.path.appending("d")
+    let path = directory.appending("conf.db")
+    var bench = try Workbench("add-br br0", "add-port br0 veth1 tag=1")
+    do {
+      let database = try Database(path: path)
+      try database.save(bench.configuration)
+      if withItsDirectory { try database.settle() }
+      for suffix in ["", "-wal", "-shm"] { _ = unsafe unlink(path.string + suffix) }
+      if withItsDirectory { try #require(unsafe rmdir(directory.string) == 0) }
+      // By a change, and without one.
+      try bench.run("add-br br1")
+      try database.save(bench.configuration)
+      #expect(try bytes(of: path).count > 0)
+      let news = database.takeNews()
+      #expect(
+        news == [
+          "the database \(path) was gone while ovx-vswitchd used it; what is in force was stored in a new file"
+        ])
+      #expect(throws: ControlError.self) { try Database(path: path) }
+      try bench.run("add-br br2")
+      try database.save(bench.configuration)
+      _ = unsafe unlink(path.string)
+      try database.renewIfGone()
+      #expect(database.takeNews().count == 1)
+      try database.renewIfGone()
+      #expect(database.takeNews().isEmpty)
+    }
+    let database = try Database(path: path)
+    #expect(database.configuration == bench.configuration)
+    #expect(database.mayReplaceLostOne == !withItsDirectory, "it knows what the lost one knew")
+  }
+
+  @Test func aFileInItsPlaceIsLeftAlone() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    let database = try Database(path: path)
+    try database.save(try full())
+    let other = try bytes(of: path)
+    try write(other, to: scratch.path.appending("other"))
+    try #require(unsafe rename(scratch.path.appending("other").string, path.string) == 0)
+    for change in [{ try database.renewIfGone() }, { try database.save(Configuration()) }] {
+      do {
+        try change()
+        Issue.record("accepted")
+      } catch let error as ControlError {
+        #expect(error.message.hasPrefix("the database \(path) was replaced by another file"))
+      }
+    }
+    #expect(try bytes(of: path) == other)
+  }
+
+  @Test func aFileThatComesToDamageInUseIsKeptAside() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    var bench = try Workbench("add-br br0", "add-port br0 veth1 tag=1")
+    do {
+      let database = try Database(path: path)
+      try database.save(bench.configuration)
+      try write(Array(repeating: 0xA5, count: 20_000), to: path)
+      try write([], to: FilePath(path.string + "-wal"))
+      for number in 1...3 {
+        try bench.run("add-br new\(number)")
+        try database.save(bench.configuration)
+      }
+      #expect(database.takeNews().count <= 1)
+    }
+    // Where SQLite had all it needed in memory, it is noticed at the next start.
+    let database = try Database(path: path)
     #expect(
-      try message(
-        after: "UPDATE port SET trunks = '[]'; UPDATE interface SET type = 'x' WHERE name = 'veth2'"
-      )
-        == "interface veth2 has the unknown type \"x\"")
+      database.configuration == bench.configuration
+        || database.note?.contains("is damaged") == true)
+  }
+
+  /// A file that is new tells so until it is known that nothing is in use that it knows nothing of.
+  @Test func whetherAFileMayStandInForAnother() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    for round in 1...2 {
+      let database = try Database(path: path)
+      #expect(database.mayReplaceLostOne, "start \(round)")
+      try database.save(try full())
+    }
+    do {
+      let database = try Database(path: path)
+      try database.settle()
+      #expect(!database.mayReplaceLostOne)
+    }
+    #expect(try !Database(path: path).mayReplaceLostOne)
+    // Cut off to nothing, it is no empty wish.
+    try write([], to: path)
+    #expect(try Database(path: path).mayReplaceLostOne)
+  }
+
+  @Test func whatIsOpenToOthersIsClosed() throws {
+    let scratch = try Scratch()
+    let path = scratch.path.appending("conf.db")
+    do {
+      let database = try Database(path: path)
+      try database.save(try full())
+      for suffix in ["", "-wal", "-shm"] {
+        try #require(unsafe chmod(path.string + suffix, 0o666) == 0)
+      }
+    }
+    try write([], to: FilePath(path.string + "-wal"))
+    try #require(unsafe chmod(path.string + "-wal", 0o666) == 0)
+    let database = try Database(path: path)
+    #expect(database.note == nil)
+    for suffix in ["", "-wal", "-shm"] {
+      var status = stat()
+      try #require(unsafe stat(path.string + suffix, &status) == 0)
+      #expect(status.st_mode & 0o777 == 0o600, "\(suffix)")
+    }
+  }
+
+  @Test func aSymbolicLinkIsNotFollowed() throws {
+    let scratch = try Scratch()
+    let target = scratch.path.appending("target")
+    try write(Array("precious".utf8), to: target)
+    let path = scratch.path.appending("conf.db")
+    try #require(unsafe symlink(target.string, path.string) == 0)
     #expect(
-      try message(
-        after: "UPDATE interface SET type = 'system' WHERE name = 'veth2'; "
-          + "UPDATE interface SET options = '{}' WHERE name = 'v'")
-        == "the database \(path) holds an invalid state: tunnel v: it has no key; give it the VNI, "
-        + "0 to 16777215, for example options:key=100")
-    #expect(try message(after: "UPDATE interface SET options = 'x' WHERE name = 'v'") != "accepted")
-    #expect(
-      try message(after: "INSERT INTO grdb_migrations VALUES ('2: from the future')")
-        == "the database \(path) was written by a newer ovx-vswitchd; install that version again, "
-        + "or name another file with --database")
+      throws: ControlError(
+        "cannot open the database \(path): Too many levels of symbolic links; it is a symbolic link, so name the "
+          + "file itself with --database")
+    ) { try Database(path: path) }
+    #expect(try bytes(of: target) == Array("precious".utf8))
   }
 
   // MARK: Where it cannot be
@@ -221,6 +417,8 @@ import Testing
     let scratch = try Scratch()
     try write([], to: scratch.path.appending("file"))
     let below = scratch.path.appending("file/d")
+    let directory = scratch.path.appending("d")
+    try #require(unsafe mkdir(directory.string, 0o755) == 0)
     #expect(
       throws: ControlError(
         "cannot make the directory \(below) for the database: Not a directory; "
@@ -228,16 +426,16 @@ import Testing
     ) { try Database(path: below.appending("conf.db")) }
     #expect(
       throws: ControlError(
-        "cannot open the database \(scratch.path): Is a directory; name another file with --database"
+        "cannot open the database \(directory): Is a directory; name another file with --database"
       )
-    ) { try Database(path: scratch.path) }
+    ) { try Database(path: directory) }
   }
 
   @Test(.enabled(if: geteuid() == 0, "mounts a file system, which takes root"))
   func aReadOnlyDirectory() throws {
     let scratch = try Scratch()
     let directory = scratch.path.appending("mounted")
-    let path = directory.appending("conf.db")
+    let path = directory.appending("50%? conf#.db")
     try mountMemory(at: directory, options: "size=1m")
     defer { unmount(directory) }
     do {
@@ -246,11 +444,23 @@ import Testing
     }
     try #require(
       unsafe mount("none", directory.string, nil, UInt(MS_REMOUNT | MS_RDONLY), nil) == 0)
+    // Also with a question mark in its name, which means something to SQLite.
+    do {
+      let database = try Database(path: path)
+      #expect(try database.configuration == full())
+      #expect(database.note?.contains("read-only file system") == true)
+      #expect(
+        throws: ControlError(
+          "the database \(path) cannot be written: its file system is read-only; make it writable and restart "
+            + "ovx-vswitchd")
+      ) { try database.save(Configuration()) }
+      #expect(throws: ControlError.self) { try Database(path: path) }
+    }
     #expect(
       throws: ControlError(
-        "cannot open the database \(path): Read-only file system; "
+        "cannot open the database \(path)x: Read-only file system; "
           + "the file system is read-only, so name another file with --database")
-    ) { try Database(path: path) }
+    ) { try Database(path: FilePath(path.string + "x")) }
     #expect(
       throws: ControlError(
         "cannot make the directory \(directory.appending("x")) for the database: Read-only file system; "

@@ -188,29 +188,112 @@ extension SystemTests {
       }
     }
 
-    /// A daemon that cannot write its database does not start, says why, and has touched nothing.
+    /// A daemon that cannot write its database runs with what is stored, refuses changes, and says why.
     @Test func aReadOnlyDisk() throws {
       let disk = try Disk(size: "512k")
       defer { disk.unmount() }
       try Lab.run { lab in
+        lab.expectLog("is on a read-only file system, so the switch runs with what was stored")
         let host = try lab.namespace("host1")
-        let daemon = try lab.daemon(on: host, arguments: ["--database", disk.database])
+        let options = ["--database", disk.database]
+        var daemon = try lab.daemon(on: host, arguments: options)
         try host.ctl("add-br br0")
         let red = try lab.container("red", on: host, by: .tap, address: "172.17.42.11/24")
         _ = try lab.container("blue", on: host, by: .veth, address: "172.17.42.12/24")
+        let before = try host.ctl("-f json show")
+        for end in [SIGTERM, SIGKILL] {
+          try daemon.stop(end)
+          try disk.remount("ro")
+          daemon = try lab.daemon(on: host, arguments: options)
+          #expect(try host.ctl("-f json show") == before)
+          try red.expectPing("172.17.42.12")
+          let refused = try host.ctl(["add-br", "br1"])
+          #expect(refused.status == 1)
+          #expect(
+            refused.standardError.contains(
+              "the database \(disk.database) cannot be written: its file system is read-only; make it writable and "
+                + "restart ovx-vswitchd"), "\(refused)")
+          #expect(try host.ctl("-f json show") == before, "nothing was applied")
+          try daemon.stop(SIGTERM)
+          try disk.remount("rw")
+          daemon = try lab.daemon(on: host, arguments: options)
+          try red.expectPing("172.17.42.12")
+        }
+        try host.ctl("add-br br1")
+        // Where there is no database, there is nothing to run with.
         try daemon.stop(SIGTERM)
+        try host.must("rm \(disk.directory)/*")
         try disk.remount("ro")
-        let refused = try host.run(
+        let none = try host.run(
           "exec ovx-vswitchd --rundir \(host.rundir) --database \(disk.database)", seconds: 20)
-        #expect(refused.status == 1)
+        #expect(none.status == 1)
         #expect(
-          refused.standardError.contains(
+          none.standardError.contains(
             "cannot open the database \(disk.database): Read-only file system; the file system is read-only, "
-              + "so name another file with --database"), "\(refused)")
+              + "so name another file with --database"), "\(none)")
         #expect(try red.must("ip addr show eth0").contains("172.17.42.11/24"))
-        try disk.remount("rw")
-        try lab.daemon(on: host, arguments: ["--database", disk.database])
-        try red.expectPing("172.17.42.12")
+      }
+    }
+
+    /// A database that is gone is no wish for a switch without bridges: while it runs, the daemon writes it anew; when it
+    /// starts, it leaves devices in place, that time and any other, and tells of them.
+    @Test func aVanishedDatabase() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        let database = host.rundir + "/conf.db"
+        var daemon = try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        let red = try lab.container("red", on: host, by: .tap, address: "172.17.42.11/24")
+        _ = try lab.container("blue", on: host, by: .veth, address: "172.17.42.12/24")
+        lab.expectLog("was gone while ovx-vswitchd used it")
+        let before = try host.ctl("-f json show")
+        // Noticed with the next command, whatever it is, with a change, and at the end.
+        for command in ["list-br", "set bridge br0 external_ids:a=b", nil] {
+          try host.must("rm \(database)*")
+          if let command { try host.ctl(command) }
+          try daemon.stop(command == nil ? SIGTERM : SIGKILL)
+          #expect(daemon.log.contains("the database \(database) was gone"), "\(daemon.log)")
+          daemon = try lab.daemon(on: host)
+          #expect(try host.ctl("-f json show") == before, "\(command ?? "nothing")")
+        }
+        // Noticed by nobody, as the daemon was killed.
+        lab.expectLog("knows nothing of 2 network devices")
+        try host.must("cp \(database) \(database).good")
+        for damage in ["rm \(database)*", ": > \(database); rm -f \(database)-*"] {
+          try host.must("mv \(database).good \(host.rundir)/good")
+          try daemon.stop(SIGKILL)
+          try host.must(damage)
+          for _ in 1...2 {
+            daemon = try lab.daemon(on: host)
+            #expect(try host.ctl("list-br") == "")
+            #expect(
+              daemon.log.contains(
+                "the database \(database) knows nothing of 2 network devices made for it (br0, eth0 in"
+              ),
+              "\(daemon.log)")
+            #expect(try red.must("ip addr show eth0").contains("172.17.42.11/24"))
+            #expect(try host.run("ip link show br0").succeeded)
+            try daemon.stop(SIGTERM)
+          }
+          try host.must(
+            "rm \(database)*; cp \(host.rundir)/good \(database); mv \(host.rundir)/good \(database).good"
+          )
+          daemon = try lab.daemon(on: host)
+          #expect(try host.ctl("-f json show") == before)
+          try red.expectPing("172.17.42.12")
+        }
+        // And where nobody has a copy: the operator says so.
+        try daemon.stop(SIGKILL)
+        try host.must("rm \(database)*")
+        daemon = try lab.daemon(on: host)
+        try host.ctl("exit --cleanup")
+        daemon.mayBeDead = true
+        #expect(daemon.process.wait(seconds: 10)?.succeeded == true)
+        #expect(try !host.run("ip link show br0").succeeded)
+        #expect(try !red.run("ip link show eth0").succeeded)
+        let clean = try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        #expect(!clean.log.contains("knows nothing"), "\(clean.log)")
       }
     }
 
@@ -231,6 +314,7 @@ extension SystemTests {
           cp \(database) \(database).bad
           """)
         lab.expectLog("is damaged")
+        lab.expectLog("knows nothing of 2 network devices")
         let damaged = try lab.daemon(on: host)
         #expect(
           damaged.log.contains("the database \(database) is damaged")
@@ -240,8 +324,13 @@ extension SystemTests {
         #expect(
           try red.run("ip addr show eth0").standardOutput.contains("172.17.42.11/24"),
           "the container's interface is still there")
+        // The next start finds nothing wrong with the file that took its place, and knows what that one is.
+        try damaged.stop(SIGKILL)
+        let second = try lab.daemon(on: host)
+        #expect(
+          try red.run("ip addr show eth0").standardOutput.contains("172.17.42.11/24"))
         // The operator's remedy: the last good copy, and all is as it was.
-        try damaged.stop(SIGTERM)
+        try second.stop(SIGTERM)
         try host.must("rm -f \(database)-wal \(database)-shm; cp \(database).good \(database)")
         try lab.daemon(on: host)
         try red.expectPing("172.17.42.12")
