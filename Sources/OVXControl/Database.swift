@@ -20,6 +20,7 @@ package final class Database: Sendable {
   ///
   /// Without it a change of one port would read the rows of all of them.
   private let stored = Mutex<Configuration?>(nil)
+  private let isClosed = Mutex(false)
 
   /// Opens the database, and makes it and its directory where they are missing.
   ///
@@ -54,10 +55,18 @@ package final class Database: Sendable {
     synchronize(directory.isEmpty ? "." : directory)
   }
 
-  deinit {
+  /// Closes the file and gives its lock back, so that another daemon can open it; nothing can be stored any more.
+  package func close() {
+    let isFirst = isClosed.withLock { isClosed in
+      defer { isClosed = true }
+      return !isClosed
+    }
+    guard isFirst else { return }
     try? queue.close()
     try? lock.close()
   }
+
+  deinit { close() }
 
   /// Reads the whole state.
   ///

@@ -90,11 +90,12 @@ final class Daemon {
 
   /// Ends the switch.
   ///
-  /// Devices stay, unless `exit --cleanup` was asked for.
+  /// Devices stay, unless `exit --cleanup` was asked for. Afterwards the database is another daemon's to open.
   func stop() {
     if isCleaningUp { reconciler.removeDevices() }
     reconciler.closeDevices()
     dataplane.stop()
+    database.close()
   }
 
   /// How many bridges and ports there are, for people.

@@ -11,6 +11,7 @@ struct RunDirectory: ~Copyable {
   let path: String
   let pidfile: String
   private let lock: FileDescriptor
+  private var holdsLock = true
 
   /// Where the control socket is.
   var socketPath: String { ControlSocket.path(in: FilePath(path)).string }
@@ -69,7 +70,14 @@ struct RunDirectory: ~Copyable {
     try? lock.resize(to: 0)
   }
 
-  deinit {
+  /// Gives the lock back: the directory is another daemon's to take.
+  mutating func release() {
+    guard holdsLock else { return }
+    holdsLock = false
     try? lock.close()
+  }
+
+  deinit {
+    if holdsLock { try? lock.close() }
   }
 }
