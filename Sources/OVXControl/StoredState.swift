@@ -47,6 +47,16 @@ var migrator: DatabaseMigrator {
     try database.execute(
       sql: "ALTER TABLE interface ADD COLUMN addresses TEXT NOT NULL DEFAULT '[]'")
   }
+  migrator.registerMigration("3: the switch's own record") { database in
+    try database.execute(
+      sql: """
+        CREATE TABLE switch (
+          name TEXT PRIMARY KEY NOT NULL CHECK (name = '.'),
+          other_config TEXT NOT NULL,
+          external_ids TEXT NOT NULL
+        ) STRICT;
+        """)
+  }
   return migrator
 }
 
@@ -56,8 +66,12 @@ struct StoredState {
   private var ports: [String: PortRow] = [:]
   private var interfaces: [String: InterfaceRow] = [:]
   private var attachments: [String: AttachmentRow] = [:]
+  /// Empty where nothing has been set.
+  private var hosts: [String: SwitchRow] = [:]
 
   init(_ configuration: Configuration) {
+    let host = SwitchRow(configuration.host)
+    if host.record != Configuration.SwitchRecord() { hosts[host.name] = host }
     bridges = configuration.bridges.mapValues(BridgeRow.init)
     ports = configuration.ports.mapValues(PortRow.init)
     interfaces = configuration.ports.mapValues(InterfaceRow.init)
@@ -69,11 +83,13 @@ struct StoredState {
     for row in try PortRow.fetchAll(database) { ports[row.name] = row }
     for row in try InterfaceRow.fetchAll(database) { interfaces[row.name] = row }
     for row in try AttachmentRow.fetchAll(database) { attachments[row.name] = row }
+    for row in try SwitchRow.fetchAll(database) { hosts[row.name] = row }
   }
 
   var configuration: Configuration {
     get throws {
       var configuration = Configuration()
+      configuration.host = hosts["."]?.record ?? Configuration.SwitchRecord()
       configuration.bridges = bridges.mapValues(\.bridge)
       for (name, row) in ports {
         guard let interface = interfaces[name] else {
@@ -99,6 +115,31 @@ struct StoredState {
     for (name, row) in old.interfaces where interfaces[name] == nil { try row.delete(database) }
     for (name, row) in old.ports where ports[name] == nil { try row.delete(database) }
     for (name, row) in old.bridges where bridges[name] == nil { try row.delete(database) }
+    for (name, row) in hosts where old.hosts[name] != row { try row.upsert(database) }
+    for (name, row) in old.hosts where hosts[name] == nil { try row.delete(database) }
+  }
+}
+
+private struct SwitchRow: Codable, Equatable, FetchableRecord, PersistableRecord {
+  static let databaseTableName = "switch"
+
+  var name = "."
+  var otherConfig: [String: String]
+  var externalIDs: [String: String]
+
+  enum CodingKeys: String, CodingKey {
+    case name
+    case otherConfig = "other_config"
+    case externalIDs = "external_ids"
+  }
+
+  init(_ record: Configuration.SwitchRecord) {
+    otherConfig = record.otherConfig
+    externalIDs = record.externalIDs
+  }
+
+  var record: Configuration.SwitchRecord {
+    Configuration.SwitchRecord(otherConfig: otherConfig, externalIDs: externalIDs)
   }
 }
 

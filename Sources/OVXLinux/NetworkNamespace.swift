@@ -26,7 +26,7 @@ package final class NetworkNamespace: Sendable {
   static let directories = ["/run/netns", "/var/run/netns"]
 
   /// Takes the open file of a namespace.
-  private init(_ descriptor: consuming Descriptor, name: String) throws(LinuxError) {
+  init(_ descriptor: consuming Descriptor, name: String) throws(LinuxError) {
     var status = stat()
     guard unsafe fstat(descriptor.rawValue, &status) == 0 else {
       throw LinuxError(action: "examine", subject: name, errno: .latest)

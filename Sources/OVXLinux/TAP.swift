@@ -98,6 +98,13 @@ package struct TAP: ~Copyable, Sendable {
   /// Whether the device exists, in whatever network namespace and by whatever name.
   package var isAlive: Bool { ovx_tap_is_alive(queues.first) }
 
+  /// The network namespace in which the device is; `nil` where it is gone, or the kernel does not tell (before Linux 5.11).
+  package var namespace: NetworkNamespace? {
+    let number = ovx_tap_namespace(queues.first)
+    guard number >= 0 else { return nil }
+    return try? NetworkNamespace(Descriptor(owning: number), name: "the namespace of \(name)")
+  }
+
   /// Opens another descriptor of the same open device.
   ///
   /// With it the device can be told things while a worker has the first one; the device is closed once both are.

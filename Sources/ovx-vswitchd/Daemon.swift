@@ -39,6 +39,7 @@ final class Daemon {
   private var news = Host.Changes()
   /// Faults that the log tells of.
   private var loggedFaults: [String: Fault] = [:]
+  private var crowd = CrowdLog()
   private(set) var isStopping = false
   private var isCleaningUp = false
   /// Why the daemon ends although nobody asked for it.
@@ -92,6 +93,7 @@ final class Daemon {
   ///
   /// Devices stay, unless `exit --cleanup` was asked for. Afterwards the database is another daemon's to open.
   func stop() {
+    logSummaries(now: .max)
     if isCleaningUp { reconciler.removeDevices() }
     reconciler.closeDevices()
     dataplane.stop()
@@ -206,6 +208,7 @@ final class Daemon {
     let answers = Answers(reconciler, configuration)
     switch command {
     case .show: return .show(answers.show())
+    case .showBridge(let bridge): return .show(answers.show(bridge))
     case .showAddresses(let bridges): return .addresses(answers.addresses(of: bridges))
     case .addressStatistics(let bridges):
       return .addressStatistics(answers.addressStatistics(of: bridges))
@@ -217,6 +220,9 @@ final class Daemon {
     case .showTunnels: return .tunnels(answers.tunnels())
     case .logLevel: return .logLevel(LogLevel(log.level))
     case .trace(_, let port, let frame):
+      return .trace(try Narrator(reconciler).trace(frame, from: port))
+    case .traceTo(let port, let address, let words):
+      let frame = try answers.frame(from: port, to: address, words)
       return .trace(try Narrator(reconciler).trace(frame, from: port))
     case .capture(_, let program, _):
       _ = try CaptureDesk.filter(program)
@@ -276,6 +282,7 @@ final class Daemon {
     if hasWork { next.append(nextRetry) }
     if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
     if news.ways { next.append(nextRefresh) }
+    if let due = crowd.due { next.append(due) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
@@ -288,6 +295,7 @@ final class Daemon {
   func takeNews(now: Int64) {
     takeSwitchNews()
     takeKernelNews(now: now, isUrgent: false)
+    logSummaries(now: now)
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry
@@ -332,7 +340,9 @@ final class Daemon {
       switch event {
       case .deviceLost(let port, let error):
         guard let lost = reconciler.lose(port, error) else { continue }
-        logger.info("port \(lost.name) has lost its device: \(error)")
+        if crowd.admits(.lost, lost.name, now: monotonicMilliseconds()) {
+          logger.info("port \(lost.name) has lost its device: \(error)")
+        }
         if lost.isToReopen { isChanged = true } else { logFaults() }
       case .deviceDown:
         break
@@ -367,15 +377,28 @@ final class Daemon {
   /// Tells of ports that have gone out of service, and of those that are back.
   private func logFaults() {
     let faults = reconciler.faults
+    let now = monotonicMilliseconds()
     for (name, fault) in faults.sorted(by: { $0.key < $1.key }) where loggedFaults[name] != fault {
+      guard crowd.admits(.waits, name, now: now) else { continue }
       logger.warning("port \(name) waits: \(fault.sentence)")
     }
     for name in loggedFaults.keys.sorted() where faults[name] == nil {
-      if reconciler.configuration.ports[name] != nil {
+      if reconciler.configuration.ports[name] != nil, crowd.admits(.isBack, name, now: now) {
         logger.notice("port \(name) is in service")
       }
     }
     loggedFaults = faults
+  }
+
+  /// Tells of the ports whose lines were held back.
+  private func logSummaries(now: Int64) {
+    for (event, sentence) in crowd.takeSummaries(now: now) {
+      switch event {
+      case .lost: logger.info("\(sentence)")
+      case .waits: logger.warning("\(sentence)")
+      case .isBack: logger.notice("\(sentence)")
+      }
+    }
   }
 
   /// Tells of addresses that keep moving, a few by name.
@@ -402,8 +425,9 @@ extension Command {
   /// Whether the answer describes all of the switch or of its configuration, or a large part.
   fileprivate var isReport: Bool {
     switch self {
-    case .show, .showAddresses, .addressStatistics, .showNeighbors, .neighborStatistics,
-      .statistics, .drops, .showTunnels, .export, .trace:
+    case .show, .showBridge, .showAddresses, .addressStatistics, .showNeighbors,
+      .neighborStatistics,
+      .statistics, .drops, .showTunnels, .export, .trace, .traceTo:
       true
     default: false
     }

@@ -24,6 +24,9 @@ struct Devices {
 
     /// Whether the device still exists, in whatever network namespace and by whatever name.
     var isAlive: Bool { tap.isAlive }
+
+    /// The network namespace in which it is.
+    var namespace: NetworkNamespace? { tap.namespace }
   }
 
   private struct Open {
@@ -85,6 +88,17 @@ struct Devices {
   func link(of name: String, host: Host) -> Link? {
     guard let device = open[name] else { return nil }
     return link(device, host)
+  }
+
+  /// The kernel's description of the device of a port in a container; `nil` where it is not open, or gone.
+  func linkInContainer(of name: String) -> Link? {
+    guard let device = open[name], device.namespace != nil, let namespace = device.handle?.namespace
+    else { return nil }
+    let link = try? namespace.perform { () throws(LinuxError) in
+      var netlink = try Netlink()
+      return try netlink.link(index: device.index)
+    }
+    return link ?? nil
   }
 
   private func link(_ device: Open, _ host: Host) -> Link? {
