@@ -7,15 +7,18 @@ extension Configuration {
     package var bridges: Set<String> = []
     /// Ports that are new, gone or otherwise.
     package var ports: Set<String> = []
+    /// Whether the switch's own record is otherwise.
+    package var host = false
 
-    package var isEmpty: Bool { bridges.isEmpty && ports.isEmpty }
+    package var isEmpty: Bool { bridges.isEmpty && ports.isEmpty && !host }
   }
 
   /// What is otherwise than in another configuration, of some records to which all differences are confined.
   func changes(since old: Configuration, among candidates: Changes) -> Changes {
     Changes(
       bridges: candidates.bridges.filter { bridges[$0] != old.bridges[$0] },
-      ports: candidates.ports.filter { ports[$0] != old.ports[$0] })
+      ports: candidates.ports.filter { ports[$0] != old.ports[$0] },
+      host: candidates.host && host != old.host)
   }
 
   /// What is otherwise than in another configuration.
@@ -33,7 +36,8 @@ extension Configuration {
       return names
     }
     return Changes(
-      bridges: changed(bridges, old.bridges), ports: changed(ports, old.ports))
+      bridges: changed(bridges, old.bridges), ports: changed(ports, old.ports),
+      host: host != old.host)
   }
 
   /// The records that are among some changes.
@@ -41,6 +45,7 @@ extension Configuration {
     var result = Configuration()
     for name in changes.bridges { result.bridges[name] = bridges[name] }
     for name in changes.ports { result.ports[name] = ports[name] }
+    if changes.host { result.host = host }
     return result
   }
 }

@@ -36,6 +36,15 @@ package enum Command: Codable, Equatable, Sendable {
   /// sent again.
   case waitUntil(table: String, record: String, conditions: [Condition])
 
+  /// Describes a record, and names it for other commands of the transaction: `@NAME`.
+  case create(table: String, id: String?, settings: [Setting])
+  /// Deletes records; all of the table where `records` is `nil`.
+  case destroy(table: String, records: [String]?, ifExists: Bool)
+  /// Names a record for the commands behind it.
+  case reference(id: String, table: String, record: String)
+  /// A note for the log.
+  case comment(String)
+
   // Configuration: as a whole
   /// Makes the state equal to what a file declares, and tells what that has changed. What `attach` has made stays.
   case apply(Configuration)
@@ -47,9 +56,17 @@ package enum Command: Codable, Equatable, Sendable {
   case bridgeExists(bridge: String)
   case listPorts(bridge: String)
   case portToBridge(port: String)
+  /// The bridge that a bridge is a part of: itself.
+  case bridgeParent(bridge: String)
+  /// The VLAN of a bridge that is a part of another: 0, as there are none.
+  case bridgeVLAN(bridge: String)
+  /// The value of a key of a bridge's `external_ids`, or all with their keys.
+  case bridgeExternalIDs(bridge: String, key: String?)
 
   // Questions to the running switch
   case show
+  /// One bridge and its ports.
+  case showBridge(bridge: String)
   /// The address tables of the given bridges, of all where none is given.
   case showAddresses(bridges: [String])
   /// Forgets learned addresses of one bridge, or of all.
@@ -72,6 +89,8 @@ package enum Command: Codable, Equatable, Sendable {
   case setLogLevel(LogLevel)
   /// Tells what would become of a frame that comes in by a port, without anything coming of it.
   case trace(bridge: String, port: String, frame: TracedFrame)
+  /// The same for a frame to an address, put together from what the switch knows of both ends; `words` say more of it.
+  case traceTo(port: String, address: IPAddress, words: String)
   /// Shows the frames of a port or a bridge, on the connection on which it is asked, from the answer on.
   ///
   /// `program` is the packet filter's, one number per instruction, as libpcap compiles it; empty for all frames.

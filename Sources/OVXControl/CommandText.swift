@@ -13,6 +13,19 @@ extension Command {
     return vlan
   }
 
+  /// Reads what stands behind `trace PORT to`: an address, and words that say more of the frame.
+  package static func trace(
+    to words: [String], from port: String
+  ) throws(ControlError) -> Command {
+    guard let text = words.first, let address = IPAddress(text) else {
+      throw ControlError(
+        "trace \(printable(port)) to \(printable(words.first ?? "")): behind \"to\" comes an address, "
+          + "such as 10.0.0.2 or fd00::2")
+    }
+    return .traceTo(
+      port: port, address: address, words: words.dropFirst().joined(separator: ","))
+  }
+
   /// Reads an Ethernet address.
   package static func address(_ text: String) throws(ControlError) -> MACAddress {
     guard let address = MACAddress(text) else {

@@ -10,6 +10,8 @@ package import OVXDatapath
 package struct Configuration: Codable, Equatable, Sendable {
   package var bridges: [String: Bridge]
   package var ports: [String: Port]
+  /// What is configured of the switch as a whole.
+  package var host = SwitchRecord()
 
   package init(bridges: [String: Bridge] = [:], ports: [String: Port] = [:]) {
     self.bridges = bridges
@@ -35,6 +37,20 @@ package struct Configuration: Codable, Equatable, Sendable {
 }
 
 extension Configuration {
+  /// What operators keep with the switch as a whole: the record `.` of the table Switch.
+  package struct SwitchRecord: Codable, Equatable, Sendable {
+    /// Unknown keys are kept and mean nothing, and the operator is told so.
+    package var otherConfig: [String: String] = [:]
+    /// Notes of other programs, such as `system-id`; ovx never reads them.
+    package var externalIDs: [String: String] = [:]
+  }
+
+  /// The one record of the table Switch, under its name.
+  var switchRecords: [String: SwitchRecord] {
+    get { [".": host] }
+    set { host = newValue["."] ?? SwitchRecord() }
+  }
+
   /// A bridge: a switch of its own, with its own address table.
   package struct Bridge: Codable, Equatable, Sendable {
     package var name: String

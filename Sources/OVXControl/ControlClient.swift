@@ -4,9 +4,16 @@ package import SystemPackage
 /// Asks a daemon, and waits for the answer no longer than the request says.
 package struct ControlClient {
   package let socketPath: FilePath
+  /// Whether a daemon that is not there is waited for, as long as the request says.
+  package var waitsForDaemon = false
 
   package init(runDirectory: String) {
     socketPath = ControlSocket.path(in: FilePath(runDirectory))
+  }
+
+  /// Asks the daemon behind a socket that is named itself.
+  package init(socket: String) {
+    socketPath = FilePath(socket)
   }
 
   /// Sends a request and returns the daemon's response.
@@ -73,7 +80,31 @@ package struct ControlClient {
     defer { try? connection.close() }
     try write(bytes, to: connection, deadline)
     var decoder = MessageDecoder<Response>()
-    return try read(from: connection, deadline, &decoder)
+    let response = try read(from: connection, deadline, &decoder)
+    if case .done = response.outcome, !request.dryRun,
+      request.commands.contains(where: { if case .exit = $0 { true } else { false } })
+    {
+      try awaitEnd(of: connection, deadline)
+    }
+    return response
+  }
+
+  /// Waits until the daemon closes the connection, which it does when another one can take its place.
+  private func awaitEnd(
+    of connection: FileDescriptor, _ deadline: Deadline
+  ) throws(ControlError) {
+    var byte: UInt8 = 0
+    while true {
+      let count = unsafe recv(connection.rawValue, &byte, 1, 0)
+      if count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR) { return }
+      guard deadline.milliseconds > 0 else {
+        throw ControlError(
+          "the daemon on \(socketPath) ends, and has not ended within \(deadline.text) s; "
+            + "-t waits for it longer", kind: .timedOut)
+      }
+      var entry = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
+      _ = unsafe poll(&entry, 1, deadline.milliseconds)
+    }
   }
 
   // MARK: Connecting
@@ -94,6 +125,9 @@ package struct ControlClient {
         case EINTR: continue
         // The daemon's queue of connections is full; nothing announces room in it.
         case EAGAIN: try pause(deadline)
+        case ENOENT, ECONNREFUSED:
+          guard waitsForDaemon, deadline.milliseconds > 0 else { throw unreachable(failure) }
+          _ = poll(nil, 0, min(deadline.milliseconds, 20))
         default: throw unreachable(failure)
         }
       }

@@ -28,6 +28,7 @@ package final class Database {
   private var file: DatabaseFile
   /// Whether `configuration` is what the file has; else a change compares all.
   private var isKnown = true
+  private var isClosed = false
   private var news: [String] = []
 
   /// Opens the database, and makes it and its directory where they are missing.
@@ -70,7 +71,14 @@ package final class Database {
     synchronize(path)
   }
 
-  deinit { file.close() }
+  /// Closes the file and gives its lock back, so that another daemon can open it; nothing can be stored any more.
+  package func close() {
+    guard !isClosed else { return }
+    isClosed = true
+    file.close()
+  }
+
+  deinit { close() }
 
   /// Keeps a damaged file aside and makes a new one, whose lock is held before the old one's is let go.
   private static func replace(

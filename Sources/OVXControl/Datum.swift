@@ -2,6 +2,7 @@ package import OVXDatapath
 
 /// One value inside of a column: OVSDB's "atom".
 package enum Atom: Hashable, Sendable {
+  case boolean(Bool)
   case integer(Int)
   case text(String)
 }
@@ -39,13 +40,21 @@ extension Atom {
 }
 
 extension Atom: Comparable {
-  /// Numbers before texts, numbers by size, texts by their characters.
+  /// Truth values before numbers before texts; numbers by size, texts by their characters.
   package static func < (left: Atom, right: Atom) -> Bool {
     switch (left, right) {
+    case (.boolean(let left), .boolean(let right)): !left && right
     case (.integer(let left), .integer(let right)): left < right
     case (.text(let left), .text(let right)): left < right
-    case (.integer, .text): true
-    case (.text, .integer): false
+    default: left.rank < right.rank
+    }
+  }
+
+  private var rank: Int {
+    switch self {
+    case .boolean: 0
+    case .integer: 1
+    case .text: 2
     }
   }
 }
@@ -54,14 +63,16 @@ extension Atom: CustomStringConvertible {
   /// The value as `set` reads it: a text in double quotes unless it is a plain word.
   package var description: String {
     switch self {
+    case .boolean(let isTrue): String(isTrue)
     case .integer(let number): String(number)
-    case .text(let text): isPlainWord(text) ? text : quoted(text)
+    case .text(let text): isPlainWord(text) || RecordID.isText(text) ? text : quoted(text)
     }
   }
 
   /// The value with no quotes around it.
   package var bare: String {
     switch self {
+    case .boolean(let isTrue): String(isTrue)
     case .integer(let number): String(number)
     case .text(let text): text
     }
@@ -89,6 +100,8 @@ extension Atom: Codable {
     let container = try decoder.singleValueContainer()
     if let number = try? container.decode(Int.self) {
       self = .integer(number)
+    } else if let isTrue = try? container.decode(Bool.self) {
+      self = .boolean(isTrue)
     } else {
       self = .text(try container.decode(String.self))
     }
@@ -97,8 +110,22 @@ extension Atom: Codable {
   package func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     switch self {
+    case .boolean(let isTrue): try container.encode(isTrue)
     case .integer(let number): try container.encode(number)
     case .text(let text): try container.encode(text)
+    }
+  }
+}
+
+extension Datum {
+  /// The value as `ovs-vsctl --data=bare` prints it: without brackets, commas and quotes.
+  package var bare: String {
+    switch self {
+    case .scalar(let atom): atom?.bare ?? ""
+    case .set(let atoms): atoms.sorted().map(\.bare).joined(separator: " ")
+    case .map(let entries):
+      entries.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.bare)" }
+        .joined(separator: " ")
     }
   }
 }

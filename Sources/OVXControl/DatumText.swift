@@ -4,6 +4,8 @@
 ///     map     {k=v, l=w}   k=v,l=w   {}
 ///     atom    a word, or any text in double quotes with JSON's escapes
 ///
+/// Nothing at all is no value: it is what a script types whose variable is not set. `[]`, `{}` and `""` are the empty ones.
+///
 /// Words end at `,`, at white space and at the closing bracket, a key also at `=`. Everything else may stand in a word,
 /// so that addresses need no quotes.
 ///
@@ -22,6 +24,7 @@ struct DatumText {
 
   /// Reads one atom that is the whole text; a text without quotes is taken as it is.
   static func atom(_ text: String) throws(ControlError) -> String {
+    guard !text.isEmpty else { throw missingValue("\"\"") }
     var reader = DatumText(text)
     guard reader.rest.first == "\"" else { return text }
     let value = try reader.quotedText()
@@ -33,6 +36,7 @@ struct DatumText {
 
   /// Reads the elements of a set.
   static func set(_ text: String) throws(ControlError) -> [String] {
+    guard !isBlank(text) else { throw missingValue("[]") }
     var reader = DatumText(text)
     return try reader.elements(open: "[", close: "]") { (reader) throws(ControlError) in
       try reader.word(endingAt: "]")
@@ -41,6 +45,7 @@ struct DatumText {
 
   /// Reads the entries of a map.
   static func map(_ text: String) throws(ControlError) -> [(key: String, value: String)] {
+    guard !isBlank(text) else { throw missingValue("{}") }
     var entries: [(key: String, value: String)] = []
     for (key, value) in try keys(text, open: "{", close: "}") {
       guard let value else {
@@ -55,6 +60,7 @@ struct DatumText {
   ///
   /// The brackets may be a map's or a set's.
   static func keys(_ text: String) throws(ControlError) -> [(key: String, value: String?)] {
+    guard !isBlank(text) else { throw missingValue("{}") }
     let isSet = text.unicodeScalars.first { !$0.properties.isWhitespace } == "["
     return try keys(text, open: isSet ? "[" : "{", close: isSet ? "]" : "}")
   }
@@ -69,8 +75,22 @@ struct DatumText {
       reader.skipSpace()
       guard reader.take("=") else { return (key, nil) }
       reader.skipSpace()
-      return (key, try reader.word(endingAt: close, mayBeEmpty: true))
+      guard let next = reader.rest.first, next != ",", next != close,
+        !next.properties.isWhitespace
+      else {
+        throw ControlError("\(text): \"\(key)\" has no value; type \(key)=\"\" for an empty text")
+      }
+      return (key, try reader.word(endingAt: close))
     }
+  }
+
+  private static func isBlank(_ text: String) -> Bool {
+    text.unicodeScalars.allSatisfy(\.properties.isWhitespace)
+  }
+
+  private static func missingValue(_ empty: String) -> ControlError {
+    ControlError(
+      "there is no value, as where a variable is not set; type one, or \(empty) for an empty one")
   }
 
   private mutating func elements<Element>(
@@ -98,12 +118,11 @@ struct DatumText {
 
   private mutating func word(
     endingAt close: Unicode.Scalar,
-    or other: Unicode.Scalar? = nil,
-    mayBeEmpty: Bool = false
+    or other: Unicode.Scalar? = nil
   ) throws(ControlError) -> String {
     if rest.first == "\"" { return try quotedText() }
     let word = take { $0 != "," && !$0.properties.isWhitespace && $0 != close && $0 != other }
-    guard mayBeEmpty || !word.isEmpty else {
+    guard !word.isEmpty else {
       throw ControlError("\(text): a value is missing in front of \"\(String(rest.prefix(1)))\"")
     }
     return word

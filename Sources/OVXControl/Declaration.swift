@@ -83,10 +83,11 @@ package struct Declaration {
   private static func keys<Record>(
     of table: Table<Record>, leavingOut names: [String]
   ) -> [Key] {
-    table.columns.filter { $0.write != nil && !names.contains($0.name) }.map { column in
+    table.columns.filter { $0.write != nil && $0.isListed && !names.contains($0.name) }.map {
+      column in
       let form: Form =
         switch column.shape {
-        case .one, .optional: .text
+        case .one, .optional, .constant: .text
         case .set: .list
         case .map: .map
         }
@@ -128,6 +129,7 @@ package struct Declaration {
     case .bridge: try set(key, of: record, to: value, in: .bridges)
     case .port: try set(key, of: record, to: value, in: .ports)
     case .interface: try set(key, of: record, to: value, in: .interfaces)
+    case .host: try set(key, of: record, to: value, in: .hosts)
     }
   }
 

@@ -115,6 +115,8 @@ extension Transaction {
       )
     }
     var wanted = declared
+    // A file says nothing of the switch itself.
+    wanted.host = configuration.host
     let attached = configuration.ports.values.filter { $0.interface.attachment != nil }
     for port in attached.sorted(by: { $0.name < $1.name }) {
       guard wanted.ports[port.name] == nil else {

@@ -29,16 +29,26 @@ extension Transaction {
     }
   }
 
+  private static let portColumns = Table.ports.columns
+    .filter { $0.write != nil && $0.isListed }.map(\.name)
+  // The MTU in use is a read-only column, and its name here is the shorthand for the one that is asked for.
+  private static let interfaceColumns = Table.interfaces.columns
+    .filter { $0.write != nil && $0.isListed }.map(\.name).filter { !portColumns.contains($0) }
+  private static let constantColumns =
+    Table.ports.columns.filter { !$0.isListed }.map(\.name)
+    + Table.interfaces.columns.filter { !$0.isListed }.map(\.name)
+
+  /// All names that a setting without a key may have, or the beginning of.
+  static let settingNames =
+    shorthands.keys.sorted() + portColumns + interfaceColumns + ["_uuid", "name", "interfaces"]
+
   private func resolve(
     _ setting: Setting,
     of port: String
   ) throws(ControlError) -> (Setting, Schema.TableName) {
-    let portColumns = Table.ports.columns.filter { $0.write != nil }.map(\.name)
-    // The MTU in use is a read-only column, and its name here is the shorthand for the one that is asked for.
-    let interfaceColumns = Table.interfaces.columns.filter { $0.write != nil }.map(\.name)
-      .filter { !portColumns.contains($0) }
+    let (portColumns, interfaceColumns) = (Self.portColumns, Self.interfaceColumns)
     let shorthands = setting.key == nil ? Self.shorthands.keys.sorted() : []
-    let readOnly = ["name", "interfaces"]
+    let readOnly = ["_uuid", "name", "interfaces"]
     switch Schema.match(setting.column, in: shorthands + portColumns + interfaceColumns + readOnly)
     {
     case .one(let name):
@@ -53,9 +63,21 @@ extension Transaction {
           + "\(names.joined(separator: ", ")); type more of the name"
       )
     case .none:
+      if let name = Self.constantColumns.first(where: { Schema.isSame($0, setting.column) }) {
+        let isPort = Table.ports.columns.contains { $0.name == name }
+        return (
+          Setting(column: name, key: setting.key, value: setting.value),
+          isPort ? .port : .interface
+        )
+      }
       let isAttached = configuration.ports[port]?.interface.attachment != nil
       let known =
         shorthands + portColumns + interfaceColumns + (isAttached ? ["gateway", "ip"] : [])
+      if let word = Schema.settingSynonyms[setting.column.lowercased()], known.contains(word) {
+        throw ControlError(
+          "a port has no \"\(printable(setting.column))\"; type \(word)=\(printable(setting.value))"
+        )
+      }
       throw ControlError(
         "a port has no \"\(printable(setting.column))\"; "
           + "it takes \(known.sorted().joined(separator: ", "))"

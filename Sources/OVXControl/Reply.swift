@@ -89,14 +89,12 @@ package struct Show: Codable, Equatable, Sendable {
       trunks = port.trunks.sorted()
       customerVLANs = port.customerVLANs.sorted()
       vlanMode = port.vlanMode
-      interface = Interface(
-        name: port.name,
-        type: port.interface.type,
-        options: port.interface.options,
-        target: port.interface.attachment?.target,
-        inside: port.interface.attachment?.interface,
-        error: error
-      )
+      interface = Interface(name: port.name)
+      interface.type = port.interface.type
+      interface.options = port.interface.options
+      interface.target = port.interface.attachment?.target
+      interface.inside = port.interface.attachment?.interface
+      interface.error = error
     }
   }
 
@@ -110,6 +108,20 @@ package struct Show: Codable, Equatable, Sendable {
     package var inside: String?
     /// Why the interface is not in service, a sentence.
     package var error: String?
+    /// The addresses of the device: of the host's own devices those that they have, of attached ones those they were given.
+    package var addresses: [InterfaceAddress]?
+    /// The device's Ethernet address.
+    package var mac: MACAddress?
+    package var mtu: Int?
+    /// Whether the device carries frames: `up` or `down`; absent where there is none.
+    package var linkState: String?
+    /// The other end of a veth: its name, and " in NAMESPACE" where it is elsewhere.
+    package var peer: String?
+
+    package init(name: String) {
+      self.name = name
+      options = [:]
+    }
   }
 
   /// Describes a whole configuration, with `error` telling what is wrong with a port of the given name.

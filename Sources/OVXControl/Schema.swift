@@ -7,13 +7,21 @@ enum Schema {
     case bridge = "Bridge"
     case port = "Port"
     case interface = "Interface"
+    /// One record, `.`: Open vSwitch's table Open_vSwitch.
+    case host = "Switch"
+
+    private static let synonyms = ["Open_vSwitch": Self.host]
 
     /// Finds a table by its name or an unambiguous beginning of it, in any letter case.
     init(matching name: String) throws(ControlError) {
-      switch match(name, in: Self.allCases.map(\.rawValue)) {
-      case .one(let found): self = Self(rawValue: found) ?? .bridge
+      let names = Self.allCases.map(\.rawValue) + Self.synonyms.keys
+      switch match(name, in: names) {
+      case .one(let found): self = Self(rawValue: found) ?? Self.synonyms[found] ?? .bridge
       case .none:
-        throw ControlError("unknown table \"\(name)\"; the tables are Bridge, Port and Interface")
+        throw ControlError(
+          "unknown table \"\(printable(name))\"; "
+            + (Schema.absentTable(name)
+              ?? "the tables are Bridge, Port, Interface and Switch (Open_vSwitch)"))
       case .several(let names):
         throw ControlError(
           "multiple table names match \"\(name)\": \(names.joined(separator: ", ")); type more of the name"
@@ -54,7 +62,9 @@ struct Table<Record> {
 
   /// Finds a column by its name or an unambiguous beginning of it.
   func column(matching name: String) throws(ControlError) -> Column<Record> {
-    switch Schema.match(name, in: columns.map(\.name)) {
+    var found = Schema.match(name, in: columns.filter(\.isListed).map(\.name))
+    if case .none = found { found = Schema.match(name, in: columns.map(\.name)) }
+    switch found {
     case .one(let found):
       if let column = columns.first(where: { $0.name == found }) { return column }
     case .several(let names):
@@ -65,8 +75,9 @@ struct Table<Record> {
     case .none: break
     }
     throw ControlError(
-      "\(self.name.rawValue) does not contain a column whose name matches \"\(name)\"; "
-        + "its columns are \(columns.map(\.name).joined(separator: ", "))"
+      "\(self.name.rawValue) does not contain a column whose name matches \"\(printable(name))\"; "
+        + (Schema.rightWord(for: name, notIn: self.name)
+          ?? "its columns are \(columns.filter(\.isListed).map(\.name).joined(separator: ", "))")
     )
   }
 }
@@ -79,13 +90,17 @@ struct Column<Record> {
   let read: (Record, Configuration, LiveState) -> Datum
   /// Stores a value that has the column's shape; `nil` for a column that cannot be written.
   let write: ((inout Record, Datum) -> Void)?
+  /// Whether `list` prints it without being asked for it.
+  let isListed: Bool
 
   init(
     _ name: String,
     _ shape: ColumnShape,
     read: @escaping (Record, Configuration, LiveState) -> Datum,
-    write: ((inout Record, Datum) -> Void)? = nil
+    write: ((inout Record, Datum) -> Void)? = nil,
+    isListed: Bool = true
   ) {
+    self.isListed = isListed
     self.name = name
     self.shape = shape
     self.read = read
@@ -113,6 +128,8 @@ enum ColumnShape {
   case set(AtomShape)
   /// From text to text.
   case map
+  /// Always the same, `nil` for nothing, under its own name or others; and what there is instead of another value.
+  case constant(Atom?, synonyms: [String], instead: String)
 
   /// Reads a whole value.
   func datum(_ text: String) throws(ControlError) -> Datum {
@@ -128,7 +145,7 @@ enum ColumnShape {
       return .scalar(try shape.atom(element))
     case .set(let shape):
       var atoms: Set<Atom> = []
-      for element in try DatumText.set(text) { atoms.insert(try shape.atom(element)) }
+      for element in try DatumText.set(text) { atoms.formUnion(try shape.atoms(element)) }
       return .set(atoms.sorted())
     case .map:
       var entries: [String: Atom] = [:]
@@ -138,6 +155,17 @@ enum ColumnShape {
         }
       }
       return .map(entries)
+    case .constant(let value, let synonyms, let instead):
+      let words = try DatumText.set(text.first == "{" ? "[\(text.dropFirst().dropLast())]" : text)
+      let isSo =
+        value == nil && words.isEmpty || words.count == 1 && value?.bare == words[0]
+        || synonyms.contains(text)
+      guard isSo else {
+        throw ControlError(
+          "\(printable(text)) is not supported, and the only value is \(value?.description ?? "[]"): \(instead)"
+        )
+      }
+      return .scalar(value)
     }
   }
 
@@ -151,7 +179,7 @@ enum ColumnShape {
       var set: Set<Atom> = []
       for text in atoms { set.insert(try shape.atom(text)) }
       return .set(set.sorted())
-    case .map:
+    case .map, .constant:
       throw ControlError("a map of names and texts, not a list")
     }
   }
@@ -163,6 +191,7 @@ enum ColumnShape {
     case .optional: .scalar(nil)
     case .set: .set([])
     case .map: .map([:])
+    case .constant(let value, _, _): .scalar(value)
     }
   }
 }
@@ -176,6 +205,16 @@ enum AtomShape {
   case ethernetAddress
   /// An IP address with the length of its prefix.
   case interfaceAddress
+
+  /// Reads an element of a set: one atom, or with `A-B` the integers from one to another, as in Open vSwitch.
+  func atoms(_ text: String) throws(ControlError) -> [Atom] {
+    let parts = text.split(separator: "-", omittingEmptySubsequences: false)
+    let ends = parts.compactMap { Int($0) }
+    guard case .integer(let range) = self, parts.count == 2, ends.count == 2, ends[0] <= ends[1],
+      range.contains(ends[0]), range.contains(ends[1])
+    else { return [try atom(text)] }
+    return (ends[0]...ends[1]).map(Atom.integer)
+  }
 
   /// Reads one atom.
   func atom(_ text: String) throws(ControlError) -> Atom {

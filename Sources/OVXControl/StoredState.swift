@@ -67,6 +67,16 @@ var migrator: DatabaseMigrator {
         ) STRICT;
         """)
   }
+  migrator.registerMigration("6: the switch's own record") { database in
+    try database.execute(
+      sql: """
+        CREATE TABLE switch (
+          name TEXT PRIMARY KEY NOT NULL CHECK (name = '.'),
+          other_config TEXT NOT NULL,
+          external_ids TEXT NOT NULL
+        ) STRICT;
+        """)
+  }
   return migrator
 }
 
@@ -76,8 +86,12 @@ struct StoredState {
   private var ports: [String: PortRow] = [:]
   private var interfaces: [String: InterfaceRow] = [:]
   private var attachments: [String: AttachmentRow] = [:]
+  /// Empty where nothing has been set.
+  private var hosts: [String: SwitchRow] = [:]
 
   init(_ configuration: Configuration) {
+    let host = SwitchRow(configuration.host)
+    if host.record != Configuration.SwitchRecord() { hosts[host.name] = host }
     bridges = configuration.bridges.mapValues(BridgeRow.init)
     ports = configuration.ports.mapValues(PortRow.init)
     interfaces = configuration.ports.mapValues(InterfaceRow.init)
@@ -89,11 +103,13 @@ struct StoredState {
     for row in try PortRow.fetchAll(database) { ports[row.name] = row }
     for row in try InterfaceRow.fetchAll(database) { interfaces[row.name] = row }
     for row in try AttachmentRow.fetchAll(database) { attachments[row.name] = row }
+    for row in try SwitchRow.fetchAll(database) { hosts[row.name] = row }
   }
 
   var configuration: Configuration {
     get throws {
       var configuration = Configuration()
+      configuration.host = hosts["."]?.record ?? Configuration.SwitchRecord()
       configuration.bridges = bridges.mapValues(\.bridge)
       for (name, row) in ports {
         guard let interface = interfaces[name] else {
@@ -111,7 +127,7 @@ struct StoredState {
   /// The tables that the rows are of.
   static let tables = [
     BridgeRow.databaseTableName, PortRow.databaseTableName, InterfaceRow.databaseTableName,
-    AttachmentRow.databaseTableName,
+    AttachmentRow.databaseTableName, SwitchRow.databaseTableName,
   ]
 
   /// The digest of the rows.
@@ -125,6 +141,7 @@ struct StoredState {
       for row in ports.values { try add(row) }
       for row in interfaces.values { try add(row) }
       for row in attachments.values { try add(row) }
+      for row in hosts.values { try add(row) }
       return sum
     }
   }
@@ -140,6 +157,31 @@ struct StoredState {
     for (name, row) in old.interfaces where interfaces[name] == nil { try row.delete(database) }
     for (name, row) in old.ports where ports[name] == nil { try row.delete(database) }
     for (name, row) in old.bridges where bridges[name] == nil { try row.delete(database) }
+    for (name, row) in hosts where old.hosts[name] != row { try row.upsert(database) }
+    for (name, row) in old.hosts where hosts[name] == nil { try row.delete(database) }
+  }
+}
+
+private struct SwitchRow: Codable, Equatable, FetchableRecord, PersistableRecord {
+  static let databaseTableName = "switch"
+
+  var name = "."
+  var otherConfig: [String: String]
+  var externalIDs: [String: String]
+
+  enum CodingKeys: String, CodingKey {
+    case name
+    case otherConfig = "other_config"
+    case externalIDs = "external_ids"
+  }
+
+  init(_ record: Configuration.SwitchRecord) {
+    otherConfig = record.otherConfig
+    externalIDs = record.externalIDs
+  }
+
+  var record: Configuration.SwitchRecord {
+    Configuration.SwitchRecord(otherConfig: otherConfig, externalIDs: externalIDs)
   }
 }
 

@@ -2,15 +2,22 @@ extension Transaction {
   /// Carries out a command on a table.
   mutating func executeOnTable(_ command: Command) throws(ControlError) -> Reply {
     switch command {
+    // In a table that ovx has not there is nothing.
+    case .list(let table, let records, _, let ifExists)
+    where (records.isEmpty || ifExists) && Schema.isAbsent(table):
+      return .records(RecordList(columns: [], rows: []))
+    case .find(let table, _, _) where Schema.isAbsent(table):
+      return .records(RecordList(columns: [], rows: []))
     case .set(let table, _, _, _), .add(let table, _, _, _, _), .remove(let table, _, _, _, _),
       .clear(let table, _, _, _), .get(let table, _, _, _), .list(let table, _, _, _),
       .find(let table, _, _), .waitUntil(let table, _, _):
       switch try Schema.TableName(matching: table) {
-      case .bridge: try execute(command, on: .bridges)
-      case .port: try execute(command, on: .ports)
-      case .interface: try execute(command, on: .interfaces)
+      case .bridge: return try execute(command, on: .bridges)
+      case .port: return try execute(command, on: .ports)
+      case .interface: return try execute(command, on: .interfaces)
+      case .host: return try execute(command, on: .hosts)
       }
-    default: .done
+    default: return .done
     }
   }
 
@@ -18,24 +25,32 @@ extension Transaction {
     _ command: Command,
     on table: Table<Record>
   ) throws(ControlError) -> Reply {
+    func named(_ record: String) -> String { resolved(record, in: table.name) }
     switch command {
-    case .set(_, let record, let settings, let ifExists):
+    case .set(_, let name, let settings, let ifExists):
+      let record = named(name)
       guard try find(record, in: table, ifExists: ifExists) != nil else { return .done }
       for setting in settings { try set(setting, of: record, in: table) }
-    case .add(_, let record, let column, let values, let ifExists):
+    case .add(_, let name, let column, let values, let ifExists):
+      let record = named(name)
       guard try find(record, in: table, ifExists: ifExists) != nil else { return .done }
+      if try addReferences(values, to: column, of: record, in: table.name) { return .done }
       try add(values, to: column, of: record, in: table)
-    case .remove(_, let record, let column, let values, let ifExists):
+    case .remove(_, let name, let column, let values, let ifExists):
+      let record = named(name)
       guard try find(record, in: table, ifExists: ifExists) != nil else { return .done }
+      if try removeReferences(values, from: column, of: record, in: table.name) { return .done }
       try remove(values, from: column, of: record, in: table)
-    case .clear(_, let record, let columns, let ifExists):
+    case .clear(_, let name, let columns, let ifExists):
+      let record = named(name)
       guard try find(record, in: table, ifExists: ifExists) != nil else { return .done }
       for column in columns { try clear(column, of: record, in: table) }
     case .get(_, let record, let columns, let ifExists):
-      return try get(columns, of: record, in: table, ifExists: ifExists)
+      return try get(columns, of: named(record), in: table, ifExists: ifExists)
     case .list(_, let records, let columns, let ifExists):
       var names: [String] = []
-      for record in records where try find(record, in: table, ifExists: ifExists) != nil {
+      for record in records.map(named)
+      where try find(record, in: table, ifExists: ifExists) != nil {
         names.append(record)
       }
       let all = configuration[keyPath: table.records].keys.sorted()
@@ -49,7 +64,7 @@ extension Transaction {
       }
       return try list(names.sorted(), columns: columns, in: table)
     case .waitUntil(_, let name, let conditions):
-      try check(conditions, of: name, in: table)
+      try check(conditions, of: named(name), in: table)
     default: break
     }
     return .done
@@ -77,10 +92,11 @@ extension Transaction {
   ) throws(ControlError) -> (Column<Record>, (inout Record, Datum) -> Void) {
     let column = try table.column(matching: name)
     guard let write = column.write else {
-      let writable = table.columns.filter { $0.write != nil }.map(\.name)
+      let writable = table.columns.filter { $0.write != nil && $0.isListed }.map(\.name)
       throw ControlError(
         "cannot modify read-only column \(column.name) in table \(table.name.rawValue); "
-          + "its columns that can be set are \(writable.joined(separator: ", "))"
+          + (Schema.rightWord(for: column.name, notIn: table.name)
+            ?? "its columns that can be set are \(writable.joined(separator: ", "))")
       )
     }
     return (column, write)
@@ -162,6 +178,8 @@ extension Transaction {
       let more = try value(of: column, record, in: table) { (shape) throws(ControlError) in
         try shape.datum(text)
       }
+      // As with ovs-vsctl; of a column with one value it would take that away.
+      guard !more.isEmpty else { throw nothingNamed(text, "add", column, record, in: table) }
       let sum: Datum
       switch (datum(column, of: record, in: table), more) {
       case (.map(let old), .map(let new)):
@@ -192,17 +210,21 @@ extension Transaction {
       let rest: Datum
       switch (datum(column, of: record, in: table), column.shape) {
       case (.map(var entries), _):
-        try value(of: column, record, in: table) { (_) throws(ControlError) in
-          for (key, value) in try DatumText.keys(text) {
-            guard value == nil || entries[key] == value.map(Atom.text) else { continue }
-            entries[key] = nil
-          }
+        let keys = try value(of: column, record, in: table) { (_) throws(ControlError) in
+          try DatumText.keys(text)
+        }
+        guard !keys.isEmpty else { throw nothingNamed(text, "remove", column, record, in: table) }
+        for (key, value) in keys where value == nil || entries[key] == value.map(Atom.text) {
+          entries[key] = nil
         }
         rest = .map(entries)
       case (let old?, .set(let shape)), (let old?, .optional(let shape)),
         (let old?, .one(let shape)):
         let removed = try value(of: column, record, in: table) { (_) throws(ControlError) in
           try ColumnShape.set(shape).datum(text).atoms
+        }
+        guard !removed.isEmpty else {
+          throw nothingNamed(text, "remove", column, record, in: table)
         }
         let left = old.atoms.filter { !removed.contains($0) }
         if case .set = old { rest = .set(left) } else { rest = .scalar(left.first) }
@@ -212,6 +234,15 @@ extension Transaction {
       }
       store(rest, in: record, of: table, with: write)
     }
+  }
+
+  private func nothingNamed<Record>(
+    _ text: String, _ verb: String, _ column: Column<Record>, _ record: String,
+    in table: Table<Record>
+  ) -> ControlError {
+    ControlError(
+      "\(column.name) of \(table.name.rawValue) \(printable(record)): \(printable(text)) names nothing to \(verb); "
+        + "name a value, or empty the column with \"clear\"")
   }
 
   private mutating func clear<Record>(
@@ -278,7 +309,7 @@ extension Transaction {
   ) throws(ControlError) -> Reply {
     var chosen: [Column<Record>] = []
     for name in columns { chosen.append(try table.column(matching: name)) }
-    if chosen.isEmpty { chosen = table.columns }
+    if chosen.isEmpty { chosen = table.columns.filter(\.isListed) }
     // Any client can ask for the same a hundred thousand times: what is too much is not put together first.
     var rows: [[Datum]] = []
     var size = answered
@@ -351,6 +382,11 @@ extension Condition {
   func holds(for actual: Datum, shape: ColumnShape) throws(ControlError) -> Bool {
     var left = actual
     let right: Datum
+    if case .constant = shape, key == nil {
+      // Another value than the only one is not found, and no mistake.
+      let isSo = (try? shape.datum(value)) != nil
+      return [.notEqual, .setNotEqual, .notElementOf].contains(comparison) != isSo
+    }
     if let key {
       guard case .map(let entries) = actual else {
         throw ControlError("a column that is not a map has no key \"\(printable(key))\"")

@@ -6,6 +6,9 @@ extension Table<Configuration.Bridge> {
       name: .bridge,
       records: \.bridges,
       columns: [
+        Column("_uuid", .one(.text)) { bridge, _, _ in
+          .scalar(.text(RecordID.text(.bridge, bridge.name)))
+        },
         Column("name", .one(.text)) { bridge, _, _ in .scalar(.text(bridge.name)) },
         Column("ports", .set(.text)) { bridge, configuration, _ in
           .set(configuration.ports(of: bridge.name).map { .text($0.name) })
@@ -18,7 +21,34 @@ extension Table<Configuration.Bridge> {
           write: { _, _ in }),
         .map("other_config", \.otherConfig),
         .map("external_ids", \.externalIDs),
-      ]
+      ] + Column.constants
+    )
+  }
+}
+
+extension Table<Configuration.SwitchRecord> {
+  /// The switch's own record.
+  static var hosts: Self {
+    Table(
+      name: .host,
+      records: \.switchRecords,
+      columns: [
+        Column("_uuid", .one(.text)) { _, _, _ in .scalar(.text(RecordID.text(.host, "."))) },
+        Column("bridges", .set(.text)) { _, configuration, _ in
+          .set(configuration.bridges.keys.map { .text($0) })
+        },
+        Column("ovx_version", .one(.text)) { _, _, _ in .scalar(.text(OVXVersion.current)) },
+        Column("datapath_types", .set(.text)) { _, _, _ in .set([.text("netdev")]) },
+        Column("iface_types", .set(.text)) { _, _, _ in
+          .set(Configuration.InterfaceType.allCases.map { .text($0.rawValue) })
+        },
+        .map("other_config", \.otherConfig),
+        .map("external_ids", \.externalIDs),
+        // What scripts ask for to see which switch they talk to.
+        Column(
+          "ovs_version", .one(.text),
+          read: { _, _, _ in .scalar(.text(OVXVersion.current)) }, isListed: false),
+      ] + Column.constants
     )
   }
 }
@@ -29,6 +59,9 @@ extension Table<Configuration.Port> {
       name: .port,
       records: \.ports,
       columns: [
+        Column("_uuid", .one(.text)) { port, _, _ in
+          .scalar(.text(RecordID.text(.port, port.name)))
+        },
         Column("name", .one(.text)) { port, _, _ in .scalar(.text(port.name)) },
         Column("interfaces", .set(.text)) { port, _, _ in .set([.text(port.name)]) },
         Column(
@@ -58,7 +91,7 @@ extension Table<Configuration.Port> {
         ),
         .map("other_config", \.otherConfig),
         .map("external_ids", \.externalIDs),
-      ]
+      ] + Column.portConstants
     )
   }
 
@@ -68,6 +101,9 @@ extension Table<Configuration.Port> {
       name: .interface,
       records: \.ports,
       columns: [
+        Column("_uuid", .one(.text)) { port, _, _ in
+          .scalar(.text(RecordID.text(.interface, port.name)))
+        },
         Column("name", .one(.text)) { port, _, _ in .scalar(.text(port.name)) },
         Column(
           "type",
@@ -107,10 +143,16 @@ extension Table<Configuration.Port> {
           "addresses",
           .set(.interfaceAddress),
           read: { port, _, _ in
-            .set(port.interface.addresses.map { .text($0.description) })
+            let addresses = port.interface.attachment?.addresses ?? port.interface.addresses
+            return .set(addresses.map { .text($0.description) })
           },
           write: { port, datum in
-            port.interface.addresses = datum.atoms.compactMap { InterfaceAddress($0.bare) }
+            let addresses = datum.atoms.compactMap { InterfaceAddress($0.bare) }
+            if port.interface.attachment == nil {
+              port.interface.addresses = addresses
+            } else {
+              port.interface.attachment?.addresses = addresses
+            }
           }
         ),
         Column("attachment", .map) { port, _, _ in .map(port.interface.attachment?.entries ?? [:])
@@ -122,12 +164,17 @@ extension Table<Configuration.Port> {
         },
         .live("admin_state", .optional(.text)) { .scalar($0.isAdministrativelyUp.map(upOrDown)) },
         .live("link_state", .optional(.text)) { .scalar($0.hasCarrier.map(upOrDown)) },
+        .live("link_speed", .optional(.integer(0...Int.max))) {
+          .scalar($0.linkSpeed.map(Atom.integer))
+        },
+        .live("duplex", .optional(.text)) { .scalar($0.linkSpeed.map { _ in .text("full") }) },
+        .live("ofport", .optional(.integer(-1...65534))) { .scalar($0.ofport.map(Atom.integer)) },
         .live("error", .optional(.text)) { .scalar($0.error.map(Atom.text)) },
         .live("status", .map) { .map($0.status.mapValues(Atom.text)) },
         .live("statistics", .map) { .map($0.statistics.mapValues { .integer(Int(clamping: $0)) }) },
         .map("other_config", \.interface.otherConfig),
         .map("external_ids", \.interface.externalIDs),
-      ]
+      ] + Column.interfaceConstants
     )
   }
 }

@@ -39,6 +39,10 @@ package struct InterfaceState: Equatable, Sendable {
   package var error: String?
   package var status: [String: String] = [:]
   package var statistics: [String: UInt64] = [:]
+  /// Bits per second, as the device's driver says.
+  package var linkSpeed: Int?
+  /// The port's number: 65534 for a bridge's own, -1 for one that is not in service.
+  package var ofport: Int?
 
   package init() {}
 }
@@ -53,12 +57,20 @@ package struct Transaction {
   /// configuration is in force.
   package private(set) var replies: [Reply?] = []
   /// Sentences for the operator about what was accepted, but not quite as typed.
-  package private(set) var notes: [String] = []
+  package internal(set) var notes: [String] = []
   /// What was changed.
   package private(set) var changes = Configuration.Changes()
 
   var configuration: Configuration
   let live: LiveState
+  /// Ports that were attached, whose VLANs nothing has been said of.
+  var unsaid: Set<String> = []
+  /// What `create` describes, by id.
+  var drafts: [String: Draft] = [:]
+  /// Names of records by the ids that `get` gives them.
+  var references: [String: String] = [:]
+  /// Ports that `destroy` has deleted.
+  var destroyed: Set<String> = []
   /// Names and values in all replies so far.
   private(set) var answered = 0
 
@@ -86,14 +98,17 @@ package struct Transaction {
       )
     }
     var transaction = Transaction(configuration: configuration, live: live)
+    try transaction.collectIDs(commands)
     for command in commands {
       let reply = try transaction.execute(command)
       transaction.answered &+= reply?.size ?? 0
       try checkAnswer(transaction.answered)
       transaction.replies.append(reply)
     }
+    transaction.noteUnusedDrafts()
     transaction.settleTypes(before: configuration, scopes: commands.map(\.scope))
     guard !transaction.changes.isEmpty else { return transaction }
+    try transaction.checkUnsaidVLANs()
     try transaction.configuration.validate(transaction.changes)
     let known = Set(configuration.notes(on: transaction.changes))
     transaction.notes += transaction.configuration.notes(on: transaction.changes)
@@ -132,6 +147,13 @@ package struct Transaction {
       for port in live.goneAttachments() { configuration.ports[port] = nil }
     case .set, .add, .remove, .clear, .get, .list, .find, .waitUntil:
       return try executeOnTable(command)
+    case .create(let table, let id, let settings):
+      return try create(table, id: id, settings)
+    case .destroy(let table, let records, let ifExists):
+      try destroy(table, records, ifExists: ifExists)
+    case .reference(let id, let table, let record):
+      try refer(id, to: record, of: table)
+    case .comment: break
     case .apply(let declared):
       return try apply(declared)
     case .export:
@@ -145,6 +167,20 @@ package struct Transaction {
       return .names(configuration.ports(of: bridge).filter { !$0.isBridgeInternal }.map(\.name))
     case .portToBridge(let port):
       return .names([try requirePort(port).bridge])
+    case .bridgeParent(let bridge):
+      try requireBridge(bridge)
+      return .names([bridge])
+    case .bridgeVLAN(let bridge):
+      try requireBridge(bridge)
+      return .names(["0"])
+    case .bridgeExternalIDs(let bridge, let key):
+      try requireBridge(bridge)
+      let entries = configuration.bridges[bridge]?.externalIDs ?? [:]
+      if let key { return .names(entries[key].map { [$0] } ?? []) }
+      return .names(entries.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
+    case .showBridge(let bridge):
+      try requireBridge(bridge)
+      return nil
     case .showAddresses(let bridges), .addressStatistics(let bridges),
       .showNeighbors(let bridges), .neighborStatistics(let bridges):
       for bridge in bridges { try requireBridge(bridge) }
@@ -166,6 +202,9 @@ package struct Transaction {
         throw ControlError(
           "no bridge or port named \(printable(target)); ovx-ctl show lists what there is")
       }
+      return nil
+    case .traceTo(let port, _, _):
+      try requirePort(port)
       return nil
     case .trace(let bridge, let port, _):
       try requireBridge(bridge)
@@ -195,6 +234,7 @@ package struct Transaction {
       for scope in scopes.compactMap(\.self) {
         candidates.bridges.formUnion(scope.bridges)
         candidates.ports.formUnion(scope.ports)
+        candidates.host = candidates.host || scope.host
       }
       changes = configuration.changes(since: original, among: candidates)
     }
@@ -220,7 +260,7 @@ package struct Transaction {
 
   // MARK: Bridges
 
-  private mutating func addBridge(_ name: String, mayExist: Bool) throws(ControlError) {
+  mutating func addBridge(_ name: String, mayExist: Bool) throws(ControlError) {
     try checkDeviceName(name, of: "bridge")
     if configuration.bridges[name] != nil {
       guard mayExist else {
@@ -245,7 +285,7 @@ package struct Transaction {
     )
   }
 
-  private mutating func deleteBridge(_ name: String, ifExists: Bool) throws(ControlError) {
+  mutating func deleteBridge(_ name: String, ifExists: Bool) throws(ControlError) {
     guard configuration.bridges.removeValue(forKey: name) != nil else {
       if !ifExists { throw noBridge(name) }
       return
@@ -255,7 +295,7 @@ package struct Transaction {
 
   // MARK: Ports
 
-  private mutating func addPort(
+  mutating func addPort(
     _ name: String,
     to bridge: String,
     _ settings: [Setting],
@@ -288,7 +328,7 @@ package struct Transaction {
       + (mayExist ? "del-port \(name) removes it from there" : "--may-exist accepts that")
   }
 
-  private mutating func deletePort(
+  mutating func deletePort(
     _ name: String,
     of bridge: String?,
     ifExists: Bool
@@ -342,6 +382,7 @@ package struct Transaction {
         bridge: bridge,
         interface: Configuration.Interface(type: .tap)
       )
+      noteVLANs(of: name, settings)
     }
     configuration.ports[name]?.interface.attachment = attachment
     try applyPortSettings(settings, to: name)
@@ -468,7 +509,7 @@ extension Datum {
 extension Atom {
   fileprivate var size: Int {
     switch self {
-    case .integer: 1
+    case .boolean, .integer: 1
     case .text(let text): 1 + text.utf8.count / 64
     }
   }
@@ -477,6 +518,7 @@ extension Atom {
 extension Command {
   /// The records that the command can change; `nil` where they are not known beforehand, or too many to name.
   fileprivate var scope: Configuration.Changes? {
+    guard !isIndirect else { return nil }
     switch self {
     case .addBridge(let bridge, _): return Configuration.Changes(bridges: [bridge], ports: [bridge])
     case .addPort(_, let port, _, _), .deletePort(_, let port, _):
@@ -486,10 +528,22 @@ extension Command {
       switch try? Schema.TableName(matching: table) {
       case .bridge: return Configuration.Changes(bridges: [record])
       case .port, .interface: return Configuration.Changes(ports: [record])
+      case .host: return Configuration.Changes(host: true)
       case nil: return nil
       }
-    case .deleteBridge, .attach, .detach, .detachStale, .apply: return nil
+    case .deleteBridge, .attach, .detach, .detachStale, .apply, .destroy: return nil
     default: return Configuration.Changes()
+    }
+  }
+
+  /// Whether it names its record otherwise than by name, or is about the ports of a bridge or the bridges of the switch.
+  private var isIndirect: Bool {
+    func isNoName(_ record: String) -> Bool { record.hasPrefix("@") || RecordID.isText(record) }
+    switch self {
+    case .set(_, let record, _, _), .clear(_, let record, _, _): return isNoName(record)
+    case .add(_, let record, let column, _, _), .remove(_, let record, let column, _, _):
+      return isNoName(record) || ["p", "b"].contains(column.lowercased().prefix(1))
+    default: return false
     }
   }
 }

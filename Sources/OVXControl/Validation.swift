@@ -15,6 +15,10 @@ extension Configuration {
   /// Looks at what was changed, and at the others as far as that may not get along with them.
   package func validate(_ changes: Changes) throws(ControlError) {
     try validateSizes()
+    if changes.host {
+      try checkMap(host.otherConfig, "other_config of the switch")
+      try checkMap(host.externalIDs, "external_ids of the switch")
+    }
     // A bridge has its internal port, and a port its bridge.
     let concernedBridges = changes.bridges.union(changes.ports.filter { bridges[$0] != nil })
     for name in concernedBridges.sorted() {
@@ -273,6 +277,7 @@ extension Configuration {
         "\(owner): other_config has \(shortened(unknown)), of which ovx knows nothing"
           + (known.isEmpty ? "" : "; it knows \(known.joined(separator: ", "))"))
     }
+    if changes.host { tellUnknown(host.otherConfig, of: "switch", known: []) }
     for port in changes.ports.sorted().compactMap({ ports[$0] }) {
       let known = Port.otherConfigChoices.map(\.key) + Port.otherConfigKeys
       tellUnknown(port.otherConfig, of: "port \(port.name)", known: known)

@@ -156,15 +156,78 @@ struct PortToBridge: Verb {
   func command() -> Command { .portToBridge(port: port) }
 }
 
-struct ShowAll: Verb {
+struct BridgeToVLAN: Verb {
   static let configuration = CommandConfiguration(
-    commandName: "show",
-    abstract: "Print all bridges and ports, and what is wrong with them."
+    commandName: "br-to-vlan", abstract: "Print 0: no bridge is a VLAN of another one.")
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String
+
+  func command() -> Command { .bridgeVLAN(bridge: bridge) }
+}
+
+struct BridgeToParent: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "br-to-parent", abstract: "Print the bridge itself: none is a part of another one."
   )
 
   @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String
 
-  func command() -> Command { .show }
+  func command() -> Command { .bridgeParent(bridge: bridge) }
+}
+
+struct SetExternalID: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "br-set-external-id",
+    abstract: "Set a key of a bridge's external_ids; without a value, remove it.")
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The key.") var key: String
+  @Argument(help: "The value, as it stands.") var value: String?
+
+  func command() -> Command {
+    guard let value else {
+      return .remove(
+        table: "Bridge", record: bridge, column: "external_ids",
+        values: [Atom.text(key).description], ifExists: false)
+    }
+    return .set(
+      table: "Bridge", record: bridge,
+      settings: [
+        Setting(column: "external_ids", key: key, value: Atom.text(value).description)
+      ], ifExists: false)
+  }
+}
+
+struct GetExternalID: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "br-get-external-id",
+    abstract: "Print the value of a key of a bridge's external_ids, or all as KEY=VALUE.")
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The key.") var key: String?
+
+  func command() -> Command { .bridgeExternalIDs(bridge: bridge, key: key) }
+}
+
+struct ShowAll: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "show",
+    abstract: "Print bridges and ports, and what is wrong with them; all where no bridge is named.",
+    discussion: """
+      EXAMPLES
+        ovx-ctl show br0
+        ovx-ctl show --brief
+      """)
+
+  @OptionGroup var global: GlobalOptions
+  @Flag(help: "Print one line for each port.") var brief = false
+  @Argument(help: "The bridge.") var bridge: String?
+
+  func command() -> Command { bridge.map { .showBridge(bridge: $0) } ?? .show }
 }
 
 // MARK: Containers

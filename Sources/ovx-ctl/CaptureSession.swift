@@ -32,7 +32,7 @@ final class CaptureSession {
     if case .capture(_, _, let given) = command { length = given }
     limit = try verb.limit
     isJSON = options.format == .json
-    client = ControlClient(runDirectory: options.runDirectory)
+    client = options.client
     let (response, rest, connection) = try client.open(
       Request(commands: [command], timeout: options.timeout))
     self.connection = connection

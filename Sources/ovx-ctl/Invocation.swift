@@ -12,6 +12,8 @@ struct Invocation {
   private var file: ConfigurationFile?
   /// `diff`: the exit status tells whether there is a difference.
   private var isComparison = false
+  /// `show --brief`: one line a port.
+  private(set) var isBrief = false
   /// `top`: no request is made but its own.
   private var top: Top?
   /// `capture`: the answer goes on.
@@ -46,7 +48,7 @@ struct Invocation {
         try CaptureSession(capture, commands[0], options).run()
         return 0
       }
-      let client = ControlClient(runDirectory: options.runDirectory)
+      let client = options.client
       let request = Request(
         commands: commands,
         timeout: options.timeout,
@@ -61,7 +63,9 @@ struct Invocation {
           // In front of a repeated answer a terminal is wiped.
           var text = repeats && isatty(STDOUT_FILENO) == 1 ? "\u{1B}[H\u{1B}[2J" : ""
           for (command, reply) in zip(commands, replies) {
-            text += try Output(format: options.format, command: command).text(of: reply)
+            var output = Output(options, command: command)
+            output.isBrief = isBrief
+            text += try output.text(of: reply)
           }
           guard Invocation.write(text, to: STDOUT_FILENO) else {
             throw ControlError.unwritten("answer")
@@ -167,11 +171,16 @@ extension Invocation {
       self.file = file
       commands.append(.apply(file.configuration))
     } else {
+      if let get = verb as? GetColumns, let id = get.id {
+        commands.append(.reference(id: id, table: get.table, record: get.record))
+        if get.columns.isEmpty { return }
+      }
       commands.append(try verb.command())
     }
     if let top = verb as? Top { self.top = top }
     if let capture = verb as? CaptureFrames { self.capture = capture }
     if verb is Diff { (isComparison, options.dryRun) = (true, true) }
+    if let show = verb as? ShowAll, show.brief { isBrief = true }
     if let drops = verb as? Drops, drops.watch { repeats = true }
   }
 
@@ -203,7 +212,8 @@ extension Invocation {
   static func normalized(_ arguments: [String]) -> [String] {
     let index = commandIndex(in: arguments) ?? arguments.count
     let isMoved = { (argument: String) in
-      ["--may-exist", "--if-exists"].contains(argument) || argument.hasPrefix("--columns=")
+      ["--may-exist", "--if-exists", "--all", "--brief"].contains(argument)
+        || argument.hasPrefix("--columns=") || argument.hasPrefix("--id=")
     }
     var front = Array(arguments[..<index])
     while let place = front.firstIndex(of: "--columns"), place + 1 < front.count {
@@ -217,6 +227,13 @@ extension Invocation {
         rest[place] = name.isEmpty ? "--file" : "--file=\(name)"
       }
     }
+    // Behind top, -d is the delay, as of the top(1) of processes.
+    if index < arguments.count, arguments[index] == "top" {
+      for place in rest.indices where rest[place].hasPrefix("-d") {
+        let delay = rest[place].dropFirst(2)
+        rest[place] = delay.isEmpty ? "--delay" : "--delay=\(delay)"
+      }
+    }
     let command = arguments[index...].prefix(1).flatMap {
       $0.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
     }
@@ -228,8 +245,9 @@ extension Invocation {
     var index = 0
     while index < arguments.count {
       guard arguments[index].hasPrefix("-") else { return index }
-      let takesValue = ["-t", "--timeout", "-f", "--format", "--rundir", "--columns"]
-        .contains(arguments[index])
+      let takesValue = [
+        "-t", "--timeout", "-f", "--format", "-d", "--data", "--db", "--rundir", "--columns",
+      ].contains(arguments[index])
       index += takesValue ? 2 : 1
     }
     return nil
@@ -259,13 +277,20 @@ extension Invocation {
   /// The parser's complaint as one of ours: lower case, and where to read on.
   private static func explained(_ message: String, _ arguments: [String]) -> ControlError {
     let path = words(in: arguments)
-    if path.isEmpty, let index = commandIndex(in: arguments), message.contains("nexpected argument")
+    // Of a command that there is not, its options say nothing.
+    if path.isEmpty, let index = commandIndex(in: arguments),
+      message.contains("nexpected argument") || Absent.command(arguments[index]) != nil
     {
       return unknownCommand(arguments[index])
     }
-    var line = message.prefix(1).lowercased() + message.dropFirst()
+    var line = withoutHarm(message.prefix(1).lowercased() + message.dropFirst())
     line = line.split(separator: "\n").joined(separator: " ")
     if line.hasSuffix(".") { line.removeLast() }
+    if let match = message.firstMatch(of: /nknown option '([^'= ]+)/),
+      let instead = Absent.option(String(match.1))
+    {
+      return ControlError("there is no option \"\(match.1)\"; type \(instead)")
+    }
     let names = commands(of: path)
     if !names.isEmpty, message.contains("nexpected argument") {
       return ControlError("\(path): \(line); its commands are \(names)")
@@ -279,8 +304,20 @@ extension Invocation {
 }
 
 extension Invocation {
+  /// The parser's complaint without its guess, where that is an option that takes something away.
+  private static func withoutHarm(_ message: String) -> String {
+    guard let guess = message.firstMatch(of: /\.? *Did you mean '([^']+)'\??/),
+      Absent.neverSuggested.contains(String(guess.1))
+    else { return message }
+    return message.replacingCharacters(of: guess.range, by: "")
+  }
+
   private static func unknownCommand(_ word: String) -> ControlError {
+    if let sentence = Absent.command(word) {
+      return ControlError("there is no command \"\(word)\": \(sentence)")
+    }
     let names = OVXCtl.configuration.subcommands.flatMap { $0.names }
+      .filter { !Absent.neverSuggested.contains($0) }
     let nearest = names.min { distance($0, word) < distance($1, word) } ?? ""
     return ControlError(
       "there is no command \"\(word)\"; "
@@ -302,6 +339,16 @@ func distance(_ left: String, _ right: String) -> Int {
     }
   }
   return row[right.count]
+}
+
+extension String {
+  fileprivate func replacingCharacters(
+    of range: Range<String.Index>, by text: String
+  ) -> String {
+    var result = self
+    result.replaceSubrange(range, with: text)
+    return result
+  }
 }
 
 extension ParsableCommand {

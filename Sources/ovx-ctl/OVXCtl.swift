@@ -50,6 +50,7 @@ struct OVXCtl: ParsableCommand {
         subcommands: [
           AddBridge.self, DeleteBridge.self, AddPort.self, DeletePort.self, ListBridges.self,
           BridgeExists.self, ListPorts.self, PortToBridge.self, ShowAll.self,
+          BridgeToVLAN.self, BridgeToParent.self, SetExternalID.self, GetExternalID.self,
         ]
       ),
       CommandGroup(name: "Container", subcommands: [Attach.self, Detach.self]),
@@ -57,7 +58,8 @@ struct OVXCtl: ParsableCommand {
         name: "Table",
         subcommands: [
           SetColumns.self, GetColumns.self, ListRecords.self, FindRecords.self, AddValues.self,
-          RemoveValues.self, ClearColumns.self, WaitUntil.self,
+          RemoveValues.self, ClearColumns.self, WaitUntil.self, CreateRecord.self,
+          DestroyRecords.self, Comment.self,
         ]
       ),
       CommandGroup(name: "File", subcommands: [Apply.self, Diff.self, Export.self]),
@@ -116,7 +118,34 @@ struct GlobalOptions: ParsableArguments {
   @Flag(help: "Have the daemon check everything, and change nothing.")
   var dryRun = false
 
+  @Flag(help: "Print what a command prints in one line, with \\n where a line ends.")
+  var oneline = false
+
+  @Flag(help: "The same as -f list -d bare --no-headings.")
+  var bare = false
+
+  @Flag(name: [.customLong("no-headings"), .customLong("no-heading")], help: "Print no headings.")
+  var noHeadings = false
+
+  @Option(
+    name: [.customShort("d", allowingJoined: true), .long],
+    help: "How to print values: string (as set reads them), bare or json.")
+  var data: DataFormat?
+
+  @Flag(help: "Wait for a daemon to be there, as long as -t says.")
+  var retry = false
+
+  @Flag(help: "For scripts of Open vSwitch: what is asked for is in force when the daemon answers.")
+  var noWait = false
+
+  @Option(
+    name: .customLong("db"),
+    help: ArgumentHelp(
+      "For scripts of Open vSwitch: unix:SOCKET, the daemon's socket.", valueName: "database"))
+  var database: String?
+
   func validate() throws {
+    if let database { _ = try Self.socket(database) }
     if let timeout { _ = try Self.seconds(timeout) }
     guard runDirectory != "" else {
       throw ControlError(
@@ -133,14 +162,46 @@ struct GlobalOptions: ParsableArguments {
     return seconds
   }
 
+  /// The socket that `--db` names; `nil` where it is Open vSwitch's own, which stands for the usual one.
+  fileprivate static func socket(_ text: String) throws(ControlError) -> String? {
+    let path = text.dropFirst("unix:".count)
+    guard text.hasPrefix("unix:"), !path.isEmpty else {
+      throw ControlError(
+        "--db \"\(text)\" is not the socket of this host's daemon; type unix:SOCKET, or name its directory with --rundir"
+      )
+    }
+    let usual = ["/var/run/openvswitch/db.sock", "/run/openvswitch/db.sock"]
+    return usual.contains(String(path)) ? nil : String(path)
+  }
+
   /// The options of all commands of a command line together.
   struct Values {
     var runDirectory = ControlSocket.runDirectoryOfEnvironment
     var timeout = 10.0
     var format: OutputFormat?
     var dryRun = false
+    /// The socket itself, where that is named instead of the run directory.
+    var socket: String?
+    var retries = false
+    var isOneLine = false
+    var hasHeadings = true
+    var data: DataFormat?
+
+    /// Asks the daemon that the options name.
+    var client: ControlClient {
+      var client =
+        socket.map(ControlClient.init(socket:)) ?? ControlClient(runDirectory: runDirectory)
+      client.waitsForDaemon = retries
+      return client
+    }
 
     mutating func merge(_ options: GlobalOptions) {
+      if options.bare { (format, data, hasHeadings) = (.list, .bare, false) }
+      if let database = options.database { socket = try? GlobalOptions.socket(database) }
+      data = options.data ?? data
+      retries = retries || options.retry
+      isOneLine = isOneLine || options.oneline
+      hasHeadings = hasHeadings && !options.noHeadings
       if let directory = options.runDirectory { runDirectory = directory }
       if let text = options.timeout, let seconds = try? GlobalOptions.seconds(text) {
         timeout = seconds

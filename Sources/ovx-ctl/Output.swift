@@ -14,12 +14,33 @@ enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
   case csv
 }
 
+/// How to print values: `-d`.
+enum DataFormat: String, CaseIterable, ExpressibleByArgument {
+  /// As `set` reads them.
+  case string
+  /// Without brackets, commas and quotes.
+  case bare
+  case json
+}
+
 /// Turns a reply into what is printed on standard output.
 struct Output {
   let format: OutputFormat
   let command: Command
   /// Whether nobody has named a format.
   private let isDefault: Bool
+  private var data: DataFormat?
+  private var hasHeadings = true
+  private var isOneLine = false
+  /// Whether `show` prints a line for each port.
+  var isBrief = false
+
+  init(_ options: GlobalOptions.Values, command: Command) {
+    self.init(format: options.format, command: command)
+    data = options.data
+    hasHeadings = options.hasHeadings
+    isOneLine = options.isOneLine
+  }
 
   /// - Parameters:
   ///   - format: What `-f` named.
@@ -35,6 +56,18 @@ struct Output {
 
   /// The text, which ends with a newline unless it is empty.
   func text(of reply: Reply) throws(ControlError) -> String {
+    let text = try lines(of: reply)
+    switch command {
+    // As with ovs-vsctl, records are never put in one line.
+    case .list, .find, .reference: return text
+    default: break
+    }
+    guard isOneLine, format != .json else { return text }
+    let line = text.hasSuffix("\n") ? text.dropLast() : text[...]
+    return line.replacing("\\", with: "\\\\").replacing("\n", with: "\\n") + "\n"
+  }
+
+  private func lines(of reply: Reply) throws(ControlError) -> String {
     switch reply {
     case .done, .answer: return ""
     case .flushed(let count) where format != .json:
@@ -45,7 +78,13 @@ struct Output {
     case .names(let names) where format != .json:
       return names.map { $0 + "\n" }.joined()
     case .values(let values) where format != .json:
-      return values.map { "\($0)\n" }.joined()
+      return zip(valueNames(values.count), values).map { name, value in
+        // A key that is not there, with --if-exists: an empty line, which no value is.
+        if value == .scalar(nil), name.contains(":") { return "\n" }
+        return text(of: value) + "\n"
+      }.joined()
+    case .show(let show) where isBrief && format == .table:
+      return sheet(briefSheet(show))
     case .show(let show) where format == .table:
       return tree(show)
     case .version(let versions) where format == .table:
@@ -72,12 +111,43 @@ struct Output {
       return tunnelSheet(tunnels).table + foot(of: tunnels)
     default: break
     }
+    if case .json = format { return try json(reply) }
+    return sheet(sheet(of: reply))
+  }
+
+  /// A sheet as the options say.
+  private func sheet(_ sheet: Sheet) -> String {
+    var sheet = sheet
+    sheet.hasHeadings = hasHeadings
+    if let data, data != .string { sheet.text = { self.text(of: $0, data) } }
     switch format {
-    case .json: return try json(reply)
-    case .table: return sheet(of: reply).table
-    case .list: return sheet(of: reply).list
-    case .csv: return sheet(of: reply).csv
+    case .table, .json: return sheet.table
+    case .list: return sheet.list
+    case .csv: return sheet.csv
     }
+  }
+
+  private func text(of value: Datum) -> String { text(of: value, data ?? .string) }
+
+  private func text(of value: Datum, _ data: DataFormat) -> String {
+    switch data {
+    case .string: value.description
+    case .bare: value.bare
+    case .json: Self.line(value)
+    }
+  }
+
+  /// A value as JSON in one line.
+  private static func line(_ value: Datum) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return (try? encoder.encode(value)).map { String(decoding: $0, as: UTF8.self) } ?? "null"
+  }
+
+  /// The columns that `get` was asked for.
+  private func valueNames(_ count: Int) -> [String] {
+    if case .get(_, _, let columns, _) = command, columns.count == count { return columns }
+    return Array(repeating: "", count: count)
   }
 
   // MARK: JSON
@@ -143,6 +213,12 @@ struct Output {
         if let target = interface.target, let inside = interface.inside {
           let entries: [String: Atom] = ["target": .text(target), "interface": .text(inside)]
           lines.append("            attachment: \(Datum.map(entries))")
+        }
+        if let state = interface.linkState { lines.append("            link_state: \(state)") }
+        if let peer = interface.peer { lines.append("            peer: \(quoted(peer))") }
+        if let addresses = interface.addresses, !addresses.isEmpty {
+          let list = addresses.map(\.description).joined(separator: ", ")
+          lines.append("            addresses: [\(list)]")
         }
         if let error = interface.error { lines.append("            error: \(quoted(error))") }
       }
@@ -230,6 +306,32 @@ struct Output {
       }
     }
     return Sheet(["bridge", "port", "tag", "trunks", "type", "options", "error"], rows)
+  }
+
+  /// `show --brief`: one line a port.
+  private func briefSheet(_ show: Show) -> Sheet {
+    var rows: [[Datum]] = []
+    for bridge in show.bridges {
+      for port in bridge.ports {
+        let interface = port.interface
+        let vlans =
+          port.tag.map { "\($0)" }
+          ?? (port.trunks.isEmpty
+            ? "" : port.trunks.sorted().map { "\($0)" }.joined(separator: ","))
+        let remote = interface.options["key"].map { key in
+          "vni \(key) to \(interface.options["remote_ip"] ?? "?")"
+        }
+        rows.append([
+          .text(bridge.name), .text(port.name), .text(vlans),
+          .text(interface.type?.rawValue ?? ""), .text(interface.linkState ?? ""),
+          .text(interface.mac.map { "\($0)" } ?? ""),
+          .text((interface.addresses ?? []).map(\.description).joined(separator: " ")),
+          .text(remote ?? interface.peer ?? ""), .text(interface.error ?? ""),
+        ])
+      }
+    }
+    return Sheet(
+      ["Bridge", "Port", "VLAN", "Type", "Link", "MAC", "Addresses", "Other-end", "Error"], rows)
   }
 
   private func addressSheet(_ bridges: [BridgeAddresses], named: Bool = false) -> Sheet {

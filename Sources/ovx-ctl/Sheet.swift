@@ -4,6 +4,9 @@ internal import OVXControl
 struct Sheet {
   let columns: [String]
   let rows: [[Datum]]
+  var hasHeadings = true
+  /// How a value is printed, where not as each format does.
+  var text: ((Datum) -> String)?
 
   init(_ columns: [String], _ rows: [[Datum]]) {
     self.columns = columns
@@ -12,14 +15,16 @@ struct Sheet {
 
   /// Aligned columns, numbers to the right; texts without quotes.
   var table: String {
-    let cells = rows.map { $0.map(Self.cell) }
+    let cells = rows.map { $0.map(text ?? Self.cell) }
     let widths = columns.indices.map { column in
-      cells.reduce(columns[column].count) { max($0, column < $1.count ? $1[column].count : 0) }
+      cells.reduce(hasHeadings ? columns[column].count : 0) {
+        max($0, column < $1.count ? $1[column].count : 0)
+      }
     }
     let isNumber = columns.indices.map { column in
       !rows.isEmpty && rows.allSatisfy { column < $0.count && Self.isNumber($0[column]) }
     }
-    return ([columns] + cells).map { line in
+    return ((hasHeadings ? [columns] : []) + cells).map { line in
       let padded = line.enumerated().map { column, cell in
         let fill = String(repeating: " ", count: max(0, widths[column] - cell.count))
         return isNumber[column] ? fill + cell : cell + fill
@@ -33,7 +38,9 @@ struct Sheet {
     let width = columns.reduce(0) { max($0, $1.count) }
     return rows.map { row in
       zip(columns, row).map { column, value in
-        Self.trimmed(
+        let value = text?(value) ?? value.description
+        guard hasHeadings else { return value + "\n" }
+        return Self.trimmed(
           column + String(repeating: " ", count: width - column.count) + " : \(value)"
         ) + "\n"
       }.joined()
@@ -42,7 +49,7 @@ struct Sheet {
 
   /// Comma-separated values (RFC 4180) with lines that end in a plain newline.
   var csv: String {
-    ([columns] + rows.map { $0.map(Self.cell) }).map { line in
+    ((hasHeadings ? [columns] : []) + rows.map { $0.map(text ?? Self.cell) }).map { line in
       line.map(Self.escaped).joined(separator: ",") + "\n"
     }.joined()
   }

@@ -1,12 +1,12 @@
 internal import ArgumentParser
 internal import OVXControl
 
-// Tables: the database commands of ovs-vsctl, on Bridge, Port and Interface.
+// Tables: the database commands of ovs-vsctl, on Bridge, Port, Interface and Switch.
 
 private let grammar = """
-  The tables are Bridge, Port and Interface. Tables and columns may be shortened to an unambiguous beginning, in any \
+  The tables are Bridge, Port, Interface and Switch (Open_vSwitch), whose one record is ".". Tables and columns may be shortened to an unambiguous beginning, in any \
   letter case, with - and _ the same. A value is a word or a text in double quotes; a set is [A, B] or A,B; a map is \
-  {K=V, L=W}; [] and {} are empty.
+  {K=V, L=W}; [], {} and "" are empty, and no value at all is refused. A record goes by its name or its _uuid.
   """
 
 struct SetColumns: Verb {
@@ -26,7 +26,7 @@ struct SetColumns: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
   @Argument(help: "The record's name.") var record: String
   @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "setting"))
   var settings: [String]
@@ -56,9 +56,17 @@ struct GetColumns: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
+  @Option(help: ArgumentHelp("Call the record @NAME in the commands behind.", valueName: "@name"))
+  var id: String?
   @Argument(help: "The record's name.") var record: String
-  @Argument(help: ArgumentHelp("COLUMN[:KEY].", valueName: "column")) var columns: [String]
+  @Argument(help: ArgumentHelp("COLUMN[:KEY].", valueName: "column")) var columns: [String] = []
+
+  func validate() throws {
+    guard id != nil || !columns.isEmpty else {
+      throw ValidationError("Missing expected argument '<column> ...'")
+    }
+  }
 
   func command() -> Command {
     .get(table: table, record: record, columns: columns, ifExists: ifExists.isSet)
@@ -89,7 +97,7 @@ struct ListRecords: Verb {
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
   @OptionGroup var columns: Columns
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
   @Argument(help: ArgumentHelp("The records' names.", valueName: "record")) var records: [String] =
     []
 
@@ -117,7 +125,7 @@ struct FindRecords: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var columns: Columns
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
   @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "condition"))
   var conditions: [String] = []
 
@@ -147,7 +155,7 @@ struct AddValues: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
   @Argument(help: "The record's name.") var record: String
   @Argument(help: "The column.") var column: String
   @Argument(help: ArgumentHelp("VALUE or KEY=VALUE.", valueName: "value")) var values: [String]
@@ -178,7 +186,7 @@ struct RemoveValues: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
   @Argument(help: "The record's name.") var record: String
   @Argument(help: "The column.") var column: String
   @Argument(help: ArgumentHelp("VALUE, KEY or KEY=VALUE.", valueName: "value")) var values: [String]
@@ -208,7 +216,7 @@ struct ClearColumns: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
   @Argument(help: "The record's name.") var record: String
   @Argument(help: ArgumentHelp("The columns.", valueName: "column")) var columns: [String]
 
@@ -232,7 +240,7 @@ struct WaitUntil: Verb {
       """)
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
   @Argument(help: "The record's name.") var record: String
   @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "condition"))
   var conditions: [String] = []
@@ -241,4 +249,63 @@ struct WaitUntil: Verb {
     .waitUntil(
       table: table, record: record, conditions: try conditions.map(Condition.init(parsing:)))
   }
+}
+
+struct CreateRecord: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "create",
+    abstract: "Describe a record for another command of the transaction to put somewhere.",
+    discussion: """
+      With --id=@NAME other commands of the transaction can refer to it. It is made where one of them puts it, and its \
+      _uuid is printed. A port has one interface, of the same name.
+
+      EXAMPLES
+        ovx-ctl --id=@p create port name=p1 tag=5 interfaces=@i \\
+          -- --id=@i create interface name=p1 type=internal -- add bridge br0 ports @p
+        ovx-ctl --id=@b create bridge name=br1 -- add switch . bridges @b
+      """)
+
+  @OptionGroup var global: GlobalOptions
+  @Option(help: ArgumentHelp("The record's name within the transaction.", valueName: "@name"))
+  var id: String?
+  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "setting"))
+  var settings: [String] = []
+
+  func command() throws -> Command {
+    .create(table: table, id: id, settings: try settings.map(Setting.init(parsing:)))
+  }
+}
+
+struct DestroyRecords: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "destroy",
+    abstract: "Delete records; a port with its interface.",
+    usage: "ovx-ctl [--if-exists] destroy TABLE RECORD... | ovx-ctl --all destroy TABLE")
+
+  @OptionGroup var global: GlobalOptions
+  @OptionGroup var ifExists: IfExists
+  @Flag(help: "All records of the table.") var all = false
+  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: ArgumentHelp("The records.", valueName: "record")) var records: [String] = []
+
+  func validate() throws {
+    guard all != !records.isEmpty else {
+      throw ValidationError("name the records, or all of them with --all, and not both")
+    }
+  }
+
+  func command() -> Command {
+    .destroy(table: table, records: all ? nil : records, ifExists: ifExists.isSet)
+  }
+}
+
+struct Comment: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "comment", abstract: "Do nothing; the words are for who reads the script.")
+
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "Anything.") var words: [String] = []
+
+  func command() -> Command { .comment(words.joined(separator: " ")) }
 }

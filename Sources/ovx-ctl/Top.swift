@@ -22,7 +22,7 @@ struct Top: Verb {
     help: "End after this many tables (default: when interrupted).")
   var count: Int?
   @Option(
-    name: [.customShort("d", allowingJoined: true), .customLong("delay")],
+    name: .customLong("delay"),
     help: ArgumentHelp("Seconds between two, 0.1 to 3600.", valueName: "secs"))
   var delay = 1.0
 
@@ -42,7 +42,7 @@ extension Top {
   ///
   /// - Throws: What the daemon refuses, or that it is gone.
   func run(_ options: GlobalOptions.Values) throws(ControlError) {
-    let client = ControlClient(runDirectory: options.runDirectory)
+    let client = options.client
     let request = Request(commands: [.statistics(port: nil)], timeout: options.timeout)
     let isScreen = options.format ?? .table == .table && isatty(STDOUT_FILENO) == 1
     let clock = ContinuousClock()

@@ -15,7 +15,13 @@ struct TraceFrame: Verb {
       KEYS
       \(TracedFrame.grammar)
 
+      With "to ADDRESS" in the place of the frame it is one of who is behind the port to that address, with what the switch \
+      knows of both: a ping, or what the words behind it say; where nobody has answered for the address, the question for \
+      it that comes first.
+
       EXAMPLES
+        ovx-ctl trace eth0@web1 to 10.0.0.2
+        ovx-ctl trace br0 veth1 to 10.0.0.2 tcp,dport=80
         ovx-ctl trace br0 veth1 arp,src=02:00:00:00:00:01,ip_src=10.0.0.1,ip_dst=10.0.0.2
         ovx-ctl trace br0 veth1 tcp,src=02:00:00:00:00:01,dst=02:00:00:00:00:02,vlan=100,size=1514
         ovx-ctl trace br0 vxlan0 udp,src=02:00:00:00:00:02,dst=02:00:00:00:00:01,tun_src=192.168.5.3
@@ -23,12 +29,14 @@ struct TraceFrame: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge; not needed where an address follows.") var bridge: String
   @Argument(help: ArgumentHelp("The port by which the frame comes in.", valueName: "in-port"))
   var port: String
-  @Argument(help: "The frame.") var frame: [String]
+  @Argument(help: "The frame, or: to ADDRESS.") var frame: [String]
 
   func command() throws -> Command {
-    .trace(bridge: bridge, port: port, frame: try TracedFrame(frame.joined(separator: ",")))
+    if port == "to" { return try .trace(to: frame, from: bridge) }
+    if frame.first == "to" { return try .trace(to: Array(frame.dropFirst()), from: port) }
+    return .trace(bridge: bridge, port: port, frame: try TracedFrame(frame.joined(separator: ",")))
   }
 }

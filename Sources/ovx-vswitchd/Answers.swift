@@ -4,8 +4,8 @@ internal import OVXLinux
 
 /// Answers to questions about the running switch, put together from the configuration, the kernel and the data plane.
 struct Answers {
-  private let reconciler: Reconciler
-  private let configuration: Configuration
+  let reconciler: Reconciler
+  let configuration: Configuration
   private var dataplane: Switch { reconciler.dataplane }
 
   /// Prepares answers.
@@ -26,6 +26,7 @@ struct Answers {
     func later(_ reply: @escaping () -> Reply) -> AnswerStream.Part { .later { [.reply(reply())] } }
     switch command {
     case .show: return later { .show(show()) }
+    case .showBridge(let bridge): return later { .show(show(bridge)) }
     case .showAddresses(let bridges): return .later { addresses(of: bridges) }
     case .addressStatistics(let bridges):
       return later { .addressStatistics(addressStatistics(of: bridges)) }
@@ -39,8 +40,18 @@ struct Answers {
     }
   }
 
-  private func show() -> Show {
-    Show(configuration) { reconciler.fault(of: $0)?.sentence }
+  /// The bridges and their ports, or one bridge, with what the kernel says of the devices.
+  private func show(_ bridge: String? = nil) -> Show {
+    var show = Show(configuration) { reconciler.fault(of: $0)?.sentence }
+    if let bridge { show.bridges.removeAll { $0.name != bridge } }
+    var peers = VethPeers(reconciler.host)
+    for place in show.bridges.indices {
+      for index in show.bridges[place].ports.indices {
+        let name = show.bridges[place].ports[index].name
+        fill(&show.bridges[place].ports[index].interface, of: name, &peers)
+      }
+    }
+    return show
   }
 
   // MARK: Addresses
@@ -287,7 +298,12 @@ struct Answers {
     guard let port = reconciler.port(name) else { return nil }
     var state = InterfaceState()
     state.error = reconciler.fault(of: name)?.sentence
-    if let link = reconciler.devices.link(of: name, host: reconciler.host) {
+    state.ofport =
+      state.error != nil ? -1 : configuration.bridges[name] != nil ? 65534 : Int(port.rawValue) + 1
+    if let link = link(of: name) {
+      if reconciler.devices.link(of: name, host: reconciler.host) != nil {
+        state.linkSpeed = link.speed
+      }
       state.ifindex = Int(link.index)
       state.macInUse = link.address?.description
       state.mtu = link.mtu
@@ -308,11 +324,7 @@ struct Answers {
     }
     let counters = PortCounters.sum(
       dataplane.performOnAll { datapath in datapath.counters(of: port) })
-    state.statistics = [
-      "rx_packets": counters.receivedFrames, "rx_bytes": counters.receivedBytes,
-      "tx_packets": counters.sentFrames, "tx_bytes": counters.sentBytes,
-      "dropped": counters.dropsByReason.reduce(0, &+),
-    ]
+    state.statistics = InterfaceState.statistics(counters)
     return state
   }
 

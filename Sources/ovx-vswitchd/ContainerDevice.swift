@@ -89,6 +89,10 @@ struct ContainerDevice {
     }
     try netlink.configure(link, settings, alias: ownership.mark, isNew: true)
     try address(link, settings, &netlink, isNew: existing == nil)
+    // A namespace is made with its loopback down, and programs expect to reach themselves.
+    if let loopback = try netlink.link(named: "lo"), !loopback.isUp {
+      try netlink.setUp(true, loopback)
+    }
     try tap.setPersistent(true)
     return OpenTAP(
       tap: tap, index: link.index, wasThere: existing != nil,

@@ -122,6 +122,12 @@ final class ControlServer {
     for client in clients { close(client.descriptor) }
   }
 
+  /// Ends all connections, and listens no more.
+  func disconnectAll() {
+    for client in clients { close(client.descriptor) }
+    clients.removeAll()
+  }
+
   /// Whether an answer is still on its way to a client.
   var hasOutput: Bool { clients.contains(where: \.hasOutput) }
 

@@ -53,6 +53,7 @@ final class Daemon {
   private var nextRound: Int64?
   /// Faults that the log tells of.
   private var loggedFaults: [String: Fault] = [:]
+  private var crowd = CrowdLog()
   private(set) var isStopping = false
   private var isCleaningUp = false
   /// Why the daemon ends although nobody asked for it.
@@ -125,13 +126,15 @@ final class Daemon {
 
   /// Ends the switch.
   ///
-  /// Devices stay, unless `exit --cleanup` was asked for.
+  /// Devices stay, unless `exit --cleanup` was asked for. Afterwards the database is another daemon's to open.
   func stop() {
     renewDatabase()
+    logSummaries(now: .max)
     if isCleaningUp { reconciler.removeDevices() }
     reconciler.closeDevices()
     containers.stop()
     dataplane.stop()
+    database.close()
   }
 
   /// How many bridges and ports there are, for people.
@@ -293,6 +296,9 @@ final class Daemon {
     case .logLevel: return .logLevel(LogLevel(log.level))
     case .trace(_, let port, let frame):
       return .trace(try Narrator(reconciler).trace(frame, from: port))
+    case .traceTo(let port, let address, let words):
+      let frame = try answers.frame(from: port, to: address, words)
+      return .trace(try Narrator(reconciler).trace(frame, from: port))
     case .capture(_, let program, _):
       _ = try CaptureDesk.filter(program)
       guard isDryRun else {
@@ -373,6 +379,7 @@ final class Daemon {
     if let time = reconciler.introductions.next { next.append(time) }
     if let time = looks.first { next.append(time) }
     if let time = nextRound { next.append(time) }
+    if let due = crowd.due { next.append(due) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
@@ -386,6 +393,7 @@ final class Daemon {
     takeSwitchNews()
     takeKernelNews(now: now, isUrgent: false)
     if let time = reconciler.introductions.next, time <= now { reconciler.introduce() }
+    logSummaries(now: now)
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry
@@ -471,7 +479,9 @@ final class Daemon {
       switch event {
       case .deviceLost(let port, let error):
         guard let lost = reconciler.lose(port, error) else { continue }
-        logger.info("port \(lost.name) has lost its device: \(error)")
+        if crowd.admits(.lost, lost.name, now: monotonicMilliseconds()) {
+          logger.info("port \(lost.name) has lost its device: \(error)")
+        }
         if lost.isToReopen { isChanged = true } else { logFaults() }
       case .deviceDown:
         break
@@ -508,15 +518,28 @@ final class Daemon {
     // What is about to become known is as it was until then.
     var faults = reconciler.faults
     for (name, fault) in faults where fault.isOpen { faults[name] = loggedFaults[name] }
+    let now = monotonicMilliseconds()
     for (name, fault) in faults.sorted(by: { $0.key < $1.key }) where loggedFaults[name] != fault {
+      guard crowd.admits(.waits, name, now: now) else { continue }
       logger.warning("port \(name) waits: \(fault.sentence)")
     }
     for name in loggedFaults.keys.sorted() where faults[name] == nil {
-      if reconciler.configuration.ports[name] != nil {
+      if reconciler.configuration.ports[name] != nil, crowd.admits(.isBack, name, now: now) {
         logger.notice("port \(name) is in service")
       }
     }
     loggedFaults = faults
+  }
+
+  /// Tells of the ports whose lines were held back.
+  private func logSummaries(now: Int64) {
+    for (event, sentence) in crowd.takeSummaries(now: now) {
+      switch event {
+      case .lost: logger.info("\(sentence)")
+      case .waits: logger.warning("\(sentence)")
+      case .isBack: logger.notice("\(sentence)")
+      }
+    }
   }
 
   /// Tells of addresses that keep moving, a few by name.
@@ -543,8 +566,9 @@ extension Command {
   /// Whether the answer describes all of the switch or of its configuration, or a large part.
   var isReport: Bool {
     switch self {
-    case .show, .showAddresses, .addressStatistics, .showNeighbors, .neighborStatistics,
-      .statistics, .drops, .showTunnels, .export, .trace:
+    case .show, .showBridge, .showAddresses, .addressStatistics, .showNeighbors,
+      .neighborStatistics,
+      .statistics, .drops, .showTunnels, .export, .trace, .traceTo:
       true
     default: false
     }

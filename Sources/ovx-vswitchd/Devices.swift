@@ -99,6 +99,17 @@ struct Devices {
     return link(device, host)
   }
 
+  /// The kernel's description of the device of a port in a container; `nil` where it is not open, or gone.
+  func linkInContainer(of name: String) -> Link? {
+    guard let device = open[name], device.namespace != nil, let namespace = device.handle?.namespace
+    else { return nil }
+    let link = try? namespace.perform { () throws(LinuxError) in
+      var netlink = try Netlink()
+      return try netlink.link(index: device.index)
+    }
+    return link ?? nil
+  }
+
   private func link(_ device: Open, _ host: Host) -> Link? {
     guard device.namespace == nil else { return nil }
     if host.incarnation(device.index) == device.incarnation { return host.link(device.index) }

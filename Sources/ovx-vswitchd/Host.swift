@@ -139,6 +139,23 @@ final class Host {
   /// The device with an index.
   func link(_ index: Int32) -> Link? { names[index].flatMap { links[$0.name] } }
 
+  /// The addresses that a device has, whoever gave them; none where the kernel does not say.
+  func addresses(of link: Link) -> [OVXLinux.InterfaceAddress] {
+    (try? netlink.addresses(of: link)) ?? []
+  }
+
+  /// The namespaces that have a name, by the number that this one has for each.
+  func namedNamespaces() -> [Int32: NetworkNamespace] {
+    var namespaces: [Int32: NetworkNamespace] = [:]
+    for name in NetworkNamespace.names() {
+      guard let namespace = try? NetworkNamespace(named: name),
+        let number = (try? netlink.number(of: namespace)) ?? nil
+      else { continue }
+      namespaces[number] = namespace
+    }
+    return namespaces
+  }
+
   /// Which of the devices that have had a number has it now.
   func incarnation(_ index: Int32) -> UInt64? { names[index]?.incarnation }
 

@@ -12,6 +12,7 @@ struct RunDirectory: ~Copyable {
   let path: String
   let pidfile: String
   private let lock: FileDescriptor
+  private var holdsLock = true
 
   /// Where the control socket is.
   var socketPath: String { ControlSocket.path(in: FilePath(path)).string }
@@ -79,8 +80,15 @@ struct RunDirectory: ~Copyable {
 
   private var processID: String { "\(getpid())\n" }
 
-  deinit {
+  /// Gives the lock back: the directory is another daemon's to take.
+  mutating func release() {
+    guard holdsLock else { return }
+    holdsLock = false
     try? lock.close()
+  }
+
+  deinit {
+    if holdsLock { try? lock.close() }
   }
 }
 

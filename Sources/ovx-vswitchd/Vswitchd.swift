@@ -158,6 +158,10 @@ struct Vswitchd: ParsableCommand {
     service.stopping()
     daemon.stop()
     directory.clear()
+    // From here on another daemon can start on the same directory and database; whoever asked this one to exit hears of
+    // it by the end of his connection.
+    directory.release()
+    server.disconnectAll()
     if let failure = daemon.failure { throw StartFailure(failure) }
     logger.notice("ovx-vswitchd has stopped")
   }

@@ -103,6 +103,36 @@ private func answer(_ client: FileDescriptor, _ bytes: [UInt8]) {
     }
   }
 
+  /// The answer to `exit` is waited for until the daemon has gone, which the end of the connection tells.
+  @Test func exitWaitsForTheEnd() throws {
+    let daemon = try FakeDaemon()
+    daemon.serve { client in
+      _ = receive(from: client)
+      if let bytes = try? Response(.done([.done])).messageBytes() { answer(client, bytes) }
+      usleep(300_000)
+    }
+    let start = ContinuousClock.now
+    let client = ControlClient(runDirectory: daemon.directory)
+    #expect(
+      try client.send(Request(commands: [.exit(cleanup: false)])) == Response(.done([.done])))
+    #expect(ContinuousClock.now - start >= .milliseconds(250))
+  }
+
+  @Test func exitThatNeverEndsTimesOut() throws {
+    let daemon = try FakeDaemon()
+    daemon.serve { client in
+      _ = receive(from: client)
+      if let bytes = try? Response(.done([.done])).messageBytes() { answer(client, bytes) }
+      usleep(1_500_000)
+    }
+    let client = ControlClient(runDirectory: daemon.directory)
+    #expect {
+      try client.send(Request(commands: [.exit(cleanup: false)], timeout: 0.2))
+    } throws: {
+      ($0 as? ControlError)?.kind == .timedOut
+    }
+  }
+
   @Test func anAnswerComesBackInPieces() throws {
     let daemon = try FakeDaemon()
     daemon.serve { client in

@@ -45,7 +45,6 @@ import Testing
 
   @Test(arguments: [
     ("{}", [:]),
-    ("", [:]),
     ("a=1", ["a": "1"]),
     ("{a=1}", ["a": "1"]),
     ("a=1,b=2", ["a": "1", "b": "2"]),
@@ -53,7 +52,7 @@ import Testing
     ("{a=fc00::1,b=[x]}", ["a": "fc00::1", "b": "[x]"]),
     (#"{"a,b"="c}d","e"=""}"#, ["a,b": "c}d", "e": ""]),
     (#"a="\"\\\/\n\r\t\u00e9""#, ["a": "\"\\/\n\r\té"]),
-    ("{a=,b=2}", ["a": "", "b": "2"]),
+    ("{a=\"\",b=2}", ["a": "", "b": "2"]),
     // What is typed behind a quote may look like one character with it, and is not.
     ("a=\"\u{301}\"", ["a": "\u{301}"]),
     ("{\"\u{600}\"=\"\u{200D}\u{600}\"}", ["\u{600}": "\u{200D}\u{600}"]),
@@ -74,6 +73,8 @@ import Testing
     ("{a=\"1}", "{a=\"1}: the closing quote is missing"),
     (#"a="\x""#, #"a="\x": after a backslash comes one of " \ / n r t uXXXX"#),
     (#"a="\ud800""#, #"a="\ud800": after a backslash comes one of " \ / n r t uXXXX"#),
+    ("", "there is no value, as where a variable is not set; type one, or {} for an empty one"),
+    ("{a=,b=2}", "{a=,b=2}: \"a\" has no value; type a=\"\" for an empty text"),
     ("a=1,a=2", "the key \"a\" is there twice"),
   ])
   func malformedMaps(text: String, sentence: String) throws {

@@ -110,14 +110,24 @@ import Testing
 
   @Test func configuration() throws {
     var bench = try bench()
-    for line in ["list-br", "list-ports br0", "port-to-br veth1"] {
+    for line in [
+      "list-br", "list-ports br0", "port-to-br veth1", "br-to-vlan br0", "br-to-parent br0",
+      "br-get-external-id br0", "create port name=p1",
+    ] {
       try check(
         String(line.prefix { $0 != " " }), try bench.output("-f json " + line))
     }
     try check("get", try bench.output("-f json get port veth2 tag trunks other_config name"))
     try check("list", try bench.output("-f json list interface"))
     try check("find", try bench.output("-f json find port tag=100"))
-    try check("show", .show(Show(bench.configuration) { $0 == "veth1" ? "It is gone." : nil }))
+    var show = Show(bench.configuration) { $0 == "veth1" ? "It is gone." : nil }
+    show.bridges[0].ports[0].interface.addresses = [InterfaceAddress("10.0.0.1/8")].compactMap(
+      \.self)
+    show.bridges[0].ports[0].interface.mac = MACAddress("02:00:00:00:00:01")
+    show.bridges[0].ports[0].interface.mtu = 1500
+    show.bridges[0].ports[0].interface.linkState = "up"
+    show.bridges[0].ports[0].interface.peer = "eth0 in red1"
+    try check("show", .show(show))
     try check("export", .configuration(bench.configuration))
     var other = bench
     try other.run("del-port veth1 -- set port veth2 trunks=7 -- set bridge br0 external_ids:c=d")
@@ -213,6 +223,7 @@ import Testing
     let silent: Set = [
       "add-br", "del-br", "add-port", "del-port", "br-exists", "attach", "detach", "set", "add",
       "remove", "clear", "wait-until", "fdb add", "fdb del", "log set", "exit",
+      "destroy", "comment", "br-set-external-id",
     ]
     let sections = Set(try Self.sections().keys)
     for command in OVXCtl.configuration.subcommands {

@@ -21,6 +21,12 @@ struct Workbench {
     try run(Invocation(parsing: line.split(separator: " ").map(String.init)).commands)
   }
 
+  /// Carries out one command line, given by its words.
+  @discardableResult
+  mutating func run(_ words: [String]) throws -> [Reply?] {
+    try run(Invocation(parsing: words).commands)
+  }
+
   /// Carries out commands.
   @discardableResult
   mutating func run(_ commands: [Command]) throws -> [Reply?] {
@@ -56,7 +62,7 @@ struct Workbench {
     let replies = try run(line)
     return try zip(invocation.commands, replies).map { command, reply in
       let reply = try #require(reply)
-      return try Output(format: invocation.options.format, command: command).text(of: reply)
+      return try Output(invocation.options, command: command).text(of: reply)
     }.joined()
   }
 }

@@ -107,6 +107,36 @@ extension SystemTests {
       }
     }
 
+    /// The next daemon can start when `exit` has answered, however much there is to close.
+    @Test func exitAnswersWhenTheDaemonHasGone() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        let start = "ovx-vswitchd --rundir \(host.rundir) --detach"
+        defer { _ = try? host.run("kill $(cat \(host.rundir)/vswitchd.pid)") }
+        try host.must(
+          """
+          \(start)
+          ovx-ctl add-br br0 $(for n in $(seq 200); do echo -- add-port br0 tap$n type=tap; done)
+          """, seconds: 120)
+        let rounds = Lab.isLong ? 20 : 5
+        for round in 0..<rounds {
+          let output = try host.run(
+            """
+            ovx-ctl -t 60 exit
+            test ! -e \(host.rundir)/vswitchd.pid && test ! -e \(host.rundir)/vswitchd.sock
+            \(start)
+            ovx-ctl -t 60 list-ports br0 | wc -l
+            """, seconds: 120)
+          #expect(output.standardOutput == "200\n", "round \(round): \(output)")
+        }
+        // What is left to remove takes longest.
+        let output = try host.run(
+          "ovx-ctl -t 60 exit --cleanup && ! ip -br link | grep -q tap && exec \(start)",
+          seconds: 120)
+        #expect(output.succeeded, "\(output)")
+      }
+    }
+
     /// 400 who say nothing, 100 who never read and 200 who stop in the middle of a word.
     @Test func manyClients() throws {
       try Lab.run { lab in
@@ -128,8 +158,8 @@ extension SystemTests {
           time.sleep(1)
           for s in crowd: s.close()
           crowd = [connect() for _ in range(200)]
-          for s in crowd:
-              try: s.sendall(show * 3000 if len(crowd) % 2 else show[:20] + b"x" * 500000)
+          for number, s in enumerate(crowd):
+              try: s.sendall(show * 3000 if number % 2 else show[:20] + b"x" * 500000)
               except OSError: pass
           print("busy")
           time.sleep(60)

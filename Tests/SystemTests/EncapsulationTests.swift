@@ -254,11 +254,13 @@ extension SystemTests {
       try Lab.run { lab in
         let tutorial = try Tutorial()
         let (host1, host2) = try lab.twoHosts()
-        try lab.daemon(on: host1)
-        try lab.daemon(on: host2)
         var places = ["host1": host1, "host2": host2]
         for name in ["red1", "red2", "blue1", "blue2"] {
-          places[name] = try lab.namespace(name)
+          places[name] = try lab.announcedNamespace(name)
+        }
+        // The tutorial starts the daemons.
+        defer {
+          for host in [host1, host2] { _ = try? host.ctl(["exit", "--cleanup"]) }
         }
         for line in tutorial.lines {
           let place = try #require(places[line.place], "the tutorial speaks of \(line.place)")

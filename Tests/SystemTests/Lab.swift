@@ -100,6 +100,14 @@ final class Lab {
     return namespace
   }
 
+  /// The name of a namespace that the test itself makes with `ip netns add`, to be removed with the others.
+  func announcedNamespace(_ name: String) throws -> Namespace {
+    let namespace = Namespace(
+      name: Lab.prefix + name, rundir: directory.appendingPathComponent(name).path)
+    namespaces.append(namespace)
+    return namespace
+  }
+
   /// Starts a daemon in a host's namespace and waits until it answers.
   ///
   /// It looks for programs in a directory of the test's own first, where there is one.

@@ -48,6 +48,12 @@ struct OpenVSwitch {
     try host.must(environment + "ovs-vsctl --db=unix:\(directory)/db.sock --timeout=10 \(line)")
   }
 
+  /// What ovs-vsctl says to a line, without waiting for the switch.
+  func answer(_ line: String) throws -> Output {
+    try host.run(
+      environment + "ovs-vsctl --db=unix:\(directory)/db.sock --timeout=10 --no-wait \(line)")
+  }
+
   /// Its last words, for when something fails.
   var log: String {
     (try? host.must("tail -n 20 \(directory)/vswitchd.log")) ?? "no log"

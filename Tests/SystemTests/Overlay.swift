@@ -97,7 +97,8 @@ extension Lab {
     switch attachment {
     case .tap:
       let container = try namespace(name)
-      try host.ctl("attach br0 \(container.name) eth0 ip=\(address)\(tagging)")
+      try host.ctl(
+        "attach br0 \(container.name) eth0 ip=\(address)\(tag == nil ? " trunks=[]" : tagging)")
       return container
     case .veth:
       let container = try vethContainer(name, on: host, address: address, mtu: mtu)

@@ -76,12 +76,14 @@ static inline bool ovx_tap_is_alive(int fd) {
  * -ENOENT where the kernel knows none of that name. */
 int ovx_device_feature(const char *device, const char *feature);
 
-/* Opens the network namespace that the device is in. */
+/* Opens the network namespace that the device of a TAP is in, wherever it was moved to; -errno where it is gone. */
 static inline int ovx_tap_namespace(int fd) {
   int number = ioctl(fd, TUNGETDEVNETNS);
   return number < 0 ? -errno : number;
 }
 
+/* The speed of a device of the calling thread's network namespace in Mb/s; -errno where it has none. */
+long ovx_link_speed(const char *device);
 static inline int ovx_set_tap_persistent(int fd, bool persistent) {
   return ioctl(fd, TUNSETPERSIST, (unsigned long)persistent) < 0 ? -errno : 0;
 }
