@@ -5,12 +5,12 @@ private import OVXSimulation
 ///
 /// The first two bytes choose the topology. Then records follow:
 ///
-///     0     the sender, counted among the peers of all tunnels
+///     0     the sender, counted among the peers of all tunnels; for kinds 2 to 5 among those that have another VNI, too
 ///     1     bits 0 and 1 the outer ECN; bit 2 ends the burst; bits 3 to 5 how the bytes get into a train:
 ///           0 with a VXLAN header of the sender's in front of each datagram   1 the fuzzer writes the VXLAN headers itself
-///           2 they are a superframe of a container, with VXLAN headers of another VNI at the strides
+///           2 they are a superframe of a container, with VXLAN headers of another VNI, and addresses, at the strides
 ///           3 they are a frame of a container, in front of frames of another VNI
-///           4, 5 as 2 and 3, the lengths and the checksum made those of a superframe
+///           4, 5 as 2 and 3, the lengths and the checksum made those of a superframe, and the headers where there are none
 ///     2…5   bytes of each datagram of the train but the last, 0 for a single one; bytes of the train
 ///
 /// and the bytes.
@@ -28,18 +28,26 @@ public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt 
     }
   }
   guard !senders.isEmpty else { return -1 }
+  let neighbors = senders.filter { other(than: $0, among: senders) != nil }
   while let number = input.take(1).first {
-    let sender = senders[Int(number) % senders.count]
     let flags = input.takeNumber(1)
+    let kind = flags >> 3 & 7
+    let among = (2...5).contains(kind) && !neighbors.isEmpty ? neighbors : senders
+    let sender = among[Int(number) % among.count]
     let segmentSize = input.takeNumber(2)
     var bytes = input.take(input.takeNumber(2))
     guard !bytes.isEmpty else { break }
-    let kind = flags >> 3 & 7
-    // Another tenant behind the same VTEP; where there is none, one that is not known here.
+    // Where there is no other tenant, one that is not known here.
     let other =
-      senders.first {
-        $0.vni != sender.vni && $0.address == sender.address && $0.endpoint == sender.endpoint
-      }?.vni ?? TopologyGenerator.vnis.first { $0 != sender.vni } ?? sender.vni
+      other(than: sender, among: senders)
+      ?? TopologyGenerator.vnis.first { $0 != sender.vni } ?? sender.vni
+    var plan = PacketPlan(
+      from: MACAddress(truncating: 0x0200_0000_00AA), to: .broadcast)
+    plan.isTCP = false
+    plan.isIPv6 = number & 0x80 != 0
+    if kind == 4 || kind == 5, FrameAnatomy(bytes)?.packet?.isUDP != true {
+      bytes = plan.frame + bytes
+    }
     let train: HostileTrain
     switch kind {
     case 1: train = HostileTrain(raw: bytes, segmentSize: segmentSize)
@@ -47,7 +55,8 @@ public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt 
       if kind == 4 { bytes.claim(bytes.count) }
       train = HostileTrain(
         superframe: bytes, of: sender.vni, segmentSize: segmentSize,
-        header: vxlanDatagram(vni: other, frame: []), where: { _ in true })
+        header: vxlanDatagram(vni: other, frame: Array(plan.frame.prefix(12))), where: { _ in true }
+      )
     case 3, 5:
       let size = max(segmentSize, 60)
       bytes += [UInt8](repeating: 0, count: max(0, size - bytes.count))
@@ -55,8 +64,6 @@ public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt 
       if kind == 5 { bytes.claim(4 * (8 + size) - 8) }
       // What is looked for is nowhere else, unless the fuzzer has guessed it.
       if watch.holdsMark(bytes, except: sender.vni) { return -1 }
-      var plan = PacketPlan(
-        from: MACAddress(truncating: 0x0200_0000_00AA), to: .broadcast)
       plan.payload = TenancyWatch.payload(of: other, count: size - plan.headerLength)
       train = HostileTrain(
         datagrams: [(sender.vni, bytes)] + Array(repeating: (other, plan.frame), count: 3))
@@ -98,6 +105,13 @@ extension SimulatedHost {
     for port in topology.ports { frames[port.id] = datapath.counters(of: port.id).receivedFrames }
     return frames
   }
+}
+
+/// Another VNI behind the same VTEP.
+private func other(than sender: Sender, among senders: [Sender]) -> VNI? {
+  senders.first {
+    $0.vni != sender.vni && $0.address == sender.address && $0.endpoint == sender.endpoint
+  }?.vni
 }
 
 private struct Sender {
