@@ -5,13 +5,13 @@ private import OVXSimulation
 
 /// libFuzzer's door to decapsulation: what a known VTEP sends to a tunnel, from the VXLAN header on.
 ///
-/// Bits 3 to 5 of the byte that has the outer ECN field tell how an arrival's bytes get into what the kernel hands over:
+/// For kinds 2 to 5 the port counts among the remotes of tunnels behind which another VNI is, too. Bits 3 to 5 of the byte that has the outer ECN field tell how an arrival's bytes get into what the kernel hands over:
 ///
 ///     0   with a VXLAN header of the tunnel's in front of each datagram
 ///     1   the fuzzer writes the VXLAN headers itself
-///     2   they are a superframe of a container, with VXLAN headers of another VNI at the strides
+///     2   they are a superframe of a container, with VXLAN headers of another VNI, and addresses, at the strides
 ///     3   they are a frame of a container, in front of frames of another VNI
-///     4   as 2, the lengths and the checksum made those of a superframe
+///     4   as 2, the lengths and the checksum made those of a superframe, and the headers where there are none
 ///     5   as 3, likewise
 @MainActor @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
@@ -80,12 +80,30 @@ private struct Sender {
 
   /// `nil` where there is no such tunnel, or nothing to send.
   init?(_ arrival: Script.Arrival, at ports: [Topology.Port]) {
+    let neighbors = (2...5).contains(arrival.kind) ? Self.neighbors(among: ports) : []
+    if !neighbors.isEmpty, !arrival.bytes.isEmpty {
+      self = neighbors[Int(arrival.port) % neighbors.count]
+      return
+    }
     guard !ports.isEmpty, !arrival.bytes.isEmpty,
       case .tunnel(let tunnel) = ports[Int(arrival.port) % ports.count].attachment,
       !tunnel.peers.isEmpty
     else { return nil }
     self.tunnel = tunnel
     address = tunnel.peers[arrival.remote % tunnel.peers.count].remote
+  }
+
+  private init(tunnel: Topology.Tunnel, address: IPAddress) {
+    self.tunnel = tunnel
+    self.address = address
+  }
+
+  /// The VTEPs that have more than one VNI in common with this host.
+  private static func neighbors(among ports: [Topology.Port]) -> [Sender] {
+    ports.flatMap { port -> [Sender] in
+      guard case .tunnel(let tunnel) = port.attachment else { return [] }
+      return tunnel.peers.map { Sender(tunnel: tunnel, address: $0.remote) }
+    }.filter { $0.other(among: ports) != nil }
   }
 
   /// What the kernel hands over of an arrival; `nil` where its bytes hold by chance what is looked for.
@@ -95,21 +113,28 @@ private struct Sender {
     var bytes = arrival.bytes
     let segmentSize = arrival.segmentSize
     let vni = tunnel.vni
+    // Where there is no other tenant, one that is not known here.
+    let other = other(among: ports) ?? TopologyGenerator.vnis.first { $0 != vni } ?? vni
+    var plan = PacketPlan(from: MACAddress(truncating: 0x0200_0000_00AA), to: .broadcast)
+    plan.isTCP = false
+    plan.isIPv6 = arrival.port & 0x80 != 0
+    if arrival.kind == 4 || arrival.kind == 5, FrameAnatomy(bytes)?.packet?.isUDP != true {
+      bytes = plan.frame + bytes
+    }
     switch arrival.kind {
     case 1: return HostileTrain(raw: bytes, segmentSize: segmentSize)
     case 2, 4:
       if arrival.kind == 4 { bytes.claim(bytes.count) }
       return HostileTrain(
         superframe: bytes, of: vni, segmentSize: segmentSize,
-        header: vxlanDatagram(vni: other(among: ports), frame: []), where: { _ in true })
+        header: vxlanDatagram(vni: other, frame: Array(plan.frame.prefix(12))), where: { _ in true }
+      )
     case 3, 5:
       let size = max(segmentSize, 60)
       bytes += [UInt8](repeating: 0, count: max(0, size - bytes.count))
       bytes.removeLast(bytes.count - size)
       if arrival.kind == 5 { bytes.claim(4 * (8 + size) - 8) }
       guard !watch.holdsMark(bytes, except: vni) else { return nil }
-      let other = other(among: ports)
-      var plan = PacketPlan(from: MACAddress(truncating: 0x0200_0000_00AA), to: .broadcast)
       plan.payload = TenancyWatch.payload(of: other, count: size - plan.headerLength)
       return HostileTrain(
         datagrams: [(vni, bytes)] + Array(repeating: (other, plan.frame), count: 3))
@@ -119,14 +144,14 @@ private struct Sender {
     }
   }
 
-  /// Another tenant behind the same VTEP; where there is none, one that is not known here.
-  private func other(among ports: [Topology.Port]) -> VNI {
+  /// Another VNI behind the same VTEP.
+  private func other(among ports: [Topology.Port]) -> VNI? {
     for port in ports {
       guard case .tunnel(let other) = port.attachment, other.vni != tunnel.vni,
         other.endpoint == tunnel.endpoint, other.peers.contains(where: { $0.remote == address })
       else { continue }
       return other.vni
     }
-    return TopologyGenerator.vnis.first { $0 != tunnel.vni } ?? tunnel.vni
+    return nil
   }
 }
