@@ -14,6 +14,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case vxlanTooShort
   case vniFlagMissing
   case unknownVTEP
+  case wrongDevice
   case unknownVNI
   case superframeOfUnknownSize
   case congestionExperienced
@@ -29,6 +30,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case splitHorizon
   case loop
   case joinFloodLimit
+  case ownAddress
   case nowhereToFlood
   // Delivery
   case exceedsDeviceMTU
@@ -73,6 +75,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .vxlanTooShort: "The datagram is too short to hold a VXLAN header and a frame."
     case .vniFlagMissing: "The VXLAN header says that it carries no VNI (flag I is not set)."
     case .unknownVTEP: "The sending VTEP is no remote of any tunnel here."
+    case .wrongDevice:
+      "The datagram came in by a device by which no route leads to the sending VTEP: it is forged, or routes differ by direction."
     case .unknownVNI: "No tunnel here has this VNI with the sending VTEP as a remote."
     case .superframeOfUnknownSize:
       "A datagram larger than the port's MTU arrived whole, and nothing says where to cut it."
@@ -93,6 +97,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
       "The frame came by a joined VNI from elsewhere than its source was seen a moment ago: another host joins it, too."
     case .joinFloodLimit:
       "More frames were to be flooded from one joined VNI into another than 1,000 in a second."
+    case .ownAddress:
+      "The destination is the address of a port's own device, behind which nobody is."
     case .nowhereToFlood: "The frame's segment has no other port."
     case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."
     case .exceedsTunnelMTU:

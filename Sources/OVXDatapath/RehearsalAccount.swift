@@ -99,6 +99,8 @@ extension Rehearsal {
       case destination(KnownAddress)
       /// A question that the switch answers in the place of a neighbour.
       case answer(KnownNeighbor)
+      /// The destination is the address of a port's own device, behind which nobody is.
+      case nobody
       /// To the whole segment: the destination is a group, or was not seen yet.
       case flood(isUnknown: Bool)
     }

@@ -401,7 +401,8 @@ internal import SystemPackage
         segmentSize: Int(facts.segment_size),
         on: EndpointID(rawValue: UInt16(truncatingIfNeeded: index &- PortID.limit)),
         from: facts.remote,
-        trafficClass: facts.traffic_class
+        trafficClass: facts.traffic_class,
+        device: facts.device
       )
     }
     let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))

@@ -365,6 +365,13 @@ final class Daemon {
 
   /// Tells of ports that have gone out of service, and of those that are back.
   private func logFaults() {
+    for name in reconciler.takeRetaken() {
+      logger.warning(
+        """
+        port \(name): somebody removed ovx's filter from its device, so that the host's own network stack heard its \
+        frames; it is there again
+        """)
+    }
     let faults = reconciler.faults
     for (name, fault) in faults.sorted(by: { $0.key < $1.key }) where loggedFaults[name] != fault {
       logger.warning("port \(name) waits: \(fault.sentence)")

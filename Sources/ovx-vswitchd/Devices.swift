@@ -46,6 +46,8 @@ struct Devices {
     var handle: TAPHandle?
     /// The switch cannot use it any more.
     var isLost = false
+    /// What an operator should know of it, although it is in service.
+    var remark: Fault?
 
     init(_ order: Order, index: Int32, capabilities: OffloadCapabilities) {
       plan = order.plan
@@ -60,6 +62,8 @@ struct Devices {
   private let ownership: Ownership
   private var open: [String: Open] = [:]
   private(set) var faults: [String: Fault] = [:]
+  /// Ports whose devices the host's network stack had got back, until the switch took them from it again.
+  private(set) var retaken: [String] = []
   /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
   private var lastLosses: [String: Int64] = [:]
   /// When to look again for containers that are not there.
@@ -77,8 +81,11 @@ struct Devices {
   /// What the switch has to know of a port's device; `nil` while it is not open.
   func device(of name: String, host: Host) -> Topology.Device? {
     guard let device = open[name], faults[name] == nil else { return nil }
-    let mtu = link(of: name, host: host)?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
-    return Topology.Device(mtu: mtu, capabilities: device.capabilities)
+    let link = link(of: name, host: host)
+    let mtu = link?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
+    return Topology.Device(
+      mtu: mtu, capabilities: device.capabilities, address: link?.address,
+      isStation: device.plan.isMade)
   }
 
   /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
@@ -96,6 +103,15 @@ struct Devices {
 
   /// What a port's device was told to be; `nil` while it is not open.
   func settings(of name: String) -> DeviceSettings? { open[name]?.settings }
+
+  /// What operators should know of ports that are in service.
+  var remarks: [String: Fault] { open.compactMapValues(\.remark) }
+
+  /// The ports whose devices had to be taken from the host's network stack again since this was asked last.
+  mutating func takeRetaken() -> [String] {
+    defer { retaken = [] }
+    return retaken.sorted()
+  }
 
   /// Notes that the switch cannot use the device of a port any more.
   ///
@@ -154,9 +170,16 @@ struct Devices {
           remove(&leaving, host)
         } else {
           dataplane.detach(device.port)
+          // One that was renamed is not this port's any more.
+          if case .existing = device.plan.place, let link = host.link(device.index),
+            link.name != plan.place.name
+          {
+            host.release(link, from: ownership.filter)
+          }
         }
       }
       if let device = open[name] {
+        try examine(name, device, host)
         if device.settings != order.settings { try change(device, to: order, host) }
       } else {
         open[name] = try make(order, host)
@@ -171,9 +194,21 @@ struct Devices {
     }
   }
 
+  /// Takes a device from the host's network stack again where somebody has given it back.
+  private mutating func examine(
+    _ name: String, _ device: Open, _ host: Host
+  ) throws(LinuxError) {
+    guard case .existing = device.plan.place, host.isDoubtful(device.index),
+      let link = host.link(device.index)
+    else { return }
+    if try host.isolate(link, by: ownership.filter) { retaken.append(name) }
+    open[name]?.remark = try host.remark(on: link)
+  }
+
   /// Whether an open device is in every respect what it is to be.
   private func isInOrder(_ device: Open, _ order: Order, _ host: Host) -> Bool {
     device.settings == order.settings && device.plan == order.plan
+      && !(host.isDoubtful(device.index) && !device.plan.isMade)
       && isUsable(device, order, host) && outage(of: order.plan, host) == nil
   }
 
@@ -210,7 +245,9 @@ struct Devices {
     // What was announced may be the first half of a change, such as the new name of a device that is being set down.
     try host.refresh(host.deviceForPort(name))
     let link = try host.deviceForPort(name)
-    host.setIPv6(false, on: link)
+    try host.checkAddresses(of: link, ownership.filter)
+    // Before all else: from here on no frame of the port reaches the host's network stack.
+    _ = try host.isolate(link, by: ownership.filter)
     // Several sockets can share what a device brings only if it is up.
     try host.configure(link, order.settings, isNew: true)
     let socket = try PacketSocket.open(interface: name, queues: dataplane.queueCount)
@@ -218,6 +255,7 @@ struct Devices {
     try dataplane.attach(socket, as: order.port)
     var result = Open(order, index: link.index, capabilities: capabilities)
     result.incarnation = host.incarnation(link.index)
+    result.remark = try host.remark(on: link)
     return result
   }
 
@@ -226,6 +264,11 @@ struct Devices {
     if let link = host.links[name] { try ownership.check(link) }
     let tap = try TAP.open(name: name, queues: dataplane.queueCount)
     let link = try host.link(ofNew: name)
+    // Before it is up. Later it is for an operator to say, by the setting or by the kernel's own.
+    if link.alias != ownership.mark || order.settings.acceptsRouterAdvertisements {
+      ProcSettings.acceptRouterAdvertisements(
+        order.settings.acceptsRouterAdvertisements, on: name)
+    }
     try host.configure(link, order.settings, alias: ownership.mark, isNew: true)
     if order.plan.isInternal { try host.address(link, with: order.settings.addresses) }
     try tap.setPersistent(true)
@@ -261,6 +304,10 @@ struct Devices {
       try ContainerDevice(interface, ownership: ownership).change(device.settings, to: settings)
     } else if let link = link(device, host) {
       try host.configure(link, settings, isNew: false)
+      if device.settings.acceptsRouterAdvertisements != settings.acceptsRouterAdvertisements {
+        ProcSettings.acceptRouterAdvertisements(
+          settings.acceptsRouterAdvertisements, on: link.name)
+      }
       // Those of a port that is not internal any more go, too.
       if device.settings.addresses != settings.addresses {
         try host.address(link, with: settings.addresses)
@@ -304,7 +351,12 @@ struct Devices {
       faults[name] = nil
       searches[name] = nil
       lastLosses[name] = nil
-      if let device = open.removeValue(forKey: name) { leaving.append(device) }
+      if let device = open.removeValue(forKey: name) {
+        leaving.append(device)
+      } else if let link = host.links[name] {
+        // A port that waited may have its device already.
+        host.release(link, from: ownership.filter)
+      }
     }
     remove(&leaving, host)
   }
@@ -315,11 +367,16 @@ struct Devices {
     removeOrphans(exceptFor: Plan(), host: host)
   }
 
-  /// Removes what the daemon has made and a plan does not have: left behind by a crash between two steps.
+  /// Removes what the daemon has made and a plan does not have: left behind by a crash between two steps, or made for a
+  /// port that was removed while no daemon ran.
   func removeOrphans(exceptFor plan: Plan, host: Host) {
     let wanted = Set(plan.devices.values.map(\.place))
     let links = host.links.values.filter {
       ownership.isOurs($0) && !wanted.contains(.host(name: $0.name))
+    }
+    for link in host.isolatedLinks(by: ownership.filter)
+    where !wanted.contains(.existing(name: link.name)) {
+      host.release(link, from: ownership.filter)
     }
     for link in links { host.forget(link) }
     end(links.map { Remains(link: $0) })
@@ -340,7 +397,7 @@ struct Devices {
       var link: Link?
       switch device.plan.place {
       case .existing:
-        if let link = host.link(device.index) { host.setIPv6(true, on: link) }
+        if let link = host.link(device.index) { host.release(link, from: ownership.filter) }
       case .host(let name):
         link = host.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
         if let link { host.forget(link) }
@@ -417,6 +474,8 @@ struct DeviceSettings: Equatable {
   var addresses: [OVXControl.InterfaceAddress] = []
   /// In a container only.
   var gateways: [IPAddress] = []
+  /// Of an internal one: whether it takes addresses and routes from routers.
+  var acceptsRouterAdvertisements = false
 
   /// What the device of a port is to be; an existing one is left as it is, but for what was asked for.
   init(_ plan: Plan.Device, _ limits: Plan.Limits) {
@@ -424,6 +483,7 @@ struct DeviceSettings: Equatable {
     mtu = plan.mtuRequest
     addresses = plan.addresses
     gateways = plan.gateways
+    acceptsRouterAdvertisements = plan.acceptsRouterAdvertisements
     guard plan.isMade else { return }
     let mtu = plan.mtuRequest ?? limits.mtu(isTagged: plan.isTagged)
     self.mtu = mtu

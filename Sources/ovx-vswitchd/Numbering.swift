@@ -102,6 +102,8 @@ struct Provision {
   var path: (Plan.Remote) -> (sockets: Range<UInt32>, mtu: Int)?
   /// How superframes get to a VTEP whole; `nil` while they do not.
   var injection: (Plan.Remote) -> Injection?
+  /// The devices by which a VTEP's datagrams may come in; `nil` for all.
+  var arrivals: (Plan.Remote) -> [UInt32]? = { _ in nil }
 }
 
 extension Topology {
@@ -234,7 +236,8 @@ extension Topology.Attachment {
       else { return nil }
       return Topology.Peer(
         id: id, remote: remote.address, paths: path.sockets, mtu: path.mtu,
-        injection: tunnel.injectsSuperframes ? provision.injection(remote) : nil)
+        injection: tunnel.injectsSuperframes ? provision.injection(remote) : nil,
+        devices: provision.arrivals(remote))
     }
     guard let endpoint = provision.endpoint(tunnel.endpoint), !peers.isEmpty else {
       self = .waiting

@@ -28,6 +28,8 @@ struct Plan: Equatable {
     var isInternal = false
     /// For one in a container: the default routes to give the container.
     var gateways: [IPAddress] = []
+    /// For an internal one: whether the host takes addresses and routes from routers that it hears by it.
+    var acceptsRouterAdvertisements = false
   }
 
   /// Where a device is and who makes it.
@@ -121,7 +123,8 @@ struct Plan: Equatable {
           mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.tagsUntagged,
           addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
           isInternal: port.interface.type == .internal,
-          gateways: port.interface.attachment?.gateways ?? [])
+          gateways: port.interface.attachment?.gateways ?? [],
+          acceptsRouterAdvertisements: port.interface.acceptsRouterAdvertisements)
       }
     }
   }

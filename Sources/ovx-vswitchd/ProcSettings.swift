@@ -9,6 +9,15 @@ enum ProcSettings {
     if let value { write(value, "\(directory)/\(device)/disable_ipv6") }
   }
 
+  /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take none.
+  ///
+  /// With 2 a host takes them also where it forwards itself. Where the kernel has no IPv6, nothing is to do.
+  static func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String) {
+    let directory = "/proc/sys/net/ipv6/conf/\(device)"
+    write(isAccepting ? "2" : "0", "\(directory)/accept_ra")
+    write(isAccepting ? "1" : "0", "\(directory)/autoconf")
+  }
+
   /// The release of the running kernel.
   static var kernelRelease: String { read("/proc/sys/kernel/osrelease") ?? "unknown" }
 
