@@ -207,9 +207,16 @@ extension Configuration {
     /// For a TAP that lives in a container: where, and how it is addressed.
     package var attachment: Attachment?
 
+    /// The keys of `other_config` that mean something, and the values that each may have.
+    static let otherConfigChoices: KeyValuePairs = ["accept-ra": ["true", "false"]]
+
     package init(type: InterfaceType? = nil) {
       self.type = type
     }
+
+    /// Whether the host takes addresses and routes from IPv6 routers that it hears by the device:
+    /// `other_config:accept-ra`, for an internal interface.
+    package var acceptsRouterAdvertisements: Bool { otherConfig["accept-ra"] == "true" }
 
     /// The tunnel's parameters, read; `nil` for another type of interface or parameters that do not make sense.
     package var tunnel: Tunnel? {

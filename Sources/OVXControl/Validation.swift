@@ -122,10 +122,16 @@ extension Configuration {
         "port \(name) is of mode \(mode.rawValue) and has cvlans, which are for vlan_mode=dot1q-tunnel; "
           + "take them away with \"clear port \(name) cvlans\"")
     }
-    for (key, values) in Port.otherConfigChoices.sorted(by: { $0.key < $1.key }) {
-      guard let value = port.otherConfig[key], !values.contains(value) else { continue }
+    try checkChoices(port.otherConfig, Port.otherConfigChoices, of: "port \(name)")
+  }
+
+  private func checkChoices(
+    _ config: [String: String], _ choices: KeyValuePairs<String, [String]>, of owner: String
+  ) throws(ControlError) {
+    for (key, values) in choices.sorted(by: { $0.key < $1.key }) {
+      guard let value = config[key], !values.contains(value) else { continue }
       throw ControlError(
-        "port \(name): other_config:\(key) \"\(printable(value))\" is not one of the allowed values "
+        "\(owner): other_config:\(key) \"\(printable(value))\" is not one of the allowed values "
           + "(\(values.prefix(3).joined(separator: ", ")))")
     }
     if let value = port.otherConfig["storm-control"], !Configuration.isStormControl(value) {
@@ -160,6 +166,8 @@ extension Configuration {
     try checkMap(interface.options, "options of interface \(name)")
     try checkMap(interface.otherConfig, "other_config of interface \(name)")
     try checkMap(interface.externalIDs, "external_ids of interface \(name)")
+    try checkChoices(
+      interface.otherConfig, Interface.otherConfigChoices, of: "interface \(name)")
     if type == .vxlan {
       do {
         _ = try Tunnel(options: interface.options)
@@ -281,7 +289,9 @@ extension Configuration {
     for port in changes.ports.sorted().compactMap({ ports[$0] }) {
       let known = Port.otherConfigChoices.map(\.key) + Port.otherConfigKeys
       tellUnknown(port.otherConfig, of: "port \(port.name)", known: known)
-      tellUnknown(port.interface.otherConfig, of: "interface \(port.name)", known: [])
+      tellUnknown(
+        port.interface.otherConfig, of: "interface \(port.name)",
+        known: Interface.otherConfigChoices.map(\.key))
     }
     for bridge in changes.bridges.sorted().compactMap({ bridges[$0] }) {
       tellUnknown(bridge.otherConfig, of: "bridge \(bridge.name)", known: Bridge.otherConfigKeys)

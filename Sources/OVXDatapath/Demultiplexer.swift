@@ -15,6 +15,8 @@ struct Demultiplexer: ~Copyable {
 
   private var vteps: Slab<VTEP>
   private var entries: Slab<Entry>
+  /// By the numbers of VTEPs.
+  let arrivals: Arrivals
 
   /// Enters the tunnels among the ports.
   ///
@@ -36,6 +38,7 @@ struct Demultiplexer: ~Copyable {
         }
       }
     }
+    arrivals = Arrivals(ports, numbers)
     vteps = Slab(repeating: VTEP(), count: Demultiplexer.placesFor(numbers.count))
     for (address, number) in numbers {
       var place = Demultiplexer.hash(address) & (vteps.count - 1)

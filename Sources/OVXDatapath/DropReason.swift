@@ -14,6 +14,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case vxlanTooShort
   case vniFlagMissing
   case unknownVTEP
+  case wrongDevice
   case unknownVNI
   case ambiguousTrain
   case mixedVNIs
@@ -33,6 +34,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case loop
   case joinFloodLimit
   case stormLimit
+  case ownAddress
   case nowhereToFlood
   // Delivery
   case exceedsDeviceMTU
@@ -78,6 +80,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .vxlanTooShort: "The datagram is too short to hold a VXLAN header and a frame."
     case .vniFlagMissing: "The VXLAN header says that it carries no VNI (flag I is not set)."
     case .unknownVTEP: "The sending VTEP is no remote of any tunnel here."
+    case .wrongDevice:
+      "The datagram came in by a device by which no route leads to the sending VTEP: it is forged, or routes differ by direction."
     case .unknownVNI: "No tunnel here has this VNI with the sending VTEP as a remote."
     case .ambiguousTrain:
       "What the kernel handed over in one piece is neither datagrams with a VXLAN header each nor one superframe, or could be either."
@@ -106,6 +110,8 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
       "More frames were to be flooded from one joined VNI into another than 1,000 in a second."
     case .stormLimit:
       "More copies of flooded frames were to be made for the port in a second than its storm-control allows."
+    case .ownAddress:
+      "The destination is the address of a port's own device, behind which nobody is."
     case .nowhereToFlood: "The frame's segment has no other port."
     case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."
     case .exceedsTunnelMTU:

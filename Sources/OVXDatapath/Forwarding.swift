@@ -87,14 +87,18 @@ extension Datapath {
   ///   - endpoint: The socket it came in by.
   ///   - remote: The VTEP that sent it.
   ///   - trafficClass: DSCP and ECN of the outer headers, all the same.
+  ///   - device: The index of the host's device that they came in by; `nil` for one that is as it should be.
   @unsafe package mutating func receiveDatagrams(
     _ train: UnsafeMutableRawPointer, count: Int, segmentSize: Int,
-    on endpoint: EndpointID, from remote: IPAddress, trafficClass: UInt8
+    on endpoint: EndpointID, from remote: IPAddress, trafficClass: UInt8, device: UInt32? = nil
   ) {
     var stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
     let frames = count > 0 ? (count - 1) / stride + 1 : 1
     guard let vtep = tables.demultiplexer.vtep(remote) else {
       return counters.dropped(.unknownVTEP, frames: frames, at: .none)
+    }
+    if let device, !tables.demultiplexer.arrivals.isExpected(vtep, by: device) {
+      return counters.dropped(.wrongDevice, frames: frames, at: .none)
     }
     var offload = Offload.none
     if stride < count {
@@ -251,19 +255,30 @@ extension Datapath {
       if isAnswered { return chargeFlood(1, to: ingress) }
     }
 
-    guard !target.isGroup,
-      let destination = databases[bridge].lookUp(AddressKey(vlan: vlan, address: target))
+    guard !target.isGroup else { return unsafe flood(&frame, bridge: port.bridge) }
+    guard let destination = databases[bridge].lookUp(AddressKey(vlan: vlan, address: target))
     else {
-      guard target.isGroup || mayFlood(from: ingress) else {
-        return refuseFlood(from: ingress)
-      }
-      return unsafe flood(&frame, bridge: port.bridge)
+      guard mayFlood(from: ingress) else { return refuseFlood(from: ingress) }
+      return unsafe deliver(&frame, toUnknown: target, bridge: port.bridge)
     }
 
     if destination.port == ingress {
       return counters.dropped(.samePort, frames: 1, at: ingress)
     }
     unsafe deliver(&frame, to: destination)
+  }
+
+  /// Decides about a destination that no frame has come from: it may be a device's own address.
+  @unsafe private mutating func deliver(
+    _ frame: inout Frame, toUnknown target: MACAddress, bridge: BridgeID
+  ) {
+    let ingress = unsafe frame.ingress
+    switch unsafe tables.owner(of: target, vlan: frame.vlan, bridge: bridge) {
+    case .unowned: unsafe flood(&frame, bridge: bridge)
+    case .nobody: counters.dropped(.ownAddress, frames: 1, at: ingress)
+    case .station(ingress): counters.dropped(.samePort, frames: 1, at: ingress)
+    case .station(let port): unsafe deliver(&frame, to: Destination(port: port))
+    }
   }
 
   /// Decides on the frame's segment, takes its tag out, and says why it may not enter, if so.

@@ -90,6 +90,7 @@ package struct ForwardingTables: ~Copyable {
   let floodMembers: Slab<PortID>
   let bridgeMembers: Slab<PortID>
   let demultiplexer: Demultiplexer
+  let ownAddresses: OwnAddresses
 
   /// A stretch of `floodMembers`.
   struct Span: BitwiseCopyable {
@@ -189,6 +190,7 @@ package struct ForwardingTables: ~Copyable {
     bridgeMembers = Slab(members)
 
     demultiplexer = Demultiplexer(accepted)
+    ownAddresses = OwnAddresses(accepted)
   }
 
   /// Neighbours that a port may have in its bridge's table: the share of one device, or all.

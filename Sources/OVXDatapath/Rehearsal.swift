@@ -71,10 +71,24 @@ package struct Rehearsal: ~Copyable {
     } else if let known = datapath.databases[bridge].recall(target, now: datapath.now) {
       account.decision = .destination(KnownAddress(known))
     } else {
-      account.decision = .flood(isUnknown: true)
+      account.decision = unknownDecision(segment)
     }
     account.deliveries = deliveries(of: account, segment)
     return account
+  }
+
+  /// What is decided about a destination that is not in the address table.
+  private func unknownDecision(_ segment: Account.Segment) -> Account.Decision {
+    let owner = datapath.tables.owner(
+      of: segment.target, vlan: segment.vlan, bridge: segment.bridge)
+    switch owner {
+    case .unowned: return .flood(isUnknown: true)
+    case .nobody: return .nobody
+    case .station(let port):
+      return .destination(
+        KnownAddress(
+          address: segment.target, vlan: segment.vlan, port: port, peer: .none, age: nil))
+    }
   }
 
   // MARK: Before
@@ -242,7 +256,7 @@ package struct Rehearsal: ~Copyable {
       let isBack = known.port == account.ingress?.port
       if !isBack { waysOut.append(Destination(port: known.port, peer: known.peer)) }
     case .flood: waysOut = waysOutOfAll(in: segment.bridge)
-    case .answer, nil: break
+    case .answer, .nobody, nil: break
     }
     for wayOut in sent.keys.sorted(by: { $0.port < $1.port }) where !waysOut.contains(wayOut) {
       waysOut.append(wayOut)

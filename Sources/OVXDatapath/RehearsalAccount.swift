@@ -101,6 +101,8 @@ extension Rehearsal {
       case answer(KnownNeighbor)
       /// A question that goes to the neighbour alone, which was not heard of lately.
       case direction(KnownNeighbor, KnownAddress)
+      /// The destination is the address of a port's own device, behind which nobody is.
+      case nobody
       /// To the whole segment: the destination is a group, or was not seen yet.
       case flood(isUnknown: Bool)
     }

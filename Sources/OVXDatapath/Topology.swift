@@ -70,10 +70,22 @@ package struct Topology: Equatable, Sendable {
     /// The largest IP packet the device takes, in bytes, without Ethernet header and tag.
     package var mtu: Int
     package var capabilities: OffloadCapabilities
+    /// The device's own Ethernet address; `nil` where it is not known.
+    package var address: MACAddress?
+    /// Whether whoever uses the device as an interface is a station behind the port, and has that address.
+    ///
+    /// So it is with an internal port, which is the host's. Behind the address of a veth, of a virtual machine's TAP and of
+    /// a NIC there is nobody.
+    package var isStation: Bool
 
-    package init(mtu: Int, capabilities: OffloadCapabilities) {
+    package init(
+      mtu: Int, capabilities: OffloadCapabilities, address: MACAddress? = nil,
+      isStation: Bool = false
+    ) {
       self.mtu = mtu
       self.capabilities = capabilities
+      self.address = address
+      self.isStation = isStation
     }
   }
 
@@ -124,15 +136,19 @@ package struct Topology: Equatable, Sendable {
     package var mtu: Int
     /// How superframes leave whole; `nil` where they are to be cut.
     package var injection: Injection?
+    /// The indices of the devices by which the remote's datagrams may come in; `nil` for all.
+    package var devices: [UInt32]?
 
     package init(
-      id: PeerID, remote: IPAddress, paths: Range<UInt32>, mtu: Int, injection: Injection? = nil
+      id: PeerID, remote: IPAddress, paths: Range<UInt32>, mtu: Int, injection: Injection? = nil,
+      devices: [UInt32]? = nil
     ) {
       self.id = id
       self.remote = remote
       self.paths = paths
       self.mtu = mtu
       self.injection = injection
+      self.devices = devices
     }
   }
 }

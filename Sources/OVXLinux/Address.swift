@@ -48,9 +48,16 @@ extension Netlink {
     return Dictionary(addresses, uniquingKeysWith: { first, _ in first })
   }
 
+  /// The addresses of a device by which the host can be reached from further than its own link.
+  package mutating func widerAddresses(of link: Link) throws(LinuxError) -> [InterfaceAddress] {
+    try markedAddresses(of: link).filter { $0.scope < RT_SCOPE_LINK.rawValue }.map(\.address)
+  }
+
   private struct MarkedAddress: Hashable, Sendable {
     var address: InterfaceAddress
     var mark: AddressMark
+    /// How far the address is known, `RT_SCOPE_...`: less is farther.
+    var scope: UInt32
   }
 
   private mutating func markedAddresses(
@@ -78,7 +85,8 @@ extension Netlink {
       }
       return (local ?? address).map {
         MarkedAddress(
-          address: InterfaceAddress($0, prefixLength: header.ifa_prefixlen), mark: mark)
+          address: InterfaceAddress($0, prefixLength: header.ifa_prefixlen), mark: mark,
+          scope: UInt32(header.ifa_scope))
       }
     }
   }

@@ -22,6 +22,8 @@ package enum LinkEvent: Equatable, Sendable {
   case routesChanged
   /// Something about the link-layer address of a neighbour is otherwise, perhaps only how sure the kernel is of it.
   case neighbourChanged(linkIndex: Int32, address: IPAddress)
+  /// Filters of traffic control came to a device or went, other than those of a `StackFilter` that came.
+  case filtersChanged(linkIndex: Int32)
   /// News were lost, since they were fetched too slowly: list everything anew.
   ///
   /// What follows is newer than this event. The list may be newer than some of it, which does no harm, as all events
@@ -43,6 +45,8 @@ package struct LinkEvents: ~Copyable, Sendable {
     package static let addresses = Subjects(rawValue: 1)
     /// IPv4 and IPv6 routes.
     package static let routes = Subjects(rawValue: 2)
+    /// Filters of traffic control on the way in and out of devices.
+    package static let filters = Subjects(rawValue: 4)
   }
 
   private let socket: NetlinkSocket
@@ -76,6 +80,7 @@ package struct LinkEvents: ~Copyable, Sendable {
     var groups = [RTNLGRP_LINK]
     if subjects.contains(.addresses) { groups += [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] }
     if subjects.contains(.routes) { groups += [RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE] }
+    if subjects.contains(.filters) { groups.append(RTNLGRP_TC) }
     for group in groups {
       let number = Int32(bitPattern: group.rawValue)
       if let errno = socket.setOption(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, number) {
@@ -177,6 +182,15 @@ extension LinkEvent {
     case Int(RTM_NEWNEIGH), Int(RTM_DELNEIGH):
       guard let neighbour = Neighbour(message) else { return nil }
       self = .neighbourChanged(linkIndex: neighbour.linkIndex, address: neighbour.address)
+    case Int(RTM_NEWTFILTER), Int(RTM_DELTFILTER):
+      guard let filter = TrafficFilter(message), TrafficDirection(rawValue: filter.parent) != nil,
+        message.type == Int(RTM_DELTFILTER) || !StackFilter.isAny(filter)
+      else { return nil }
+      self = .filtersChanged(linkIndex: filter.linkIndex)
+    case Int(RTM_DELQDISC):
+      guard let header = message.family(as: tcmsg.self), header.tcm_parent == Netlink.classifier
+      else { return nil }
+      self = .filtersChanged(linkIndex: header.tcm_ifindex)
     default: return nil
     }
   }

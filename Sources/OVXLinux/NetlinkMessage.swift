@@ -222,9 +222,7 @@ extension RawSpan {
   }
 
   /// Reads a structure of which every bit pattern is a value; `nil` where the span ends before it does.
-  fileprivate func loadTrivial<Value: BitwiseCopyable>(as type: Value.Type, at offset: Int)
-    -> Value?
-  {
+  func loadTrivial<Value: BitwiseCopyable>(as type: Value.Type, at offset: Int) -> Value? {
     guard offset >= 0, byteCount &- offset >= MemoryLayout<Value>.size else { return nil }
     return unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: type)
   }
@@ -235,6 +233,9 @@ extension RawSpan {
   var uint16: UInt16? { byteCount == 2 ? loadTrivial(as: UInt16.self, at: 0) : nil }
   var uint32: UInt32? { byteCount == 4 ? loadTrivial(as: UInt32.self, at: 0) : nil }
   var int32: Int32? { byteCount == 4 ? loadTrivial(as: Int32.self, at: 0) : nil }
+
+  /// All of its bytes.
+  var octets: [UInt8] { unsafe withUnsafeBytes { unsafe Array($0) } }
 
   /// A text, up to its terminating zero or the end; bytes that are no UTF-8 become U+FFFD.
   var text: String {

@@ -466,7 +466,8 @@ internal import SystemPackage
         segmentSize: Int(facts.segment_size),
         on: Self.endpoint(of: index),
         from: facts.remote,
-        trafficClass: facts.traffic_class
+        trafficClass: facts.traffic_class,
+        device: facts.device
       )
     }
     let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))

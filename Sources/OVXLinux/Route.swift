@@ -30,14 +30,7 @@ extension Netlink {
     to destination: IPAddress,
     from source: IPAddress? = nil
   ) throws(LinuxError) -> Route {
-    let bits: UInt8 = destination.isIPv6 ? 128 : 32
-    var family = rtmsg()
-    family.rtm_family = UInt8(truncatingIfNeeded: destination.family)
-    family.rtm_dst_len = bits
-    if source != nil { family.rtm_src_len = bits }
-    var request = NetlinkRequest(type: Int(RTM_GETROUTE), flags: 0, family: family)
-    request.put(Int(RTA_DST.rawValue), destination)
-    if let source { request.put(Int(RTA_SRC.rawValue), source) }
+    let request = Self.routeRequest(to: destination, from: source)
 
     let purpose = Purpose(action: "find a route to", subject: destination.description) { errno in
       guard errno == .networkUnreachable || errno == .invalidArgument else { return nil }
@@ -50,6 +43,47 @@ extension Netlink {
     }
     guard let route else { throw purpose.error(.networkUnreachable) }
     return route
+  }
+
+  /// The devices that lead to a destination: several where its route has several next hops.
+  ///
+  /// - Parameters:
+  ///   - destination: A unicast address.
+  ///   - source: The address to send from, where that is decided already.
+  ///   - route: What the kernel would do with a packet now.
+  /// - Returns: Their indices, in order.
+  package mutating func devices(
+    to destination: IPAddress, from source: IPAddress?, by route: Route
+  ) -> [UInt32] {
+    var devices: Set<Int32> = [route.linkIndex]
+    // What a host sends to itself comes in by its loopback device, whatever device has the address.
+    if !route.isLocal {
+      let request = Self.routeRequest(to: destination, from: source, flags: RTM_F_FIB_MATCH)
+      let purpose = Purpose(action: "find the routes to", subject: destination.description)
+      try? transact(request, for: purpose) { message in
+        guard message.type == Int(RTM_NEWROUTE) else { return }
+        message.forEachAttribute(after: MemoryLayout<rtmsg>.size) { type, value in
+          if type == Int(RTA_OIF.rawValue), let index = value.int32 { devices.insert(index) }
+          if type == Int(RTA_MULTIPATH.rawValue) { devices.formUnion(value.nextHopDevices) }
+        }
+      }
+    }
+    return devices.map { UInt32(bitPattern: $0) }.sorted()
+  }
+
+  private static func routeRequest(
+    to destination: IPAddress, from source: IPAddress?, flags: Int32 = 0
+  ) -> NetlinkRequest {
+    let bits: UInt8 = destination.isIPv6 ? 128 : 32
+    var family = rtmsg()
+    family.rtm_family = UInt8(truncatingIfNeeded: destination.family)
+    family.rtm_dst_len = bits
+    if source != nil { family.rtm_src_len = bits }
+    family.rtm_flags = UInt32(bitPattern: flags)
+    var request = NetlinkRequest(type: Int(RTM_GETROUTE), flags: 0, family: family)
+    request.put(Int(RTA_DST.rawValue), destination)
+    if let source { request.put(Int(RTA_SRC.rawValue), source) }
+    return request
   }
 
   /// Makes a gateway the default route of its address family.
@@ -89,6 +123,20 @@ extension Netlink {
         }
       }
     )
+  }
+}
+
+extension RawSpan {
+  /// The devices of several next hops: `struct rtnexthop` of <linux/rtnetlink.h>, each with attributes of its own.
+  fileprivate var nextHopDevices: [Int32] {
+    var devices: [Int32] = []
+    var offset = 0
+    while let hop = loadTrivial(as: rtnexthop.self, at: offset) {
+      devices.append(hop.rtnh_ifindex)
+      guard Int(hop.rtnh_len) >= MemoryLayout<rtnexthop>.size else { break }
+      offset &+= (Int(hop.rtnh_len) &+ 3) & ~3
+    }
+    return devices
   }
 }
 

@@ -50,6 +50,15 @@ package struct UDPSocket: ~Copyable, Sendable {
       // A VTEP may send its outer checksum as zero (RFC 7348, section 5; RFC 6935 for IPv6).
       _ = descriptor.setOption(udpLevel, UDP_NO_CHECK6_RX, 1)
     }
+    // By which device a datagram came. Without it no datagram could be told from a forged one.
+    let isTold =
+      bindAddress.isIPv6
+      ? descriptor.setOption(ipv6Level, IPV6_RECVPKTINFO, 1)
+      : descriptor.setOption(ipv4Level, IP_PKTINFO, 1)
+    if let refusal = isTold {
+      throw Self.refusal(
+        to: "be told of the devices by which to receive on", subject, refusal.rawValue, port: port)
+    }
     // What routers say of congestion is in the outer header.
     if !bindAddress.isIPv6 { _ = descriptor.setOption(ipv4Level, IP_RECVTOS, 1) }
     _ = descriptor.setOption(udpLevel, UDP_GRO, 1)

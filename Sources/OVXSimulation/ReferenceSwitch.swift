@@ -236,6 +236,24 @@ package struct ReferenceSwitch {
       }
       return outcome
     }
+    if !passage.target.isGroup {
+      let owners = topology.ports.filter {
+        $0.bridge == bridge && $0.vlans.includes(passage.vlan)
+          && $0.ownAddress == passage.target
+      }
+      if let station = owners.first(where: \.isStation) {
+        if station.id == ingress {
+          outcome.drops = [Drop(reason: .samePort, port: ingress)]
+        } else {
+          deliver(passage, to: station, peer: .none, &outcome)
+        }
+        return outcome
+      }
+      if !owners.isEmpty {
+        outcome.drops = [Drop(reason: .ownAddress, port: ingress)]
+        return outcome
+      }
+    }
     var segment = topology.ports.filter { port in
       if case .waiting = port.attachment { return false }
       if passage.isFromTunnel, !port.isJoined(to: passage.ingress) { return false }

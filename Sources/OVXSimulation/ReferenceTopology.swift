@@ -11,6 +11,18 @@ extension Topology.Port {
     return left.isJoined && right.isJoined && left.vni != right.vni
   }
 
+  /// The address that its device has itself.
+  var ownAddress: MACAddress? {
+    guard case .device(let device) = attachment else { return nil }
+    return device.address
+  }
+
+  /// Whether whoever uses its device has that address.
+  var isStation: Bool {
+    guard case .device(let device) = attachment else { return false }
+    return device.isStation
+  }
+
   /// Whether it is a tunnel with remotes.
   var hasPeers: Bool {
     guard case .tunnel(let tunnel) = attachment else { return false }

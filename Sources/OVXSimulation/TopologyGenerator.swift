@@ -94,7 +94,12 @@ package struct TopologyGenerator {
   private mutating func device() -> Topology.Device {
     let mtu = hasAmpleMTU ? 70_000 : random.pick([1400, 1500, 1500, 9000])
     let some = OffloadCapabilities(rawValue: UInt8(random.below(16)))
-    return Topology.Device(mtu: mtu, capabilities: random.oneIn(2) ? .all : some)
+    // Some have the address of a station of `FrameGenerator`.
+    let address =
+      random.oneIn(3) ? MACAddress(truncating: 0x0200_0000_0001 + UInt64(random.below(12))) : nil
+    return Topology.Device(
+      mtu: mtu, capabilities: random.oneIn(2) ? .all : some, address: address,
+      isStation: random.oneIn(2))
   }
 
   private mutating func someVLANs() -> Set<VLANID> {

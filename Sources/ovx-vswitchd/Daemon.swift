@@ -515,6 +515,13 @@ final class Daemon {
 
   /// Tells of ports that have gone out of service, and of those that are back.
   private func logFaults() {
+    for name in reconciler.takeRetaken() {
+      logger.warning(
+        """
+        port \(name): somebody removed ovx's filter from its device, so that the host's own network stack heard its \
+        frames; it is there again
+        """)
+    }
     // What is about to become known is as it was until then.
     var faults = reconciler.faults
     for (name, fault) in faults where fault.isOpen { faults[name] = loggedFaults[name] }

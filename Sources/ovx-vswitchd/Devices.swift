@@ -51,6 +51,8 @@ struct Devices {
     var address: MACAddress?
     /// The switch cannot use it any more.
     var isLost = false
+    /// What an operator should know of it, although it is in service.
+    var remark: Fault?
 
     init(_ order: Order, index: Int32, capabilities: OffloadCapabilities) {
       plan = order.plan
@@ -69,6 +71,8 @@ struct Devices {
   /// Addresses that devices have been given, and nobody knows yet, by their ports.
   private var news: [String: [Announcement]] = [:]
   private(set) var faults: [String: Fault] = [:]
+  /// Ports whose devices the host's network stack had got back, until the switch took them from it again.
+  private(set) var retaken: [String] = []
   /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
   private var lastLosses: [String: Int64] = [:]
   private let containers: Containers
@@ -89,8 +93,11 @@ struct Devices {
   /// What the switch has to know of a port's device; `nil` while it is not open.
   func device(of name: String, host: Host) -> Topology.Device? {
     guard let device = open[name], faults[name] == nil else { return nil }
-    let mtu = link(of: name, host: host)?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
-    return Topology.Device(mtu: mtu, capabilities: device.capabilities)
+    let link = link(of: name, host: host)
+    let mtu = link?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
+    return Topology.Device(
+      mtu: mtu, capabilities: device.capabilities, address: link?.address,
+      isStation: device.plan.isMade)
   }
 
   /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
@@ -122,6 +129,15 @@ struct Devices {
 
   /// What a port's device was told to be; `nil` while it is not open.
   func settings(of name: String) -> DeviceSettings? { open[name]?.settings }
+
+  /// What operators should know of ports that are in service.
+  var remarks: [String: Fault] { open.compactMapValues(\.remark) }
+
+  /// The ports whose devices had to be taken from the host's network stack again since this was asked last.
+  mutating func takeRetaken() -> [String] {
+    defer { retaken = [] }
+    return retaken.sorted()
+  }
 
   /// Notes that the switch cannot use the device of a port any more.
   ///
@@ -159,9 +175,16 @@ struct Devices {
           remove(&leaving, host)
         } else {
           dataplane.detach(device.port)
+          // One that was renamed is not this port's any more.
+          if case .existing = device.plan.place, let link = host.link(device.index),
+            link.name != plan.place.name
+          {
+            host.release(link, from: ownership.filter)
+          }
         }
       }
       if let device = open[name] {
+        try examine(name, device, host)
         if device.settings != order.settings {
           let introduction = try change(device, to: order, host)
           if let introduction { introduce(name, introduction, plan.addresses) }
@@ -194,9 +217,21 @@ struct Devices {
     return fault
   }
 
+  /// Takes a device from the host's network stack again where somebody has given it back.
+  private mutating func examine(
+    _ name: String, _ device: Open, _ host: Host
+  ) throws(LinuxError) {
+    guard case .existing = device.plan.place, host.isDoubtful(device.index),
+      let link = host.link(device.index)
+    else { return }
+    if try host.isolate(link, by: ownership.filter) { retaken.append(name) }
+    open[name]?.remark = try host.remark(on: link)
+  }
+
   /// Whether an open device is in every respect what it is to be.
   private func isInOrder(_ device: Open, _ order: Order, _ host: Host) -> Bool {
     device.settings == order.settings && device.plan == order.plan
+      && !(host.isDoubtful(device.index) && !device.plan.isMade)
       && isUsable(device, order, host) && outage(of: order.plan, host) == nil
   }
 
@@ -249,7 +284,9 @@ struct Devices {
     // What was announced may be the first half of a change, such as the new name of a device that is being set down.
     try host.refresh(host.deviceForPort(name))
     let link = try host.deviceForPort(name)
-    host.setIPv6(false, on: link)
+    try host.checkAddresses(of: link, ownership.filter)
+    // Before all else: from here on no frame of the port reaches the host's network stack.
+    _ = try host.isolate(link, by: ownership.filter)
     // Several sockets can share what a device brings only if it is up.
     try host.configure(link, order.settings, isNew: true)
     let socket = try PacketSocket.open(interface: name, queues: dataplane.queueCount)
@@ -257,6 +294,7 @@ struct Devices {
     try dataplane.attach(socket, as: order.port)
     var result = Open(order, index: link.index, capabilities: capabilities)
     result.incarnation = host.incarnation(link.index)
+    result.remark = try host.remark(on: link)
     return result
   }
 
@@ -268,6 +306,11 @@ struct Devices {
     if let former { try ownership.check(former) }
     let tap = try TAP.open(name: name, queues: dataplane.queueCount)
     let link = try host.link(ofNew: name)
+    // Before it is up. Later it is for an operator to say, by the setting or by the kernel's own.
+    if link.alias != ownership.mark || order.settings.acceptsRouterAdvertisements {
+      ProcSettings.acceptRouterAdvertisements(
+        order.settings.acceptsRouterAdvertisements, on: name)
+    }
     let settings = former == nil ? settings(ofNew: order) : order.settings
     try host.configure(link, settings, alias: ownership.mark, isNew: true)
     if order.plan.isInternal { try host.address(link, with: order.settings.addresses) }
@@ -321,6 +364,10 @@ struct Devices {
       return isNews ? introduction : nil
     } else if let link = link(device, host) {
       try host.configure(link, settings, isNew: false)
+      if device.settings.acceptsRouterAdvertisements != settings.acceptsRouterAdvertisements {
+        ProcSettings.acceptRouterAdvertisements(
+          settings.acceptsRouterAdvertisements, on: link.name)
+      }
       // Those of a port that is not internal any more go, too.
       if device.settings.addresses != settings.addresses {
         try host.address(link, with: settings.addresses)
@@ -366,7 +413,12 @@ struct Devices {
     for name in names where plan.devices[name] == nil {
       faults[name] = nil
       lastLosses[name] = nil
-      if let device = open.removeValue(forKey: name) { leaving.append(device) }
+      if let device = open.removeValue(forKey: name) {
+        leaving.append(device)
+      } else if let link = host.links[name] {
+        // A port that waited may have its device already.
+        host.release(link, from: ownership.filter)
+      }
     }
     remove(&leaving, host)
   }
@@ -377,8 +429,14 @@ struct Devices {
     removeOrphans(exceptFor: Plan(), host: host)
   }
 
-  /// Removes what the daemon has made and a plan does not have: left behind by a crash between two steps.
+  /// Removes what the daemon has made and a plan does not have: left behind by a crash between two steps, or made for a
+  /// port that was removed while no daemon ran.
   func removeOrphans(exceptFor plan: Plan, host: Host) {
+    let wanted = Set(plan.devices.values.map(\.place))
+    for link in host.isolatedLinks(by: ownership.filter)
+    where !wanted.contains(.existing(name: link.name)) {
+      host.release(link, from: ownership.filter)
+    }
     let orphans = findOrphans(exceptFor: plan, host: host)
     for link in orphans.links { host.forget(link) }
     end(orphans.links.map { Remains(link: $0) })
@@ -414,7 +472,7 @@ struct Devices {
       var link: Link?
       switch device.plan.place {
       case .existing:
-        if let link = host.link(device.index) { host.setIPv6(true, on: link) }
+        if let link = host.link(device.index) { host.release(link, from: ownership.filter) }
       case .host(let name):
         link = host.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
         if let link { host.forget(link) }
@@ -511,6 +569,8 @@ struct DeviceSettings: Equatable {
   var addresses: [OVXControl.InterfaceAddress] = []
   /// In a container only.
   var gateways: [IPAddress] = []
+  /// Of an internal one: whether it takes addresses and routes from routers.
+  var acceptsRouterAdvertisements = false
 
   /// What the device of a port is to be; an existing one is left as it is, but for what was asked for.
   init(_ plan: Plan.Device, _ limits: Plan.Limits) {
@@ -518,6 +578,7 @@ struct DeviceSettings: Equatable {
     mtu = plan.mtuRequest
     addresses = plan.addresses
     gateways = plan.gateways
+    acceptsRouterAdvertisements = plan.acceptsRouterAdvertisements
     guard plan.isMade else { return }
     let mtu = plan.mtuRequest ?? limits.mtu(isTagged: plan.isTagged)
     self.mtu = mtu

@@ -18,6 +18,9 @@ final class Host {
   /// Whether devices segment tunnels, by index, as far as that was asked since they last changed.
   private var tunnelOffloads: [Int32: Bool] = [:]
 
+  /// The indices of devices whose filters or addresses may have become otherwise since they were looked at.
+  private var doubtful: Set<Int32> = []
+
   /// More than there can be at a time.
   private static let nextHopLimit = 65_536
 
@@ -39,7 +42,7 @@ final class Host {
   init() throws(LinuxError) {
     netlink = try Netlink()
     // Subscribed before the table is read, so that nothing falls in between.
-    events = try LinkEvents([.addresses, .routes])
+    events = try LinkEvents([.addresses, .routes, .filters])
     try readLinks()
   }
 
@@ -82,8 +85,13 @@ final class Host {
         tunnelOffloads[index] = nil
         remove(index)
         gone.insert(index)
-      case .addressesChanged, .routesChanged:
+      case .addressesChanged(let index):
         changes.ways = true
+        doubt(index, &changes)
+      case .routesChanged:
+        changes.ways = true
+      case .filtersChanged(let index):
+        doubt(index, &changes)
       case .neighbourChanged(let linkIndex, let address):
         let hop = NextHop(linkIndex: linkIndex, address: address)
         if let known = nextHops[hop],
@@ -95,6 +103,7 @@ final class Host {
         changes.everything = true
         tunnelOffloads = [:]
         try readLinks()
+        doubtful = Set(names.keys)
       }
     }
     for (index, old) in before where gone.contains(index) || old != link(index) {
@@ -105,6 +114,12 @@ final class Host {
     // A route goes with its device without being announced.
     if !changes.devices.isEmpty || changes.everything { changes.ways = true }
     return changes
+  }
+
+  private func doubt(_ index: Int32, _ changes: inout Changes) {
+    guard let name = names[index]?.name else { return }
+    doubtful.insert(index)
+    changes.devices.insert(name)
   }
 
   private func readLinks() throws(LinuxError) {
@@ -131,6 +146,7 @@ final class Host {
   }
 
   private func remove(_ index: Int32) {
+    doubtful.remove(index)
     if let name = names.removeValue(forKey: index)?.name, links[name]?.index == index {
       links[name] = nil
     }
@@ -254,14 +270,58 @@ final class Host {
     return tap
   }
 
-  /// Lets the host's own IPv6 take part in what happens on a port's device, or keeps it out.
+  // MARK: Devices that belong to the switch alone
+
+  /// Whether the filters or addresses of a device may be other ones than when they were looked at.
+  func isDoubtful(_ index: Int32) -> Bool { doubtful.contains(index) }
+
+  /// Keeps the host's own network stack off the device of a port; `false` where it was kept off already.
   ///
-  /// The host's end of a container's veth is a switch port, not an interface of the host. Left alone, the kernel would
-  /// give it a link-local address, ask the container for routers and believe whoever answers: a tenant could give the
-  /// host routes. A NIC or anything else that the host may itself use is left alone, as its addresses would be lost.
-  func setIPv6(_ isEnabled: Bool, on link: Link) {
-    guard link.kind == "veth" else { return }
-    ProcSettings.setIPv6(isEnabled, on: link.name)
+  /// See `StackFilter`.
+  func isolate(_ link: Link, by filter: StackFilter) throws(LinuxError) -> Bool {
+    let isNews = try netlink.isolate(link, by: filter)
+    doubtful.remove(link.index)
+    return isNews
+  }
+
+  /// Makes sure that the host does not lose addresses with a device that is to be a port's.
+  ///
+  /// One that belongs to the switch already has lost them.
+  func checkAddresses(of link: Link, _ filter: StackFilter) throws(LinuxError) {
+    guard let address = try netlink.widerAddresses(of: link).first,
+      try !netlink.isIsolated(link, by: filter)
+    else { return }
+    throw LinuxError(
+      action: "use", subject: link.name, errno: .addressInUse,
+      detail: "it has the address \(address), by which the host could not be reached any more",
+      remedy: Self.remedy(link))
+  }
+
+  /// What is to be said of the addresses that the device of a port has.
+  func remark(on link: Link) throws(LinuxError) -> Fault? {
+    guard let address = try netlink.widerAddresses(of: link).first else { return nil }
+    return Fault(
+      "the address \(address) on its device does not work, as the device is the switch's; "
+        + Self.remedy(link), isAwaited: true)
+  }
+
+  private static func remedy(_ link: Link) -> String {
+    "`ip addr flush dev \(link.name)`, and give the host its address on the bridge's own device"
+  }
+
+  /// Gives a device back to the host's network stack.
+  func release(_ link: Link, from filter: StackFilter) {
+    do {
+      try netlink.release(link, from: filter)
+    } catch {
+      // It is gone, and the filter with it.
+    }
+  }
+
+  /// The devices that are kept for the switch by a filter.
+  func isolatedLinks(by filter: StackFilter) -> [Link] {
+    let indices = (try? netlink.classifiedLinks()) ?? []
+    return indices.compactMap(link).filter { (try? netlink.holds($0, filter)) == true }
   }
 
   // MARK: Ways to remote VTEPs
@@ -296,7 +356,8 @@ final class Host {
     }
     var way = Underlay.Way(
       source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?",
-      isNarrow: pathMTU < link?.mtu ?? 0)
+      isNarrow: pathMTU < link?.mtu ?? 0,
+      devices: netlink.devices(to: remote.address, from: remote.local, by: route))
     if isInjected { way.superframes = superframes(to: remote, by: route, link) }
     return way
   }

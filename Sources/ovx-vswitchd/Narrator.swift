@@ -203,6 +203,9 @@ struct Narrator {
       return Trace.Step(
         .decide, "\(segment.target) is at \(place(known.port, known.peer)), \(age)",
         port: names[known.port], remote: remote(known.port, known.peer))
+    case .nobody:
+      return Trace.Step(
+        .decide, "\(segment.target) is the address of a port's own device, behind which nobody is")
     case .flood(let isUnknown):
       let what =
         isUnknown

@@ -102,6 +102,8 @@ struct Provision {
   var path: (Plan.Peer) -> (sockets: Range<UInt32>, mtu: Int)?
   /// How superframes get to a VTEP whole; `nil` while they do not.
   var injection: (Plan.Peer) -> Injection?
+  /// The devices by which a VTEP's datagrams may come in; `nil` for all.
+  var arrivals: (Plan.Remote) -> [UInt32]? = { _ in nil }
 }
 
 extension Topology {
@@ -235,7 +237,8 @@ extension Topology.Attachment {
       else { return nil }
       return Topology.Peer(
         id: id, remote: remote, paths: path.sockets, mtu: path.mtu,
-        injection: tunnel.injectsSuperframes ? provision.injection(peer) : nil)
+        injection: tunnel.injectsSuperframes ? provision.injection(peer) : nil,
+        devices: provision.arrivals(peer.remote))
     }
     guard let endpoint = provision.endpoint(tunnel.endpoint), !peers.isEmpty else {
       self = .waiting

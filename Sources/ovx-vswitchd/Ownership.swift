@@ -12,6 +12,8 @@ private import SystemPackage
 /// with the next boot of the host, and so are they.
 final class Ownership {
   let mark: String
+  /// Keeps the host's network stack off the devices of ports.
+  let filter: StackFilter
   private let path: String
   private(set) var noted: Set<Plan.ContainerInterface>
 
@@ -19,6 +21,7 @@ final class Ownership {
   init(database: String, rundir: String) {
     // An alias has 255 bytes at most (IFALIASZ of <linux/if.h>).
     mark = "ovx:" + String(decoding: Array(database.utf8).suffix(250), as: UTF8.self)
+    filter = StackFilter(owner: mark)
     path = rundir + "/container-devices"
     noted = Set(Self.read(path))
   }

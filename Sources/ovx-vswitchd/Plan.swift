@@ -30,6 +30,8 @@ struct Plan: Equatable {
     var gateways: [IPAddress] = []
     /// For one in a container: which container it is, as `Configuration.Attachment` has it.
     var container: String?
+    /// For an internal one: whether the host takes addresses and routes from routers that it hears by it.
+    var acceptsRouterAdvertisements = false
   }
 
   /// Where a device is and who makes it.
@@ -135,7 +137,8 @@ struct Plan: Equatable {
           addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
           isInternal: port.interface.type == .internal,
           gateways: port.interface.attachment?.gateways ?? [],
-          container: port.interface.attachment?.container)
+          container: port.interface.attachment?.container,
+          acceptsRouterAdvertisements: port.interface.acceptsRouterAdvertisements)
       }
     }
   }

@@ -14,6 +14,15 @@ enum ProcSettings {
     read("/proc/sys/net/ipv6/conf/\(device)/forwarding").map { $0 != "0" } ?? false
   }
 
+  /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take none.
+  ///
+  /// With 2 a host takes them also where it forwards itself. Where the kernel has no IPv6, nothing is to do.
+  static func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String) {
+    let directory = "/proc/sys/net/ipv6/conf/\(device)"
+    write(isAccepting ? "2" : "0", "\(directory)/accept_ra")
+    write(isAccepting ? "1" : "0", "\(directory)/autoconf")
+  }
+
   /// The release of the running kernel.
   static var kernelRelease: String { read("/proc/sys/kernel/osrelease") ?? "unknown" }
 

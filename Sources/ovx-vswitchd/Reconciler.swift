@@ -125,7 +125,8 @@ final class Reconciler {
           else { return nil }
           return (sockets, way.innerMTU)
         },
-        injection: { self.underlay.injection(to: $0) }))
+        injection: { self.underlay.injection(to: $0) },
+        arrivals: { self.underlay.way(to: $0)?.devices }))
     if isChanged { dataplane.apply(topology) }
     for (name, announcements) in devices.takeAnnouncements() {
       introductions.add(announcements, of: name)
@@ -167,6 +168,9 @@ final class Reconciler {
   /// Closes all devices for good, and leaves them in place.
   func closeDevices() { devices.closeAll() }
 
+  /// The ports whose devices had to be taken from the host's network stack again since this was asked last.
+  func takeRetaken() -> [String] { devices.takeRetaken() }
+
   /// Lets go of containers that are gone or have another namespace, and looks for those that were not there.
   ///
   /// - Returns: The ports that were looked at anew.
@@ -203,7 +207,7 @@ final class Reconciler {
 
   /// Why a port is not in service, or only in part; `nil` where all is well.
   func fault(of name: String) -> Fault? {
-    if let fault = devices.faults[name] { return fault }
+    if let fault = devices.faults[name] ?? devices.remarks[name] { return fault }
     guard let tunnel = plan.tunnels[name] else { return nil }
     if let fault = underlay.endpointFaults[tunnel.endpoint] { return fault }
     let faults = tunnel.peers.compactMap { underlay.peerFaults[$0] }
@@ -216,7 +220,7 @@ final class Reconciler {
 
   /// The faults of all ports that have one.
   var faults: [String: Fault] {
-    var faults = devices.faults
+    var faults = devices.remarks.merging(devices.faults) { $1 }
     guard !underlay.endpointFaults.isEmpty || !underlay.peerFaults.isEmpty else { return faults }
     for name in plan.tunnels.keys {
       if let fault = fault(of: name) { faults[name] = fault }

@@ -85,7 +85,9 @@ struct Resolver {
     switch device.place {
     case .existing(let name):
       // One that is not there yet is waited for.
-      if host.links[name] != nil { _ = try host.deviceForPort(name) }
+      if host.links[name] != nil {
+        try host.checkAddresses(of: host.deviceForPort(name), ownership.filter)
+      }
     case .host(let name):
       // One of ours is there, where the port only moves or is made anew in one transaction.
       if let link = host.links[name] { try ownership.check(link) }

@@ -34,6 +34,8 @@ struct Underlay {
     ///
     /// The kernel forgets that without saying so.
     var isNarrow: Bool
+    /// The indices of the devices by which the VTEP's datagrams may come: those that lead to it.
+    var devices: [UInt32] = []
     /// How superframes can leave by it.
     var superframes = Superframes.segmented("nobody asked")
   }

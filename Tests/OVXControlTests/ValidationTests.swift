@@ -447,7 +447,7 @@ import Testing
       bench.notes == [
         "port veth1: other_config has priority-tag, of which ovx knows nothing; it knows "
           + "qinq-ethtype, priority-tags, storm-control",
-        "interface veth1: other_config has x, of which ovx knows nothing",
+        "interface veth1: other_config has x, of which ovx knows nothing; it knows accept-ra",
       ])
     // Once, and not with everything that is changed later.
     try bench.run("set bridge br0 other_config:mac-aging-time=60 -- set port veth1 tag=5")

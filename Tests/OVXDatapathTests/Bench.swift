@@ -125,7 +125,8 @@ final class Bench {
     segmentSize: Int = 0,
     endpoint: UInt16 = 0,
     from remote: IPAddress,
-    trafficClass: UInt8 = 0
+    trafficClass: UInt8 = 0,
+    by device: UInt32? = nil
   ) -> [Sent] {
     let train = unsafe memory + Bench.headroom
     unsafe train.copyMemory(from: bytes, byteCount: bytes.count)
@@ -135,7 +136,8 @@ final class Bench {
       segmentSize: segmentSize,
       on: EndpointID(rawValue: endpoint),
       from: remote,
-      trafficClass: trafficClass
+      trafficClass: trafficClass,
+      device: device
     )
     return finish()
   }

@@ -143,7 +143,8 @@ struct ovx_receipt {
   struct sockaddr_in6 name;
   union {
     struct cmsghdr alignment;
-    unsigned char bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata)) + 2 * CMSG_SPACE(sizeof(int))];
+    unsigned char bytes[CMSG_SPACE(sizeof(struct in6_addr) + sizeof(int)) + CMSG_SPACE(sizeof(struct tpacket_auxdata)) +
+                        2 * CMSG_SPACE(sizeof(int))];
   } control;
 };
 
@@ -153,6 +154,7 @@ struct ovx_receipt_facts {
   uint32_t segment_size;      /* UDP_GRO: bytes of each datagram but the last, else 0. */
   uint16_t vlan_control;      /* PACKET_AUXDATA: the tag that was taken out of the frame, */
   uint16_t vlan_protocol;     /* in host byte order, 0 where there was none. */
+  uint32_t device;            /* IP_PKTINFO, IPV6_PKTINFO: the index of the device that it came in by, else 0. */
   uint8_t traffic_class;      /* IP_TOS, IPV6_TCLASS: DSCP and ECN of the outer header. */
   bool is_ipv6;
   bool truncated;             /* Bytes or facts are missing. */
@@ -198,6 +200,13 @@ static inline struct ovx_receipt_facts ovx_receipt_read(struct ovx_receipt *rece
       int value;
       memcpy(&value, CMSG_DATA(piece), sizeof value);
       facts.traffic_class = (uint8_t)value;
+    } else if (piece->cmsg_level == IPPROTO_IP && piece->cmsg_type == IP_PKTINFO) {
+      struct in_pktinfo arrival;
+      memcpy(&arrival, CMSG_DATA(piece), sizeof arrival);
+      facts.device = (uint32_t)arrival.ipi_ifindex;
+    } else if (piece->cmsg_level == IPPROTO_IPV6 && piece->cmsg_type == IPV6_PKTINFO) {
+      /* The index stands behind the address. <netinet/in.h> shows the structure to _GNU_SOURCE only. */
+      memcpy(&facts.device, CMSG_DATA(piece) + sizeof(struct in6_addr), sizeof facts.device);
     } else if (piece->cmsg_level == SOL_PACKET && piece->cmsg_type == PACKET_AUXDATA) {
       struct tpacket_auxdata data;
       memcpy(&data, CMSG_DATA(piece), sizeof data);
