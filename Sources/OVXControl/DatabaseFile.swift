@@ -277,10 +277,10 @@ extension DatabaseFile {
     guard !isEmpty else { return (Configuration(), true) }
     var configuration = GRDB.Configuration()
     configuration.readonly = true
-    let name = path.string.flatMap { character in
+    let name = path.string.map { character in
       "%?#".contains(character)
         ? "%" + String(character.asciiValue ?? 0, radix: 16, uppercase: true) : String(character)
-    }
+    }.joined()
     let queue = try DatabaseQueue(path: "file:\(name)?immutable=1", configuration: configuration)
     defer { try? queue.close() }
     return try queue.read { database in

@@ -43,6 +43,8 @@ package struct MessageDecoder<Message: Decodable> {
     let line = Data(pending[consumed..<end])
     consumed = end + 1
     searched = consumed
+    // Whoever waits for the next message is not to hold the memory of the last one.
+    if consumed == pending.count { (pending, consumed, searched) = ([], 0, 0) }
     do {
       return try JSONDecoder().decode(Message.self, from: line)
     } catch let error as ControlError {
@@ -57,6 +59,9 @@ package struct MessageDecoder<Message: Decodable> {
     defer { (pending, consumed, searched) = ([], 0, 0) }
     return Array(pending[consumed...])
   }
+
+  /// Bytes that have arrived and were not handed out.
+  package var pendingCount: Int { pending.count - consumed }
 
   /// Whether part of a message has arrived: a stream that ends now was cut off.
   package var isMidMessage: Bool { consumed < pending.count }

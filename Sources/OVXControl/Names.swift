@@ -77,7 +77,8 @@ package func brief(_ text: String) -> String {
   var word = ""
   func keep(_ word: String) -> String {
     guard word.utf8.count > BriefText.wordLimit else { return word }
-    return "\(word.unicodeScalars.prefix(BriefText.keptOfWord))… (\(word.utf8.count) bytes)"
+    return String(String.UnicodeScalarView(word.unicodeScalars.prefix(BriefText.keptOfWord)))
+      + "… (\(word.utf8.count) bytes)"
   }
   for scalar in text.unicodeScalars {
     word.unicodeScalars.append(scalar)
@@ -88,7 +89,8 @@ package func brief(_ text: String) -> String {
   result += keep(word)
   guard result.utf8.count > BriefText.limit else { return result }
   let scalars = result.unicodeScalars
-  return "\(scalars.prefix(BriefText.limit / 8)) … \(scalars.suffix(BriefText.limit / 8))"
+  return String(String.UnicodeScalarView(scalars.prefix(BriefText.limit / 8))) + " … "
+    + String(String.UnicodeScalarView(scalars.suffix(BriefText.limit / 8)))
 }
 
 /// Lengths for ``brief(_:)``, in bytes but for `keptOfWord`, which counts Unicode scalars.

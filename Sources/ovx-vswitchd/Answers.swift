@@ -18,29 +18,53 @@ struct Answers {
     self.configuration = configuration
   }
 
-  func show() -> Show {
+  /// The answer to a question about all of the switch, or a large part, which is put together when it is sent; `nil` for any
+  /// other command.
+  ///
+  /// Nothing in it can fail any more: the command's names have been checked.
+  func report(_ command: Command) -> AnswerStream.Part? {
+    func later(_ reply: @escaping () -> Reply) -> AnswerStream.Part { .later { [.reply(reply())] } }
+    switch command {
+    case .show: return later { .show(show()) }
+    case .showAddresses(let bridges): return .later { addresses(of: bridges) }
+    case .addressStatistics(let bridges):
+      return later { .addressStatistics(addressStatistics(of: bridges)) }
+    case .showNeighbors(let bridges): return .later { neighbors(of: bridges) }
+    case .neighborStatistics(let bridges):
+      return later { .neighborStatistics(neighborStatistics(of: bridges)) }
+    case .statistics(let port): return later { .statistics(statistics(of: port)) }
+    case .drops: return later { .drops(drops()) }
+    case .showTunnels: return later { .tunnels(tunnels()) }
+    default: return nil
+    }
+  }
+
+  private func show() -> Show {
     Show(configuration) { reconciler.fault(of: $0)?.sentence }
   }
 
   // MARK: Addresses
 
   /// The address tables of bridges; of all where none is named.
-  func addresses(of bridges: [String]) -> [BridgeAddresses] {
-    let names = portNames()
-    let remotes = peerAddresses()
-    return selected(bridges).map { name in
-      let known = reconciler.numbering.bridge(name).map { id in
-        KnownAddress.merged(dataplane.performOnAll { datapath in datapath.addresses(of: id) })
-      }
-      let entries = (known ?? []).compactMap { address -> BridgeAddresses.Entry? in
-        guard let port = names[address.port] else { return nil }
-        return BridgeAddresses.Entry(
-          port: port, vlan: address.vlan, mac: address.address, age: address.age,
-          remote: remotes[address.peer])
-      }
-      return BridgeAddresses(
-        bridge: name, entries: entries.sorted { ($0.vlan, $0.mac) < ($1.vlan, $1.mac) })
-    }
+  ///
+  /// Each is taken when its turn has come.
+  private func addresses(of bridges: [String]) -> [AnswerStream.Part] {
+    AnswerStream.Part.reply(
+      "addresses",
+      AnswerStream.Part.tables(of: selected(bridges)) { name in
+        let names = portNames()
+        let remotes = peerAddresses()
+        let known = reconciler.numbering.bridge(name).map { id in
+          KnownAddress.merged(dataplane.performOnAll { datapath in datapath.addresses(of: id) })
+        }
+        let shown = (known ?? []).filter { names[$0.port] != nil }
+          .sorted { ($0.vlan, $0.address) < ($1.vlan, $1.address) }
+        return .list(of: shown) { address in
+          BridgeAddresses.Entry(
+            port: names[address.port] ?? "", vlan: address.vlan, mac: address.address,
+            age: address.age, remote: remotes[address.peer])
+        }
+      })
   }
 
   func addressStatistics(of bridges: [String]) -> [BridgeAddressStatistics] {
@@ -98,26 +122,27 @@ struct Answers {
   // MARK: Neighbours
 
   /// The neighbour tables of bridges; of all where none is named.
-  func neighbors(of bridges: [String]) -> [BridgeNeighbors] {
-    let names = portNames()
-    let remotes = peerAddresses()
-    return selected(bridges).map { name in
-      let known = reconciler.numbering.bridge(name).map { id in
-        KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
-      }
-      let entries = (known ?? []).compactMap { neighbor in
-        names[neighbor.port].map {
-          BridgeNeighbors.Entry(neighbor, port: $0, remote: remotes[neighbor.peer])
+  ///
+  /// Each is taken when its turn has come.
+  private func neighbors(of bridges: [String]) -> [AnswerStream.Part] {
+    AnswerStream.Part.reply(
+      "neighbors",
+      AnswerStream.Part.tables(of: selected(bridges)) { name in
+        let names = portNames()
+        let remotes = peerAddresses()
+        let known = reconciler.numbering.bridge(name).map { id in
+          KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
         }
-      }
-      return BridgeNeighbors(
-        bridge: name,
-        entries: entries.sorted {
+        let shown = (known ?? []).filter { names[$0.port] != nil }.sorted {
           ($0.vlan.rawValue, $0.ip.isIPv6 ? 1 : 0, $0.ip.high, $0.ip.low) < (
             $1.vlan.rawValue, $1.ip.isIPv6 ? 1 : 0, $1.ip.high, $1.ip.low
           )
-        })
-    }
+        }
+        return .list(of: shown) { neighbor in
+          BridgeNeighbors.Entry(
+            neighbor, port: names[neighbor.port] ?? "", remote: remotes[neighbor.peer])
+        }
+      })
   }
 
   func neighborStatistics(of bridges: [String]) -> [BridgeNeighborStatistics] {

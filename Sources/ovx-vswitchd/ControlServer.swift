@@ -8,13 +8,24 @@ private import SystemPackage
 /// arrived or cannot leave yet stays in a buffer of bounded size. A client has one request in progress; until its
 /// answer has left, nothing more is read from it, so the kernel's socket buffer is all that a client can fill.
 ///
-/// Memory is bounded by `clientLimit` × (the codec's largest request + one answer). A client that does not take its
-/// answer for `stallLimit` seconds is disconnected; when one too many connects, the one that has been idle for the
-/// longest time makes room.
+/// Answers are made in pieces, as clients take them, for `sliceLimit` milliseconds at a time; requests go before that, so a
+/// short one waits for a piece and not for somebody else's table. Memory is bounded over all clients together: while answers
+/// hold more than `answerLimit` bytes, requests whose answer may be long wait, and while requests that have arrived in part
+/// hold more than `requestLimit`, the one that has been on its way for the longest time is given up. A client that takes
+/// no piece of its answer for `stallLimit` seconds, or for `pressedLimit` while others wait for memory, is disconnected;
+/// when one too many connects, the one that has been idle for the longest time makes room.
 final class ControlServer {
   static let clientLimit = 256
   /// Seconds for which a client may leave an answer unread, or a request unfinished.
   static let stallLimit: Int64 = 30
+  /// Seconds for which it may leave one unread while others wait for the memory that it holds.
+  static let pressedLimit: Int64 = 2
+  /// Bytes that answers hold together, about, from which on no more long ones are begun.
+  static let answerLimit = 64 << 20
+  /// Bytes of requests that are not complete, together.
+  static let requestLimit = 16 << 20
+  /// Milliseconds that answers are made for before others have their turn.
+  private static let sliceLimit: Int64 = 10
   /// Connections that may wait to be taken in; a client that comes when it is full is told to try again.
   private static let backlog: Int32 = 1024
   /// Bytes that are read at a time.
@@ -23,16 +34,27 @@ final class ControlServer {
   private struct Client {
     let descriptor: Int32
     var decoder = MessageDecoder<Request>()
+    /// A request that waits until there is memory for its answer.
+    var waiting: Request?
+    /// What is still to be made of the answer.
+    var answer: AnswerStream?
+    /// Whether it is a table, which others go before.
+    var isTable = false
+    /// A piece of it, and how many bytes of that have left.
     var output: [UInt8] = []
     var sentCount = 0
-    /// Seconds on the monotonic clock when bytes last moved.
+    /// Seconds on the monotonic clock when it last sent something, or took a piece of an answer.
     var lastActive: Int64
+    /// When the request began to arrive that is not complete.
+    var requestStart: Int64?
     /// Nothing is read any more, and the client goes once its output has left.
     var isClosing = false
     /// There may be a whole request among what has been received.
     var mayHoldRequest = false
 
-    var hasOutput: Bool { sentCount < output.count }
+    var hasOutput: Bool { sentCount < output.count || answer != nil }
+    /// Bytes of memory that its answer holds, about.
+    var cost: Int { output.count + (answer?.cost ?? 0) }
   }
 
   private let listener: Int32
@@ -42,11 +64,18 @@ final class ControlServer {
   private static let spareLimit = 8
   private var clients: [Client] = []
   private var buffer = [UInt8](repeating: 0, count: readSize)
+  /// The client whose answer is gone on with first.
+  private var turn = 0
 
   /// Listens at a path, in place of a socket that a former daemon left there.
   ///
   /// The run directory's lock is held.
-  init(path: String) throws(StartFailure) {
+  ///
+  /// - Parameters:
+  ///   - path: Where.
+  ///   - group: Whose members may connect, beside the daemon's own user; `nil` for the daemon's group.
+  /// - Throws: Why nobody could connect there.
+  init(path: String, group: SocketGroup?) throws(StartFailure) {
     let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     listener = socket(AF_UNIX, type, 0)
     unsafe unlink(path)
@@ -69,6 +98,7 @@ final class ControlServer {
     } catch {
       throw StartFailure("\(error)")
     }
+    try group?.take(over: path)
     keepSpares()
   }
 
@@ -81,9 +111,15 @@ final class ControlServer {
   /// Whether an answer is still on its way to a client.
   var hasOutput: Bool { clients.contains(where: \.hasOutput) }
 
+  /// Whether answers hold as much memory as they may.
+  private var isFull: Bool { clients.reduce(0) { $0 + $1.cost } >= Self.answerLimit }
+
   /// The milliseconds after which `serve` has to be called whatever poll(2) says: -1 for never.
   var timeout: Int32 {
-    if clients.contains(where: { $0.mayHoldRequest && !$0.hasOutput }) { return 0 }
+    if clients.contains(where: { $0.mayHoldRequest && !$0.hasOutput && $0.waiting == nil }) {
+      return 0
+    }
+    if clients.contains(where: { $0.waiting != nil }) { return isFull ? 250 : 0 }
     return clients.contains { $0.hasOutput || $0.decoder.isMidMessage } ? 1000 : -1
   }
 
@@ -91,7 +127,8 @@ final class ControlServer {
   func addDescriptors(to list: inout [pollfd]) {
     list.append(pollfd(fd: listener, events: Int16(POLLIN), revents: 0))
     for client in clients {
-      let events = client.hasOutput ? POLLOUT : POLLIN
+      // Whoever waits for memory is only looked at for whether he has gone.
+      let events = client.hasOutput ? POLLOUT : client.waiting != nil ? 0 : POLLIN
       list.append(pollfd(fd: client.descriptor, events: Int16(events), revents: 0))
     }
   }
@@ -103,16 +140,57 @@ final class ControlServer {
   ///   - now: Seconds on the monotonic clock.
   ///   - answer: Does what a request of the connection asks for; `nil` where it has made the connection's other end its
   ///     own business, with a descriptor of its own.
-  func serve(_ list: ArraySlice<pollfd>, now: Int64, answer: (Request, Int32) -> Response?) {
+  func serve(_ list: ArraySlice<pollfd>, now: Int64, answer: (Request, Int32) -> AnswerStream?) {
     guard let first = list.first else { return }
-    for (index, entry) in zip(clients.indices, list.dropFirst())
-    where entry.revents != 0 || clients[index].mayHoldRequest {
-      serve(index, now: now, answer: answer)
+    // Those who want something new, then those whose answers go on.
+    var goingOn: [Int] = []
+    for (index, entry) in zip(clients.indices, list.dropFirst()) {
+      if clients[index].hasOutput {
+        if entry.revents != 0 { goingOn.append(index) }
+      } else if entry.revents != 0 || clients[index].mayHoldRequest {
+        takeRequest(index, now: now, answer: answer)
+        if clients[index].hasOutput { goingOn.append(index) }
+      }
     }
-    for client in clients where isFinished(client, now: now) { close(client.descriptor) }
-    clients.removeAll { isFinished($0, now: now) }
+    goOn(goingOn, now: now)
+    let limit =
+      clients.contains { $0.waiting != nil } && isFull ? Self.pressedLimit : Self.stallLimit
+    for client in clients where isFinished(client, now: now, limit) { close(client.descriptor) }
+    clients.removeAll { isFinished($0, now: now, limit) }
+    dropUnfinished()
     if first.revents != 0 { accept(now: now) }
     keepSpares()
+  }
+
+  /// Sends what there is, and makes more of it while there is time: short answers first, and each time another client's.
+  private func goOn(_ indices: [Int], now: Int64) {
+    let end = monotonicMilliseconds() + Self.sliceLimit
+    for isTable in [false, true] {
+      let those = indices.filter { clients[$0].isTable == isTable }
+      let start = those.firstIndex { $0 >= turn } ?? 0
+      for index in those[start...] + those[..<start] {
+        guard monotonicMilliseconds() < end else {
+          turn = index
+          return
+        }
+        // Most answers are of few pieces.
+        for _ in 0..<4 where clients[index].hasOutput {
+          if !transmit(index, now: now) { break }
+        }
+      }
+    }
+    turn = 0
+  }
+
+  /// Gives up requests that are not complete while all together are too long.
+  private func dropUnfinished() {
+    while clients.reduce(0, { $0 + $1.decoder.pendingCount }) > Self.requestLimit,
+      let index = clients.indices.filter({ clients[$0].decoder.pendingCount > 0 })
+        .min(by: { (clients[$0].requestStart ?? 0) < (clients[$1].requestStart ?? 0) })
+    {
+      close(clients[index].descriptor)
+      clients.remove(at: index)
+    }
   }
 
   private func keepSpares() {
@@ -153,34 +231,40 @@ final class ControlServer {
     clients.remove(at: index)
   }
 
-  private func serve(_ index: Int, now: Int64, answer: (Request, Int32) -> Response?) {
-    if !clients[index].hasOutput {
-      if !clients[index].mayHoldRequest { receive(index, now: now) }
-      // One request each turn: no client waits for more than one of everybody else's.
-      do {
-        let request = try clients[index].decoder.next()
-        clients[index].mayHoldRequest = request != nil
-        if let request {
-          // Whoever has given up waiting must not see his command carried out afterwards.
-          if hasHungUp(clients[index].descriptor) {
-            clients[index].isClosing = true
-          } else {
-            let descriptor = clients[index].descriptor
-            if let response = answer(request, descriptor) {
-              send(response, to: index)
-            } else {
-              clients[index].mayHoldRequest = false
-              clients[index].isClosing = true
-            }
-          }
-        }
-      } catch {
+  private func takeRequest(
+    _ index: Int, now: Int64, answer: (Request, Int32) -> AnswerStream?
+  ) {
+    if !clients[index].mayHoldRequest { receive(index, now: now) }
+    // One request each turn: no client waits for more than one of everybody else's.
+    do throws(ControlError) {
+      var request = clients[index].waiting
+      if request == nil { request = try clients[index].decoder.next() }
+      clients[index].mayHoldRequest = request != nil
+      clients[index].requestStart =
+        clients[index].decoder.isMidMessage ? clients[index].requestStart ?? now : nil
+      guard let request else { return }
+      clients[index].waiting = nil
+      let descriptor = clients[index].descriptor
+      if hasHungUp(descriptor) {
+        // Whoever has given up waiting must not see his command carried out afterwards.
         clients[index].mayHoldRequest = false
         clients[index].isClosing = true
-        send(Response(.failed(error)), to: index)
+      } else if request.mayHaveLongAnswer, isFull {
+        clients[index].waiting = request
+      } else if let response = answer(request, descriptor) {
+        clients[index].answer = response
+        clients[index].isTable = request.mayHaveTable
+        clients[index].lastActive = now
+      } else {
+        clients[index].mayHoldRequest = false
+        clients[index].isClosing = true
       }
+    } catch {
+      clients[index].mayHoldRequest = false
+      clients[index].isClosing = true
+      clients[index].answer = AnswerStream(Response(.failed(error)))
+      clients[index].lastActive = now
     }
-    transmit(index, now: now)
   }
 
   /// Whether the other end is closed for both directions, not only for sending.
@@ -202,17 +286,21 @@ final class ControlServer {
     }
   }
 
-  private func send(_ response: Response, to index: Int) {
-    do {
-      clients[index].output = try response.messageBytes()
-    } catch {
-      clients[index].output = (try? Response(.failed(error)).messageBytes()) ?? []
+  /// Sends what is left of a piece, or makes the next one and sends what there is room for.
+  ///
+  /// Returns whether all of it has left.
+  private func transmit(_ index: Int, now: Int64) -> Bool {
+    if clients[index].sentCount == clients[index].output.count {
+      do throws(ControlError) {
+        clients[index].output = try clients[index].answer?.next() ?? []
+        clients[index].sentCount = 0
+        if clients[index].output.isEmpty { clients[index].answer = nil }
+      } catch {
+        hangUp(index)
+        return false
+      }
     }
-    clients[index].sentCount = 0
-  }
-
-  private func transmit(_ index: Int, now: Int64) {
-    while clients[index].hasOutput {
+    while clients[index].sentCount < clients[index].output.count {
       let client = clients[index]
       let count = unsafe client.output.withUnsafeBytes { bytes in
         let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[client.sentCount...])
@@ -220,23 +308,57 @@ final class ControlServer {
       }
       if count > 0 {
         clients[index].sentCount += count
-        clients[index].lastActive = now
       } else if errno == EAGAIN {
-        return
+        return false
       } else if errno != EINTR {
-        clients[index].output = []
-        clients[index].sentCount = 0
-        clients[index].isClosing = true
-        return
+        hangUp(index)
+        return false
       }
     }
+    // A whole piece is what counts: byte by byte, a client could hold its table for ever.
+    clients[index].lastActive = now
     clients[index].output = []
     clients[index].sentCount = 0
+    return true
   }
 
-  private func isFinished(_ client: Client, now: Int64) -> Bool {
-    if client.hasOutput { return now - client.lastActive > Self.stallLimit }
+  /// Has nothing more to do with a client, who is gone, or has half an answer.
+  private func hangUp(_ index: Int) {
+    clients[index].answer = nil
+    clients[index].output = []
+    clients[index].sentCount = 0
+    clients[index].mayHoldRequest = false
+    clients[index].isClosing = true
+  }
+
+  private func isFinished(_ client: Client, now: Int64, _ limit: Int64) -> Bool {
+    if client.hasOutput { return now - client.lastActive > limit }
+    if client.waiting != nil { return false }
     return (client.isClosing && !client.mayHoldRequest)
-      || (client.decoder.isMidMessage && now - client.lastActive > Self.stallLimit)
+      || client.requestStart.map { now - $0 > Self.stallLimit } ?? false
+  }
+}
+
+extension Request {
+  /// Whether its answer may describe all of the switch or of its configuration, or a large part.
+  fileprivate var mayHaveLongAnswer: Bool { commands.contains(where: \.mayHaveLongAnswer) }
+
+  /// Whether its answer may be a table with thousands of lines.
+  fileprivate var mayHaveTable: Bool { commands.contains(where: \.mayHaveTable) }
+}
+
+extension Command {
+  fileprivate var mayHaveTable: Bool {
+    switch self {
+    case .showAddresses, .showNeighbors, .list, .find, .export: true
+    default: false
+    }
+  }
+
+  fileprivate var mayHaveLongAnswer: Bool {
+    switch self {
+    case .get, .list, .find, .listBridges, .listPorts, .export, .apply: true
+    default: isReport
+    }
   }
 }

@@ -28,6 +28,9 @@ final class Daemon {
   let reconciler: Reconciler
   private let dataplane: Switch
   private let database: Database
+  private let databasePath: String
+  /// Why the database was of no use when it was looked at last.
+  private var databaseFault: ControlError?
   private let ownership: Ownership
   private let log: LogDestination
   private let logger: Logger
@@ -55,6 +58,7 @@ final class Daemon {
     } catch {
       throw StartFailure(error.description)
     }
+    databasePath = paths.database
     do {
       database = try Database(path: FilePath(paths.database))
       if let note = database.note { logger.warning("\(note)") }
@@ -74,24 +78,38 @@ final class Daemon {
   /// Puts in force what was stored.
   ///
   /// What the host does not have at present waits.
-  func start() throws(StartFailure) {
-    do {
-      let configuration = try database.load()
-      reconciler.reconcile(
-        to: configuration, configuration.changes(since: Configuration()), Plan(configuration))
-    } catch {
-      throw StartFailure(error.message)
-    }
-    // After the loss of the database every device looks like an orphan; containers keep theirs, for the operator may
-    // still put a good copy of the file in place.
-    if database.note == nil { reconciler.removeOrphans() }
+  func start() {
+    let configuration = database.configuration
+    reconciler.reconcile(
+      to: configuration, configuration.changes(since: Configuration()), Plan(configuration))
+    removeOrphans()
     logFaults()
+  }
+
+  /// Removes devices that a crash between two steps has left.
+  ///
+  /// After the loss of the database every device looks like that. Containers keep theirs then, for the operator may still put a
+  /// good copy of the file in place.
+  private func removeOrphans() {
+    guard database.mayReplaceLostOne else { return reconciler.removeOrphans() }
+    let orphans = reconciler.orphans
+    guard orphans.isEmpty else {
+      logger.warning(
+        """
+        the database \(databasePath) knows nothing of \(orphans.count) network \(orphans.count == 1 ? "device" : "devices") \
+        made for it (\(orphans.prefix(8).joined(separator: ", "))\(orphans.count > 8 ? ", ..." : "")), as if it had been \
+        lost; they stay; put a good copy in its place and restart ovx-vswitchd, or remove them with ovx-ctl exit --cleanup
+        """)
+      return
+    }
+    do { try database.settle() } catch { logger.warning("\(error.message)") }
   }
 
   /// Ends the switch.
   ///
   /// Devices stay, unless `exit --cleanup` was asked for.
   func stop() {
+    renewDatabase()
     if isCleaningUp { reconciler.removeDevices() }
     reconciler.closeDevices()
     dataplane.stop()
@@ -116,10 +134,11 @@ final class Daemon {
   ///   - request: What is asked for.
   ///   - connection: The client's.
   /// - Returns: The answer; `nil` where a capture gives it, and goes on from there.
-  func answer(_ request: Request, on connection: Int32) -> Response? {
+  func answer(_ request: Request, on connection: Int32) -> AnswerStream? {
     do throws(ControlError) {
       // What happened before the request was made is to be known when it is decided upon.
       takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
+      renewDatabase()
       guard case .capture(let target, let program, let length) = request.commands.last,
         request.commands.count == 1, !request.dryRun
       else { return try execute(request) }
@@ -130,11 +149,11 @@ final class Daemon {
         target, program: program, snapshotLength: length, reconciler, on: connection)
       return nil
     } catch {
-      return Response(.failed(error))
+      return AnswerStream(Response(.failed(error)))
     }
   }
 
-  private func execute(_ request: Request) throws(ControlError) -> Response {
+  private func execute(_ request: Request) throws(ControlError) -> AnswerStream {
     let reports = request.commands.count(where: \.isReport)
     guard reports <= Self.reportLimit else {
       throw ControlError(
@@ -152,15 +171,17 @@ final class Daemon {
         notes += try put(configuration, transaction.changes, plan: resolver.plan)
       }
     }
-    var replies: [Reply] = []
+    var replies: [AnswerStream.Part] = []
     for (command, reply) in zip(request.commands, transaction.replies) {
       if let reply {
-        replies.append(reply)
+        replies.append(.reply(reply))
+      } else if let report = Answers(reconciler, configuration).report(command) {
+        replies.append(report)
       } else {
-        replies.append(try carryOut(command, configuration, isDryRun: request.dryRun))
+        replies.append(.reply(try carryOut(command, configuration, isDryRun: request.dryRun)))
       }
     }
-    return Response(.done(replies), notes: notes)
+    return AnswerStream(replies, notes: notes)
   }
 
   /// Stores a configuration and puts it in force, or leaves the old one in both places.
@@ -173,6 +194,7 @@ final class Daemon {
     let oldFaults = reconciler.faults
     let oldPlan = reconciler.plan
     try database.save(configuration, changes)
+    logDatabaseNews()
     reconciler.reconcile(to: configuration, changes, plan, isCommanded: true)
 
     let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
@@ -198,22 +220,28 @@ final class Daemon {
     }.map { "port \($0.key) waits: \($0.value.sentence)" }
   }
 
+  /// Stores what is in force anew where somebody has removed the database: that is no wish for a switch without bridges.
+  private func renewDatabase() {
+    do throws(ControlError) {
+      try database.renewIfGone()
+      databaseFault = nil
+    } catch {
+      if databaseFault != error { logger.error("\(error.message)") }
+      databaseFault = error
+    }
+    logDatabaseNews()
+  }
+
+  private func logDatabaseNews() {
+    for sentence in database.takeNews() { logger.warning("\(sentence)") }
+  }
+
   /// Answers a question to the running switch, or carries out an order to it.
   private func carryOut(
     _ command: Command, _ configuration: Configuration, isDryRun: Bool
   ) throws(ControlError) -> Reply {
     let answers = Answers(reconciler, configuration)
     switch command {
-    case .show: return .show(answers.show())
-    case .showAddresses(let bridges): return .addresses(answers.addresses(of: bridges))
-    case .addressStatistics(let bridges):
-      return .addressStatistics(answers.addressStatistics(of: bridges))
-    case .showNeighbors(let bridges): return .neighbors(answers.neighbors(of: bridges))
-    case .neighborStatistics(let bridges):
-      return .neighborStatistics(answers.neighborStatistics(of: bridges))
-    case .statistics(let port): return .statistics(answers.statistics(of: port))
-    case .drops: return .drops(answers.drops())
-    case .showTunnels: return .tunnels(answers.tunnels())
     case .logLevel: return .logLevel(LogLevel(log.level))
     case .trace(_, let port, let frame):
       return .trace(try Narrator(reconciler).trace(frame, from: port))
@@ -257,9 +285,16 @@ final class Daemon {
   }
 
   private var liveState: LiveState {
-    LiveState(
+    // Each column of a row asks for the same, and each time that means to ask the switch.
+    var last: (name: String, state: InterfaceState?)?
+    return LiveState(
       deviceExists: { self.reconciler.host.links[$0] != nil },
-      interface: { Answers(self.reconciler, self.reconciler.configuration).interface($0) })
+      interface: { name in
+        if let last, last.name == name { return last.state }
+        let state = Answers(self.reconciler, self.reconciler.configuration).interface(name)
+        last = (name, state)
+        return state
+      })
   }
 
   // MARK: News
@@ -399,7 +434,7 @@ final class Daemon {
 
 extension Command {
   /// Whether the answer describes all of the switch or of its configuration, or a large part.
-  fileprivate var isReport: Bool {
+  var isReport: Bool {
     switch self {
     case .show, .showAddresses, .addressStatistics, .showNeighbors, .neighborStatistics,
       .statistics, .drops, .showTunnels, .export, .trace:

@@ -53,7 +53,7 @@ extension SystemTests {
           s.connect(sys.argv[1])
           for round in range(6000):
               level = "trace" if round % 2 else "debug"
-              s.sendall((json.dumps({"version": 1, "commands": [{"setLogLevel": {"level": level}}], "timeout": 10,
+              s.sendall((json.dumps({"version": 1, "commands": [{"setLogLevel": {"_0": level}}], "timeout": 10,
                   "dryRun": False}) + "\\n").encode())
               answer = b""
               while not answer.endswith(b"\\n"): answer += s.recv(65536)
@@ -100,7 +100,15 @@ extension SystemTests {
           daemon=$!
           until ovx-ctl version >/dev/null 2>&1; do :; done
           dd if=/dev/zero of=\(disk)/filler bs=1k >/dev/null 2>&1 || true
-          i=0; while [ $i -lt 100 ]; do ovx-ctl log set debug; ovx-ctl log set info; i=$((i+1)); done
+          python3 -c '
+          import json, socket, sys
+          s = socket.socket(socket.AF_UNIX)
+          s.connect(sys.argv[1])
+          for _ in range(200):
+              s.sendall((json.dumps({"version": 1, "commands": [{"setLogLevel": {"_0": "debug"}}], "timeout": 10,
+                  "dryRun": False}) + "\\n").encode())
+              s.recv(65536)
+          ' \(host.rundir)/vswitchd.sock
           ovx-ctl add-br br0
           rm \(disk)/filler
           ovx-ctl add-br br1
