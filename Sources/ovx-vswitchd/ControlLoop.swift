@@ -34,12 +34,13 @@ struct ControlLoop: ~Copyable {
         pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
         pollfd(fd: daemon.kernelDescriptor, events: Int16(POLLIN), revents: 0),
         pollfd(fd: daemon.switchDescriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: daemon.filterDescriptor, events: Int16(POLLIN), revents: 0),
       ]
       server.addDescriptors(to: &list)
       wait(&list, timeout: earliest(server.timeout, daemon.timeout(now: monotonicMilliseconds())))
       if list[0].revents != 0 { isStopping = takeSignals() }
       daemon.takeNews(now: monotonicMilliseconds())
-      serve(list[3...])
+      serve(list[4...])
       isStopping = isStopping || daemon.isStopping
     }
 

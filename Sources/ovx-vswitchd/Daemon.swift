@@ -45,7 +45,8 @@ final class Daemon {
   private(set) var failure: String?
 
   init(
-    paths: Paths, workers: Int, descriptorLimit: Int, log: LogDestination, logger: Logger
+    paths: Paths, workers: Int, descriptorLimit: Int, filtersUnderlay: Bool, log: LogDestination,
+    logger: Logger
   ) throws(StartFailure) {
     self.log = log
     self.logger = logger
@@ -65,7 +66,9 @@ final class Daemon {
     do {
       reconciler = Reconciler(
         dataplane: dataplane, host: try Host(), ownership: ownership,
-        descriptorLimit: descriptorLimit)
+        descriptorLimit: descriptorLimit,
+        filter: UnderlayFilter(
+          database: paths.database, isWanted: filtersUnderlay, logger: logger))
     } catch {
       throw StartFailure(error.description)
     }
@@ -120,6 +123,7 @@ final class Daemon {
     do throws(ControlError) {
       // What happened before the request was made is to be known when it is decided upon.
       takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
+      reconciler.filter.takeNews(now: monotonicMilliseconds())
       guard case .capture(let target, let program, let length) = request.commands.last,
         request.commands.count == 1, !request.dryRun
       else { return try execute(request) }
@@ -266,6 +270,7 @@ final class Daemon {
 
   var kernelDescriptor: Int32 { reconciler.host.descriptor }
   var switchDescriptor: Int32 { dataplane.eventDescriptor }
+  var filterDescriptor: Int32 { reconciler.filter.descriptor }
 
   /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
   ///
@@ -275,6 +280,7 @@ final class Daemon {
     if hasWork { next.append(nextRetry) }
     if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
     if news.ways { next.append(nextRefresh) }
+    if let work = reconciler.filter.nextWork { next.append(work) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
@@ -287,6 +293,7 @@ final class Daemon {
   func takeNews(now: Int64) {
     takeSwitchNews()
     takeKernelNews(now: now, isUrgent: false)
+    reconciler.filter.takeNews(now: now)
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry

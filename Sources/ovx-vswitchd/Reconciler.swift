@@ -20,6 +20,7 @@ final class Reconciler {
   private(set) var numbering = Numbering()
   private(set) var devices: Devices
   private(set) var underlay: Underlay
+  var filter: UnderlayFilter
   /// What the data plane has.
   private(set) var topology = Topology()
   /// The numbers by which it has ports, by name.
@@ -29,11 +30,15 @@ final class Reconciler {
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
   private(set) var examinedPorts = 0
 
-  init(dataplane: Switch, host: Host, ownership: Ownership, descriptorLimit: Int) {
+  init(
+    dataplane: Switch, host: Host, ownership: Ownership, descriptorLimit: Int,
+    filter: consuming UnderlayFilter
+  ) {
     self.dataplane = dataplane
     self.host = host
     devices = Devices(dataplane: dataplane, ownership: ownership)
     underlay = Underlay(dataplane: dataplane, descriptorLimit: descriptorLimit)
+    self.filter = filter
   }
 
   /// Makes a configuration the one in force.
@@ -82,6 +87,7 @@ final class Reconciler {
     var names = names
     if isUnderlayConcerned {
       underlay.open(plan, host: host, isRefreshing: isRefreshing)
+      filter.update(to: underlay.destinations(of: plan))
       names.formUnion(plan.tunnels.keys)
     }
     let limits = plan.limits(
@@ -132,14 +138,16 @@ final class Reconciler {
   /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
   func isUnderlayChanged() -> Bool { underlay.isChanged(plan, host: host) }
 
-  /// Removes devices that the daemon made and that nothing refers to: a crash has left them.
+  /// Removes what the daemon made and nothing refers to: a crash has left it.
   func removeOrphans() {
     devices.removeOrphans(exceptFor: plan, host: host)
+    filter.removeOrphan()
   }
 
-  /// Removes all devices that the daemon made.
+  /// Removes all devices that the daemon made, and its rules.
   func removeDevices() {
     devices.removeAll(host: host)
+    filter.removeAll()
   }
 
   /// Closes all devices for good, and leaves them in place.

@@ -101,8 +101,12 @@ final class Lab {
   }
 
   /// Starts a daemon in a host's namespace and waits until it answers.
+  ///
+  /// `through` is a command that runs it, such as `setpriv` with its options.
   @discardableResult
-  func daemon(on host: Namespace, arguments: [String] = []) throws -> Daemon {
+  func daemon(
+    on host: Namespace, arguments: [String] = [], through wrapper: [String] = []
+  ) throws -> Daemon {
     for name in ["ovx-vswitchd", "ovx-ctl"] {
       guard FileManager.default.isExecutableFile(atPath: "\(Lab.binaries)/\(name)") else {
         throw LabError(
@@ -110,7 +114,7 @@ final class Lab {
         )
       }
     }
-    let daemon = try Daemon(on: host, arguments: arguments)
+    let daemon = try Daemon(on: host, arguments: arguments, through: wrapper)
     daemons.append(daemon)
     try daemon.waitUntilReady()
     return daemon
@@ -245,13 +249,12 @@ final class Daemon {
   /// Set by a test that ends the daemon itself.
   var mayBeDead = false
 
-  fileprivate init(on host: Namespace, arguments: [String]) throws {
+  fileprivate init(on host: Namespace, arguments: [String], through wrapper: [String]) throws {
     self.host = host
     // `ip netns exec` replaces itself by the program, so the process id is the daemon's own.
     process = try Command(
-      [
-        "ip", "netns", "exec", host.name, "\(Lab.binaries)/ovx-vswitchd", "--rundir", host.rundir,
-      ] + arguments
+      ["ip", "netns", "exec", host.name] + wrapper
+        + ["\(Lab.binaries)/ovx-vswitchd", "--rundir", host.rundir] + arguments
     )
   }
 
