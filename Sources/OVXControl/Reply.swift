@@ -277,11 +277,55 @@ package struct Tunnels: Codable, Equatable, Sendable {
   package var listeners: [Listener]
   /// The ways of sending and receiving that the probes at start-up found usable, by their kernel names.
   package var features: [String]
+  /// What keeps others from sending to the remotes; absent while there are none to send to.
+  package var filter: Filter?
 
-  package init(tunnels: [Tunnel], listeners: [Listener], features: [String]) {
+  package init(
+    tunnels: [Tunnel], listeners: [Listener], features: [String], filter: Filter? = nil
+  ) {
     self.tunnels = tunnels
     self.listeners = listeners
     self.features = features
+    self.filter = filter
+  }
+
+  /// The rules in the host's packet filter that let nobody but the daemon send to the tunnels' remotes.
+  package struct Filter: Codable, Equatable, Sendable {
+    package enum State: String, Codable, Sendable {
+      case on
+      /// As asked for.
+      case off
+      /// Asked for, but not there.
+      case failed
+    }
+
+    package var state: State
+    /// The table of nftables, of family `inet`.
+    package var table: String?
+    /// Packets that were dropped since the table was made.
+    package var refused: UInt64?
+    /// Why there are no rules, a sentence.
+    package var error: String?
+
+    package init(
+      _ state: State, table: String? = nil, refused: UInt64? = nil, error: String? = nil
+    ) {
+      self.state = state
+      self.table = table
+      self.refused = refused
+      self.error = error
+    }
+
+    /// What it comes to, for people.
+    package var sentence: String {
+      switch state {
+      case .on:
+        "nobody else of this host can send to the remotes: nftables table inet \(table ?? "?"), "
+          + "\(refused ?? 0) packets refused"
+      case .off: "anybody of this host can send to the remotes: --no-underlay-filter"
+      case .failed: "anybody of this host can send to the remotes: \(error ?? "?")"
+      }
+    }
   }
 
   package struct Tunnel: Codable, Equatable, Sendable {

@@ -149,7 +149,7 @@ package struct Netlink: ~Copyable, Sendable {
   }
 }
 
-/// A netlink socket of the route family, bound and set up; what requests and subscriptions have in common.
+/// A netlink socket, bound and set up; what requests and subscriptions have in common.
 struct NetlinkSocket: ~Copyable, Sendable {
   private let descriptor: Descriptor
 
@@ -158,9 +158,17 @@ struct NetlinkSocket: ~Copyable, Sendable {
   }
 
   /// Opens a socket in the calling thread's network namespace.
-  init(purpose: String, flags: Int32 = 0) throws(LinuxError) {
+  ///
+  /// - Parameters:
+  ///   - purpose: What it is for, for the sentence that tells of a failure.
+  ///   - flags: `SOCK_...` besides `SOCK_CLOEXEC`.
+  ///   - netlinkFamily: `NETLINK_...`.
+  /// - Throws: That the kernel opens none, such as `EPROTONOSUPPORT` for a family that it does not have.
+  init(
+    purpose: String, flags: Int32 = 0, netlinkFamily: Int32 = NETLINK_ROUTE
+  ) throws(LinuxError) {
     let type = flags | Int32(bitPattern: SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue)
-    let number = Glibc.socket(AF_NETLINK, type, NETLINK_ROUTE)
+    let number = Glibc.socket(AF_NETLINK, type, netlinkFamily)
     guard number >= 0 else {
       throw LinuxError(action: "open a netlink socket for", subject: purpose, errno: .latest)
     }
@@ -200,14 +208,29 @@ struct NetlinkSocket: ~Copyable, Sendable {
 
   /// Sends a request to the kernel, which carries it out before this returns; `nil` for success.
   func send(_ request: borrowing NetlinkRequest) -> Errno? {
-    let number = descriptor.rawValue
+    unsafe request.withBytes { unsafe send($0) }
+  }
+
+  /// Sends one or more requests in one datagram; `nil` for success.
+  func send(_ bytes: UnsafeRawBufferPointer) -> Errno? {
     while true {
-      let sent = unsafe request.withBytes {
-        unsafe Glibc.send(number, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
-      }
+      let sent = unsafe Glibc.send(
+        descriptor.rawValue, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
       guard sent < 0 else { return nil }
       guard errno == EINTR else { return .latest }
     }
+  }
+
+  /// The number by which the kernel names the socket as the author of a change.
+  var portID: UInt32 {
+    var address = sockaddr_nl()
+    var size = socklen_t(MemoryLayout<sockaddr_nl>.size)
+    _ = unsafe withUnsafeMutablePointer(to: &address) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        unsafe getsockname(descriptor.rawValue, $0, &size)
+      }
+    }
+    return address.nl_pid
   }
 
   /// Receives one datagram of the kernel's.

@@ -142,6 +142,8 @@ struct NetlinkMessage: ~Escapable {
   var type: Int { Int(header.nlmsg_type) }
   var flags: Int32 { Int32(header.nlmsg_flags) }
   var sequence: UInt32 { header.nlmsg_seq }
+  /// The netlink socket whose request the message answers, or whose change it tells of.
+  var portID: UInt32 { header.nlmsg_pid }
 
   /// What follows the header.
   private var payload: RawSpan {
@@ -232,6 +234,7 @@ extension RawSpan {
   var uint8: UInt8? { byteCount == 1 ? loadTrivial(as: UInt8.self, at: 0) : nil }
   var uint16: UInt16? { byteCount == 2 ? loadTrivial(as: UInt16.self, at: 0) : nil }
   var uint32: UInt32? { byteCount == 4 ? loadTrivial(as: UInt32.self, at: 0) : nil }
+  var uint64: UInt64? { byteCount == 8 ? loadTrivial(as: UInt64.self, at: 0) : nil }
   var int32: Int32? { byteCount == 4 ? loadTrivial(as: Int32.self, at: 0) : nil }
 
   /// All of its bytes.

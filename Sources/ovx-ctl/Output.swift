@@ -240,6 +240,7 @@ struct Output {
     if !tunnels.features.isEmpty {
       text += "using \(tunnels.features.joined(separator: ", "))\n"
     }
+    if let filter = tunnels.filter { text += filter.sentence + "\n" }
     return text
   }
 

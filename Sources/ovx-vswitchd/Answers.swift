@@ -350,7 +350,7 @@ struct Answers {
       }.map { endpoint, tunnels in
         Tunnels.Listener(address: endpoint.local, port: endpoint.port, tunnels: tunnels)
       },
-      features: features)
+      features: features, filter: tunnels.isEmpty ? nil : reconciler.filter.state())
   }
 
   /// How datagrams are sent and received, and why not better.

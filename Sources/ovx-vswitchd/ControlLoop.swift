@@ -34,6 +34,7 @@ struct ControlLoop: ~Copyable {
         pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
         pollfd(fd: daemon.kernelDescriptor, events: Int16(POLLIN), revents: 0),
         pollfd(fd: daemon.switchDescriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: daemon.filterDescriptor, events: Int16(POLLIN), revents: 0),
       ]
       for descriptor in daemon.containerDescriptors {
         list.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))

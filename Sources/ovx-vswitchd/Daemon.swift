@@ -60,7 +60,8 @@ final class Daemon {
   private(set) var failure: String?
 
   init(
-    paths: Paths, workers: Int, descriptorLimit: Int, log: LogDestination, logger: Logger
+    paths: Paths, workers: Int, descriptorLimit: Int, filtersUnderlay: Bool, log: LogDestination,
+    logger: Logger
   ) throws(StartFailure) {
     self.log = log
     self.logger = logger
@@ -82,7 +83,9 @@ final class Daemon {
       containers = try Containers()
       reconciler = Reconciler(
         dataplane: dataplane, host: try Host(), ownership: ownership, identity: database.identity,
-        containers: containers, descriptorLimit: descriptorLimit)
+        containers: containers, descriptorLimit: descriptorLimit,
+        filter: UnderlayFilter(
+          database: paths.database, isWanted: filtersUnderlay, logger: logger))
     } catch {
       throw StartFailure(error.description)
     }
@@ -163,6 +166,7 @@ final class Daemon {
       // What happened before the request was made is to be known when it is decided upon.
       takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
       renewDatabase()
+      reconciler.filter.takeNews(now: monotonicMilliseconds())
       guard case .capture(let target, let program, let length) = request.commands.last,
         request.commands.count == 1, !request.dryRun
       else { return .response(try execute(request)) }
@@ -367,6 +371,7 @@ final class Daemon {
   var containerDescriptors: [Int32] { containers.descriptors }
   var kernelDescriptor: Int32 { reconciler.host.descriptor }
   var switchDescriptor: Int32 { dataplane.eventDescriptor }
+  var filterDescriptor: Int32 { reconciler.filter.descriptor }
 
   /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
   ///
@@ -380,6 +385,7 @@ final class Daemon {
     if let time = looks.first { next.append(time) }
     if let time = nextRound { next.append(time) }
     if let due = crowd.due { next.append(due) }
+    if let work = reconciler.filter.nextWork { next.append(work) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
@@ -394,6 +400,7 @@ final class Daemon {
     takeKernelNews(now: now, isUrgent: false)
     if let time = reconciler.introductions.next, time <= now { reconciler.introduce() }
     logSummaries(now: now)
+    reconciler.filter.takeNews(now: now)
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry

@@ -20,6 +20,7 @@ final class Reconciler {
   private(set) var numbering = Numbering()
   private(set) var devices: Devices
   private(set) var underlay: Underlay
+  var filter: UnderlayFilter
   /// What the data plane has.
   private(set) var topology = Topology()
   /// The numbers by which it has ports, by name.
@@ -34,13 +35,14 @@ final class Reconciler {
 
   init(
     dataplane: Switch, host: Host, ownership: Ownership, identity: UInt64, containers: Containers,
-    descriptorLimit: Int
+    descriptorLimit: Int, filter: consuming UnderlayFilter
   ) {
     self.dataplane = dataplane
     self.host = host
     devices = Devices(
       dataplane: dataplane, ownership: ownership, identity: identity, containers: containers)
     underlay = Underlay(dataplane: dataplane, descriptorLimit: descriptorLimit)
+    self.filter = filter
   }
 
   /// Makes a configuration the one in force.
@@ -90,6 +92,7 @@ final class Reconciler {
     var names = names
     if isUnderlayConcerned {
       underlay.open(plan, host: host, isRefreshing: isRefreshing)
+      filter.update(to: underlay.destinations(of: plan))
       names.formUnion(plan.tunnels.keys)
     }
     let limits = plan.limits(
@@ -155,14 +158,16 @@ final class Reconciler {
   /// The names of devices that the daemon made and that nothing refers to, those in containers with the container's.
   var orphans: [String] { devices.orphans(exceptFor: plan, host: host) }
 
-  /// Removes devices that the daemon made and that nothing refers to: a crash has left them.
+  /// Removes what the daemon made and nothing refers to: a crash has left it.
   func removeOrphans() {
     devices.removeOrphans(exceptFor: plan, host: host)
+    filter.removeOrphan()
   }
 
-  /// Removes all devices that the daemon made.
+  /// Removes all devices that the daemon made, and its rules.
   func removeDevices() {
     devices.removeAll(host: host)
+    filter.removeAll()
   }
 
   /// Closes all devices for good, and leaves them in place.

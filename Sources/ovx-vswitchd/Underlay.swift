@@ -120,6 +120,20 @@ struct Underlay {
   /// The way to a VTEP, as last known; `nil` where none has ever been.
   func way(to remote: Plan.Remote) -> Way? { ways[remote] }
 
+  /// Where a plan's tunnels send to, as far as they are in service.
+  ///
+  /// One that cannot receive is left out: somebody else has its port, who may have the same remotes.
+  func destinations(of plan: Plan) -> Set<UnderlayRules.Destination> {
+    var destinations: Set<UnderlayRules.Destination> = []
+    for tunnel in plan.tunnels.values where openEndpoints.contains(tunnel.endpoint) {
+      for remote in tunnel.remotes {
+        destinations.insert(
+          UnderlayRules.Destination(address: remote.address, port: remote.port))
+      }
+    }
+    return destinations
+  }
+
   /// Whether there is a way that may widen without the kernel saying so.
   var hasNarrowWays: Bool { ways.values.contains(where: \.isNarrow) }
 

@@ -64,6 +64,14 @@ struct Vswitchd: ParsableCommand {
       valueName: "name"))
   var socketGroup: String?
 
+  @Flag(
+    inversion: .prefixedNo,
+    help: """
+      Keep other programs of this host, and containers behind its masquerading, from sending VXLAN to the tunnels' \
+      remotes, by rules in nftables.
+      """)
+  var underlayFilter = true
+
   /// For the program that `--detach` starts: where to report how the start went.
   @Option(help: .hidden)
   var readiness: Int32?
@@ -140,8 +148,8 @@ struct Vswitchd: ParsableCommand {
     try directory.writeProcessID()
     try checkHost(logger)
     let daemon = try Daemon(
-      paths: paths, workers: workers, descriptorLimit: raiseDescriptorLimit(), log: log,
-      logger: logger)
+      paths: paths, workers: workers, descriptorLimit: raiseDescriptorLimit(),
+      filtersUnderlay: underlayFilter, log: log, logger: logger)
     daemon.start()
     let server = try ControlServer(path: directory.socketPath, group: group)
 

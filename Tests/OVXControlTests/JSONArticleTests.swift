@@ -189,7 +189,8 @@ import Testing
         Tunnels(
           tunnels: [tunnel],
           listeners: [Tunnels.Listener(address: address, port: 4789, tunnels: ["v"])],
-          features: ["udp-gro"])))
+          features: ["udp-gro"],
+          filter: Tunnels.Filter(.on, table: "t", refused: 3, error: "It is away."))))
     var step = Trace.Step(.drop, "It dies.", port: "v", remote: address)
     step.vlan = vlan
     step.vni = VNI(rawValue: 7)

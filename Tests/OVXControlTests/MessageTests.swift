@@ -81,7 +81,7 @@ import Testing
                   address: try #require(IPAddress("10.0.0.1")), mtu: 1450, sourcePorts: 4)
               ])
           ], listeners: [Tunnels.Listener(address: nil, port: 4789, tunnels: ["v"])],
-          features: ["UDP_GRO"])),
+          features: ["UDP_GRO"], filter: Tunnels.Filter(.off))),
       .version(Versions(pid: 5, kernel: "6.18")),
     ]
     let response = Response(.done(replies), notes: ["a"])

@@ -244,7 +244,9 @@ import Testing
     #expect(
       try text(
         .tunnels(
-          Tunnels(tunnels: [tunnel], listeners: listeners, features: ["UDP_SEGMENT", "UDP_GRO"])))
+          Tunnels(
+            tunnels: [tunnel], listeners: listeners, features: ["UDP_SEGMENT", "UDP_GRO"],
+            filter: Tunnels.Filter(.on, table: "ovx-underlay-00000000", refused: 3))))
           == """
           Port  Bridge  VNI  Local  Remote    UDP-port  MTU   Device  Source-ports  Superframes         State
           v     br0       7  any    10.0.0.1      4789  1450  eth0               4  injected into eth0  ok
@@ -252,6 +254,7 @@ import Testing
           listening on *:4789 for v
           listening on [fd00::1]:8472 for a, b
           using UDP_SEGMENT, UDP_GRO
+          nobody else of this host can send to the remotes: nftables table inet ovx-underlay-00000000, 3 packets refused
 
           """)
   }

@@ -110,10 +110,12 @@ final class Lab {
 
   /// Starts a daemon in a host's namespace and waits until it answers.
   ///
-  /// It looks for programs in a directory of the test's own first, where there is one.
+  /// It looks for programs in a directory of the test's own first, where there is one; `through` is a command that runs it,
+  /// such as `setpriv` with its options.
   @discardableResult
   func daemon(
-    on host: Namespace, arguments: [String] = [], searchPath: String? = nil
+    on host: Namespace, arguments: [String] = [], searchPath: String? = nil,
+    through wrapper: [String] = []
   ) throws -> Daemon {
     for name in ["ovx-vswitchd", "ovx-ctl"] {
       guard FileManager.default.isExecutableFile(atPath: "\(Lab.binaries)/\(name)") else {
@@ -122,7 +124,8 @@ final class Lab {
         )
       }
     }
-    let daemon = try Daemon(on: host, arguments: arguments, searchPath: searchPath)
+    let daemon = try Daemon(
+      on: host, arguments: arguments, searchPath: searchPath, through: wrapper)
     daemons.append(daemon)
     try daemon.waitUntilReady()
     return daemon
@@ -257,13 +260,14 @@ final class Daemon {
   /// Set by a test that ends the daemon itself.
   var mayBeDead = false
 
-  fileprivate init(on host: Namespace, arguments: [String], searchPath: String?) throws {
+  fileprivate init(
+    on host: Namespace, arguments: [String], searchPath: String?, through wrapper: [String]
+  ) throws {
     self.host = host
     // `ip netns exec` replaces itself by the program, so the process id is the daemon's own.
     process = try Command(
-      [
-        "ip", "netns", "exec", host.name, "\(Lab.binaries)/ovx-vswitchd", "--rundir", host.rundir,
-      ] + arguments,
+      ["ip", "netns", "exec", host.name] + wrapper
+        + ["\(Lab.binaries)/ovx-vswitchd", "--rundir", host.rundir] + arguments,
       environment: searchPath.map { ["PATH": "\($0):/usr/sbin:/usr/bin:/sbin:/bin"] } ?? [:]
     )
   }

@@ -1,10 +1,12 @@
-/* Route netlink and network namespaces: what Swift cannot say and what the installed headers (Linux 6.1) do not have. */
+/* Route netlink, nf_tables and network namespaces: what Swift cannot say and what the installed headers (Linux 6.1) do not have. */
 #ifndef OVX_NETLINK_H
 #define OVX_NETLINK_H
 
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>

@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -145,9 +146,24 @@ static inline socklen_t ovx_fill_address(
   return sizeof *address;
 }
 
+/* The group that the sockets of the underlay are opened with, by which packet filters tell them from everybody else's
+ * (`meta skgid`): nobody's, of the range that systemd calls unused (2147483648 to 4294967294). A mark would tell them as
+ * well, but takes part in routing and IPsec, and others' rules change it. */
+static const unsigned ovx_socket_group = 0xfffe0000 + 4789;
+
+/* Whether this process may open sockets with that group, which takes CAP_SETGID. */
+static inline bool ovx_has_socket_group(void) {
+  int former = setfsgid(ovx_socket_group);
+  return (unsigned)setfsgid((gid_t)former) == ovx_socket_group;
+}
+
+/* Of the group of the underlay's sockets where that is permitted. */
 static inline int ovx_open_udp_socket(bool ipv6) {
+  int former = setfsgid(ovx_socket_group);
   int fd = socket(ipv6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
-  return fd < 0 ? -errno : fd;
+  int result = fd < 0 ? -errno : fd;
+  setfsgid((gid_t)former);
+  return result;
 }
 
 static inline int ovx_bind_udp_socket(int fd, bool ipv6, const unsigned char *bytes, unsigned short port) {
