@@ -14,10 +14,13 @@ func startThread(
   stackSize: Int? = nil, _ body: @escaping @Sendable () -> Void
 ) throws(Errno) -> pthread_t {
   var thread = pthread_t()
-  var attributes = pthread_attr_t()
-  _ = unsafe pthread_attr_init(&attributes)
-  defer { _ = unsafe pthread_attr_destroy(&attributes) }
-  if let stackSize { _ = unsafe pthread_attr_setstacksize(&attributes, stackSize) }
+  let attributes = UnsafeMutablePointer<pthread_attr_t>.allocate(capacity: 1)
+  _ = unsafe pthread_attr_init(attributes)
+  defer {
+    _ = unsafe pthread_attr_destroy(attributes)
+    unsafe attributes.deallocate()
+  }
+  if let stackSize { _ = unsafe pthread_attr_setstacksize(attributes, stackSize) }
   // A new thread blocks what the one blocks that makes it.
   var all = sigset_t()
   var previous = sigset_t()
@@ -25,7 +28,7 @@ func startThread(
   _ = unsafe pthread_sigmask(SIG_SETMASK, &all, &previous)
   let context = unsafe Unmanaged.passRetained(Run(body))
   let code = unsafe pthread_create(
-    &thread, &attributes,
+    &thread, attributes,
     { context in
       guard let context = unsafe context else { return nil }
       unsafe Unmanaged<Run>.fromOpaque(context).takeRetainedValue().body()

@@ -269,7 +269,7 @@ extension SystemTests {
           "+" + $0.dropFirst(4).lowercased()
         }
         #expect(
-          Set(capabilities) == ["+net_admin", "+net_raw", "+sys_admin", "+sys_ptrace"])
+          Set(capabilities) == ["+net_admin", "+net_raw", "+sys_admin", "+sys_ptrace", "+setgid"])
         let host = try lab.namespace("host1")
         let other = try lab.namespace("host2")
         let red = try lab.namespace("red")
