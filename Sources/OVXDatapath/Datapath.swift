@@ -25,6 +25,7 @@ package struct Datapath: ~Copyable {
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
   var joinFloods = Slab<UInt32>(zeros: BridgeID.limit)
   var flapping = FlapWatch()
+  var oversize = OversizeWatch()
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
   var lessons: Lessons
@@ -77,6 +78,7 @@ package struct Datapath: ~Copyable {
       joinFloods[bridge] = 0
       for member in record.members {
         let port = tables.bridgeMembers[member]
+        oversize.allowAnswers(of: port)
         databases[bridge].expire(port: port, now: now, age: record.agingTime, lists: &lists)
         neighbors[bridge].expire(
           port: port, now: now, age: record.agingTime, lists: &neighborLists)

@@ -75,7 +75,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .unknownVTEP: "The sending VTEP is no remote of any tunnel here."
     case .unknownVNI: "No tunnel here has this VNI with the sending VTEP as a remote."
     case .superframeOfUnknownSize:
-      "A datagram larger than the port's MTU arrived whole, and nothing says where to cut it."
+      "A TCP packet larger than the port's MTU arrived whole, and nothing says where to cut it."
     case .congestionExperienced:
       "The underlay marked the datagram as having met congestion, and the packet inside does not know ECN."
     case .waitingPort: "The port is configured, but its device is not there."
@@ -94,9 +94,10 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .joinFloodLimit:
       "More frames were to be flooded from one joined VNI into another than 1,000 in a second."
     case .nowhereToFlood: "The frame's segment has no other port."
-    case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."
+    case .exceedsDeviceMTU:
+      "The frame is larger than the MTU of the port's device; where it is IP, its sender is told by ICMP."
     case .exceedsTunnelMTU:
-      "The frame with its VXLAN headers is larger than the MTU of the underlay."
+      "The frame with its VXLAN headers is larger than the path takes; where it is IP, its sender is told by ICMP."
     case .deviceRefused: "The kernel refused to take the frame on the port's device."
     case .deviceDown: "The port's device is down."
     case .deviceFull: "The port's device has no room for more frames at the moment."

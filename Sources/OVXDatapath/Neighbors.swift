@@ -121,10 +121,10 @@ struct NeighborNews {
     guard packet.operation == .request || packet.operation == .reply else { return }
     let sender = packet.senderProtocol
     // A probe (RFC 5227) has no sender yet. It must reach whoever has the address.
-    guard sender.canBeNeighbor else { return }
+    guard sender.isStation else { return }
     claim = .announcement(sender, packet.senderHardware, isRouter: false)
     let target = packet.targetProtocol
-    guard packet.operation == .request, toEverybody, target != sender, target.canBeNeighbor else {
+    guard packet.operation == .request, toEverybody, target != sender, target.isStation else {
       return
     }
     question = target
@@ -136,7 +136,7 @@ struct NeighborNews {
     switch message.kind {
     case .neighborAdvertisement:
       // Without flag O it may be one of several with that address, or a proxy (section 7.2.8).
-      guard message.isOverriding, message.target.canBeNeighbor,
+      guard message.isOverriding, message.target.isStation,
         let address = message.linkLayerAddress
       else { return }
       claim = .announcement(message.target, address, isRouter: message.isFromRouter)
@@ -146,10 +146,10 @@ struct NeighborNews {
     case .routerSolicitation, .neighborSolicitation:
       // Whether the sender is a router is not told. To say wrongly that it is none would take a
       // router away from its hosts (section 7.2.5), so this alone makes no neighbour known.
-      guard message.source.canBeNeighbor, let address = message.linkLayerAddress else { return }
+      guard message.source.isStation, let address = message.linkLayerAddress else { return }
       claim = .mention(message.source, address)
       guard message.kind == .neighborSolicitation, message.destination.isMulticast,
-        message.target.canBeNeighbor
+        message.target.isStation
       else { return }
       question = message.target
       asker = message.source
@@ -159,7 +159,7 @@ struct NeighborNews {
 
 extension IPAddress {
   /// Whether one station of a segment can have the address.
-  fileprivate var canBeNeighbor: Bool {
+  var isStation: Bool {
     if isIPv6 { return !isMulticast && !isIPv4Mapped && !(high == 0 && low <= 1) }
     // RFC 1122, section 3.2.1.3: this network, loopback, groups, reserved and broadcast.
     let first = low >> 24
