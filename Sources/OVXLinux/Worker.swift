@@ -188,6 +188,7 @@ internal import SystemPackage
     receiver.tick(&datapath)
     datapath.tick(now: now)
     if datapath.hasFlappingAddresses { events.post(.addressesFlap) }
+    if datapath.hasOversizeReports { events.post(.framesTooLarge) }
     captures.tick()
   }
 

@@ -45,7 +45,8 @@ final class Daemon {
   private(set) var failure: String?
 
   init(
-    paths: Paths, workers: Int, descriptorLimit: Int, log: LogDestination, logger: Logger
+    paths: Paths, workers: Int, pathMTUFloor: Int, descriptorLimit: Int, log: LogDestination,
+    logger: Logger
   ) throws(StartFailure) {
     self.log = log
     self.logger = logger
@@ -64,7 +65,7 @@ final class Daemon {
     ownership = Ownership(database: paths.database, rundir: paths.rundir)
     do {
       reconciler = Reconciler(
-        dataplane: dataplane, host: try Host(), ownership: ownership,
+        dataplane: dataplane, host: try Host(pathMTUFloor: pathMTUFloor), ownership: ownership,
         descriptorLimit: descriptorLimit)
     } catch {
       throw StartFailure(error.description)
@@ -103,7 +104,7 @@ final class Daemon {
       "\(number) \(noun)\(number == 1 ? "" : "s")"
     }
     let configuration = reconciler.configuration
-    let waiting = reconciler.faults.count
+    let waiting = reconciler.faults.values.count(where: \.isOutage)
     return count(configuration.bridges.count, "bridge") + ", "
       + count(configuration.ports.count, "port") + (waiting > 0 ? ", \(waiting) waiting" : "")
   }
@@ -179,6 +180,7 @@ final class Daemon {
       .sorted { $0.key < $1.key }
     if let (name, fault) = faults.first(where: { !$0.value.isAwaited }) {
       reconciler.reconcile(to: old, changes, oldPlan, isCommanded: true)
+      _ = reconciler.takeNotes()
       do {
         try database.save(old, changes)
       } catch {
@@ -190,12 +192,15 @@ final class Daemon {
       throw ControlError("port \(name): \(fault.sentence)", record: name)
     }
     logChanges(changes, since: old)
+    let notes = reconciler.takeNotes()
+    for note in notes { logger.info("\(note)") }
     logFaults()
     // Of a device that the host does not have the transaction has told already.
-    return faults.filter { name, _ in
-      guard case .existing(let device)? = plan.devices[name]?.place else { return true }
-      return reconciler.host.links[device] != nil
-    }.map { "port \($0.key) waits: \($0.value.sentence)" }
+    return notes
+      + faults.filter { name, _ in
+        guard case .existing(let device)? = plan.devices[name]?.place else { return true }
+        return reconciler.host.links[device] != nil
+      }.map { $0.value.sentence(about: $0.key) }
   }
 
   /// Answers a question to the running switch, or carries out an order to it.
@@ -275,11 +280,15 @@ final class Daemon {
     if hasWork { next.append(nextRetry) }
     if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
     if news.ways { next.append(nextRefresh) }
+    if let end = reconciler.oversize.nextEnd { next.append(end) }
+    if let examination = reconciler.host.nextExamination { next.append(examination) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
   /// Whether there is something to look at from time to time.
-  private var hasWork: Bool { !loggedFaults.isEmpty || reconciler.devices.holdsNamespaces }
+  private var hasWork: Bool {
+    loggedFaults.values.contains(where: \.isOutage) || reconciler.devices.holdsNamespaces
+  }
 
   /// Follows what has happened since the last time.
   ///
@@ -287,6 +296,7 @@ final class Daemon {
   func takeNews(now: Int64) {
     takeSwitchNews()
     takeKernelNews(now: now, isUrgent: false)
+    if reconciler.examineClaims(now: now) { reconcile(isRefreshing: true) }
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry
@@ -295,6 +305,7 @@ final class Daemon {
       reconciler.releaseNamespaces()
     }
     if isRetryDue || isWideningDue { reconcile(isRefreshing: true) }
+    if reconciler.expireOversize(now: now) { logFaults() }
   }
 
   /// Takes in what the kernel has announced and acts on it.
@@ -337,6 +348,9 @@ final class Daemon {
         break
       case .addressesFlap:
         logFlapping()
+      case .framesTooLarge:
+        reconciler.noteOversize(now: monotonicMilliseconds())
+        logFaults()
       case .pathNarrowed:
         isChanged = true
       case .injectorLost(let injector, let error):
@@ -365,13 +379,16 @@ final class Daemon {
 
   /// Tells of ports that have gone out of service, and of those that are back.
   private func logFaults() {
+    for note in reconciler.takeNotes() { logger.notice("\(note)") }
     let faults = reconciler.faults
     for (name, fault) in faults.sorted(by: { $0.key < $1.key }) where loggedFaults[name] != fault {
-      logger.warning("port \(name) waits: \(fault.sentence)")
+      logger.log(
+        level: fault.isOutage ? .warning : .notice, "\(fault.sentence(about: name))")
     }
     for name in loggedFaults.keys.sorted() where faults[name] == nil {
       if reconciler.configuration.ports[name] != nil {
-        logger.notice("port \(name) is in service")
+        let isBack = loggedFaults[name]?.isOutage ?? true
+        logger.notice("port \(name) is in service\(isBack ? "" : " without restriction")")
       }
     }
     loggedFaults = faults

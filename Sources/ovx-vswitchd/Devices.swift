@@ -44,6 +44,10 @@ struct Devices {
     var holdsNamespace = false
     /// For a device that the daemon made: takes it away again, wherever it is by now.
     var handle: TAPHandle?
+    /// For a veth of somebody else's: the MTU that it has from us.
+    var adoption: Adoption?
+    /// Whether it was to become what `settings` do not say, and may be that in part.
+    var isUnfinished = false
     /// The switch cannot use it any more.
     var isLost = false
 
@@ -60,6 +64,10 @@ struct Devices {
   private let ownership: Ownership
   private var open: [String: Open] = [:]
   private(set) var faults: [String: Fault] = [:]
+  /// Why the packets of ports in service may be larger than their segments take.
+  private(set) var sizeFaults: [String: Fault] = [:]
+  /// What was done to devices of others, and whoever has them should know.
+  private var notes: [String] = []
   /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
   private var lastLosses: [String: Int64] = [:]
   /// When to look again for containers that are not there.
@@ -96,6 +104,15 @@ struct Devices {
 
   /// What a port's device was told to be; `nil` while it is not open.
   func settings(of name: String) -> DeviceSettings? { open[name]?.settings }
+
+  /// The MTU that an existing device has from its owner, rather than from us; `nil` where that is the one it has.
+  func ownMTU(of name: String) -> Int? { open[name]?.adoption?.ownMTU }
+
+  /// What was done to devices of others since this was last called.
+  mutating func takeNotes() -> [String] {
+    defer { notes = [] }
+    return notes
+  }
 
   /// Notes that the switch cannot use the device of a port any more.
   ///
@@ -157,13 +174,24 @@ struct Devices {
         }
       }
       if let device = open[name] {
-        if device.settings != order.settings { try change(device, to: order, host) }
+        if device.settings != order.settings || device.isUnfinished {
+          open[name]?.isUnfinished = true
+          // Those that it may have got before what comes next failed.
+          open[name]?.settings.addresses += order.settings.addresses
+          try change(device, to: order, host)
+          let adoption = adopt(name, order, former: device.adoption, host)
+          open[name]?.adoption = adoption
+          open[name]?.isUnfinished = false
+        }
       } else {
         open[name] = try make(order, host)
+        let adoption = adopt(name, order, former: nil, host)
+        open[name]?.adoption = adoption
       }
       open[name]?.plan = plan
       open[name]?.settings = order.settings
       faults[name] = outage(of: plan, host)
+      sizeFaults[name] = sizeFault(of: name)
       searches[name] = nil
     } catch {
       noteSearch(name, plan)
@@ -171,9 +199,47 @@ struct Devices {
     }
   }
 
+  /// Gives a veth of somebody else's the MTU that fits its segments; see `Adoption`.
+  ///
+  /// What cannot be done stays as it is: the data plane answers packets that are too large.
+  private mutating func adopt(
+    _ name: String, _ order: Order, former: Adoption?, _ host: Host
+  ) -> Adoption? {
+    guard case .existing = order.plan.place, order.plan.mtuRequest == nil,
+      let link = link(of: name, host: host)
+    else { return nil }
+    let bound = order.settings.bound
+    do throws(LinuxError) {
+      let adoption = try host.fit(link, to: bound, former: former)
+      if let adoption, adoption != former, let bound {
+        notes.append(
+          "port \(name): both ends of the veth have an MTU of \(adoption.givenMTU) now instead of "
+            + "\(adoption.ownMTU), as \(bound.owner) takes packets of up to \(bound.mtu) bytes")
+      }
+      if adoption != nil || bound.map({ link.mtu <= $0.mtu }) ?? true { return adoption }
+    } catch {
+      // Told of below.
+    }
+    if let bound, link.mtu > bound.mtu {
+      notes.append(
+        "port \(name) has an MTU of \(link.mtu), and \(bound.owner) takes packets of up to \(bound.mtu) bytes; "
+          + "larger ones are answered with ICMP, and lost where they are not IP: give \(bound.mtu) to "
+          + (link.kind == "veth" ? "both ends of the veth" : "whatever is connected to it"))
+    }
+    return former
+  }
+
+  /// Why packets of a port may be too large for its segments although it is in service.
+  private func sizeFault(of name: String) -> Fault? {
+    guard let device = open[name] else { return nil }
+    return Self.sizeFault(
+      mtu: device.adoption?.givenMTU ?? device.settings.mtu,
+      isAsked: device.plan.mtuRequest != nil, bound: device.settings.bound)
+  }
+
   /// Whether an open device is in every respect what it is to be.
   private func isInOrder(_ device: Open, _ order: Order, _ host: Host) -> Bool {
-    device.settings == order.settings && device.plan == order.plan
+    device.settings == order.settings && !device.isUnfinished && device.plan == order.plan
       && isUsable(device, order, host) && outage(of: order.plan, host) == nil
   }
 
@@ -261,8 +327,12 @@ struct Devices {
       try ContainerDevice(interface, ownership: ownership).change(device.settings, to: settings)
     } else if let link = link(device, host) {
       try host.configure(link, settings, isNew: false)
-      // Those of a port that is not internal any more go, too.
-      if device.settings.addresses != settings.addresses {
+      // Those of a port that is not internal any more go, too. With an MTU that is too small for IPv6 the kernel has taken
+      // addresses away that are to be there again.
+      let mayMiss = device.isUnfinished || device.settings.mtu != settings.mtu
+      if device.settings.addresses != settings.addresses
+        || (mayMiss && !settings.addresses.isEmpty)
+      {
         try host.address(link, with: settings.addresses)
       }
     }
@@ -302,6 +372,7 @@ struct Devices {
     var leaving: [Open] = []
     for name in names where plan.devices[name] == nil {
       faults[name] = nil
+      sizeFaults[name] = nil
       searches[name] = nil
       lastLosses[name] = nil
       if let device = open.removeValue(forKey: name) { leaving.append(device) }
@@ -340,7 +411,10 @@ struct Devices {
       var link: Link?
       switch device.plan.place {
       case .existing:
-        if let link = host.link(device.index) { host.setIPv6(true, on: link) }
+        if let link = host.link(device.index) {
+          host.setIPv6(true, on: link)
+          if let adoption = device.adoption { _ = try? host.fit(link, to: nil, former: adoption) }
+        }
       case .host(let name):
         link = host.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
         if let link { host.forget(link) }
@@ -409,6 +483,8 @@ struct DeviceSettings: Equatable {
   var mac: MACAddress?
   /// `nil` leaves what is.
   var mtu: Int?
+  /// The largest packet that the segments of the port take; `nil` where nothing limits them, or less than `mtu` says.
+  var bound: SizeBound?
   /// `nil` leaves what is.
   var gsoMaxSize: Int?
   /// `nil` leaves what is.
@@ -418,15 +494,21 @@ struct DeviceSettings: Equatable {
   /// In a container only.
   var gateways: [IPAddress] = []
 
-  /// What the device of a port is to be; an existing one is left as it is, but for what was asked for.
+  /// What the device of a port is to be; an existing one is left as it is, but for what was asked for and what fits.
   init(_ plan: Plan.Device, _ limits: Plan.Limits) {
     mac = plan.mac
     mtu = plan.mtuRequest
     addresses = plan.addresses
     gateways = plan.gateways
+    bound = limits.tunnel
     guard plan.isMade else { return }
-    let mtu = plan.mtuRequest ?? limits.mtu(isTagged: plan.isTagged)
+    var (mtu, bound) = limits.mtu
+    if mtu < Sizes.ipv6MinimumMTU, plan.mtuRequest == nil, plan.hasIPv6 {
+      mtu = Sizes.ipv6MinimumMTU
+    }
+    mtu = plan.mtuRequest ?? mtu
     self.mtu = mtu
+    self.bound = plan.mtuRequest == nil ? bound : limits.tunnel
     gsoMaxSize = limits.gsoMaxSize(mtu: mtu)
     queueLength = Sizes.queueLength
   }
@@ -443,6 +525,19 @@ extension Plan.Device {
   /// A default route cannot be taken back.
   func isSameDevice(as other: Plan.Device) -> Bool {
     place == other.place && Set(gateways).isSubset(of: other.gateways)
+  }
+}
+
+extension Plan.Device {
+  /// Whether the device has IPv6, or will have it.
+  ///
+  /// A container that has to be asked for is taken to have it.
+  fileprivate var hasIPv6: Bool {
+    switch place {
+    case .existing(let name), .host(let name): ProcSettings.hasIPv6(on: name)
+    case .container(let interface):
+      interface.namespaceHere.map { ProcSettings.hasIPv6(on: interface.name, in: $0) } ?? true
+    }
   }
 }
 

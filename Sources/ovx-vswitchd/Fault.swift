@@ -1,6 +1,6 @@
 internal import OVXLinux
 
-/// Why a port is not in service.
+/// Why a port is not in service, or only for a part of its traffic.
 struct Fault: Error, Equatable {
   /// A sentence without a full stop.
   var sentence: String
@@ -9,6 +9,8 @@ struct Fault: Error, Equatable {
   ///
   /// A command whose result has another fault is refused.
   var isAwaited: Bool
+  /// Whether nothing passes; else only some frames do not.
+  var isOutage = true
 
   init(_ sentence: String, isAwaited: Bool) {
     self.sentence = sentence
@@ -18,5 +20,17 @@ struct Fault: Error, Equatable {
   init(_ error: LinuxError, isAwaited: Bool = false) {
     sentence = error.description
     self.isAwaited = isAwaited
+  }
+
+  /// A fault that only some frames notice.
+  static func partial(_ sentence: String) -> Fault {
+    var fault = Fault(sentence, isAwaited: true)
+    fault.isOutage = false
+    return fault
+  }
+
+  /// The sentence with the port that it is about.
+  func sentence(about port: String) -> String {
+    isOutage ? "port \(port) waits: \(sentence)" : "port \(port): \(sentence)"
   }
 }

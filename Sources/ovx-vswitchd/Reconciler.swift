@@ -24,8 +24,10 @@ final class Reconciler {
   private(set) var topology = Topology()
   /// The numbers by which it has ports, by name.
   private var numbers: [String: PortID] = [:]
-  /// What limits the packets of bridges' ports, as devices were last told.
+  /// What limits the packets of ports, as devices were last told, by name.
   private var limits: [String: Plan.Limits] = [:]
+  /// Ports that lose packets for their size.
+  private(set) var oversize = OversizeFaults()
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
   private(set) var examinedPorts = 0
 
@@ -85,17 +87,15 @@ final class Reconciler {
       names.formUnion(plan.tunnels.keys)
     }
     let limits = plan.limits(
-      innerMTU: { self.underlay.way(to: $0)?.innerMTU }, deviceMTU: { self.host.links[$0]?.mtu })
+      innerMTU: { self.underlay.way(to: $0)?.innerMTU },
+      deviceMTU: { self.devices.ownMTU(of: $0) ?? self.host.links[$0]?.mtu })
     if limits != self.limits {
-      let former = self.limits
-      for (name, device) in plan.devices where limits[device.bridge] != former[device.bridge] {
-        names.insert(name)
-      }
+      for name in plan.devices.keys where limits[name] != self.limits[name] { names.insert(name) }
       self.limits = limits
     }
     for name in names {
       guard let device = plan.devices[name], let number = port(name) else { continue }
-      let settings = DeviceSettings(device, limits[device.bridge] ?? Plan.Limits())
+      let settings = DeviceSettings(device, limits[name] ?? Plan.Limits())
       devices.open(
         name,
         Devices.Order(
@@ -156,6 +156,36 @@ final class Reconciler {
   /// Notes that an injector takes nothing any more.
   func lose(_ injector: InjectorID, _ error: Errno) { underlay.lose(injector, error) }
 
+  /// What was done to devices of others since this was last called.
+  func takeNotes() -> [String] { devices.takeNotes() }
+
+  /// Notes which ports have lost packets for their size; `now` is in milliseconds on the monotonic clock.
+  func noteOversize(now: Int64) {
+    let reports = dataplane.performOnAll { $0.takeOversizeReports() }.joined()
+    let names = Dictionary(
+      numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
+    for report in reports {
+      guard let name = names[report.port] else { continue }
+      var remote: IPAddress?
+      let port = topology.ports.first { $0.id == report.port }
+      if case .tunnel(let tunnel) = port?.attachment {
+        remote = tunnel.peers.first { $0.id == report.peer }?.remote
+      }
+      oversize.note(report, at: name, remote: remote, now: now)
+    }
+  }
+
+  /// Goes on finding out whether paths are as narrow as ICMP messages say, and says whether some way is another one.
+  func examineClaims(now: Int64) -> Bool {
+    guard let next = host.nextExamination, next <= now else { return false }
+    return host.examineClaims(to: Set(plan.tunnels.values.flatMap(\.remotes)), now: now)
+  }
+
+  /// Forgets which ports have lost packets for their size, where that is over; says whether there was any.
+  func expireOversize(now: Int64) -> Bool {
+    oversize.expire(now: now) { configuration.ports[$0] != nil }
+  }
+
   // MARK: What has become of it
 
   /// The number of a port.
@@ -167,11 +197,13 @@ final class Reconciler {
 
   /// Why a port is not in service, or only in part; `nil` where all is well.
   func fault(of name: String) -> Fault? {
-    if let fault = devices.faults[name] { return fault }
-    guard let tunnel = plan.tunnels[name] else { return nil }
+    if let fault = devices.faults[name] ?? devices.sizeFaults[name] { return fault }
+    guard let tunnel = plan.tunnels[name] else { return oversize[name] }
     if let fault = underlay.endpointFaults[tunnel.endpoint] { return fault }
     let faults = tunnel.remotes.compactMap { underlay.remoteFaults[$0] }
-    guard var fault = faults.first(where: { !$0.isAwaited }) ?? faults.first else { return nil }
+    guard var fault = faults.first(where: { !$0.isAwaited }) ?? faults.first else {
+      return oversize[name]
+    }
     if faults.count > 1 {
       fault.sentence += " (and \(faults.count - 1) more of its \(tunnel.remotes.count) remotes)"
     }
@@ -180,7 +212,8 @@ final class Reconciler {
 
   /// The faults of all ports that have one.
   var faults: [String: Fault] {
-    var faults = devices.faults
+    var faults = devices.faults.merging(devices.sizeFaults) { outage, _ in outage }
+      .merging(oversize.faults) { other, _ in other }
     guard !underlay.endpointFaults.isEmpty || !underlay.remoteFaults.isEmpty else { return faults }
     for name in plan.tunnels.keys {
       if let fault = fault(of: name) { faults[name] = fault }
