@@ -231,6 +231,8 @@ package struct PortStatistics: Codable, Equatable, Sendable {
   package var sentBytes: UInt64
   /// Frames received that asked for a neighbour, and were answered instead of forwarded.
   package var answeredFrames: UInt64
+  /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
+  package var reportedFrames: UInt64
   /// Lost frames by the reason's symbol; reasons that never happened are left out.
   package var drops: [String: UInt64]
 
@@ -242,6 +244,7 @@ package struct PortStatistics: Codable, Equatable, Sendable {
     sentFrames = counters.sentFrames
     sentBytes = counters.sentBytes
     answeredFrames = counters.answeredFrames
+    reportedFrames = counters.reportedFrames
     drops = [:]
     for reason in DropReason.allCases where counters[reason] != 0 {
       drops[reason.symbol] = counters[reason]

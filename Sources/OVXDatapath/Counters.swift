@@ -9,6 +9,8 @@ package struct PortCounters: Equatable, Sendable {
   package var sentBytes: UInt64 = 0
   /// Frames received that asked for a neighbour, and were answered instead of forwarded.
   package var answeredFrames: UInt64 = 0
+  /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
+  package var reportedFrames: UInt64 = 0
   package var dropsByReason: [UInt64] = Array(repeating: 0, count: DropReason.allCases.count)
 
   package init() {}
@@ -32,6 +34,7 @@ struct CounterTable: ~Copyable {
   private static let reasonCount = DropReason.allCases.count
   private var traffic = Slab(repeating: Traffic(), count: PortID.limit)
   private var answeredFrames = Slab<UInt64>(zeros: PortID.limit)
+  private var reportedFrames = Slab<UInt64>(zeros: PortID.limit)
   private var drops = Slab<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
 
   @inline(__always) mutating func received(byteCount: Int, from port: PortID) {
@@ -55,6 +58,9 @@ struct CounterTable: ~Copyable {
   /// Counts a question of a port that was answered.
   mutating func answered(at port: PortID) { answeredFrames[Int(port.rawValue)] &+= 1 }
 
+  /// Counts a frame of a port that was too large, and was answered.
+  mutating func reported(at port: PortID) { reportedFrames[Int(port.rawValue)] &+= 1 }
+
   /// Counts frames lost at a port; `PortID.none` stands for no port.
   mutating func dropped(_ reason: DropReason, frames: Int, at port: PortID) {
     let line = min(Int(port.rawValue), PortID.limit)
@@ -66,6 +72,7 @@ struct CounterTable: ~Copyable {
   mutating func reset(_ port: PortID) {
     traffic[Int(port.rawValue)] = Traffic()
     answeredFrames[Int(port.rawValue)] = 0
+    reportedFrames[Int(port.rawValue)] = 0
     for reason in 0..<CounterTable.reasonCount {
       drops[Int(port.rawValue) * CounterTable.reasonCount + reason] = 0
     }
@@ -81,6 +88,7 @@ struct CounterTable: ~Copyable {
       result.sentFrames = traffic[line].sentFrames
       result.sentBytes = traffic[line].sentBytes
       result.answeredFrames = answeredFrames[line]
+      result.reportedFrames = reportedFrames[line]
     }
     for reason in 0..<CounterTable.reasonCount {
       result.dropsByReason[reason] = drops[line * CounterTable.reasonCount + reason]

@@ -30,6 +30,7 @@ package struct Datapath: ~Copyable {
   var joinFloods = Slab<UInt32>(zeros: BridgeID.limit)
   var flapping = FlapWatch<AddressKey, Destination>(window: FlappingAddress.window)
   var contests = FlapWatch<NeighborKey, Neighbor>(window: ContestedNeighbor.window)
+  var oversize = OversizeWatch()
   /// What each port may still cost, by `PortLimits`.
   var buckets = Slab(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
   /// Milliseconds from some fixed point, as told with the latest burst.
@@ -89,6 +90,7 @@ package struct Datapath: ~Copyable {
       joinFloods[bridge] = 0
       for member in record.members {
         let port = tables.bridgeMembers[member]
+        oversize.allowAnswers(of: port)
         databases[bridge].expire(port: port, now: now, age: record.agingTime, lists: &lists)
         neighbors[bridge].expire(
           port: port, now: now, age: record.agingTime, lists: &neighborLists)

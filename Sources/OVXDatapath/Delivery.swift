@@ -91,7 +91,8 @@ extension Datapath {
       if unsafe isShared && frame.count - EthernetHeader.byteCount > mtu { flush() }
       switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
       case .accepted(let found): offload = found
-      case .refused(let reason): return counters.dropped(reason, frames: 1, at: id)
+      case .refused(let reason):
+        return unsafe refuseArrival(frame, reason, at: Destination(port: id), limit: limit)
       }
     }
     let mayCoalesce =
@@ -103,7 +104,8 @@ extension Datapath {
       return unsafe deliverSuperframe(frame, offload: offload, id: id, port: port, tag: tag)
     }
     guard unsafe frame.count <= limit else {
-      return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
+      return unsafe refuseOversize(
+        frame, .exceedsDeviceMTU, at: Destination(port: id), limit: limit)
     }
     if offload.needsChecksum && !port.capabilities.contains(.checksum) {
       return unsafe deliverSummed(frame, offload: offload, id: id, tag: tag)
@@ -175,7 +177,8 @@ extension Datapath {
     let limit = unsafe Self.limit(of: frame, mtu: Int(port.mtu), tag: tag)
     let room = limit - superframe.headerLength
     guard let segmentSize = superframe.segmentSize(fitting: room) else {
-      return counters.dropped(.exceedsDeviceMTU, frames: 1, at: id)
+      return unsafe refuseOversize(
+        frame, .exceedsDeviceMTU, at: Destination(port: id), limit: limit)
     }
     if !superframe.isInTunnel && port.capabilities.contains(superframe.neededCapability) {
       var whole = offload
@@ -213,12 +216,19 @@ extension Datapath {
     let path = PathID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
     let outer = unsafe port.outerHeader.header(for: frame.start, count: frame.count)
     if unsafe frame.offload.isSuperframe {
-      return unsafe deliverSuperframe(
+      let isFitting = unsafe deliverSuperframe(
         frame, inside: id, peer: peer, path: path, outer: outer, tag: tag)
+      guard isFitting else {
+        return unsafe refuseOversize(
+          frame, .exceedsTunnelMTU, at: Destination(port: id, peer: number),
+          limit: Self.limit(of: peer, tag: tag))
+      }
+      return
     }
-    let tagLength = tag.isPresent ? VLANHeader.byteCount : 0
-    guard unsafe frame.count - EthernetHeader.byteCount + tagLength <= Int(peer.mtu) else {
-      return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
+    guard unsafe frame.count <= Self.limit(of: peer, tag: tag) else {
+      return unsafe refuseOversize(
+        frame, .exceedsTunnelMTU, at: Destination(port: id, peer: number),
+        limit: Self.limit(of: peer, tag: tag))
     }
     if unsafe frame.offload.needsChecksum {
       guard unsafe completeChecksum(frame.start, count: frame.count, offload: frame.offload)
@@ -233,11 +243,18 @@ extension Datapath {
       port: id, path: path, outer: outer)
   }
 
+  /// The bytes that a frame may have for a remote VTEP, without the tag that it gets there.
+  static func limit(of peer: ForwardingTables.Peer, tag: VLANTag) -> Int {
+    Int(peer.mtu) + EthernetHeader.byteCount - (tag.isPresent ? VLANHeader.byteCount : 0)
+  }
+
   /// Cuts a superframe into trains of ready-made VXLAN datagrams, unless it can leave whole.
+  ///
+  /// `false` where its segments are too large and cannot be made smaller: nothing was done then.
   @unsafe private mutating func deliverSuperframe(
     _ frame: borrowing Frame, inside id: PortID, peer: ForwardingTables.Peer, path: PathID,
     outer: OuterHeader, tag: VLANTag
-  ) {
+  ) -> Bool {
     var start = unsafe frame.start
     var count = unsafe frame.count
     var offload = unsafe frame.offload
@@ -248,35 +265,36 @@ extension Datapath {
       count += VLANHeader.byteCount
       offload.checksumStart &+= UInt16(VLANHeader.byteCount)
     }
-    unsafe writeTrains(
+    let isFitting = unsafe writeTrains(
       start, count: count, offload: offload, ingress: frame.ingress, id: id, peer: peer,
       path: path, outer: outer)
     if tag.isPresent {
       unsafe (start + VLANHeader.byteCount).copyMemory(from: start, byteCount: 12)
     }
+    return isFitting
   }
 
   @unsafe private mutating func writeTrains(
     _ start: UnsafeMutableRawPointer, count: Int, offload: Offload, ingress: PortID, id: PortID,
     peer: ForwardingTables.Peer, path: PathID, outer: OuterHeader
-  ) {
+  ) -> Bool {
     guard let superframe = unsafe Superframe(start, count: count, offload: offload) else {
-      return counters.dropped(Superframe.refusal(of: offload), frames: 1, at: ingress)
+      counters.dropped(Superframe.refusal(of: offload), frames: 1, at: ingress)
+      return true
     }
     let room = Int(peer.mtu) + EthernetHeader.byteCount - superframe.headerLength
-    guard let segmentSize = superframe.segmentSize(fitting: room) else {
-      return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
-    }
+    guard let segmentSize = superframe.segmentSize(fitting: room) else { return false }
     let stride = VXLANHeader.byteCount + superframe.headerLength + segmentSize
     let perTrain = max(1, min(Transmission.trainFrameLimit, Transmission.trainByteLimit / stride))
     let segmentCount = superframe.segmentCount(segmentSize: segmentSize)
     guard segmentCount <= Egress.segmentLimit else {
-      return counters.dropped(.tooManySegments, frames: 1, at: ingress)
+      counters.dropped(.tooManySegments, frames: 1, at: ingress)
+      return true
     }
     let isInjected = unsafe inject(
       superframe, start, count: count, offload: offload, segmentSize: segmentSize, id: id,
       peer: peer, path: path, outer: outer)
-    if isInjected { return }
+    if isInjected { return true }
     var next = 0
     while next < segmentCount {
       let end = min(next + perTrain, segmentCount)
@@ -293,6 +311,7 @@ extension Datapath {
         outer: outer)
       next = end
     }
+    return true
   }
 }
 

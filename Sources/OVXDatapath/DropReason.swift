@@ -90,7 +90,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .lengthBeyondFrame:
       "The lengths in the frame's headers reach beyond its end, into the datagrams that it came with."
     case .superframeOfUnknownSize:
-      "A datagram larger than the port's MTU arrived whole, and nothing says where to cut it."
+      "A TCP packet larger than the port's MTU arrived whole, and nothing says where to cut it."
     case .congestionExperienced:
       "The underlay marked the datagram as having met congestion, and the packet inside does not know ECN."
     case .waitingPort: "The port is configured, but its device is not there."
@@ -113,9 +113,10 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
     case .ownAddress:
       "The destination is the address of a port's own device, behind which nobody is."
     case .nowhereToFlood: "The frame's segment has no other port."
-    case .exceedsDeviceMTU: "The frame is larger than the MTU of the port's device."
+    case .exceedsDeviceMTU:
+      "The frame is larger than the MTU of the port's device; where it is IP, its sender is told by ICMP."
     case .exceedsTunnelMTU:
-      "The frame with its VXLAN headers is larger than the MTU of the underlay."
+      "The frame with its VXLAN headers is larger than the path takes; where it is IP, its sender is told by ICMP."
     case .deviceRefused: "The kernel refused to take the frame on the port's device."
     case .deviceDown: "The port's device is down."
     case .deviceFull: "The port's device has no room for more frames at the moment."

@@ -19,6 +19,8 @@ struct Frame {
   var ingress: PortID
   /// The VTEP it came from; none for a frame from a device.
   var peer: PeerID
+  /// Whether it goes to a whole segment, and so more than once.
+  var isFlooded = false
 
   var isFromTunnel: Bool { unsafe peer != .none }
 
@@ -372,6 +374,7 @@ extension Datapath {
       }
       unsafe frame.offload = .none
     }
+    unsafe frame.isFlooded = true
     let members = unsafe tables.flooding(vlan: frame.vlan, bridge: bridge)
     var copies = 0
     var mayRelay: Bool?

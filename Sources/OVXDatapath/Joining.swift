@@ -57,10 +57,13 @@ extension Datapath {
     if !request.isSuperframe {
       // As for a device: the sender may have left the checksum, or the cutting, to others.
       let tags = (tag.isPresent ? 1 : 0) + (unsafe frame.hasTagInside ? 1 : 0)
-      let mtu = Int(tables.peers[Int(destination.peer.rawValue)].mtu) - tags * VLANHeader.byteCount
+      let peer = tables.peers[Int(destination.peer.rawValue)]
+      let mtu = Int(peer.mtu) - tags * VLANHeader.byteCount
       switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
       case .accepted(let found): unsafe frame.offload = found
-      case .refused: return counters.dropped(.exceedsTunnelMTU, frames: 1, at: id)
+      case .refused:
+        return unsafe refuseOversize(
+          frame, .exceedsTunnelMTU, at: destination, limit: Self.limit(of: peer, tag: tag))
       }
     }
     let offload = unsafe frame.offload

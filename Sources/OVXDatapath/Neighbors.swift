@@ -140,10 +140,10 @@ struct NeighborNews {
     guard packet.operation == .request || packet.operation == .reply else { return }
     let sender = packet.senderProtocol
     // A probe (RFC 5227) has no sender yet. It must reach whoever has the address.
-    guard sender.canBeNeighbor else { return }
+    guard sender.isStation else { return }
     claim = .announcement(sender, packet.senderHardware, isRouter: false)
     let target = packet.targetProtocol
-    guard packet.operation == .request, target != sender, target.canBeNeighbor else { return }
+    guard packet.operation == .request, target != sender, target.isStation else { return }
     if toEverybody { question = target } else { probe = target }
     asker = sender
   }
@@ -152,7 +152,7 @@ struct NeighborNews {
   init(_ message: borrowing NeighborDiscoveryMessage, from station: MACAddress) {
     switch message.kind {
     case .neighborAdvertisement:
-      guard message.target.canBeNeighbor else { return }
+      guard message.target.isStation else { return }
       guard message.isOverriding, let address = message.linkLayerAddress else {
         // Without flag O it may be one of several with that address, or a proxy (section 7.2.8). Without an address it
         // answers a question to one station (section 4.4): that one is alive.
@@ -166,9 +166,9 @@ struct NeighborNews {
     case .routerSolicitation, .neighborSolicitation:
       // Whether the sender is a router is not told. To say wrongly that it is none would take a
       // router away from its hosts (section 7.2.5), so this alone makes no neighbour known.
-      guard message.source.canBeNeighbor, let address = message.linkLayerAddress else { return }
+      guard message.source.isStation, let address = message.linkLayerAddress else { return }
       claim = .mention(message.source, address)
-      guard message.kind == .neighborSolicitation, message.target.canBeNeighbor else { return }
+      guard message.kind == .neighborSolicitation, message.target.isStation else { return }
       if message.destination.isMulticast {
         question = message.target
       } else {
@@ -181,7 +181,7 @@ struct NeighborNews {
 
 extension IPAddress {
   /// Whether one station of a segment can have the address.
-  fileprivate var canBeNeighbor: Bool {
+  var isStation: Bool {
     if isIPv6 { return !isMulticast && !isIPv4Mapped && !(high == 0 && low <= 1) }
     // RFC 1122, section 3.2.1.3: this network, loopback, groups, reserved and broadcast.
     let first = low >> 24

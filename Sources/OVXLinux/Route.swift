@@ -14,6 +14,8 @@ package struct Route: Equatable, Sendable {
   ///
   /// Without one it is the device's.
   package var mtu: Int?
+  /// Whether `mtu` is what an ICMP message has said of the path, rather than somebody's configuration.
+  package var isMTULearned = false
   /// Whether the destination is an address of this host.
   package var isLocal: Bool
 }
@@ -30,7 +32,23 @@ extension Netlink {
     to destination: IPAddress,
     from source: IPAddress? = nil
   ) throws(LinuxError) -> Route {
-    let request = Self.routeRequest(to: destination, from: source)
+    try route(to: destination, from: source, flags: 0)
+  }
+
+  /// The MTU that is configured for the route to a destination, whatever ICMP messages have said of the path.
+  ///
+  /// `nil` where the route has none of its own. Throws as `route(to:from:)` does.
+  package mutating func configuredMTU(
+    to destination: IPAddress,
+    from source: IPAddress? = nil
+  ) throws(LinuxError) -> Int? {
+    try route(to: destination, from: source, flags: RTM_F_FIB_MATCH).mtu
+  }
+
+  private mutating func route(
+    to destination: IPAddress, from source: IPAddress?, flags: Int32
+  ) throws(LinuxError) -> Route {
+    let request = Self.routeRequest(to: destination, from: source, flags: flags)
 
     let purpose = Purpose(action: "find a route to", subject: destination.description) { errno in
       guard errno == .networkUnreachable || errno == .invalidArgument else { return nil }
@@ -149,6 +167,7 @@ extension Route {
     var gateway: IPAddress?
     var source: IPAddress?
     var mtu: UInt32?
+    var expires = false
     message.forEachAttribute(after: MemoryLayout<rtmsg>.size) { type, value in
       switch UInt32(truncatingIfNeeded: type) {
       case RTA_OIF.rawValue: index = value.int32
@@ -159,11 +178,16 @@ extension Route {
         value.forEachAttribute { metric, value in
           if metric == Int(RTAX_MTU) { mtu = value.uint32 }
         }
+      case RTA_CACHEINFO.rawValue:
+        // `struct rta_cacheinfo`: `rta_expires` is the third word.
+        if value.byteCount >= 12 { expires = value.extracting(8..<12).uint32 != 0 }
       default: break
       }
     }
     guard let index else { return nil }
     linkIndex = index
+    // What was learned is in an exception to a route, which expires. So do routes from router advertisements.
+    isMTULearned = mtu != nil && expires && header.rtm_flags & UInt32(RTM_F_CLONED) != 0
     self.gateway = gateway
     self.source = source
     self.mtu = mtu.flatMap { $0 == 0 ? nil : Int($0) }

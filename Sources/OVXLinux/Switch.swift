@@ -186,6 +186,8 @@ package final class Switch: Sendable {
     /// Addresses keep moving between places or stations: `Datapath.takeFlappingAddresses` and `takeContestedNeighbors`
     /// tell which.
     case addressesFlap
+    /// Frames are lost for their size: `Datapath.takeOversizeReports` tells where. At most one per worker and second.
+    case framesTooLarge
     /// An injector takes nothing any more; superframes are cut until the next topology.
     case injectorLost(InjectorID, Errno)
     /// A worker has stopped because its ring failed.

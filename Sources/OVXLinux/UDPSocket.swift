@@ -59,6 +59,11 @@ package struct UDPSocket: ~Copyable, Sendable {
       throw Self.refusal(
         to: "be told of the devices by which to receive on", subject, refusal.rawValue, port: port)
     }
+    // It sends nothing, so that no ICMP message can have it in its quotation: the kernel heeds none for its sake.
+    _ =
+      bindAddress.isIPv6
+      ? descriptor.setOption(ipv6Level, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT)
+      : descriptor.setOption(ipv4Level, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)
     // What routers say of congestion is in the outer header.
     if !bindAddress.isIPv6 { _ = descriptor.setOption(ipv4Level, IP_RECVTOS, 1) }
     _ = descriptor.setOption(udpLevel, UDP_GRO, 1)
@@ -188,15 +193,20 @@ package struct UDPSocket: ~Copyable, Sendable {
 }
 
 extension Descriptor {
+  /// Sets what the kernel writes into outer headers, and has it go by the device's MTU alone.
+  ///
+  /// What an ICMP message says of the path, which anybody can forge, changes nothing about sends (ip(7): `PROBE` sets DF as
+  /// `DO` does, `OMIT` leaves it out as `DONT` does, and neither goes by the path MTU). Whether it is to be believed the
+  /// control side decides, which tells the data plane how much a path takes.
   fileprivate borrowing func setHeader(_ header: UDPSocket.Header, isIPv6: Bool) {
     if isIPv6 {
-      _ = setOption(ipv6Level, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO)
+      _ = setOption(ipv6Level, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
       _ = setOption(ipv6Level, IPV6_DONTFRAG, 1)
       _ = setOption(ipv6Level, IPV6_UNICAST_HOPS, Int32(header.hopLimit))
       _ = setOption(ipv6Level, IPV6_TCLASS, Int32(header.trafficClass))
       if !header.hasChecksum { _ = setOption(udpLevel, UDP_NO_CHECK6_TX, 1) }
     } else {
-      let discovery = header.forbidsFragments ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT
+      let discovery = header.forbidsFragments ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT
       _ = setOption(ipv4Level, IP_MTU_DISCOVER, discovery)
       _ = setOption(ipv4Level, IP_TTL, Int32(header.hopLimit))
       _ = setOption(ipv4Level, IP_TOS, Int32(header.trafficClass))

@@ -216,6 +216,7 @@ internal import SystemPackage
     if datapath.hasFlappingAddresses || datapath.hasContestedNeighbors {
       events.post(.addressesFlap)
     }
+    if datapath.hasOversizeReports { events.post(.framesTooLarge) }
     captures.tick()
   }
 

@@ -56,6 +56,8 @@ package struct ReferenceSwitch {
   package private(set) var now: UInt32 = 0
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
   private var joinFloods: [BridgeID: Int] = [:]
+  /// Packets of each port that were too large and were answered since the last tick.
+  private var oversizeAnswers: [PortID: Int] = [:]
   /// Picks the victim of an eviction among equals; the first one by default.
   package var chooseVictim: ([ReferenceTable.Key]) -> ReferenceTable.Key? = { $0.first }
   package var chooseNeighbor: ([ReferenceNeighbors.Key]) -> ReferenceNeighbors.Key? = { $0.first }
@@ -69,6 +71,7 @@ package struct ReferenceSwitch {
     var peer: PeerID
     var source = MACAddress(truncating: 0)
     var target = MACAddress(truncating: 0)
+    var isFlooded = false
 
     var isFromTunnel: Bool { peer != .none }
   }
@@ -119,6 +122,7 @@ package struct ReferenceSwitch {
   package mutating func tick(now time: UInt32) {
     now = min(time, .max - 1)
     joinFloods = [:]
+    oversizeAnswers = [:]
     for bridge in topology.bridges {
       tables[bridge.id]?.expire(now: now, agingTime: bridge.agingTime)
       neighbors[bridge.id]?.expire(now: now, agingTime: bridge.agingTime)
@@ -259,6 +263,7 @@ package struct ReferenceSwitch {
       if passage.isFromTunnel, !port.isJoined(to: passage.ingress) { return false }
       return port.bridge == bridge && port.vlans.includes(passage.vlan) && port.id != ingress
     }
+    passage.isFlooded = true
     let joined = segment.filter { $0.hasPeers }
     if passage.isFromTunnel, !joined.isEmpty {
       if joinFloods[bridge, default: 0] < 1000 {
@@ -416,7 +421,20 @@ package struct ReferenceSwitch {
     return passage.ingress.vlans.includes(passage.vlan) ? nil : .vlanNotOnPort
   }
 
-  private func deliver(
+  /// Tells the sender of a packet what fits where it was to go.
+  private mutating func answer(tooLarge passage: Passage, mtu: Int, _ outcome: inout Outcome) {
+    let ingress = passage.ingress.id
+    guard !passage.isFlooded, !passage.target.isGroup, oversizeAnswers[ingress, default: 0] < 100,
+      let bytes = packetTooBigAnswer(to: passage.frame.bytes, mtu: mtu)
+    else { return }
+    oversizeAnswers[ingress, default: 0] += 1
+    var answer = passage
+    answer.frame = PartialFrame(bytes)
+    answer.peer = .none
+    deliver(answer, to: passage.ingress, peer: passage.peer, &outcome)
+  }
+
+  private mutating func deliver(
     _ passage: Passage,
     to port: Topology.Port,
     peer: PeerID,
@@ -425,6 +443,11 @@ package struct ReferenceSwitch {
     func die(_ reason: DropReason) {
       outcome.drops.append(Drop(reason: reason, port: port.id))
     }
+    func dieOfSize(_ reason: DropReason, mtu: Int) {
+      die(reason)
+      answer(tooLarge: passage, mtu: mtu, &outcome)
+    }
+    let tagsInside = FrameAnatomy(passage.frame.bytes)?.tags.count ?? 0
     guard port.vlans.includes(passage.vlan) else { return die(.vlanNotOnPort) }
     guard mayShowTagInside(passage, port) else { return die(.nestedTag) }
     var frame = passage.frame
@@ -433,10 +456,12 @@ package struct ReferenceSwitch {
     case .tunnel(let tunnel):
       if passage.isFromTunnel, !port.isJoined(to: passage.ingress) { return die(.splitHorizon) }
       guard let remote = tunnel.peers.first(where: { $0.id == peer }) else { return }
+      let packetLimit =
+        remote.mtu - 4 * tagsInside - (egressTag(passage, port) == nil ? 0 : 4)
       if passage.isFromTunnel {
         let tags = (egressTag(passage, port) == nil ? 0 : 1) + (frame.hasTag ? 1 : 0)
         guard let arrived = frame.asArrived(mtu: remote.mtu - 4 * tags) else {
-          return die(.exceedsTunnelMTU)
+          return dieOfSize(.exceedsTunnelMTU, mtu: packetLimit)
         }
         frame = arrived
       }
@@ -447,19 +472,23 @@ package struct ReferenceSwitch {
           return outcome.drops.append(Drop(reason: .tooManySegments, port: passage.ingress.id))
         }
         outcome.deliveries.append(Delivery(port: port.id, peer: peer, frame: fitted))
-      case .tooLarge: die(.exceedsTunnelMTU)
+      case .tooLarge: dieOfSize(.exceedsTunnelMTU, mtu: packetLimit)
       case .malformed(let reason):
         outcome.drops.append(Drop(reason: reason, port: passage.ingress.id))
       }
     case .device(let device):
+      // A device's MTU does not count one tag: the one that the frame gets, or else one inside.
+      let tag = egressTag(passage, port)
+      let packetLimit = device.mtu - 4 * (tagsInside - (tag == nil && frame.hasTag ? 1 : 0))
       if passage.isFromTunnel {
         guard let arrived = frame.asArrived(mtu: device.mtu) else {
-          return die(.superframeOfUnknownSize)
+          if FrameAnatomy(frame.bytes)?.packet?.isTCP == true {
+            return die(.superframeOfUnknownSize)
+          }
+          return dieOfSize(.exceedsDeviceMTU, mtu: packetLimit)
         }
         frame = arrived
       }
-      // A device's MTU does not count one tag: the one that the frame gets, or else one inside.
-      let tag = egressTag(passage, port)
       switch frame.fitted(mtu: device.mtu + (tag == nil && frame.hasTag ? 4 : 0)) {
       case .fitting(var fitted):
         let isTakenWhole = device.capabilities.contains(fitted.neededCapability)
@@ -473,7 +502,7 @@ package struct ReferenceSwitch {
         outcome.deliveries.append(
           Delivery(port: port.id, peer: .none, frame: fitted, isWhole: isWhole)
         )
-      case .tooLarge: die(.exceedsDeviceMTU)
+      case .tooLarge: dieOfSize(.exceedsDeviceMTU, mtu: packetLimit)
       case .malformed(let reason):
         outcome.drops.append(Drop(reason: reason, port: passage.ingress.id))
       }

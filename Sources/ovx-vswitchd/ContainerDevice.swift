@@ -117,7 +117,10 @@ struct ContainerDevice {
     guard let link = try link(&netlink) else { return nil }
     try netlink.configure(link, settings, isNew: false)
     for address in old.addresses where !settings.addresses.contains(address) {
-      try netlink.remove(OVXLinux.InterfaceAddress(address), from: link)
+      do { try netlink.remove(OVXLinux.InterfaceAddress(address), from: link) } catch {
+        // It never got there, or somebody has taken it already.
+        if error.errno != .addressNotAvailable { throw error }
+      }
     }
     try address(link, settings, &netlink, isNew: false)
     return try introduction(&netlink)
@@ -166,6 +169,15 @@ struct ContainerDevice {
 extension Plan.ContainerInterface {
   /// Whether the container is named by the number of a process.
   var isProcess: Bool { target.hasPrefix("pid:") || target.hasPrefix("/proc/") }
+
+  /// The container's namespace, where it is found without the help of the program that runs it.
+  var namespaceHere: NetworkNamespace? {
+    if target.contains("/") { return try? NetworkNamespace(path: target) }
+    if target.hasPrefix("pid:") {
+      return try? NetworkNamespace(pid: Int32(target.dropFirst("pid:".count)) ?? 0)
+    }
+    return try? NetworkNamespace(named: target)
+  }
 }
 
 extension OVXLinux.InterfaceAddress {

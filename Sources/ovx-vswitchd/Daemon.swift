@@ -60,8 +60,8 @@ final class Daemon {
   private(set) var failure: String?
 
   init(
-    paths: Paths, workers: Int, descriptorLimit: Int, filtersUnderlay: Bool, log: LogDestination,
-    logger: Logger
+    paths: Paths, workers: Int, pathMTUFloor: Int, descriptorLimit: Int, filtersUnderlay: Bool,
+    log: LogDestination, logger: Logger
   ) throws(StartFailure) {
     self.log = log
     self.logger = logger
@@ -82,8 +82,8 @@ final class Daemon {
     do {
       containers = try Containers()
       reconciler = Reconciler(
-        dataplane: dataplane, host: try Host(), ownership: ownership, identity: database.identity,
-        containers: containers, descriptorLimit: descriptorLimit,
+        dataplane: dataplane, host: try Host(pathMTUFloor: pathMTUFloor), ownership: ownership,
+        identity: database.identity, containers: containers, descriptorLimit: descriptorLimit,
         filter: UnderlayFilter(
           database: paths.database, isWanted: filtersUnderlay, logger: logger))
     } catch {
@@ -146,7 +146,7 @@ final class Daemon {
       "\(number) \(noun)\(number == 1 ? "" : "s")"
     }
     let configuration = reconciler.configuration
-    let waiting = reconciler.faults.count
+    let waiting = reconciler.faults.values.count(where: \.isOutage)
     return count(configuration.bridges.count, "bridge") + ", "
       + count(configuration.ports.count, "port") + (waiting > 0 ? ", \(waiting) waiting" : "")
   }
@@ -256,6 +256,7 @@ final class Daemon {
       .sorted { $0.key < $1.key }
     if let (name, fault) = faults.first(where: { !$0.value.isAwaited }) {
       reconciler.reconcile(to: old, changes, oldPlan, isCommanded: true)
+      _ = reconciler.takeNotes()
       do {
         try database.save(old, changes)
       } catch {
@@ -267,12 +268,15 @@ final class Daemon {
       throw ControlError("port \(name): \(fault.sentence)", record: name)
     }
     logChanges(changes, since: old)
+    let notes = reconciler.takeNotes()
+    for note in notes { logger.info("\(note)") }
     logFaults()
     // Of a device that the host does not have the transaction has told already.
-    return faults.filter { name, _ in
-      guard case .existing(let device)? = plan.devices[name]?.place else { return true }
-      return reconciler.host.links[device] != nil
-    }.map { "port \($0.key) waits: \($0.value.sentence)" }
+    return notes
+      + faults.filter { name, _ in
+        guard case .existing(let device)? = plan.devices[name]?.place else { return true }
+        return reconciler.host.links[device] != nil
+      }.map { $0.value.sentence(about: $0.key) }
   }
 
   /// Stores what is in force anew where somebody has removed the database: that is no wish for a switch without bridges.
@@ -386,11 +390,15 @@ final class Daemon {
     if let time = nextRound { next.append(time) }
     if let due = crowd.due { next.append(due) }
     if let work = reconciler.filter.nextWork { next.append(work) }
+    if let end = reconciler.oversize.nextEnd { next.append(end) }
+    if let examination = reconciler.host.nextExamination { next.append(examination) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
   /// Whether there is something to look at from time to time.
-  private var hasWork: Bool { !loggedFaults.isEmpty || reconciler.devices.areInContainers }
+  private var hasWork: Bool {
+    loggedFaults.values.contains(where: \.isOutage) || reconciler.devices.areInContainers
+  }
 
   /// Follows what has happened since the last time.
   ///
@@ -401,12 +409,14 @@ final class Daemon {
     if let time = reconciler.introductions.next, time <= now { reconciler.introduce() }
     logSummaries(now: now)
     reconciler.filter.takeNews(now: now)
+    if reconciler.examineClaims(now: now) { reconcile(isRefreshing: true) }
     let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry
     takeContainerNews(now: now, isRetryDue: isRetryDue)
     if isRetryDue { nextRetry = now + Self.retryInterval }
     if isRetryDue && !loggedFaults.isEmpty || isWideningDue { reconcile(isRefreshing: true) }
+    if reconciler.expireOversize(now: now) { logFaults() }
   }
 
   /// Follows what has happened to containers.
@@ -494,6 +504,9 @@ final class Daemon {
         break
       case .addressesFlap:
         logFlapping()
+      case .framesTooLarge:
+        reconciler.noteOversize(now: monotonicMilliseconds())
+        logFaults()
       case .pathNarrowed:
         isChanged = true
       case .injectorLost(let injector, let error):
@@ -529,17 +542,20 @@ final class Daemon {
         frames; it is there again
         """)
     }
+    for note in reconciler.takeNotes() { logger.notice("\(note)") }
     // What is about to become known is as it was until then.
     var faults = reconciler.faults
     for (name, fault) in faults where fault.isOpen { faults[name] = loggedFaults[name] }
     let now = monotonicMilliseconds()
     for (name, fault) in faults.sorted(by: { $0.key < $1.key }) where loggedFaults[name] != fault {
       guard crowd.admits(.waits, name, now: now) else { continue }
-      logger.warning("port \(name) waits: \(fault.sentence)")
+      logger.log(
+        level: fault.isOutage ? .warning : .notice, "\(fault.sentence(about: name))")
     }
     for name in loggedFaults.keys.sorted() where faults[name] == nil {
       if reconciler.configuration.ports[name] != nil, crowd.admits(.isBack, name, now: now) {
-        logger.notice("port \(name) is in service")
+        let isBack = loggedFaults[name]?.isOutage ?? true
+        logger.notice("port \(name) is in service\(isBack ? "" : " without restriction")")
       }
     }
     loggedFaults = faults

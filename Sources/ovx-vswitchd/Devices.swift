@@ -49,6 +49,10 @@ struct Devices {
     var handle: TAPHandle?
     /// The device's Ethernet address, as it was when it was opened or changed last.
     var address: MACAddress?
+    /// For a veth of somebody else's: the MTU that it has from us.
+    var adoption: Adoption?
+    /// Whether it was to become what `settings` do not say, and may be that in part.
+    var isUnfinished = false
     /// The switch cannot use it any more.
     var isLost = false
     /// What an operator should know of it, although it is in service.
@@ -73,6 +77,10 @@ struct Devices {
   private(set) var faults: [String: Fault] = [:]
   /// Ports whose devices the host's network stack had got back, until the switch took them from it again.
   private(set) var retaken: [String] = []
+  /// Why the packets of ports in service may be larger than their segments take.
+  private(set) var sizeFaults: [String: Fault] = [:]
+  /// What was done to devices of others, and whoever has them should know.
+  private var notes: [String] = []
   /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
   private var lastLosses: [String: Int64] = [:]
   private let containers: Containers
@@ -139,6 +147,15 @@ struct Devices {
     return retaken.sorted()
   }
 
+  /// The MTU that an existing device has from its owner, rather than from us; `nil` where that is the one it has.
+  func ownMTU(of name: String) -> Int? { open[name]?.adoption?.ownMTU }
+
+  /// What was done to devices of others since this was last called.
+  mutating func takeNotes() -> [String] {
+    defer { notes = [] }
+    return notes
+  }
+
   /// Notes that the switch cannot use the device of a port any more.
   ///
   /// Returns the port's name, and whether to open the device again at once: not where that has helped for a moment only.
@@ -185,18 +202,27 @@ struct Devices {
       }
       if let device = open[name] {
         try examine(name, device, host)
-        if device.settings != order.settings {
+        if device.settings != order.settings || device.isUnfinished {
+          open[name]?.isUnfinished = true
+          // Those that it may have got before what comes next failed.
+          open[name]?.settings.addresses += order.settings.addresses
           let introduction = try change(device, to: order, host)
           if let introduction { introduce(name, introduction, plan.addresses) }
+          let adoption = adopt(name, order, former: device.adoption, host)
+          open[name]?.adoption = adoption
+          open[name]?.isUnfinished = false
         }
       } else {
         let (device, introduction) = try make(order, host)
         open[name] = device
         if let introduction { introduce(name, introduction, plan.addresses) }
+        let adoption = adopt(name, order, former: nil, host)
+        open[name]?.adoption = adoption
       }
       open[name]?.plan = plan
       open[name]?.settings = order.settings
       faults[name] = outage(of: plan, host)
+      sizeFaults[name] = sizeFault(of: name)
     } catch {
       faults[name] = fault(error, order)
     }
@@ -228,9 +254,47 @@ struct Devices {
     open[name]?.remark = try host.remark(on: link)
   }
 
+  /// Gives a veth of somebody else's the MTU that fits its segments; see `Adoption`.
+  ///
+  /// What cannot be done stays as it is: the data plane answers packets that are too large.
+  private mutating func adopt(
+    _ name: String, _ order: Order, former: Adoption?, _ host: Host
+  ) -> Adoption? {
+    guard case .existing = order.plan.place, order.plan.mtuRequest == nil,
+      let link = link(of: name, host: host)
+    else { return nil }
+    let bound = order.settings.bound
+    do throws(LinuxError) {
+      let adoption = try host.fit(link, to: bound, former: former)
+      if let adoption, adoption != former, let bound {
+        notes.append(
+          "port \(name): both ends of the veth have an MTU of \(adoption.givenMTU) now instead of "
+            + "\(adoption.ownMTU), as \(bound.owner) takes packets of up to \(bound.mtu) bytes")
+      }
+      if adoption != nil || bound.map({ link.mtu <= $0.mtu }) ?? true { return adoption }
+    } catch {
+      // Told of below.
+    }
+    if let bound, link.mtu > bound.mtu {
+      notes.append(
+        "port \(name) has an MTU of \(link.mtu), and \(bound.owner) takes packets of up to \(bound.mtu) bytes; "
+          + "larger ones are answered with ICMP, and lost where they are not IP: give \(bound.mtu) to "
+          + (link.kind == "veth" ? "both ends of the veth" : "whatever is connected to it"))
+    }
+    return former
+  }
+
+  /// Why packets of a port may be too large for its segments although it is in service.
+  private func sizeFault(of name: String) -> Fault? {
+    guard let device = open[name] else { return nil }
+    return Self.sizeFault(
+      mtu: device.adoption?.givenMTU ?? device.settings.mtu,
+      isAsked: device.plan.mtuRequest != nil, bound: device.settings.bound)
+  }
+
   /// Whether an open device is in every respect what it is to be.
   private func isInOrder(_ device: Open, _ order: Order, _ host: Host) -> Bool {
-    device.settings == order.settings && device.plan == order.plan
+    device.settings == order.settings && !device.isUnfinished && device.plan == order.plan
       && !(host.isDoubtful(device.index) && !device.plan.isMade)
       && isUsable(device, order, host) && outage(of: order.plan, host) == nil
   }
@@ -368,8 +432,12 @@ struct Devices {
         ProcSettings.acceptRouterAdvertisements(
           settings.acceptsRouterAdvertisements, on: link.name)
       }
-      // Those of a port that is not internal any more go, too.
-      if device.settings.addresses != settings.addresses {
+      // Those of a port that is not internal any more go, too. With an MTU that is too small for IPv6 the kernel has taken
+      // addresses away that are to be there again.
+      let mayMiss = device.isUnfinished || device.settings.mtu != settings.mtu
+      if device.settings.addresses != settings.addresses
+        || (mayMiss && !settings.addresses.isEmpty)
+      {
         try host.address(link, with: settings.addresses)
       }
       return isNews && device.plan.isMade ? introduction(host, link) : nil
@@ -412,6 +480,7 @@ struct Devices {
     var leaving: [Open] = []
     for name in names where plan.devices[name] == nil {
       faults[name] = nil
+      sizeFaults[name] = nil
       lastLosses[name] = nil
       if let device = open.removeValue(forKey: name) {
         leaving.append(device)
@@ -472,7 +541,10 @@ struct Devices {
       var link: Link?
       switch device.plan.place {
       case .existing:
-        if let link = host.link(device.index) { host.release(link, from: ownership.filter) }
+        if let link = host.link(device.index) {
+          host.release(link, from: ownership.filter)
+          if let adoption = device.adoption { _ = try? host.fit(link, to: nil, former: adoption) }
+        }
       case .host(let name):
         link = host.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
         if let link { host.forget(link) }
@@ -561,6 +633,8 @@ struct DeviceSettings: Equatable {
   var mac: MACAddress?
   /// `nil` leaves what is.
   var mtu: Int?
+  /// The largest packet that the segments of the port take; `nil` where nothing limits them, or less than `mtu` says.
+  var bound: SizeBound?
   /// `nil` leaves what is.
   var gsoMaxSize: Int?
   /// `nil` leaves what is.
@@ -572,16 +646,22 @@ struct DeviceSettings: Equatable {
   /// Of an internal one: whether it takes addresses and routes from routers.
   var acceptsRouterAdvertisements = false
 
-  /// What the device of a port is to be; an existing one is left as it is, but for what was asked for.
+  /// What the device of a port is to be; an existing one is left as it is, but for what was asked for and what fits.
   init(_ plan: Plan.Device, _ limits: Plan.Limits) {
     mac = plan.mac
     mtu = plan.mtuRequest
     addresses = plan.addresses
     gateways = plan.gateways
     acceptsRouterAdvertisements = plan.acceptsRouterAdvertisements
+    bound = limits.tunnel
     guard plan.isMade else { return }
-    let mtu = plan.mtuRequest ?? limits.mtu(isTagged: plan.isTagged)
+    var (mtu, bound) = limits.mtu
+    if mtu < Sizes.ipv6MinimumMTU, plan.mtuRequest == nil, plan.hasIPv6 {
+      mtu = Sizes.ipv6MinimumMTU
+    }
+    mtu = plan.mtuRequest ?? mtu
     self.mtu = mtu
+    self.bound = plan.mtuRequest == nil ? bound : limits.tunnel
     gsoMaxSize = limits.gsoMaxSize(mtu: mtu)
     queueLength = Sizes.queueLength
   }
@@ -605,6 +685,19 @@ extension Plan.Device {
   var target: Containers.Target? {
     guard case .container(let interface) = place else { return nil }
     return Containers.Target(name: interface.target, container: container)
+  }
+}
+
+extension Plan.Device {
+  /// Whether the device has IPv6, or will have it.
+  ///
+  /// A container that has to be asked for is taken to have it.
+  fileprivate var hasIPv6: Bool {
+    switch place {
+    case .existing(let name), .host(let name): ProcSettings.hasIPv6(on: name)
+    case .container(let interface):
+      interface.namespaceHere.map { ProcSettings.hasIPv6(on: interface.name, in: $0) } ?? true
+    }
   }
 }
 

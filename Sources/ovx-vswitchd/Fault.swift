@@ -1,6 +1,6 @@
 internal import OVXLinux
 
-/// Why a port is not in service.
+/// Why a port is not in service, or only for a part of its traffic.
 struct Fault: Error, Equatable {
   /// A sentence without a full stop.
   var sentence: String
@@ -11,6 +11,8 @@ struct Fault: Error, Equatable {
   var isAwaited: Bool
   /// Whether it is about to become known how things are; nobody need be told meanwhile.
   var isOpen = false
+  /// Whether nothing passes; else only some frames do not.
+  var isOutage = true
 
   init(_ sentence: String, isAwaited: Bool) {
     self.sentence = sentence
@@ -20,5 +22,17 @@ struct Fault: Error, Equatable {
   init(_ error: LinuxError, isAwaited: Bool = false) {
     sentence = error.description
     self.isAwaited = isAwaited
+  }
+
+  /// A fault that only some frames notice.
+  static func partial(_ sentence: String) -> Fault {
+    var fault = Fault(sentence, isAwaited: true)
+    fault.isOutage = false
+    return fault
+  }
+
+  /// The sentence with the port that it is about.
+  func sentence(about port: String) -> String {
+    isOutage ? "port \(port) waits: \(sentence)" : "port \(port): \(sentence)"
   }
 }

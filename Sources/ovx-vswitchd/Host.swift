@@ -39,7 +39,16 @@ final class Host {
     var incarnation: UInt64
   }
 
-  init() throws(LinuxError) {
+  /// The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
+  private let pathMTUFloor: Int
+  private var claims = PathClaims()
+
+  /// Reads what there is, and begins to listen to what changes.
+  ///
+  /// - Parameter pathMTUFloor: The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
+  /// - Throws: What the kernel refuses.
+  init(pathMTUFloor: Int) throws(LinuxError) {
+    self.pathMTUFloor = pathMTUFloor
     netlink = try Netlink()
     // Subscribed before the table is read, so that nothing falls in between.
     events = try LinkEvents([.addresses, .routes, .filters])
@@ -224,6 +233,15 @@ final class Host {
     if let link = try netlink.link(index: link.index) { take(link) }
   }
 
+  /// Gives a veth of somebody else's the MTU that fits; see `Adoption`.
+  func fit(
+    _ link: Link, to bound: SizeBound?, former: Adoption?
+  ) throws(LinuxError) -> Adoption? {
+    let adoption = try Adoption.fit(link, to: bound, former: former, &netlink)
+    if let link = try netlink.link(index: link.index) { take(link) }
+    return adoption
+  }
+
   /// Gives a device of the host the addresses that it is to have from us, and takes those that it has from us and is not to
   /// have any more.
   ///
@@ -347,7 +365,7 @@ final class Host {
         isAwaited: false)
     }
     let link = link(route.linkIndex)
-    let pathMTU = route.mtu ?? link?.mtu ?? Sizes.defaultMTU
+    let pathMTU = believedMTU(of: route, to: remote, link) ?? link?.mtu ?? Sizes.defaultMTU
     let innerMTU = Sizes.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
     guard innerMTU >= Configuration.mtuRange.lowerBound else {
       throw Fault(
@@ -360,6 +378,42 @@ final class Host {
       devices: netlink.devices(to: remote.address, from: remote.local, by: route))
     if isInjected { way.superframes = superframes(to: remote, by: route, link) }
     return way
+  }
+
+  /// The MTU of a route that has one of its own, where it is to be believed.
+  ///
+  /// What an ICMP message has said of a path may be forged. On an Ethernet that the remote is on itself nobody is on the
+  /// way who might say so. Elsewhere it is asked about (`PathClaims`), and counts as the floor where it is below that: RFC
+  /// 8201 has the one of IPv6, and that of IPv4 is a setting of the daemon.
+  private func believedMTU(of route: Route, to remote: Plan.Remote, _ link: Link?) -> Int? {
+    guard route.isMTULearned, let claimed = route.mtu else {
+      claims.forget(remote)
+      return route.mtu
+    }
+    let configured = (try? netlink.configuredMTU(to: remote.address, from: remote.local)) ?? nil
+    if route.gateway == nil, link?.isEthernet == true {
+      claims.forget(remote)
+      return configured
+    }
+    let floor = remote.address.isIPv6 ? Sizes.ipv6MinimumMTU : pathMTUFloor
+    return claims.mtu(
+      to: remote, claimed: max(claimed, floor),
+      widest: configured ?? link?.mtu ?? Sizes.defaultMTU, from: remote.local,
+      now: monotonicMilliseconds())
+  }
+
+  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  var nextExamination: Int64? { claims.nextStep }
+
+  /// Goes on finding out whether paths are as narrow as ICMP messages say.
+  ///
+  /// - Parameters:
+  ///   - remotes: The far ends that matter.
+  ///   - now: Milliseconds on the monotonic clock.
+  /// - Returns: Whether the way to some remote is another one now.
+  func examineClaims(to remotes: Set<Plan.Remote>, now: Int64) -> Bool {
+    claims.keep(remotes)
+    return claims.proceed(now: now)
   }
 
   // MARK: Superframes that leave whole

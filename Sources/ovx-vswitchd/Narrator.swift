@@ -266,7 +266,7 @@ struct Narrator {
     case .sent(let sent):
       return delivery.peer == .none
         ? self.sent(sent, by: name, delivery.port, account)
-        : self.sent(sent, by: name, delivery, remote)
+        : self.sent(sent, by: name, delivery, remote, account)
     case .dropped(let reason):
       var text = "at \(place(delivery.port, delivery.peer)): \(reason.symbol). \(reason.sentence)"
       if let limit = limit(of: delivery, reason) {
@@ -291,6 +291,12 @@ struct Narrator {
     }
   }
 
+  /// Says what leaves by the port that the frame came in by.
+  private static func describeAnswer(_ account: Rehearsal.Account) -> String {
+    if case .answer = account.decision { return ", as an answer" }
+    return ", as an answer (ICMP: the packet is too large)"
+  }
+
   /// The MTU that a frame was too large for.
   private func limit(of delivery: Rehearsal.Account.Delivery, _ reason: DropReason) -> Int? {
     switch reason {
@@ -310,7 +316,7 @@ struct Narrator {
   ) -> Trace.Step {
     let bytes = sent.reduce(0) { $0 + $1.bytes.count }
     var text = "by \(name), \(Entry.tagText(of: sent.first?.bytes ?? []))"
-    if port == account.ingress?.port { text += ", as an answer" }
+    if port == account.ingress?.port { text += Self.describeAnswer(account) }
     if sent.count > 1 {
       text += ", cut into \(sent.count) frames of up to \(sent.map(\.bytes.count).max() ?? 0) bytes"
     } else {
@@ -331,7 +337,7 @@ struct Narrator {
 
   private func sent(
     _ sent: [Rehearsal.Account.Sent], by name: String, _ delivery: Rehearsal.Account.Delivery,
-    _ remote: IPAddress?
+    _ remote: IPAddress?, _ account: Rehearsal.Account
   ) -> Trace.Step {
     let frames = sent.reduce(0) { $0 + $1.frameCount }
     let payload = sent.reduce(0) { $0 + $1.bytes.count }
@@ -339,6 +345,7 @@ struct Narrator {
     let vni = peer(delivery.port, delivery.peer)?.0.outgoingVNI
     var text = "by \(name) to \(remote.map { "\($0)" } ?? "?")"
     if let vni { text += ", VNI \(vni)" }
+    if delivery.port == account.ingress?.port { text += Self.describeAnswer(account) }
     text += ", \(Entry.tagText(of: Array(sent.first?.bytes.dropFirst(8) ?? []))) inside"
     if let path = sent.first?.path, let ends = reconciler.dataplane.ends(of: path) {
       text += ", UDP \(ends.local).\(ends.localPort) > \(ends.remote).\(ends.remotePort)"

@@ -20,8 +20,8 @@ struct Plan: Equatable {
     var mac: MACAddress?
     /// The MTU to give it; `nil` for what fits the bridge.
     var mtuRequest: Int?
-    /// Whether its frames get a VLAN tag in a tunnel that is a trunk.
-    var isTagged: Bool
+    /// The segments that it is in.
+    var vlans = VLANMembership.trunk(nil)
     /// For an internal one and one in a container: the addresses to give it.
     var addresses: [OVXControl.InterfaceAddress] = []
     /// Whether it is an internal one, which can have addresses from us.
@@ -75,8 +75,8 @@ struct Plan: Equatable {
     var endpoint: Endpoint
     /// Never empty, and none twice.
     var remotes: [Remote]
-    /// Whether frames keep a VLAN tag inside.
-    var isTrunk: Bool
+    /// The segments that it carries.
+    var vlans = VLANMembership.trunk(nil)
     /// Whether superframes are to leave whole where that is possible.
     var injectsSuperframes = false
 
@@ -133,7 +133,7 @@ struct Plan: Equatable {
           bridge: port.bridge, place: place,
           mac: port.interface.mac
             ?? (port.isBridgeInternal ? configuration.bridges[name]?.hardwareAddress : nil),
-          mtuRequest: port.interface.mtuRequest, isTagged: port.vlans.tagsUntagged,
+          mtuRequest: port.interface.mtuRequest, vlans: port.vlans,
           addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
           isInternal: port.interface.type == .internal,
           gateways: port.interface.attachment?.gateways ?? [],
@@ -179,7 +179,7 @@ extension Plan.Tunnel {
         local: tunnel.local, address: $0, port: tunnel.destinationPort, header: header)
     }
     injectsSuperframes = tunnel.injectsSuperframes
-    if case .access = port.vlans { isTrunk = false } else { isTrunk = true }
+    vlans = port.vlans
   }
 }
 
@@ -190,75 +190,5 @@ extension UDPSocket.Header {
     if case .value(let value) = tunnel.hopLimit { hopLimit = value }
     forbidsFragments = tunnel.forbidsFragments
     hasChecksum = tunnel.hasChecksum
-  }
-}
-
-extension VLANMembership {
-  /// Whether untagged frames of the port belong to a VLAN that has a tag elsewhere.
-  fileprivate var tagsUntagged: Bool {
-    switch self {
-    case .access(let own), .nativeTagged(let own, _), .nativeUntagged(let own, _),
-      .dot1qTunnel(let own, _, _):
-      own != .untagged
-    case .trunk: false
-    }
-  }
-}
-
-// MARK: - Packet sizes
-
-extension Plan {
-  /// What limits the packets of one bridge's ports.
-  struct Limits: Equatable {
-    /// The smallest inner MTU of the bridge's tunnels; `nil` without tunnels.
-    var tunnels: Int?
-    /// The same for frames that get a tag in a tunnel.
-    var taggedTunnels: Int?
-    /// The smallest MTU of the bridge's existing devices.
-    var devices: Int?
-
-    /// What a port that has no MTU of its own is given.
-    func mtu(isTagged: Bool) -> Int {
-      let unlimited = tunnels == nil ? Sizes.defaultMTU : Sizes.largestDefaultMTU
-      let limit = [isTagged ? taggedTunnels : tunnels, devices].compactMap(\.self).min()
-      return max(min(limit ?? unlimited, unlimited), Configuration.mtuRange.lowerBound)
-    }
-
-    /// The `IFLA_GSO_MAX_SIZE` of a device with an MTU.
-    func gsoMaxSize(mtu: Int) -> Int {
-      tunnels == nil ? Sizes.wholeGSOMaxSize : Sizes.gsoMaxSize(mtu: mtu)
-    }
-  }
-
-  /// The limits of every bridge that has a tunnel or a device.
-  ///
-  /// - Parameters:
-  ///   - innerMTU: The largest inner packet on the way to a VTEP; `nil` while it is not known.
-  ///   - deviceMTU: The MTU of an existing device; `nil` while it is not there.
-  /// - Returns: By the names of the bridges.
-  func limits(
-    innerMTU: (Remote) -> Int?, deviceMTU: (String) -> Int?
-  ) -> [String: Limits] {
-    var limits: [String: Limits] = [:]
-    func tighten(_ bridge: String, _ path: WritableKeyPath<Limits, Int?>, _ mtu: Int) {
-      let current = limits[bridge, default: Limits()][keyPath: path]
-      limits[bridge, default: Limits()][keyPath: path] = min(current ?? mtu, mtu)
-    }
-    for tunnel in tunnels.values {
-      for remote in tunnel.remotes {
-        // Until the way is known it is taken for an Ethernet, so that devices need not shrink once it is.
-        let mtu =
-          innerMTU(remote)
-          ?? Sizes.innerMTU(pathMTU: Sizes.defaultMTU, isIPv6: remote.address.isIPv6)
-        tighten(tunnel.bridge, \.tunnels, mtu)
-        tighten(tunnel.bridge, \.taggedTunnels, tunnel.isTrunk ? mtu - 4 : mtu)
-      }
-    }
-    for device in devices.values {
-      if case .existing(let name) = device.place, let mtu = deviceMTU(name) {
-        tighten(device.bridge, \.devices, mtu)
-      }
-    }
-    return limits
   }
 }

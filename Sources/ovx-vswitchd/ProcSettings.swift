@@ -1,3 +1,5 @@
+internal import OVXLinux
+
 /// Settings that the kernel offers only as files, for the network namespace that the process is in.
 enum ProcSettings {
   /// Switches IPv6 off on a device, or back to what new devices have.
@@ -21,6 +23,25 @@ enum ProcSettings {
     let directory = "/proc/sys/net/ipv6/conf/\(device)"
     write(isAccepting ? "2" : "0", "\(directory)/accept_ra")
     write(isAccepting ? "1" : "0", "\(directory)/autoconf")
+  }
+
+  /// Whether a device has IPv6, or will have it when it is made.
+  ///
+  /// - Parameters:
+  ///   - device: Its name.
+  ///   - namespace: Where it is; `nil` for the namespace that the process is in.
+  /// - Returns: Whether it has; `true` where that cannot be found out.
+  static func hasIPv6(on device: String, in namespace: NetworkNamespace? = nil) -> Bool {
+    func look() -> Bool {
+      let directory = "/proc/sys/net/ipv6/conf"
+      let isDisabled =
+        read("\(directory)/\(device)/disable_ipv6") ?? read("\(directory)/default/disable_ipv6")
+      // Without the file the kernel has none.
+      return isDisabled.map { $0 == "0" } ?? false
+    }
+    guard let namespace else { return look() }
+    // One that cannot be looked into is taken to have it.
+    return (try? namespace.perform { () throws(LinuxError) in look() }) ?? true
   }
 
   /// The release of the running kernel.

@@ -25,11 +25,13 @@ final class Reconciler {
   private(set) var topology = Topology()
   /// The numbers by which it has ports, by name.
   private var numbers: [String: PortID] = [:]
-  /// What limits the packets of bridges' ports, as devices were last told.
+  /// What limits the packets of ports, as devices were last told, by name.
   private var limits: [String: Plan.Limits] = [:]
   /// The network cards that give bridges their Ethernet address.
   private var uplinks = Uplinks()
   private(set) var introductions = Introductions()
+  /// Ports that lose packets for their size.
+  private(set) var oversize = OversizeFaults()
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
   private(set) var examinedPorts = 0
 
@@ -96,18 +98,16 @@ final class Reconciler {
       names.formUnion(plan.tunnels.keys)
     }
     let limits = plan.limits(
-      innerMTU: { self.underlay.way(to: $0)?.innerMTU }, deviceMTU: { self.host.links[$0]?.mtu })
+      innerMTU: { self.underlay.way(to: $0)?.innerMTU },
+      deviceMTU: { self.devices.ownMTU(of: $0) ?? self.host.links[$0]?.mtu })
     if limits != self.limits {
-      let former = self.limits
-      for (name, device) in plan.devices where limits[device.bridge] != former[device.bridge] {
-        names.insert(name)
-      }
+      for name in plan.devices.keys where limits[name] != self.limits[name] { names.insert(name) }
       self.limits = limits
     }
     names.formUnion(uplinks.update(plan, host.links).filter { plan.devices[$0] != nil })
     for name in names {
       guard let device = plan.devices[name], let number = port(name) else { continue }
-      var settings = DeviceSettings(device, limits[device.bridge] ?? Plan.Limits())
+      var settings = DeviceSettings(device, limits[name] ?? Plan.Limits())
       if name == device.bridge, settings.mac == nil { settings.mac = uplinks.addresses[name] }
       devices.open(
         name,
@@ -201,6 +201,36 @@ final class Reconciler {
   /// Notes that an injector takes nothing any more.
   func lose(_ injector: InjectorID, _ error: Errno) { underlay.lose(injector, error) }
 
+  /// What was done to devices of others since this was last called.
+  func takeNotes() -> [String] { devices.takeNotes() }
+
+  /// Notes which ports have lost packets for their size; `now` is in milliseconds on the monotonic clock.
+  func noteOversize(now: Int64) {
+    let reports = dataplane.performOnAll { $0.takeOversizeReports() }.joined()
+    let names = Dictionary(
+      numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
+    for report in reports {
+      guard let name = names[report.port] else { continue }
+      var remote: IPAddress?
+      let port = topology.ports.first { $0.id == report.port }
+      if case .tunnel(let tunnel) = port?.attachment {
+        remote = tunnel.peers.first { $0.id == report.peer }?.remote
+      }
+      oversize.note(report, at: name, remote: remote, now: now)
+    }
+  }
+
+  /// Goes on finding out whether paths are as narrow as ICMP messages say, and says whether some way is another one.
+  func examineClaims(now: Int64) -> Bool {
+    guard let next = host.nextExamination, next <= now else { return false }
+    return host.examineClaims(to: Set(plan.tunnels.values.flatMap(\.remotes)), now: now)
+  }
+
+  /// Forgets which ports have lost packets for their size, where that is over; says whether there was any.
+  func expireOversize(now: Int64) -> Bool {
+    oversize.expire(now: now) { configuration.ports[$0] != nil }
+  }
+
   // MARK: What has become of it
 
   /// The number of a port.
@@ -212,11 +242,15 @@ final class Reconciler {
 
   /// Why a port is not in service, or only in part; `nil` where all is well.
   func fault(of name: String) -> Fault? {
-    if let fault = devices.faults[name] ?? devices.remarks[name] { return fault }
-    guard let tunnel = plan.tunnels[name] else { return nil }
+    if let fault = devices.faults[name] ?? devices.sizeFaults[name] ?? devices.remarks[name] {
+      return fault
+    }
+    guard let tunnel = plan.tunnels[name] else { return oversize[name] }
     if let fault = underlay.endpointFaults[tunnel.endpoint] { return fault }
     let faults = tunnel.peers.compactMap { underlay.peerFaults[$0] }
-    guard var fault = faults.first(where: { !$0.isAwaited }) ?? faults.first else { return nil }
+    guard var fault = faults.first(where: { !$0.isAwaited }) ?? faults.first else {
+      return oversize[name]
+    }
     if faults.count > 1 {
       fault.sentence += " (and \(faults.count - 1) more of its \(tunnel.remotes.count) remotes)"
     }
@@ -225,7 +259,9 @@ final class Reconciler {
 
   /// The faults of all ports that have one.
   var faults: [String: Fault] {
-    var faults = devices.remarks.merging(devices.faults) { $1 }
+    var faults = devices.faults.merging(devices.sizeFaults) { outage, _ in outage }
+      .merging(devices.remarks) { other, _ in other }
+      .merging(oversize.faults) { other, _ in other }
     guard !underlay.endpointFaults.isEmpty || !underlay.peerFaults.isEmpty else { return faults }
     for name in plan.tunnels.keys {
       if let fault = fault(of: name) { faults[name] = fault }

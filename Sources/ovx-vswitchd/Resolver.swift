@@ -133,35 +133,22 @@ struct Resolver {
     return ways
   }
 
-  /// Refuses ports whose packets cannot fit their bridge's tunnels: such packets would vanish.
+  /// Refuses ports that are to have an MTU which the tunnels of their segments do not carry.
+  ///
+  /// Devices that merely have a larger one are given what fits; see `Adoption`.
   private func checkSizes(_ ways: [Plan.Remote: Underlay.Way]) throws(ControlError) {
     let limits = plan.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
     let newTunnels = changes.ports.filter { reconciler.plan.tunnels[$0] != plan.tunnels[$0] }
     let bridgesWithNewTunnels = Set(newTunnels.compactMap { plan.tunnels[$0]?.bridge })
-    var concerned = changes.ports.filter { reconciler.plan.devices[$0] != plan.devices[$0] }
-    if !bridgesWithNewTunnels.isEmpty {
-      concerned.formUnion(
-        plan.devices.filter { bridgesWithNewTunnels.contains($0.value.bridge) }.keys)
-    }
-    for name in concerned.sorted() {
-      guard let device = plan.devices[name], let limit = limits[device.bridge],
-        let mtu = mtu(of: device),
-        let fitting = device.isTagged ? limit.taggedTunnels : limit.tunnels, mtu > fitting
+    for (name, device) in plan.devices.sorted(by: { $0.key < $1.key }) {
+      guard
+        reconciler.plan.devices[name] != device || bridgesWithNewTunnels.contains(device.bridge),
+        let mtu = device.mtuRequest, let bound = limits[name]?.tunnel, mtu > bound.mtu
       else { continue }
-      let remedy =
-        device.isMade
-        ? "leave out mtu=, or take \(fitting) or less"
-        : "give both of its ends \(fitting) (`ip link set \(name) mtu \(fitting)`), "
-          + "or the underlay \(mtu - fitting) more"
       throw ControlError(
-        "port \(name) has an MTU of \(mtu), but the tunnels of bridge \(device.bridge) carry packets "
-          + "of up to \(fitting) bytes; \(remedy)", record: name)
+        "port \(name) is to have an MTU of \(mtu), but \(bound.owner), which has VLANs in common with it, "
+          + "carries packets of up to \(bound.mtu) bytes; leave out mtu=, or take \(bound.mtu) or less",
+        record: name)
     }
-  }
-
-  /// The MTU that a device will have; `nil` where the daemon chooses a fitting one.
-  private func mtu(of device: Plan.Device) -> Int? {
-    guard case .existing(let name) = device.place else { return device.mtuRequest }
-    return device.mtuRequest ?? host.links[name]?.mtu
   }
 }

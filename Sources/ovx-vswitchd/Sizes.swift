@@ -8,6 +8,15 @@ enum Sizes {
   /// The same with an outer IPv6 header (40).
   static let tunnelOverheadIPv6 = 70
 
+  /// The least MTU with which IPv6 works (RFC 8200, section 5).
+  ///
+  /// With less the kernel takes a device's IPv6 addresses and routes away, and does not give them back.
+  static let ipv6MinimumMTU = 1280
+
+  /// What the smallest path MTU that IPv4's ICMP messages are believed can be set to: from what every host must be able
+  /// to take (RFC 791) to what IPv6 demands of every link.
+  static let pathMTUFloors = 576...1280
+
   /// The MTU of interfaces where nothing says otherwise.
   static let defaultMTU = 1500
   /// The largest MTU that is chosen unasked, however much the underlay would take (loopback: 65,536): what Ethernet

@@ -72,6 +72,12 @@ struct Vswitchd: ParsableCommand {
       """)
   var underlayFilter = true
 
+  @Option(
+    help: ArgumentHelp(
+      "Smallest path MTU, in bytes, that an ICMP message of an IPv4 underlay is believed: \(Sizes.pathMTUFloors.lowerBound) to "
+        + "\(Sizes.pathMTUFloors.upperBound). With IPv6 it is 1280.", valueName: "bytes"))
+  var pathMTUFloor = Sizes.pathMTUFloors.upperBound
+
   /// For the program that `--detach` starts: where to report how the start went.
   @Option(help: .hidden)
   var readiness: Int32?
@@ -86,6 +92,11 @@ struct Vswitchd: ParsableCommand {
       throw ValidationError(
         "--workers \(workers) is not possible: give a number from \(Switch.workerCounts.lowerBound) to "
           + "\(Switch.workerCounts.upperBound), no more than there are cores to spare.")
+    }
+    guard Sizes.pathMTUFloors.contains(pathMTUFloor) else {
+      throw ValidationError(
+        "--path-mtu-floor \(pathMTUFloor) is not possible: give \(Sizes.pathMTUFloors.lowerBound) to "
+          + "\(Sizes.pathMTUFloors.upperBound) bytes.")
     }
     guard rundir != "" else {
       throw ValidationError(
@@ -148,8 +159,9 @@ struct Vswitchd: ParsableCommand {
     try directory.writeProcessID()
     try checkHost(logger)
     let daemon = try Daemon(
-      paths: paths, workers: workers, descriptorLimit: raiseDescriptorLimit(),
-      filtersUnderlay: underlayFilter, log: log, logger: logger)
+      paths: paths, workers: workers, pathMTUFloor: pathMTUFloor,
+      descriptorLimit: raiseDescriptorLimit(), filtersUnderlay: underlayFilter, log: log,
+      logger: logger)
     daemon.start()
     let server = try ControlServer(path: directory.socketPath, group: group)
 

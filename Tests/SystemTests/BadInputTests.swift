@@ -73,7 +73,7 @@ extension SystemTests {
       Refusal("add-port br0 x key=200 remote=192.168.5.9 tag=100", names: "200", "100"),
       Refusal("add-port br0 x key=200 remote=192.168.5.9", names: "200", "100"),
       Refusal("add-port br1 x key=100 remote=192.168.5.9 tag=100", names: "100", "br0"),
-      Refusal("add-port br0 jumbo tag=100", names: "jumbo", "9000"),
+      Refusal("add-port br0 jumbo tag=100 mtu=9000", names: "jumbo", "9000", "1450"),
       // Containers
       Refusal("attach br0 nocontainer eth0 tag=100", names: "nocontainer"),
       Refusal("attach br0 pid:0 eth0 tag=100", names: "pid:0"),

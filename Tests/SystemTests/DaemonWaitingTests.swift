@@ -73,8 +73,19 @@ extension SystemTests {
         try red1.expectPing("172.17.42.12", size: 1422)
 
         // A way that is narrower than its device.
-        try host1.must("ip route change 192.168.5.0/24 dev eth0 src 192.168.5.2 mtu 1300")
-        try eventually("they follow the route") { try mtu(red1, "eth0") == "1250" }
+        let route = "ip route change 192.168.5.0/24 dev eth0 src 192.168.5.2"
+        try host1.must("\(route) mtu 1340")
+        try eventually("they follow the route") { try mtu(red1, "eth0") == "1290" }
+        // IPv6 is lost with less than 1280, for good: that is told, and not done.
+        try red1.must("ip addr add fd42::11/64 dev eth0 nodad")
+        try host1.must("\(route) mtu 1300")
+        try eventually("they follow it down to what IPv6 needs") {
+          try mtu(red1, "eth0") == "1280" && host1.ctl("show").contains("packets of up to 1250")
+        }
+        try host1.must(route)
+        try eventually("they grow again") { try mtu(red1, "eth0") == "1450" }
+        #expect(try red1.must("ip -6 addr show dev eth0").contains("fd42::11"))
+        try eventually("the error is gone") { try !host1.ctl("show").contains("error:") }
       }
     }
 
@@ -90,11 +101,14 @@ extension SystemTests {
         try host.ctl("add-port br0 veth1 tag=100")
         try host.must("ip link set eth0 mtu 1400")
         try eventually("the tunnel carries less") { try host.ctl("tunnel show").contains(" 1350 ") }
+        #expect(try host.must("cat /sys/class/net/veth1*/mtu") == "1350\n1350\n")
         try host.ctl("set port veth1 external_ids:owner=ops -- set port veth1 tag=101")
-        for line in ["add-port br0 veth2 tag=100", "clear port veth1 tag"] {
-          let output = try host.ctl(line.split(separator: " ").map(String.init))
-          #expect(output.status == 1 && output.standardError.contains("1450"), "\(output)")
-        }
+        #expect(try host.must("cat /sys/class/net/veth1*/mtu") == "1450\n1450\n")
+        try host.ctl("add-port br0 veth2 tag=100 -- clear port veth1 tag")
+        #expect(try host.must("cat /sys/class/net/veth[12]*/mtu") == "1350\n1350\n1350\n1350\n")
+        let refused = try host.ctl(["set", "interface", "veth1", "mtu_request=1450"])
+        #expect(
+          refused.status == 1 && refused.standardError.contains("1350"), "\(refused)")
       }
     }
 

@@ -174,7 +174,10 @@ extension SystemTests {
         let start = "bridges:\n  br0:\n    ports:\n      veth1: {tag: 8}\n"
         let cases = [
           ("      lo: {}\n", 5, "lo"),
-          ("      jumbo: {tag: 8}\n      vx: {key: 8, tag: 8, remote: 192.168.5.3}\n", 5, "9000"),
+          (
+            "      jumbo: {tag: 8, mtu: 9000}\n      vx: {key: 8, tag: 8, remote: 192.168.5.3}\n",
+            5, "9000"
+          ),
           ("      vx: {key: 8, tag: 8, remote: 192.168.5.2}\n", 5, "192.168.5.2"),
           (
             "      vx: {key: 8, tag: 8, remote: 192.168.5.3}\n      vy: {key: 9, tag: 8, remote: 192.168.5.3}\n",

@@ -19,9 +19,9 @@ import Testing
     #expect(plan.tunnels.isEmpty)
     #expect(plan.devices["br0"]?.place == .host(name: "br0"))
     #expect(plan.devices["veth1"]?.place == .existing(name: "veth1"))
-    #expect(plan.devices["veth1"]?.isTagged == true)
+    #expect(plan.devices["veth1"]?.vlans == .access(try #require(VLANID(rawValue: 100))))
     #expect(plan.devices["tap1"]?.place == .host(name: "tap1"))
-    #expect(plan.devices["tap1"]?.isTagged == false)
+    #expect(plan.devices["tap1"]?.vlans == .trunk(nil))
     let inside = try #require(plan.devices["c1"])
     #expect(inside.place == .container(Plan.ContainerInterface(target: "red", name: "eth0")))
     #expect(inside.mtuRequest == 1400)
@@ -57,57 +57,5 @@ import Testing
     #expect(Set(plan.tunnels.values.flatMap(\.remotes)).count == 4)
     #expect(plan.tunnels["vx1"]?.remotes.first == plan.tunnels["vx2"]?.remotes.first)
     #expect(plan.tunnels["vx2"]?.remotes.first != plan.tunnels["vx4"]?.remotes.first)
-  }
-
-  // MARK: Packet sizes
-
-  /// Each line: path MTUs of IPv4 tunnels with and without tag, of IPv6 ones, MTUs of existing devices, and the MTUs
-  /// that an untagged and a tagged port are given.
-  @Test(arguments: [
-    SizeCase(untagged: 1500, tagged: 1500),
-    SizeCase(devices: [1400], untagged: 1400, tagged: 1400),
-    SizeCase(devices: [9000], untagged: 1500, tagged: 1500),
-    SizeCase(accessTunnels: [1500], untagged: 1450, tagged: 1450),
-    SizeCase(trunkTunnels: [1500], untagged: 1450, tagged: 1446),
-    SizeCase(accessTunnels: [1500, 1400], untagged: 1350, tagged: 1350),
-    SizeCase(accessTunnels: [9000], untagged: 8950, tagged: 8950),
-    SizeCase(accessTunnels: [65_536], untagged: 9000, tagged: 9000),
-    SizeCase(accessTunnels: [9000], devices: [1500], untagged: 1500, tagged: 1500),
-    SizeCase(accessTunnels: [nil], untagged: 1450, tagged: 1450),
-  ])
-  func limits(_ sizes: SizeCase) throws {
-    var plan = Plan()
-    var paths: [Plan.Remote: Int] = [:]
-    for (isTrunk, mtus) in [(false, sizes.accessTunnels), (true, sizes.trunkTunnels)] {
-      for (index, mtu) in mtus.enumerated() {
-        let remote = Plan.Remote(
-          local: nil, address: IPAddress(v4: UInt32(index + (isTrunk ? 100 : 1))), port: 4789)
-        paths[remote] = mtu.map { Sizes.innerMTU(pathMTU: $0, isIPv6: false) }
-        plan.tunnels["t\(isTrunk)\(index)"] = Plan.Tunnel(
-          bridge: "br0", vni: try #require(VNI(rawValue: 1)),
-          outgoingVNI: try #require(VNI(rawValue: 1)),
-          endpoint: Plan.Endpoint(local: nil, isIPv6: false, port: 4789), remotes: [remote],
-          isTrunk: isTrunk)
-      }
-    }
-    for index in sizes.devices.indices {
-      plan.devices["d\(index)"] = Plan.Device(
-        bridge: "br0", place: .existing(name: "\(index)"), isTagged: false)
-    }
-    let limits = plan.limits(
-      innerMTU: { paths[$0] }, deviceMTU: { Int($0).map { sizes.devices[$0] } })
-    let limit = limits["br0"] ?? Plan.Limits()
-    #expect(limit.mtu(isTagged: false) == sizes.untagged)
-    #expect(limit.mtu(isTagged: true) == sizes.tagged)
-    let isTunnelled = !sizes.accessTunnels.isEmpty || !sizes.trunkTunnels.isEmpty
-    #expect((limit.gsoMaxSize(mtu: 1450) == 65_536) == !isTunnelled)
-  }
-
-  struct SizeCase {
-    var accessTunnels: [Int?] = []
-    var trunkTunnels: [Int?] = []
-    var devices: [Int] = []
-    var untagged: Int
-    var tagged: Int
   }
 }

@@ -1,0 +1,134 @@
+// Frames that are too large for where they are to go.
+//
+// An Ethernet has one frame size, and what exceeds it is lost without a word. A tunnel has what its path takes, and that
+// changes; so has a segment with devices of different MTUs. TCP would send the same segment again and again. So the
+// switch does what a router does: it tells the sender the MTU that fits, by ICMP, as Linux' own tunnels do
+// (`skb_tunnel_check_pmtu`). The answer is from the address that the packet was for, since a switch has none.
+//
+// It goes to the port, and the remote, that the frame came by, in its segment and with its tags, and nowhere else. It
+// is not sent for frames that are flooded: who has the destination is not known then, and the answer, which comes from
+// its Ethernet address, would teach switches on the way that it is here.
+
+/// What a port lost because it was too large, since that was last asked for.
+package struct OversizeReport: Equatable, BitwiseCopyable, Sendable {
+  /// The port that the frames were to leave by.
+  package var port: PortID
+  /// For a tunnel, to which remote.
+  package var peer: PeerID
+  /// The largest IP packet that would have fitted the latest of them, in bytes.
+  package var mtu: Int
+  /// Bytes of the largest of them, without Ethernet header and tags.
+  package var largest: Int
+}
+
+/// What was too large lately, of a few ports at a time.
+struct OversizeWatch: ~Copyable {
+  /// Ports at a time; what happens at others is told of once these were.
+  private static let capacity = 16
+  /// Answers to what comes in by one port, between two ticks of the clock.
+  static let answerLimit: UInt16 = 100
+
+  private var reports = Slab<OversizeReport>(reserving: OversizeWatch.capacity)
+  private var count = 0
+  private var answers = Slab<UInt16>(zeros: PortID.limit)
+
+  /// Whether there is something to tell of.
+  var hasNews: Bool { count > 0 }
+
+  /// Notes a frame that was lost.
+  mutating func note(_ place: Destination, mtu: Int, byteCount: Int) {
+    for index in 0..<count where reports[index].port == place.port {
+      reports[index].peer = place.peer
+      reports[index].mtu = mtu
+      reports[index].largest = max(reports[index].largest, byteCount)
+      return
+    }
+    guard count < Self.capacity else { return }
+    reports[count] = OversizeReport(
+      port: place.port, peer: place.peer, mtu: mtu, largest: byteCount)
+    count &+= 1
+  }
+
+  /// Tells what was noted, and forgets it.
+  mutating func take() -> [OversizeReport] {
+    defer { count = 0 }
+    return (0..<count).map { reports[$0] }
+  }
+
+  /// Whether one more frame that came by a port may be answered.
+  mutating func takeAnswer(of port: PortID) -> Bool {
+    let place = Int(port.rawValue)
+    guard answers[place] < Self.answerLimit else { return false }
+    answers[place] &+= 1
+    return true
+  }
+
+  /// Lets frames that come by a port be answered again.
+  mutating func allowAnswers(of port: PortID) { answers[Int(port.rawValue)] = 0 }
+}
+
+extension Datapath {
+  /// Whether frames were lost for their size that `takeOversizeReports` has not told of.
+  package var hasOversizeReports: Bool { oversize.hasNews }
+
+  /// Tells which ports have lost frames for their size since this was last called.
+  package mutating func takeOversizeReports() -> [OversizeReport] { oversize.take() }
+
+  /// Drops a frame that is too large for where it is to go, and tells its sender what fits.
+  ///
+  /// - Parameters:
+  ///   - frame: The frame, as it came to its egress.
+  ///   - reason: What it dies of.
+  ///   - place: Where it was to go.
+  ///   - limit: The bytes that it might have had, its Ethernet header and the tags inside counted.
+  @unsafe @inline(never)
+  mutating func refuseOversize(
+    _ frame: borrowing Frame, _ reason: DropReason, at place: Destination, limit: Int
+  ) {
+    counters.dropped(reason, frames: 1, at: place.port)
+    let bytes = unsafe UnsafeRawPointer(frame.start).span(frame.count)
+    let network = FrameLayout.network(of: bytes)
+    let offset = network?.offset ?? EthernetHeader.byteCount
+    let mtu = limit &- offset
+    oversize.note(place, mtu: mtu, byteCount: bytes.byteCount &- offset)
+    guard let network, network.etherType == .ipv4 || network.etherType == .ipv6,
+      unsafe !frame.isFlooded, unsafe !frame.address(0).isGroup
+    else { return }
+    let isIPv6 = network.etherType == .ipv6
+    guard
+      let length = PacketTooBig.byteCount(
+        answering: bytes.dropping(offset), isIPv6: isIPv6, mtu: mtu),
+      unsafe oversize.takeAnswer(of: frame.ingress)
+    else { return }
+    // Made room for here, so that delivery does not flush, and give the memory to another one.
+    if egress.isFull || !egress.hasScratch(offset &+ length) { flush() }
+    let start = unsafe egress.scratchStart()
+    unsafe start.setAddress(0, frame.address(6))
+    unsafe start.setAddress(6, frame.address(0))
+    // Its tags inside, and its type.
+    unsafe (start + 12).copyMemory(from: frame.start + 12, byteCount: offset &- 12)
+    unsafe PacketTooBig.write(
+      answering: frame.start + offset, isIPv6: isIPv6, mtu: mtu, byteCount: length,
+      to: start + offset)
+    egress.useScratch(offset &+ length)
+    unsafe counters.reported(at: frame.ingress)
+    var answer = unsafe Frame(
+      start: start, count: offset &+ length, offload: .none, tag: frame.tag, vlan: frame.vlan,
+      ingress: frame.ingress, peer: .none)
+    unsafe deliver(&answer, to: Destination(port: frame.ingress, peer: frame.peer))
+  }
+
+  /// Drops a frame that a tunnel brought and that is larger than a device takes, where `arrivalOffload` cannot help.
+  ///
+  /// Of TCP it is a superframe that cannot be cut; anything else is one packet.
+  @unsafe @inline(never)
+  mutating func refuseArrival(
+    _ frame: borrowing Frame, _ reason: DropReason, at place: Destination, limit: Int
+  ) {
+    let layout = unsafe FrameLayout(UnsafeRawPointer(frame.start).span(frame.count))
+    if let layout, layout.transport == .tcp, !layout.isFragment, !layout.isSourceRouted {
+      return counters.dropped(reason, frames: 1, at: place.port)
+    }
+    unsafe refuseOversize(frame, .exceedsDeviceMTU, at: place, limit: limit)
+  }
+}

@@ -1,0 +1,79 @@
+private import CLinux
+private import Glibc
+private import SystemPackage
+
+// The namespace in which a veth's other end is. The kernel names it by a number (`IFLA_LINK_NETNSID`) by which a device
+// there can be looked at and not be changed, so it is found among those that have a name or a process, and entered.
+
+extension Netlink {
+  /// Finds the other end of a veth, and the namespace in which it is.
+  ///
+  /// - Parameter link: A device of this socket's namespace, which is the calling thread's.
+  /// - Returns: The other end, and its namespace; `nil` for any other device, and where that namespace has neither a name
+  ///   nor a process that this host shows.
+  /// - Throws: What the kernel refuses, such as to enter the namespace.
+  package mutating func otherEnd(
+    of link: Link
+  ) throws(LinuxError) -> (link: Link, namespace: NetworkNamespace)? {
+    guard link.kind == "veth", let index = link.peer else { return nil }
+    let namespace: NetworkNamespace
+    if let number = link.peerNamespace {
+      guard let found = try self.namespace(number) else { return nil }
+      namespace = found
+    } else {
+      namespace = try .current()
+    }
+    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    guard let end = try netlink.link(index: index), end.kind == "veth", end.peer == link.index
+    else { return nil }
+    return (end, namespace)
+  }
+
+  /// The namespace for which this one has a number.
+  private mutating func namespace(_ number: Int32) throws(LinuxError) -> NetworkNamespace? {
+    for directory in NetworkNamespace.directories {
+      for name in entries(of: directory) {
+        guard let namespace = try? NetworkNamespace(path: "\(directory)/\(name)") else { continue }
+        if try self.number(of: namespace) == number { return namespace }
+      }
+    }
+    // Processes that share one are many; each namespace is asked for once.
+    var seen: Set<NetworkNamespace.Identity> = []
+    for name in entries(of: "/proc") {
+      guard let pid = Int32(name), let namespace = try? NetworkNamespace(pid: pid),
+        seen.insert(namespace.identity).inserted
+      else { continue }
+      if try self.number(of: namespace) == number { return namespace }
+    }
+    return nil
+  }
+
+  /// This namespace's number for another one; `nil` where it has none.
+  private mutating func number(of namespace: NetworkNamespace) throws(LinuxError) -> Int32? {
+    var request = NetlinkRequest(type: Int(RTM_GETNSID), flags: 0, family: rtgenmsg())
+    request.put(Int(NETNSA_FD), descriptor: namespace.rawValue)
+    var number: Int32?
+    try transact(request, for: Purpose(action: "find the number of", subject: namespace.name)) {
+      message in
+      message.forEachAttribute(after: MemoryLayout<rtgenmsg>.size) { type, value in
+        if type == Int(NETNSA_NSID) { number = value.int32 }
+      }
+    }
+    return number.flatMap { $0 == NETNSA_NSID_NOT_ASSIGNED ? nil : $0 }
+  }
+
+  private func entries(of directory: String) -> [String] {
+    guard let handle = unsafe opendir(directory) else { return [] }
+    defer { unsafe closedir(handle) }
+    var names: [String] = []
+    while let entry = unsafe readdir(handle) {
+      let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+        unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) {
+          unsafe String(cString: $0)
+        }
+      }
+      if !name.hasPrefix(".") { names.append(name) }
+    }
+    return names
+  }
+}
