@@ -7,6 +7,9 @@ from lab import Failure, underlay_address
 
 NEAR, FAR, NEIGHBOUR = "10.9.0.1", "10.9.0.2", "10.9.0.3"
 VNI = 100
+# Another tenant on the same hosts, with a bridge and a VNI of its own.
+ROGUE_NEAR, ROGUE_FAR = "10.200.0.1", "10.200.0.2"
+ROGUE_VNI = 200
 
 
 class Peer:
@@ -23,6 +26,8 @@ class Peer:
         self.daemons = []  # Host by host.
         self.hosts = lab.hosts(self.name, underlay)
         self.near = self.far = self.neighbour = None
+        self._rogues = None
+        self._rogue_remotes = 1
         self.build()
         self._namespaces = lab.namespaces[self._namespaces:]
         self._processes = lab.processes[self._processes:]
@@ -35,6 +40,32 @@ class Peer:
 
     def tune(self, measurement):
         """What an operator who knows the traffic would set for it."""
+
+    def rogues(self, remotes):
+        """The containers of another tenant, one on each host, whose tunnel on the first host has so many remotes.
+
+        All but the first are stations that nobody is: what is sent to them costs the sender what it costs, and ends at the
+        far end of the cable.
+        """
+        near = self.hosts[0]
+        if not self._rogues:
+            for number in range(2, 11):
+                near.must(f"ip neigh replace {extra_remote(number)} lladdr 02:00:00:00:05:{number:02x} dev eth0 nud permanent")
+            known = len(self.lab.namespaces), len(self.lab.processes)
+            self._rogues = self.build_rogues()
+            self._namespaces += self.lab.namespaces[known[0]:]
+            self._processes += self.lab.processes[known[1]:]
+        if remotes != self._rogue_remotes:
+            self.set_rogue_remotes([underlay_address(2), *map(extra_remote, range(2, remotes + 1))])
+            self._rogue_remotes = remotes
+        self._rogues[0].must(f"for i in $(seq 50); do ping -c 1 -W 0.2 {ROGUE_FAR} >/dev/null && exit; done; exit 1")
+        return self._rogues
+
+    def build_rogues(self):
+        raise Failure(f"{self.label} has no second tenant")
+
+    def set_rogue_remotes(self, addresses):
+        raise Failure(f"{self.label} has no second tenant")
 
     def wait_for(self, address):
         """Learning, neighbour discovery and the first connection are not measured."""
@@ -88,13 +119,29 @@ class Kernel(Peer):
         for host in self.hosts:
             host.must(f"echo {mask} >/sys/class/net/c1/queues/rx-0/rps_cpus")
 
+    def build_rogues(self):
+        rogues = [self.lab.veth_container("r1", host, address)
+                  for host, address in zip(self.hosts, (ROGUE_NEAR, ROGUE_FAR))]
+        for number, host in enumerate(self.hosts, 1):
+            kernel_vtep(host, number, ["r1"], "br1", "vxlan1", ROGUE_VNI)
+        return rogues
 
-def kernel_vtep(host, number, ports):
+    def set_rogue_remotes(self, addresses):
+        lines = "\n".join(f"bridge fdb append 00:00:00:00:00:00 dev vxlan1 dst {address}" for address in addresses)
+        self.hosts[0].must(
+            f"while bridge fdb del 00:00:00:00:00:00 dev vxlan1 2>/dev/null; do :; done\n{lines}")
+
+
+def kernel_vtep(host, number, ports, bridge="br0", device="vxlan0", vni=VNI):
     host.must(
-        f"ip link add br0 type bridge && ip link set br0 up\n"
-        f"ip link add vxlan0 type vxlan id {VNI} local {underlay_address(number)} remote {underlay_address(3 - number)}"
-        f" dstport 4789 && ip link set vxlan0 master br0 up\n"
-        f"for port in {' '.join(ports)}; do ip link set $port master br0; done")
+        f"ip link add {bridge} type bridge && ip link set {bridge} up\n"
+        f"ip link add {device} type vxlan id {vni} local {underlay_address(number)} remote {underlay_address(3 - number)}"
+        f" dstport 4789 && ip link set {device} master {bridge} up\n"
+        f"for port in {' '.join(ports)}; do ip link set $port master {bridge}; done")
+
+
+def extra_remote(number):
+    return f"192.168.5.{100 + number}"
 
 
 class OpenVSwitch(Peer):
@@ -166,25 +213,34 @@ class Ovx(Peer):
         self.check()
         self.ctl(host, f"add-br br0 -- add-port br0 vxlan0 key={VNI} remote={underlay_address(3 - number)}")
 
-    def container(self, host, name, address):
+    def container(self, host, name, address, bridge="br0"):
         raise NotImplementedError
+
+    def build_rogues(self):
+        for number, host in enumerate(self.hosts, 1):
+            self.ctl(host, f"add-br br1 -- add-port br1 vxlan1 key={ROGUE_VNI} remote={underlay_address(3 - number)}")
+        return [self.container(host, "r1", address, "br1")
+                for host, address in zip(self.hosts, (ROGUE_NEAR, ROGUE_FAR))]
+
+    def set_rogue_remotes(self, addresses):
+        self.ctl(self.hosts[0], f"set interface vxlan1 options:remote_ip={','.join(addresses)}")
 
 
 class OvxTAP(Ovx):
     name, label = "ovx-tap", "ovx, containers on TAPs"
 
-    def container(self, host, name, address):
+    def container(self, host, name, address, bridge="br0"):
         container = self.lab.namespace(f"{host.short}-{name}")
-        self.ctl(host, f"attach br0 {container.name} eth0 ip={address}/24")
+        self.ctl(host, f"attach {bridge} {container.name} eth0 ip={address}/24")
         return container
 
 
 class OvxVeth(Ovx):
     name, label = "ovx-veth", "ovx, containers on veth pairs"
 
-    def container(self, host, name, address):
+    def container(self, host, name, address, bridge="br0"):
         container = self.lab.veth_container(name, host, address)
-        self.ctl(host, f"add-port br0 {name}")
+        self.ctl(host, f"add-port {bridge} {name}")
         return container
 
 
@@ -200,6 +256,13 @@ class Interop(OvxTAP):
         self.neighbour = self.container(near, "c2", NEIGHBOUR)
         self.far = self.lab.veth_container("c1", far, FAR)
         kernel_vtep(far, 2, ["c1"])
+
+    def build_rogues(self):
+        near, far = self.hosts
+        self.ctl(near, f"add-br br1 -- add-port br1 vxlan1 key={ROGUE_VNI} remote={underlay_address(2)}")
+        rogues = self.container(near, "r1", ROGUE_NEAR, "br1"), self.lab.veth_container("r1", far, ROGUE_FAR)
+        kernel_vtep(far, 2, ["r1"], "br1", "vxlan1", ROGUE_VNI)
+        return rogues
 
 
 class Inject(OvxTAP):

@@ -23,17 +23,21 @@ class Row:
     ovx: tuple = ("ovx-tap", "ovx-veth")
     pictured: bool = False
     daemons: bool = False
+    # Takes two tenants, and no cable, injection or Open vSwitch beside them.
+    isolation: bool = False
 
     @property
     def peers(self):
         """Who has this figure: all, unless it is about one kind of peer, or about daemons, of which the kernel has none."""
+        if self.isolation:
+            return ("kernel", *self.ovx)
         return (*(() if self.daemons else ("kernel",)), *(("ovs",) if self.ovx[1] else ()), *filter(None, self.ovx),
                 *self.extras)
 
     @property
     def extras(self):
         """Who else has it: ovx with injection where TCP goes through a tunnel, and the cable where there is no other VTEP."""
-        if self.daemons:
+        if self.daemons or self.isolation:
             return ()
         if not self.ovx[1]:
             return ("interop-inject",)
@@ -48,6 +52,10 @@ ONE_STREAM = {"default": (0.9, 1.2), "no-tunnel-tso": (1.8, 2.5)}
 FOUR_STREAMS = {"default": (0.5, 1.0), "no-tunnel-tso": (1.8, 2.5)}
 OVS_TCP = {"default": (12, 20)}
 INTEROP = ("interop", None)
+ATTACKS = {
+    "macs": "random source MACs", "broadcast": "broadcast", "arp": "ARP requests", "udp": "UDP 60 B, 100 kpps",
+    "udpmax": "UDP 60 B, full speed", "remotes": "broadcast, 20 kpps, 10 remotes",
+}
 
 ROWS = [
     Row("tcp1", "TCP, 1 stream, there", "tcp1", "gbps", "Gb/s", True, ONE_STREAM, OVS_TCP, pictured=True),
@@ -88,6 +96,11 @@ ROWS = [
     Row("idle-memory", "memory, a host's idle daemons", "idle", "mib", "MiB", False, daemons=True),
     Row("idle-cpu", "CPU, a host's idle daemons", "idle", "core", "%", False, daemons=True),
     Row("reordered", "reordered, UDP 18 B, 16 flows", "udp18x16", "reordered", "%", False),
+    *(row for attack, label in ATTACKS.items() for row in (
+        Row(f"beside-{attack}", f"TCP beside {label}", f"beside-{attack}", "gbps", "Gb/s", isolation=True),
+        Row(f"kept-{attack}", "… of what is had idle", f"beside-{attack}", "kept", "×", isolation=True),
+        Row(f"rtt-{attack}", f"round trip beside {label}", f"beside-{attack}", "p50", "µs", False, isolation=True),
+        Row(f"slowed-{attack}", "… of what it is idle", f"beside-{attack}", "slowed", "×", False, isolation=True))),
 ]
 
 

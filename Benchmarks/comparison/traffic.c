@@ -6,15 +6,21 @@
 //                                          sends for SECONDS s over FLOWS sockets, sizes in turn; RATE per second, 0 = all it can
 //   traffic echo PORT                      returns every datagram
 //   traffic ping ADDR PORT SECONDS GAP SIZE   one datagram at a time, GAP µs between an answer and the next question
+//   traffic flood DEVICE KIND RATE         frames of 60 bytes from a packet socket until it is killed, RATE per second, 0 =
+//                                          all it can. KIND: macs (a random source and destination each), broadcast,
+//                                          arp (requests for random addresses)
 //
-// Each prints one line of JSON at its end. `sink` also prints "begin" and "end" at the edges of its window and `sink`
-// and `echo` "ready" when they listen, so that who runs them can read other clocks at those instants.
+// Each but flood prints one line of JSON at its end. `sink` also prints "begin" and "end" at the edges of its window and `sink`
+// and `echo` "ready" when they listen (`flood` when it begins), so that who runs them can read other clocks at those instants.
 //
 // A datagram starts with its number within its flow (8 bytes) and the number of its flow (2 bytes).
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/if_packet.h>
 #include <math.h>
+#include <net/if.h>
+#include <net/ethernet.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -124,6 +130,14 @@ static int sink(const char *port, double warmup, double seconds) {
   return 0;
 }
 
+// Waits for as long as what was sent is ahead of the rate.
+static void pace(uint64_t sent, double rate, double start) {
+  double ahead = rate > 0 ? (double)sent / rate - (now() - start) : 0;
+  if (ahead <= 0) return;
+  struct timespec pause = {(time_t)ahead, (long)(fmod(ahead, 1) * 1e9)};
+  nanosleep(&pause, NULL);
+}
+
 static int blast(const char *address, const char *port, double seconds, int flows, double rate, int count, char **sizes) {
   if (flows < 1 || flows > MAX_FLOWS || count < 1 || count > MAX_SIZES) die("arguments");
   int sockets[MAX_FLOWS], size[MAX_SIZES];
@@ -157,13 +171,7 @@ static int blast(const char *address, const char *port, double seconds, int flow
         turn = (turn + n) % count;
       }
     }
-    if (rate > 0) {
-      double ahead = (double)sent / rate - (now() - start);
-      if (ahead > 0) {
-        struct timespec pause = {(time_t)ahead, (long)(fmod(ahead, 1) * 1e9)};
-        nanosleep(&pause, NULL);
-      }
-    }
+    pace(sent, rate, start);
   }
   printf("{\"sent\": %llu, \"seconds\": %.6f}\n", (unsigned long long)sent, now() - start);
   return 0;
@@ -222,6 +230,59 @@ static int ping(const char *address, const char *port, double seconds, long gap,
   return 0;
 }
 
+static uint64_t chance(void) {
+  static uint64_t state = 0x9E3779B97F4A7C15;  // xorshift64: the same numbers in every run.
+  state ^= state << 13;
+  state ^= state >> 7;
+  return state ^= state << 17;
+}
+
+static _Noreturn void flood(const char *device, const char *kind, double rate) {
+  enum { LENGTH = 60 };
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  if (fd < 0) die("socket");
+  struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(device)};
+  if (a.sll_ifindex == 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0) die(device);
+  bool macs = !strcmp(kind, "macs"), arp = !strcmp(kind, "arp");
+  if (!macs && !arp && strcmp(kind, "broadcast")) die("kind");
+  static unsigned char memory[BURST][LENGTH];
+  static const unsigned char request[] = {8, 6, 0, 1, 8, 0, 6, 4, 0, 1};
+  struct mmsghdr messages[BURST];
+  struct iovec vectors[BURST];
+  for (int i = 0; i < BURST; i++) {
+    memset(memory[i], 0xff, 6);
+    memcpy(memory[i] + 6, "\x02\xf1\0\0\0\1\x88\xb5", 8);
+    if (arp) {
+      memcpy(memory[i] + 12, request, sizeof request);
+      memcpy(memory[i] + 22, "\x02\xf1\0\0\0\1\x0a\xc8\0\x63", 10);
+    }
+    vectors[i] = (struct iovec){memory[i], LENGTH};
+    messages[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &vectors[i], .msg_iovlen = 1}};
+  }
+  puts("ready");
+  fflush(stdout);
+  uint64_t sent = 0;
+  for (double start = now();;) {
+    for (int i = 0; i < BURST; i++) {
+      uint64_t number = chance();
+      if (macs) {
+        memcpy(memory[i], &number, 6);
+        memory[i][0] = (unsigned char)((memory[i][0] & 0xfc) | 2);
+        number = chance();
+        memcpy(memory[i] + 6, &number, 6);
+        memory[i][6] = (unsigned char)((memory[i][6] & 0xfc) | 2);
+      } else if (arp) {
+        memcpy(memory[i] + 38, "\x0a\xc8", 2);
+        memcpy(memory[i] + 40, &number, 2);
+      }
+    }
+    int n = sendmmsg(fd, messages, BURST, 0);
+    if (n < 0 && errno != ENOBUFS && errno != EAGAIN && errno != EINTR) die("sendmmsg");
+    if (n > 0) sent += (uint64_t)n;
+    pace(sent, rate, start);
+  }
+}
+
 int main(int argc, char **argv) {
   const char *mode = argc > 1 ? argv[1] : "";
   if (!strcmp(mode, "sink") && argc == 5) return sink(argv[2], atof(argv[3]), atof(argv[4]));
@@ -229,6 +290,7 @@ int main(int argc, char **argv) {
     return blast(argv[2], argv[3], atof(argv[4]), atoi(argv[5]), atof(argv[6]), argc - 7, argv + 7);
   if (!strcmp(mode, "echo") && argc == 3) echo(argv[2]);
   if (!strcmp(mode, "ping") && argc == 7) return ping(argv[2], argv[3], atof(argv[4]), atol(argv[5]), atoi(argv[6]));
+  if (!strcmp(mode, "flood") && argc == 5) flood(argv[2], argv[3], atof(argv[4]));
   fprintf(stderr, "traffic: see the head of traffic.c for its arguments.\n");
   return 2;
 }

@@ -54,7 +54,7 @@ import Testing
 
   @Test(arguments: [1, 3], [false, true])
   func eachHasOneOfItsOwnAsFarAsTheySuffice(workers: Int, isIPv6: Bool) throws {
-    for count in [0, 1, 2, 15, 16, 200] {
+    for count in [0, 1, 2, 15, 16, 50] {
       let vnis = (0..<UInt32(count)).map { 16_777_215 - $0 * 65_537 }
       let queues = VNIQueues(of: EndpointID(rawValue: 0), in: try topology(vnis))
       let program = queues.program(workers: workers, isIPv6: isIPv6)
@@ -62,7 +62,7 @@ import Testing
       var places: [Int: [Int]] = [:]
       for vni in vnis {
         var own: Set<UInt32> = []
-        for port in 50_000..<50_020 as Range<UInt32> {
+        for port in 50_000..<50_004 as Range<UInt32> {
           let socket = try run(program, vni: vni, sourcePort: port)
           #expect(socket % UInt32(workers) == port % UInt32(workers))
           own.insert(socket / UInt32(workers))
@@ -83,8 +83,8 @@ import Testing
     }
   }
 
-  @Test func aThousandAreSpreadByNumber() throws {
-    let vnis = Array(1...1000 as ClosedRange<UInt32>)
+  @Test func tooManyAreSpreadByNumber() throws {
+    let vnis = Array(1...300 as ClosedRange<UInt32>)
     let queues = VNIQueues(of: EndpointID(rawValue: 0), in: try topology(vnis))
     let program = queues.program(workers: 2, isIPv6: false)
     #expect(program.count < 30)
