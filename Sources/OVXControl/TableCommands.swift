@@ -105,6 +105,7 @@ extension Transaction {
   /// Reads a value of a column, and says in an error whose it was to be.
   func value<Record, Value>(
     of column: Column<Record>,
+    key: String? = nil,
     _ record: String,
     in table: Table<Record>,
     read: (ColumnShape) throws(ControlError) -> Value
@@ -113,7 +114,8 @@ extension Transaction {
       return try read(column.shape)
     } catch {
       throw ControlError(
-        "\(column.name) of \(table.name.rawValue) \(printable(record)): \(error.message)"
+        "\(column.name)\(key.map { ":" + printable($0) } ?? "") of \(table.name.rawValue) "
+          + "\(printable(record)): \(error.message)"
       )
     }
   }
@@ -159,7 +161,7 @@ extension Transaction {
       )
     }
     entries[key] = .text(
-      try value(of: column, record, in: table) { (_) throws(ControlError) in
+      try value(of: column, key: key, record, in: table) { (_) throws(ControlError) in
         try DatumText.atom(setting.value)
       }
     )

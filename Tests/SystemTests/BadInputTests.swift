@@ -88,7 +88,7 @@ extension SystemTests {
       Refusal("attach br0 CONTAINER eth0 tag=", names: "tag", "[]"),
       Refusal("--may-exist add-port br0 used1 tag=", names: "tag", "[]"),
       Refusal("set Port used1 tag=", names: "tag", "[]"),
-      Refusal("add-port br0 free1 key= remote=10.0.0.9", names: "options"),
+      Refusal("add-port br0 free1 key= remote=10.0.0.9", names: "options:key"),
       Refusal("init", names: "init", "database"),
       Refusal("detach CONTAINER eth7", names: "eth7"),
       // Tables
