@@ -37,6 +37,9 @@ package struct ForwardingTables: ~Copyable {
     var vlanSet: Int32 = -1
     /// For a device: its MTU.
     var mtu: Int32 = 0
+    /// For a device: see `Topology.Device`.
+    var superframeLimit: Int32 = 0
+    var taggedSuperframeLimit: Int32 = 0
     /// For a tunnel: its peers in `tunnelPeers`.
     var firstPeer: UInt32 = 0
     var peerCount: UInt32 = 0
@@ -136,6 +139,8 @@ package struct ForwardingTables: ~Copyable {
         record.role = .device
         record.mtu = Int32(clamping: device.mtu)
         record.capabilities = device.capabilities
+        record.superframeLimit = Int32(clamping: device.superframeLimit)
+        record.taggedSuperframeLimit = Int32(clamping: device.taggedSuperframeLimit)
       case .tunnel(let tunnel):
         record.role = .tunnel
         record.vni = tunnel.vni.rawValue

@@ -68,10 +68,19 @@ package struct Topology: Equatable, Sendable {
     /// The largest IP packet the device takes, in bytes, without Ethernet header and tag.
     package var mtu: Int
     package var capabilities: OffloadCapabilities
+    /// The longest superframe that the device takes whole, in bytes from the Ethernet header on.
+    package var superframeLimit: Int
+    /// The same for one with a tag, its own or one inside, counted with its tags; 0 where it takes none.
+    package var taggedSuperframeLimit: Int
 
-    package init(mtu: Int, capabilities: OffloadCapabilities) {
+    package init(
+      mtu: Int, capabilities: OffloadCapabilities, superframeLimit: Int = .max,
+      taggedSuperframeLimit: Int = .max
+    ) {
       self.mtu = mtu
       self.capabilities = capabilities
+      self.superframeLimit = superframeLimit
+      self.taggedSuperframeLimit = taggedSuperframeLimit
     }
   }
 

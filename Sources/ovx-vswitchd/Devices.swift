@@ -77,7 +77,11 @@ struct Devices {
   /// What the switch has to know of a port's device; `nil` while it is not open.
   func device(of name: String, host: Host) -> Topology.Device? {
     guard let device = open[name], faults[name] == nil else { return nil }
-    let mtu = link(of: name, host: host)?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
+    let link = link(of: name, host: host)
+    let mtu = link?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
+    if case .existing = device.plan.place, let link {
+      return link.device(host.features(of: link), device.capabilities, mtu: mtu)
+    }
     return Topology.Device(mtu: mtu, capabilities: device.capabilities)
   }
 

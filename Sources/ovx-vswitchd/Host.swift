@@ -15,8 +15,8 @@ final class Host {
   private var appearances: UInt64 = 0
   /// What is known of the next hops of injected superframes.
   private var nextHops: [NextHop: MACAddress?] = [:]
-  /// Whether devices segment tunnels, by index, as far as that was asked since they last changed.
-  private var tunnelOffloads: [Int32: Bool] = [:]
+  /// What devices cut by themselves, by index, as far as that was asked for.
+  private var features: [Int32: DeviceFeatures] = [:]
 
   /// More than there can be at a time.
   private static let nextHopLimit = 65_536
@@ -69,17 +69,18 @@ final class Host {
     var changes = Changes()
     var before: [Int32: Link?] = [:]
     var gone: Set<Int32> = []
+    let formerFeatures = features
     while let event = try events.next() {
       switch event {
       case .appeared(let link), .changed(let link):
         // Offloads that are switched on or off are announced, but not named.
-        tunnelOffloads[link.index] = nil
+        features[link.index] = nil
         if nextHops.keys.contains(where: { $0.linkIndex == link.index }) { changes.ways = true }
         if before[link.index] == nil { before[link.index] = .some(self.link(link.index)) }
         take(link)
       case .disappeared(_, let index, _):
         if before[index] == nil { before[index] = .some(self.link(index)) }
-        tunnelOffloads[index] = nil
+        features[index] = nil
         remove(index)
         gone.insert(index)
       case .addressesChanged, .routesChanged:
@@ -93,7 +94,7 @@ final class Host {
         }
       case .overrun:
         changes.everything = true
-        tunnelOffloads = [:]
+        features = [:]
         try readLinks()
       }
     }
@@ -101,6 +102,10 @@ final class Host {
       for name in [old?.name, link(index)?.name] {
         if let name { changes.devices.insert(name) }
       }
+    }
+    for (index, former) in formerFeatures where features[index] == nil {
+      guard let link = link(index) else { continue }
+      if features(of: link) != former { changes.devices.insert(link.name) }
     }
     // A route goes with its device without being announced.
     if !changes.devices.isEmpty || changes.everything { changes.ways = true }
@@ -217,6 +222,14 @@ final class Host {
     }
   }
 
+  /// What a device cuts by itself.
+  func features(of link: Link) -> DeviceFeatures {
+    if let known = features[link.index] { return known }
+    let found = DeviceFeatures(of: link)
+    features[link.index] = found
+    return found
+  }
+
   /// Takes a device for gone that is about to be deleted.
   func forget(_ link: Link) { remove(link.index) }
 
@@ -303,9 +316,7 @@ final class Host {
     let nextHop = (try? netlink.linkAddress(of: hop.address, on: link.index)) ?? nil
     if nextHops.count >= Self.nextHopLimit { nextHops = [:] }
     nextHops[hop] = .some(nextHop)
-    let isOffloaded = tunnelOffloads[link.index] ?? (segmentsTunnels(link) == true)
-    tunnelOffloads[link.index] = isOffloaded
-    guard isOffloaded else {
+    guard features(of: link).contains(.tunnel) else {
       return .segmented("\(link.name) does not segment tunnels (tx-udp_tnl-segmentation is off)")
     }
     guard let nextHop else {
