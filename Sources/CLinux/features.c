@@ -18,26 +18,43 @@ static int ask(int fd, const char *device, void *question) {
   return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -errno : 0;
 }
 
-/* The number of a feature among `count` names, or -ENOENT where this kernel has none of that name. */
-static int find(int fd, const char *device, unsigned count, const char *feature) {
+/* The features, and the bits that tell of them. */
+static const struct {
+  const char *name;
+  int bit;
+} wanted[] = {
+    {"tx-tcp-segmentation", ovx_feature_tcp4},       {"tx-tcp6-segmentation", ovx_feature_tcp6},
+    {"tx-tcp-ecn-segmentation", ovx_feature_ecn},    {"tx-udp-segmentation", ovx_feature_udp},
+    {"tx-udp_tnl-segmentation", ovx_feature_tunnel},
+};
+
+/* The bits of those features that are switched on, of a device with `count` features in all. */
+static int find_active(int fd, const char *device, unsigned count) {
+  unsigned blocks = (count + 31) / 32;
   struct ethtool_gstrings *names = calloc(1, sizeof *names + (size_t)count * ETH_GSTRING_LEN);
-  if (!names) return -ENOMEM;
-  names->cmd = ETHTOOL_GSTRINGS;
-  names->string_set = ETH_SS_FEATURES;
-  names->len = count;
-  int result = ask(fd, device, names);
-  if (result == 0) {
-    result = -ENOENT;
-    for (unsigned index = 0; index < count && index < names->len; index++) {
+  struct ethtool_gfeatures *features = calloc(1, sizeof *features + blocks * sizeof features->features[0]);
+  int result = -ENOMEM;
+  if (names && features) {
+    names->cmd = ETHTOOL_GSTRINGS;
+    names->string_set = ETH_SS_FEATURES;
+    names->len = count;
+    result = ask(fd, device, names);
+    features->cmd = ETHTOOL_GFEATURES;
+    features->size = blocks;
+    if (result == 0) result = ask(fd, device, features);
+    for (unsigned index = 0; result >= 0 && index < count && index < names->len; index++) {
       const char *name = (const char *)names->data + (size_t)index * ETH_GSTRING_LEN;
-      if (strncmp(name, feature, ETH_GSTRING_LEN) == 0) result = (int)index;
+      if (!(features->features[index / 32].active >> index % 32 & 1)) continue;
+      for (size_t number = 0; number < sizeof wanted / sizeof *wanted; number++)
+        if (strncmp(name, wanted[number].name, ETH_GSTRING_LEN) == 0) result |= wanted[number].bit;
     }
   }
   free(names);
+  free(features);
   return result;
 }
 
-int ovx_device_feature(const char *device, const char *feature) {
+int ovx_device_features(const char *device) {
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
   union {
@@ -51,20 +68,7 @@ int ovx_device_feature(const char *device, const char *feature) {
   if (result == 0) {
     unsigned count = 0;
     if (sets.info.sset_mask) memcpy(&count, sets.room + sizeof sets.info, sizeof count);
-    result = count > 1024 ? -EOVERFLOW : find(fd, device, count, feature);
-    if (result >= 0) {
-      unsigned number = (unsigned)result, blocks = (count + 31) / 32;
-      struct ethtool_gfeatures *features = calloc(1, sizeof *features + blocks * sizeof features->features[0]);
-      if (features) {
-        features->cmd = ETHTOOL_GFEATURES;
-        features->size = blocks;
-        result = ask(fd, device, features);
-        if (result == 0) result = features->features[number / 32].active >> number % 32 & 1;
-      } else {
-        result = -ENOMEM;
-      }
-      free(features);
-    }
+    result = count > 1024 ? -EOVERFLOW : find_active(fd, device, count);
   }
   close(fd);
   return result;

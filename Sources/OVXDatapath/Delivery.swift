@@ -116,7 +116,7 @@ extension Datapath {
     }
     let absorption = unsafe coalescer.absorb(
       frame.start, count: frame.count, offload: offload, port: id,
-      capabilities: port.capabilities)
+      capabilities: Int(port.superframeLimit) < Coalescer.byteLimit ? [] : port.capabilities)
     if absorption == .merged {
       return unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
     }
@@ -164,6 +164,16 @@ extension Datapath {
     return unsafe egress.addFrame(start, count: count, offload: offload, tag: tag, to: id)
   }
 
+  /// Whether a superframe is short enough for the device to take it whole.
+  @unsafe private func isShortEnough(
+    _ frame: borrowing Frame, port: ForwardingTables.Port, tag: VLANTag
+  ) -> Bool {
+    let hasTagInside = unsafe frame.hasTagInside
+    let length = unsafe frame.count + (tag.isPresent ? VLANHeader.byteCount : 0)
+    let isTagged = tag.isPresent || hasTagInside
+    return length <= Int(isTagged ? port.taggedSuperframeLimit : port.superframeLimit)
+  }
+
   /// Sends a superframe whole where the device takes it so and its segments fit; else cuts it.
   @unsafe private mutating func deliverSuperframe(
     _ frame: borrowing Frame, offload: Offload, id: PortID, port: ForwardingTables.Port,
@@ -180,7 +190,10 @@ extension Datapath {
       return unsafe refuseOversize(
         frame, .exceedsDeviceMTU, at: Destination(port: id), limit: limit)
     }
-    if !superframe.isInTunnel && port.capabilities.contains(superframe.neededCapability) {
+    let isShort = unsafe isShortEnough(frame, port: port, tag: tag)
+    if isShort && !superframe.isInTunnel
+      && port.capabilities.contains(superframe.neededCapability)
+    {
       var whole = offload
       whole.segmentSize = UInt16(clamping: segmentSize)
       whole.headerLength = UInt16(clamping: superframe.headerLength)

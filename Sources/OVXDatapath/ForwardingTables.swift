@@ -38,6 +38,9 @@ package struct ForwardingTables: ~Copyable {
     var limits = PortLimits.none
     /// For a device: its MTU.
     var mtu: Int32 = 0
+    /// For a device: see `Topology.Device`.
+    var superframeLimit: Int32 = 0
+    var taggedSuperframeLimit: Int32 = 0
     /// For a tunnel: its peers in `tunnelPeers`.
     var firstPeer: UInt32 = 0
     var peerCount: UInt32 = 0
@@ -139,6 +142,8 @@ package struct ForwardingTables: ~Copyable {
         record.role = .device
         record.mtu = Int32(clamping: device.mtu)
         record.capabilities = device.capabilities
+        record.superframeLimit = Int32(clamping: device.superframeLimit)
+        record.taggedSuperframeLimit = Int32(clamping: device.taggedSuperframeLimit)
       case .tunnel(let tunnel):
         record.role = .tunnel
         record.vni = tunnel.vni.rawValue

@@ -77,15 +77,21 @@ package struct Topology: Equatable, Sendable {
     /// So it is with an internal port, which is the host's. Behind the address of a veth, of a virtual machine's TAP and of
     /// a NIC there is nobody.
     package var isStation: Bool
+    /// The longest superframe that the device takes whole, in bytes from the Ethernet header on.
+    package var superframeLimit: Int
+    /// The same for one with a tag, its own or one inside, counted with its tags; 0 where it takes none.
+    package var taggedSuperframeLimit: Int
 
     package init(
-      mtu: Int, capabilities: OffloadCapabilities, address: MACAddress? = nil,
-      isStation: Bool = false
+      mtu: Int, capabilities: OffloadCapabilities, superframeLimit: Int = .max,
+      taggedSuperframeLimit: Int = .max, address: MACAddress? = nil, isStation: Bool = false
     ) {
       self.mtu = mtu
       self.capabilities = capabilities
       self.address = address
       self.isStation = isStation
+      self.superframeLimit = superframeLimit
+      self.taggedSuperframeLimit = taggedSuperframeLimit
     }
   }
 

@@ -68,14 +68,6 @@ package struct Injector: ~Copyable, Sendable {
   }
 }
 
-/// Whether the device segments what is inside of UDP tunnels by itself, as far as it says; `nil` where it does not say.
-///
-/// In the calling thread's network namespace. See `ethtool -k`.
-package func segmentsTunnels(_ link: Link) -> Bool? {
-  let answer = unsafe ovx_device_feature(link.name, "tx-udp_tnl-segmentation")
-  return answer < 0 ? nil : answer == 1
-}
-
 extension Netlink {
   /// Redirects all that a device receives to another one, which sends it.
   ///

@@ -30,7 +30,7 @@ package struct InterfaceIndex: RawRepresentable, Hashable, Sendable {
 package struct PacketSocket: ~Copyable, Sendable {
   private let queues: Queues
   package let interface: InterfaceIndex
-  /// What may be sent: the kernel segments in software what the device cannot.
+  /// What may be sent, as far as the device does it by itself; see `DeviceFeatures`.
   package let capabilities: OffloadCapabilities
 
   /// Opens a socket on an interface of the calling thread's network namespace.
@@ -116,7 +116,7 @@ package struct PacketSocket: ~Copyable, Sendable {
   /// Takes the descriptors out.
   package consuming func takeQueues() -> Queues { queues }
 
-  /// What the kernel cuts for packet sockets: UDP since Linux 6.2, as for TAPs, and nothing tells
+  /// What the kernel takes from packet sockets: UDP since Linux 6.2, as for TAPs, and nothing tells
   /// but its version.
   private static let capabilities: OffloadCapabilities =
     ovx_kernel_version() >= 6 << 16 | 2 << 8 ? .all : [.checksum, .tcp4, .tcp6]

@@ -103,9 +103,13 @@ struct Devices {
     guard let device = open[name], faults[name] == nil else { return nil }
     let link = link(of: name, host: host)
     let mtu = link?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
-    return Topology.Device(
-      mtu: mtu, capabilities: device.capabilities, address: link?.address,
-      isStation: device.plan.isMade)
+    var result = Topology.Device(mtu: mtu, capabilities: device.capabilities)
+    if case .existing = device.plan.place, let link {
+      result = link.device(host.features(of: link), device.capabilities, mtu: mtu)
+    }
+    result.address = link?.address
+    result.isStation = device.plan.isMade
+    return result
   }
 
   /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.

@@ -15,8 +15,8 @@ final class Host {
   private var appearances: UInt64 = 0
   /// What is known of the next hops of injected superframes.
   private var nextHops: [NextHop: MACAddress?] = [:]
-  /// Whether devices segment tunnels, by index, as far as that was asked since they last changed.
-  private var tunnelOffloads: [Int32: Bool] = [:]
+  /// What devices cut by themselves, by index, as far as that was asked for.
+  private var features: [Int32: DeviceFeatures] = [:]
 
   /// The indices of devices whose filters or addresses may have become otherwise since they were looked at.
   private var doubtful: Set<Int32> = []
@@ -81,17 +81,18 @@ final class Host {
     var changes = Changes()
     var before: [Int32: Link?] = [:]
     var gone: Set<Int32> = []
+    let formerFeatures = features
     while let event = try events.next() {
       switch event {
       case .appeared(let link), .changed(let link):
         // Offloads that are switched on or off are announced, but not named.
-        tunnelOffloads[link.index] = nil
+        features[link.index] = nil
         if nextHops.keys.contains(where: { $0.linkIndex == link.index }) { changes.ways = true }
         if before[link.index] == nil { before[link.index] = .some(self.link(link.index)) }
         take(link)
       case .disappeared(_, let index, _):
         if before[index] == nil { before[index] = .some(self.link(index)) }
-        tunnelOffloads[index] = nil
+        features[index] = nil
         remove(index)
         gone.insert(index)
       case .addressesChanged(let index):
@@ -110,7 +111,7 @@ final class Host {
         }
       case .overrun:
         changes.everything = true
-        tunnelOffloads = [:]
+        features = [:]
         try readLinks()
         doubtful = Set(names.keys)
       }
@@ -119,6 +120,10 @@ final class Host {
       for name in [old?.name, link(index)?.name] {
         if let name { changes.devices.insert(name) }
       }
+    }
+    for (index, former) in formerFeatures where features[index] == nil {
+      guard let link = link(index) else { continue }
+      if features(of: link) != former { changes.devices.insert(link.name) }
     }
     // A route goes with its device without being announced.
     if !changes.devices.isEmpty || changes.everything { changes.ways = true }
@@ -266,6 +271,14 @@ final class Host {
     for address in addresses.map(OVXLinux.InterfaceAddress.init) where after[address] == nil {
       try netlink.add(address, to: link, mark: .ovx)
     }
+  }
+
+  /// What a device cuts by itself.
+  func features(of link: Link) -> DeviceFeatures {
+    if let known = features[link.index] { return known }
+    let found = DeviceFeatures(of: link)
+    features[link.index] = found
+    return found
   }
 
   /// Takes a device for gone that is about to be deleted.
@@ -435,9 +448,7 @@ final class Host {
     let nextHop = (try? netlink.linkAddress(of: hop.address, on: link.index)) ?? nil
     if nextHops.count >= Self.nextHopLimit { nextHops = [:] }
     nextHops[hop] = .some(nextHop)
-    let isOffloaded = tunnelOffloads[link.index] ?? (segmentsTunnels(link) == true)
-    tunnelOffloads[link.index] = isOffloaded
-    guard isOffloaded else {
+    guard features(of: link).contains(.tunnel) else {
       return .segmented("\(link.name) does not segment tunnels (tx-udp_tnl-segmentation is off)")
     }
     guard let nextHop else {

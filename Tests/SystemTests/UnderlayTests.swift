@@ -107,12 +107,12 @@ extension Lab {
 
 extension Namespace {
   /// Sends datagrams of many sizes, one flow beside the other, and expects each to arrive once and whole.
-  fileprivate func expectDatagrams(
+  func expectDatagrams(
     to peer: Namespace, at address: String, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
     let receiver = try peer.start("exec python3 $TRAFFIC/datagrams.py receive \(address) 5002")
     try eventually("the receiver of datagrams listens in \(peer.name)") {
-      try peer.must("cat /proc/net/udp").contains(":138A ")
+      try peer.must("cat /proc/net/udp /proc/net/udp6").contains(":138A ")
     }
     let sent = try must(
       "python3 $TRAFFIC/datagrams.py send \(address) 5002 \(UInt32.random(in: 0...UInt32.max))",

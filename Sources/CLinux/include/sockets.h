@@ -73,9 +73,19 @@ static inline bool ovx_tap_is_alive(int fd) {
   memset(&request, 0, sizeof request);
   return ioctl(fd, TUNGETIFF, &request) == 0;
 }
-/* Whether a device of the calling thread's network namespace has a feature, by ethtool's name, switched on: 1 or 0;
- * -ENOENT where the kernel knows none of that name. */
-int ovx_device_feature(const char *device, const char *feature);
+/* What a device cuts by itself (ethtool -k): superframes of TCP, also with ECN's mark of a reduced window, of UDP, and
+ * those in UDP tunnels. */
+enum {
+  ovx_feature_tcp4 = 1,
+  ovx_feature_tcp6 = 2,
+  ovx_feature_ecn = 4,
+  ovx_feature_udp = 8,
+  ovx_feature_tunnel = 16,
+};
+
+/* Those of a device of the calling thread's network namespace that are switched on; one that the kernel does not know is
+ * not. */
+int ovx_device_features(const char *device);
 
 /* Opens the network namespace that the device of a TAP is in, wherever it was moved to; -errno where it is gone. */
 static inline int ovx_tap_namespace(int fd) {
