@@ -165,8 +165,8 @@ import Testing
   @Test func switchRecord() throws {
     var bench = try bench()
     try bench.run("set open . external_ids:system-id=abc -- add Switch . other_config x=y")
-    #expect(try bench.output("get Open_vSwitch . external_ids:system-id") == "abc\n")
     #expect(bench.notes.contains { $0.contains("other_config has x") })
+    #expect(try bench.output("get Open_vSwitch . external_ids:system-id") == "abc\n")
     try bench.run("remove switch . external_ids system-id -- clear open . other_config")
     #expect(bench.configuration.host == Configuration().host)
     #expect(bench.refusal("set open x external_ids:a=b").contains("no record x"))
