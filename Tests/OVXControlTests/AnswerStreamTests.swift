@@ -91,9 +91,9 @@ import Testing
 
   /// A client takes so much and no more: it gets the byte too many, by which it knows, and then the end.
   @Test func tooLong() throws {
-    let text = String(repeating: "x", count: 1 << 20)
+    let element = [UInt8](repeating: UInt8(ascii: "7"), count: 1 << 20)
     let part = AnswerStream.Part.reply(
-      "names", [.bytes(Array("[".utf8)), .list(of: Array(0..<100_000)) { _ in text }])
+      "names", [.bytes(Array("[".utf8)), .elements(count: 100_000, cost: 0) { _ in element }])
     var stream = AnswerStream([.later { part }], notes: [])
     var length = 0
     #expect(throws: ControlError.self) {
