@@ -295,14 +295,6 @@ extension SystemTests {
         try host.ctl("add-port br0 t0 type=tap")
         try host.ctl("attach br0 \(red.name) eth0 ip=172.17.42.11/24")
         try host.ctl("attach br0 pid:\(sleeper.pid) eth0 ip=172.17.42.12/24,fd00::12/64")
-        try host.must(
-          """
-          ip link add u1 type veth peer name u2 netns \(other.name)
-          ip addr add 192.168.9.1/24 dev u1; ip addr add fd09::1/64 dev u1 nodad; ip link set u1 up
-          """)
-        try other.must("ip link set u2 up")
-        try host.ctl("add-port br0 v4 key=7 remote=192.168.9.9 tag=7")
-        try host.ctl("add-port br0 v6 key=8 remote=fd09::9 tag=8 dst_port=4790")
         let shown = try host.ctl("show")
         #expect(!shown.contains("error:"), "\(shown)")
         try red.expectPing("172.17.42.12")
