@@ -123,6 +123,14 @@ extension Configuration {
           + "take them away with \"clear port \(name) cvlans\"")
     }
     try checkChoices(port.otherConfig, Port.otherConfigChoices, of: "port \(name)")
+    if let value = port.otherConfig["storm-control"], !Configuration.isStormControl(value) {
+      throw ControlError(
+        "port \(name): other_config:storm-control \"\(printable(value))\" is neither off nor a number from 1 to "
+          + "1000000000; it counts the copies of flooded frames that the port may cause in a second, and "
+          + "\"remove port \(name) other_config storm-control\" sets it back to "
+          + "\(Port(name: name, bridge: port.bridge, interface: port.interface).limits.floodedCopies)"
+      )
+    }
   }
 
   private func checkChoices(
@@ -133,14 +141,6 @@ extension Configuration {
       throw ControlError(
         "\(owner): other_config:\(key) \"\(printable(value))\" is not one of the allowed values "
           + "(\(values.prefix(3).joined(separator: ", ")))")
-    }
-    if let value = port.otherConfig["storm-control"], !Configuration.isStormControl(value) {
-      throw ControlError(
-        "port \(name): other_config:storm-control \"\(printable(value))\" is neither off nor a number from 1 to "
-          + "1000000000; it counts the copies of flooded frames that the port may cause in a second, and "
-          + "\"remove port \(name) other_config storm-control\" sets it back to "
-          + "\(Port(name: name, bridge: port.bridge, interface: port.interface).limits.floodedCopies)"
-      )
     }
   }
 

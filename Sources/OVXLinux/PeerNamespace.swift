@@ -48,20 +48,6 @@ extension Netlink {
     return nil
   }
 
-  /// This namespace's number for another one; `nil` where it has none.
-  private mutating func number(of namespace: NetworkNamespace) throws(LinuxError) -> Int32? {
-    var request = NetlinkRequest(type: Int(RTM_GETNSID), flags: 0, family: rtgenmsg())
-    request.put(Int(NETNSA_FD), descriptor: namespace.rawValue)
-    var number: Int32?
-    try transact(request, for: Purpose(action: "find the number of", subject: namespace.name)) {
-      message in
-      message.forEachAttribute(after: MemoryLayout<rtgenmsg>.size) { type, value in
-        if type == Int(NETNSA_NSID) { number = value.int32 }
-      }
-    }
-    return number.flatMap { $0 == NETNSA_NSID_NOT_ASSIGNED ? nil : $0 }
-  }
-
   private func entries(of directory: String) -> [String] {
     guard let handle = unsafe opendir(directory) else { return [] }
     defer { unsafe closedir(handle) }
