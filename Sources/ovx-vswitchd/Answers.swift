@@ -65,10 +65,7 @@ struct Answers {
       AnswerStream.Part.tables(of: selected(bridges)) { name in
         let names = portNames()
         let remotes = peerAddresses()
-        let known = reconciler.numbering.bridge(name).map { id in
-          KnownAddress.merged(dataplane.performOnAll { datapath in datapath.addresses(of: id) })
-        }
-        let shown = (known ?? []).filter { names[$0.port] != nil }
+        let shown = knownAddresses(on: name).filter { names[$0.port] != nil }
           .sorted { ($0.vlan, $0.address) < ($1.vlan, $1.address) }
         return .list(of: shown) { address in
           BridgeAddresses.Entry(
@@ -76,6 +73,18 @@ struct Answers {
             age: address.age, remote: remotes[address.peer])
         }
       })
+  }
+
+  /// The addresses that a bridge knows, in no order.
+  func knownAddresses(on bridge: String) -> [KnownAddress] {
+    guard let id = reconciler.numbering.bridge(bridge) else { return [] }
+    return KnownAddress.merged(dataplane.performOnAll { datapath in datapath.addresses(of: id) })
+  }
+
+  /// The neighbors that a bridge knows, in no order.
+  func knownNeighbors(on bridge: String) -> [KnownNeighbor] {
+    guard let id = reconciler.numbering.bridge(bridge) else { return [] }
+    return KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
   }
 
   func addressStatistics(of bridges: [String]) -> [BridgeAddressStatistics] {
@@ -141,13 +150,10 @@ struct Answers {
       AnswerStream.Part.tables(of: selected(bridges)) { name in
         let names = portNames()
         let remotes = peerAddresses()
-        let known = reconciler.numbering.bridge(name).map { id in
-          KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
-        }
         let contested = reconciler.numbering.bridge(name).map { id in
           dataplane.performOnAll { datapath in datapath.contestedNeighbors(of: id) }.flatMap { $0 }
         }
-        let shown = (known ?? []).filter { names[$0.port] != nil }.sorted {
+        let shown = knownNeighbors(on: name).filter { names[$0.port] != nil }.sorted {
           ($0.vlan.rawValue, $0.ip.isIPv6 ? 1 : 0, $0.ip.high, $0.ip.low) < (
             $1.vlan.rawValue, $1.ip.isIPv6 ? 1 : 0, $1.ip.high, $1.ip.low
           )

@@ -120,7 +120,8 @@ struct Devices {
 
   /// The kernel's description of the device of a port in a container; `nil` where it is not open, or gone.
   func linkInContainer(of name: String) -> Link? {
-    guard let device = open[name], device.namespace != nil, let namespace = device.handle?.namespace
+    guard let device = open[name], device.namespace != nil, let handle = device.handle,
+      let namespace = try? handle.namespace()
     else { return nil }
     let link = try? namespace.perform { () throws(LinuxError) in
       var netlink = try Netlink()

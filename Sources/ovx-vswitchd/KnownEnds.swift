@@ -16,7 +16,7 @@ extension Answers {
     guard let bridge = configuration.ports[port]?.bridge else {
       throw ControlError("no port named \(port)")
     }
-    let known = neighbors(of: [bridge]).first?.entries ?? []
+    let known = knownNeighbors(on: bridge)
     let family = known.filter { $0.ip.isIPv6 == address.isIPv6 }
     let own = addresses(behind: port, family).filter { $0.address.isIPv6 == address.isIPv6 }
     let near = own.first { $0.contains(address) } ?? own.first
@@ -62,7 +62,7 @@ extension Answers {
 
   /// The addresses of who is behind a port.
   private func addresses(
-    behind port: String, _ known: [BridgeNeighbors.Entry]
+    behind port: String, _ known: [KnownNeighbor]
   ) -> [OVXControl.InterfaceAddress] {
     var interface = Show.Interface(name: port)
     var peers = VethPeers(reconciler.host)
@@ -70,28 +70,30 @@ extension Answers {
     fill(&interface, of: port, &peers)
     // Of what was overheard the length of the prefix is not known: all is near.
     return (interface.addresses ?? [])
-      + known.filter { $0.port == port }.compactMap {
+      + known.filter { $0.port == reconciler.port(port) }.compactMap {
         OVXControl.InterfaceAddress("\($0.ip)/0")
       }
   }
 
   private func mac(
-    behind port: String, _ address: IPAddress?, _ known: [BridgeNeighbors.Entry]
+    behind port: String, _ address: IPAddress?, _ known: [KnownNeighbor]
   ) -> MACAddress? {
     let interface = configuration.ports[port]?.interface
     if interface?.attachment != nil || interface?.type == .internal {
       return link(of: port)?.address
     }
-    if let told = known.first(where: { $0.port == port && $0.ip == address }) { return told.mac }
+    if let told = known.first(where: { $0.port == reconciler.port(port) && $0.ip == address }) {
+      return told.address
+    }
     guard let bridge = configuration.ports[port]?.bridge else { return nil }
-    return addresses(of: [bridge]).first?.entries.first { $0.port == port }?.mac
+    return knownAddresses(on: bridge).first { $0.port == reconciler.port(port) }?.address
   }
 
   /// The Ethernet address of who has an address on a bridge.
   private func mac(
-    of address: IPAddress, on bridge: String, _ known: [BridgeNeighbors.Entry]
+    of address: IPAddress, on bridge: String, _ known: [KnownNeighbor]
   ) -> MACAddress? {
-    if let told = known.first(where: { $0.ip == address }) { return told.mac }
+    if let told = known.first(where: { $0.ip == address }) { return told.address }
     for port in configuration.ports(of: bridge) {
       let attachment = port.interface.attachment
       if attachment?.addresses.contains(where: { $0.address == address }) == true {
