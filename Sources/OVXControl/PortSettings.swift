@@ -51,7 +51,7 @@ extension Transaction {
     let readOnly = ["_uuid", "name", "interfaces"]
     switch Schema.match(setting.column, in: shorthands + portColumns + interfaceColumns + readOnly)
     {
-    case .one(let name):
+    case .one(let name) where !Schema.isMisleading(setting.column, for: name):
       if setting.key == nil, let meant = Self.shorthands[name] {
         return (Setting(column: meant.column, key: meant.key, value: setting.value), .interface)
       }
@@ -62,7 +62,7 @@ extension Transaction {
         "\"\(setting.column)\" of port \(printable(port)) could be "
           + "\(names.joined(separator: ", ")); type more of the name"
       )
-    case .none:
+    case .none, .one:
       if let name = Self.constantColumns.first(where: { Schema.isSame($0, setting.column) }) {
         let isPort = Table.ports.columns.contains { $0.name == name }
         return (

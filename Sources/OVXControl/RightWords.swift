@@ -32,9 +32,8 @@ extension Schema {
     let folded = name.lowercased().split(separator: "-").joined(separator: "_")
     func place(_ other: TableName, _ column: String) -> String? {
       if other == table, isSame(column, name) { return nil }
-      let command =
-        other == .host ? "set \(other.rawValue) ." : "set \(other.rawValue) NAME"
-      return "type \(command.lowercased()) \(column)=VALUE"
+      let record = other == .host ? "." : "NAME"
+      return "type set \(other.rawValue.lowercased()) \(record) \(column)=VALUE"
     }
     if let (other, column) = columnSynonyms[folded] { return place(other, column) }
     let columns: [(TableName, [String])] = [
@@ -45,6 +44,14 @@ extension Schema {
       if let column = names.first(where: { isSame($0, name) }) { return place(other, column) }
     }
     return nil
+  }
+
+  /// Whether a name is a word for something else than the column that it is the beginning of, as `vlan` is no
+  /// `vlan_mode`.
+  static func isMisleading(_ name: String, for column: String) -> Bool {
+    let folded = name.lowercased().split(separator: "-").joined(separator: "_")
+    guard !isSame(column, name), let meant = columnSynonyms[folded] else { return false }
+    return meant.column != column
   }
 
   /// Whether two names are the same but for letter case, and `-` in the place of `_`.

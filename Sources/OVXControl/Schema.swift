@@ -65,6 +65,7 @@ struct Table<Record> {
     var found = Schema.match(name, in: columns.filter(\.isListed).map(\.name))
     if case .none = found { found = Schema.match(name, in: columns.map(\.name)) }
     switch found {
+    case .one(let found) where Schema.isMisleading(name, for: found): break
     case .one(let found):
       if let column = columns.first(where: { $0.name == found }) { return column }
     case .several(let names):

@@ -248,8 +248,7 @@ extension Datapath {
         to: Destination(port: ingress, peer: frame.peer))
       return counters.dropped(.loop, frames: 1, at: ingress)
     }
-    let target = unsafe frame.address(0)
-    if target.isGroup && !mayFlood(from: ingress) {
+    if unsafe frame.address(0).isGroup && !mayFlood(from: ingress) {
       return refuseFlood(from: ingress)
     }
     if unsafe frame.concernsNeighbors, mayTellOfNeighbors(ingress, bridge: bridge) {
@@ -257,6 +256,8 @@ extension Datapath {
       if isAnswered { return chargeFlood(1, to: ingress) }
     }
 
+    // A question may have been addressed to the neighbor itself.
+    let target = unsafe frame.address(0)
     guard !target.isGroup else { return unsafe flood(&frame, bridge: port.bridge) }
     guard let destination = databases[bridge].lookUp(AddressKey(vlan: vlan, address: target))
     else {

@@ -305,7 +305,7 @@ struct Comment: Verb {
     commandName: "comment", abstract: "Do nothing; the words are for who reads the script.")
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "Anything.") var words: [String] = []
+  @Argument(parsing: .captureForPassthrough, help: "Anything.") var words: [String] = []
 
   func command() -> Command { .comment(words.joined(separator: " ")) }
 }

@@ -35,7 +35,7 @@ import Testing
     var random = SeededRandom()
     let bench = try Workbench(
       "add-br br0", "add-br br1", "add-port br0 veth1 tag=1", "add-port br1 t type=tap",
-      "attach br0 web1 eth0 ip=10.0.0.5/24")
+      "attach br0 web1 eth0 ip=10.0.0.5/24 tag=1")
     let shows: [Reply] = [
       .show(Show(bench.configuration) { $0 == "t" ? "it is \"broken\"" : nil }),
       .show(Show(Configuration()) { _ in nil }), .configuration(bench.configuration),

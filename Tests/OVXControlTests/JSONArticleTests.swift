@@ -161,7 +161,9 @@ import Testing
       .neighbors([
         BridgeNeighbors(
           bridge: "br0",
-          entries: [BridgeNeighbors.Entry(neighbor, port: "v", remote: address)])
+          entries: [
+            BridgeNeighbors.Entry(neighbor, port: "v", remote: address, rival: neighbor.address)
+          ])
       ]))
     try check("neigh flush", .flushed(3))
     try check(
