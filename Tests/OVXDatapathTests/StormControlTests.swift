@@ -67,13 +67,13 @@ import Testing
     let bench = try bench(PortLimits(floodedCopies: 8))
     #expect(!bench.receive(Self.arpQuestion(from: 1), from: 0).isEmpty)
     #expect(!bench.receive(Self.arpQuestion(from: 5), from: 5).isEmpty)
-    // Four copies are gone; four answers are left. They are so far apart that none is a repetition.
+    // Four copies are gone; four answers are left. They are so far apart (`NeighborDoubt`) that none is a repetition.
     let question = Self.arpQuestion(from: 1, for: 5)
     for time in 1...4 as ClosedRange<UInt32> {
-      bench.tick(time * 2 * NeighborDoubt.memory)
+      bench.tick(time * 4)
       #expect(bench.receive(question, from: 0).map(\.port.rawValue) == [0])
     }
-    bench.tick(5 * 2 * NeighborDoubt.memory)
+    bench.tick(5 * 4)
     #expect(bench.receive(question, from: 0) == [])
     #expect(bench.counters(0).answeredFrames == 4)
     #expect(bench.counters(0)[.stormLimit] == 1)
