@@ -143,7 +143,9 @@ extension SystemTests {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
         for (number, host) in [(1, host1), (2, host2)] {
-          try lab.overlay(on: host, remotes: [3 - number])
+          // The hosts send, too.
+          try lab.overlay(
+            on: host, remotes: [3 - number], arguments: ["--no-underlay-filter"])
         }
         let red1 = try lab.container("red1", on: host1, by: .veth, address: "172.17.42.11/24")
         let red2 = try lab.container("red2", on: host2, by: .tap, address: "172.17.42.12/24")

@@ -95,7 +95,7 @@ extension SystemTests {
         let host = try lab.twoHosts().0
         try lab.overlay(on: host, remotes: [2], tag: 100)
         try host.must(
-          "for name in veth1 veth2; do ip link add $name mtu 1450 type veth peer name $name-c; done"
+          "for name in veth1 veth2; do ip link add $name mtu 1450 type veth peer name $name-c mtu 1450; done"
         )
         try host.must("ip link set veth1 up")
         try host.ctl("add-port br0 veth1 tag=100")

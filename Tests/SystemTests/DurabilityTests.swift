@@ -164,7 +164,7 @@ extension SystemTests {
           #expect(try host.ctl("-f json show") == before)
           let value = String(repeating: "x", count: 4000)
           let refused = try host.ctl(
-            ["set", "Bridge", "br0"] + (0..<20).map { "external_ids:k\($0)=\(value)" })
+            ["set", "Bridge", "br0"] + (0..<250).map { "external_ids:k\($0)=\(value)" })
           #expect(refused.status == 1 && refused.standardError.contains(sentence), "\(refused)")
           try daemon.stop(SIGTERM)
         } else {
