@@ -285,7 +285,7 @@ extension SystemTests {
           """)
         try eventually("it answers") { try host.ctl(["version"]).succeeded }
         let effective = try host.must("grep CapEff /proc/\(daemon.pid)/status")
-        #expect(effective.contains("0000000000283000"), "\(effective)")
+        #expect(effective.contains("0000000000283040"), "\(effective)")
         #expect(try host.must("stat -c %a:%G \(host.rundir)/vswitchd.sock") == "660:games\n")
         try host.ctl("add-br br0")
         try host.must(

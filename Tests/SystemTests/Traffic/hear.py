@@ -11,6 +11,8 @@ sockets = []
 for kind in socket.SOCK_DGRAM, socket.SOCK_STREAM:
     listener = socket.socket(socket.AF_INET6, kind)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    # What was heard a moment ago still has the port.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("::", 7777))
     if kind == socket.SOCK_STREAM:
         listener.listen()

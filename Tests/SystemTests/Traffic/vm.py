@@ -6,6 +6,7 @@ The TAP is made in the network namespace that this is started in, and what passe
 network namespace CONTAINER. A line "ready" on standard error says that both are there.
 """
 
+import ctypes
 import fcntl
 import os
 import select
@@ -21,7 +22,8 @@ def tap(name):
 
 near = tap(sys.argv[1])
 with open(f"/run/netns/{sys.argv[2]}") as namespace:
-    os.setns(namespace.fileno(), os.CLONE_NEWNET)
+    # os.setns is of Python 3.12.
+    assert ctypes.CDLL(None).setns(namespace.fileno(), 0x40000000) == 0  # CLONE_NEWNET
 far = tap("eth0")
 print("ready", file=sys.stderr, flush=True)
 while True:
