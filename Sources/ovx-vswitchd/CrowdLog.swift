@@ -41,12 +41,18 @@ struct CrowdLog {
     let names = ports.prefix(8).joined(separator: ", ")
     let count = ports.count
     let list = names + (count > 8 ? " and \(count - 8) others" : "")
-    let ports = count == 1 ? "1 more port" : "\(count) more ports"
+    if let port = ports.first, count == 1 {
+      return switch event {
+      case .lost: "port \(port) has lost its device"
+      case .waits: "port \(port) waits, and ovx-ctl show tells why"
+      case .isBack: "port \(port) is in service"
+      }
+    }
     return switch event {
     case .lost:
-      "\(ports) \(count == 1 ? "has lost its device" : "have lost their devices"): \(list)"
-    case .waits: "\(ports) \(count == 1 ? "waits" : "wait"), and ovx-ctl show tells why: \(list)"
-    case .isBack: "\(ports) \(count == 1 ? "is" : "are") in service: \(list)"
+      "\(count) more ports have lost their devices: \(list)"
+    case .waits: "\(count) more ports wait, and ovx-ctl show tells why: \(list)"
+    case .isBack: "\(count) more ports are in service: \(list)"
     }
   }
 }
