@@ -26,8 +26,15 @@ struct SizeBound: Equatable {
   fileprivate static func least(_ left: SizeBound?, _ right: SizeBound?) -> SizeBound? {
     guard let left else { return right }
     guard let right else { return left }
-    // Of equals always the same one, whatever the order.
-    return (right.mtu, right.owner) < (left.mtu, left.owner) ? right : left
+    // Of equals always the same one, whatever the order; and a tunnel, which was there before a device had to fit it.
+    return right.rank < left.rank ? right : left
+  }
+
+  private var rank: (Int, Int, String) {
+    switch culprit {
+    case .tunnel: (mtu, 0, owner)
+    case .device: (mtu, 1, owner)
+    }
   }
 }
 
