@@ -79,7 +79,9 @@ enum Bench {
         [.list(table: table, records: [], columns: [], ifExists: false)], on: &same, live: live)
       guard case .records(let list)?? = list.replies.first else { finding("list lists nothing.") }
       for row in list.rows {
-        guard case .scalar(.text(let name)?)? = row.first else { finding("A record has no name.") }
+        guard let position = list.columns.firstIndex(of: "name"),
+          case .scalar(.text(let name)?) = row[position]
+        else { finding("A record has no name.") }
         let settings = zip(list.columns, row).map { Setting(column: $0, value: $1.description) }
         let writable = settings.filter { !readOnly.contains($0.column) }
         let sameAgain: Command = .set(
