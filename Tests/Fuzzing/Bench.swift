@@ -95,6 +95,7 @@ enum Bench {
   private static let readOnly: Set = [
     "name", "ports", "interfaces", "attachment", "mac_in_use", "mtu", "ifindex", "admin_state",
     "link_state", "error", "status", "statistics", "_uuid", "ofport", "link_speed",
+    "duplex",
   ]
 }
 
