@@ -3,8 +3,11 @@ private import Glibc
 
 extension NetworkNamespace {
   /// The names that `ip netns` lists.
-  package static func names() -> [String] {
-    guard let directory = unsafe opendir(directories[0]) else { return [] }
+  package static func names() -> [String] { entries(of: directories[0]).sorted() }
+
+  /// The names in a directory, in no order; none where it cannot be read.
+  static func entries(of path: String) -> [String] {
+    guard let directory = unsafe opendir(path) else { return [] }
     defer { unsafe closedir(directory) }
     var names: [String] = []
     while let entry = unsafe readdir(directory) {
@@ -13,7 +16,7 @@ extension NetworkNamespace {
       }
       if name != ".", name != ".." { names.append(name) }
     }
-    return names.sorted()
+    return names
   }
 }
 

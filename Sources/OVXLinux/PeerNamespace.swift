@@ -1,5 +1,4 @@
 private import CLinux
-private import Glibc
 private import SystemPackage
 
 // The namespace in which a veth's other end is. The kernel names it by a number (`IFLA_LINK_NETNSID`) by which a device
@@ -32,34 +31,19 @@ extension Netlink {
   /// The namespace for which this one has a number.
   private mutating func namespace(_ number: Int32) throws(LinuxError) -> NetworkNamespace? {
     for directory in NetworkNamespace.directories {
-      for name in entries(of: directory) {
+      for name in NetworkNamespace.entries(of: directory) {
         guard let namespace = try? NetworkNamespace(path: "\(directory)/\(name)") else { continue }
         if try self.number(of: namespace) == number { return namespace }
       }
     }
     // Processes that share one are many; each namespace is asked for once.
     var seen: Set<NetworkNamespace.Identity> = []
-    for name in entries(of: "/proc") {
+    for name in NetworkNamespace.entries(of: "/proc") {
       guard let pid = Int32(name), let namespace = try? NetworkNamespace(pid: pid),
         seen.insert(namespace.identity).inserted
       else { continue }
       if try self.number(of: namespace) == number { return namespace }
     }
     return nil
-  }
-
-  private func entries(of directory: String) -> [String] {
-    guard let handle = unsafe opendir(directory) else { return [] }
-    defer { unsafe closedir(handle) }
-    var names: [String] = []
-    while let entry = unsafe readdir(handle) {
-      let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-        unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) {
-          unsafe String(cString: $0)
-        }
-      }
-      if !name.hasPrefix(".") { names.append(name) }
-    }
-    return names
   }
 }

@@ -27,3 +27,24 @@ final class Scratch {
     _ = unsafe Glibc.remove(path.string)
   }
 }
+
+/// All bytes of a file.
+func bytes(of path: FilePath) throws -> [UInt8] {
+  let file = try FileDescriptor.open(path, .readOnly)
+  defer { try? file.close() }
+  var bytes: [UInt8] = []
+  var chunk = [UInt8](repeating: 0, count: 1 << 16)
+  while true {
+    let count = try unsafe chunk.withUnsafeMutableBytes { try unsafe file.read(into: $0) }
+    guard count > 0 else { return bytes }
+    bytes += chunk[..<count]
+  }
+}
+
+/// Makes a file of bytes, in the place of what was there.
+func write(_ bytes: [UInt8], to path: FilePath) throws {
+  let file = try FileDescriptor.open(
+    path, .writeOnly, options: [.create, .truncate], permissions: .ownerReadWrite)
+  defer { try? file.close() }
+  try file.writeAll(bytes)
+}
