@@ -83,3 +83,15 @@ private func mayBeAnswered(v6 packet: [UInt8]) -> Bool {
   guard offset < packet.count else { return false }
   return packet[offset] >= 128 && packet[offset] != 137
 }
+
+/// Whether a VXLAN datagram holds nothing but an answer that a packet was too big.
+package func saysPacketTooBig(_ datagram: [UInt8]) -> Bool {
+  let frame = Array(datagram.dropFirst(8))
+  guard let packet = FrameAnatomy(frame)?.packet, packet.transport + 2 <= packet.end else {
+    return false
+  }
+  let message = frame[packet.transport..<packet.transport + 2]
+  return packet.isIPv6
+    ? packet.transportProtocol == 58 && message.elementsEqual([2, 0])
+    : packet.transportProtocol == 1 && message.elementsEqual([3, 4])
+}

@@ -35,14 +35,16 @@ public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt 
       host.finish(arrival)
     }
     host.host.endBurst()
-    // What came in by a tunnel leaves by a device, whatever it was, or by the tunnel of a joined VNI.
+    // What came in by a tunnel leaves by a device, whatever it was, or by the tunnel of a joined VNI. Only that a packet is
+    // too long for a device its sender is told.
     let joined = host.ports.filter { port in
       guard case .tunnel(let tunnel) = port.attachment else { return false }
       return tunnel.isJoined
     }
     let sent = host.host.takeSent()
-    for case .datagram(_, _, let port, _) in sent where !joined.contains(where: { $0.id == port }) {
-      finding("\(port) sends on what a tunnel brought")
+    for case .datagram(let bytes, _, let port, _) in sent
+    where !joined.contains(where: { $0.id == port }) && !saysPacketTooBig(bytes) {
+      finding("\(port) sends on what a tunnel brought: \(bytes.prefix(128))")
     }
     // Joined VNIs are one network.
     if joined.isEmpty, let violation = watch.violation(in: sent) { finding(violation) }
