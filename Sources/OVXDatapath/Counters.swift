@@ -49,6 +49,9 @@ struct CounterTable: ~Copyable {
     traffic[index].sentBytes &+= UInt64(truncatingIfNeeded: byteCount)
   }
 
+  /// The frames sent to a port.
+  func sentFrames(to port: PortID) -> UInt64 { traffic[Int(port.rawValue)].sentFrames }
+
   /// Takes back what was counted as sent and was not.
   mutating func notSent(frames: Int, to port: PortID) {
     guard Int(port.rawValue) < PortID.limit else { return }
@@ -95,4 +98,9 @@ struct CounterTable: ~Copyable {
     }
     return result
   }
+}
+
+extension Datapath {
+  /// The frames sent to a port so far, modulo 2⁶⁴; only differences mean something.
+  package func sentFrames(to port: PortID) -> UInt64 { counters.sentFrames(to: port) }
 }

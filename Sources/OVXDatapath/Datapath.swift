@@ -34,7 +34,7 @@ package struct Datapath: ~Copyable {
   /// What each port may still cost, by `PortLimits`.
   var buckets = Slab(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
   /// Milliseconds from some fixed point, as told with the latest burst.
-  var burstTime: UInt32 = 0
+  package internal(set) var burstTime: UInt32 = 0
   /// Frames that came so far, and those that storm control has refused.
   package internal(set) var frameCount: Int64 = 0
   package internal(set) var refusedFloods: Int64 = 0

@@ -22,9 +22,12 @@ internal import SystemPackage
 
   /// The sources that are ready.
   private var turns = RoundRobin(limit: Receiver.sourceLimit)
-  /// Sources that are not read for a moment, of which the first so many have no poll any more.
-  private var paused: [Int32] = []
-  private var unwatchedCount = 0
+  /// Sources that are left alone for a moment, by the reason.
+  private var paused: [[Int32]] = Pause.allCases.map { _ in [] }
+  /// Sources that were left alone, and are to be watched again.
+  private var unwatched: [Int32] = []
+  /// Whether some of the sources that are left alone still have a poll.
+  private var hasPausedWatched = false
   private var hasStalled = false
   private var hasReceived = false
 
@@ -55,6 +58,11 @@ internal import SystemPackage
     var hasReceived = false
     /// Datagrams that the socket had dropped when it was last asked.
     var knownDrops: UInt32 = 0
+    /// Whether it has a poll.
+    var isWatched = false
+    /// Whether it is left alone for a moment.
+    var isPaused = false
+    var moderation = Moderation()
   }
 
   /// The reads of one source in a step: slots that follow each other.
@@ -84,7 +92,8 @@ internal import SystemPackage
     unsafe receipts.initialize(repeating: ovx_receipt(), count: Arena.slotCount)
     unsafe batches = .allocate(capacity: Arena.slotCount)
     unsafe batches.initialize(repeating: Batch(), count: Arena.slotCount)
-    paused.reserveCapacity(Self.sourceLimit)
+    for pause in paused.indices { paused[pause].reserveCapacity(Self.sourceLimit) }
+    unwatched.reserveCapacity(Self.sourceLimit)
     unsafe results = .allocate(capacity: Arena.slotCount)
     unsafe results.initialize(repeating: 0, count: Arena.slotCount)
   }
@@ -149,6 +158,8 @@ internal import SystemPackage
     unsafe sources[index].isLost = false
     unsafe sources[index].isStalled = false
     unsafe sources[index].knownDrops = 0
+    unsafe sources[index].isWatched = false
+    unsafe sources[index].moderation = Moderation()
     unsafe sources[index].port = .none
     turns.forget(Int32(truncatingIfNeeded: index))
     if share.isRead { watch(index, &ring) }
@@ -161,10 +172,11 @@ internal import SystemPackage
   mutating func close(_ index: Int, _ ring: inout Ring) -> Int32 {
     let source = unsafe sources[index]
     guard source.file != 0 else { return -1 }
-    if let place = paused.firstIndex(of: Int32(truncatingIfNeeded: index)) {
-      paused.remove(at: place)
-      if place < unwatchedCount { unwatchedCount -= 1 }
+    if source.isPaused {
+      for pause in paused.indices { paused[pause].removeAll { $0 == index } }
+      unsafe sources[index].isPaused = false
     }
+    unwatched.removeAll { $0 == index }
     if let request = unsafe ring.nextRequest() {
       unsafe ovx_prepare_cancel(
         request,
@@ -190,6 +202,7 @@ internal import SystemPackage
   private func watch(_ index: Int, _ ring: inout Ring) {
     guard let request = unsafe ring.nextRequest() else { return }
     unsafe ovx_prepare_poll(request, sources[index].file, pollTag(index).rawValue)
+    unsafe sources[index].isWatched = true
   }
 
   // MARK: Reading
@@ -200,6 +213,8 @@ internal import SystemPackage
   /// Fills slots, from the first one on, with reads of the ready sources, in turns.
   mutating func requestReads(_ ring: inout Ring) {
     batchCount = 0
+    for index in unwatched where unsafe sources[Int(index)].file != 0 { watch(Int(index), &ring) }
+    unwatched.removeAll(keepingCapacity: true)
     var slot = 0
     while slot < Arena.slotCount, let index = turns.next() {
       let source = unsafe sources[Int(index)]
@@ -252,8 +267,11 @@ internal import SystemPackage
       return
     }
     guard completion.result >= 0 else { return lose(index, completion.errno) }
-    if !completion.hasMore { watch(index, &ring) }
-    turns.enqueue(Int32(truncatingIfNeeded: index))
+    if !completion.hasMore { unsafe sources[index].isWatched = false }
+    if unsafe !sources[index].isPaused {
+      if !completion.hasMore { watch(index, &ring) }
+      turns.enqueue(Int32(truncatingIfNeeded: index))
+    }
   }
 
   /// Does what is due once a second: gives sources another try that failed, and counts what their queues had no room for.
@@ -367,17 +385,19 @@ internal import SystemPackage
         cost: Int64(received) &* Work.read &+ Int64(byteCount >> 10) &* Work.kilobyte
           &+ (datapath.work &- workBefore), reads: received)
       adaptDepth(batch, received, isLarge)
-      if isDrained { continue }
-      if received > 0 {
-        let frames = datapath.frameCount &- framesBefore.all
-        if frames >= Self.leastFlood,
-          (datapath.refusedFloods &- framesBefore.refused) &* 8 >= frames &* 7,
-          isOfOnePort(batch.source)
-        {
-          paused.append(batch.source)
-        } else {
-          turns.enqueue(batch.source)
-        }
+      let step = Moderation.Step(
+        reads: received, frames: datapath.frameCount &- framesBefore.all,
+        refused: datapath.refusedFloods &- framesBefore.refused, isDrained: isDrained,
+        isLarge: isLarge, isOfOnePort: isOfOnePort(batch.source),
+        sentFrames: batch.source < PortID.limit ? datapath.sentFrames(to: port) : nil)
+      if let pause = unsafe sources[Int(batch.source)].moderation.pause(
+        after: step, now: datapath.burstTime)
+      {
+        leaveAlone(batch.source, pause)
+      } else if isDrained {
+        if unsafe !sources[Int(batch.source)].isWatched { unwatched.append(batch.source) }
+      } else if received > 0 {
+        turns.enqueue(batch.source)
       } else {
         // Nothing but errors: not again at once, whatever they are.
         unsafe sources[Int(batch.source)].isStalled = true
@@ -388,42 +408,44 @@ internal import SystemPackage
 
   // MARK: Pausing
 
-  // To read frames only to drop them takes the time that others need. So where a batch was next to nothing but what storm
-  // control refuses, its source is left alone for a moment, and the kernel drops for it what its queue has no room for.
-
-  /// Frames of a batch from which on it can be the reason to pause.
-  private static let leastFlood: Int64 = 16
-
   /// Whether all of a source is one port's, so that nobody else has to wait for it.
   private func isOfOnePort(_ source: Int32) -> Bool {
     Int(source) < PortID.limit || (unsafe sources[Int(source)].port != .none)
   }
 
-  /// Whether there are sources to be read again after the moment.
-  var hasPaused: Bool { !paused.isEmpty }
+  private mutating func leaveAlone(_ source: Int32, _ pause: Pause) {
+    paused[pause.rawValue].append(source)
+    unsafe sources[Int(source)].isPaused = true
+    if unsafe sources[Int(source)].isWatched { hasPausedWatched = true }
+  }
 
-  /// Takes their polls from the sources that are paused, which would wake the worker for each frame.
+  /// Whether there are sources to be read again after a moment.
+  func hasPaused(_ pause: Pause) -> Bool { !paused[pause.rawValue].isEmpty }
+
+  /// Takes their polls from the sources that are left alone, which would wake the worker for each frame.
   mutating func unwatchPaused(_ ring: inout Ring) {
-    while unwatchedCount < paused.count {
-      let index = Int(paused[unwatchedCount])
-      unwatchedCount += 1
-      guard unsafe sources[index].file != 0, let request = unsafe ring.nextRequest() else {
-        continue
+    guard hasPausedWatched else { return }
+    hasPausedWatched = false
+    for sourcesLeftAlone in paused {
+      for index in sourcesLeftAlone where unsafe sources[Int(index)].isWatched {
+        guard let request = unsafe ring.nextRequest() else { return }
+        unsafe ovx_prepare_cancel(
+          request, pollTag(Int(index)).rawValue, CompletionTag(.ignored).rawValue)
+        unsafe sources[Int(index)].generation &+= 1
+        unsafe sources[Int(index)].isWatched = false
       }
-      unsafe ovx_prepare_cancel(
-        request, pollTag(index).rawValue, CompletionTag(.ignored).rawValue)
-      unsafe sources[index].generation &+= 1
     }
   }
 
-  /// Reads the sources again that were paused.
-  mutating func resume(_ ring: inout Ring) {
-    for (place, index) in paused.enumerated() where unsafe sources[Int(index)].file != 0 {
-      if place < unwatchedCount { watch(Int(index), &ring) }
+  /// Reads the sources again that were left alone for a reason.
+  ///
+  /// They are watched again when nothing is left to be read.
+  mutating func resume(_ pause: Pause) {
+    for index in paused[pause.rawValue] {
+      unsafe sources[Int(index)].isPaused = false
       turns.enqueue(index)
     }
-    paused.removeAll(keepingCapacity: true)
-    unwatchedCount = 0
+    paused[pause.rawValue].removeAll(keepingCapacity: true)
   }
 
   /// Lets the next batch follow the size of this one.

@@ -28,7 +28,7 @@ struct CompletionTag: RawRepresentable, Equatable {
     case mailbox
     /// A second has passed.
     case tick
-    /// The moment has passed for which sources were to be left alone.
+    /// The moment has passed for which sources were to be left alone; index: the `Pause`.
     case pauseOver
   }
 

@@ -22,10 +22,11 @@ internal import SystemPackage
   /// What the sockets of endpoints are for, of those that have several.
   private var queues: [EndpointID: VNIQueues] = [:]
   private let interval: UnsafeMutablePointer<__kernel_timespec>
-  /// For how long a source is paused.
-  private let moment: UnsafeMutablePointer<__kernel_timespec>
-  private var isPausing = false
-  private var isPauseOver = false
+  /// For how long sources are left alone, by the reason.
+  private let pauses: UnsafeMutablePointer<__kernel_timespec>
+  /// Whether a timer runs for each of them, and whether it has run out.
+  private var isPausing = Pause.allCases.map { _ in false }
+  private var isPauseOver = Pause.allCases.map { _ in false }
   private var hasMail = false
   private var isTickDue = false
   private var isStopping = false
@@ -51,8 +52,11 @@ internal import SystemPackage
     self.events = events
     unsafe interval = .allocate(capacity: 1)
     unsafe interval.initialize(to: __kernel_timespec(tv_sec: 1, tv_nsec: 0))
-    unsafe moment = .allocate(capacity: 1)
-    unsafe moment.initialize(to: __kernel_timespec(tv_sec: 0, tv_nsec: 2_000_000))
+    unsafe pauses = .allocate(capacity: Pause.allCases.count)
+    for pause in Pause.allCases {
+      unsafe (pauses + pause.rawValue).initialize(
+        to: __kernel_timespec(tv_sec: 0, tv_nsec: Int64(pause.duration)))
+    }
     let captures = CaptureSet { path in
       unsafe transmitter.pointee.descriptor(of: path)
     }
@@ -75,7 +79,7 @@ internal import SystemPackage
     unsafe transmitter.deinitialize(count: 1)
     unsafe transmitter.deallocate()
     unsafe interval.deallocate()
-    unsafe moment.deallocate()
+    unsafe pauses.deallocate()
   }
 
   // MARK: The loop
@@ -126,17 +130,22 @@ internal import SystemPackage
     }
   }
 
-  /// Leaves alone for a moment what only floods, and goes on with it afterwards.
+  /// Leaves sources alone that had better be, and reads them again when their moment has passed.
   private mutating func pause() {
-    if isPauseOver {
-      isPauseOver = false
-      isPausing = false
-      unsafe receiver.resume(&transmitter.pointee.ring)
-    } else if receiver.hasPaused {
-      unsafe receiver.unwatchPaused(&transmitter.pointee.ring)
-      guard !isPausing, let request = unsafe transmitter.pointee.ring.nextRequest() else { return }
-      isPausing = true
-      unsafe ovx_prepare_timeout(request, moment, CompletionTag(.pauseOver).rawValue)
+    unsafe receiver.unwatchPaused(&transmitter.pointee.ring)
+    for pause in Pause.allCases {
+      let number = pause.rawValue
+      if isPauseOver[number] {
+        isPauseOver[number] = false
+        isPausing[number] = false
+        receiver.resume(pause)
+      } else if receiver.hasPaused(pause), !isPausing[number],
+        let request = unsafe transmitter.pointee.ring.nextRequest()
+      {
+        isPausing[number] = true
+        let tag = CompletionTag(.pauseOver, index: UInt32(number)).rawValue
+        unsafe ovx_prepare_timeout(request, pauses + number, tag)
+      }
     }
   }
 
@@ -192,7 +201,7 @@ internal import SystemPackage
       hasMail = true
       if !completion.hasMore { watchMailbox() }
     case .tick: isTickDue = true
-    case .pauseOver: isPauseOver = true
+    case .pauseOver: isPauseOver[completion.tag.index] = true
     case .ignored: break
     }
   }
