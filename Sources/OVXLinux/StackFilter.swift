@@ -82,6 +82,8 @@ enum TrafficDirection: UInt32, CaseIterable {
 extension Netlink {
   /// Keeps the host's stack off a device from now on; `false` where it was kept off already.
   ///
+  /// A filter that somebody has put in front of this one since is behind it afterwards.
+  ///
   /// - Throws: Also where a filter of somebody else's stands in front, which could let frames pass.
   package mutating func isolate(
     _ link: Link, by filter: StackFilter
@@ -89,20 +91,19 @@ extension Netlink {
     var isMade = try addDiscipline(to: link)
     let ownsDiscipline = isMade
     for direction in TrafficDirection.allCases {
-      var present = ownsDiscipline ? [] : try filters(of: link, direction)
-      guard !present.contains(where: filter.isProgram) else {
-        try checkOrder(present, filter, link)
-        continue
-      }
-      try add(filter, to: link, direction, ownsDiscipline: ownsDiscipline)
+      let present = ownsDiscipline ? [] : try filters(of: link, direction)
+      let ours = present.filter(filter.isProgram)
+      if !ours.isEmpty, Self.isKept(by: present) { continue }
+      // One that is added comes first. Those that have fallen behind go afterwards, so that there is always one.
+      try add(
+        filter, to: link, direction,
+        ownsDiscipline: ownsDiscipline || ours.contains(where: filter.ownsDiscipline))
+      for old in ours { try remove(old, from: link) }
       isMade = true
-      present = try filters(of: link, direction)
-      do {
-        try checkOrder(present, filter, link)
-      } catch {
+      guard Self.isKept(by: try filters(of: link, direction)) else {
         // The port does not get the device, so it stays as it was.
-        _ = try? release(link, from: filter)
-        throw error
+        if ours.isEmpty { _ = try? release(link, from: filter) }
+        throw Self.isBehind(link)
       }
     }
     return isMade
@@ -111,9 +112,9 @@ extension Netlink {
   /// Whether the host's stack is kept off a device by a filter, in both directions.
   package mutating func isIsolated(_ link: Link, by filter: StackFilter) throws(LinuxError) -> Bool
   {
-    for direction in TrafficDirection.allCases
-    where try !filters(of: link, direction).contains(where: filter.isProgram) {
-      return false
+    for direction in TrafficDirection.allCases {
+      let present = try filters(of: link, direction)
+      if !present.contains(where: filter.isProgram) || !Self.isKept(by: present) { return false }
     }
     return true
   }
@@ -177,13 +178,13 @@ extension Netlink {
     }
   }
 
-  private func checkOrder(
-    _ filters: [TrafficFilter], _ filter: StackFilter, _ link: Link
-  ) throws(LinuxError) {
-    guard let first = filters.first(where: { $0.handle != 0 }), !StackFilter.isAny(first) else {
-      return
-    }
-    throw LinuxError(
+  /// Whether the first of some filters takes every frame.
+  private static func isKept(by filters: [TrafficFilter]) -> Bool {
+    filters.first { $0.handle != 0 }.map(StackFilter.isAny) ?? false
+  }
+
+  private static func isBehind(_ link: Link) -> LinuxError {
+    LinuxError(
       action: "keep the host's own network stack off", subject: link.name, errno: .fileExists,
       detail: "a traffic control filter of somebody else's comes first on it",
       remedy: "give that a priority above 1; `tc filter show dev \(link.name) ingress` shows it")

@@ -538,8 +538,8 @@ final class Daemon {
     for name in reconciler.takeRetaken() {
       logger.warning(
         """
-        port \(name): somebody removed ovx's filter from its device, so that the host's own network stack heard its \
-        frames; it is there again
+        port \(name): somebody removed ovx's filter from its device, or put another one in front, so that the host's \
+        own network stack may have heard its frames; it is there again, and the first
         """)
     }
     for note in reconciler.takeNotes() { logger.notice("\(note)") }

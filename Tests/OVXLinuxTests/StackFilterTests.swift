@@ -58,6 +58,34 @@ struct StackFilterTests {
     }
   }
 
+  @Test func `a filter that comes in front is behind again`() throws {
+    let (namespace, link) = try prepare()
+    var netlink = try namespace.netlink()
+    let filter = StackFilter(owner: "one")
+    #expect(try netlink.isolate(link, by: filter))
+    for direction in ["ingress", "egress"] {
+      try namespace.perform { () throws(LinuxError) in
+        let made = try run(
+          "/sbin/tc",
+          "filter add dev veth0 \(direction) pref 1 protocol all bpf da bytecode".split(
+            separator: " "
+          ).map(String.init) + ["1,6 0 0 0"], until: .now + .seconds(10))
+        #expect(made.status == 0, "\(made.errors)")
+      }
+      #expect(try !netlink.isIsolated(link, by: filter))
+      #expect(try netlink.isolate(link, by: filter))
+      #expect(try netlink.isIsolated(link, by: filter))
+      #expect(try !netlink.isolate(link, by: filter))
+    }
+    for direction in TrafficDirection.allCases {
+      let filters = try netlink.filters(of: link, direction).filter { $0.handle != 0 }
+      #expect(filters.map(StackFilter.isAny) == [true, false])
+    }
+    // The other filters keep the discipline.
+    try netlink.release(link, from: filter)
+    #expect(try netlink.classifiedLinks() == [link.index])
+  }
+
   @Test func `a filter that goes is told of, and one of ours that comes is not`() throws {
     let (namespace, link) = try prepare()
     var netlink = try namespace.netlink()

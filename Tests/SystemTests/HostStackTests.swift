@@ -267,6 +267,17 @@ extension SystemTests {
           .filter { $0.contains("bytecode") }
         #expect(programs.count == 2)
         #expect(programs.last?.contains("'1,6 0 0 0'") == true, "\(programs)")
+        // So it is when somebody adds another one later.
+        lab.expectLog("port v1: somebody removed ovx's filter")
+        try host.must(
+          "tc filter add dev v1 ingress pref 1 protocol all bpf da bytecode '1,6 0 0 1'")
+        try eventually("ours comes first again") {
+          let programs = try host.must("tc filter show dev v1 ingress").split(separator: "\n")
+            .filter { $0.contains("bytecode") }
+          return programs.count == 3 && programs.first?.contains("bytecode '4,") == true
+        }
+        #expect(try !host.ctl("show").contains("error:"))
+        try host.must("tc filter del dev v1 ingress pref 1 handle 3 bpf")
         try host.ctl("del-port v1")
         #expect(try filters() == before)
       }
