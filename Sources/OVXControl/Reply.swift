@@ -265,11 +265,15 @@ package struct Drop: Codable, Equatable, Sendable {
   /// The reason, for a person.
   package var sentence: String
 
-  package init(port: String?, reason: DropReason, count: UInt64) {
+  /// `senders` are addresses that the lost datagrams came from lately, where they are nobody's.
+  package init(port: String?, reason: DropReason, count: UInt64, senders: [IPAddress] = []) {
     self.port = port
     self.reason = reason.symbol
     self.count = count
     sentence = reason.sentence
+    if !senders.isEmpty {
+      sentence += " Lately from \(senders.map(\.description).joined(separator: ", "))."
+    }
   }
 }
 

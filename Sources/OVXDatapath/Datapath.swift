@@ -31,6 +31,8 @@ package struct Datapath: ~Copyable {
   var flapping = FlapWatch<AddressKey, Destination>(window: FlappingAddress.window)
   var contests = FlapWatch<NeighborKey, Neighbor>(window: ContestedNeighbor.window)
   var oversize = OversizeWatch()
+  /// Who has sent datagrams lately and is a remote of no tunnel.
+  package internal(set) var unknownVTEPs = UnknownVTEPs()
   /// What each port may still cost, by `PortLimits`.
   var buckets = Slab(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
   /// Milliseconds from some fixed point, as told with the latest burst.

@@ -43,6 +43,7 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
   case deviceDown
   case deviceFull
   case underlayUnreachable
+  case remoteNotListening
   case underlayRefused
   case underlayFull
 
@@ -112,15 +113,18 @@ package enum DropReason: UInt8, CaseIterable, Sendable {
       "More copies of flooded frames were to be made for the port in a second than its storm-control allows."
     case .ownAddress:
       "The destination is the address of a port's own device, behind which nobody is."
-    case .nowhereToFlood: "The frame's segment has no other port."
+    case .nowhereToFlood:
+      "The frame's segment has no other port, so that there is nobody to hear it."
     case .exceedsDeviceMTU:
       "The frame is larger than the MTU of the port's device; where it is IP, its sender is told by ICMP."
     case .exceedsTunnelMTU:
       "The frame with its VXLAN headers is larger than the path takes; where it is IP, its sender is told by ICMP."
     case .deviceRefused: "The kernel refused to take the frame on the port's device."
-    case .deviceDown: "The port's device is down."
+    case .deviceDown: "The port's device is down, or the other end of its veth is."
     case .deviceFull: "The port's device has no room for more frames at the moment."
     case .underlayUnreachable: "The kernel has no route to the remote VTEP, or it is unreachable."
+    case .remoteNotListening:
+      "The remote host answers that no VTEP listens there: its switch does not run, or uses another UDP port."
     case .underlayRefused: "The kernel refused to send the datagram."
     case .underlayFull: "The underlay's transmit queue has no room at the moment."
     }

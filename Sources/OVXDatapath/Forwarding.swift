@@ -97,6 +97,7 @@ extension Datapath {
     var stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
     let frames = count > 0 ? (count - 1) / stride + 1 : 1
     guard let vtep = tables.demultiplexer.vtep(remote) else {
+      unknownVTEPs.note(remote)
       return counters.dropped(.unknownVTEP, frames: frames, at: .none)
     }
     if let device, !tables.demultiplexer.arrivals.isExpected(vtep, by: device) {

@@ -36,6 +36,10 @@ internal import SystemPackage
     var file: UInt32 = 0
     /// Whether frames go by sendmsg(2), to a packet socket, and not by writev(2).
     var isSocket = false
+    var descriptor: Int32 = -1
+    /// Whether it had a carrier when that was looked at last, and the second of that.
+    var hasCarrier = true
+    var carrierCheckedAt = UInt32.max
   }
 
   /// A connected UDP socket; all zeros for none.
@@ -101,9 +105,10 @@ internal import SystemPackage
   // MARK: Where to
 
   /// Sends a port's frames to a registered file from now on; 0 for nowhere.
-  mutating func setDevice(of port: PortID, file: UInt32, isSocket: Bool) {
+  mutating func setDevice(of port: PortID, file: UInt32, isSocket: Bool, descriptor: Int32 = -1) {
     guard Int(port.rawValue) < PortID.limit else { return }
-    unsafe devices[Int(port.rawValue)] = Device(file: file, isSocket: isSocket)
+    unsafe devices[Int(port.rawValue)] = Device(
+      file: file, isSocket: isSocket, descriptor: descriptor)
   }
 
   /// Sends by a connected socket from now on; the path has none so far.
@@ -376,7 +381,11 @@ internal import SystemPackage
     switch tag.kind {
     case .frame:
       let port = PortID(rawValue: UInt16(truncatingIfNeeded: tag.index))
-      return (port, Self.deviceReason(code), frames: Int(tag.detail))
+      let reason = Self.deviceReason(code)
+      let isFull = reason == .deviceFull && hasCarrier(port)
+      return (
+        port, isFull || reason != .deviceFull ? reason : .deviceDown, frames: Int(tag.detail)
+      )
     case .datagram, .train:
       let path = PathID(rawValue: UInt32(tag.index))
       let port = PortID(rawValue: tag.generation)
@@ -390,6 +399,19 @@ internal import SystemPackage
       return (port, Self.underlayReason(code), frames: Int(tag.detail))
     default: return nil
     }
+  }
+
+  /// Whether what a packet socket's device is connected to is up, as of this second.
+  ///
+  /// A veth whose other end is down refuses frames as one does that has no room.
+  private mutating func hasCarrier(_ port: PortID) -> Bool {
+    let index = Int(port.rawValue)
+    guard index < PortID.limit, unsafe devices[index].isSocket else { return true }
+    if unsafe devices[index].carrierCheckedAt != now {
+      unsafe devices[index].carrierCheckedAt = now
+      unsafe devices[index].hasCarrier = ovx_has_carrier(devices[index].descriptor)
+    }
+    return unsafe devices[index].hasCarrier
   }
 
   /// The injector that a failure shows to be of no use any more; other failures may be those of one superframe.
@@ -414,7 +436,8 @@ internal import SystemPackage
     switch code {
     case EAGAIN, ENOBUFS, ENOMEM: .underlayFull
     case EMSGSIZE: .exceedsTunnelMTU
-    case EHOSTUNREACH, ENETUNREACH, ECONNREFUSED, EHOSTDOWN, ENETDOWN, EBADF: .underlayUnreachable
+    case EHOSTUNREACH, ENETUNREACH, EHOSTDOWN, ENETDOWN, EBADF: .underlayUnreachable
+    case ECONNREFUSED: .remoteNotListening
     default: .underlayRefused
     }
   }

@@ -194,9 +194,10 @@ internal import SystemPackage
       guard let failure = unsafe transmitter.pointee.failure(of: completion) else { return }
       datapath.countFailure(failure.reason, port: failure.port, frames: failure.frames)
     case .pathError:
-      // Whose frame it was the message does not say.
+      // A path is one tunnel's alone, so that is whose frame it was.
       guard let reason = unsafe transmitter.pointee.takePathError(completion) else { return }
-      datapath.countDrop(reason, port: .none, frames: 1)
+      let path = PathID(rawValue: UInt32(completion.tag.index))
+      datapath.countDrop(reason, port: datapath.tunnel(sendingBy: path), frames: 1)
     case .mailbox:
       hasMail = true
       if !completion.hasMore { watchMailbox() }
@@ -253,7 +254,8 @@ internal import SystemPackage
     }
     do throws(LinuxError) {
       let file = try unsafe receiver.open(source, share, kind, &transmitter.pointee.ring)
-      unsafe transmitter.pointee.setDevice(of: port, file: file, isSocket: kind == .packet)
+      unsafe transmitter.pointee.setDevice(
+        of: port, file: file, isSocket: kind == .packet, descriptor: share.descriptor)
       return nil
     } catch {
       _ = Descriptor(owning: share.descriptor)

@@ -275,7 +275,12 @@ struct Answers {
     let others = PortCounters.sum(
       dataplane.performOnAll { datapath in datapath.counters(of: .none) })
     for reason in DropReason.allCases where others[reason] != 0 {
-      drops.append(Drop(port: nil, reason: reason, count: others[reason]))
+      // Each worker has its own; what one has noted last is the latest of its flows.
+      let senders =
+        reason == .unknownVTEP
+        ? Set(dataplane.performOnAll { $0.unknownVTEPs.addresses }.joined())
+          .sorted { ($0.high, $0.low) < ($1.high, $1.low) } : []
+      drops.append(Drop(port: nil, reason: reason, count: others[reason], senders: senders))
     }
     return drops
   }

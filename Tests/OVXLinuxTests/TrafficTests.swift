@@ -126,10 +126,7 @@ extension KernelTests {
       tunnel.switches[1].close(EndpointID(rawValue: 0))
       #expect(try tunnel.left.ping("10.0.0.2").received == 0)
       func refused() -> UInt64 {
-        tunnel.switches[0].perform {
-          $0.counters(of: .tunnel)[.underlayUnreachable]
-            + $0.counters(of: .none)[.underlayUnreachable]
-        }
+        tunnel.switches[0].perform { $0.counters(of: .tunnel)[.remoteNotListening] }
       }
       let before = refused()
       #expect(before > 0)

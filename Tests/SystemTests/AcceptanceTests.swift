@@ -99,6 +99,7 @@ extension SystemTests {
         #expect(try way(0) == "c")
         for vni in [3, 5, 15] { #expect(try way(vni) == "unknown-vni") }
         #expect(try way(1, from: "192.168.5.99") == "unknown-vtep")
+        #expect(try host1.ctl("drops").contains("Lately from 192.168.5.99."))
         #expect(try way(1, to: "192.168.5.22") == "special")
         #expect(try way(1, to: "192.168.5.23") == "a")
         #expect(try way(2, to: "192.168.5.22") == "b")

@@ -47,6 +47,33 @@ extension SystemTests {
       return lines
     }
 
+    /// What is lost for a container whose interface is down, or for a remote host without a switch, says so.
+    @Test func lossesOfWhoIsDownSayWhoIsDown() throws {
+      try Lab.run { lab in
+        let (host1, _) = try lab.twoHosts()
+        try lab.overlay(on: host1, remotes: [2])
+        let red1 = try lab.container("red1", on: host1, by: .veth, address: "172.17.42.11/24")
+        let red2 = try lab.container("red2", on: host1, by: .veth, address: "172.17.42.12/24")
+        try red2.expectPing("172.17.42.11")
+        let mac = try red1.must("cat /sys/class/net/eth0/address")
+          .trimmingCharacters(in: .whitespacesAndNewlines)
+        try red1.must("ip link set eth0 down")
+        try red2.must("ip neigh replace 172.17.42.11 lladdr \(mac) dev eth0 nud permanent")
+        try eventually("the container is down") {
+          _ = try red2.run("ping -c 1 -W 1 172.17.42.11")
+          return try host1.drops().contains { $0.key.hasSuffix(" device-down") }
+        }
+        #expect(try !host1.drops().keys.contains { $0.hasSuffix(" device-full") })
+        try red2.must(
+          "ip neigh replace 172.17.42.99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent")
+        try eventually("nobody listens") {
+          _ = try red2.run("ping -c 1 -W 1 172.17.42.99")
+          return try host1.drops()["vxlan0 remote-not-listening", default: 0] > 0
+        }
+        #expect(try !host1.drops().keys.contains { $0.hasPrefix("- ") })
+      }
+    }
+
     @Test func aTunnelsCaptureIsWhatIsOnTheWire() throws {
       try Lab.run { lab in
         let ((host1, _), (c1, _)) = try twoContainers(lab)

@@ -305,8 +305,8 @@ extension SystemTests {
             .trimmingCharacters(in: .whitespacesAndNewlines) != seen
         }
         // Those that nobody was there for are counted, and no send was refused for them.
-        let lost = try host1.drops().filter { $0.key.hasSuffix("underlay-unreachable") }
-        #expect(Array(lost.keys) == ["- underlay-unreachable"])
+        let lost = try host1.drops().filter { $0.key.hasSuffix("remote-not-listening") }
+        #expect(Array(lost.keys) == ["vxlan0 remote-not-listening"])
       }
     }
   }

@@ -260,6 +260,18 @@ static inline unsigned ovx_take_packet_drops(int fd) {
   return statistics.tp_drops;
 }
 
+/* Whether the device that a packet socket is bound to has a carrier: for a veth, whether its other end is up. True where
+   the kernel does not tell. */
+static inline bool ovx_has_carrier(int fd) {
+  struct sockaddr_ll bound;
+  socklen_t size = sizeof bound;
+  struct ifreq request = {0};
+  if (getsockname(fd, (struct sockaddr *)&bound, &size) < 0) return true;
+  request.ifr_ifindex = bound.sll_ifindex;
+  if (ioctl(fd, SIOCGIFNAME, &request) < 0 || ioctl(fd, SIOCGIFFLAGS, &request) < 0) return true;
+  return request.ifr_flags & IFF_RUNNING;
+}
+
 /* Datagrams that a UDP socket had no room for, or whose checksum was wrong, since it was opened. */
 static inline unsigned ovx_udp_drops(int fd) {
   unsigned facts[SK_MEMINFO_VARS] = {0};
