@@ -52,16 +52,16 @@ package struct Coalescer: ~Copyable {
   /// Datagrams of UDP: those that Linux joins itself (`UDP_GRO_CNT_MAX`), and cuts since 4.18.
   static let datagramLimit = 64
 
-  private var flows = unsafe Slab<OpenFlow>(reserving: Coalescer.openLimit)
+  private var flows = unsafe FixedArray<OpenFlow>(reserving: Coalescer.openLimit)
   /// A bit for each place that has an open flow.
   private var open: UInt64 = 0
   /// The flow that absorbed or was opened last: the next frame is likely to be of it.
   private var latest = 0
   /// What `absorb` found out of the frame that it said may open a flow.
   private var candidate = Segment.none
-  private var finished = Slab<CoalescedFrame>(reserving: Coalescer.superframeLimit)
+  private var finished = FixedArray<CoalescedFrame>(reserving: Coalescer.superframeLimit)
   private var finishedCount = 0
-  private var pieces = unsafe Slab<Piece>(reserving: Coalescer.pieceLimit)
+  private var pieces = unsafe FixedArray<Piece>(reserving: Coalescer.pieceLimit)
   private var pieceCount = 0
 
   /// The payload of a segment, and the number of the one behind it.

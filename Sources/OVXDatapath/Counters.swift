@@ -32,10 +32,10 @@ struct CounterTable: ~Copyable {
   }
 
   private static let reasonCount = DropReason.allCases.count
-  private var traffic = Slab(repeating: Traffic(), count: PortID.limit)
-  private var answeredFrames = Slab<UInt64>(zeros: PortID.limit)
-  private var reportedFrames = Slab<UInt64>(zeros: PortID.limit)
-  private var drops = Slab<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
+  private var traffic = FixedArray(repeating: Traffic(), count: PortID.limit)
+  private var answeredFrames = FixedArray<UInt64>(zeros: PortID.limit)
+  private var reportedFrames = FixedArray<UInt64>(zeros: PortID.limit)
+  private var drops = FixedArray<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
 
   @inline(__always) mutating func received(byteCount: Int, from port: PortID) {
     let index = Int(port.rawValue)

@@ -17,22 +17,22 @@ package struct Datapath: ~Copyable {
   var coalescer = Coalescer()
   var tables = ForwardingTables(Topology())
   var databases = BridgeTables<AddressKey, Destination>()
-  var lists = Slab(repeating: AgeLists.empty, count: PortID.limit)
+  var lists = FixedArray(repeating: AgeLists.empty, count: PortID.limit)
   var neighbors = BridgeTables<NeighborKey, Neighbor>()
-  var neighborLists = Slab(repeating: AgeLists.empty, count: PortID.limit)
+  var neighborLists = FixedArray(repeating: AgeLists.empty, count: PortID.limit)
   /// Questions that each bridge has answered in the place of those who were asked.
-  var answers = Slab<UInt64>(zeros: BridgeID.limit)
+  var answers = FixedArray<UInt64>(zeros: BridgeID.limit)
   /// Questions that each bridge has addressed to those alone who were asked.
-  var directions = Slab<UInt64>(zeros: BridgeID.limit)
+  var directions = FixedArray<UInt64>(zeros: BridgeID.limit)
   /// Frames of each bridge that may have said something about neighbours, and were not read for it.
-  var unread = Slab<UInt64>(zeros: BridgeID.limit)
+  var unread = FixedArray<UInt64>(zeros: BridgeID.limit)
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
-  var joinFloods = Slab<UInt32>(zeros: BridgeID.limit)
+  var joinFloods = FixedArray<UInt32>(zeros: BridgeID.limit)
   var flapping = FlapWatch<AddressKey, Destination>(window: FlappingAddress.window)
   var contests = FlapWatch<NeighborKey, Neighbor>(window: ContestedNeighbor.window)
   var oversize = OversizeWatch()
   /// What each port may still cost, by `PortLimits`.
-  var buckets = Slab(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
+  var buckets = FixedArray(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
   /// Milliseconds from some fixed point, as told with the latest burst.
   package internal(set) var burstTime: UInt32 = 0
   /// Frames that came so far, and those that storm control has refused.

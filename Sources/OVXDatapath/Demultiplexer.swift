@@ -13,8 +13,8 @@ struct Demultiplexer: ~Copyable {
     var number: UInt32 = .max
   }
 
-  private var vteps: Slab<VTEP>
-  private var entries: Slab<Entry>
+  private var vteps: FixedArray<VTEP>
+  private var entries: FixedArray<Entry>
   /// By the numbers of VTEPs.
   let arrivals: Arrivals
 
@@ -39,13 +39,13 @@ struct Demultiplexer: ~Copyable {
       }
     }
     arrivals = Arrivals(ports, numbers)
-    vteps = Slab(repeating: VTEP(), count: Demultiplexer.placesFor(numbers.count))
+    vteps = FixedArray(repeating: VTEP(), count: Demultiplexer.placesFor(numbers.count))
     for (address, number) in numbers {
       var place = Demultiplexer.hash(address) & (vteps.count - 1)
       while vteps[place].number != .max { place = (place + 1) & (vteps.count - 1) }
       vteps[place] = VTEP(address: address, number: number)
     }
-    entries = Slab(repeating: Entry(), count: Demultiplexer.placesFor(destinations.count))
+    entries = FixedArray(repeating: Entry(), count: Demultiplexer.placesFor(destinations.count))
     for (key, destination) in destinations {
       var place = Demultiplexer.hash(key) & (entries.count - 1)
       while entries[place].key != .max { place = (place + 1) & (entries.count - 1) }

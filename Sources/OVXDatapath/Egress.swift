@@ -75,12 +75,12 @@ struct Egress: ~Copyable {
   private(set) var work: Int64 = 0
   private var vectorCount = 0
   private var scratchUsed = 0
-  private var transmissions = Slab<Transmission>(reserving: Egress.transmissionLimit)
-  private var vectors = unsafe Slab<Vector>(reserving: Egress.vectorLimit)
-  private var scratch = Slab<UInt8>(reserving: Egress.scratchLimit)
+  private var transmissions = FixedArray<Transmission>(reserving: Egress.transmissionLimit)
+  private var vectors = unsafe FixedArray<Vector>(reserving: Egress.vectorLimit)
+  private var scratch = FixedArray<UInt8>(reserving: Egress.scratchLimit)
   /// An Ethernet header with a tag for each transmission.
-  private var taggedHeaders = Slab<(UInt64, UInt64)>(reserving: Egress.transmissionLimit)
-  private var openTrains = Slab(repeating: OpenTrain.none, count: Egress.openTrainLimit)
+  private var taggedHeaders = FixedArray<(UInt64, UInt64)>(reserving: Egress.transmissionLimit)
+  private var openTrains = FixedArray(repeating: OpenTrain.none, count: Egress.openTrainLimit)
   private let handOver: Datapath.Flush
 
   init(handOver: @escaping Datapath.Flush) {

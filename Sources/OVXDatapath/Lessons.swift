@@ -68,12 +68,12 @@ struct Lessons: ~Copyable {
   private static let limit = 256
 
   private let teach: Lesson.Teach?
-  private var waiting: Slab<Lesson>
+  private var waiting: FixedArray<Lesson>
   private var count = 0
 
   init(_ teach: Lesson.Teach?) {
     unsafe self.teach = unsafe teach
-    waiting = unsafe Slab(reserving: teach == nil ? 0 : Self.limit)
+    waiting = unsafe FixedArray(reserving: teach == nil ? 0 : Self.limit)
   }
 
   /// Adds a lesson, if there is anybody to learn it.

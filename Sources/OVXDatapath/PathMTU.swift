@@ -28,9 +28,9 @@ struct OversizeWatch: ~Copyable {
   /// Answers to what comes in by one port, between two ticks of the clock.
   static let answerLimit: UInt16 = 100
 
-  private var reports = Slab<OversizeReport>(reserving: OversizeWatch.capacity)
+  private var reports = FixedArray<OversizeReport>(reserving: OversizeWatch.capacity)
   private var count = 0
-  private var answers = Slab<UInt16>(zeros: PortID.limit)
+  private var answers = FixedArray<UInt16>(zeros: PortID.limit)
 
   /// Whether there is something to tell of.
   var hasNews: Bool { count > 0 }
