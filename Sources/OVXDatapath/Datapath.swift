@@ -14,7 +14,7 @@ package struct Datapath: ~Copyable {
     (UnsafeBufferPointer<Transmission>, UnsafePointer<Vector>) -> Void
 
   var egress: Egress
-  var coalescer = Coalescer()
+  var gro = GRO()
   var tables = ForwardingTables(Topology())
   var databases = BridgeTables<AddressKey, Destination>()
   var lists = FixedArray(repeating: AgeLists.empty, count: PortID.limit)
@@ -72,8 +72,8 @@ package struct Datapath: ~Copyable {
   mutating func flush() {
     // First: an answer to what is sent may come to another worker.
     lessons.handOver()
-    while let frame = coalescer.finishNext() {
-      egress.extend(frame, by: coalescer)
+    while let frame = gro.finishNext() {
+      egress.extend(frame, by: gro)
     }
     egress.flush()
   }

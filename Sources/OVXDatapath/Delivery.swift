@@ -95,10 +95,10 @@ extension Datapath {
         return unsafe refuseArrival(frame, reason, at: Destination(port: id), limit: limit)
       }
     }
-    let mayCoalesce =
+    let mayMerge =
       unsafe frame.isFromTunnel && !isShared && !tag.isPresent && !offload.isSuperframe
-    if !mayCoalesce && coalescer.hasOpenFlows {
-      unsafe coalescer.pass(frame.start, count: frame.count, port: id)
+    if !mayMerge && gro.hasOpenFlows {
+      unsafe gro.pass(frame.start, count: frame.count, port: id)
     }
     if offload.isSuperframe {
       return unsafe deliverSuperframe(frame, offload: offload, id: id, port: port, tag: tag)
@@ -110,19 +110,19 @@ extension Datapath {
     if offload.needsChecksum && !port.capabilities.contains(.checksum) {
       return unsafe deliverSummed(frame, offload: offload, id: id, tag: tag)
     }
-    guard mayCoalesce else {
+    guard mayMerge else {
       unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
       return
     }
-    let absorption = unsafe coalescer.absorb(
+    let result = unsafe gro.absorb(
       frame.start, count: frame.count, offload: offload, port: id,
-      capabilities: Int(port.superframeLimit) < Coalescer.byteLimit ? [] : port.capabilities)
-    if absorption == .merged {
+      capabilities: Int(port.superframeLimit) < GRO.byteLimit ? [] : port.capabilities)
+    if result == .merged {
       return unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
     }
     let number = unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
-    if absorption == .separate(mayOpen: true) {
-      unsafe coalescer.open(frame.start, port: id, transmission: number)
+    if result == .separate(mayOpen: true) {
+      unsafe gro.open(frame.start, port: id, transmission: number)
     }
   }
 

@@ -62,7 +62,7 @@ struct Egress: ~Copyable {
   static let transmissionLimit = 512
   /// Up to three vectors each: virtio or VXLAN header, tagged Ethernet header, the rest; for each
   /// that is extended two anew, and the payloads.
-  static let vectorLimit = transmissionLimit * 5 + Coalescer.pieceLimit
+  static let vectorLimit = transmissionLimit * 5 + GRO.pieceLimit
   /// Bytes for cut superframes: seven full ones, few enough to stay in the second-level cache.
   static let scratchLimit = 7 * 72 * 1024
   /// Segments that one superframe is cut into at most: 64 KB at TCP's smallest segment, 48 bytes.
@@ -355,7 +355,7 @@ struct Egress: ~Copyable {
   }
 
   /// Lets the payloads that were joined to a frame follow it; to be called right before the flush.
-  mutating func extend(_ frame: CoalescedFrame, by coalescer: borrowing Coalescer) {
+  mutating func extend(_ frame: GROFrame, by gro: borrowing GRO) {
     let number = frame.transmission
     let first = vectorCount
     let old = Int(transmissions[number].firstVector)
@@ -363,7 +363,7 @@ struct Egress: ~Copyable {
     unsafe vectors[first] = unsafe vectors[old]
     unsafe vectors[first + 1] = unsafe Vector(base: vectors[old + 1].base, count: frame.headCount)
     var count = first + 2
-    unsafe coalescer.forEachPayload(of: frame) { payload in
+    unsafe gro.forEachPayload(of: frame) { payload in
       unsafe vectors[count] = unsafe payload
       count &+= 1
     }

@@ -26,7 +26,7 @@ import Testing
   }
 
   @Test func aTrainIsDeliveredAsTheStreamThatItWas() {
-    checkProperty("coalescing", rounds: 100) { seed in
+    checkProperty("GRO", rounds: 100) { seed in
       var run = OffloadRun(seed: seed)
       try run.receiveTrain()
     }
