@@ -40,7 +40,7 @@ package struct Datapath: ~Copyable {
   package internal(set) var refusedFloods: Int64 = 0
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
-  var lessons: Lessons
+  var updates: PendingFDBUpdates
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.
   var now: UInt32 = 0
@@ -53,13 +53,14 @@ package struct Datapath: ~Copyable {
   /// - Parameters:
   ///   - seed: Makes the hashing of the address tables unpredictable; tests give one to be
   ///     repeatable.
-  ///   - teach: Whom to tell what is learned; `nil` for the only worker of a switch.
+  ///   - publish: Whom to tell what is learned; `nil` for the only worker of a switch.
   ///   - flush: What to do with transmissions.
   package init(
-    seed: UInt64 = .random(in: .min ... .max), teach: Lesson.Teach? = nil, flush: @escaping Flush
+    seed: UInt64 = .random(in: .min ... .max), publish: FDBUpdate.Publish? = nil,
+    flush: @escaping Flush
   ) {
     self.seed = seed
-    unsafe lessons = Lessons(teach)
+    unsafe updates = PendingFDBUpdates(publish)
     unsafe egress = Egress(handOver: flush)
   }
 
@@ -71,7 +72,7 @@ package struct Datapath: ~Copyable {
   /// Hands over all transmissions; those that others were joined to get their payloads first.
   mutating func flush() {
     // First: an answer to what is sent may come to another worker.
-    lessons.handOver()
+    updates.handOver()
     while let frame = gro.finishNext() {
       egress.extend(frame, by: gro)
     }

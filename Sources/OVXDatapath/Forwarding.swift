@@ -232,16 +232,16 @@ extension Datapath {
       lists: &lists, members: tables.bridgeMembers, tables.bridges[bridge].members)
     switch learning {
     case .known, .refused: break
-    case .renewed: unsafe teachAddress(of: frame, bridge: port.bridge)
+    case .renewed: unsafe publishAddress(of: frame, bridge: port.bridge)
     case .learned:
       chargeNewAddress(to: ingress)
-      unsafe teachAddress(of: frame, bridge: port.bridge)
+      unsafe publishAddress(of: frame, bridge: port.bridge)
     case .moved(let former):
       chargeNewAddress(to: ingress)
       unsafe noteMove(
         of: source, vlan: vlan, bridge: port.bridge, from: former,
         to: Destination(port: ingress, peer: frame.peer))
-      unsafe teachAddress(of: frame, bridge: port.bridge)
+      unsafe publishAddress(of: frame, bridge: port.bridge)
     case .held(let place):
       unsafe noteMove(
         of: source, vlan: vlan, bridge: port.bridge, from: place,

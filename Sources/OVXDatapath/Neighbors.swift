@@ -305,7 +305,7 @@ extension Datapath {
 
   private mutating func forget(_ key: NeighborKey, bridge: Int) {
     _ = neighbors[bridge].remove(key, lists: &neighborLists)
-    lessons.teach(Lesson(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
+    updates.publish(FDBUpdate(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
   }
 
   private func isInService(_ port: PortID) -> Bool {
@@ -357,7 +357,7 @@ extension Datapath {
       neighbors[bridge].revise(key, to: neighbor)
       return true
     case .learned, .renewed, .moved:
-      lessons.teach(Lesson(key, neighbor, bridge: BridgeID(rawValue: UInt16(bridge))))
+      updates.publish(FDBUpdate(key, neighbor, bridge: BridgeID(rawValue: UInt16(bridge))))
     }
     guard case .moved(let former) = learning, former.address != neighbor.address else {
       return true

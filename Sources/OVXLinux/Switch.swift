@@ -4,8 +4,8 @@ package import SystemPackage
 /// A running switch: worker threads, each with its ring and its `Datapath`, and the handle to command them by.
 ///
 /// Each worker reads its own queue of every device and listening socket, and forwards what it has read to the end. All
-/// have the same topology, and tell each other what addresses they learn (`Lesson`). One worker is the rule; more of them
-/// pay where there are cores for them.
+/// have the same topology, and tell each other what addresses they learn (`FDBUpdate`). One worker is the rule; more of
+/// them pay where there are cores for them.
 ///
 /// Commands are carried out between two bursts, in the order they were given, and each call returns when its command
 /// is in force with all workers. All of it may be called from any thread but a worker's own, on which it would wait for
@@ -21,9 +21,9 @@ package final class Switch: Sendable {
   package init(workers count: Int = 1) throws(LinuxError) {
     events = try EventQueue()
     var workers: [WorkerThread] = []
-    for exchange in LessonExchange.joining(count) {
+    for sync in WorkerSync.joining(count) {
       do throws(LinuxError) {
-        workers.append(try WorkerThread(events: events, exchange: exchange))
+        workers.append(try WorkerThread(events: events, sync: sync))
       } catch {
         Self.stop(workers)
         throw error

@@ -18,7 +18,7 @@ internal import SystemPackage
   private let mailboxFile: UInt32
   private let events: EventQueue
   private let captures: CaptureSet
-  private let exchange: LessonExchange
+  private let sync: WorkerSync
   /// What the sockets of endpoints are for, of those that have several.
   private var queues: [EndpointID: VNIQueues] = [:]
   private let interval: UnsafeMutablePointer<__kernel_timespec>
@@ -37,7 +37,7 @@ internal import SystemPackage
   private static let wakefulness = 50_000
 
   /// Makes a worker on the thread that is to run it.
-  init(mailbox: Mailbox, events: EventQueue, exchange: LessonExchange) throws(LinuxError) {
+  init(mailbox: Mailbox, events: EventQueue, sync: WorkerSync) throws(LinuxError) {
     let receiver = try Receiver(events: events)
     var ring = try Ring(
       fileLimit: 1 + Receiver.sourceLimit + Transmitter.pathLimit + InjectorID.limit)
@@ -61,15 +61,15 @@ internal import SystemPackage
       unsafe transmitter.pointee.descriptor(of: path)
     }
     self.captures = captures
-    self.exchange = exchange
-    let listeners = exchange.outgoing
-    let teach: Lesson.Teach? =
-      listeners.isEmpty ? nil : { lessons in for queue in listeners { unsafe queue.put(lessons) } }
-    datapath = unsafe Datapath(teach: teach) { transmissions, vectors in
+    self.sync = sync
+    let outgoing = sync.outgoing
+    let publish: FDBUpdate.Publish? =
+      outgoing.isEmpty ? nil : { updates in for queue in outgoing { unsafe queue.put(updates) } }
+    datapath = unsafe Datapath(publish: publish) { transmissions, vectors in
       if captures.isArmed { unsafe captures.showSent(transmissions, vectors) }
       unsafe transmitter.pointee.send(transmissions, vectors)
     }
-    datapath.watchesFlapping = exchange.isSpokesman
+    datapath.watchesFlapping = sync.isLeader
     tick()
     watchMailbox()
     startTimer()
@@ -208,7 +208,7 @@ internal import SystemPackage
 
   /// Takes in what other workers have learned.
   private mutating func listen() {
-    for queue in exchange.incoming { queue.takeAll(into: &datapath) }
+    for queue in sync.incoming { queue.takeAll(into: &datapath) }
   }
 
   /// Carries out what is pending, so that no send outlives the device or the socket that it is for.
@@ -310,8 +310,8 @@ internal import SystemPackage
       queues[endpoint] = new
       // One does it for all.
       let isInForce =
-        !exchange.isSpokesman
-        || new.attach(to: receiver.descriptor(of: first), workers: exchange.outgoing.count + 1)
+        !sync.isLeader
+        || new.attach(to: receiver.descriptor(of: first), workers: sync.outgoing.count + 1)
       for queue in 0..<VNIQueues.count {
         guard let source = Receiver.source(of: endpoint, queue: queue) else { continue }
         receiver.setPort(isInForce ? new.port(of: queue) : .none, of: source)
@@ -375,7 +375,7 @@ internal import SystemPackage
 
   /// Swaps in a topology, and ends the captures of what it does not have.
   mutating func apply(_ topology: Topology) {
-    // Lessons that were given with the topology before the last one are not to be taken for one of the next.
+    // Updates that were given with the topology before the last one are not to be taken for one of the next.
     listen()
     assignQueues(topology)
     datapath.apply(topology)
