@@ -92,17 +92,18 @@ struct Bench: ~Copyable {
         }
       }
       let port = PortID(rawValue: 0)
-      let looksAhead = verdict.isFromDevice && datapath.mayAnticipate(from: port)
+      let looksAhead = verdict.isFromDevice && datapath.mayPrefetch(from: port)
       if looksAhead {
-        for slot in 0..<min(Datapath.foresight, batch) {
-          unsafe datapath.anticipate(
+        for slot in 0..<min(Datapath.prefetchDistance, batch) {
+          unsafe datapath.prefetch(
             frame(slot), count: Bench.frameLength, tag: .none, from: port)
         }
       }
       for slot in 0..<batch {
-        if looksAhead, slot + Datapath.foresight < batch {
-          unsafe datapath.anticipate(
-            frame(slot + Datapath.foresight), count: Bench.frameLength, tag: .none, from: port)
+        if looksAhead, slot + Datapath.prefetchDistance < batch {
+          unsafe datapath.prefetch(
+            frame(slot + Datapath.prefetchDistance), count: Bench.frameLength, tag: .none,
+            from: port)
         }
         if verdict.isFromDevice {
           unsafe receive(frame(slot), from: port)

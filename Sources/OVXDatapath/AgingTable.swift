@@ -127,7 +127,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   @inline(__always) var isLarge: Bool { statistics.current > 16_384 }
 
   /// Fetches into the cache what a look-up of the key is going to need.
-  @inline(__always) func anticipate(_ key: Key) {
+  @inline(__always) func prefetch(_ key: Key) {
     let entry = index[home(key)]
     if entry != nowhere { unsafe ovx_prefetch(entries.address(of: Int(entry))) }
   }

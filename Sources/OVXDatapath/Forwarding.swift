@@ -146,9 +146,9 @@ extension Datapath {
         continue
       }
       let frameLength = length - VXLANHeader.byteCount
-      let ahead = offset + (Self.foresight - 1) * stride + VXLANHeader.byteCount
+      let ahead = offset + (Self.prefetchDistance - 1) * stride + VXLANHeader.byteCount
       if ahead < count {
-        unsafe anticipate(train + ahead, count: count - ahead, tag: .none, from: tunnel.port)
+        unsafe prefetch(train + ahead, count: count - ahead, tag: .none, from: tunnel.port)
       }
       counters.received(byteCount: frameLength, from: tunnel.port)
       if isTrain,
@@ -171,7 +171,7 @@ extension Datapath {
     } while offset < count
   }
 
-  // MARK: Anticipating
+  // MARK: Prefetching
 
   /// Fetches into the cache what a frame will need that is going to be received a few frames later.
   ///
@@ -184,10 +184,10 @@ extension Datapath {
   ///   - tag: A VLAN tag that the kernel took out of the frame.
   ///   - port: Where it came in.
   @inline(__always)
-  @unsafe package func anticipate(
+  @unsafe package func prefetch(
     _ frame: UnsafeRawPointer, count: Int, tag: VLANTag, from port: PortID
   ) {
-    guard mayAnticipate(from: port), count >= EthernetHeader.byteCount + 2 else { return }
+    guard mayPrefetch(from: port), count >= EthernetHeader.byteCount + 2 else { return }
     let record = tables.ports[Int(port.rawValue)]
     var vlan = record.ownVLAN
     if record.vlanMode != .access && record.vlanMode != .dot1qTunnel {
@@ -199,19 +199,19 @@ extension Datapath {
     let bridge = Int(record.bridge.rawValue)
     let target = unsafe MACAddress(truncating: frame.big64(0) >> 16)
     let source = unsafe MACAddress(truncating: frame.big64(6) >> 16)
-    databases[bridge].anticipate(AddressKey(vlan: vlan, address: source))
-    if !target.isGroup { databases[bridge].anticipate(AddressKey(vlan: vlan, address: target)) }
+    databases[bridge].prefetch(AddressKey(vlan: vlan, address: source))
+    if !target.isGroup { databases[bridge].prefetch(AddressKey(vlan: vlan, address: target)) }
   }
 
-  /// Whether `anticipate` would do anything for frames of a port.
+  /// Whether `prefetch` would do anything for frames of a port.
   @inline(__always)
-  package func mayAnticipate(from port: PortID) -> Bool {
+  package func mayPrefetch(from port: PortID) -> Bool {
     Int(port.rawValue) < tables.ports.count
       && databases[Int(tables.ports[Int(port.rawValue)].bridge.rawValue)].isLarge
   }
 
-  /// How many frames ahead of the one that is received `anticipate` pays most.
-  package static var foresight: Int { 8 }
+  /// How many frames ahead of the one that is received `prefetch` pays most.
+  package static var prefetchDistance: Int { 8 }
 
   // MARK: Admit, learn, decide
 
@@ -251,8 +251,8 @@ extension Datapath {
     if unsafe frame.address(0).isGroup && !mayFlood(from: ingress) {
       return refuseFlood(from: ingress)
     }
-    if unsafe frame.concernsNeighbors, mayTellOfNeighbors(ingress, bridge: bridge) {
-      let isAnswered = unsafe heed(&frame, bridge: port.bridge, learning: learning)
+    if unsafe frame.mayConcernNeighborTable, mayTellOfNeighbors(ingress, bridge: bridge) {
+      let isAnswered = unsafe snoopNeighbors(&frame, bridge: port.bridge, learning: learning)
       if isAnswered { return chargeFlood(1, to: ingress) }
     }
 

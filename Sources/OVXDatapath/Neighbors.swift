@@ -191,7 +191,7 @@ extension IPAddress {
 
 extension Frame {
   /// Whether the frame may say something about neighbours; if not, that is known at a glance.
-  @inline(__always) var concernsNeighbors: Bool {
+  @inline(__always) var mayConcernNeighborTable: Bool {
     let type = unsafe start.big16(12)
     if type == EtherType.arp.rawValue { return true }
     guard type == EtherType.ipv6.rawValue,
@@ -223,16 +223,16 @@ extension Frame {
 }
 
 extension Datapath {
-  /// Learns from a frame about neighbours, and answers it if it asks for one that is known.
+  /// Snoops ARP and neighbour discovery: learns from a frame, and answers it if it asks for a neighbour that is known.
   ///
   /// A question for one that may have gone is addressed to that one alone.
   ///
   /// - Parameters:
-  ///   - frame: An admitted frame with `concernsNeighbors`.
+  ///   - frame: An admitted frame with `mayConcernNeighborTable`.
   ///   - bridge: The bridge that it is in.
   ///   - learning: What its source address has changed in the address table.
   /// - Returns: Whether it was answered, and is to go no further.
-  @unsafe @inline(never) mutating func heed(
+  @unsafe @inline(never) mutating func snoopNeighbors(
     _ frame: inout Frame, bridge: BridgeID, learning: FDB.Learning
   ) -> Bool {
     // Who contradicts a static address is not believed.

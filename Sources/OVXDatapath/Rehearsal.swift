@@ -134,7 +134,7 @@ package struct Rehearsal: ~Copyable {
     var segment = unsafe Account.Segment(
       bridge: port.bridge, vlan: frame.vlan, tag: frame.tag, source: frame.address(6),
       target: frame.address(0), byteCount: frame.count)
-    if unsafe frame.concernsNeighbors, let news = unsafe frame.neighborNews {
+    if unsafe frame.mayConcernNeighborTable, let news = unsafe frame.neighborNews {
       switch news.claim {
       case .none: break
       case .announcement(let ip, let address, _):

@@ -356,15 +356,15 @@ internal import SystemPackage
       let framesBefore = (all: datapath.frameCount, refused: datapath.refusedFloods)
       let end = batch.firstSlot &+ batch.count
       let port = PortID(rawValue: UInt16(truncatingIfNeeded: batch.source))
-      let looksAhead = batch.source < PortID.limit && datapath.mayAnticipate(from: port)
+      let looksAhead = batch.source < PortID.limit && datapath.mayPrefetch(from: port)
       if looksAhead {
-        for slot in batch.firstSlot..<min(batch.firstSlot &+ Datapath.foresight, end) {
-          anticipate(slot, port, datapath)
+        for slot in batch.firstSlot..<min(batch.firstSlot &+ Datapath.prefetchDistance, end) {
+          prefetch(slot, port, datapath)
         }
       }
       for slot in batch.firstSlot..<end {
-        let ahead = slot &+ Datapath.foresight
-        if looksAhead, ahead < end { anticipate(ahead, port, datapath) }
+        let ahead = slot &+ Datapath.prefetchDistance
+        if looksAhead, ahead < end { prefetch(ahead, port, datapath) }
         let result = unsafe results[slot]
         if result >= 0 {
           received &+= 1
@@ -466,13 +466,13 @@ internal import SystemPackage
   }
 
   /// Tells the datapath what of a port it is going to get soon.
-  private func anticipate(_ slot: Int, _ port: PortID, _ datapath: borrowing Datapath) {
+  private func prefetch(_ slot: Int, _ port: PortID, _ datapath: borrowing Datapath) {
     guard unsafe results[slot] >= 0 else { return }
     var tag = VLANTag.none
     if unsafe sources[Int(port.rawValue)].kind == .packet {
       tag = unsafe ovx_receipt_read(receipts + slot).tag
     }
-    unsafe datapath.anticipate(
+    unsafe datapath.prefetch(
       buffers.frame(slot), count: Int(results[slot]) - Offload.byteCount, tag: tag, from: port)
   }
 

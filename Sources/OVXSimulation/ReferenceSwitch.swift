@@ -226,7 +226,7 @@ package struct ReferenceSwitch {
 
     var outcome = Outcome()
     outcome.isDisputable = passage.frame.hasDisputableChecksumRequest
-    if let wasThere, let answer = heed(&passage, wasThere: wasThere) {
+    if let wasThere, let answer = snoopNeighbors(&passage, wasThere: wasThere) {
       deliver(answer, to: passage.ingress, peer: .none, &outcome)
       answers[bridge, default: 0] += 1
       return outcome
@@ -295,7 +295,7 @@ package struct ReferenceSwitch {
   /// Learns about neighbours from a frame, and returns the answer, if it asks what is known.
   ///
   /// A question for one that has not told for half a minute is addressed to that one.
-  private mutating func heed(_ passage: inout Passage, wasThere: Bool) -> Passage? {
+  private mutating func snoopNeighbors(_ passage: inout Passage, wasThere: Bool) -> Passage? {
     let bridge = passage.ingress.bridge
     guard !passage.frame.offload.needsChecksum, !passage.frame.offload.isSuperframe,
       let news = ReferenceNews(passage.frame.bytes)
