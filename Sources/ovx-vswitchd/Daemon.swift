@@ -254,7 +254,7 @@ final class Daemon {
 
     let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
       .sorted { $0.key < $1.key }
-    if let (name, fault) = faults.first(where: { !$0.value.isAwaited }) {
+    if let (name, fault) = faults.first(where: { !$0.value.isTransient }) {
       reconciler.reconcile(to: old, changes, oldPlan, isCommanded: true)
       _ = reconciler.takeNotes()
       do {

@@ -170,7 +170,7 @@ struct Devices {
     let now = monotonicMilliseconds()
     let isToReopen = now - (lastLosses[name] ?? .min / 2) > 2000
     lastLosses[name] = now
-    if !isToReopen { faults[name] = Fault("its device fails: \(error)", isAwaited: true) }
+    if !isToReopen { faults[name] = Fault("its device fails: \(error)", isTransient: true) }
     return (name, isToReopen)
   }
 
@@ -236,14 +236,14 @@ struct Devices {
   /// What a failure means for a port.
   private func fault(_ error: LinuxError, _ order: Order) -> Fault {
     guard case .container = order.plan.place else {
-      return Fault(error, isAwaited: error.isMissingDevice && !order.plan.isMade)
+      return Fault(error, isTransient: error.isMissingDevice && !order.plan.isMade)
     }
     var error = error
     if !order.isCommanded, error.errno == .noSuchFileOrDirectory {
       error.remedy =
         "it is attached to again when it is back, and `ovx-ctl detach --stale` removes its port"
     }
-    var fault = Fault(error, isAwaited: error.isWithoutAnswer)
+    var fault = Fault(error, isTransient: error.isWithoutAnswer)
     fault.isOpen = error.errno == .nowInProgress
     return fault
   }
@@ -310,7 +310,7 @@ struct Devices {
   private func outage(of plan: Plan.Device, _ host: Host) -> Fault? {
     guard case .existing(let name) = plan.place, let link = host.links[name], !link.isUp
     else { return nil }
-    return Fault("its device is down; `ip link set \(name) up` sets it up", isAwaited: true)
+    return Fault("its device is down; `ip link set \(name) up` sets it up", isTransient: true)
   }
 
   /// Whether an open device is the one that is wanted, and still there.

@@ -333,7 +333,7 @@ final class Host {
     guard let address = try netlink.widerAddresses(of: link).first else { return nil }
     return Fault(
       "the address \(address) on its device does not work, as the device is the switch's; "
-        + Self.remedy(link), isAwaited: true)
+        + Self.remedy(link), isTransient: true)
   }
 
   private static func remedy(_ link: Link) -> String {
@@ -367,15 +367,15 @@ final class Host {
     do {
       route = try netlink.route(to: remote.address, from: remote.local)
     } catch {
-      throw Fault(error, isAwaited: error.isMissingRoute || error.errno == .invalidArgument)
+      throw Fault(error, isTransient: error.isMissingRoute || error.errno == .invalidArgument)
     }
     guard let source = remote.local ?? route.source else {
-      throw Fault("no address of this host to send to \(remote.address) from", isAwaited: true)
+      throw Fault("no address of this host to send to \(remote.address) from", isTransient: true)
     }
     guard source != remote.address else {
       throw Fault(
         "\(remote.address) is this host's own address; the remote of a tunnel is another host",
-        isAwaited: false)
+        isTransient: false)
     }
     let link = link(route.linkIndex)
     let pathMTU = believedMTU(of: route, to: remote, link) ?? link?.mtu ?? Sizes.defaultMTU
@@ -383,7 +383,7 @@ final class Host {
     guard innerMTU >= Configuration.mtuRange.lowerBound else {
       throw Fault(
         "the way to \(remote.address) takes packets of \(pathMTU) bytes, too small for a tunnel",
-        isAwaited: true)
+        isTransient: true)
     }
     var way = Underlay.Way(
       source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?",
@@ -478,9 +478,9 @@ final class Host {
       return Fault(
         "UDP port \(endpoint.port) belongs to the kernel's vxlan device \(culprit.name); delete it "
           + "(`ip link del \(culprit.name)`), or choose another port with dst_port=",
-        isAwaited: false)
+        isTransient: false)
     case .addressNotAvailable:
-      return Fault(error, isAwaited: true)
+      return Fault(error, isTransient: true)
     default:
       return Fault(error)
     }

@@ -248,7 +248,7 @@ final class Reconciler {
     guard let tunnel = plan.tunnels[name] else { return oversize[name] }
     if let fault = underlay.endpointFaults[tunnel.endpoint] { return fault }
     let faults = tunnel.peers.compactMap { underlay.peerFaults[$0] }
-    guard var fault = faults.first(where: { !$0.isAwaited }) ?? faults.first else {
+    guard var fault = faults.first(where: { !$0.isTransient }) ?? faults.first else {
       return oversize[name]
     }
     if faults.count > 1 {

@@ -115,7 +115,7 @@ struct Resolver {
         }
         do {
           ways[remote] = try host.way(to: remote)
-        } catch  where !error.isAwaited && isNew {
+        } catch  where !error.isTransient && isNew {
           throw ControlError("port \(name): \(error.sentence)", record: name)
         } catch {
           // It waits until the way is there.
@@ -124,7 +124,7 @@ struct Resolver {
       guard isNew, checked.insert(tunnel.endpoint).inserted else { continue }
       do {
         try reconciler.underlay.probe(tunnel.endpoint, host: host)
-      } catch  where !error.isAwaited {
+      } catch  where !error.isTransient {
         throw ControlError("port \(name): \(error.sentence)", record: name)
       } catch {
         // It waits until the address is there.

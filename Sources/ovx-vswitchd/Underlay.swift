@@ -236,7 +236,7 @@ struct Underlay {
     guard let number = endpoints.number(for: endpoint) else {
       throw Fault(
         "there are no more than \(EndpointID.limit) pairs of local address and UDP port to receive by; "
-          + "let tunnels share them", isAwaited: false)
+          + "let tunnels share them", isTransient: false)
     }
     do {
       let number = EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
@@ -276,14 +276,14 @@ struct Underlay {
         peerFaults[peer] = Fault(
           "more than \(socketBudget) pairs of a VNI and a remote VTEP, each of which needs a socket; "
             + "raise the limit of open files (ulimit -n) up to 40000 for each worker, or use fewer",
-          isAwaited: false)
+          isTransient: false)
         return
       }
       do {
         for number in range { try open(PathID(rawValue: UInt32(number)), set) }
       } catch {
         shrink(set, to: 0)
-        peerFaults[peer] = Fault(error, isAwaited: error.isMissingRoute)
+        peerFaults[peer] = Fault(error, isTransient: error.isMissingRoute)
         return
       }
     }

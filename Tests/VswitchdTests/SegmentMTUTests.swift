@@ -119,7 +119,7 @@ import Testing
     #expect(Devices.sizeFault(mtu: 1280, isAsked: false, bound: nil) == nil)
     for isAsked in [false, true] {
       let fault = Devices.sizeFault(mtu: 1280, isAsked: isAsked, bound: bound)
-      #expect(fault?.isOutage == false && fault?.isAwaited == true)
+      #expect(fault?.isOutage == false && fault?.isTransient == true)
       #expect(fault?.sentence.contains("tunnel vx to 10.0.0.1") == true)
       #expect(fault?.sentence.contains(isAsked ? "mtu_request" : "IPv6") == true)
     }
