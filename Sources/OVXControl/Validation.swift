@@ -72,7 +72,7 @@ extension Configuration {
     if let text = bridge.otherConfig["neighbor-suppression"], !["true", "false"].contains(text) {
       throw ControlError(
         "bridge \(bridge.name): other_config:neighbor-suppression \"\(printable(text))\" is not one of "
-          + "the allowed values (true, false); false floods every ARP request and neighbour solicitation"
+          + "the allowed values (true, false); false floods every ARP request and neighbor solicitation"
       )
     }
     if let text = bridge.otherConfig["hwaddr"] {

@@ -37,7 +37,7 @@ private let never = UInt32.max
 let lastSecond = UInt32.max - 1
 
 /// What is learned from ports and forgotten with time: the machinery of a bridge's address table
-/// and of its neighbour table.
+/// and of its neighbor table.
 ///
 /// Entries lie in a `FixedArray` in no order. An open-addressing index of 4 bytes a place, at most half
 /// full and seeded so that nobody can aim at one chain, finds them: two cache lines touched per

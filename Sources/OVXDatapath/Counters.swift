@@ -7,7 +7,7 @@ package struct PortCounters: Equatable, Sendable {
   package var receivedBytes: UInt64 = 0
   package var sentFrames: UInt64 = 0
   package var sentBytes: UInt64 = 0
-  /// Frames received that asked for a neighbour, and were answered instead of forwarded.
+  /// Frames received that asked for a neighbor, and were answered instead of forwarded.
   package var answeredFrames: UInt64 = 0
   /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
   package var reportedFrames: UInt64 = 0

@@ -24,7 +24,7 @@ package struct Datapath: ~Copyable {
   var answers = FixedArray<UInt64>(zeros: BridgeID.limit)
   /// Questions that each bridge has addressed to those alone who were asked.
   var directions = FixedArray<UInt64>(zeros: BridgeID.limit)
-  /// Frames of each bridge that may have said something about neighbours, and were not read for it.
+  /// Frames of each bridge that may have said something about neighbors, and were not read for it.
   var unread = FixedArray<UInt64>(zeros: BridgeID.limit)
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
   var joinFloods = FixedArray<UInt32>(zeros: BridgeID.limit)

@@ -25,7 +25,7 @@ package struct FDBUpdate: BitwiseCopyable, Sendable {
   let vlan: VLANID
   let place: Destination
   let address: MACAddress
-  /// Of a neighbour.
+  /// Of a neighbor.
   fileprivate let ip: IPAddress
 
   /// A station's address.
@@ -39,7 +39,7 @@ package struct FDBUpdate: BitwiseCopyable, Sendable {
     ip = IPAddress(v4: 0)
   }
 
-  /// A neighbour.
+  /// A neighbor.
   init(_ key: NeighborKey, _ neighbor: Neighbor, bridge: BridgeID) {
     kind = .neighbor
     isRouter = neighbor.isRouter
@@ -50,7 +50,7 @@ package struct FDBUpdate: BitwiseCopyable, Sendable {
     ip = key.address
   }
 
-  /// That nothing is known of a neighbour any more.
+  /// That nothing is known of a neighbor any more.
   init(forgetting key: NeighborKey, bridge: BridgeID) {
     kind = .neighborGone
     isRouter = false
@@ -198,7 +198,7 @@ extension KnownAddress {
 }
 
 extension KnownNeighbor {
-  /// The neighbour tables of one bridge in several datapaths as one.
+  /// The neighbor tables of one bridge in several datapaths as one.
   package static func merged(_ tables: [[KnownNeighbor]]) -> [KnownNeighbor] {
     youngest(of: tables, by: { NeighborKey(vlan: $0.vlan, address: $0.ip) }, age: { $0.age })
   }

@@ -99,7 +99,7 @@ package struct ForwardingTables: ~Copyable {
   struct Span: BitwiseCopyable {
     var first: UInt32
     var count: UInt32
-    /// Whether questions for a known neighbour are answered instead of flooded.
+    /// Whether questions for a known neighbor are answered instead of flooded.
     var answersQuestions: Bool
   }
 
@@ -198,7 +198,7 @@ package struct ForwardingTables: ~Copyable {
     ownAddresses = OwnAddresses(accepted)
   }
 
-  /// Neighbours that a port may have in its bridge's table: the share of one device, or all.
+  /// Neighbors that a port may have in its bridge's table: the share of one device, or all.
   ///
   /// A tunnel stands for the devices of other hosts, which have been limited there.
   func neighborLimit(of port: PortID) -> Int {

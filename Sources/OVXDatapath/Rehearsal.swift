@@ -228,7 +228,7 @@ package struct Rehearsal: ~Copyable {
     return after.value == ingress ? .known(before) : .held(before)
   }
 
-  /// What the frame has told of a neighbour that was not known, or otherwise.
+  /// What the frame has told of a neighbor that was not known, or otherwise.
   private func neighborLearned(
     from segment: Account.Segment, _ recollection: Recollection
   ) -> KnownNeighbor? {

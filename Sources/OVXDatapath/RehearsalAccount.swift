@@ -34,7 +34,7 @@ extension Rehearsal {
     var isFullOfStatics = false
     /// Of the addresses that the frame tells of and asks for.
     var neighbors: [KnownNeighbor] = []
-    /// What the neighbour table would forget to learn what the frame tells.
+    /// What the neighbor table would forget to learn what the frame tells.
     var neighborVictim: KnownNeighbor?
   }
 
@@ -45,7 +45,7 @@ extension Rehearsal {
     /// What it was admitted to; `nil` where it died before.
     package var segment: Segment?
     package var learning: Learning?
-    /// What it tells of a neighbour, where that is news.
+    /// What it tells of a neighbor, where that is news.
     package var neighbor: KnownNeighbor?
     package var decision: Decision?
     /// What happened at every port that the frame might have left by.
@@ -97,9 +97,9 @@ extension Rehearsal {
 
     package enum Decision: Equatable, Sendable {
       case destination(KnownAddress)
-      /// A question that the switch answers in the place of a neighbour.
+      /// A question that the switch answers in the place of a neighbor.
       case answer(KnownNeighbor)
-      /// A question that goes to the neighbour alone, which was not heard of lately.
+      /// A question that goes to the neighbor alone, which was not heard of lately.
       case direction(KnownNeighbor, KnownAddress)
       /// The destination is the address of a port's own device, behind which nobody is.
       case nobody

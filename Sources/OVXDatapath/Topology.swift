@@ -18,9 +18,9 @@ package struct Topology: Equatable, Sendable {
     package var id: BridgeID
     /// Seconds after which an address that was not seen again is forgotten, 15...3600; 0 never.
     package var agingTime: UInt32
-    /// Learned and static addresses at most, and as many neighbours, 10...1,000,000.
+    /// Learned and static addresses at most, and as many neighbors, 10...1,000,000.
     package var addressLimit: Int
-    /// Whether questions for a known neighbour are answered here instead of flooded, in segments that
+    /// Whether questions for a known neighbor are answered here instead of flooded, in segments that
     /// have a tunnel.
     package var suppressesNeighborQuestions: Bool
 

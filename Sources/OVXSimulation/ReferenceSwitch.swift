@@ -290,9 +290,9 @@ package struct ReferenceSwitch {
     return outcome
   }
 
-  // MARK: Neighbours
+  // MARK: Neighbors
 
-  /// Learns about neighbours from a frame, and returns the answer, if it asks what is known.
+  /// Learns about neighbors from a frame, and returns the answer, if it asks what is known.
   ///
   /// A question for one that has not told for half a minute is addressed to that one.
   private mutating func snoopNeighbors(_ passage: inout Passage, wasThere: Bool) -> Passage? {
@@ -336,7 +336,7 @@ package struct ReferenceSwitch {
     return answer
   }
 
-  /// Whether a neighbour's Ethernet address is known to be on another port, which is in service.
+  /// Whether a neighbor's Ethernet address is known to be on another port, which is in service.
   private func isInReach(
     _ neighbor: ReferenceNeighbors.Entry, from passage: Passage, _ bridge: BridgeID
   ) -> Bool {

@@ -72,7 +72,7 @@ struct Output {
     case .done, .answer: return ""
     case .flushed(let count) where format != .json:
       if case .flushNeighbors = command {
-        return "\(count) \(count == 1 ? "neighbour" : "neighbours") forgotten\n"
+        return "\(count) \(count == 1 ? "neighbor" : "neighbors") forgotten\n"
       }
       return "\(count) \(count == 1 ? "address" : "addresses") forgotten\n"
     case .names(let names) where format != .json:

@@ -139,9 +139,9 @@ struct Answers {
     }
   }
 
-  // MARK: Neighbours
+  // MARK: Neighbors
 
-  /// The neighbour tables of bridges; of all where none is named.
+  /// The neighbor tables of bridges; of all where none is named.
   ///
   /// Each is taken when its turn has come.
   private func neighbors(of bridges: [String]) -> [AnswerStream.Part] {
@@ -177,7 +177,7 @@ struct Answers {
     }
   }
 
-  /// Forgets the neighbours of a bridge, or of all, and returns how many.
+  /// Forgets the neighbors of a bridge, or of all, and returns how many.
   func flushNeighbors(of bridge: String?) -> Int {
     let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
     return dataplane.performOnAll { datapath in

@@ -102,7 +102,7 @@ final class Host {
         changes.ways = true
       case .filtersChanged(let index):
         doubt(index, &changes)
-      case .neighbourChanged(let linkIndex, let address):
+      case .neighborChanged(let linkIndex, let address):
         let hop = NextHop(linkIndex: linkIndex, address: address)
         if let known = nextHops[hop],
           known != (try? netlink.linkAddress(of: address, on: linkIndex))
@@ -441,8 +441,8 @@ final class Host {
       return .segmented("the way leads to no Ethernet device")
     }
     let hop = NextHop(linkIndex: link.index, address: route.gateway ?? remote.address)
-    if nextHops.isEmpty, (try? events.subscribeToNeighbours()) == nil {
-      return .segmented("the kernel does not tell of its neighbours")
+    if nextHops.isEmpty, (try? events.subscribeToNeighbors()) == nil {
+      return .segmented("the kernel does not tell of its neighbors")
     }
     // First of all, so that the change of any of what follows is heard of.
     let nextHop = (try? netlink.linkAddress(of: hop.address, on: link.index)) ?? nil

@@ -98,7 +98,7 @@ extension Script.Arrival {
   private mutating func changeField(_ random: inout SeededRandom) {
     let network = FrameAnatomy(bytes)?.network ?? 14
     // EtherType; IPv4's length, fragment, protocol; IPv6's length, next header; ports, length and checksum of UDP behind
-    // both; options of neighbour discovery.
+    // both; options of neighbor discovery.
     let fields = [
       12, network, network + 2, network + 4, network + 6, network + 8, network + 9, network + 10,
       network + 20, network + 22, network + 24, network + 26, network + 32, network + 33,

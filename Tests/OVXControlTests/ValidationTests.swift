@@ -498,7 +498,7 @@ import Testing
     #expect(
       bench.refusal("set bridge br0 other_config:neighbor-suppression=off")
         == "bridge br0: other_config:neighbor-suppression \"off\" is not one of the allowed values (true, "
-        + "false); false floods every ARP request and neighbour solicitation")
+        + "false); false floods every ARP request and neighbor solicitation")
     try bench.run("remove bridge br0 other_config neighbor-suppression")
     #expect(bench.configuration.bridges["br0"]?.suppressesNeighborQuestions == true)
     try bench.run("set bridge br0 other_config:neighbor-suppression=true")

@@ -96,7 +96,7 @@ import Testing
     #expect(sum != 0)
   }
 
-  /// Neighbour discovery with some bytes changed and its checksum mended, so that the options are read.
+  /// Neighbor discovery with some bytes changed and its checksum mended, so that the options are read.
   @Test func discoveryMessages() {
     var random = SeededRandom()
     let memory = GuardedMemory(4096)

@@ -270,7 +270,7 @@ private struct OverlayRun {
     }
   }
 
-  // MARK: Neighbours
+  // MARK: Neighbors
 
   /// Questions that hosts have answered in the place of containers.
   var suppressedQuestions: UInt64 {
@@ -328,7 +328,7 @@ private struct OverlayRun {
     let told = isQuestion || !isIPv6 ? source : target
     guard teller.rawValue & 0xFFFF + UInt64(container.tenant) * 5 == told.low & 0xFFFF else {
       throw Discrepancy(
-        "Tenant \(container.tenant) hears of another one's neighbour: \(frame.hexadecimal)")
+        "Tenant \(container.tenant) hears of another one's neighbor: \(frame.hexadecimal)")
     }
     if isQuestion {
       guard target == Self.ip(of: container, isIPv6: isIPv6) else { return }

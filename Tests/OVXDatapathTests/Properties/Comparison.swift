@@ -61,7 +61,7 @@ struct Traffic {
     var length: Int
   }
 
-  /// Zeros that the switch may add to a frame in a tunnel, to make it as long as its neighbours.
+  /// Zeros that the switch may add to a frame in a tunnel, to make it as long as its neighbors.
   private static let paddingLimit = 64
 
   private var frames: [WayOut: [Frame]] = [:]

@@ -88,7 +88,7 @@ private struct IndependenceRun {
     }
   }
 
-  /// Whether it may tell of neighbours, and so rightly change what becomes of others.
+  /// Whether it may tell of neighbors, and so rightly change what becomes of others.
   private func mayTeach(_ frame: [UInt8]) -> Bool {
     guard let anatomy = FrameAnatomy(frame) else { return true }
     return anatomy.etherType == 0x0806 || anatomy.packet?.transportProtocol == 58

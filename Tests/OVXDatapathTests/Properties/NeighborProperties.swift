@@ -3,11 +3,11 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// The neighbour table against a dictionary, when it is small, full and old.
+/// The neighbor table against a dictionary, when it is small, full and old.
 @Suite struct NeighborProperties {
   @Test func theTableIsWhatADictionaryWouldBe() {
     var crowded = AddressStatistics()
-    checkProperty("neighbour table", rounds: 50) { seed in
+    checkProperty("neighbor table", rounds: 50) { seed in
       var run = NeighborRun(seed: seed)
       for _ in 0..<150 { try run.step() }
       crowded.evicted += run.statistics.evicted

@@ -122,7 +122,7 @@ private struct RehearsalRun {
     if let neighbor = account.neighbor, let bridge = account.segment?.bridge {
       guard after.neighbors[bridge]?.contains(neighbor) == true,
         before.neighbors[bridge]?.contains(neighbor) != true
-      else { throw Discrepancy("It tells of a neighbour that was not learned: \(account)") }
+      else { throw Discrepancy("It tells of a neighbor that was not learned: \(account)") }
     }
     for (bridge, now) in after.neighbors {
       let then = before.neighbors[bridge] ?? []
