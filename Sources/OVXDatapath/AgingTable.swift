@@ -133,7 +133,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   }
 
   /// What is known of a key, and for how long nobody has told so; `nil` where nothing is.
-  func recall(_ key: Key, now: UInt32) -> Record? {
+  func lookUp(_ key: Key, now: UInt32) -> Record? {
     let found = find(key)
     return found.entry == nowhere ? nil : record(of: found.entry, now: now)
   }

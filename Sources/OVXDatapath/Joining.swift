@@ -36,7 +36,7 @@ extension Datapath {
   /// of the lower number.
   func contradictsJoin(_ update: FDBUpdate) -> Bool {
     guard tables.ports[Int(update.place.port.rawValue)].isJoined,
-      let known = databases[Int(update.bridge.rawValue)].recall(
+      let known = databases[Int(update.bridge.rawValue)].lookUp(
         AddressKey(vlan: update.vlan, address: update.address), now: now),
       known.value != update.place, known.age ?? 0 < Self.joinHold
     else { return false }

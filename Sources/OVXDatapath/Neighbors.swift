@@ -271,7 +271,7 @@ extension Datapath {
   ) -> Bool {
     let vlan = unsafe frame.vlan
     let key = NeighborKey(vlan: vlan, address: question)
-    guard let known = neighbors[bridge].recall(key, now: now) else { return false }
+    guard let known = neighbors[bridge].lookUp(key, now: now) else { return false }
     var neighbor = known.value
     if neighbor.doubt.isUnanswered(now: now) {
       forget(key, bridge: bridge)

@@ -54,12 +54,12 @@ extension Script.Arrival {
     arrival.port = random.bits(UInt8.self)
     arrival.flags = random.oneIn(2) ? .endsBurst : []
     guard random.oneIn(3) else {
-      let stimulus = generator.stimulus()
-      arrival.bytes = stimulus.frame.bytes
-      arrival.offload = stimulus.frame.offload.virtioHeader
-      if stimulus.tag.isPresent {
+      let input = generator.input()
+      arrival.bytes = input.frame.bytes
+      arrival.offload = input.frame.offload.virtioHeader
+      if input.tag.isPresent {
         arrival.flags.insert(.hasTagBeside)
-        arrival.tagControl = stimulus.tag.control
+        arrival.tagControl = input.tag.control
       }
       return arrival
     }

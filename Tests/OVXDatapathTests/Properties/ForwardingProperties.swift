@@ -120,13 +120,13 @@ private struct Comparison {
     reference.apply(topology)
   }
 
-  // MARK: Stimuli
+  // MARK: Inputs
 
   private mutating func receiveFrame() -> ReferenceSwitch.Outcome {
-    let stimulus = frames.stimulus()
+    let input = frames.input()
     let ports = host.topology.ports.map(\.id)
     let port = ports.isEmpty || random.oneIn(30) ? PortID(rawValue: 50) : random.pick(ports)
-    return receive(stimulus.frame, tag: stimulus.tag, from: port)
+    return receive(input.frame, tag: input.tag, from: port)
   }
 
   private mutating func receive(
