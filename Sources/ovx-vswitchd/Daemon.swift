@@ -40,7 +40,7 @@ final class Daemon {
   private let containers: Containers
   private let log: LogDestination
   private let logger: Logger
-  private var captureDesk = CaptureDesk()
+  private var captureRequests = CaptureRequests()
   private var nextRetry: Int64 = 0
   private var nextWideningCheck: Int64 = 0
   private var nextRefresh: Int64 = 0
@@ -173,7 +173,7 @@ final class Daemon {
       var check = request
       check.dryRun = true
       _ = try execute(check)
-      try captureDesk.start(
+      try captureRequests.start(
         target, program: program, snapshotLength: length, reconciler, on: connection)
       return .elsewhere
     } catch {
@@ -230,7 +230,7 @@ final class Daemon {
     for (command, reply) in zip(request.commands, transaction.replies) {
       if let reply {
         replies.append(.reply(reply))
-      } else if let report = Answers(reconciler, configuration).report(command) {
+      } else if let report = SwitchQueries(reconciler, configuration).report(command) {
         replies.append(report)
       } else {
         replies.append(.reply(try carryOut(command, configuration, isDryRun: request.dryRun)))
@@ -299,16 +299,16 @@ final class Daemon {
   private func carryOut(
     _ command: Command, _ configuration: Configuration, isDryRun: Bool
   ) throws(ControlError) -> Reply {
-    let answers = Answers(reconciler, configuration)
+    let queries = SwitchQueries(reconciler, configuration)
     switch command {
     case .logLevel: return .logLevel(LogLevel(log.level))
     case .trace(_, let port, let frame):
-      return .trace(try Narrator(reconciler).trace(frame, from: port))
+      return .trace(try TraceReport(reconciler).trace(frame, from: port))
     case .traceTo(let port, let address, let words):
-      let frame = try answers.frame(from: port, to: address, words)
-      return .trace(try Narrator(reconciler).trace(frame, from: port))
+      let frame = try queries.frame(from: port, to: address, words)
+      return .trace(try TraceReport(reconciler).trace(frame, from: port))
     case .capture(_, let program, _):
-      _ = try CaptureDesk.filter(program)
+      _ = try CaptureRequests.filter(program)
       guard isDryRun else {
         throw ControlError(
           "capture goes on until it is ended, so it takes no other command beside it")
@@ -322,14 +322,14 @@ final class Daemon {
     case _ where isDryRun:
       return .done
     case .flushAddresses(let bridge):
-      return .flushed(answers.flushAddresses(of: bridge))
+      return .flushed(queries.flushAddresses(of: bridge))
     case .flushNeighbors(let bridge):
-      return .flushed(answers.flushNeighbors(of: bridge))
+      return .flushed(queries.flushNeighbors(of: bridge))
     case .addAddress(let bridge, let port, let vlan, let address):
-      try answers.addAddress(address, vlan: vlan, port: port, bridge: bridge)
+      try queries.addAddress(address, vlan: vlan, port: port, bridge: bridge)
       return .done
     case .deleteAddress(let bridge, let vlan, let address):
-      try answers.deleteAddress(address, vlan: vlan, bridge: bridge)
+      try queries.deleteAddress(address, vlan: vlan, bridge: bridge)
       return .done
     case .setLogLevel(let level):
       log.level = Logger.Level(level)
@@ -353,7 +353,7 @@ final class Daemon {
       deviceExists: { self.reconciler.host.links[$0] != nil },
       interface: { name in
         if let last, last.name == name { return last.state }
-        let state = Answers(self.reconciler, self.reconciler.configuration).interface(name)
+        let state = SwitchQueries(self.reconciler, self.reconciler.configuration).interface(name)
         last = (name, state)
         return state
       },
@@ -574,7 +574,7 @@ final class Daemon {
 
   /// Tells of addresses that keep moving, a few by name.
   private func logFlapping() {
-    let sentences = Answers(reconciler, reconciler.configuration).takeFlappingAddresses()
+    let sentences = SwitchQueries(reconciler, reconciler.configuration).takeFlappingAddresses()
     for sentence in sentences.prefix(8) { logger.warning("\(sentence)") }
     if sentences.count > 8 { logger.warning("\(sentences.count - 8) more addresses keep moving") }
   }

@@ -4,7 +4,7 @@ internal import OVXLinux
 
 // What the switch knows of who is behind a port and of who has an address, for `trace PORT to ADDRESS`.
 
-extension Answers {
+extension SwitchQueries {
   /// The frame that who is behind a port would send towards an address.
   ///
   /// A ping, or what the words say; to a station that nobody has told of, the question for it.

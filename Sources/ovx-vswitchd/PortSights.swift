@@ -4,7 +4,7 @@ internal import OVXLinux
 
 // What the kernel says of the devices of ports.
 
-extension Answers {
+extension SwitchQueries {
   /// The kernel's description of a port's device, in whatever namespace it is; `nil` while there is none.
   func link(of name: String) -> Link? {
     reconciler.devices.link(of: name, host: reconciler.host)

@@ -2,13 +2,13 @@ internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
 
-/// Answers to questions about the running switch, put together from the configuration, the kernel and the data plane.
-struct Answers {
+/// Queries about the running switch, answered from the configuration, the kernel and the data plane.
+struct SwitchQueries {
   let reconciler: Reconciler
   let configuration: Configuration
   private var dataplane: Switch { reconciler.dataplane }
 
-  /// Prepares answers.
+  /// Prepares queries.
   ///
   /// - Parameters:
   ///   - reconciler: Knows what is in force.

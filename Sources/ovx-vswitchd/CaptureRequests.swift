@@ -4,7 +4,7 @@ internal import OVXDatapath
 internal import OVXLinux
 
 /// Begins captures for those who ask, each on the connection on which it was asked for.
-struct CaptureDesk {
+struct CaptureRequests {
   private var nextNumber: UInt64 = 1
 
   /// Checks what a capture asks for.

@@ -5,7 +5,7 @@ internal import OVXLinux
 /// Tells what would become of a frame, in words: `ovx-ctl trace`.
 ///
 /// What becomes of it is a `TraceRun`'s; here it only gets names, and reasons that a person can check.
-struct Narrator {
+struct TraceReport {
   private let reconciler: Reconciler
   private let configuration: Configuration
   private let topology: Topology
