@@ -102,7 +102,7 @@ struct Devices {
   func device(of name: String, host: Host) -> Topology.Device? {
     guard let device = open[name], faults[name] == nil else { return nil }
     let link = link(of: name, host: host)
-    let mtu = link?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
+    let mtu = link?.mtu ?? device.settings.mtu ?? MTU.defaultMTU
     var result = Topology.Device(mtu: mtu, capabilities: device.capabilities)
     if case .existing = device.plan.place, let link {
       result = link.device(host.features(of: link), device.capabilities, mtu: mtu)
@@ -661,14 +661,14 @@ struct DeviceSettings: Equatable {
     bound = limits.tunnel
     guard plan.isMade else { return }
     var (mtu, bound) = limits.mtu
-    if mtu < Sizes.ipv6MinimumMTU, plan.mtuRequest == nil, plan.hasIPv6 {
-      mtu = Sizes.ipv6MinimumMTU
+    if mtu < MTU.ipv6MinimumMTU, plan.mtuRequest == nil, plan.hasIPv6 {
+      mtu = MTU.ipv6MinimumMTU
     }
     mtu = plan.mtuRequest ?? mtu
     self.mtu = mtu
     self.bound = plan.mtuRequest == nil ? bound : limits.tunnel
     gsoMaxSize = limits.gsoMaxSize(mtu: mtu)
-    queueLength = Sizes.queueLength
+    queueLength = MTU.queueLength
   }
 }
 

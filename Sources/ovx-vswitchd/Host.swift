@@ -378,8 +378,8 @@ final class Host {
         isTransient: false)
     }
     let link = link(route.linkIndex)
-    let pathMTU = believedMTU(of: route, to: remote, link) ?? link?.mtu ?? Sizes.defaultMTU
-    let innerMTU = Sizes.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
+    let pathMTU = believedMTU(of: route, to: remote, link) ?? link?.mtu ?? MTU.defaultMTU
+    let innerMTU = MTU.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
     guard innerMTU >= Configuration.mtuRange.lowerBound else {
       throw Fault(
         "the way to \(remote.address) takes packets of \(pathMTU) bytes, too small for a tunnel",
@@ -408,10 +408,10 @@ final class Host {
       claims.forget(remote)
       return configured
     }
-    let floor = remote.address.isIPv6 ? Sizes.ipv6MinimumMTU : pathMTUFloor
+    let floor = remote.address.isIPv6 ? MTU.ipv6MinimumMTU : pathMTUFloor
     return claims.mtu(
       to: remote, claimed: max(claimed, floor),
-      widest: configured ?? link?.mtu ?? Sizes.defaultMTU, from: remote.local,
+      widest: configured ?? link?.mtu ?? MTU.defaultMTU, from: remote.local,
       now: monotonicMilliseconds())
   }
 

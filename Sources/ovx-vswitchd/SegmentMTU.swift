@@ -48,7 +48,7 @@ extension Plan {
 
     /// What a port that has no MTU of its own is given, and what limits it to that; `nil` where nothing does.
     var mtu: (mtu: Int, bound: SizeBound?) {
-      let unlimited = tunnel == nil ? Sizes.defaultMTU : Sizes.largestDefaultMTU
+      let unlimited = tunnel == nil ? MTU.defaultMTU : MTU.largestDefaultMTU
       guard let bound = SizeBound.least(tunnel, device), bound.mtu <= unlimited else {
         return (unlimited, nil)
       }
@@ -57,7 +57,7 @@ extension Plan {
 
     /// The `IFLA_GSO_MAX_SIZE` of a device with an MTU.
     func gsoMaxSize(mtu: Int) -> Int {
-      tunnel == nil ? Sizes.wholeGSOMaxSize : Sizes.gsoMaxSize(mtu: mtu)
+      tunnel == nil ? MTU.wholeGSOMaxSize : MTU.gsoMaxSize(mtu: mtu)
     }
   }
 
@@ -76,7 +76,7 @@ extension Plan {
         // Until the way is known it is taken for an Ethernet, so that devices need not shrink once it is.
         let mtu =
           innerMTU(remote)
-          ?? Sizes.innerMTU(pathMTU: Sizes.defaultMTU, isIPv6: remote.address.isIPv6)
+          ?? MTU.innerMTU(pathMTU: MTU.defaultMTU, isIPv6: remote.address.isIPv6)
         bridges[tunnel.bridge, default: BridgeBounds()].add(
           SizeBound(mtu: mtu, culprit: .tunnel(name, remote: remote.address)), of: tunnel)
       }

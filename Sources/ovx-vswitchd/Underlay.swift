@@ -168,7 +168,7 @@ struct Underlay {
     }
     let injected = plan.injectedRemotes
     let peerCount = wanted.values.reduce(0) { $0 + $1.count }
-    let count = Sizes.socketsPerPeer(peers: peerCount, budget: socketBudget)
+    let count = MTU.socketsPerPeer(peers: peerCount, budget: socketBudget)
     let isWithinBudget = peerCount <= socketBudget
     for set in sets.values { shrink(set, to: count) }
     for (remote, vnis) in wanted {

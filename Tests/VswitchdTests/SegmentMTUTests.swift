@@ -17,7 +17,7 @@ import Testing
       let address =
         isIPv6 ? IPAddress(v6High: 0xFD05 << 48, low: number) : IPAddress(v4: UInt32(number))
       let remote = Plan.Remote(local: nil, address: address, port: 4789)
-      paths[remote] = path.map { Sizes.innerMTU(pathMTU: $0, isIPv6: isIPv6) }
+      paths[remote] = path.map { MTU.innerMTU(pathMTU: $0, isIPv6: isIPv6) }
       guard let vni = VNI(rawValue: UInt32(number)) else { return }
       plan.tunnels[name] = Plan.Tunnel(
         bridge: "br0", vni: vni, outgoingVNI: vni,
