@@ -57,7 +57,7 @@ struct CaptureRequests {
         reconciler.port(name).map { CaptureStart.Port(number: $0.rawValue, name: name) }
       }
     }
-    if configuration.bridges[target] != nil, let bridge = reconciler.numbering.bridge(target) {
+    if configuration.bridges[target] != nil, let bridge = reconciler.datapathIDs.bridge(target) {
       // As many as fit into the greeting; the others are shown by their numbers.
       let names = configuration.ports(of: target).map(\.name).prefix(500)
       return (

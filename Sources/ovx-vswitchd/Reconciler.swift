@@ -17,7 +17,7 @@ final class Reconciler {
   private(set) var plan = Plan()
   let dataplane: Switch
   let host: Host
-  private(set) var numbering = Numbering()
+  private(set) var datapathIDs = DatapathIDs()
   private(set) var devices: Devices
   private(set) var underlay: Underlay
   var filter: UnderlayFilter
@@ -64,7 +64,7 @@ final class Reconciler {
     let oldPlan = self.plan
     self.configuration = configuration
     self.plan = plan
-    numbering.update(for: configuration, plan, changes)
+    datapathIDs.update(for: configuration, plan, changes)
     let isUnderlayConcerned = changes.ports.contains { oldPlan.tunnels[$0] != plan.tunnels[$0] }
     let commanded = changes.ports.filter {
       isCommanded && oldPlan.devices[$0]?.place != plan.devices[$0]?.place
@@ -118,7 +118,7 @@ final class Reconciler {
     examinedPorts += names.count
 
     let isChanged = topology.update(
-      names, &numbers, configuration, plan, numbering,
+      names, &numbers, configuration, plan, datapathIDs,
       Provision(
         device: { self.devices.device(of: $0, host: self.host) },
         endpoint: { self.underlay.endpoint($0) },
@@ -138,7 +138,7 @@ final class Reconciler {
 
     devices.close(names, exceptFor: plan, host: host)
     if isUnderlayConcerned { underlay.close(exceptFor: plan) }
-    numbering.rested()
+    datapathIDs.releaseQuarantined()
   }
 
   /// Announces the addresses of devices that are due to be announced.
@@ -236,8 +236,8 @@ final class Reconciler {
   /// The number of a port.
   func port(_ name: String) -> PortID? {
     guard let port = configuration.ports[name] else { return nil }
-    return numbering.port(
-      Numbering.PortName(name: name, bridge: port.bridge, vni: plan.tunnels[name]?.vni))
+    return datapathIDs.port(
+      DatapathIDs.PortName(name: name, bridge: port.bridge, vni: plan.tunnels[name]?.vni))
   }
 
   /// Why a port is not in service, or only in part; `nil` where all is well.

@@ -77,19 +77,19 @@ struct SwitchQueries {
 
   /// The addresses that a bridge knows, in no order.
   func knownAddresses(on bridge: String) -> [KnownAddress] {
-    guard let id = reconciler.numbering.bridge(bridge) else { return [] }
+    guard let id = reconciler.datapathIDs.bridge(bridge) else { return [] }
     return KnownAddress.merged(dataplane.performOnAll { datapath in datapath.addresses(of: id) })
   }
 
   /// The neighbors that a bridge knows, in no order.
   func knownNeighbors(on bridge: String) -> [KnownNeighbor] {
-    guard let id = reconciler.numbering.bridge(bridge) else { return [] }
+    guard let id = reconciler.datapathIDs.bridge(bridge) else { return [] }
     return KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
   }
 
   func addressStatistics(of bridges: [String]) -> [BridgeAddressStatistics] {
     selected(bridges).map { name in
-      let statistics = reconciler.numbering.bridge(name).map { id in
+      let statistics = reconciler.datapathIDs.bridge(name).map { id in
         AddressStatistics.merged(
           dataplane.performOnAll { datapath in datapath.addressStatistics(of: id) })
       }
@@ -99,7 +99,7 @@ struct SwitchQueries {
 
   /// Forgets learned addresses of a bridge, or of all, and returns how many.
   func flushAddresses(of bridge: String?) -> Int {
-    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
+    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.datapathIDs.bridge($0) }
     // All know the same, but for what was learned this moment.
     return dataplane.performOnAll { datapath in
       var count = 0
@@ -111,7 +111,7 @@ struct SwitchQueries {
   func addAddress(
     _ address: MACAddress, vlan: VLANID, port: String, bridge: String
   ) throws(ControlError) {
-    guard let portID = reconciler.port(port), let bridgeID = reconciler.numbering.bridge(bridge)
+    guard let portID = reconciler.port(port), let bridgeID = reconciler.datapathIDs.bridge(bridge)
     else { throw ControlError("port \(port) of bridge \(bridge) is not in service") }
     let areAdded = dataplane.performOnAll { datapath in
       datapath.addStaticAddress(address, vlan: vlan, on: portID, bridge: bridgeID)
@@ -126,7 +126,7 @@ struct SwitchQueries {
   func deleteAddress(
     _ address: MACAddress, vlan: VLANID, bridge: String
   ) throws(ControlError) {
-    let id = reconciler.numbering.bridge(bridge)
+    let id = reconciler.datapathIDs.bridge(bridge)
     let areRemoved = id.map { id in
       dataplane.performOnAll { datapath in
         datapath.removeAddress(address, vlan: vlan, bridge: id)
@@ -150,7 +150,7 @@ struct SwitchQueries {
       AnswerStream.Part.tables(of: selected(bridges)) { name in
         let names = portNames()
         let remotes = peerAddresses()
-        let contested = reconciler.numbering.bridge(name).map { id in
+        let contested = reconciler.datapathIDs.bridge(name).map { id in
           dataplane.performOnAll { datapath in datapath.contestedNeighbors(of: id) }.flatMap { $0 }
         }
         let shown = knownNeighbors(on: name).filter { names[$0.port] != nil }.sorted {
@@ -169,7 +169,7 @@ struct SwitchQueries {
 
   func neighborStatistics(of bridges: [String]) -> [BridgeNeighborStatistics] {
     selected(bridges).map { name in
-      let statistics = reconciler.numbering.bridge(name).map { id in
+      let statistics = reconciler.datapathIDs.bridge(name).map { id in
         NeighborStatistics.merged(
           dataplane.performOnAll { datapath in datapath.neighborStatistics(of: id) })
       }
@@ -179,7 +179,7 @@ struct SwitchQueries {
 
   /// Forgets the neighbors of a bridge, or of all, and returns how many.
   func flushNeighbors(of bridge: String?) -> Int {
-    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
+    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.datapathIDs.bridge($0) }
     return dataplane.performOnAll { datapath in
       var count = 0
       for id in ids { count += datapath.flushNeighbors(of: id) }
@@ -201,7 +201,7 @@ struct SwitchQueries {
       }
     }
     func bridgeName(_ number: BridgeID) -> String? {
-      configuration.bridges.keys.first { reconciler.numbering.bridge($0) == number }
+      configuration.bridges.keys.first { reconciler.datapathIDs.bridge($0) == number }
     }
     let addresses: [String] = flapping.flatMap(\.0).compactMap { flap in
       guard let former = describe(flap.former), let latter = describe(flap.latter),
@@ -242,10 +242,10 @@ struct SwitchQueries {
   private func peerAddresses() -> [PeerID: IPAddress] {
     var addresses: [PeerID: IPAddress] = [:]
     for (name, tunnel) in reconciler.plan.tunnels {
-      let port = Numbering.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
+      let port = DatapathIDs.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
       for remote in tunnel.remotes {
-        let peer = Numbering.PeerName(port: port, remote: remote.address)
-        if let id = reconciler.numbering.peer(peer) { addresses[id] = remote.address }
+        let peer = DatapathIDs.PeerName(port: port, remote: remote.address)
+        if let id = reconciler.datapathIDs.peer(peer) { addresses[id] = remote.address }
       }
     }
     return addresses

@@ -72,9 +72,9 @@ struct Underlay {
   private let dataplane: Switch
   /// Sending sockets at most.
   private let socketBudget: Int
-  private var endpoints: Numbers<Plan.Endpoint>
+  private var endpoints: IDAllocator<Plan.Endpoint>
   private var openEndpoints: Set<Plan.Endpoint> = []
-  private var paths: NumberRanges<SocketSet>
+  private var paths: IDRangeAllocator<SocketSet>
   private var ways: [Plan.Remote: Way] = [:]
   private var sets: [Plan.Peer: SocketSet] = [:]
   private var leavingPaths: [Int] = []
@@ -82,7 +82,7 @@ struct Underlay {
   /// The source ports in use between two addresses.
   private var takenPorts: [AddressPair: Set<UInt16>] = [:]
   /// By the index of the underlay's device.
-  private var injectors: Numbers<Int32>
+  private var injectors: IDAllocator<Int32>
   private var openInjectors: Set<Int32> = []
   /// Why superframes cannot be put on a device.
   private var injectorFaults: [Int32: String] = [:]
@@ -98,10 +98,10 @@ struct Underlay {
     self.dataplane = dataplane
     // Each worker has a descriptor of each socket.
     socketBudget = min(PeerID.limit, max(16, descriptorLimit / 2 / dataplane.queueCount))
-    endpoints = Numbers(below: EndpointID.limit)
-    injectors = Numbers(below: InjectorID.limit)
+    endpoints = IDAllocator(below: EndpointID.limit)
+    injectors = IDAllocator(below: InjectorID.limit)
     // Twice the budget, because sockets are opened before the ones that they replace are closed.
-    paths = NumberRanges(below: 2 * PeerID.limit)
+    paths = IDRangeAllocator(below: 2 * PeerID.limit)
   }
 
   /// The number of the socket that receives for an endpoint; `nil` while it is not open.
@@ -214,9 +214,9 @@ struct Underlay {
     closeInjectors()
     for number in leavingPaths { dataplane.close(PathID(rawValue: UInt32(number))) }
     leavingPaths = []
-    endpoints.rested()
-    paths.rested()
-    injectors.rested()
+    endpoints.releaseQuarantined()
+    paths.releaseQuarantined()
+    injectors.releaseQuarantined()
   }
 
   /// The VTEP that a sending socket is for.

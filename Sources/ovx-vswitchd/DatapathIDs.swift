@@ -2,7 +2,7 @@ internal import OVXControl
 internal import OVXDatapath
 
 /// The numbers by which the data plane knows bridges, ports and peers.
-struct Numbering {
+struct DatapathIDs {
   /// A port as the data plane sees it.
   ///
   /// One that moves to another bridge, or whose tunnel gets another VNI, is another port to it: nothing that was
@@ -29,9 +29,9 @@ struct Numbering {
 
   /// By the names of ports.
   private var known: [String: Known] = [:]
-  private var bridges = Numbers<String>(below: BridgeID.limit)
-  private var ports = Numbers<PortName>(below: PortID.limit)
-  private var peers = Numbers<PeerName>(from: 1, below: PeerID.limit)
+  private var bridges = IDAllocator<String>(below: BridgeID.limit)
+  private var ports = IDAllocator<PortName>(below: PortID.limit)
+  private var peers = IDAllocator<PeerName>(from: 1, below: PeerID.limit)
 
   func bridge(_ name: String) -> BridgeID? {
     bridges[name].map { BridgeID(rawValue: UInt16(truncatingIfNeeded: $0)) }
@@ -83,10 +83,10 @@ struct Numbering {
   }
 
   /// Frees the numbers that were taken back: the data plane has a topology without them.
-  mutating func rested() {
-    bridges.rested()
-    ports.rested()
-    peers.rested()
+  mutating func releaseQuarantined() {
+    bridges.releaseQuarantined()
+    ports.releaseQuarantined()
+    peers.releaseQuarantined()
   }
 }
 
@@ -111,11 +111,11 @@ extension Topology {
   ///
   /// A port for which the kernel has not given everything waits.
   init(
-    _ configuration: Configuration, _ plan: Plan, _ numbering: Numbering, _ provision: Provision
+    _ configuration: Configuration, _ plan: Plan, _ datapathIDs: DatapathIDs, _ provision: Provision
   ) {
     self.init()
     var ids: [String: PortID] = [:]
-    update(Set(configuration.ports.keys), &ids, configuration, plan, numbering, provision)
+    update(Set(configuration.ports.keys), &ids, configuration, plan, datapathIDs, provision)
   }
 
   /// Describes bridges and some ports anew.
@@ -125,17 +125,17 @@ extension Topology {
   ///   - ids: The numbers by which ports are described, by name.
   ///   - configuration: What there is.
   ///   - plan: What that needs.
-  ///   - numbering: The numbers of all of it.
+  ///   - datapathIDs: The numbers of all of it.
   ///   - provision: What the kernel has given for it.
   /// - Returns: Whether anything is otherwise than it was.
   @discardableResult
   mutating func update(
     _ names: Set<String>, _ ids: inout [String: PortID], _ configuration: Configuration,
-    _ plan: Plan, _ numbering: Numbering, _ provision: Provision
+    _ plan: Plan, _ datapathIDs: DatapathIDs, _ provision: Provision
   ) -> Bool {
     var bridges: [Bridge] = []
     for (name, bridge) in configuration.bridges {
-      guard let id = numbering.bridge(name) else { continue }
+      guard let id = datapathIDs.bridge(name) else { continue }
       bridges.append(
         Bridge(
           id: id, agingTime: bridge.agingTime, addressLimit: bridge.addressLimit,
@@ -147,7 +147,7 @@ extension Topology {
     self.bridges = bridges
     let fallbacks = Fallbacks(plan, provision)
     for name in names {
-      let port = Port(name, configuration, plan, numbering, provision, fallbacks)
+      let port = Port(name, configuration, plan, datapathIDs, provision, fallbacks)
       if replace(ids[name], by: port) { isChanged = true }
       ids[name] = port?.id
     }
@@ -202,21 +202,21 @@ extension Topology {
 extension Topology.Port {
   /// Describes a port; `nil` for one that is not there.
   fileprivate init?(
-    _ name: String, _ configuration: Configuration, _ plan: Plan, _ numbering: Numbering,
+    _ name: String, _ configuration: Configuration, _ plan: Plan, _ datapathIDs: DatapathIDs,
     _ provision: Provision, _ fallbacks: Topology.Fallbacks
   ) {
     guard let port = configuration.ports[name], let bridge = configuration.bridges[port.bridge]
     else { return nil }
     let tunnel = plan.tunnels[name]
-    let portName = Numbering.PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
-    guard let id = numbering.port(portName), let bridgeID = numbering.bridge(port.bridge)
+    let portName = DatapathIDs.PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
+    guard let id = datapathIDs.port(portName), let bridgeID = datapathIDs.bridge(port.bridge)
     else { return nil }
     var attachment = Topology.Attachment.waiting
     if let device = provision.device(name) {
       attachment = .device(device)
     } else if let tunnel {
       attachment = Topology.Attachment(
-        tunnel, portName, numbering, provision, fallbacks,
+        tunnel, portName, datapathIDs, provision, fallbacks,
         isJoined: bridge.joinedVNIs.contains(tunnel.vni))
     }
     self.init(
@@ -227,12 +227,12 @@ extension Topology.Port {
 
 extension Topology.Attachment {
   fileprivate init(
-    _ tunnel: Plan.Tunnel, _ name: Numbering.PortName, _ numbering: Numbering,
+    _ tunnel: Plan.Tunnel, _ name: DatapathIDs.PortName, _ datapathIDs: DatapathIDs,
     _ provision: Provision, _ fallbacks: Topology.Fallbacks, isJoined: Bool
   ) {
     let peers = tunnel.peers.compactMap { peer -> Topology.Peer? in
       let remote = peer.remote.address
-      guard let id = numbering.peer(Numbering.PeerName(port: name, remote: remote)),
+      guard let id = datapathIDs.peer(DatapathIDs.PeerName(port: name, remote: remote)),
         let path = provision.path(peer)
       else { return nil }
       return Topology.Peer(
