@@ -69,7 +69,7 @@ struct CaptureRequests {
     guard let port = reconciler.port(target) else {
       throw ControlError("port \(target) is not in force, so there is nothing to see of it")
     }
-    let isTunnel = reconciler.plan.tunnels[target] != nil
+    let isTunnel = reconciler.desired.tunnels[target] != nil
     return (
       isTunnel ? .tunnel(port) : .device(port),
       CaptureStart(

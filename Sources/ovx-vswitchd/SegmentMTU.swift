@@ -38,7 +38,7 @@ struct SizeBound: Equatable {
   }
 }
 
-extension Plan {
+extension DesiredState {
   /// What limits the packets of one port.
   struct Limits: Equatable {
     /// The narrowest tunnel of its segments, less the tag that the port's frames get in it; `nil` without tunnels.
@@ -98,7 +98,7 @@ private struct BridgeBounds {
   var devices = VLANBounds()
 
   /// Takes a tunnel in.
-  mutating func add(_ bound: SizeBound, of tunnel: Plan.Tunnel) {
+  mutating func add(_ bound: SizeBound, of tunnel: DesiredState.Tunnel) {
     tunnels.tighten(to: bound, in: tunnel.vlans.vlans)
     var tagged = bound
     tagged.mtu -= VLANHeader.byteCount
@@ -113,9 +113,9 @@ private struct BridgeBounds {
     }
   }
 
-  func limits(of device: Plan.Device) -> Plan.Limits {
+  func limits(of device: DesiredState.Device) -> DesiredState.Limits {
     let vlans = device.vlans.vlans
-    var limits = Plan.Limits(
+    var limits = DesiredState.Limits(
       tunnel: tunnels.least(in: vlans), device: devices.least(in: vlans))
     if let own = device.vlans.ownVLAN, own != .untagged {
       limits.tunnel = .least(limits.tunnel, taggedTunnels.least(in: [own]))

@@ -44,7 +44,7 @@ struct SwitchQueries {
   private func show(_ bridge: String? = nil) -> Show {
     var show = Show(configuration) { reconciler.fault(of: $0)?.sentence }
     if let bridge { show.bridges.removeAll { $0.name != bridge } }
-    var peers = VethPeers(reconciler.host)
+    var peers = VethPeers(reconciler.kernel)
     for place in show.bridges.indices {
       for index in show.bridges[place].ports.indices {
         let name = show.bridges[place].ports[index].name
@@ -241,7 +241,7 @@ struct SwitchQueries {
 
   private func peerAddresses() -> [PeerID: IPAddress] {
     var addresses: [PeerID: IPAddress] = [:]
-    for (name, tunnel) in reconciler.plan.tunnels {
+    for (name, tunnel) in reconciler.desired.tunnels {
       let port = DatapathIDs.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
       for remote in tunnel.remotes {
         let peer = DatapathIDs.PeerName(port: port, remote: remote.address)
@@ -307,7 +307,7 @@ struct SwitchQueries {
     state.ofport =
       state.error != nil ? -1 : configuration.bridges[name] != nil ? 65534 : Int(port.rawValue) + 1
     if let link = link(of: name) {
-      if reconciler.devices.link(of: name, host: reconciler.host) != nil {
+      if reconciler.devices.link(of: name, kernel: reconciler.kernel) != nil {
         state.linkSpeed = link.speed
       }
       state.ifindex = Int(link.index)
@@ -319,13 +319,13 @@ struct SwitchQueries {
       state.macInUse = (reconciler.devices.address(of: name) ?? settings.mac)?.description
       state.mtu = settings.mtu
     }
-    if let remote = reconciler.plan.tunnels[name]?.remotes.first,
+    if let remote = reconciler.desired.tunnels[name]?.remotes.first,
       let way = reconciler.underlay.way(to: remote)
     {
       state.mtu = way.innerMTU
       state.status["source_ip"] = way.source.description
       state.status["tunnel_egress_iface"] = way.device
-      let carrier = reconciler.host.links[way.device]?.isRunning ?? false
+      let carrier = reconciler.kernel.links[way.device]?.isRunning ?? false
       state.status["tunnel_egress_iface_carrier"] = carrier ? "up" : "down"
     }
     let counters = PortCounters.sum(
@@ -337,8 +337,8 @@ struct SwitchQueries {
   // MARK: Tunnels
 
   func tunnels() -> Tunnels {
-    let tunnels = reconciler.plan.tunnels.sorted { $0.key < $1.key }
-    var listeners: [Plan.Endpoint: [String]] = [:]
+    let tunnels = reconciler.desired.tunnels.sorted { $0.key < $1.key }
+    var listeners: [DesiredState.Endpoint: [String]] = [:]
     for (name, tunnel) in tunnels where reconciler.underlay.endpoint(tunnel.endpoint) != nil {
       listeners[tunnel.endpoint, default: []].append(name)
     }
@@ -371,9 +371,11 @@ struct SwitchQueries {
     return [sending, "UDP_GRO"] + (workers > 1 ? ["\(workers) workers"] : [])
   }
 
-  private func describe(_ remote: Plan.Remote, of tunnel: Plan.Tunnel) -> Tunnels.Remote {
+  private func describe(_ remote: DesiredState.Remote, of tunnel: DesiredState.Tunnel)
+    -> Tunnels.Remote
+  {
     let underlay = reconciler.underlay
-    let peer = Plan.Peer(remote: remote, vni: tunnel.outgoingVNI)
+    let peer = DesiredState.Peer(remote: remote, vni: tunnel.outgoingVNI)
     let sockets = underlay.sockets(to: peer)
     let way = sockets == nil ? nil : underlay.way(to: remote)
     return Tunnels.Remote(

@@ -26,7 +26,7 @@ struct TraceReport {
     guard let port = configuration.ports[name], let id = reconciler.port(name),
       let record = topology.ports.first(where: { $0.id == id })
     else { throw ControlError("port \(name) is not in force, so no frame can come in by it") }
-    let entry = try Entry(frame, by: record, name: name, endpoint: reconciler.plan.tunnels[name])
+    let entry = try Entry(frame, by: record, name: name, endpoint: reconciler.desired.tunnels[name])
     var trace = TraceRun(topology)
     let dataplane = reconciler.dataplane
     let result = trace.run(entry.input) { question in
@@ -351,7 +351,7 @@ struct TraceReport {
       text += ", UDP \(ends.local).\(ends.localPort) > \(ends.remote).\(ends.remotePort)"
     }
     if let outer = sent.first?.outer, let remote,
-      let header = reconciler.plan.tunnels[name]?.remotes.first(where: { $0.address == remote })?
+      let header = reconciler.desired.tunnels[name]?.remotes.first(where: { $0.address == remote })?
         .header
     {
       // What is not asked for by frame is as the socket has it.
@@ -383,7 +383,7 @@ private struct Entry {
 
   /// - Throws: What the port has no place for, or does not know.
   init(
-    _ traced: TracedFrame, by port: Topology.Port, name: String, endpoint: Plan.Tunnel?
+    _ traced: TracedFrame, by port: Topology.Port, name: String, endpoint: DesiredState.Tunnel?
   ) throws(ControlError) {
     guard case .tunnel(let tunnel) = port.attachment, let endpoint else {
       guard traced.tunnelSource == nil, traced.vni == nil || endpoint != nil else {

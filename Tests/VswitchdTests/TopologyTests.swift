@@ -9,16 +9,16 @@ import Testing
   /// A kernel that gives everything that is not in `missing`.
   struct Kernel {
     var missing: Set<String> = []
-    var endpoints: [Plan.Endpoint: EndpointID] = [:]
-    var paths: [Plan.Peer: Range<UInt32>] = [:]
+    var endpoints: [DesiredState.Endpoint: EndpointID] = [:]
+    var paths: [DesiredState.Peer: Range<UInt32>] = [:]
 
-    init(_ plan: Plan, missing: Set<String> = []) {
+    init(_ desired: DesiredState, missing: Set<String> = []) {
       self.missing = missing
-      let endpointList = Set(plan.tunnels.values.map(\.endpoint)).sorted { "\($0)" < "\($1)" }
+      let endpointList = Set(desired.tunnels.values.map(\.endpoint)).sorted { "\($0)" < "\($1)" }
       for (index, endpoint) in endpointList.enumerated() {
         endpoints[endpoint] = EndpointID(rawValue: UInt16(index))
       }
-      let peers = Set(plan.tunnels.values.flatMap(\.peers)).sorted { "\($0)" < "\($1)" }
+      let peers = Set(desired.tunnels.values.flatMap(\.peers)).sorted { "\($0)" < "\($1)" }
       for (index, peer) in peers.enumerated() {
         paths[peer] = UInt32(index * 16)..<UInt32(index * 16 + 16)
       }
@@ -44,12 +44,12 @@ import Testing
   private func topology(
     _ configuration: Configuration, _ datapathIDs: inout DatapathIDs, missing: Set<String> = []
   ) -> Topology {
-    let plan = Plan(configuration)
-    datapathIDs.update(for: configuration, plan)
+    let desired = DesiredState(configuration)
+    datapathIDs.update(for: configuration, desired)
     // Tunnels have no device.
-    let withoutDevices = missing.union(plan.tunnels.keys)
-    let kernel = Kernel(plan, missing: withoutDevices)
-    return Topology(configuration, plan, datapathIDs, kernel.provision)
+    let withoutDevices = missing.union(desired.tunnels.keys)
+    let kernel = Kernel(desired, missing: withoutDevices)
+    return Topology(configuration, desired, datapathIDs, kernel.provision)
   }
 
   @Test func bridgeWithDevicesAndTunnel() throws {
@@ -124,8 +124,8 @@ import Testing
       }
       #expect(tunnel.peers.map(\.injection?.injector.rawValue) == [injector])
     }
-    let plan = Plan(configuration)
-    #expect(plan.injectedRemotes == Set(plan.tunnels["vx2"]?.remotes ?? []))
+    let desired = DesiredState(configuration)
+    #expect(desired.injectedRemotes == Set(desired.tunnels["vx2"]?.remotes ?? []))
   }
 
   @Test func tunnelsWithoutLocalAddressAlsoReceiveOnBoundSockets() throws {
@@ -219,7 +219,7 @@ import Testing
       },
       injection: { _ in nil })
     var configuration = Configuration()
-    var plan = Plan()
+    var desired = DesiredState()
     var datapathIDs = DatapathIDs()
     var topology = Topology()
     var ids: [String: PortID] = [:]
@@ -229,14 +229,14 @@ import Testing
         try changeSomething(in: &configuration, &random)
       }
       let changes = configuration.changes(since: old)
-      plan.update(to: configuration, changes.ports)
-      datapathIDs.update(for: configuration, plan, changes)
+      desired.update(to: configuration, changes.ports)
+      datapathIDs.update(for: configuration, desired, changes)
       let names =
         changes.bridges.isEmpty ? changes.ports : changes.ports.union(configuration.ports.keys)
-      let isChanged = topology.update(names, &ids, configuration, plan, datapathIDs, provision)
+      let isChanged = topology.update(names, &ids, configuration, desired, datapathIDs, provision)
       datapathIDs.releaseQuarantined()
-      #expect(plan == Plan(configuration), "\(random)")
-      let whole = Topology(configuration, plan, datapathIDs, provision)
+      #expect(desired == DesiredState(configuration), "\(random)")
+      let whole = Topology(configuration, desired, datapathIDs, provision)
       try #require(topology == whole, "\(random)")
       if !changes.isEmpty { #expect(isChanged || topology.ports.isEmpty, "\(random)") }
     }

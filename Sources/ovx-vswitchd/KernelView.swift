@@ -7,7 +7,7 @@ private import SystemPackage
 ///
 /// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is in the socket before
 /// the system call that caused it returns, so reading the socket before each request means never to decide by the past.
-final class Host {
+final class KernelView {
   private var netlink: Netlink
   private var events: LinkEvents
   private(set) var links: [String: Link] = [:]
@@ -361,7 +361,7 @@ final class Host {
   ///
   /// `isInjected` asks whether superframes can leave whole, too.
   func way(
-    to remote: Plan.Remote, isInjected: Bool = false
+    to remote: DesiredState.Remote, isInjected: Bool = false
   ) throws(Fault) -> Underlay.Way {
     let route: Route
     do {
@@ -398,7 +398,7 @@ final class Host {
   /// What an ICMP message has said of a path may be forged. On an Ethernet that the remote is on itself nobody is on the
   /// way who might say so. Elsewhere it is asked about (`PathClaims`), and counts as the floor where it is below that: RFC
   /// 8201 has the one of IPv6, and that of IPv4 is a setting of the daemon.
-  private func believedMTU(of route: Route, to remote: Plan.Remote, _ link: Link?) -> Int? {
+  private func believedMTU(of route: Route, to remote: DesiredState.Remote, _ link: Link?) -> Int? {
     guard route.isMTULearned, let claimed = route.mtu else {
       claims.forget(remote)
       return route.mtu
@@ -424,7 +424,7 @@ final class Host {
   ///   - remotes: The far ends that matter.
   ///   - now: Milliseconds on the monotonic clock.
   /// - Returns: Whether the way to some remote is another one now.
-  func examineClaims(to remotes: Set<Plan.Remote>, now: Int64) -> Bool {
+  func examineClaims(to remotes: Set<DesiredState.Remote>, now: Int64) -> Bool {
     claims.keep(remotes)
     return claims.proceed(now: now)
   }
@@ -432,7 +432,7 @@ final class Host {
   // MARK: Superframes that leave whole
 
   private func superframes(
-    to remote: Plan.Remote, by route: Route, _ link: Link?
+    to remote: DesiredState.Remote, by route: Route, _ link: Link?
   ) -> Underlay.Superframes {
     guard !remote.address.isIPv6 else {
       return .segmented("the underlay is IPv6, for which ovx does not inject")
@@ -469,7 +469,7 @@ final class Host {
   }
 
   /// Says what is in the way of a socket to receive by.
-  func explain(_ error: LinuxError, _ endpoint: Plan.Endpoint) -> Fault {
+  func explain(_ error: LinuxError, _ endpoint: DesiredState.Endpoint) -> Fault {
     switch error.errno {
     case .addressInUse:
       // The kernel's own sockets are invisible to the tools that people look for the culprit with.
