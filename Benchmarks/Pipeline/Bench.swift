@@ -28,7 +28,7 @@ struct Bench: ~Copyable {
       let firstPath = UInt32(16 * index)
       peers.append(
         Topology.Peer(
-          id: PeerID(rawValue: UInt16(1 + index)),
+          id: RemoteVTEPID(rawValue: UInt16(1 + index)),
           remote: IPAddress(v4: 0xC0A8_0503 + UInt32(index)),
           paths: firstPath..<firstPath + 16, mtu: 1450))
     }
@@ -37,7 +37,7 @@ struct Bench: ~Copyable {
         Topology.Port(
           id: PortID(rawValue: 8), bridge: BridgeID(rawValue: 0), vlans: .trunk(nil),
           attachment: .tunnel(
-            Topology.Tunnel(vni: vni, endpoint: EndpointID(rawValue: 0), peers: peers))))
+            Topology.Tunnel(vni: vni, endpoint: ListenerID(rawValue: 0), peers: peers))))
     }
     datapath.apply(
       Topology(
@@ -144,7 +144,7 @@ struct Bench: ~Copyable {
   @unsafe private mutating func receiveDatagram(_ frame: UnsafeMutableRawPointer) {
     unsafe datapath.receiveDatagrams(
       frame - 8, count: Bench.frameLength + 8, segmentSize: 0,
-      on: EndpointID(rawValue: 0), from: Bench.remote, trafficClass: 0)
+      on: ListenerID(rawValue: 0), from: Bench.remote, trafficClass: 0)
   }
 
   /// What a table that is full of learned addresses has taken of the machine's memory, by the address.

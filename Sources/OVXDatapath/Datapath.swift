@@ -136,7 +136,7 @@ package struct Datapath: ~Copyable {
     if tables.areSame(old, record, of: new) { return }
     let isSameBridge = record.role != .absent && record.bridge == old.bridge
     // A port that waits keeps what it knew: its device is likely to be back soon.
-    func isStale(_ vlan: VLANID, _ peer: PeerID) -> Bool {
+    func isStale(_ vlan: VLANID, _ peer: RemoteVTEPID) -> Bool {
       if !isSameBridge || !new.carries(vlan, port: record) { return true }
       if peer == .none { return record.role == .tunnel }
       return Int(peer.rawValue) >= new.peers.count || new.peers[Int(peer.rawValue)].port != id
@@ -194,14 +194,14 @@ package struct Datapath: ~Copyable {
   ///   - remote: The VTEP that sent it.
   /// - Returns: The tunnel's port, and a path back to the sender; `nil` where it belongs to none.
   @unsafe package func tunnel(
-    of datagram: UnsafeRawPointer, count: Int, on endpoint: EndpointID, from remote: IPAddress
-  ) -> (port: PortID, path: PathID)? {
+    of datagram: UnsafeRawPointer, count: Int, on endpoint: ListenerID, from remote: IPAddress
+  ) -> (port: PortID, path: UnderlaySocketID)? {
     guard count >= VXLANHeader.byteCount, let header = unsafe VXLANHeader(datagram.span(count)),
       header.hasVNI, let vtep = tables.demultiplexer.vtep(remote),
       let tunnel = tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
     else { return nil }
     let peer = tables.peers[Int(tunnel.peer.rawValue)]
-    return (tunnel.port, PathID(rawValue: peer.firstPath))
+    return (tunnel.port, UnderlaySocketID(rawValue: peer.firstPath))
   }
 
   // MARK: Counters
@@ -253,7 +253,7 @@ package struct Datapath: ~Copyable {
     let record = tables.ports[Int(port.rawValue)]
     guard record.role != .absent, record.bridge == bridge, tables.carries(vlan, port: record)
     else { return false }
-    var peer = PeerID.none
+    var peer = RemoteVTEPID.none
     if record.role == .tunnel {
       guard record.peerCount > 0 else { return false }
       peer = tables.tunnelPeers[Int(record.firstPeer)]

@@ -220,13 +220,13 @@ extension Datapath {
 
   /// Sends a frame in VXLAN to one remote VTEP.
   @unsafe mutating func deliverToPeer(
-    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, peer number: PeerID,
+    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, peer number: RemoteVTEPID,
     tag: VLANTag
   ) {
     let peer = tables.peers[Int(number.rawValue)]
     let hash = unsafe flowHash(frame.start, count: frame.count)
     let choice = (UInt64(hash) &* UInt64(peer.pathCount)) >> 32
-    let path = PathID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
+    let path = UnderlaySocketID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
     let outer = unsafe port.outerHeader.header(for: frame.start, count: frame.count)
     if unsafe frame.offload.isSuperframe {
       let isFitting = unsafe deliverSuperframe(
@@ -265,7 +265,8 @@ extension Datapath {
   ///
   /// `false` where its segments are too large and cannot be made smaller: nothing was done then.
   @unsafe private mutating func deliverSuperframe(
-    _ frame: borrowing Frame, inside id: PortID, peer: ForwardingTables.Peer, path: PathID,
+    _ frame: borrowing Frame, inside id: PortID, peer: ForwardingTables.Peer,
+    path: UnderlaySocketID,
     outer: OuterHeader, tag: VLANTag
   ) -> Bool {
     var start = unsafe frame.start
@@ -289,7 +290,7 @@ extension Datapath {
 
   @unsafe private mutating func writeTrains(
     _ start: UnsafeMutableRawPointer, count: Int, offload: Offload, ingress: PortID, id: PortID,
-    peer: ForwardingTables.Peer, path: PathID, outer: OuterHeader
+    peer: ForwardingTables.Peer, path: UnderlaySocketID, outer: OuterHeader
   ) -> Bool {
     guard let superframe = unsafe Superframe(start, count: count, offload: offload) else {
       counters.dropped(Superframe.refusal(of: offload), frames: 1, at: ingress)

@@ -65,7 +65,7 @@ struct Demultiplexer: ~Copyable {
   }
 
   /// The tunnel port, and the peer, that a frame with this VNI from this VTEP belongs to.
-  func tunnel(vni: VNI, vtep: UInt32, endpoint: EndpointID) -> Destination? {
+  func tunnel(vni: VNI, vtep: UInt32, endpoint: ListenerID) -> Destination? {
     let key = Demultiplexer.key(vni: vni, vtep: vtep, endpoint: endpoint)
     let mask = entries.count - 1
     var place = Demultiplexer.hash(key) & mask
@@ -76,7 +76,7 @@ struct Demultiplexer: ~Copyable {
     return nil
   }
 
-  private static func key(vni: VNI, vtep: UInt32, endpoint: EndpointID) -> UInt64 {
+  private static func key(vni: VNI, vtep: UInt32, endpoint: ListenerID) -> UInt64 {
     UInt64(vni.rawValue) << 40 | UInt64(vtep & 0xFF_FFFF) << 16 | UInt64(endpoint.rawValue)
   }
 

@@ -29,7 +29,7 @@ package struct Transmission: BitwiseCopyable {
   /// The port to charge with a failure, and for a frame the port to send it to.
   package var port: PortID
   /// For datagrams: the socket to send with.
-  package var path = PathID(rawValue: 0)
+  package var path = UnderlaySocketID(rawValue: 0)
   /// For datagrams and what is injected: what their outer header has in place of the socket's own.
   package var outer = OuterHeader.plain
   /// For a superframe that is injected: what to write it to.
@@ -152,7 +152,7 @@ struct Egress: ~Copyable {
     count frameLength: Int,
     tag: VLANTag,
     port: PortID,
-    path: PathID,
+    path: UnderlaySocketID,
     outer: OuterHeader
   ) {
     let size =
@@ -305,7 +305,7 @@ struct Egress: ~Copyable {
     segmentSize: Int,
     frameCount: Int,
     port: PortID,
-    path: PathID,
+    path: UnderlaySocketID,
     outer: OuterHeader
   ) {
     let number = begin(
@@ -327,7 +327,7 @@ struct Egress: ~Copyable {
     count frameLength: Int,
     frameCount: Int,
     port: PortID,
-    path: PathID,
+    path: UnderlaySocketID,
     outer: OuterHeader,
     injector: InjectorID
   ) {
@@ -345,12 +345,12 @@ struct Egress: ~Copyable {
 
   /// Where the train is that a path has open, if it has one.
   @inline(__always)
-  private static func openTrain(of path: PathID) -> Int {
+  private static func openTrain(of path: UnderlaySocketID) -> Int {
     Int(truncatingIfNeeded: path.rawValue) & (openTrainLimit - 1)
   }
 
   /// Lets no later frame of a path join a train that leaves before what was just added.
-  private mutating func closeTrain(of path: PathID) {
+  private mutating func closeTrain(of path: UnderlaySocketID) {
     openTrains[Self.openTrain(of: path)] = .none
   }
 

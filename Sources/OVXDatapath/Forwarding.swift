@@ -18,7 +18,7 @@ struct Frame {
   var vlan = VLANID.untagged
   var ingress: PortID
   /// The VTEP it came from; none for a frame from a device.
-  var peer: PeerID
+  var peer: RemoteVTEPID
   /// Whether it goes to a whole segment, and so more than once.
   var isFlooded = false
 
@@ -92,7 +92,7 @@ extension Datapath {
   ///   - device: The index of the host's device that they came in by; `nil` for one that is as it should be.
   @unsafe package mutating func receiveDatagrams(
     _ train: UnsafeMutableRawPointer, count: Int, segmentSize: Int,
-    on endpoint: EndpointID, from remote: IPAddress, trafficClass: UInt8, device: UInt32? = nil
+    on endpoint: ListenerID, from remote: IPAddress, trafficClass: UInt8, device: UInt32? = nil
   ) {
     var stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
     let frames = count > 0 ? (count - 1) / stride + 1 : 1

@@ -83,7 +83,7 @@ package struct ForwardingTables: ~Copyable {
   private(set) var ports: FixedArray<Port>
   private(set) var peers: FixedArray<Peer>
   private(set) var bridges: FixedArray<Bridge>
-  let tunnelPeers: FixedArray<PeerID>
+  let tunnelPeers: FixedArray<RemoteVTEPID>
   let injectionHeaders: FixedArray<InjectionHeader>
   let injectionPorts: FixedArray<UInt16>
   private let vlanSets: FixedArray<UInt64>
@@ -117,8 +117,8 @@ package struct ForwardingTables: ~Copyable {
       repeating: Bridge(), count: (topology.bridges.map { Int($0.id.rawValue) }.max() ?? -1) + 1)
 
     var sets: [UInt64] = []
-    var allPeers: [(PeerID, Peer)] = []
-    var peersOfTunnels: [PeerID] = []
+    var allPeers: [(RemoteVTEPID, Peer)] = []
+    var peersOfTunnels: [RemoteVTEPID] = []
     var headers: [InjectionHeader] = []
     var sourcePorts: [UInt16] = []
     for port in accepted {

@@ -74,7 +74,7 @@ package struct KnownNeighbor: Equatable, Sendable {
   /// The port on which the neighbor told its address.
   package var port: PortID
   /// The remote VTEP behind which it was, for a tunnel port.
-  package var peer: PeerID
+  package var peer: RemoteVTEPID
   package var isRouter: Bool
   /// Seconds since it last told.
   package var age: UInt32
@@ -82,7 +82,8 @@ package struct KnownNeighbor: Equatable, Sendable {
   var doubt = NeighborDoubt()
 
   package init(
-    ip: IPAddress, vlan: VLANID, address: MACAddress, port: PortID, peer: PeerID, isRouter: Bool,
+    ip: IPAddress, vlan: VLANID, address: MACAddress, port: PortID, peer: RemoteVTEPID,
+    isRouter: Bool,
     age: UInt32
   ) {
     self.ip = ip

@@ -14,7 +14,7 @@ package struct OversizeReport: Equatable, BitwiseCopyable, Sendable {
   /// The port that the frames were to leave by.
   package var port: PortID
   /// For a tunnel, to which remote.
-  package var peer: PeerID
+  package var peer: RemoteVTEPID
   /// The largest IP packet that would have fitted the latest of them, in bytes.
   package var mtu: Int
   /// Bytes of the largest of them, without Ethernet header and tags.

@@ -70,7 +70,7 @@ package struct TraceResult: Equatable, Sendable {
   package struct Delivery: Equatable, Sendable {
     package var port: PortID
     /// For a tunnel port, which remote.
-    package var peer: PeerID
+    package var peer: RemoteVTEPID
     package var outcome: Outcome
   }
 
@@ -94,7 +94,7 @@ package struct TraceResult: Equatable, Sendable {
   package struct Sent: Equatable, Sendable {
     package var port: PortID
     /// The sending socket, for datagrams.
-    package var path: PathID?
+    package var path: UnderlaySocketID?
     /// For datagrams: what their outer header has in place of the socket's own.
     package var outer: OuterHeader
     package var offload: Offload

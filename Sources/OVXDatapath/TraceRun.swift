@@ -10,7 +10,7 @@ package struct TraceRun: ~Copyable {
     /// A frame on a device port, with what the kernel would hand over beside it.
     case frame([UInt8], offload: Offload = .none, tag: VLANTag = .none, port: PortID)
     /// A UDP payload on a tunnel's socket: a VXLAN header and a frame; and the outer header's DSCP and ECN.
-    case datagram([UInt8], endpoint: EndpointID, remote: IPAddress, trafficClass: UInt8 = 0)
+    case datagram([UInt8], endpoint: ListenerID, remote: IPAddress, trafficClass: UInt8 = 0)
   }
 
   private let topology: Topology

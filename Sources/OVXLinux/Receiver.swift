@@ -74,7 +74,7 @@ internal import SystemPackage
 
   /// Sources are numbered: the ports, then the first sockets of the endpoints, then the others of those that have more.
   static let sourceLimit =
-    PortID.limit + EndpointID.limit + VNIQueues.endpointLimit * (VNIQueues.count - 1)
+    PortID.limit + ListenerID.limit + VNIQueues.endpointLimit * (VNIQueues.count - 1)
 
   private static let depths = (least: 2, most: ReceiveBuffers.slotCount)
   /// Reads in a batch of a source that last brought large frames: four fill a quarter of a megabyte, and with what the
@@ -113,22 +113,22 @@ internal import SystemPackage
   }
 
   /// The number of the source that one of an endpoint's sockets is; `nil` where no endpoint has such a one.
-  static func source(of endpoint: EndpointID, queue: Int) -> Int? {
+  static func source(of endpoint: ListenerID, queue: Int) -> Int? {
     let number = Int(endpoint.rawValue)
-    guard queue > 0 else { return number < EndpointID.limit ? PortID.limit + number : nil }
+    guard queue > 0 else { return number < ListenerID.limit ? PortID.limit + number : nil }
     guard number < VNIQueues.endpointLimit, queue < VNIQueues.count else { return nil }
-    return PortID.limit + EndpointID.limit + number * (VNIQueues.count - 1) + queue - 1
+    return PortID.limit + ListenerID.limit + number * (VNIQueues.count - 1) + queue - 1
   }
 
   /// The endpoint of a source that is no port's.
-  private static func endpoint(of source: Int) -> EndpointID {
+  private static func endpoint(of source: Int) -> ListenerID {
     let number = source &- PortID.limit
-    guard number >= EndpointID.limit else {
-      return EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
+    guard number >= ListenerID.limit else {
+      return ListenerID(rawValue: UInt16(truncatingIfNeeded: number))
     }
-    return EndpointID(
+    return ListenerID(
       rawValue: UInt16(
-        truncatingIfNeeded: (number &- EndpointID.limit) / (VNIQueues.count &- 1)))
+        truncatingIfNeeded: (number &- ListenerID.limit) / (VNIQueues.count &- 1)))
   }
 
   /// The descriptor of a source, -1 where there is none.

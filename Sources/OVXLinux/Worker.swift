@@ -20,7 +20,7 @@ internal import SystemPackage
   private let captures: CaptureSet
   private let sync: WorkerSync
   /// What the sockets of endpoints are for, of those that have several.
-  private var queues: [EndpointID: VNIQueues] = [:]
+  private var queues: [ListenerID: VNIQueues] = [:]
   private let interval: UnsafeMutablePointer<__kernel_timespec>
   /// For how long sources are left alone, by the reason.
   private let pauses: UnsafeMutablePointer<__kernel_timespec>
@@ -269,13 +269,13 @@ internal import SystemPackage
   }
 
   /// Takes listening sockets over as an endpoint's; what the endpoint had before is closed.
-  mutating func open(_ endpoint: EndpointID, _ shares: [Queues.Share]) -> LinuxError? {
+  mutating func open(_ endpoint: ListenerID, _ shares: [Queues.Share]) -> LinuxError? {
     close(endpoint)
     var refusal: LinuxError?
     for (queue, share) in shares.enumerated() {
       guard refusal == nil, let source = Receiver.source(of: endpoint, queue: queue) else {
         let refused = refuse(
-          share.descriptor, "endpoint \(endpoint.rawValue)", limit: EndpointID.limit)
+          share.descriptor, "endpoint \(endpoint.rawValue)", limit: ListenerID.limit)
         refusal = refusal ?? refused
         continue
       }
@@ -294,7 +294,7 @@ internal import SystemPackage
     return refusal
   }
 
-  mutating func close(_ endpoint: EndpointID) {
+  mutating func close(_ endpoint: ListenerID) {
     queues[endpoint] = nil
     for queue in 0..<VNIQueues.count {
       guard let source = Receiver.source(of: endpoint, queue: queue) else { return }
@@ -320,7 +320,7 @@ internal import SystemPackage
   }
 
   /// Takes a connected socket over as a path's; what the path had before is closed.
-  mutating func open(_ path: PathID, _ descriptor: Int32) -> LinuxError? {
+  mutating func open(_ path: UnderlaySocketID, _ descriptor: Int32) -> LinuxError? {
     close(path)
     guard path.rawValue < Transmitter.pathLimit else {
       return refuse(descriptor, "underlay path \(path.rawValue)", limit: Transmitter.pathLimit)
@@ -334,7 +334,7 @@ internal import SystemPackage
     }
   }
 
-  mutating func close(_ path: PathID) {
+  mutating func close(_ path: UnderlaySocketID) {
     let descriptor = unsafe transmitter.pointee.closePath(path)
     if descriptor >= 0 { _ = Descriptor(owning: descriptor) }
   }
@@ -360,7 +360,7 @@ internal import SystemPackage
   }
 
   /// What the kernel knows of a path's MTU; `nil` where the path has no socket.
-  func pathMTU(of path: PathID) -> Int? {
+  func pathMTU(of path: UnderlaySocketID) -> Int? {
     let number = unsafe transmitter.pointee.descriptor(of: path)
     guard number >= 0 else { return nil }
     let mtu = ovx_path_mtu(number)
@@ -368,7 +368,7 @@ internal import SystemPackage
   }
 
   /// What a path's socket joins; `nil` where the path has no socket.
-  func ends(of path: PathID) -> SocketEnds? {
+  func ends(of path: UnderlaySocketID) -> SocketEnds? {
     let number = unsafe transmitter.pointee.descriptor(of: path)
     return number >= 0 ? SocketEnds(of: number) : nil
   }
@@ -411,8 +411,8 @@ internal import SystemPackage
   private mutating func closeEverything() {
     captures.endAll()
     for port in 0..<PortID.limit { close(detach(PortID(rawValue: UInt16(port)))) }
-    for endpoint in 0..<EndpointID.limit { close(EndpointID(rawValue: UInt16(endpoint))) }
-    for path in 0..<Transmitter.pathLimit { close(PathID(rawValue: UInt32(path))) }
+    for endpoint in 0..<ListenerID.limit { close(ListenerID(rawValue: UInt16(endpoint))) }
+    for path in 0..<Transmitter.pathLimit { close(UnderlaySocketID(rawValue: UInt32(path))) }
     for injector in 0..<InjectorID.limit { close(InjectorID(rawValue: UInt16(injector))) }
     unsafe transmitter.pointee.ring.close()
   }

@@ -11,7 +11,7 @@ package struct ReferenceNeighbors {
   package struct Entry: Equatable {
     package var address: MACAddress
     package var port: PortID
-    package var peer: PeerID
+    package var peer: RemoteVTEPID
     package var isRouter: Bool
     package var lastSeen: UInt32
   }

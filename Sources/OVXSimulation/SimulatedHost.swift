@@ -6,7 +6,7 @@ package enum Sent: Equatable {
   /// A frame for a device.
   case frame(PartialFrame, port: PortID)
   /// One datagram for a remote VTEP: a VXLAN header and a frame, and what is asked of its outer header.
-  case datagram([UInt8], path: PathID, port: PortID, outer: OuterHeader = .plain)
+  case datagram([UInt8], path: UnderlaySocketID, port: PortID, outer: OuterHeader = .plain)
 }
 
 /// One host: a switch, and the part of its workers and of the kernel that it sees.
@@ -62,7 +62,7 @@ package final class SimulatedHost {
   package func receive(
     train: [UInt8],
     segmentSize: Int,
-    on endpoint: EndpointID,
+    on endpoint: ListenerID,
     from remote: IPAddress,
     trafficClass: UInt8 = 0
   ) {
@@ -171,7 +171,7 @@ private final class SimulatedWorker {
   func receive(
     train: [UInt8],
     segmentSize: Int,
-    on endpoint: EndpointID,
+    on endpoint: ListenerID,
     from remote: IPAddress,
     trafficClass: UInt8
   ) {

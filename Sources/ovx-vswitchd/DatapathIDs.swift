@@ -31,7 +31,7 @@ struct DatapathIDs {
   private var known: [String: Known] = [:]
   private var bridges = IDAllocator<String>(below: BridgeID.limit)
   private var ports = IDAllocator<PortName>(below: PortID.limit)
-  private var peers = IDAllocator<PeerName>(from: 1, below: PeerID.limit)
+  private var peers = IDAllocator<PeerName>(from: 1, below: RemoteVTEPID.limit)
 
   func bridge(_ name: String) -> BridgeID? {
     bridges[name].map { BridgeID(rawValue: UInt16(truncatingIfNeeded: $0)) }
@@ -41,8 +41,8 @@ struct DatapathIDs {
     ports[name].map { PortID(rawValue: UInt16(truncatingIfNeeded: $0)) }
   }
 
-  func peer(_ name: PeerName) -> PeerID? {
-    peers[name].map { PeerID(rawValue: UInt16(truncatingIfNeeded: $0)) }
+  func peer(_ name: PeerName) -> RemoteVTEPID? {
+    peers[name].map { RemoteVTEPID(rawValue: UInt16(truncatingIfNeeded: $0)) }
   }
 
   /// Gives numbers to what has none yet, and takes back those of what is gone.
@@ -98,7 +98,7 @@ struct Provision {
   /// The device of a port; `nil` while it is not there.
   var device: (String) -> Topology.Device?
   /// The socket to receive by; `nil` while it is not open.
-  var endpoint: (DesiredState.Endpoint) -> EndpointID?
+  var endpoint: (DesiredState.Endpoint) -> ListenerID?
   /// The sockets towards a VTEP and the largest inner packet on the way; `nil` while there is no way.
   var path: (DesiredState.Peer) -> (sockets: Range<UInt32>, mtu: Int)?
   /// How superframes get to a VTEP whole; `nil` while they do not.
@@ -185,7 +185,7 @@ extension Topology {
 
   /// The open sockets that are bound to a local address, by family and UDP port.
   fileprivate struct Fallbacks {
-    private var endpoints: [DesiredState.Endpoint: [EndpointID]] = [:]
+    private var endpoints: [DesiredState.Endpoint: [ListenerID]] = [:]
 
     init(_ desired: DesiredState, _ provision: Provision) {
       for endpoint in Set(desired.tunnels.values.map(\.endpoint)) where endpoint.local != nil {
@@ -197,7 +197,7 @@ extension Topology {
       for key in endpoints.keys { endpoints[key]?.sort { $0.rawValue < $1.rawValue } }
     }
 
-    subscript(endpoint: DesiredState.Endpoint) -> [EndpointID] { endpoints[endpoint] ?? [] }
+    subscript(endpoint: DesiredState.Endpoint) -> [ListenerID] { endpoints[endpoint] ?? [] }
   }
 }
 

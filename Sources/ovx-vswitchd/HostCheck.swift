@@ -64,8 +64,8 @@ struct HostCheck {
     let sizes = [
       ("bridges", configuration.bridges.count, BridgeID.limit),
       ("ports", configuration.ports.count, PortID.limit),
-      ("remotes of tunnels", peers, PeerID.limit - 1),
-      ("pairs of local address and UDP port", endpoints, EndpointID.limit),
+      ("remotes of tunnels", peers, RemoteVTEPID.limit - 1),
+      ("pairs of local address and UDP port", endpoints, ListenerID.limit),
     ]
     for (name, count, limit) in sizes where count > limit {
       throw ControlError("there would be \(count) \(name), and one daemon can have \(limit)")

@@ -239,8 +239,8 @@ struct SwitchQueries {
     return names
   }
 
-  private func peerAddresses() -> [PeerID: IPAddress] {
-    var addresses: [PeerID: IPAddress] = [:]
+  private func peerAddresses() -> [RemoteVTEPID: IPAddress] {
+    var addresses: [RemoteVTEPID: IPAddress] = [:]
     for (name, tunnel) in reconciler.desired.tunnels {
       let port = DatapathIDs.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
       for remote in tunnel.remotes {

@@ -216,12 +216,12 @@ struct TraceReport {
   }
 
   /// A port and, where it is a tunnel, the remote behind it.
-  private func place(_ port: PortID, _ peer: PeerID) -> String {
+  private func place(_ port: PortID, _ peer: RemoteVTEPID) -> String {
     let name = names[port] ?? "port \(port.rawValue)"
     return remote(port, peer).map { "\(name) (\($0))" } ?? name
   }
 
-  private func peer(_ port: PortID, _ peer: PeerID) -> (Topology.Tunnel, Topology.Peer)? {
+  private func peer(_ port: PortID, _ peer: RemoteVTEPID) -> (Topology.Tunnel, Topology.Peer)? {
     guard let record = topology.ports.first(where: { $0.id == port }),
       case .tunnel(let tunnel) = record.attachment,
       let found = tunnel.peers.first(where: { $0.id == peer })
@@ -229,7 +229,7 @@ struct TraceReport {
     return (tunnel, found)
   }
 
-  private func remote(_ port: PortID, _ peer: PeerID) -> IPAddress? {
+  private func remote(_ port: PortID, _ peer: RemoteVTEPID) -> IPAddress? {
     self.peer(port, peer)?.1.remote
   }
 

@@ -97,17 +97,17 @@ struct Underlay {
   init(dataplane: Switch, descriptorLimit: Int) {
     self.dataplane = dataplane
     // Each worker has a descriptor of each socket.
-    socketBudget = min(PeerID.limit, max(16, descriptorLimit / 2 / dataplane.queueCount))
-    endpoints = IDAllocator(below: EndpointID.limit)
+    socketBudget = min(RemoteVTEPID.limit, max(16, descriptorLimit / 2 / dataplane.queueCount))
+    endpoints = IDAllocator(below: ListenerID.limit)
     injectors = IDAllocator(below: InjectorID.limit)
     // Twice the budget, because sockets are opened before the ones that they replace are closed.
-    paths = IDRangeAllocator(below: 2 * PeerID.limit)
+    paths = IDRangeAllocator(below: 2 * RemoteVTEPID.limit)
   }
 
   /// The number of the socket that receives for an endpoint; `nil` while it is not open.
-  func endpoint(_ endpoint: DesiredState.Endpoint) -> EndpointID? {
+  func endpoint(_ endpoint: DesiredState.Endpoint) -> ListenerID? {
     guard openEndpoints.contains(endpoint), let number = endpoints[endpoint] else { return nil }
-    return EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
+    return ListenerID(rawValue: UInt16(truncatingIfNeeded: number))
   }
 
   /// The numbers of the sockets towards a VTEP for a VNI; `nil` while there is no way to it.
@@ -212,7 +212,7 @@ struct Underlay {
     ways = ways.filter { wantedRemotes.contains($0.key) }
     peerFaults = peerFaults.filter { wantedPeers.contains($0.key) }
     closeInjectors()
-    for number in leavingPaths { dataplane.close(PathID(rawValue: UInt32(number))) }
+    for number in leavingPaths { dataplane.close(UnderlaySocketID(rawValue: UInt32(number))) }
     leavingPaths = []
     endpoints.releaseQuarantined()
     paths.releaseQuarantined()
@@ -220,7 +220,7 @@ struct Underlay {
   }
 
   /// The VTEP that a sending socket is for.
-  func remote(of path: PathID) -> DesiredState.Remote? {
+  func remote(of path: UnderlaySocketID) -> DesiredState.Remote? {
     sets.first { paths[$0.value]?.contains(Int(path.rawValue)) == true }?.key.remote
   }
 
@@ -235,11 +235,11 @@ struct Underlay {
   private mutating func open(_ endpoint: DesiredState.Endpoint, kernel: KernelView) throws(Fault) {
     guard let number = endpoints.number(for: endpoint) else {
       throw Fault(
-        "there are no more than \(EndpointID.limit) pairs of local address and UDP port to receive by; "
+        "there are no more than \(ListenerID.limit) pairs of local address and UDP port to receive by; "
           + "let tunnels share them", isTransient: false)
     }
     do {
-      let number = EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
+      let number = ListenerID(rawValue: UInt16(truncatingIfNeeded: number))
       try dataplane.open(
         number, socket: socket(endpoint, queues: dataplane.queueCount(of: number)))
     } catch {
@@ -280,7 +280,7 @@ struct Underlay {
         return
       }
       do {
-        for number in range { try open(PathID(rawValue: UInt32(number)), set) }
+        for number in range { try open(UnderlaySocketID(rawValue: UInt32(number)), set) }
       } catch {
         shrink(set, to: 0)
         peerFaults[peer] = Fault(error, isTransient: error.isMissingRoute)
@@ -294,7 +294,7 @@ struct Underlay {
   ///
   /// It is a random one. Who knows it can have a forged ICMP message believed, so nothing that is known of the host tells
   /// it, nor does another port.
-  private mutating func open(_ path: PathID, _ set: SocketSet) throws(LinuxError) {
+  private mutating func open(_ path: UnderlaySocketID, _ set: SocketSet) throws(LinuxError) {
     let remote = set.peer.remote
     let first = Int.random(in: 0..<Self.sourcePorts.count)
     var refusals = 0

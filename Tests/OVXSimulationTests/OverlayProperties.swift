@@ -113,7 +113,7 @@ private struct OverlayRun {
       let simulated = SimulatedHost(
         overlay.topology(of: host), workers: workerCount, seed: random.next())
       _ = network.attach(
-        simulated, address: Overlay.address(of: host), endpoint: EndpointID(rawValue: 0))
+        simulated, address: Overlay.address(of: host), endpoint: ListenerID(rawValue: 0))
     }
   }
 

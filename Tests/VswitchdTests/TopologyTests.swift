@@ -9,14 +9,14 @@ import Testing
   /// A kernel that gives everything that is not in `missing`.
   struct Kernel {
     var missing: Set<String> = []
-    var endpoints: [DesiredState.Endpoint: EndpointID] = [:]
+    var endpoints: [DesiredState.Endpoint: ListenerID] = [:]
     var paths: [DesiredState.Peer: Range<UInt32>] = [:]
 
     init(_ desired: DesiredState, missing: Set<String> = []) {
       self.missing = missing
       let endpointList = Set(desired.tunnels.values.map(\.endpoint)).sorted { "\($0)" < "\($1)" }
       for (index, endpoint) in endpointList.enumerated() {
-        endpoints[endpoint] = EndpointID(rawValue: UInt16(index))
+        endpoints[endpoint] = ListenerID(rawValue: UInt16(index))
       }
       let peers = Set(desired.tunnels.values.flatMap(\.peers)).sorted { "\($0)" < "\($1)" }
       for (index, peer) in peers.enumerated() {
@@ -210,7 +210,7 @@ import Testing
     var random = SeededRandom()
     let provision = Provision(
       device: { $0.hasPrefix("t") ? Topology.Device(mtu: 1450, capabilities: .all) : nil },
-      endpoint: { EndpointID(rawValue: $0.port &- 4789) },
+      endpoint: { ListenerID(rawValue: $0.port &- 4789) },
       path: {
         (
           UInt32($0.remote.address.low & 0xFF) * 16..<UInt32($0.remote.address.low & 0xFF) * 16

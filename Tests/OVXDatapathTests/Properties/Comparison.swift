@@ -45,7 +45,7 @@ func checkTable<Key: Hashable, Entry: Equatable>(
 /// One way out of the switch: a device, or one remote VTEP of a tunnel port.
 struct WayOut: Hashable, CustomStringConvertible {
   var port: PortID
-  var peer: PeerID
+  var peer: RemoteVTEPID
 
   var description: String {
     peer == .none ? "port \(port.rawValue)" : "port \(port.rawValue) peer \(peer.rawValue)"

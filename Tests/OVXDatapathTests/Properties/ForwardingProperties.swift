@@ -188,7 +188,7 @@ private struct Comparison {
   }
 
   private mutating func receiveTrain() -> ReferenceSwitch.Outcome {
-    var endpoint = EndpointID(rawValue: UInt16(random.below(2)))
+    var endpoint = ListenerID(rawValue: UInt16(random.below(2)))
     var remote = random.pick(TopologyGenerator.remotes)
     var vni = random.pick(TopologyGenerator.vnis)
     if !random.oneIn(6), let tunnel = randomTunnel(), !tunnel.peers.isEmpty {

@@ -126,7 +126,7 @@ private struct HostileRun {
       ? IPAddress(v4: random.bits(UInt32.self)) : random.pick(TopologyGenerator.remotes)
     let endpoint = random.oneIn(8) ? random.bits(UInt16.self) : UInt16(random.below(2))
     host.receive(
-      train: bytes, segmentSize: size, on: EndpointID(rawValue: endpoint), from: remote)
+      train: bytes, segmentSize: size, on: ListenerID(rawValue: endpoint), from: remote)
     let stride = size > 0 ? size : max(bytes.count, 1)
     return (max(1, (bytes.count - 1) / stride + 1), nil)
   }

@@ -63,7 +63,7 @@ private struct TraceComparison {
   }
 
   private mutating func datagram() -> TraceRun.Input {
-    var endpoint = EndpointID(rawValue: UInt16(random.below(2)))
+    var endpoint = ListenerID(rawValue: UInt16(random.below(2)))
     var remote = random.pick(TopologyGenerator.remotes)
     var vni = random.pick(TopologyGenerator.vnis)
     let tunnels = host.topology.ports.compactMap { port -> Topology.Tunnel? in
