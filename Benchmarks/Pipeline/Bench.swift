@@ -28,7 +28,7 @@ struct Bench: ~Copyable {
       let firstPath = UInt32(16 * index)
       peers.append(
         Topology.Peer(
-          id: PeerID(rawValue: UInt16(1 + index)),
+          id: RemoteVTEPID(rawValue: UInt16(1 + index)),
           remote: IPAddress(v4: 0xC0A8_0503 + UInt32(index)),
           paths: firstPath..<firstPath + 16, mtu: 1450))
     }
@@ -37,7 +37,7 @@ struct Bench: ~Copyable {
         Topology.Port(
           id: PortID(rawValue: 8), bridge: BridgeID(rawValue: 0), vlans: .trunk(nil),
           attachment: .tunnel(
-            Topology.Tunnel(vni: vni, endpoint: EndpointID(rawValue: 0), peers: peers))))
+            Topology.Tunnel(vni: vni, endpoint: ListenerID(rawValue: 0), peers: peers))))
     }
     datapath.apply(
       Topology(
@@ -92,17 +92,18 @@ struct Bench: ~Copyable {
         }
       }
       let port = PortID(rawValue: 0)
-      let looksAhead = verdict.isFromDevice && datapath.mayAnticipate(from: port)
+      let looksAhead = verdict.isFromDevice && datapath.mayPrefetch(from: port)
       if looksAhead {
-        for slot in 0..<min(Datapath.foresight, batch) {
-          unsafe datapath.anticipate(
+        for slot in 0..<min(Datapath.prefetchDistance, batch) {
+          unsafe datapath.prefetch(
             frame(slot), count: Bench.frameLength, tag: .none, from: port)
         }
       }
       for slot in 0..<batch {
-        if looksAhead, slot + Datapath.foresight < batch {
-          unsafe datapath.anticipate(
-            frame(slot + Datapath.foresight), count: Bench.frameLength, tag: .none, from: port)
+        if looksAhead, slot + Datapath.prefetchDistance < batch {
+          unsafe datapath.prefetch(
+            frame(slot + Datapath.prefetchDistance), count: Bench.frameLength, tag: .none,
+            from: port)
         }
         if verdict.isFromDevice {
           unsafe receive(frame(slot), from: port)
@@ -143,7 +144,7 @@ struct Bench: ~Copyable {
   @unsafe private mutating func receiveDatagram(_ frame: UnsafeMutableRawPointer) {
     unsafe datapath.receiveDatagrams(
       frame - 8, count: Bench.frameLength + 8, segmentSize: 0,
-      on: EndpointID(rawValue: 0), from: Bench.remote, trafficClass: 0)
+      on: ListenerID(rawValue: 0), from: Bench.remote, trafficClass: 0)
   }
 
   /// What a table that is full of learned addresses has taken of the machine's memory, by the address.

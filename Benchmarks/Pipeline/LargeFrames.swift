@@ -62,7 +62,7 @@ struct LargeFrames: ~Copyable {
             segmentSize: LargeFrames.segmentSize, to: target, prefix: source, prefixCount: 8)
         }
       ))
-    var coalescer = Coalescer()
+    var gro = GRO()
     var joined = 0
     let stride = 8 + LargeFrames.headerLength + LargeFrames.segmentSize
     let train = trainLength
@@ -80,19 +80,19 @@ struct LargeFrames: ~Copyable {
             prefix: source, prefixCount: 8)
           var offset = 8
           while offset < train {
-            let result = unsafe coalescer.absorb(
+            let result = unsafe gro.absorb(
               target + offset, count: stride - 8, offload: .none, port: PortID(rawValue: 1),
               capabilities: .all)
             switch result {
             case .merged: joined += 1
             case .separate(let mayOpen):
               if mayOpen {
-                unsafe coalescer.open(target + offset, port: PortID(rawValue: 1), transmission: 0)
+                unsafe gro.open(target + offset, port: PortID(rawValue: 1), transmission: 0)
               }
             }
             offset += stride
           }
-          while coalescer.finishNext() != nil {}
+          while gro.finishNext() != nil {}
         }
       ))
     guard joined == LargeFrames.segmentCount - 1 else {

@@ -5,7 +5,7 @@ import os
 import time
 
 from lab import Failure
-from peers import FAR, NEIGHBOUR
+from peers import FAR, NEIGHBOR
 
 PORT = 5201
 TICK = os.sysconf("SC_CLK_TCK")
@@ -75,7 +75,7 @@ class TCP:
         self.streams, self.way, self.local, self.limit = streams, way, local, limit
 
     def run(self, peer, seconds):
-        address, receiver = (NEIGHBOUR, peer.neighbour) if self.local else (FAR, peer.far)
+        address, receiver = (NEIGHBOR, peer.neighbor) if self.local else (FAR, peer.far)
         server = receiver.start(["iperf3", "-s", "-1", "-B", address, "-p", PORT, "--forceflush"])
         try:
             server.expect("listening", 5)

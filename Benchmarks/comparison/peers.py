@@ -5,7 +5,7 @@ import time
 
 from lab import Failure, underlay_address
 
-NEAR, FAR, NEIGHBOUR = "10.9.0.1", "10.9.0.2", "10.9.0.3"
+NEAR, FAR, NEIGHBOR = "10.9.0.1", "10.9.0.2", "10.9.0.3"
 VNI = 100
 # Another tenant on the same hosts, with a bridge and a VNI of its own.
 ROGUE_NEAR, ROGUE_FAR = "10.200.0.1", "10.200.0.2"
@@ -13,7 +13,7 @@ ROGUE_VNI = 200
 
 
 class Peer:
-    """Two hosts on an underlay: container `near` and its `neighbour` on the first, `far` on the second."""
+    """Two hosts on an underlay: container `near` and its `neighbor` on the first, `far` on the second."""
 
     name = label = ""
 
@@ -25,14 +25,14 @@ class Peer:
         self._namespaces, self._processes = len(lab.namespaces), len(lab.processes)
         self.daemons = []  # Host by host.
         self.hosts = lab.hosts(self.name, underlay)
-        self.near = self.far = self.neighbour = None
+        self.near = self.far = self.neighbor = None
         self._rogues = None
         self._rogue_remotes = 1
         self.build()
         self._namespaces = lab.namespaces[self._namespaces:]
         self._processes = lab.processes[self._processes:]
         lab.forget_ended()
-        for address in (FAR, NEIGHBOUR):
+        for address in (FAR, NEIGHBOR):
             self.wait_for(address)
 
     def build(self):
@@ -68,7 +68,7 @@ class Peer:
         raise Failure(f"{self.label} has no second tenant")
 
     def wait_for(self, address):
-        """Learning, neighbour discovery and the first connection are not measured."""
+        """Learning, neighbor discovery and the first connection are not measured."""
         try:
             self.near.must(f"for i in $(seq 50); do ping -c 1 -W 0.2 {address} >/dev/null && exit; done; exit 1")
         except Failure:
@@ -105,7 +105,7 @@ class Kernel(Peer):
     def build(self):
         near, far = self.hosts
         self.near = self.lab.veth_container("c1", near, NEAR)
-        self.neighbour = self.lab.veth_container("c2", near, NEIGHBOUR)
+        self.neighbor = self.lab.veth_container("c2", near, NEIGHBOR)
         self.far = self.lab.veth_container("c1", far, FAR)
         kernel_vtep(near, 1, ["c1", "c2"])
         kernel_vtep(far, 2, ["c1"])
@@ -152,9 +152,9 @@ class OpenVSwitch(Peer):
     def build(self):
         near, far = self.hosts
         self.near = self.lab.veth_container("c1", near, NEAR)
-        self.neighbour = self.lab.veth_container("c2", near, NEIGHBOUR)
+        self.neighbor = self.lab.veth_container("c2", near, NEIGHBOR)
         self.far = self.lab.veth_container("c1", far, FAR)
-        for container in (self.near, self.neighbour, self.far):
+        for container in (self.near, self.neighbor, self.far):
             # Without this its packets reach the switch with half a checksum, and no TCP connection comes about.
             container.must("ethtool -K eth0 tx off >/dev/null")
         self.switch(near, 1, ["c1", "c2"])
@@ -194,7 +194,7 @@ class Ovx(Peer):
         self.switch(near, 1)
         self.switch(far, 2)
         self.near = self.container(near, "c1", NEAR)
-        self.neighbour = self.container(near, "c2", NEIGHBOUR)
+        self.neighbor = self.container(near, "c2", NEIGHBOR)
         self.far = self.container(far, "c1", FAR)
 
     def rundir(self, host):
@@ -253,7 +253,7 @@ class Interop(OvxTAP):
         near, far = self.hosts
         self.switch(near, 1)
         self.near = self.container(near, "c1", NEAR)
-        self.neighbour = self.container(near, "c2", NEIGHBOUR)
+        self.neighbor = self.container(near, "c2", NEIGHBOR)
         self.far = self.lab.veth_container("c1", far, FAR)
         kernel_vtep(far, 2, ["c1"])
 
@@ -289,8 +289,8 @@ class Wire(Peer):
     name, label = "wire", "a veth cable, no switch"
 
     def build(self):
-        self.near, self.far, self.neighbour = (self.lab.namespace(f"{self.name}-{name}") for name in ("c1", "c2", "c3"))
-        for other, device, address in ((self.far, "eth0", FAR), (self.neighbour, "eth1", NEIGHBOUR)):
+        self.near, self.far, self.neighbor = (self.lab.namespace(f"{self.name}-{name}") for name in ("c1", "c2", "c3"))
+        for other, device, address in ((self.far, "eth0", FAR), (self.neighbor, "eth1", NEIGHBOR)):
             self.near.must(f"ip link add {device} mtu 1450 type veth peer name eth0 mtu 1450 netns {other.name}\n"
                            f"ip addr add {NEAR} peer {address} dev {device} && ip link set {device} up")
             other.must(f"ip addr add {address} peer {NEAR} dev eth0 && ip link set eth0 up")

@@ -108,7 +108,7 @@ AVX2 static uint16_t copy_avx2(void *destination, const void *source, size_t cou
   return run_avx2(destination, source, count, 1);
 }
 
-// VPDPBUSD multiplies bytes and adds up four neighbours: with the weights 1 0 1 0 and 0 1 0 1 it sums the low and
+// VPDPBUSD multiplies bytes and adds up four neighbors: with the weights 1 0 1 0 and 0 1 0 1 it sums the low and
 // the high bytes of all words, in two instructions for 64 bytes. A lane gains at most 510 a time, and is emptied after
 // 16 MB, long before it could overflow.
 AVX512 static inline __attribute__((always_inline)) uint16_t

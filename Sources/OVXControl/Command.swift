@@ -74,9 +74,9 @@ package enum Command: Codable, Equatable, Sendable {
   case addAddress(bridge: String, port: String, vlan: VLANID, address: MACAddress)
   case deleteAddress(bridge: String, vlan: VLANID, address: MACAddress)
   case addressStatistics(bridges: [String])
-  /// The neighbour tables of the given bridges, of all where none is given.
+  /// The neighbor tables of the given bridges, of all where none is given.
   case showNeighbors(bridges: [String])
-  /// Forgets the neighbours of one bridge, or of all.
+  /// Forgets the neighbors of one bridge, or of all.
   case flushNeighbors(bridge: String?)
   case neighborStatistics(bridges: [String])
   /// Counters of one port, or of all.

@@ -82,7 +82,7 @@ extension Configuration {
       clamped(otherConfig["mac-table-size"], to: 10...1_000_000, default: 8192)
     }
 
-    /// Whether the switch answers questions for neighbours that it knows, in segments that have a tunnel:
+    /// Whether the switch answers questions for neighbors that it knows, in segments that have a tunnel:
     /// `other_config:neighbor-suppression`, true where it is not set.
     package var suppressesNeighborQuestions: Bool { otherConfig["neighbor-suppression"] != "false" }
 

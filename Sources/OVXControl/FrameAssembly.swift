@@ -51,8 +51,8 @@ extension FrameDescription {
 
   private var impliedDestination: MACAddress? {
     if kind == .arp, operation ?? 1 == 1 { return .broadcast }
-    if kind == .icmp6, let neighbour, icmpType ?? 135 == 135 {
-      return MACAddress(truncating: 0x3333_FF00_0000 | neighbour.low & 0xFF_FFFF)
+    if kind == .icmp6, let neighbor, icmpType ?? 135 == 135 {
+      return MACAddress(truncating: 0x3333_FF00_0000 | neighbor.low & 0xFF_FFFF)
     }
     return nil
   }
@@ -110,11 +110,11 @@ extension FrameDescription {
     case .icmp:
       header = [icmpType ?? 8, icmpCode ?? 0, 0, 0, 0, 0, 0, 0]
     case .icmp6:
-      let type = icmpType ?? (neighbour == nil ? 128 : 135)
+      let type = icmpType ?? (neighbor == nil ? 128 : 135)
       header = [type, icmpCode ?? 0, 0, 0, 0, 0, 0, 0]
-      if let neighbour {
+      if let neighbor {
         // RFC 4861, sections 4.3 and 4.4: the target, and the address of the link that belongs to it or to the sender.
-        header += neighbour.octets + [type == 136 ? 2 : 1, 1] + (source ?? .broadcast).octets
+        header += neighbor.octets + [type == 136 ? 2 : 1, 1] + (source ?? .broadcast).octets
       }
     case .tcp, .tcp6:
       header.append16(sourcePort ?? 0)
@@ -145,8 +145,8 @@ extension FrameDescription {
       }
     let unspecified = kind.isIPv6 ? IPAddress(v6High: 0, low: 0) : IPAddress(v4: 0)
     let addresses = (sourceIP ?? unspecified).octets + (destinationIP ?? solicited).octets
-    let isAboutNeighbours = kind == .icmp6 && neighbour != nil
-    let life = timeToLive ?? (isAboutNeighbours ? 255 : 64)
+    let isAboutNeighbors = kind == .icmp6 && neighbor != nil
+    let life = timeToLive ?? (isAboutNeighbors ? 255 : 64)
     var header: [UInt8] = []
     if kind.isIPv6 {
       header.append16(0x6000 | UInt16(typeOfService ?? 0) << 4)
@@ -186,8 +186,8 @@ extension FrameDescription {
   /// Where a solicitation goes: the solicited-node address of its target (RFC 4291, section 2.7.1).
   private var solicited: IPAddress {
     guard kind?.isIPv6 == true else { return IPAddress(v4: 0) }
-    guard let neighbour, icmpType ?? 135 == 135 else { return IPAddress(v6High: 0, low: 0) }
-    return IPAddress(v6High: 0xFF02 << 48, low: 0x1_FF00_0000 | neighbour.low & 0xFF_FFFF)
+    guard let neighbor, icmpType ?? 135 == 135 else { return IPAddress(v6High: 0, low: 0) }
+    return IPAddress(v6High: 0xFF02 << 48, low: 0x1_FF00_0000 | neighbor.low & 0xFF_FFFF)
   }
 }
 

@@ -121,7 +121,7 @@ struct FrameDescription {
   var targetHardware: MACAddress?
   var icmpType: UInt8?
   var icmpCode: UInt8?
-  var neighbour: IPAddress?
+  var neighbor: IPAddress?
   var size: Int?
   var segmentSize: Int?
   var tunnelSource: IPAddress?
@@ -212,7 +212,7 @@ struct FrameDescription {
         names: ["icmp_code", "icmpv6_code"], kinds: [.icmp, .icmp6],
         read: store(\.icmpCode) { number($0, 0...255) }, valid: "0 to 255"),
       Key(
-        names: ["nd_target"], kinds: [.icmp6], read: store(\.neighbour, IPAddress.init),
+        names: ["nd_target"], kinds: [.icmp6], read: store(\.neighbor, IPAddress.init),
         valid: "an IPv6 address"),
       Key(
         names: ["size"], read: store(\.size) { number($0, 14...TracedFrame.byteLimit) },
@@ -341,8 +341,8 @@ struct FrameDescription {
         "the frame is \(kind?.rawValue ?? ""), and \(address) is an address of the other family; "
           + "give both addresses of one family")
     }
-    if let neighbour, !neighbour.isIPv6 {
-      throw ControlError("the frame's nd_target=\(neighbour) is not valid; it is an IPv6 address")
+    if let neighbor, !neighbor.isIPv6 {
+      throw ControlError("the frame's nd_target=\(neighbor) is not valid; it is an IPv6 address")
     }
   }
 

@@ -1,12 +1,12 @@
 package import OVXDatapath
 
-/// The neighbours that a bridge knows: `ovx-ctl neigh show`.
+/// The neighbors that a bridge knows: `ovx-ctl neigh show`.
 package struct BridgeNeighbors: Codable, Equatable, Sendable {
   package var bridge: String
   package var entries: [Entry]
 
   package struct Entry: Codable, Equatable, Sendable {
-    /// The port on which the neighbour told its address.
+    /// The port on which the neighbor told its address.
     package var port: String
     package var vlan: VLANID
     package var ip: IPAddress
@@ -20,7 +20,7 @@ package struct BridgeNeighbors: Codable, Equatable, Sendable {
     /// Another station that has announced the same IP address in turn with this one within the last minute.
     package var rival: MACAddress?
 
-    /// Describes a neighbour by the names of its port and remote.
+    /// Describes a neighbor by the names of its port and remote.
     package init(
       _ neighbor: KnownNeighbor, port: String, remote: IPAddress?, rival: MACAddress? = nil
     ) {
@@ -41,18 +41,18 @@ package struct BridgeNeighbors: Codable, Equatable, Sendable {
   }
 }
 
-/// What has happened to a bridge's neighbour table: `ovx-ctl neigh stats`.
+/// What has happened to a bridge's neighbor table: `ovx-ctl neigh stats`.
 package struct BridgeNeighborStatistics: Codable, Equatable, Sendable {
   package var bridge: String
   package var current: Int
   package var limit: Int
   package var learned: UInt64
-  /// Neighbours that came to have another address, port or role.
+  /// Neighbors that came to have another address, port or role.
   package var moved: UInt64
   package var expired: UInt64
-  /// Neighbours that gave way because the table was full.
+  /// Neighbors that gave way because the table was full.
   package var evicted: UInt64
-  /// Neighbours that gave way because their port had as many as it may.
+  /// Neighbors that gave way because their port had as many as it may.
   package var limited: UInt64
   /// Questions answered instead of flooded.
   package var answered: UInt64

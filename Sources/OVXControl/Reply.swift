@@ -22,7 +22,7 @@ package enum Reply: Codable, Equatable, Sendable {
   /// In JSON as `addresses`.
   case neighbors([BridgeNeighbors])
   case neighborStatistics([BridgeNeighborStatistics])
-  /// How many addresses or neighbours were forgotten; in JSON an object with the member `flushed`.
+  /// How many addresses or neighbors were forgotten; in JSON an object with the member `flushed`.
   case flushed(Int)
   case statistics([PortStatistics])
   case drops([Drop])
@@ -229,7 +229,7 @@ package struct PortStatistics: Codable, Equatable, Sendable {
   package var receivedBytes: UInt64
   package var sentFrames: UInt64
   package var sentBytes: UInt64
-  /// Frames received that asked for a neighbour, and were answered instead of forwarded.
+  /// Frames received that asked for a neighbor, and were answered instead of forwarded.
   package var answeredFrames: UInt64
   /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
   package var reportedFrames: UInt64

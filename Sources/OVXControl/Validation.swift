@@ -47,9 +47,9 @@ extension Configuration {
     }
     // Peer 0 means "no peer".
     let peers = ports.values.reduce(0) { $0 + ($1.interface.tunnel?.remotes.count ?? 0) }
-    guard peers < PeerID.limit else {
+    guard peers < RemoteVTEPID.limit else {
       throw ControlError(
-        "all tunnels together have at most \(PeerID.limit - 1) remotes, not \(peers)"
+        "all tunnels together have at most \(RemoteVTEPID.limit - 1) remotes, not \(peers)"
       )
     }
   }
@@ -72,7 +72,7 @@ extension Configuration {
     if let text = bridge.otherConfig["neighbor-suppression"], !["true", "false"].contains(text) {
       throw ControlError(
         "bridge \(bridge.name): other_config:neighbor-suppression \"\(printable(text))\" is not one of "
-          + "the allowed values (true, false); false floods every ARP request and neighbour solicitation"
+          + "the allowed values (true, false); false floods every ARP request and neighbor solicitation"
       )
     }
     if let text = bridge.otherConfig["hwaddr"] {

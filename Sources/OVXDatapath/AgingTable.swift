@@ -37,9 +37,9 @@ private let never = UInt32.max
 let lastSecond = UInt32.max - 1
 
 /// What is learned from ports and forgotten with time: the machinery of a bridge's address table
-/// and of its neighbour table.
+/// and of its neighbor table.
 ///
-/// Entries lie in a slab in no order. An open-addressing index of 4 bytes a place, at most half
+/// Entries lie in a `FixedArray` in no order. An open-addressing index of 4 bytes a place, at most half
 /// full and seeded so that nobody can aim at one chain, finds them: two cache lines touched per
 /// look-up. Each entry is also in one of two lists of its port, learned or static, the learned ones
 /// in the order in which they were last seen. Ageing and eviction take from the old end, so that
@@ -80,8 +80,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   private let seed: UInt64
   private let shift: UInt64
   private let mask: Int
-  private var index: Slab<UInt32>
-  private var entries: Slab<Entry>
+  private var index: FixedArray<UInt32>
+  private var entries: FixedArray<Entry>
   /// Entries from here on have never been used.
   private var firstUntouched = 0
   /// Freed entries, linked by `older`.
@@ -97,8 +97,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     self.seed = seed
     shift = UInt64(64 - bits)
     mask = 1 << bits - 1
-    index = Slab(repeating: nowhere, count: 1 << bits)
-    entries = Slab(reserving: limit)
+    index = FixedArray(repeating: nowhere, count: 1 << bits)
+    entries = FixedArray(reserving: limit)
     statistics.limit = limit
   }
 
@@ -127,13 +127,13 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   @inline(__always) var isLarge: Bool { statistics.current > 16_384 }
 
   /// Fetches into the cache what a look-up of the key is going to need.
-  @inline(__always) func anticipate(_ key: Key) {
+  @inline(__always) func prefetch(_ key: Key) {
     let entry = index[home(key)]
     if entry != nowhere { unsafe ovx_prefetch(entries.address(of: Int(entry))) }
   }
 
   /// What is known of a key, and for how long nobody has told so; `nil` where nothing is.
-  func recall(_ key: Key, now: UInt32) -> Record? {
+  func lookUp(_ key: Key, now: UInt32) -> Record? {
     let found = find(key)
     return found.entry == nowhere ? nil : record(of: found.entry, now: now)
   }
@@ -163,7 +163,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// - Returns: What that changed.
   @inline(__always) mutating func learn(
     _ key: Key, at value: Value, now: UInt32, portLimit: Int = .max, holding: UInt32 = 0,
-    mayChange: Bool = true, lists: inout Slab<AgeLists>, members: borrowing Slab<PortID>,
+    mayChange: Bool = true, lists: inout FixedArray<AgeLists>,
+    members: borrowing FixedArray<PortID>,
     _ stretch: Range<Int>
   ) -> Learning {
     let found = find(key)
@@ -188,7 +189,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   private mutating func renew(
     _ number: UInt32, at value: Value, now: UInt32, portLimit: Int, holding: UInt32,
-    mayChange: Bool, lists: inout Slab<AgeLists>
+    mayChange: Bool, lists: inout FixedArray<AgeLists>
   ) -> Learning {
     let entry = entries[Int(number)]
     if entry.lastSeen == never {
@@ -219,8 +220,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// Notes what another worker's table of the same bridge has learned, and counted.
   @discardableResult
   mutating func adopt(
-    _ key: Key, at value: Value, now: UInt32, portLimit: Int, lists: inout Slab<AgeLists>,
-    members: borrowing Slab<PortID>, _ stretch: Range<Int>
+    _ key: Key, at value: Value, now: UInt32, portLimit: Int, lists: inout FixedArray<AgeLists>,
+    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Learning {
     let counted = statistics
     let learning = learn(
@@ -232,7 +233,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Makes room for one more entry of a port that holds as many as it may; says whether it did.
   @inline(__always) private mutating func limit(
-    _ port: PortID, to portLimit: Int, lists: inout Slab<AgeLists>
+    _ port: PortID, to portLimit: Int, lists: inout FixedArray<AgeLists>
   ) -> Bool {
     let held = lists[Int(port.rawValue)]
     guard Int(held.learnedCount) >= portLimit, held.oldest != nowhere else { return false }
@@ -242,8 +243,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Adds an entry; `false` where the table is full of static ones.
   private mutating func insert(
-    _ key: Key, at value: Value, lastSeen: UInt32, lists: inout Slab<AgeLists>,
-    members: borrowing Slab<PortID>, _ stretch: Range<Int>
+    _ key: Key, at value: Value, lastSeen: UInt32, lists: inout FixedArray<AgeLists>,
+    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Bool {
     var number = firstFree
     if number != nowhere {
@@ -273,7 +274,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   ///
   /// `false` where all entries are static.
   private mutating func evict(
-    lists: inout Slab<AgeLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
+    lists: inout FixedArray<AgeLists>, members: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Bool {
     let oldest = oldestOfFullest(lists: lists, members: members, stretch)
     guard oldest != nowhere else { return false }
@@ -284,7 +285,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// The least recently seen entry of the port that holds the most; `nowhere` where all are static.
   private func oldestOfFullest(
-    lists: borrowing Slab<AgeLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
+    lists: borrowing FixedArray<AgeLists>, members: borrowing FixedArray<PortID>,
+    _ stretch: Range<Int>
   ) -> UInt32 {
     var oldest = nowhere
     var most: UInt32 = 0
@@ -302,7 +304,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// What would give way if a port told of a key now, as `learn` does it; `nil` where nothing would.
   func victim(
     of key: Key, from port: PortID, portLimit: Int = .max, now: UInt32,
-    lists: borrowing Slab<AgeLists>, members: borrowing Slab<PortID>, _ stretch: Range<Int>
+    lists: borrowing FixedArray<AgeLists>, members: borrowing FixedArray<PortID>,
+    _ stretch: Range<Int>
   ) -> Record? {
     let found = find(key)
     let isKnown = found.entry != nowhere
@@ -323,7 +326,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// Forgets what of a port was not seen for `age` seconds.
   ///
   /// Costs what it forgets.
-  mutating func expire(port: PortID, now: UInt32, age: UInt32, lists: inout Slab<AgeLists>) {
+  mutating func expire(port: PortID, now: UInt32, age: UInt32, lists: inout FixedArray<AgeLists>) {
     guard age > 0 else { return }
     while true {
       let oldest = lists[Int(port.rawValue)].oldest
@@ -335,7 +338,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Forgets the entries of a port, learned and static, for which the condition holds.
   mutating func forget(
-    port: PortID, lists: inout Slab<AgeLists>, where isStale: (Key, Value) -> Bool
+    port: PortID, lists: inout FixedArray<AgeLists>, where isStale: (Key, Value) -> Bool
   ) {
     for first in [lists[Int(port.rawValue)].youngest, lists[Int(port.rawValue)].firstStatic] {
       var number = first
@@ -349,7 +352,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Forgets the learned entries of some ports; gives back how many.
   mutating func flush(
-    members: borrowing Slab<PortID>, _ stretch: Range<Int>, lists: inout Slab<AgeLists>
+    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>, lists: inout FixedArray<AgeLists>
   ) -> Int {
     var count = 0
     for member in stretch {
@@ -366,9 +369,9 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   ///
   /// Entries are of ports in `old`, in the stretch of this bridge; what remains is of ports in `new`.
   mutating func resize(
-    limit: Int, seed: UInt64, now: UInt32, lists: inout Slab<AgeLists>,
-    from old: borrowing Slab<PortID>, _ oldStretch: Range<Int>,
-    to new: borrowing Slab<PortID>, _ newStretch: Range<Int>, portLimit: (PortID) -> Int
+    limit: Int, seed: UInt64, now: UInt32, lists: inout FixedArray<AgeLists>,
+    from old: borrowing FixedArray<PortID>, _ oldStretch: Range<Int>,
+    to new: borrowing FixedArray<PortID>, _ newStretch: Range<Int>, portLimit: (PortID) -> Int
   ) {
     var known: [Record] = []
     if statistics.current > 0 {
@@ -395,8 +398,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   ///
   /// `false` where the table is full of static ones.
   mutating func setStatic(
-    _ key: Key, at value: Value, lists: inout Slab<AgeLists>,
-    members: borrowing Slab<PortID>, _ stretch: Range<Int>
+    _ key: Key, at value: Value, lists: inout FixedArray<AgeLists>,
+    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Bool {
     let found = find(key)
     if found.entry != nowhere { remove(found.entry, lists: &lists) }
@@ -407,7 +410,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// Removes an entry of either kind.
   ///
   /// `false` where there is none.
-  mutating func remove(_ key: Key, lists: inout Slab<AgeLists>) -> Bool {
+  mutating func remove(_ key: Key, lists: inout FixedArray<AgeLists>) -> Bool {
     let found = find(key)
     guard found.entry != nowhere else { return false }
     remove(found.entry, lists: &lists)
@@ -416,8 +419,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// The entries of some ports, of each the static ones first and then the youngest.
   func records(
-    members: borrowing Slab<PortID>, _ stretch: Range<Int>, now: UInt32,
-    lists: borrowing Slab<AgeLists>
+    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>, now: UInt32,
+    lists: borrowing FixedArray<AgeLists>
   ) -> [Record] {
     var result: [Record] = []
     result.reserveCapacity(statistics.current)
@@ -436,7 +439,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Links
 
-  private mutating func link(_ number: UInt32, lists: inout Slab<AgeLists>) {
+  private mutating func link(_ number: UInt32, lists: inout FixedArray<AgeLists>) {
     let port = Int(entries[Int(number)].value.port.rawValue)
     let isStatic = entries[Int(number)].lastSeen == never
     let next = isStatic ? lists[port].firstStatic : lists[port].youngest
@@ -452,7 +455,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     }
   }
 
-  private mutating func unlink(_ number: UInt32, lists: inout Slab<AgeLists>) {
+  private mutating func unlink(_ number: UInt32, lists: inout FixedArray<AgeLists>) {
     let entry = entries[Int(number)]
     let port = Int(entry.value.port.rawValue)
     let isStatic = entry.lastSeen == never
@@ -471,7 +474,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     if !isStatic { lists[port].learnedCount &-= 1 }
   }
 
-  private mutating func remove(_ number: UInt32, lists: inout Slab<AgeLists>) {
+  private mutating func remove(_ number: UInt32, lists: inout FixedArray<AgeLists>) {
     let entry = entries[Int(number)]
     if entry.lastSeen == never { statistics.statics -= 1 }
     statistics.current -= 1

@@ -10,8 +10,8 @@ struct Arrivals: ~Copyable {
   }
 
   /// By the numbers of VTEPs, stretches of `devices`.
-  private let spans: Slab<Span>
-  private let devices: Slab<UInt32>
+  private let spans: FixedArray<Span>
+  private let devices: FixedArray<UInt32>
 
   /// Enters the remotes of the tunnels among the ports; `numbers` has the number of each.
   init(_ ports: [Topology.Port], _ numbers: [IPAddress: UInt32]) {
@@ -32,8 +32,8 @@ struct Arrivals: ~Copyable {
           count: some.map { Int32(clamping: $0.count) } ?? -1))
       devices += (some ?? []).sorted()
     }
-    self.spans = Slab(spans)
-    self.devices = Slab(devices)
+    self.spans = FixedArray(spans)
+    self.devices = FixedArray(devices)
   }
 
   /// Whether datagrams of a VTEP may come in by a device.

@@ -7,7 +7,7 @@ package struct PortCounters: Equatable, Sendable {
   package var receivedBytes: UInt64 = 0
   package var sentFrames: UInt64 = 0
   package var sentBytes: UInt64 = 0
-  /// Frames received that asked for a neighbour, and were answered instead of forwarded.
+  /// Frames received that asked for a neighbor, and were answered instead of forwarded.
   package var answeredFrames: UInt64 = 0
   /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
   package var reportedFrames: UInt64 = 0
@@ -32,10 +32,10 @@ struct CounterTable: ~Copyable {
   }
 
   private static let reasonCount = DropReason.allCases.count
-  private var traffic = Slab(repeating: Traffic(), count: PortID.limit)
-  private var answeredFrames = Slab<UInt64>(zeros: PortID.limit)
-  private var reportedFrames = Slab<UInt64>(zeros: PortID.limit)
-  private var drops = Slab<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
+  private var traffic = FixedArray(repeating: Traffic(), count: PortID.limit)
+  private var answeredFrames = FixedArray<UInt64>(zeros: PortID.limit)
+  private var reportedFrames = FixedArray<UInt64>(zeros: PortID.limit)
+  private var drops = FixedArray<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
 
   @inline(__always) mutating func received(byteCount: Int, from port: PortID) {
     let index = Int(port.rawValue)

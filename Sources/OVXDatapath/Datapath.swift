@@ -14,27 +14,27 @@ package struct Datapath: ~Copyable {
     (UnsafeBufferPointer<Transmission>, UnsafePointer<Vector>) -> Void
 
   var egress: Egress
-  var coalescer = Coalescer()
+  var gro = GRO()
   var tables = ForwardingTables(Topology())
   var databases = BridgeTables<AddressKey, Destination>()
-  var lists = Slab(repeating: AgeLists.empty, count: PortID.limit)
+  var lists = FixedArray(repeating: AgeLists.empty, count: PortID.limit)
   var neighbors = BridgeTables<NeighborKey, Neighbor>()
-  var neighborLists = Slab(repeating: AgeLists.empty, count: PortID.limit)
+  var neighborLists = FixedArray(repeating: AgeLists.empty, count: PortID.limit)
   /// Questions that each bridge has answered in the place of those who were asked.
-  var answers = Slab<UInt64>(zeros: BridgeID.limit)
+  var answers = FixedArray<UInt64>(zeros: BridgeID.limit)
   /// Questions that each bridge has addressed to those alone who were asked.
-  var directions = Slab<UInt64>(zeros: BridgeID.limit)
-  /// Frames of each bridge that may have said something about neighbours, and were not read for it.
-  var unread = Slab<UInt64>(zeros: BridgeID.limit)
+  var directions = FixedArray<UInt64>(zeros: BridgeID.limit)
+  /// Frames of each bridge that may have said something about neighbors, and were not read for it.
+  var unread = FixedArray<UInt64>(zeros: BridgeID.limit)
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
-  var joinFloods = Slab<UInt32>(zeros: BridgeID.limit)
+  var joinFloods = FixedArray<UInt32>(zeros: BridgeID.limit)
   var flapping = FlapWatch<AddressKey, Destination>(window: FlappingAddress.window)
   var contests = FlapWatch<NeighborKey, Neighbor>(window: ContestedNeighbor.window)
   var oversize = OversizeWatch()
   /// Who has sent datagrams lately and is a remote of no tunnel.
   package internal(set) var unknownVTEPs = UnknownVTEPs()
   /// What each port may still cost, by `PortLimits`.
-  var buckets = Slab(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
+  var buckets = FixedArray(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
   /// Milliseconds from some fixed point, as told with the latest burst.
   package internal(set) var burstTime: UInt32 = 0
   /// Frames that came so far, and those that storm control has refused.
@@ -42,7 +42,7 @@ package struct Datapath: ~Copyable {
   package internal(set) var refusedFloods: Int64 = 0
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
-  var lessons: Lessons
+  var updates: PendingFDBUpdates
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.
   var now: UInt32 = 0
@@ -55,13 +55,14 @@ package struct Datapath: ~Copyable {
   /// - Parameters:
   ///   - seed: Makes the hashing of the address tables unpredictable; tests give one to be
   ///     repeatable.
-  ///   - teach: Whom to tell what is learned; `nil` for the only worker of a switch.
+  ///   - publish: Whom to tell what is learned; `nil` for the only worker of a switch.
   ///   - flush: What to do with transmissions.
   package init(
-    seed: UInt64 = .random(in: .min ... .max), teach: Lesson.Teach? = nil, flush: @escaping Flush
+    seed: UInt64 = .random(in: .min ... .max), publish: FDBUpdate.Publish? = nil,
+    flush: @escaping Flush
   ) {
     self.seed = seed
-    unsafe lessons = Lessons(teach)
+    unsafe updates = PendingFDBUpdates(publish)
     unsafe egress = Egress(handOver: flush)
   }
 
@@ -73,9 +74,9 @@ package struct Datapath: ~Copyable {
   /// Hands over all transmissions; those that others were joined to get their payloads first.
   mutating func flush() {
     // First: an answer to what is sent may come to another worker.
-    lessons.handOver()
-    while let frame = coalescer.finishNext() {
-      egress.extend(frame, by: coalescer)
+    updates.handOver()
+    while let frame = gro.finishNext() {
+      egress.extend(frame, by: gro)
     }
     egress.flush()
   }
@@ -137,7 +138,7 @@ package struct Datapath: ~Copyable {
     if tables.areSame(old, record, of: new) { return }
     let isSameBridge = record.role != .absent && record.bridge == old.bridge
     // A port that waits keeps what it knew: its device is likely to be back soon.
-    func isStale(_ vlan: VLANID, _ peer: PeerID) -> Bool {
+    func isStale(_ vlan: VLANID, _ peer: RemoteVTEPID) -> Bool {
       if !isSameBridge || !new.carries(vlan, port: record) { return true }
       if peer == .none { return record.role == .tunnel }
       return Int(peer.rawValue) >= new.peers.count || new.peers[Int(peer.rawValue)].port != id
@@ -195,14 +196,14 @@ package struct Datapath: ~Copyable {
   ///   - remote: The VTEP that sent it.
   /// - Returns: The tunnel's port, and a path back to the sender; `nil` where it belongs to none.
   @unsafe package func tunnel(
-    of datagram: UnsafeRawPointer, count: Int, on endpoint: EndpointID, from remote: IPAddress
-  ) -> (port: PortID, path: PathID)? {
+    of datagram: UnsafeRawPointer, count: Int, on endpoint: ListenerID, from remote: IPAddress
+  ) -> (port: PortID, path: UnderlaySocketID)? {
     guard count >= VXLANHeader.byteCount, let header = unsafe VXLANHeader(datagram.span(count)),
       header.hasVNI, let vtep = tables.demultiplexer.vtep(remote),
       let tunnel = tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
     else { return nil }
     let peer = tables.peers[Int(tunnel.peer.rawValue)]
-    return (tunnel.port, PathID(rawValue: peer.firstPath))
+    return (tunnel.port, UnderlaySocketID(rawValue: peer.firstPath))
   }
 
   // MARK: Counters
@@ -254,7 +255,7 @@ package struct Datapath: ~Copyable {
     let record = tables.ports[Int(port.rawValue)]
     guard record.role != .absent, record.bridge == bridge, tables.carries(vlan, port: record)
     else { return false }
-    var peer = PeerID.none
+    var peer = RemoteVTEPID.none
     if record.role == .tunnel {
       guard record.peerCount > 0 else { return false }
       peer = tables.tunnelPeers[Int(record.firstPeer)]

@@ -95,10 +95,10 @@ extension Datapath {
         return unsafe refuseArrival(frame, reason, at: Destination(port: id), limit: limit)
       }
     }
-    let mayCoalesce =
+    let mayMerge =
       unsafe frame.isFromTunnel && !isShared && !tag.isPresent && !offload.isSuperframe
-    if !mayCoalesce && coalescer.hasOpenFlows {
-      unsafe coalescer.pass(frame.start, count: frame.count, port: id)
+    if !mayMerge && gro.hasOpenFlows {
+      unsafe gro.pass(frame.start, count: frame.count, port: id)
     }
     if offload.isSuperframe {
       return unsafe deliverSuperframe(frame, offload: offload, id: id, port: port, tag: tag)
@@ -110,19 +110,19 @@ extension Datapath {
     if offload.needsChecksum && !port.capabilities.contains(.checksum) {
       return unsafe deliverSummed(frame, offload: offload, id: id, tag: tag)
     }
-    guard mayCoalesce else {
+    guard mayMerge else {
       unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
       return
     }
-    let absorption = unsafe coalescer.absorb(
+    let result = unsafe gro.absorb(
       frame.start, count: frame.count, offload: offload, port: id,
-      capabilities: Int(port.superframeLimit) < Coalescer.byteLimit ? [] : port.capabilities)
-    if absorption == .merged {
+      capabilities: Int(port.superframeLimit) < GRO.byteLimit ? [] : port.capabilities)
+    if result == .merged {
       return unsafe counters.sent(byteCount: frame.count, frames: 1, to: id)
     }
     let number = unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
-    if absorption == .separate(mayOpen: true) {
-      unsafe coalescer.open(frame.start, port: id, transmission: number)
+    if result == .separate(mayOpen: true) {
+      unsafe gro.open(frame.start, port: id, transmission: number)
     }
   }
 
@@ -220,13 +220,13 @@ extension Datapath {
 
   /// Sends a frame in VXLAN to one remote VTEP.
   @unsafe mutating func deliverToPeer(
-    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, peer number: PeerID,
+    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, peer number: RemoteVTEPID,
     tag: VLANTag
   ) {
     let peer = tables.peers[Int(number.rawValue)]
     let hash = unsafe flowHash(frame.start, count: frame.count)
     let choice = (UInt64(hash) &* UInt64(peer.pathCount)) >> 32
-    let path = PathID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
+    let path = UnderlaySocketID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
     let outer = unsafe port.outerHeader.header(for: frame.start, count: frame.count)
     if unsafe frame.offload.isSuperframe {
       let isFitting = unsafe deliverSuperframe(
@@ -265,7 +265,8 @@ extension Datapath {
   ///
   /// `false` where its segments are too large and cannot be made smaller: nothing was done then.
   @unsafe private mutating func deliverSuperframe(
-    _ frame: borrowing Frame, inside id: PortID, peer: ForwardingTables.Peer, path: PathID,
+    _ frame: borrowing Frame, inside id: PortID, peer: ForwardingTables.Peer,
+    path: UnderlaySocketID,
     outer: OuterHeader, tag: VLANTag
   ) -> Bool {
     var start = unsafe frame.start
@@ -289,7 +290,7 @@ extension Datapath {
 
   @unsafe private mutating func writeTrains(
     _ start: UnsafeMutableRawPointer, count: Int, offload: Offload, ingress: PortID, id: PortID,
-    peer: ForwardingTables.Peer, path: PathID, outer: OuterHeader
+    peer: ForwardingTables.Peer, path: UnderlaySocketID, outer: OuterHeader
   ) -> Bool {
     guard let superframe = unsafe Superframe(start, count: count, offload: offload) else {
       counters.dropped(Superframe.refusal(of: offload), frames: 1, at: ingress)

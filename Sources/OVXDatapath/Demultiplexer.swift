@@ -13,8 +13,8 @@ struct Demultiplexer: ~Copyable {
     var number: UInt32 = .max
   }
 
-  private var vteps: Slab<VTEP>
-  private var entries: Slab<Entry>
+  private var vteps: FixedArray<VTEP>
+  private var entries: FixedArray<Entry>
   /// By the numbers of VTEPs.
   let arrivals: Arrivals
 
@@ -39,13 +39,13 @@ struct Demultiplexer: ~Copyable {
       }
     }
     arrivals = Arrivals(ports, numbers)
-    vteps = Slab(repeating: VTEP(), count: Demultiplexer.placesFor(numbers.count))
+    vteps = FixedArray(repeating: VTEP(), count: Demultiplexer.placesFor(numbers.count))
     for (address, number) in numbers {
       var place = Demultiplexer.hash(address) & (vteps.count - 1)
       while vteps[place].number != .max { place = (place + 1) & (vteps.count - 1) }
       vteps[place] = VTEP(address: address, number: number)
     }
-    entries = Slab(repeating: Entry(), count: Demultiplexer.placesFor(destinations.count))
+    entries = FixedArray(repeating: Entry(), count: Demultiplexer.placesFor(destinations.count))
     for (key, destination) in destinations {
       var place = Demultiplexer.hash(key) & (entries.count - 1)
       while entries[place].key != .max { place = (place + 1) & (entries.count - 1) }
@@ -65,7 +65,7 @@ struct Demultiplexer: ~Copyable {
   }
 
   /// The tunnel port, and the peer, that a frame with this VNI from this VTEP belongs to.
-  func tunnel(vni: VNI, vtep: UInt32, endpoint: EndpointID) -> Destination? {
+  func tunnel(vni: VNI, vtep: UInt32, endpoint: ListenerID) -> Destination? {
     let key = Demultiplexer.key(vni: vni, vtep: vtep, endpoint: endpoint)
     let mask = entries.count - 1
     var place = Demultiplexer.hash(key) & mask
@@ -76,7 +76,7 @@ struct Demultiplexer: ~Copyable {
     return nil
   }
 
-  private static func key(vni: VNI, vtep: UInt32, endpoint: EndpointID) -> UInt64 {
+  private static func key(vni: VNI, vtep: UInt32, endpoint: ListenerID) -> UInt64 {
     UInt64(vni.rawValue) << 40 | UInt64(vtep & 0xFF_FFFF) << 16 | UInt64(endpoint.rawValue)
   }
 

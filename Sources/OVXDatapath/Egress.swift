@@ -29,7 +29,7 @@ package struct Transmission: BitwiseCopyable {
   /// The port to charge with a failure, and for a frame the port to send it to.
   package var port: PortID
   /// For datagrams: the socket to send with.
-  package var path = PathID(rawValue: 0)
+  package var path = UnderlaySocketID(rawValue: 0)
   /// For datagrams and what is injected: what their outer header has in place of the socket's own.
   package var outer = OuterHeader.plain
   /// For a superframe that is injected: what to write it to.
@@ -62,7 +62,7 @@ struct Egress: ~Copyable {
   static let transmissionLimit = 512
   /// Up to three vectors each: virtio or VXLAN header, tagged Ethernet header, the rest; for each
   /// that is extended two anew, and the payloads.
-  static let vectorLimit = transmissionLimit * 5 + Coalescer.pieceLimit
+  static let vectorLimit = transmissionLimit * 5 + GRO.pieceLimit
   /// Bytes for cut superframes: seven full ones, few enough to stay in the second-level cache.
   static let scratchLimit = 7 * 72 * 1024
   /// Segments that one superframe is cut into at most: 64 KB at TCP's smallest segment, 48 bytes.
@@ -75,12 +75,12 @@ struct Egress: ~Copyable {
   private(set) var work: Int64 = 0
   private var vectorCount = 0
   private var scratchUsed = 0
-  private var transmissions = Slab<Transmission>(reserving: Egress.transmissionLimit)
-  private var vectors = unsafe Slab<Vector>(reserving: Egress.vectorLimit)
-  private var scratch = Slab<UInt8>(reserving: Egress.scratchLimit)
+  private var transmissions = FixedArray<Transmission>(reserving: Egress.transmissionLimit)
+  private var vectors = unsafe FixedArray<Vector>(reserving: Egress.vectorLimit)
+  private var scratch = FixedArray<UInt8>(reserving: Egress.scratchLimit)
   /// An Ethernet header with a tag for each transmission.
-  private var taggedHeaders = Slab<(UInt64, UInt64)>(reserving: Egress.transmissionLimit)
-  private var openTrains = Slab(repeating: OpenTrain.none, count: Egress.openTrainLimit)
+  private var taggedHeaders = FixedArray<(UInt64, UInt64)>(reserving: Egress.transmissionLimit)
+  private var openTrains = FixedArray(repeating: OpenTrain.none, count: Egress.openTrainLimit)
   private let handOver: Datapath.Flush
 
   init(handOver: @escaping Datapath.Flush) {
@@ -152,7 +152,7 @@ struct Egress: ~Copyable {
     count frameLength: Int,
     tag: VLANTag,
     port: PortID,
-    path: PathID,
+    path: UnderlaySocketID,
     outer: OuterHeader
   ) {
     let size =
@@ -305,7 +305,7 @@ struct Egress: ~Copyable {
     segmentSize: Int,
     frameCount: Int,
     port: PortID,
-    path: PathID,
+    path: UnderlaySocketID,
     outer: OuterHeader
   ) {
     let number = begin(
@@ -327,7 +327,7 @@ struct Egress: ~Copyable {
     count frameLength: Int,
     frameCount: Int,
     port: PortID,
-    path: PathID,
+    path: UnderlaySocketID,
     outer: OuterHeader,
     injector: InjectorID
   ) {
@@ -345,17 +345,17 @@ struct Egress: ~Copyable {
 
   /// Where the train is that a path has open, if it has one.
   @inline(__always)
-  private static func openTrain(of path: PathID) -> Int {
+  private static func openTrain(of path: UnderlaySocketID) -> Int {
     Int(truncatingIfNeeded: path.rawValue) & (openTrainLimit - 1)
   }
 
   /// Lets no later frame of a path join a train that leaves before what was just added.
-  private mutating func closeTrain(of path: PathID) {
+  private mutating func closeTrain(of path: UnderlaySocketID) {
     openTrains[Self.openTrain(of: path)] = .none
   }
 
   /// Lets the payloads that were joined to a frame follow it; to be called right before the flush.
-  mutating func extend(_ frame: CoalescedFrame, by coalescer: borrowing Coalescer) {
+  mutating func extend(_ frame: GROFrame, by gro: borrowing GRO) {
     let number = frame.transmission
     let first = vectorCount
     let old = Int(transmissions[number].firstVector)
@@ -363,7 +363,7 @@ struct Egress: ~Copyable {
     unsafe vectors[first] = unsafe vectors[old]
     unsafe vectors[first + 1] = unsafe Vector(base: vectors[old + 1].base, count: frame.headCount)
     var count = first + 2
-    unsafe coalescer.forEachPayload(of: frame) { payload in
+    unsafe gro.forEachPayload(of: frame) { payload in
       unsafe vectors[count] = unsafe payload
       count &+= 1
     }

@@ -1,9 +1,9 @@
 /// Where a frame for an address goes: a port and, for a tunnel port, the remote VTEP behind it.
 package struct Destination: Hashable, BitwiseCopyable, Sendable {
   package var port: PortID
-  package var peer: PeerID
+  package var peer: RemoteVTEPID
 
-  package init(port: PortID, peer: PeerID = .none) {
+  package init(port: PortID, peer: RemoteVTEPID = .none) {
     self.port = port
     self.peer = peer
   }
@@ -35,7 +35,7 @@ package struct KnownAddress: Equatable, Sendable {
   package var vlan: VLANID
   package var port: PortID
   /// The remote VTEP behind which the address is, for a tunnel port.
-  package var peer: PeerID
+  package var peer: RemoteVTEPID
   /// Seconds since it was last seen; `nil` for a static one.
   package var age: UInt32?
 }

@@ -54,7 +54,7 @@ struct FlapWatch<Key: AgingTableKey, Place: BitwiseCopyable>: ~Copyable {
   /// Seconds within which a thing that flaps moves that often.
   private let window: UInt32
   /// Memory that is not touched before `areUsed` says so.
-  private var watches = Slab<Watch>(reserving: FlapWatch.capacity)
+  private var watches = FixedArray<Watch>(reserving: FlapWatch.capacity)
   private var areUsed: UInt64 = 0
   /// Whether there is something to tell of.
   private(set) var hasNews = false

@@ -18,7 +18,7 @@ struct Frame {
   var vlan = VLANID.untagged
   var ingress: PortID
   /// The VTEP it came from; none for a frame from a device.
-  var peer: PeerID
+  var peer: RemoteVTEPID
   /// Whether it goes to a whole segment, and so more than once.
   var isFlooded = false
 
@@ -92,7 +92,7 @@ extension Datapath {
   ///   - device: The index of the host's device that they came in by; `nil` for one that is as it should be.
   @unsafe package mutating func receiveDatagrams(
     _ train: UnsafeMutableRawPointer, count: Int, segmentSize: Int,
-    on endpoint: EndpointID, from remote: IPAddress, trafficClass: UInt8, device: UInt32? = nil
+    on endpoint: ListenerID, from remote: IPAddress, trafficClass: UInt8, device: UInt32? = nil
   ) {
     var stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
     let frames = count > 0 ? (count - 1) / stride + 1 : 1
@@ -147,9 +147,9 @@ extension Datapath {
         continue
       }
       let frameLength = length - VXLANHeader.byteCount
-      let ahead = offset + (Self.foresight - 1) * stride + VXLANHeader.byteCount
+      let ahead = offset + (Self.prefetchDistance - 1) * stride + VXLANHeader.byteCount
       if ahead < count {
-        unsafe anticipate(train + ahead, count: count - ahead, tag: .none, from: tunnel.port)
+        unsafe prefetch(train + ahead, count: count - ahead, tag: .none, from: tunnel.port)
       }
       counters.received(byteCount: frameLength, from: tunnel.port)
       if isTrain,
@@ -172,7 +172,7 @@ extension Datapath {
     } while offset < count
   }
 
-  // MARK: Anticipating
+  // MARK: Prefetching
 
   /// Fetches into the cache what a frame will need that is going to be received a few frames later.
   ///
@@ -185,10 +185,10 @@ extension Datapath {
   ///   - tag: A VLAN tag that the kernel took out of the frame.
   ///   - port: Where it came in.
   @inline(__always)
-  @unsafe package func anticipate(
+  @unsafe package func prefetch(
     _ frame: UnsafeRawPointer, count: Int, tag: VLANTag, from port: PortID
   ) {
-    guard mayAnticipate(from: port), count >= EthernetHeader.byteCount + 2 else { return }
+    guard mayPrefetch(from: port), count >= EthernetHeader.byteCount + 2 else { return }
     let record = tables.ports[Int(port.rawValue)]
     var vlan = record.ownVLAN
     if record.vlanMode != .access && record.vlanMode != .dot1qTunnel {
@@ -200,19 +200,19 @@ extension Datapath {
     let bridge = Int(record.bridge.rawValue)
     let target = unsafe MACAddress(truncating: frame.big64(0) >> 16)
     let source = unsafe MACAddress(truncating: frame.big64(6) >> 16)
-    databases[bridge].anticipate(AddressKey(vlan: vlan, address: source))
-    if !target.isGroup { databases[bridge].anticipate(AddressKey(vlan: vlan, address: target)) }
+    databases[bridge].prefetch(AddressKey(vlan: vlan, address: source))
+    if !target.isGroup { databases[bridge].prefetch(AddressKey(vlan: vlan, address: target)) }
   }
 
-  /// Whether `anticipate` would do anything for frames of a port.
+  /// Whether `prefetch` would do anything for frames of a port.
   @inline(__always)
-  package func mayAnticipate(from port: PortID) -> Bool {
+  package func mayPrefetch(from port: PortID) -> Bool {
     Int(port.rawValue) < tables.ports.count
       && databases[Int(tables.ports[Int(port.rawValue)].bridge.rawValue)].isLarge
   }
 
-  /// How many frames ahead of the one that is received `anticipate` pays most.
-  package static var foresight: Int { 8 }
+  /// How many frames ahead of the one that is received `prefetch` pays most.
+  package static var prefetchDistance: Int { 8 }
 
   // MARK: Admit, learn, decide
 
@@ -233,16 +233,16 @@ extension Datapath {
       lists: &lists, members: tables.bridgeMembers, tables.bridges[bridge].members)
     switch learning {
     case .known, .refused: break
-    case .renewed: unsafe teachAddress(of: frame, bridge: port.bridge)
+    case .renewed: unsafe publishAddress(of: frame, bridge: port.bridge)
     case .learned:
       chargeNewAddress(to: ingress)
-      unsafe teachAddress(of: frame, bridge: port.bridge)
+      unsafe publishAddress(of: frame, bridge: port.bridge)
     case .moved(let former):
       chargeNewAddress(to: ingress)
       unsafe noteMove(
         of: source, vlan: vlan, bridge: port.bridge, from: former,
         to: Destination(port: ingress, peer: frame.peer))
-      unsafe teachAddress(of: frame, bridge: port.bridge)
+      unsafe publishAddress(of: frame, bridge: port.bridge)
     case .held(let place):
       unsafe noteMove(
         of: source, vlan: vlan, bridge: port.bridge, from: place,
@@ -252,8 +252,8 @@ extension Datapath {
     if unsafe frame.address(0).isGroup && !mayFlood(from: ingress) {
       return refuseFlood(from: ingress)
     }
-    if unsafe frame.concernsNeighbors, mayTellOfNeighbors(ingress, bridge: bridge) {
-      let isAnswered = unsafe heed(&frame, bridge: port.bridge, learning: learning)
+    if unsafe frame.mayConcernNeighborTable, mayTellOfNeighbors(ingress, bridge: bridge) {
+      let isAnswered = unsafe snoopNeighbors(&frame, bridge: port.bridge, learning: learning)
       if isAnswered { return chargeFlood(1, to: ingress) }
     }
 

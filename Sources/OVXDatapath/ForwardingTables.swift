@@ -1,4 +1,4 @@
-/// A topology as the frame path wants it: plain records in slabs, numbers for names, flood lists
+/// A topology as the frame path wants it: plain records in fixed arrays, numbers for names, flood lists
 /// made ready.
 ///
 /// Built once per change, on any thread, and read-only from then on.
@@ -80,18 +80,18 @@ package struct ForwardingTables: ~Copyable {
     var members: Range<Int> { firstMember..<(firstMember + memberCount) }
   }
 
-  private(set) var ports: Slab<Port>
-  private(set) var peers: Slab<Peer>
-  private(set) var bridges: Slab<Bridge>
-  let tunnelPeers: Slab<PeerID>
-  let injectionHeaders: Slab<InjectionHeader>
-  let injectionPorts: Slab<UInt16>
-  private let vlanSets: Slab<UInt64>
-  private let floodListOfVLAN: Slab<UInt16>
-  private let floodLists: Slab<Span>
+  private(set) var ports: FixedArray<Port>
+  private(set) var peers: FixedArray<Peer>
+  private(set) var bridges: FixedArray<Bridge>
+  let tunnelPeers: FixedArray<RemoteVTEPID>
+  let injectionHeaders: FixedArray<InjectionHeader>
+  let injectionPorts: FixedArray<UInt16>
+  private let vlanSets: FixedArray<UInt64>
+  private let floodListOfVLAN: FixedArray<UInt16>
+  private let floodLists: FixedArray<Span>
   /// The ports of the flood lists, one list after the other.
-  let floodMembers: Slab<PortID>
-  let bridgeMembers: Slab<PortID>
+  let floodMembers: FixedArray<PortID>
+  let bridgeMembers: FixedArray<PortID>
   let demultiplexer: Demultiplexer
   let ownAddresses: OwnAddresses
 
@@ -99,7 +99,7 @@ package struct ForwardingTables: ~Copyable {
   struct Span: BitwiseCopyable {
     var first: UInt32
     var count: UInt32
-    /// Whether questions for a known neighbour are answered instead of flooded.
+    /// Whether questions for a known neighbor are answered instead of flooded.
     var answersQuestions: Bool
   }
 
@@ -111,14 +111,14 @@ package struct ForwardingTables: ~Copyable {
     let accepted = topology.ports.filter { port in
       Int(port.id.rawValue) < PortID.limit && knownBridges.contains(port.bridge)
     }
-    ports = Slab(
+    ports = FixedArray(
       repeating: Port(), count: (accepted.map { Int($0.id.rawValue) }.max() ?? -1) + 1)
-    bridges = Slab(
+    bridges = FixedArray(
       repeating: Bridge(), count: (topology.bridges.map { Int($0.id.rawValue) }.max() ?? -1) + 1)
 
     var sets: [UInt64] = []
-    var allPeers: [(PeerID, Peer)] = []
-    var peersOfTunnels: [PeerID] = []
+    var allPeers: [(RemoteVTEPID, Peer)] = []
+    var peersOfTunnels: [RemoteVTEPID] = []
     var headers: [InjectionHeader] = []
     var sourcePorts: [UInt16] = []
     for port in accepted {
@@ -170,18 +170,18 @@ package struct ForwardingTables: ~Copyable {
       }
       ports[Int(port.id.rawValue)] = record
     }
-    peers = Slab(
+    peers = FixedArray(
       repeating: Peer(), count: (allPeers.map { Int($0.0.rawValue) }.max() ?? -1) + 1)
     for (id, peer) in allPeers { peers[Int(id.rawValue)] = peer }
-    vlanSets = Slab(sets)
-    tunnelPeers = Slab(peersOfTunnels)
-    injectionHeaders = Slab(headers)
-    injectionPorts = Slab(sourcePorts)
+    vlanSets = FixedArray(sets)
+    tunnelPeers = FixedArray(peersOfTunnels)
+    injectionHeaders = FixedArray(headers)
+    injectionPorts = FixedArray(sourcePorts)
 
     let flooding = FloodLists(bridges: topology.bridges, ports: accepted)
-    floodListOfVLAN = Slab(flooding.listOfVLAN)
-    floodLists = Slab(flooding.lists)
-    floodMembers = Slab(flooding.members)
+    floodListOfVLAN = FixedArray(flooding.listOfVLAN)
+    floodLists = FixedArray(flooding.lists)
+    floodMembers = FixedArray(flooding.members)
     var members: [PortID] = []
     let byBridge = Dictionary(grouping: accepted, by: \.bridge)
     for (position, bridge) in topology.bridges.enumerated() {
@@ -192,13 +192,13 @@ package struct ForwardingTables: ~Copyable {
         firstVLAN: position * 4096, firstFloodList: flooding.firstListOfBridge[position],
         firstMember: first, memberCount: members.count - first)
     }
-    bridgeMembers = Slab(members)
+    bridgeMembers = FixedArray(members)
 
     demultiplexer = Demultiplexer(accepted)
     ownAddresses = OwnAddresses(accepted)
   }
 
-  /// Neighbours that a port may have in its bridge's table: the share of one device, or all.
+  /// Neighbors that a port may have in its bridge's table: the share of one device, or all.
   ///
   /// A tunnel stands for the devices of other hosts, which have been limited there.
   func neighborLimit(of port: PortID) -> Int {

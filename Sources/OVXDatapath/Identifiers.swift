@@ -135,16 +135,16 @@ package struct BridgeID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
 
 /// The number of one remote VTEP of one tunnel port, dense from 0 over all tunnels; 0 means "no
 /// peer".
-package struct PeerID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
+package struct RemoteVTEPID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 
   package static let limit = 16384
-  package static let none = PeerID(rawValue: 0)
+  package static let none = RemoteVTEPID(rawValue: 0)
 }
 
 /// The number of a local receiving UDP socket: a VTEP address and port.
-package struct EndpointID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
+package struct ListenerID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 
@@ -152,7 +152,7 @@ package struct EndpointID: RawRepresentable, Hashable, BitwiseCopyable, Sendable
 }
 
 /// The number of a transmitting UDP socket: one (local address, source port, remote VTEP).
-package struct PathID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
+package struct UnderlaySocketID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt32
   package init(rawValue: UInt32) { self.rawValue = rawValue }
 }

@@ -215,7 +215,8 @@ extension Datapath {
   /// Lets a superframe leave whole; `false` where it has to be cut.
   @unsafe mutating func inject(
     _ superframe: Superframe, _ start: UnsafeRawPointer, count: Int, offload: Offload,
-    segmentSize: Int, id: PortID, peer: ForwardingTables.Peer, path: PathID, outer: OuterHeader
+    segmentSize: Int, id: PortID, peer: ForwardingTables.Peer, path: UnderlaySocketID,
+    outer: OuterHeader
   ) -> Bool {
     guard peer.firstInjectionPort != .max,
       InjectionHeader.suits(superframe, count: count, offload: offload)

@@ -34,14 +34,14 @@ extension Datapath {
   ///
   /// Copies of a flood that come to two workers at once would have each believe another one. Both then believe the one
   /// of the lower number.
-  func contradictsJoin(_ lesson: Lesson) -> Bool {
-    guard tables.ports[Int(lesson.place.port.rawValue)].isJoined,
-      let known = databases[Int(lesson.bridge.rawValue)].recall(
-        AddressKey(vlan: lesson.vlan, address: lesson.address), now: now),
-      known.value != lesson.place, known.age ?? 0 < Self.joinHold
+  func contradictsJoin(_ update: FDBUpdate) -> Bool {
+    guard tables.ports[Int(update.place.port.rawValue)].isJoined,
+      let known = databases[Int(update.bridge.rawValue)].lookUp(
+        AddressKey(vlan: update.vlan, address: update.address), now: now),
+      known.value != update.place, known.age ?? 0 < Self.joinHold
     else { return false }
     return (known.value.peer.rawValue, known.value.port)
-      < (lesson.place.peer.rawValue, lesson.place.port)
+      < (update.place.peer.rawValue, update.place.port)
   }
 
   /// Sends to a remote VTEP what came from another one.

@@ -1,5 +1,5 @@
-// ARP and neighbour discovery: who has which IP address, learned from what the frames of a segment
-// say, and answers in the place of neighbours on other ports.
+// ARP and neighbor discovery: who has which IP address, learned from what the frames of a segment
+// say, and answers in the place of neighbors on other ports.
 //
 // A question to everybody goes to every container of a tenant on every host. Most are for one of few
 // addresses, and the switch has seen the answer before. So it answers itself what it is sure of, and
@@ -10,21 +10,21 @@
 // Being wrong would be worse than being silent, so a question is only answered if
 //
 // - its segment has a tunnel, which is what makes flooding dear, and it came from a device;
-// - the neighbour told its address itself within the last half minute, and nobody has contradicted since;
-// - the neighbour has answered what was passed on to it (`NeighborDoubt`);
+// - the neighbor told its address itself within the last half minute, and nobody has contradicted since;
+// - the neighbor has answered what was passed on to it (`NeighborDoubt`);
 // - the asker did not ask the same a moment ago: it would not, had the answer helped it;
-// - the neighbour's Ethernet address is known to be on another port that is in service;
+// - the neighbor's Ethernet address is known to be on another port that is in service;
 // - the asker told nothing new by asking. A station that was not seen here lately may have moved, and
 //   the switches of other hosts learn that, too, from the first that they hear of it.
 //
-// Of a neighbour that told longer ago the question goes to that neighbour alone, which costs one frame and not one for
+// Of a neighbor that told longer ago the question goes to that neighbor alone, which costs one frame and not one for
 // each container of the tenant. Where it stays silent its entry is dropped, and the next question is flooded.
 //
 // As on any Ethernet, the latest announcement is believed. A tenant can disturb its own segment by
 // that, and no other: what is learned is looked up by bridge and VLAN, and the answer goes to the port
 // that asked, in that VLAN.
 
-/// What a neighbour is known by: an IP address in a VLAN of a bridge.
+/// What a neighbor is known by: an IP address in a VLAN of a bridge.
 struct NeighborKey: AgingTableKey, Hashable {
   /// IPv4 addresses are there as ::ffff:0:0/96, which no packet carries.
   let high: UInt64
@@ -48,7 +48,7 @@ struct NeighborKey: AgingTableKey, Hashable {
   }
 }
 
-/// What is known of a neighbour; with its key 80 bytes per entry in all.
+/// What is known of a neighbor; with its key 80 bytes per entry in all.
 struct Neighbor: AgingTableValue {
   var address: MACAddress
   /// Where it told so.
@@ -66,15 +66,15 @@ struct Neighbor: AgingTableValue {
   }
 }
 
-/// One line of a bridge's neighbour table.
+/// One line of a bridge's neighbor table.
 package struct KnownNeighbor: Equatable, Sendable {
   package var ip: IPAddress
   package var vlan: VLANID
   package var address: MACAddress
-  /// The port on which the neighbour told its address.
+  /// The port on which the neighbor told its address.
   package var port: PortID
   /// The remote VTEP behind which it was, for a tunnel port.
-  package var peer: PeerID
+  package var peer: RemoteVTEPID
   package var isRouter: Bool
   /// Seconds since it last told.
   package var age: UInt32
@@ -82,7 +82,8 @@ package struct KnownNeighbor: Equatable, Sendable {
   var doubt = NeighborDoubt()
 
   package init(
-    ip: IPAddress, vlan: VLANID, address: MACAddress, port: PortID, peer: PeerID, isRouter: Bool,
+    ip: IPAddress, vlan: VLANID, address: MACAddress, port: PortID, peer: RemoteVTEPID,
+    isRouter: Bool,
     age: UInt32
   ) {
     self.ip = ip
@@ -105,13 +106,13 @@ extension KnownNeighbor {
   }
 }
 
-/// Events in a bridge's neighbour table, counted, and its size.
+/// Events in a bridge's neighbor table, counted, and its size.
 package struct NeighborStatistics: Equatable, Sendable {
-  /// `moved` counts neighbours that came to have another address, port or role.
+  /// `moved` counts neighbors that came to have another address, port or role.
   package var table = AddressStatistics()
   /// Questions answered instead of flooded.
   package var answered: UInt64 = 0
-  /// Frames that came faster by one port than they are read for what they say about neighbours.
+  /// Frames that came faster by one port than they are read for what they say about neighbors.
   package var unread: UInt64 = 0
 
   package init() {}
@@ -148,7 +149,7 @@ struct NeighborNews {
     asker = sender
   }
 
-  /// Reads neighbour discovery (RFC 4861) in a frame from a station.
+  /// Reads neighbor discovery (RFC 4861) in a frame from a station.
   init(_ message: borrowing NeighborDiscoveryMessage, from station: MACAddress) {
     switch message.kind {
     case .neighborAdvertisement:
@@ -165,7 +166,7 @@ struct NeighborNews {
       claim = .announcement(message.source, address, isRouter: true)
     case .routerSolicitation, .neighborSolicitation:
       // Whether the sender is a router is not told. To say wrongly that it is none would take a
-      // router away from its hosts (section 7.2.5), so this alone makes no neighbour known.
+      // router away from its hosts (section 7.2.5), so this alone makes no neighbor known.
       guard message.source.isStation, let address = message.linkLayerAddress else { return }
       claim = .mention(message.source, address)
       guard message.kind == .neighborSolicitation, message.target.isStation else { return }
@@ -190,8 +191,8 @@ extension IPAddress {
 }
 
 extension Frame {
-  /// Whether the frame may say something about neighbours; if not, that is known at a glance.
-  @inline(__always) var concernsNeighbors: Bool {
+  /// Whether the frame may say something about neighbors; if not, that is known at a glance.
+  @inline(__always) var mayConcernNeighborTable: Bool {
     let type = unsafe start.big16(12)
     if type == EtherType.arp.rawValue { return true }
     guard type == EtherType.ipv6.rawValue,
@@ -206,7 +207,7 @@ extension Frame {
     }
   }
 
-  /// What the frame says about neighbours; `nil` where it says nothing valid.
+  /// What the frame says about neighbors; `nil` where it says nothing valid.
   var neighborNews: NeighborNews? {
     // A partial checksum cannot be verified, and a superframe holds several packets.
     guard unsafe !offload.needsChecksum && !offload.isSuperframe else { return nil }
@@ -223,16 +224,16 @@ extension Frame {
 }
 
 extension Datapath {
-  /// Learns from a frame about neighbours, and answers it if it asks for one that is known.
+  /// Snoops ARP and neighbor discovery: learns from a frame, and answers it if it asks for a neighbor that is known.
   ///
   /// A question for one that may have gone is addressed to that one alone.
   ///
   /// - Parameters:
-  ///   - frame: An admitted frame with `concernsNeighbors`.
+  ///   - frame: An admitted frame with `mayConcernNeighborTable`.
   ///   - bridge: The bridge that it is in.
   ///   - learning: What its source address has changed in the address table.
   /// - Returns: Whether it was answered, and is to go no further.
-  @unsafe @inline(never) mutating func heed(
+  @unsafe @inline(never) mutating func snoopNeighbors(
     _ frame: inout Frame, bridge: BridgeID, learning: FDB.Learning
   ) -> Bool {
     // Who contradicts a static address is not believed.
@@ -271,7 +272,7 @@ extension Datapath {
   ) -> Bool {
     let vlan = unsafe frame.vlan
     let key = NeighborKey(vlan: vlan, address: question)
-    guard let known = neighbors[bridge].recall(key, now: now) else { return false }
+    guard let known = neighbors[bridge].lookUp(key, now: now) else { return false }
     var neighbor = known.value
     if neighbor.doubt.isUnanswered(now: now) {
       forget(key, bridge: bridge)
@@ -296,7 +297,7 @@ extension Datapath {
     return true
   }
 
-  /// Notes that a question passes to a neighbour, which ought to answer it.
+  /// Notes that a question passes to a neighbor, which ought to answer it.
   private mutating func ask(_ neighbor: Neighbor, _ key: NeighborKey, bridge: Int) {
     var neighbor = neighbor
     neighbor.doubt.noteQuestion(now: now)
@@ -305,7 +306,7 @@ extension Datapath {
 
   private mutating func forget(_ key: NeighborKey, bridge: Int) {
     _ = neighbors[bridge].remove(key, lists: &neighborLists)
-    lessons.teach(Lesson(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
+    updates.publish(FDBUpdate(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
   }
 
   private func isInService(_ port: PortID) -> Bool {
@@ -357,7 +358,7 @@ extension Datapath {
       neighbors[bridge].revise(key, to: neighbor)
       return true
     case .learned, .renewed, .moved:
-      lessons.teach(Lesson(key, neighbor, bridge: BridgeID(rawValue: UInt16(bridge))))
+      updates.publish(FDBUpdate(key, neighbor, bridge: BridgeID(rawValue: UInt16(bridge))))
     }
     guard case .moved(let former) = learning, former.address != neighbor.address else {
       return true
@@ -366,7 +367,7 @@ extension Datapath {
     return false
   }
 
-  /// Answers in the place of a neighbour.
+  /// Answers in the place of a neighbor.
   @unsafe private mutating func answer(
     _ question: IPAddress, of asker: IPAddress, _ frame: borrowing Frame, bridge: Int,
     _ neighbor: Neighbor
@@ -404,7 +405,7 @@ extension Datapath {
 // MARK: - For the control side
 
 extension Datapath {
-  /// The neighbours that a bridge knows.
+  /// The neighbors that a bridge knows.
   package func neighbors(of bridge: BridgeID) -> [KnownNeighbor] {
     guard hasBridge(bridge) else { return [] }
     return neighbors[Int(bridge.rawValue)].records(
@@ -413,7 +414,7 @@ extension Datapath {
     ).map { KnownNeighbor($0) }
   }
 
-  /// Forgets the neighbours of a bridge, and says how many.
+  /// Forgets the neighbors of a bridge, and says how many.
   package mutating func flushNeighbors(of bridge: BridgeID) -> Int {
     guard hasBridge(bridge) else { return 0 }
     return neighbors[Int(bridge.rawValue)].flush(
@@ -421,7 +422,7 @@ extension Datapath {
       lists: &neighborLists)
   }
 
-  /// What has happened to a bridge's neighbour table since the bridge was made.
+  /// What has happened to a bridge's neighbor table since the bridge was made.
   package func neighborStatistics(of bridge: BridgeID) -> NeighborStatistics {
     var statistics = NeighborStatistics()
     guard hasBridge(bridge) else { return statistics }

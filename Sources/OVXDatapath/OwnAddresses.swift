@@ -21,7 +21,7 @@ struct OwnAddresses: ~Copyable {
   }
 
   /// Open addressing, at most half full.
-  let entries: Slab<Entry>
+  let entries: FixedArray<Entry>
 
   init(_ ports: [Topology.Port]) {
     var known: [Entry] = []
@@ -35,7 +35,7 @@ struct OwnAddresses: ~Copyable {
     }
     var places = 4
     while places < known.count * 2 { places *= 2 }
-    var entries = Slab(repeating: Entry(), count: places)
+    var entries = FixedArray(repeating: Entry(), count: places)
     for entry in known {
       var place = Self.hash(entry.key) & (places - 1)
       while entries[place].key != .max { place = (place + 1) & (places - 1) }

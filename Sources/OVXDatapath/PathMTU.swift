@@ -14,7 +14,7 @@ package struct OversizeReport: Equatable, BitwiseCopyable, Sendable {
   /// The port that the frames were to leave by.
   package var port: PortID
   /// For a tunnel, to which remote.
-  package var peer: PeerID
+  package var peer: RemoteVTEPID
   /// The largest IP packet that would have fitted the latest of them, in bytes.
   package var mtu: Int
   /// Bytes of the largest of them, without Ethernet header and tags.
@@ -28,9 +28,9 @@ struct OversizeWatch: ~Copyable {
   /// Answers to what comes in by one port, between two ticks of the clock.
   static let answerLimit: UInt16 = 100
 
-  private var reports = Slab<OversizeReport>(reserving: OversizeWatch.capacity)
+  private var reports = FixedArray<OversizeReport>(reserving: OversizeWatch.capacity)
   private var count = 0
-  private var answers = Slab<UInt16>(zeros: PortID.limit)
+  private var answers = FixedArray<UInt16>(zeros: PortID.limit)
 
   /// Whether there is something to tell of.
   var hasNews: Bool { count > 0 }

@@ -2,20 +2,20 @@
 // as its segment has ports and remotes, and one from an address that nobody has seen costs an entry of a table. So what
 // comes in by a port may cause only so much of either in a second:
 //
-// - broadcast, multicast and unknown unicast by the copies that are made of it, answers to questions for neighbours among
+// - broadcast, multicast and unknown unicast by the copies that are made of it, answers to questions for neighbors among
 //   them (storm control, settable by port). What is over it is dropped, as `stormLimit`;
-// - new places of addresses, and reading what frames say about neighbours, by number. What is over it is forwarded all the
+// - new places of addresses, and reading what frames say about neighbors, by number. What is over it is forwarded all the
 //   same, and nobody learns from it.
 //
 // Each is a token bucket that holds what a second brings, so that whoever was silent may begin with a burst.
 
 /// What a port may cost in a second, and at once after a second of silence; 1 or more of each, `UInt32.max` for no limit.
 package struct PortLimits: BitwiseCopyable, Equatable, Sendable {
-  /// Copies that are made of what is flooded from it, and answers in the place of its neighbours.
+  /// Copies that are made of what is flooded from it, and answers in the place of its neighbors.
   package var floodedCopies: UInt32
   /// New places of addresses that it tells of.
   package var newAddresses: UInt32
-  /// Frames of it that are read for what they say about neighbours.
+  /// Frames of it that are read for what they say about neighbors.
   package var neighborMessages: UInt32
 
   package init(
@@ -123,7 +123,7 @@ extension Datapath {
     if tables.ports[place].limits.newAddresses != .max { buckets[place].newAddresses.spend(1) }
   }
 
-  /// Whether a frame of a port is to be read for what it says about neighbours; the port is charged for it.
+  /// Whether a frame of a port is to be read for what it says about neighbors; the port is charged for it.
   mutating func mayTellOfNeighbors(_ ingress: PortID, bridge: Int) -> Bool {
     let place = Int(ingress.rawValue)
     let rate = tables.ports[place].limits.neighborMessages

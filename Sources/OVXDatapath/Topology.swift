@@ -2,7 +2,7 @@
 ///
 /// The control side builds it from the configuration and from what the kernel gave (devices,
 /// sockets, path MTUs), and hands it to a worker, which swaps it in between two bursts. Numbers
-/// (`PortID`, `BridgeID`, `PeerID`, `EndpointID`, `PathID`) are given out by the control side and
+/// (`PortID`, `BridgeID`, `RemoteVTEPID`, `ListenerID`, `UnderlaySocketID`) are given out by the control side and
 /// stay with their object for as long as it exists: learned addresses survive a change of topology
 /// through them.
 package struct Topology: Equatable, Sendable {
@@ -18,9 +18,9 @@ package struct Topology: Equatable, Sendable {
     package var id: BridgeID
     /// Seconds after which an address that was not seen again is forgotten, 15...3600; 0 never.
     package var agingTime: UInt32
-    /// Learned and static addresses at most, and as many neighbours, 10...1,000,000.
+    /// Learned and static addresses at most, and as many neighbors, 10...1,000,000.
     package var addressLimit: Int
-    /// Whether questions for a known neighbour are answered here instead of flooded, in segments that
+    /// Whether questions for a known neighbor are answered here instead of flooded, in segments that
     /// have a tunnel.
     package var suppressesNeighborQuestions: Bool
 
@@ -103,13 +103,13 @@ package struct Topology: Equatable, Sendable {
     /// How the outer headers of what is sent follow from what is inside.
     package var outerHeader: OuterHeaderRule
     /// The socket on which frames of this tunnel arrive.
-    package var endpoint: EndpointID
+    package var endpoint: ListenerID
     /// For a tunnel without a local address: the sockets of the same family and port that are bound
     /// to one.
     ///
     /// The kernel delivers to them what is sent to their address, also for this tunnel, unless a
     /// tunnel of theirs claims it.
-    package var fallbackEndpoints: [EndpointID]
+    package var fallbackEndpoints: [ListenerID]
     package var peers: [Peer]
     /// Whether the operator has asked that the VNI be joined with others: what arrives by it may leave by tunnels of
     /// other joined VNIs of its segment.
@@ -117,7 +117,7 @@ package struct Topology: Equatable, Sendable {
 
     package init(
       vni: VNI, outgoingVNI: VNI? = nil, outerHeader: OuterHeaderRule = OuterHeaderRule(),
-      endpoint: EndpointID, fallbackEndpoints: [EndpointID] = [], peers: [Peer],
+      endpoint: ListenerID, fallbackEndpoints: [ListenerID] = [], peers: [Peer],
       isJoined: Bool = false
     ) {
       self.vni = vni
@@ -132,7 +132,7 @@ package struct Topology: Equatable, Sendable {
 
   /// One remote VTEP of a tunnel port.
   package struct Peer: Equatable, Sendable {
-    package var id: PeerID
+    package var id: RemoteVTEPID
     package var remote: IPAddress
     /// The sockets to send with, one per source port; a frame's flow picks one.
     ///
@@ -146,7 +146,8 @@ package struct Topology: Equatable, Sendable {
     package var devices: [UInt32]?
 
     package init(
-      id: PeerID, remote: IPAddress, paths: Range<UInt32>, mtu: Int, injection: Injection? = nil,
+      id: RemoteVTEPID, remote: IPAddress, paths: Range<UInt32>, mtu: Int,
+      injection: Injection? = nil,
       devices: [UInt32]? = nil
     ) {
       self.id = id

@@ -37,7 +37,7 @@ extension Datapath {
   ///   - remote: The VTEP that sent it.
   /// - Returns: `.datagrams` also for a single one, and for what comes from no VTEP of ours.
   @unsafe package func reading(
-    of train: UnsafeRawPointer, count: Int, segmentSize: Int, on endpoint: EndpointID,
+    of train: UnsafeRawPointer, count: Int, segmentSize: Int, on endpoint: ListenerID,
     from remote: IPAddress
   ) -> TrainReading {
     guard segmentSize > 0, segmentSize < count,
@@ -49,7 +49,7 @@ extension Datapath {
 
   /// The same for `0 < stride < count` and a known VTEP.
   @unsafe func reading(
-    of train: UnsafeRawPointer, count: Int, stride: Int, on endpoint: EndpointID,
+    of train: UnsafeRawPointer, count: Int, stride: Int, on endpoint: ListenerID,
     from vtep: UInt32
   ) -> TrainReading {
     var vni: VNI?

@@ -13,7 +13,7 @@ final class CaptureSet {
   /// Whether there is anybody to show frames to.
   private(set) var isArmed = false
   private var captures: [Capture] = []
-  private let descriptor: (PathID) -> Int32
+  private let descriptor: (UnderlaySocketID) -> Int32
   /// What the sending sockets join, asked for once a second.
   private var ends: [UInt32: SocketEnds] = [:]
   private var listeners: [Int32: SocketEnds] = [:]
@@ -21,7 +21,7 @@ final class CaptureSet {
   /// Makes an empty set.
   ///
   /// - Parameter descriptor: The socket of a path, or -1.
-  init(descriptor: @escaping (PathID) -> Int32) {
+  init(descriptor: @escaping (UnderlaySocketID) -> Int32) {
     self.descriptor = descriptor
   }
 
@@ -109,7 +109,7 @@ final class CaptureSet {
 
   /// Shows the datagrams that a socket brought, with the headers that they had outside or without.
   func showReceived(
-    _ train: UnsafeRawPointer, count: Int, segmentSize: Int, on endpoint: EndpointID,
+    _ train: UnsafeRawPointer, count: Int, segmentSize: Int, on endpoint: ListenerID,
     socket: Int32, from remote: IPAddress, port remotePort: UInt16,
     trafficClass: UInt8, _ datapath: borrowing Datapath
   ) {
@@ -224,7 +224,7 @@ final class CaptureSet {
     }
   }
 
-  private func ends(of path: PathID) -> SocketEnds {
+  private func ends(of path: UnderlaySocketID) -> SocketEnds {
     if let known = ends[path.rawValue] { return known }
     let found = SocketEnds(of: descriptor(path))
     ends[path.rawValue] = found

@@ -14,7 +14,7 @@ enum FormerDaemon {
   ///   - code: The error that says so.
   ///   - attempt: Gives back 0, or the negative of an error.
   /// - Returns: What the last attempt gave back.
-  static func outlast(_ code: Int32, _ attempt: () -> Int32) -> Int32 {
+  static func retryWhileBusy(_ code: Int32, _ attempt: () -> Int32) -> Int32 {
     var result = attempt()
     while result == -code, ContinuousClock.now < deadline {
       usleep(10_000)

@@ -7,7 +7,7 @@ private import SystemPackage
 /// whatever is written to it.
 ///
 /// A packet socket would be simpler, but knows no superframes inside of tunnels. What is written has an
-/// `InjectionHeader` in front. It skips all that the kernel does on the way out of a host: routing, the neighbour table,
+/// `InjectionHeader` in front. It skips all that the kernel does on the way out of a host: routing, the neighbor table,
 /// the output chains of firewalls, IPsec. The device's own queueing discipline it does not skip.
 ///
 /// The TAP is not persistent. With the process that has it open it goes, and what is attached to it; so nothing is left

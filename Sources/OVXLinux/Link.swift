@@ -60,7 +60,7 @@ package struct Link: Equatable, Sendable {
     package static let carrier = Flags(rawValue: 0x10000)
   }
 
-  /// The settings of a kernel VXLAN device that matter to a neighbour on the same host.
+  /// The settings of a kernel VXLAN device that matter to a neighbor on the same host.
   package struct VXLAN: Equatable, Sendable {
     /// `nil` for a device of many VNIs, which takes them from routes or a controller.
     package var vni: VNI?

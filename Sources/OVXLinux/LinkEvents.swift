@@ -20,8 +20,8 @@ package enum LinkEvent: Equatable, Sendable {
   /// Routes that leave silently with their device or its last address are not announced: take those events for this one
   /// too. Nor is a path MTU that was learned or forgotten.
   case routesChanged
-  /// Something about the link-layer address of a neighbour is otherwise, perhaps only how sure the kernel is of it.
-  case neighbourChanged(linkIndex: Int32, address: IPAddress)
+  /// Something about the link-layer address of a neighbor is otherwise, perhaps only how sure the kernel is of it.
+  case neighborChanged(linkIndex: Int32, address: IPAddress)
   /// Filters of traffic control came to a device or went, other than those of a `StackFilter` that came.
   case filtersChanged(linkIndex: Int32)
   /// News were lost, since they were fetched too slowly: list everything anew.
@@ -94,13 +94,13 @@ package struct LinkEvents: ~Copyable, Sendable {
     self.socket = socket
   }
 
-  /// Hears of the neighbours on all links as well, from now on.
+  /// Hears of the neighbors on all links as well, from now on.
   ///
   /// They are many on a large link, and change all the time: only who needs to know should ask.
-  package func subscribeToNeighbours() throws(LinuxError) {
+  package func subscribeToNeighbors() throws(LinuxError) {
     let group = Int32(bitPattern: RTNLGRP_NEIGH.rawValue)
     if let errno = socket.setOption(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group) {
-      throw LinuxError(action: "subscribe to", subject: "news of neighbours", errno: errno)
+      throw LinuxError(action: "subscribe to", subject: "news of neighbors", errno: errno)
     }
   }
 
@@ -180,8 +180,8 @@ extension LinkEvent {
       self = .addressesChanged(linkIndex: index)
     case Int(RTM_NEWROUTE), Int(RTM_DELROUTE): self = .routesChanged
     case Int(RTM_NEWNEIGH), Int(RTM_DELNEIGH):
-      guard let neighbour = Neighbour(message) else { return nil }
-      self = .neighbourChanged(linkIndex: neighbour.linkIndex, address: neighbour.address)
+      guard let neighbor = KernelNeighbor(message) else { return nil }
+      self = .neighborChanged(linkIndex: neighbor.linkIndex, address: neighbor.address)
     case Int(RTM_NEWTFILTER), Int(RTM_DELTFILTER):
       guard let filter = TrafficFilter(message), TrafficDirection(rawValue: filter.parent) != nil,
         message.type == Int(RTM_DELTFILTER) || !StackFilter.isAny(filter)

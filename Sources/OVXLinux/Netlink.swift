@@ -10,7 +10,7 @@ internal import SystemPackage
 ///
 /// Every exchange waits for the kernel's confirmation, so when a call returns, its effect is there. The kernel checks
 /// requests strictly (`NETLINK_GET_STRICT_CHK`), and an error carries its own words (`NETLINK_EXT_ACK`). What can be done
-/// is in Link.swift, LinkChanges.swift, Address.swift, Route.swift, Neighbour.swift and Injector.swift.
+/// is in Link.swift, LinkChanges.swift, Address.swift, Route.swift, KernelNeighbor.swift and Injector.swift.
 package struct Netlink: ~Copyable, Sendable {
   private let socket: NetlinkSocket
   private var sequence: UInt32 = 0

@@ -9,7 +9,7 @@ internal import SystemPackage
 /// batch of reads found it empty; ready sources take turns, by `RoundRobin`. A batch never waits: its size follows what the
 /// last one brought, since a read that finds nothing costs most of what one costs that finds a frame.
 @safe struct Receiver: ~Copyable {
-  private let arena: Arena
+  private let buffers: ReceiveBuffers
   private let sources: UnsafeMutablePointer<Source>
   private let receipts: UnsafeMutablePointer<ovx_receipt>
   private let batches: UnsafeMutablePointer<Batch>
@@ -74,9 +74,9 @@ internal import SystemPackage
 
   /// Sources are numbered: the ports, then the first sockets of the endpoints, then the others of those that have more.
   static let sourceLimit =
-    PortID.limit + EndpointID.limit + VNIQueues.endpointLimit * (VNIQueues.count - 1)
+    PortID.limit + ListenerID.limit + VNIQueues.endpointLimit * (VNIQueues.count - 1)
 
-  private static let depths = (least: 2, most: Arena.slotCount)
+  private static let depths = (least: 2, most: ReceiveBuffers.slotCount)
   /// Reads in a batch of a source that last brought large frames: four fill a quarter of a megabyte, and with what the
   /// kernel keeps of them half of a core's L2 cache.
   private static let largeDepth = 4
@@ -84,18 +84,18 @@ internal import SystemPackage
   private static let largeSize = 4096
 
   init(events: EventQueue) throws(LinuxError) {
-    arena = try Arena()
+    buffers = try ReceiveBuffers()
     self.events = events
     unsafe sources = .allocate(capacity: Self.sourceLimit)
     unsafe sources.initialize(repeating: Source(), count: Self.sourceLimit)
-    unsafe receipts = .allocate(capacity: Arena.slotCount)
-    unsafe receipts.initialize(repeating: ovx_receipt(), count: Arena.slotCount)
-    unsafe batches = .allocate(capacity: Arena.slotCount)
-    unsafe batches.initialize(repeating: Batch(), count: Arena.slotCount)
+    unsafe receipts = .allocate(capacity: ReceiveBuffers.slotCount)
+    unsafe receipts.initialize(repeating: ovx_receipt(), count: ReceiveBuffers.slotCount)
+    unsafe batches = .allocate(capacity: ReceiveBuffers.slotCount)
+    unsafe batches.initialize(repeating: Batch(), count: ReceiveBuffers.slotCount)
     for pause in paused.indices { paused[pause].reserveCapacity(Self.sourceLimit) }
     unwatched.reserveCapacity(Self.sourceLimit)
-    unsafe results = .allocate(capacity: Arena.slotCount)
-    unsafe results.initialize(repeating: 0, count: Arena.slotCount)
+    unsafe results = .allocate(capacity: ReceiveBuffers.slotCount)
+    unsafe results.initialize(repeating: 0, count: ReceiveBuffers.slotCount)
   }
 
   deinit {
@@ -113,22 +113,22 @@ internal import SystemPackage
   }
 
   /// The number of the source that one of an endpoint's sockets is; `nil` where no endpoint has such a one.
-  static func source(of endpoint: EndpointID, queue: Int) -> Int? {
+  static func source(of endpoint: ListenerID, queue: Int) -> Int? {
     let number = Int(endpoint.rawValue)
-    guard queue > 0 else { return number < EndpointID.limit ? PortID.limit + number : nil }
+    guard queue > 0 else { return number < ListenerID.limit ? PortID.limit + number : nil }
     guard number < VNIQueues.endpointLimit, queue < VNIQueues.count else { return nil }
-    return PortID.limit + EndpointID.limit + number * (VNIQueues.count - 1) + queue - 1
+    return PortID.limit + ListenerID.limit + number * (VNIQueues.count - 1) + queue - 1
   }
 
   /// The endpoint of a source that is no port's.
-  private static func endpoint(of source: Int) -> EndpointID {
+  private static func endpoint(of source: Int) -> ListenerID {
     let number = source &- PortID.limit
-    guard number >= EndpointID.limit else {
-      return EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
+    guard number >= ListenerID.limit else {
+      return ListenerID(rawValue: UInt16(truncatingIfNeeded: number))
     }
-    return EndpointID(
+    return ListenerID(
       rawValue: UInt16(
-        truncatingIfNeeded: (number &- EndpointID.limit) / (VNIQueues.count &- 1)))
+        truncatingIfNeeded: (number &- ListenerID.limit) / (VNIQueues.count &- 1)))
   }
 
   /// The descriptor of a source, -1 where there is none.
@@ -216,10 +216,10 @@ internal import SystemPackage
     for index in unwatched where unsafe sources[Int(index)].file != 0 { watch(Int(index), &ring) }
     unwatched.removeAll(keepingCapacity: true)
     var slot = 0
-    while slot < Arena.slotCount, let index = turns.next() {
+    while slot < ReceiveBuffers.slotCount, let index = turns.next() {
       let source = unsafe sources[Int(index)]
       guard source.file != 0, !source.isLost else { continue }
-      let count = min(Int(source.depth), turns.reads(of: index), Arena.slotCount &- slot)
+      let count = min(Int(source.depth), turns.reads(of: index), ReceiveBuffers.slotCount &- slot)
       unsafe batches[batchCount] = Batch(source: index, firstSlot: slot, count: count)
       batchCount &+= 1
       for _ in 0..<count {
@@ -238,8 +238,8 @@ internal import SystemPackage
   ) {
     let tag = CompletionTag(.read, index: UInt32(truncatingIfNeeded: slot)).rawValue
     let header = source.kind == .udp ? 0 : Offload.byteCount
-    let memory = unsafe arena.frame(slot) - header
-    let size = Arena.capacity &+ header
+    let memory = unsafe buffers.frame(slot) - header
+    let size = ReceiveBuffers.capacity &+ header
     guard source.kind != .tap else {
       return unsafe ovx_prepare_read(
         request,
@@ -320,18 +320,19 @@ internal import SystemPackage
       for slot in batch.firstSlot..<(batch.firstSlot &+ batch.count) {
         let result = unsafe results[slot]
         guard result >= 0 else { continue }
-        let frame = unsafe UnsafeRawPointer(arena.frame(slot))
+        let frame = unsafe UnsafeRawPointer(buffers.frame(slot))
         let source = Int(batch.source)
         let facts = unsafe ovx_receipt_read(receipts + slot)
         guard source < PortID.limit else {
           unsafe captures.showReceived(
-            frame, count: min(Int(result), Arena.capacity), segmentSize: Int(facts.segment_size),
+            frame, count: min(Int(result), ReceiveBuffers.capacity),
+            segmentSize: Int(facts.segment_size),
             on: Self.endpoint(of: source),
             socket: sources[source].descriptor, from: facts.remote,
             port: ovx_receipt_port(receipts + slot), trafficClass: facts.traffic_class, datapath)
           continue
         }
-        let count = min(Int(result) &- Offload.byteCount, Arena.capacity)
+        let count = min(Int(result) &- Offload.byteCount, ReceiveBuffers.capacity)
         guard count >= 0 else { continue }
         let isPacket = unsafe sources[source].kind == .packet
         unsafe captures.showReceived(
@@ -355,15 +356,15 @@ internal import SystemPackage
       let framesBefore = (all: datapath.frameCount, refused: datapath.refusedFloods)
       let end = batch.firstSlot &+ batch.count
       let port = PortID(rawValue: UInt16(truncatingIfNeeded: batch.source))
-      let looksAhead = batch.source < PortID.limit && datapath.mayAnticipate(from: port)
+      let looksAhead = batch.source < PortID.limit && datapath.mayPrefetch(from: port)
       if looksAhead {
-        for slot in batch.firstSlot..<min(batch.firstSlot &+ Datapath.foresight, end) {
-          anticipate(slot, port, datapath)
+        for slot in batch.firstSlot..<min(batch.firstSlot &+ Datapath.prefetchDistance, end) {
+          prefetch(slot, port, datapath)
         }
       }
       for slot in batch.firstSlot..<end {
-        let ahead = slot &+ Datapath.foresight
-        if looksAhead, ahead < end { anticipate(ahead, port, datapath) }
+        let ahead = slot &+ Datapath.prefetchDistance
+        if looksAhead, ahead < end { prefetch(ahead, port, datapath) }
         let result = unsafe results[slot]
         if result >= 0 {
           received &+= 1
@@ -465,21 +466,21 @@ internal import SystemPackage
   }
 
   /// Tells the datapath what of a port it is going to get soon.
-  private func anticipate(_ slot: Int, _ port: PortID, _ datapath: borrowing Datapath) {
+  private func prefetch(_ slot: Int, _ port: PortID, _ datapath: borrowing Datapath) {
     guard unsafe results[slot] >= 0 else { return }
     var tag = VLANTag.none
     if unsafe sources[Int(port.rawValue)].kind == .packet {
       tag = unsafe ovx_receipt_read(receipts + slot).tag
     }
-    unsafe datapath.anticipate(
-      arena.frame(slot), count: Int(results[slot]) - Offload.byteCount, tag: tag, from: port)
+    unsafe datapath.prefetch(
+      buffers.frame(slot), count: Int(results[slot]) - Offload.byteCount, tag: tag, from: port)
   }
 
   private func handOver(_ count: Int, _ slot: Int, _ index: Int, _ datapath: inout Datapath) {
-    let frame = unsafe arena.frame(slot)
+    let frame = unsafe buffers.frame(slot)
     guard index < PortID.limit else {
       let facts = unsafe ovx_receipt_read(receipts + slot)
-      guard !facts.truncated, count <= Arena.capacity else {
+      guard !facts.truncated, count <= ReceiveBuffers.capacity else {
         return datapath.countDrop(.tooLong, port: .none, frames: 1)
       }
       return unsafe datapath.receiveDatagrams(
@@ -495,14 +496,14 @@ internal import SystemPackage
     let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))
     var tag = VLANTag.none
     // A TAP cuts off what does not fit and says nothing.
-    var isCut = count >= Arena.capacity &+ Offload.byteCount
+    var isCut = count >= ReceiveBuffers.capacity &+ Offload.byteCount
     if unsafe sources[index].kind == .packet {
       let facts = unsafe ovx_receipt_read(receipts + slot)
       isCut = facts.truncated
       tag = facts.tag
     }
     let length = count &- Offload.byteCount
-    guard !isCut, length >= 0, length <= Arena.capacity else {
+    guard !isCut, length >= 0, length <= ReceiveBuffers.capacity else {
       return datapath.countDrop(length < 0 ? .truncated : .tooLong, port: port, frames: 1)
     }
     let offload = unsafe (frame - Offload.byteCount).loadUnaligned(as: Offload.self)

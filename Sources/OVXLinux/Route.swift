@@ -107,7 +107,7 @@ extension Netlink {
   /// Makes a gateway the default route of its address family.
   ///
   /// - Parameters:
-  ///   - gateway: A neighbour's address.
+  ///   - gateway: A neighbor's address.
   ///   - link: The device it is reached by; `nil` leaves that to the kernel.
   /// - Throws: `EEXIST` where there is a default route, `ENETUNREACH` or `EHOSTUNREACH` where the gateway is in no subnet
   ///   of the device.

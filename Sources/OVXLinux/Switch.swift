@@ -4,8 +4,8 @@ package import SystemPackage
 /// A running switch: worker threads, each with its ring and its `Datapath`, and the handle to command them by.
 ///
 /// Each worker reads its own queue of every device and listening socket, and forwards what it has read to the end. All
-/// have the same topology, and tell each other what addresses they learn (`Lesson`). One worker is the rule; more of them
-/// pay where there are cores for them.
+/// have the same topology, and tell each other what addresses they learn (`FDBUpdate`). One worker is the rule; more of
+/// them pay where there are cores for them.
 ///
 /// Commands are carried out between two bursts, in the order they were given, and each call returns when its command
 /// is in force with all workers. All of it may be called from any thread but a worker's own, on which it would wait for
@@ -21,9 +21,9 @@ package final class Switch: Sendable {
   package init(workers count: Int = 1) throws(LinuxError) {
     events = try EventQueue()
     var workers: [WorkerThread] = []
-    for exchange in LessonExchange.joining(count) {
+    for sync in WorkerSync.joining(count) {
       do throws(LinuxError) {
-        workers.append(try WorkerThread(events: events, exchange: exchange))
+        workers.append(try WorkerThread(events: events, sync: sync))
       } catch {
         Self.stop(workers)
         throw error
@@ -39,7 +39,7 @@ package final class Switch: Sendable {
   package var queueCount: Int { workers.count }
 
   /// How many queues the listening socket of an endpoint should have: several for each worker, by VNI.
-  package func queueCount(of endpoint: EndpointID) -> Int {
+  package func queueCount(of endpoint: ListenerID) -> Int {
     workers.count * (Int(endpoint.rawValue) < VNIQueues.endpointLimit ? VNIQueues.count : 1)
   }
 
@@ -80,7 +80,7 @@ package final class Switch: Sendable {
   }
 
   /// Receives datagrams by a listening socket, which the switch owns from now on.
-  package func open(_ endpoint: EndpointID, socket: consuming UDPSocket) throws(LinuxError) {
+  package func open(_ endpoint: ListenerID, socket: consuming UDPSocket) throws(LinuxError) {
     let shares = try socket.takeQueues().dealt(among: workers.count)
     let replies = zip(workers, shares).map { thread, shares in
       thread.command { worker in worker.open(endpoint, shares) }
@@ -91,21 +91,21 @@ package final class Switch: Sendable {
   }
 
   /// Closes a listening socket; does nothing where there is none.
-  package func close(_ endpoint: EndpointID) {
+  package func close(_ endpoint: ListenerID) {
     gather { worker in worker.close(endpoint) }
   }
 
   /// Sends by a connected socket, which the switch owns from now on; all workers send by the same one.
   ///
   /// Paths are numbered from 0 to `pathLimit` - 1.
-  package func open(_ path: PathID, socket: consuming UDPSocket) throws(LinuxError) {
+  package func open(_ path: UnderlaySocketID, socket: consuming UDPSocket) throws(LinuxError) {
     try install(socket.takeQueues(), undoing: { close(path) }) { worker, share in
       worker.open(path, share.descriptor)
     }
   }
 
   /// Closes a sending socket; does nothing where there is none.
-  package func close(_ path: PathID) {
+  package func close(_ path: UnderlaySocketID) {
     gather { worker in worker.close(path) }
   }
 
@@ -133,12 +133,12 @@ package final class Switch: Sendable {
   }
 
   /// The largest IP packet that the path of a sending socket takes now, in bytes; `nil` where there is no such socket.
-  package func pathMTU(of path: PathID) -> Int? {
+  package func pathMTU(of path: UnderlaySocketID) -> Int? {
     first { worker in worker.pathMTU(of: path) }
   }
 
   /// The addresses and UDP ports that a sending socket joins; `nil` where there is no such socket.
-  package func ends(of path: PathID) -> SocketEnds? {
+  package func ends(of path: UnderlaySocketID) -> SocketEnds? {
     first { worker in worker.ends(of: path) }
   }
 
@@ -182,7 +182,7 @@ package final class Switch: Sendable {
     /// The device of a port went down; it is read again by itself when it comes up.
     case deviceDown(PortID)
     /// A train was larger than the path's MTU: ask `pathMTU(of:)` again. At most one per path and second.
-    case pathNarrowed(PathID)
+    case pathNarrowed(UnderlaySocketID)
     /// Addresses keep moving between places or stations: `Datapath.takeFlappingAddresses` and `takeContestedNeighbors`
     /// tell which.
     case addressesFlap

@@ -46,7 +46,7 @@ package struct TAP: ~Copyable, Sendable {
     let descriptor = try openTUN(for: subject)
     let number = descriptor.rawValue
     var isMultiQueue = count > 1
-    let attached = FormerDaemon.outlast(EBUSY) {
+    let attached = FormerDaemon.retryWhileBusy(EBUSY) {
       let attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
       guard attached == -EINVAL else { return attached }
       // Made with another number of workers: it can have several queues or not for as long as it lives.

@@ -57,7 +57,7 @@ internal import SystemPackage
   }
 
   /// Numbers of paths are below it: four for each remote VTEP there can be.
-  static let pathLimit = 4 * PeerID.limit
+  static let pathLimit = 4 * RemoteVTEPID.limit
   /// Messages that are prepared at a time: as many as requests.
   private static let dispatchLimit = 256
   /// Vectors for cut trains at a time; no send takes more than 1,024 (`UIO_MAXIOV`).
@@ -112,7 +112,7 @@ internal import SystemPackage
   }
 
   /// Sends by a connected socket from now on; the path has none so far.
-  mutating func openPath(_ path: PathID, descriptor: Int32) throws(LinuxError) {
+  mutating func openPath(_ path: UnderlaySocketID, descriptor: Int32) throws(LinuxError) {
     let file = try ring.register(descriptor, "underlay path \(path.rawValue)")
     let generation = unsafe paths[Int(path.rawValue)].generation &+ 1
     unsafe paths[Int(path.rawValue)] = Path(
@@ -130,20 +130,20 @@ internal import SystemPackage
   ///
   /// The kernel reports it in place of carrying out the next send, so it has to be taken away before there is one. By a
   /// poll this costs nothing where there are no errors.
-  private mutating func watchErrors(of path: PathID) {
+  private mutating func watchErrors(of path: UnderlaySocketID) {
     let state = unsafe paths[Int(path.rawValue)]
     guard let request = unsafe ring.nextRequest() else { return }
     unsafe ovx_prepare_error_poll(request, state.file, errorTag(path).rawValue)
   }
 
-  private func errorTag(_ path: PathID) -> CompletionTag {
+  private func errorTag(_ path: UnderlaySocketID) -> CompletionTag {
     CompletionTag(
       .pathError, index: path.rawValue,
       generation: unsafe paths[Int(path.rawValue)].generation)
   }
 
   /// Forgets a path's socket and returns its descriptor, -1 where it had none.
-  mutating func closePath(_ path: PathID) -> Int32 {
+  mutating func closePath(_ path: UnderlaySocketID) -> Int32 {
     guard path.rawValue < Self.pathLimit else { return -1 }
     let old = unsafe paths[Int(path.rawValue)]
     guard old.file != 0 else { return -1 }
@@ -158,7 +158,7 @@ internal import SystemPackage
   }
 
   /// The socket of a path, or -1.
-  func descriptor(of path: PathID) -> Int32 {
+  func descriptor(of path: UnderlaySocketID) -> Int32 {
     guard path.rawValue < Self.pathLimit, unsafe paths[Int(path.rawValue)].file != 0 else {
       return -1
     }
@@ -387,7 +387,7 @@ internal import SystemPackage
         port, isFull || reason != .deviceFull ? reason : .deviceDown, frames: Int(tag.detail)
       )
     case .datagram, .train:
-      let path = PathID(rawValue: UInt32(tag.index))
+      let path = UnderlaySocketID(rawValue: UInt32(tag.index))
       let port = PortID(rawValue: tag.generation)
       if tag.kind == .train, code == EINVAL || code == EIO {
         lowerSegmentLimit(of: path, datagrams: Int(tag.detail), code)
@@ -443,7 +443,8 @@ internal import SystemPackage
   }
 
   /// A train was refused as such: the kernel is older than 6.9 and it was too long, or the route's device cannot.
-  private mutating func lowerSegmentLimit(of path: PathID, datagrams: Int, _ code: Int32) {
+  private mutating func lowerSegmentLimit(of path: UnderlaySocketID, datagrams: Int, _ code: Int32)
+  {
     guard path.rawValue < Self.pathLimit else { return }
     let wasTooLong = code == EINVAL && datagrams > Int(Self.segmentLimits.old)
     unsafe paths[Int(path.rawValue)].segmentLimit = wasTooLong ? Self.segmentLimits.old : 1
@@ -453,7 +454,7 @@ internal import SystemPackage
   ///
   /// - Returns: What the message says became of a frame that was sent before; `nil` where it says nothing of that.
   mutating func takePathError(_ completion: Completion) -> DropReason? {
-    let path = PathID(rawValue: UInt32(completion.tag.index))
+    let path = UnderlaySocketID(rawValue: UInt32(completion.tag.index))
     guard path.rawValue < Self.pathLimit else { return nil }
     let state = unsafe paths[Int(path.rawValue)]
     guard state.file != 0, state.generation == completion.tag.generation else { return nil }
@@ -468,7 +469,7 @@ internal import SystemPackage
   }
 
   /// Tells the control side that a path has got too narrow, once a second.
-  private mutating func noteNarrowing(of path: PathID) {
+  private mutating func noteNarrowing(of path: UnderlaySocketID) {
     guard path.rawValue < Self.pathLimit, unsafe paths[Int(path.rawValue)].file != 0,
       unsafe paths[Int(path.rawValue)].narrowedAt != now
     else { return }

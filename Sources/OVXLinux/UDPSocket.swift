@@ -70,7 +70,9 @@ package struct UDPSocket: ~Copyable, Sendable {
     descriptor.setReceiveBuffer(listenerBufferSize)
     if isShared { _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1) }
     let number = descriptor.rawValue
-    let bound = FormerDaemon.outlast(EADDRINUSE) { bind(number, to: bindAddress, port: port) }
+    let bound = FormerDaemon.retryWhileBusy(EADDRINUSE) {
+      bind(number, to: bindAddress, port: port)
+    }
     guard bound == 0 else {
       throw refusal(to: "listen on", subject, -bound, port: port)
     }

@@ -27,7 +27,7 @@ struct VNIQueues: Equatable {
   init() {}
 
   /// Gathers the VNIs that tunnels of a topology receive by an endpoint.
-  init(of endpoint: EndpointID, in topology: borrowing Topology) {
+  init(of endpoint: ListenerID, in topology: borrowing Topology) {
     var found: [VNI: PortID] = [:]
     for port in topology.ports {
       guard case .tunnel(let tunnel) = port.attachment,

@@ -18,9 +18,9 @@ internal import SystemPackage
   private let mailboxFile: UInt32
   private let events: EventQueue
   private let captures: CaptureSet
-  private let exchange: LessonExchange
+  private let sync: WorkerSync
   /// What the sockets of endpoints are for, of those that have several.
-  private var queues: [EndpointID: VNIQueues] = [:]
+  private var queues: [ListenerID: VNIQueues] = [:]
   private let interval: UnsafeMutablePointer<__kernel_timespec>
   /// For how long sources are left alone, by the reason.
   private let pauses: UnsafeMutablePointer<__kernel_timespec>
@@ -37,7 +37,7 @@ internal import SystemPackage
   private static let wakefulness = 50_000
 
   /// Makes a worker on the thread that is to run it.
-  init(mailbox: Mailbox, events: EventQueue, exchange: LessonExchange) throws(LinuxError) {
+  init(mailbox: Mailbox, events: EventQueue, sync: WorkerSync) throws(LinuxError) {
     let receiver = try Receiver(events: events)
     var ring = try Ring(
       fileLimit: 1 + Receiver.sourceLimit + Transmitter.pathLimit + InjectorID.limit)
@@ -61,15 +61,15 @@ internal import SystemPackage
       unsafe transmitter.pointee.descriptor(of: path)
     }
     self.captures = captures
-    self.exchange = exchange
-    let listeners = exchange.outgoing
-    let teach: Lesson.Teach? =
-      listeners.isEmpty ? nil : { lessons in for queue in listeners { unsafe queue.put(lessons) } }
-    datapath = unsafe Datapath(teach: teach) { transmissions, vectors in
+    self.sync = sync
+    let outgoing = sync.outgoing
+    let publish: FDBUpdate.Publish? =
+      outgoing.isEmpty ? nil : { updates in for queue in outgoing { unsafe queue.put(updates) } }
+    datapath = unsafe Datapath(publish: publish) { transmissions, vectors in
       if captures.isArmed { unsafe captures.showSent(transmissions, vectors) }
       unsafe transmitter.pointee.send(transmissions, vectors)
     }
-    datapath.watchesFlapping = exchange.isSpokesman
+    datapath.watchesFlapping = sync.isLeader
     tick()
     watchMailbox()
     startTimer()
@@ -209,7 +209,7 @@ internal import SystemPackage
 
   /// Takes in what other workers have learned.
   private mutating func listen() {
-    for queue in exchange.incoming { queue.takeAll(into: &datapath) }
+    for queue in sync.incoming { queue.takeAll(into: &datapath) }
   }
 
   /// Carries out what is pending, so that no send outlives the device or the socket that it is for.
@@ -271,13 +271,13 @@ internal import SystemPackage
   }
 
   /// Takes listening sockets over as an endpoint's; what the endpoint had before is closed.
-  mutating func open(_ endpoint: EndpointID, _ shares: [Queues.Share]) -> LinuxError? {
+  mutating func open(_ endpoint: ListenerID, _ shares: [Queues.Share]) -> LinuxError? {
     close(endpoint)
     var refusal: LinuxError?
     for (queue, share) in shares.enumerated() {
       guard refusal == nil, let source = Receiver.source(of: endpoint, queue: queue) else {
         let refused = refuse(
-          share.descriptor, "endpoint \(endpoint.rawValue)", limit: EndpointID.limit)
+          share.descriptor, "endpoint \(endpoint.rawValue)", limit: ListenerID.limit)
         refusal = refusal ?? refused
         continue
       }
@@ -296,7 +296,7 @@ internal import SystemPackage
     return refusal
   }
 
-  mutating func close(_ endpoint: EndpointID) {
+  mutating func close(_ endpoint: ListenerID) {
     queues[endpoint] = nil
     for queue in 0..<VNIQueues.count {
       guard let source = Receiver.source(of: endpoint, queue: queue) else { return }
@@ -312,8 +312,8 @@ internal import SystemPackage
       queues[endpoint] = new
       // One does it for all.
       let isInForce =
-        !exchange.isSpokesman
-        || new.attach(to: receiver.descriptor(of: first), workers: exchange.outgoing.count + 1)
+        !sync.isLeader
+        || new.attach(to: receiver.descriptor(of: first), workers: sync.outgoing.count + 1)
       for queue in 0..<VNIQueues.count {
         guard let source = Receiver.source(of: endpoint, queue: queue) else { continue }
         receiver.setPort(isInForce ? new.port(of: queue) : .none, of: source)
@@ -322,7 +322,7 @@ internal import SystemPackage
   }
 
   /// Takes a connected socket over as a path's; what the path had before is closed.
-  mutating func open(_ path: PathID, _ descriptor: Int32) -> LinuxError? {
+  mutating func open(_ path: UnderlaySocketID, _ descriptor: Int32) -> LinuxError? {
     close(path)
     guard path.rawValue < Transmitter.pathLimit else {
       return refuse(descriptor, "underlay path \(path.rawValue)", limit: Transmitter.pathLimit)
@@ -336,7 +336,7 @@ internal import SystemPackage
     }
   }
 
-  mutating func close(_ path: PathID) {
+  mutating func close(_ path: UnderlaySocketID) {
     let descriptor = unsafe transmitter.pointee.closePath(path)
     if descriptor >= 0 { _ = Descriptor(owning: descriptor) }
   }
@@ -362,7 +362,7 @@ internal import SystemPackage
   }
 
   /// What the kernel knows of a path's MTU; `nil` where the path has no socket.
-  func pathMTU(of path: PathID) -> Int? {
+  func pathMTU(of path: UnderlaySocketID) -> Int? {
     let number = unsafe transmitter.pointee.descriptor(of: path)
     guard number >= 0 else { return nil }
     let mtu = ovx_path_mtu(number)
@@ -370,14 +370,14 @@ internal import SystemPackage
   }
 
   /// What a path's socket joins; `nil` where the path has no socket.
-  func ends(of path: PathID) -> SocketEnds? {
+  func ends(of path: UnderlaySocketID) -> SocketEnds? {
     let number = unsafe transmitter.pointee.descriptor(of: path)
     return number >= 0 ? SocketEnds(of: number) : nil
   }
 
   /// Swaps in a topology, and ends the captures of what it does not have.
   mutating func apply(_ topology: Topology) {
-    // Lessons that were given with the topology before the last one are not to be taken for one of the next.
+    // Updates that were given with the topology before the last one are not to be taken for one of the next.
     listen()
     assignQueues(topology)
     datapath.apply(topology)
@@ -413,8 +413,8 @@ internal import SystemPackage
   private mutating func closeEverything() {
     captures.endAll()
     for port in 0..<PortID.limit { close(detach(PortID(rawValue: UInt16(port)))) }
-    for endpoint in 0..<EndpointID.limit { close(EndpointID(rawValue: UInt16(endpoint))) }
-    for path in 0..<Transmitter.pathLimit { close(PathID(rawValue: UInt32(path))) }
+    for endpoint in 0..<ListenerID.limit { close(ListenerID(rawValue: UInt16(endpoint))) }
+    for path in 0..<Transmitter.pathLimit { close(UnderlaySocketID(rawValue: UInt32(path))) }
     for injector in 0..<InjectorID.limit { close(InjectorID(rawValue: UInt16(injector))) }
     unsafe transmitter.pointee.ring.close()
   }

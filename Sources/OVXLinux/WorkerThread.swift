@@ -52,8 +52,8 @@ final class Reply<Answer: Sendable>: Sendable {
   /// Starts the thread.
   ///
   /// - Throws: Where the kernel refuses a ring, memory or a thread, with the likely cause and the remedy.
-  init(events: EventQueue, exchange: LessonExchange) throws(LinuxError) {
-    let core = Core(mailbox: try Mailbox(), events: events, exchange: exchange)
+  init(events: EventQueue, sync: WorkerSync) throws(LinuxError) {
+    let core = Core(mailbox: try Mailbox(), events: events, sync: sync)
     self.core = core
     do throws(Errno) {
       thread = Mutex(try startThread { core.run() })
@@ -109,17 +109,17 @@ final class Reply<Answer: Sendable>: Sendable {
   @safe fileprivate final class Core: @unchecked Sendable {
     let mailbox: Mailbox
     let events: EventQueue
-    let exchange: LessonExchange
+    let sync: WorkerSync
     let hasStarted = Semaphore()
     let failure = Mutex<LinuxError?>(nil)
     /// Initialised by the thread, unless there was none or it failed to.
     let worker = UnsafeMutablePointer<Worker>.allocate(capacity: 1)
     private var hasWorker = false
 
-    init(mailbox: Mailbox, events: EventQueue, exchange: LessonExchange) {
+    init(mailbox: Mailbox, events: EventQueue, sync: WorkerSync) {
       self.mailbox = mailbox
       self.events = events
-      self.exchange = exchange
+      self.sync = sync
     }
 
     deinit {
@@ -132,7 +132,7 @@ final class Reply<Answer: Sendable>: Sendable {
       ovx_take_short_turns()
       do throws(LinuxError) {
         unsafe worker.initialize(
-          to: try Worker(mailbox: mailbox, events: events, exchange: exchange))
+          to: try Worker(mailbox: mailbox, events: events, sync: sync))
       } catch {
         failure.withLock { $0 = error }
         hasStarted.signal()

@@ -13,7 +13,7 @@ package struct FrameGenerator {
   package var payloadLimit = 1400
 
   /// A frame and the tag that the kernel took out of it, if it did.
-  package struct Stimulus {
+  package struct Input {
     package var frame: PartialFrame
     package var tag: VLANTag
   }
@@ -30,15 +30,15 @@ package struct FrameGenerator {
     self.vlans = vlans.isEmpty ? [.untagged] : vlans
   }
 
-  // MARK: Stimuli
+  // MARK: Inputs
 
   /// A frame as a device port may hand it over: tagged or not, whole or super, now and then broken.
-  package mutating func stimulus() -> Stimulus {
+  package mutating func input() -> Input {
     let frame = frame(tags: tags())
-    var stimulus = Stimulus(frame: frame, tag: .none)
-    if random.oneIn(3) { stimulus = takingOutTag(stimulus) }
-    if random.oneIn(25) { stimulus.frame = broken(stimulus.frame) }
-    return stimulus
+    var input = Input(frame: frame, tag: .none)
+    if random.oneIn(3) { input = takingOutTag(input) }
+    if random.oneIn(25) { input.frame = broken(input.frame) }
+    return input
   }
 
   /// A valid frame with these tags.
@@ -72,10 +72,10 @@ package struct FrameGenerator {
   }
 
   /// The same frame with its outermost tag beside it instead of inside.
-  private func takingOutTag(_ stimulus: Stimulus) -> Stimulus {
-    let bytes = stimulus.frame.bytes
-    guard let tag = FrameAnatomy(bytes)?.tags.first else { return stimulus }
-    var result = stimulus
+  private func takingOutTag(_ input: Input) -> Input {
+    let bytes = input.frame.bytes
+    guard let tag = FrameAnatomy(bytes)?.tags.first else { return input }
+    var result = input
     result.tag = tag
     result.frame.bytes = Array(bytes[..<12] + bytes[16...])
     if result.frame.offload.needsChecksum { result.frame.offload.checksumStart -= 4 }

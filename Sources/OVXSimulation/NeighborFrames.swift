@@ -1,6 +1,6 @@
 package import OVXDatapath
 
-// ARP and neighbour discovery, built byte by byte.
+// ARP and neighbor discovery, built byte by byte.
 
 /// The frame by which one station answers another that asks for its address.
 package func neighborAnswer(
@@ -56,7 +56,7 @@ package func neighborAnnouncement(
     IPAddress(v6High: 0xFF02_0000_0000_0000, low: 1), message: message)
 }
 
-/// A frame of neighbour discovery, with its checksum filled in; `extensions` are the kinds of extension
+/// A frame of neighbor discovery, with its checksum filled in; `extensions` are the kinds of extension
 /// headers, of eight bytes each, in front of the message.
 package func ndOctets(
   from source: MACAddress, _ sourceIP: IPAddress, to target: MACAddress, _ targetIP: IPAddress,

@@ -1,6 +1,6 @@
 package import OVXDatapath
 
-/// A bridge's neighbour table as a dictionary, and ARP and neighbour discovery read byte by byte: what
+/// A bridge's neighbor table as a dictionary, and ARP and neighbor discovery read byte by byte: what
 /// the switch's are measured against.
 package struct ReferenceNeighbors {
   package struct Key: Hashable {
@@ -11,16 +11,16 @@ package struct ReferenceNeighbors {
   package struct Entry: Equatable {
     package var address: MACAddress
     package var port: PortID
-    package var peer: PeerID
+    package var peer: RemoteVTEPID
     package var isRouter: Bool
     package var lastSeen: UInt32
   }
 
   package internal(set) var entries: [Key: Entry] = [:] {
-    // Whatever is told of a neighbour, or forgotten, takes along what spoke against it.
+    // Whatever is told of a neighbor, or forgotten, takes along what spoke against it.
     didSet { doubts = doubts.filter { entries[$0.key] == oldValue[$0.key] } }
   }
-  /// What speaks against neighbours.
+  /// What speaks against neighbors.
   var doubts: [Key: NeighborDoubt] = [:]
   package var statistics = AddressStatistics()
   package internal(set) var limit: Int
@@ -32,7 +32,7 @@ package struct ReferenceNeighbors {
   /// - Parameters:
   ///   - key: Whose address it is.
   ///   - new: What it is now.
-  ///   - portLimit: How many neighbours the port may have.
+  ///   - portLimit: How many neighbors the port may have.
   ///   - choose: Picks the victim where one is needed.
   /// - Returns: Whether others may know differently.
   mutating func learn(_ key: Key, _ new: Entry, portLimit: Int, choose: ([Key]) -> Key?) -> Bool {
@@ -84,7 +84,7 @@ package struct ReferenceNeighbors {
     return entries.count
   }
 
-  /// The neighbours that the switch lists, to compare with `entries`.
+  /// The neighbors that the switch lists, to compare with `entries`.
   package static func entries(_ listed: [KnownNeighbor], now: UInt32) -> [Key: Entry] {
     var entries: [Key: Entry] = [:]
     for line in listed {
@@ -102,7 +102,7 @@ package struct ReferenceNeighbors {
   }
 }
 
-/// What a frame says about neighbours.
+/// What a frame says about neighbors.
 struct ReferenceNews {
   var ip: IPAddress
   var address: MACAddress

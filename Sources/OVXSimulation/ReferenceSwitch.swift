@@ -10,7 +10,7 @@ package struct ReferenceSwitch {
   package struct Delivery {
     package var port: PortID
     /// The remote VTEP, or none for a device.
-    package var peer: PeerID
+    package var peer: RemoteVTEPID
     /// The frame with its tag, as the egress sends it; a superframe's segment size fits the egress.
     package var frame: PartialFrame
     /// Whether the egress is to get it exactly so, as one superframe.
@@ -68,7 +68,7 @@ package struct ReferenceSwitch {
     var tag: VLANTag
     var vlan = VLANID.untagged
     var ingress: Topology.Port
-    var peer: PeerID
+    var peer: RemoteVTEPID
     var source = MACAddress(truncating: 0)
     var target = MACAddress(truncating: 0)
     var isFlooded = false
@@ -105,7 +105,7 @@ package struct ReferenceSwitch {
 
   /// Whether an address is still where it was after a change: same bridge, VLAN, tunnel and remote.
   private func survives(
-    _ vlan: VLANID, _ id: PortID, _ peer: PeerID, _ new: Topology
+    _ vlan: VLANID, _ id: PortID, _ peer: RemoteVTEPID, _ new: Topology
   ) -> Bool {
     guard let port = new.port(id), port.bridge == topology.port(id)?.bridge,
       new.bridges.contains(where: { $0.id == port.bridge }), port.vlans.includes(vlan)
@@ -137,7 +137,7 @@ package struct ReferenceSwitch {
   ) -> Bool {
     guard let record = topology.port(port), record.bridge == bridge, record.vlans.includes(vlan)
     else { return false }
-    var peer = PeerID.none
+    var peer = RemoteVTEPID.none
     if case .tunnel(let tunnel) = record.attachment {
       guard let first = tunnel.peers.first else { return false }
       peer = first.id
@@ -173,7 +173,7 @@ package struct ReferenceSwitch {
   /// What becomes of one datagram that a socket received, by itself or together with others.
   package mutating func receive(
     datagram: [UInt8],
-    on endpoint: EndpointID,
+    on endpoint: ListenerID,
     from remote: IPAddress,
     trafficClass: UInt8 = 0,
     isInTrain: Bool = false
@@ -226,7 +226,7 @@ package struct ReferenceSwitch {
 
     var outcome = Outcome()
     outcome.isDisputable = passage.frame.hasDisputableChecksumRequest
-    if let wasThere, let answer = heed(&passage, wasThere: wasThere) {
+    if let wasThere, let answer = snoopNeighbors(&passage, wasThere: wasThere) {
       deliver(answer, to: passage.ingress, peer: .none, &outcome)
       answers[bridge, default: 0] += 1
       return outcome
@@ -290,12 +290,12 @@ package struct ReferenceSwitch {
     return outcome
   }
 
-  // MARK: Neighbours
+  // MARK: Neighbors
 
-  /// Learns about neighbours from a frame, and returns the answer, if it asks what is known.
+  /// Learns about neighbors from a frame, and returns the answer, if it asks what is known.
   ///
   /// A question for one that has not told for half a minute is addressed to that one.
-  private mutating func heed(_ passage: inout Passage, wasThere: Bool) -> Passage? {
+  private mutating func snoopNeighbors(_ passage: inout Passage, wasThere: Bool) -> Passage? {
     let bridge = passage.ingress.bridge
     guard !passage.frame.offload.needsChecksum, !passage.frame.offload.isSuperframe,
       let news = ReferenceNews(passage.frame.bytes)
@@ -336,7 +336,7 @@ package struct ReferenceSwitch {
     return answer
   }
 
-  /// Whether a neighbour's Ethernet address is known to be on another port, which is in service.
+  /// Whether a neighbor's Ethernet address is known to be on another port, which is in service.
   private func isInReach(
     _ neighbor: ReferenceNeighbors.Entry, from passage: Passage, _ bridge: BridgeID
   ) -> Bool {
@@ -437,7 +437,7 @@ package struct ReferenceSwitch {
   private mutating func deliver(
     _ passage: Passage,
     to port: Topology.Port,
-    peer: PeerID,
+    peer: RemoteVTEPID,
     _ outcome: inout Outcome
   ) {
     func die(_ reason: DropReason) {

@@ -21,7 +21,7 @@ package struct ReferenceTable {
 
   package struct Entry: Equatable {
     package var port: PortID
-    package var peer: PeerID
+    package var peer: RemoteVTEPID
     /// When it was last seen, in seconds; `nil` for a static one.
     package var lastSeen: UInt32?
   }
@@ -54,7 +54,7 @@ package struct ReferenceTable {
   package mutating func learn(
     _ key: Key,
     port: PortID,
-    peer: PeerID,
+    peer: RemoteVTEPID,
     now: UInt32,
     choose: ([Key]) -> Key?
   ) -> Bool? {
@@ -73,7 +73,7 @@ package struct ReferenceTable {
 
   /// Where a key is known to be, if that is another place than this and so is not to change before so many seconds.
   package func contradiction(
-    _ key: Key, port: PortID, peer: PeerID, within seconds: UInt32, now: UInt32
+    _ key: Key, port: PortID, peer: RemoteVTEPID, within seconds: UInt32, now: UInt32
   ) -> Entry? {
     guard let known = entries[key], known.port != port || known.peer != peer else { return nil }
     guard let lastSeen = known.lastSeen else { return known }
@@ -84,7 +84,7 @@ package struct ReferenceTable {
   package mutating func setStatic(
     _ key: Key,
     port: PortID,
-    peer: PeerID,
+    peer: RemoteVTEPID,
     now: UInt32,
     choose: ([Key]) -> Key?
   ) -> Bool {

@@ -59,7 +59,7 @@ extension Topology {
   }
 
   /// The tunnel port and peer of a datagram.
-  func tunnel(vni: VNI, endpoint: EndpointID, remote: IPAddress) -> (Port, PeerID)? {
+  func tunnel(vni: VNI, endpoint: ListenerID, remote: IPAddress) -> (Port, RemoteVTEPID)? {
     for isFallback in [false, true] {
       for port in ports {
         guard case .tunnel(let tunnel) = port.attachment, tunnel.vni == vni,

@@ -5,7 +5,7 @@ extension ReferenceSwitch {
   ///
   /// Each begins with a VXLAN header, so that they cannot be one superframe.
   package mutating func receive(
-    train: [[UInt8]], on endpoint: EndpointID, from remote: IPAddress, trafficClass: UInt8 = 0
+    train: [[UInt8]], on endpoint: ListenerID, from remote: IPAddress, trafficClass: UInt8 = 0
   ) -> Outcome {
     var outcome = Outcome()
     for datagram in train {

@@ -6,7 +6,7 @@ package enum Sent: Equatable {
   /// A frame for a device.
   case frame(PartialFrame, port: PortID)
   /// One datagram for a remote VTEP: a VXLAN header and a frame, and what is asked of its outer header.
-  case datagram([UInt8], path: PathID, port: PortID, outer: OuterHeader = .plain)
+  case datagram([UInt8], path: UnderlaySocketID, port: PortID, outer: OuterHeader = .plain)
 }
 
 /// One host: a switch, and the part of its workers and of the kernel that it sees.
@@ -33,11 +33,11 @@ package final class SimulatedHost {
   /// Makes a host that has just been started; the seed decides how much room its buffers leave.
   package init(_ topology: Topology = Topology(), workers count: Int = 1, seed: UInt64) {
     var random = SeededRandom(seed: seed)
-    let classroom = Classroom(count)
+    let exchange = UpdateExchange(count)
     workers = (0..<count).map { number in
-      let teach: Lesson.Teach = { lessons in unsafe classroom.teach(lessons, by: number) }
+      let publish: FDBUpdate.Publish = { updates in unsafe exchange.publish(updates, by: number) }
       return unsafe SimulatedWorker(
-        count > 1 ? teach : nil, learning: { classroom.lessons(for: number) }, seed: random.next())
+        count > 1 ? publish : nil, learning: { exchange.updates(for: number) }, seed: random.next())
     }
     apply(topology)
   }
@@ -62,7 +62,7 @@ package final class SimulatedHost {
   package func receive(
     train: [UInt8],
     segmentSize: Int,
-    on endpoint: EndpointID,
+    on endpoint: ListenerID,
     from remote: IPAddress,
     trafficClass: UInt8 = 0
   ) {
@@ -95,22 +95,22 @@ package final class SimulatedHost {
   }
 }
 
-/// What the workers of a host have taught each other and not yet learned.
+/// What the workers of a host have published and the others have not yet learned.
 @safe
-private final class Classroom {
-  private var waiting: [[Lesson]]
+private final class UpdateExchange {
+  private var waiting: [[FDBUpdate]]
 
   init(_ count: Int) { waiting = Array(repeating: [], count: count) }
 
-  func teach(_ lessons: UnsafeBufferPointer<Lesson>, by teacher: Int) {
-    for pupil in waiting.indices where pupil != teacher {
-      unsafe waiting[pupil].append(contentsOf: lessons)
+  func publish(_ updates: UnsafeBufferPointer<FDBUpdate>, by sender: Int) {
+    for receiver in waiting.indices where receiver != sender {
+      unsafe waiting[receiver].append(contentsOf: updates)
     }
   }
 
-  func lessons(for pupil: Int) -> [Lesson] {
-    defer { waiting[pupil] = [] }
-    return waiting[pupil]
+  func updates(for receiver: Int) -> [FDBUpdate] {
+    defer { waiting[receiver] = [] }
+    return waiting[receiver]
   }
 }
 
@@ -120,18 +120,18 @@ private final class SimulatedWorker {
   private var sent: [Sent] = []
   private var violations: [String] = []
   var datapath: Datapath
-  private let lessons: () -> [Lesson]
+  private let updates: () -> [FDBUpdate]
   private let outbox: Outbox
   private var buffers: [Buffer] = []
   private var isBurstOver = false
   private var random: SeededRandom
 
-  init(_ teach: Lesson.Teach?, learning lessons: @escaping () -> [Lesson], seed: UInt64) {
+  init(_ publish: FDBUpdate.Publish?, learning updates: @escaping () -> [FDBUpdate], seed: UInt64) {
     let outbox = Outbox()
     self.outbox = outbox
-    self.lessons = lessons
+    self.updates = updates
     datapath = unsafe Datapath(
-      teach: teach,
+      publish: publish,
       flush: { transmissions, vectors in
         unsafe outbox.accept(transmissions, vectors)
       })
@@ -151,7 +151,7 @@ private final class SimulatedWorker {
   }
 
   private func learn() {
-    for lesson in lessons() { datapath.learn(lesson) }
+    for update in updates() { datapath.learn(update) }
   }
 
   func receive(_ frame: PartialFrame, tag: VLANTag, from port: PortID) {
@@ -171,7 +171,7 @@ private final class SimulatedWorker {
   func receive(
     train: [UInt8],
     segmentSize: Int,
-    on endpoint: EndpointID,
+    on endpoint: ListenerID,
     from remote: IPAddress,
     trafficClass: UInt8
   ) {

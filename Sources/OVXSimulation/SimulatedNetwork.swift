@@ -31,7 +31,7 @@ package struct SimulatedNetwork {
   private struct Node {
     var host: SimulatedHost
     var address: IPAddress
-    var endpoint: EndpointID
+    var endpoint: ListenerID
     /// When the last datagram to this node by each path arrives, which later ones may not precede.
     var lastArrival: [Lane: UInt64] = [:]
   }
@@ -39,7 +39,7 @@ package struct SimulatedNetwork {
   /// A sender and one of its source ports.
   private struct Lane: Hashable {
     var sender: Int
-    var path: PathID
+    var path: UnderlaySocketID
   }
 
   private struct Underway {
@@ -76,7 +76,7 @@ package struct SimulatedNetwork {
   package mutating func attach(
     _ host: SimulatedHost,
     address: IPAddress,
-    endpoint: EndpointID
+    endpoint: ListenerID
   ) -> Int {
     nodes.append(Node(host: host, address: address, endpoint: endpoint))
     return nodes.count - 1
@@ -118,7 +118,7 @@ package struct SimulatedNetwork {
   }
 
   private mutating func send(
-    _ bytes: [UInt8], from sender: Int, path: PathID, trafficClass: UInt8
+    _ bytes: [UInt8], from sender: Int, path: UnderlaySocketID, trafficClass: UInt8
   ) {
     sentDatagrams += 1
     if bytes.count > conditions.datagramLimit {
@@ -208,12 +208,12 @@ package struct SimulatedNetwork {
 
 extension Topology {
   /// The remote VTEP that a path leads to.
-  package func remote(of path: PathID) -> IPAddress? {
+  package func remote(of path: UnderlaySocketID) -> IPAddress? {
     peer(of: path)?.peer.remote
   }
 
   /// The tunnel port and peer that a path belongs to.
-  package func peer(of path: PathID) -> (port: PortID, tunnel: Tunnel, peer: Peer)? {
+  package func peer(of path: UnderlaySocketID) -> (port: PortID, tunnel: Tunnel, peer: Peer)? {
     for port in ports {
       guard case .tunnel(let tunnel) = port.attachment else { continue }
       for peer in tunnel.peers where peer.paths.contains(path.rawValue) {

@@ -167,7 +167,7 @@ package struct TopologyGenerator {
       vni: vni,
       outerHeader: OuterHeaderRule(
         trafficClass: random.pick([0, 0, 0x28]), inheritsHopLimit: random.oneIn(4)),
-      endpoint: EndpointID(rawValue: UInt16(random.below(2))),
+      endpoint: ListenerID(rawValue: UInt16(random.below(2))),
       peers: [],
       isJoined: joinedVNIs.contains(vni)
     )
@@ -189,7 +189,7 @@ package struct TopologyGenerator {
       takenRemotes.formUnion(other.peers.map(\.remote))
     }
     let remotes = Self.remotes.filter { !takenRemotes.contains($0) }
-    let numbers = (1...200).map { PeerID(rawValue: $0) }.filter { !takenNumbers.contains($0) }
+    let numbers = (1...200).map { RemoteVTEPID(rawValue: $0) }.filter { !takenNumbers.contains($0) }
     guard !remotes.isEmpty, !numbers.isEmpty else { return }
     let pathCount = UInt32(random.within(1...4))
     tunnel.peers.append(

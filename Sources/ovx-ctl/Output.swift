@@ -72,7 +72,7 @@ struct Output {
     case .done, .answer: return ""
     case .flushed(let count) where format != .json:
       if case .flushNeighbors = command {
-        return "\(count) \(count == 1 ? "neighbour" : "neighbours") forgotten\n"
+        return "\(count) \(count == 1 ? "neighbor" : "neighbors") forgotten\n"
       }
       return "\(count) \(count == 1 ? "address" : "addresses") forgotten\n"
     case .names(let names) where format != .json:
@@ -84,7 +84,7 @@ struct Output {
         return text(of: value) + "\n"
       }.joined()
     case .show(let show) where isBrief && format == .table:
-      return sheet(briefSheet(show))
+      return text(of: briefTable(show))
     case .show(let show) where format == .table:
       return tree(show)
     case .version(let versions) where format == .table:
@@ -94,9 +94,9 @@ struct Output {
       return trace.lines.map { $0 + "\n" }.joined()
     case .addresses(let bridges) where format == .table && bridges.count != 1:
       // Several tables, each below its bridge's name.
-      return bridges.map { "\($0.bridge)\n" + addressSheet([$0]).table }.joined(separator: "\n")
+      return bridges.map { "\($0.bridge)\n" + addressTable([$0]).aligned }.joined(separator: "\n")
     case .neighbors(let bridges) where format == .table && bridges.count != 1:
-      return bridges.map { "\($0.bridge)\n" + neighborSheet([$0]).table }.joined(separator: "\n")
+      return bridges.map { "\($0.bridge)\n" + neighborTable([$0]).aligned }.joined(separator: "\n")
     case .changes(let changes) where format == .table:
       return changes.map { "\($0)\n" }.joined()
     case .configuration(let configuration) where format != .json:
@@ -108,22 +108,22 @@ struct Output {
     case .logLevel(let level) where format == .table:
       return "\(level.rawValue)\n"
     case .tunnels(let tunnels) where format == .table:
-      return tunnelSheet(tunnels).table + foot(of: tunnels)
+      return tunnelTable(tunnels).aligned + foot(of: tunnels)
     default: break
     }
     if case .json = format { return try json(reply) }
-    return sheet(sheet(of: reply))
+    return text(of: table(of: reply))
   }
 
-  /// A sheet as the options say.
-  private func sheet(_ sheet: Sheet) -> String {
-    var sheet = sheet
-    sheet.hasHeadings = hasHeadings
-    if let data, data != .string { sheet.text = { self.text(of: $0, data) } }
+  /// A table as the options say.
+  private func text(of table: TextTable) -> String {
+    var table = table
+    table.hasHeadings = hasHeadings
+    if let data, data != .string { table.text = { self.text(of: $0, data) } }
     switch format {
-    case .table, .json: return sheet.table
-    case .list: return sheet.list
-    case .csv: return sheet.csv
+    case .table, .json: return table.aligned
+    case .list: return table.list
+    case .csv: return table.csv
     }
   }
 
@@ -244,18 +244,18 @@ struct Output {
     return text
   }
 
-  // MARK: Sheets
+  // MARK: Tables
 
-  private func sheet(of reply: Reply) -> Sheet {
+  private func table(of reply: Reply) -> TextTable {
     switch reply {
-    case .done, .answer, .names, .values, .flushed, .configuration: Sheet([], [])
-    case .changes(let changes): changeSheet(changes)
-    case .logLevel(let level): Sheet(["Level"], [[.text(level.rawValue)]])
-    case .records(let list): Sheet(list.columns, list.rows)
-    case .show(let show): showSheet(show)
-    case .addresses(let bridges): addressSheet(bridges, named: format != .table)
+    case .done, .answer, .names, .values, .flushed, .configuration: TextTable([], [])
+    case .changes(let changes): changeTable(changes)
+    case .logLevel(let level): TextTable(["Level"], [[.text(level.rawValue)]])
+    case .records(let list): TextTable(list.columns, list.rows)
+    case .show(let show): showTable(show)
+    case .addresses(let bridges): addressTable(bridges, named: format != .table)
     case .addressStatistics(let statistics):
-      Sheet(
+      TextTable(
         [
           "Bridge", "Current", "Limit", "Static", "Learned", "Expired", "Evicted", "Moved",
           "Unlearned",
@@ -268,21 +268,21 @@ struct Output {
           ]
         }
       )
-    case .neighbors(let bridges): neighborSheet(bridges, named: format != .table)
-    case .neighborStatistics(let statistics): neighborStatisticsSheet(statistics)
-    case .statistics(let ports): statisticsSheet(ports)
+    case .neighbors(let bridges): neighborTable(bridges, named: format != .table)
+    case .neighborStatistics(let statistics): neighborStatisticsTable(statistics)
+    case .statistics(let ports): statisticsTable(ports)
     case .drops(let drops):
-      Sheet(
+      TextTable(
         ["Port", "Reason", "Count", "Sentence"],
         drops.map {
           [.text($0.port ?? "-"), .text($0.reason), .number($0.count), .text($0.sentence)]
         }
       )
-    case .tunnels(let tunnels): tunnelSheet(tunnels)
-    case .trace(let trace): traceSheet(trace)
-    case .capture, .captureEnd: Sheet([], [])
+    case .tunnels(let tunnels): tunnelTable(tunnels)
+    case .trace(let trace): traceTable(trace)
+    case .capture, .captureEnd: TextTable([], [])
     case .version(let versions):
-      Sheet(
+      TextTable(
         ["ovx-ctl", "ovx-vswitchd", "pid", "kernel"],
         [
           [
@@ -294,7 +294,7 @@ struct Output {
     }
   }
 
-  private func showSheet(_ show: Show) -> Sheet {
+  private func showTable(_ show: Show) -> TextTable {
     var rows: [[Datum]] = []
     for bridge in show.bridges {
       for port in bridge.ports {
@@ -306,11 +306,11 @@ struct Output {
         ])
       }
     }
-    return Sheet(["bridge", "port", "tag", "trunks", "type", "options", "error"], rows)
+    return TextTable(["bridge", "port", "tag", "trunks", "type", "options", "error"], rows)
   }
 
   /// `show --brief`: one line a port.
-  private func briefSheet(_ show: Show) -> Sheet {
+  private func briefTable(_ show: Show) -> TextTable {
     var rows: [[Datum]] = []
     for bridge in show.bridges {
       for port in bridge.ports {
@@ -331,11 +331,11 @@ struct Output {
         ])
       }
     }
-    return Sheet(
+    return TextTable(
       ["Bridge", "Port", "VLAN", "Type", "Link", "MAC", "Addresses", "Other-end", "Error"], rows)
   }
 
-  private func addressSheet(_ bridges: [BridgeAddresses], named: Bool = false) -> Sheet {
+  private func addressTable(_ bridges: [BridgeAddresses], named: Bool = false) -> TextTable {
     let hasRemotes = bridges.contains { $0.entries.contains { $0.remote != nil } }
     let columns =
       (named ? ["Bridge"] : []) + ["Port", "VLAN", "MAC", "Age"] + (hasRemotes ? ["Remote"] : [])
@@ -349,11 +349,11 @@ struct Output {
         rows.append(row)
       }
     }
-    return Sheet(columns, rows)
+    return TextTable(columns, rows)
   }
 
   /// A row for each value that changes.
-  private func changeSheet(_ changes: [Change]) -> Sheet {
+  private func changeTable(_ changes: [Change]) -> TextTable {
     var rows: [[Datum]] = []
     for change in changes {
       let head: [Datum] = [
@@ -364,10 +364,10 @@ struct Output {
         rows.append(head + [.text(value.column), value.from, value.to])
       }
     }
-    return Sheet(["Action", "Bridge", "Port", "Column", "From", "To"], rows)
+    return TextTable(["Action", "Bridge", "Port", "Column", "From", "To"], rows)
   }
 
-  private func neighborSheet(_ bridges: [BridgeNeighbors], named: Bool = false) -> Sheet {
+  private func neighborTable(_ bridges: [BridgeNeighbors], named: Bool = false) -> TextTable {
     let hasRemotes = bridges.contains { $0.entries.contains { $0.remote != nil } }
     let hasRivals = bridges.contains { $0.entries.contains { $0.rival != nil } }
     let columns =
@@ -386,11 +386,11 @@ struct Output {
         rows.append(row)
       }
     }
-    return Sheet(columns, rows)
+    return TextTable(columns, rows)
   }
 
-  private func neighborStatisticsSheet(_ statistics: [BridgeNeighborStatistics]) -> Sheet {
-    Sheet(
+  private func neighborStatisticsTable(_ statistics: [BridgeNeighborStatistics]) -> TextTable {
+    TextTable(
       [
         "Bridge", "Current", "Limit", "Learned", "Moved", "Expired", "Evicted", "Limited",
         "Answered", "Unread",
@@ -404,8 +404,8 @@ struct Output {
       })
   }
 
-  private func statisticsSheet(_ ports: [PortStatistics]) -> Sheet {
-    Sheet(
+  private func statisticsTable(_ ports: [PortStatistics]) -> TextTable {
+    TextTable(
       ["Bridge", "Port", "RX-frames", "RX-bytes", "TX-frames", "TX-bytes", "Drops", "Answered"],
       ports.map {
         [
@@ -417,8 +417,8 @@ struct Output {
     )
   }
 
-  private func traceSheet(_ trace: Trace) -> Sheet {
-    Sheet(
+  private func traceTable(_ trace: Trace) -> TextTable {
+    TextTable(
       ["Step", "Port", "Remote", "Reason", "Text"],
       trace.steps.map { step in
         [
@@ -429,7 +429,7 @@ struct Output {
     )
   }
 
-  private func tunnelSheet(_ tunnels: Tunnels) -> Sheet {
+  private func tunnelTable(_ tunnels: Tunnels) -> TextTable {
     // Two columns only where the two ends of a tunnel count differently.
     let hasTwoVNIs = tunnels.tunnels.contains { $0.outgoingVNI != nil }
     var rows: [[Datum]] = []
@@ -447,7 +447,7 @@ struct Output {
         ]
       }
     }
-    return Sheet(
+    return TextTable(
       ["Port", "Bridge"] + (hasTwoVNIs ? ["VNI-in", "VNI-out"] : ["VNI"]) + [
         "Local", "Remote", "UDP-port", "MTU", "Device", "Source-ports", "Superframes", "State",
       ],

@@ -48,8 +48,8 @@ struct Rates {
   }
 
   /// The lines as a table, at most as many as a terminal has room for.
-  func sheet(limit: Int = .max) -> Sheet {
-    Sheet(
+  func table(limit: Int = .max) -> TextTable {
+    TextTable(
       ["Bridge", "Port", "RX-frames/s", "RX-bits/s", "TX-frames/s", "TX-bits/s", "Drops/s"],
       lines.prefix(limit).map { line in
         [

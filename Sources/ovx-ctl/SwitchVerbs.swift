@@ -98,9 +98,9 @@ struct AddressStatistics: Verb {
 struct NeighborCommands: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "neigh",
-    abstract: "The neighbours that the bridges know from ARP and IPv6 neighbour discovery.",
+    abstract: "The neighbors that the bridges know from ARP and IPv6 neighbor discovery.",
     discussion: """
-      In segments that have a tunnel, the switch answers a question for a neighbour that it knows itself, instead of \
+      In segments that have a tunnel, the switch answers a question for a neighbor that it knows itself, instead of \
       sending it to every host. set bridge BR other_config:neighbor-suppression=false ends that.
       """,
     subcommands: [ShowNeighbors.self, FlushNeighbors.self, NeighborStatistics.self]
@@ -110,7 +110,7 @@ struct NeighborCommands: ParsableCommand {
 struct ShowNeighbors: Verb {
   static let configuration = CommandConfiguration(
     commandName: "show",
-    abstract: "Print the neighbours that bridges know, all where none is named."
+    abstract: "Print the neighbors that bridges know, all where none is named."
   )
 
   @OptionGroup var global: GlobalOptions
@@ -122,7 +122,7 @@ struct ShowNeighbors: Verb {
 struct FlushNeighbors: Verb {
   static let configuration = CommandConfiguration(
     commandName: "flush",
-    abstract: "Forget the neighbours of a bridge, or of every bridge."
+    abstract: "Forget the neighbors of a bridge, or of every bridge."
   )
 
   @OptionGroup var global: GlobalOptions
@@ -134,7 +134,7 @@ struct FlushNeighbors: Verb {
 struct NeighborStatistics: Verb {
   static let configuration = CommandConfiguration(
     commandName: "stats",
-    abstract: "Print what has happened to the neighbour tables, and the questions answered.",
+    abstract: "Print what has happened to the neighbor tables, and the questions answered.",
     aliases: ["stats-show"]
   )
 

@@ -86,13 +86,13 @@ extension Top {
     switch format {
     case .json: return try Output.encode(rates.lines)
     case .csv:
-      let text = rates.sheet().csv
+      let text = rates.table().csv
       return isFirst ? text : String(text.drop { $0 != "\n" }.dropFirst())
-    case .list: return rates.sheet().list + "\n"
-    case .table where !isScreen: return rates.sheet().table + "\n"
+    case .list: return rates.table().list + "\n"
+    case .table where !isScreen: return rates.table().aligned + "\n"
     case .table:
       // To the top left corner; each line and the screen end where the new text ends.
-      let lines = rates.sheet(limit: rows - 2).table.split(separator: "\n")
+      let lines = rates.table(limit: rows - 2).aligned.split(separator: "\n")
       return "\u{1B}[H" + lines.map { $0.prefix(columns) + "\u{1B}[K\n" }.joined() + "\u{1B}[J"
     }
   }

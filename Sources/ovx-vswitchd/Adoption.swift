@@ -38,8 +38,8 @@ struct Adoption: Equatable {
     }
     // IPv6 is lost with less than that, for good.
     let keepsIPv6 =
-      limit < Sizes.ipv6MinimumMTU && ProcSettings.hasIPv6(on: end.name, in: namespace)
-    let mtu = min(ownMTU, keepsIPv6 ? Sizes.ipv6MinimumMTU : limit)
+      limit < MTU.ipv6MinimumMTU && ProcSettings.hasIPv6(on: end.name, in: namespace)
+    let mtu = min(ownMTU, keepsIPv6 ? MTU.ipv6MinimumMTU : limit)
     let peerMTU = former?.peerMTU ?? end.mtu
     let peerTarget = bound == nil ? peerMTU : min(peerMTU, mtu)
     var peerNetlink = try namespace.perform { () throws(LinuxError) in try Netlink() }

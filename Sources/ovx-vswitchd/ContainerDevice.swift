@@ -8,7 +8,7 @@ private import SystemPackage
 /// opened in, and a container's must be able to end while the daemon has the TAP. Only a device that a former daemon
 /// left there has to be opened where it is.
 struct ContainerDevice {
-  private let interface: Plan.ContainerInterface
+  private let interface: DesiredState.ContainerInterface
   private let ownership: Ownership
   let namespace: NetworkNamespace
 
@@ -21,7 +21,7 @@ struct ContainerDevice {
   ///   - containers: Knows where containers are.
   /// - Throws: That there is no such container, or that it has no network of its own.
   init(
-    _ interface: Plan.ContainerInterface, _ container: String?, ownership: Ownership,
+    _ interface: DesiredState.ContainerInterface, _ container: String?, ownership: Ownership,
     containers: Containers
   ) throws(LinuxError) {
     self.interface = interface
@@ -38,7 +38,8 @@ struct ContainerDevice {
 
   /// Takes up the interface in the namespace where it is.
   init(
-    _ interface: Plan.ContainerInterface, in namespace: NetworkNamespace, ownership: Ownership
+    _ interface: DesiredState.ContainerInterface, in namespace: NetworkNamespace,
+    ownership: Ownership
   ) {
     self.interface = interface
     self.ownership = ownership
@@ -59,12 +60,12 @@ struct ContainerDevice {
   ///   - queues: How many to have.
   ///   - isCommanded: Whether an operator asks for it at this moment. A process's number soon belongs to another
   ///     process, which may be anybody's; so a device is made in a process's namespace then and at no other time.
-  ///   - host: Makes the device.
+  ///   - kernel: Makes the device.
   /// - Returns: The device, and its number inside.
   /// - Throws: What the kernel refuses, or that somebody else has such an interface.
   func open(
     settings: DeviceSettings, ifNew newSettings: DeviceSettings, queues: Int, isCommanded: Bool,
-    host: Host
+    kernel: KernelView
   ) throws(LinuxError) -> OpenTAP {
     var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
     let name = interface.name
@@ -81,7 +82,7 @@ struct ContainerDevice {
           detail: "the process that had this number when it was attached is gone",
           remedy: "`ovx-ctl detach \(interface.target) \(name)`")
       }
-      tap = try host.makeTAP(
+      tap = try kernel.makeTAP(
         newSettings, queues: queues, mark: ownership.mark, in: namespace, as: name)
     }
     guard let link = try netlink.link(named: name) else {
@@ -166,7 +167,7 @@ struct ContainerDevice {
   }
 }
 
-extension Plan.ContainerInterface {
+extension DesiredState.ContainerInterface {
   /// Whether the container is named by the number of a process.
   var isProcess: Bool { target.hasPrefix("pid:") || target.hasPrefix("/proc/") }
 

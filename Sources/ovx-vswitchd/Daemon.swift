@@ -40,12 +40,12 @@ final class Daemon {
   private let containers: Containers
   private let log: LogDestination
   private let logger: Logger
-  private var captureDesk = CaptureDesk()
+  private var captureRequests = CaptureRequests()
   private var nextRetry: Int64 = 0
   private var nextWideningCheck: Int64 = 0
   private var nextRefresh: Int64 = 0
   /// What the kernel has announced and has not been looked at yet.
-  private var news = Host.Changes()
+  private var news = KernelView.Changes()
   /// When to look at the names of network namespaces, in milliseconds on the monotonic clock: a name is announced a moment
   /// before it has its namespace.
   private var looks: [Int64] = []
@@ -82,7 +82,8 @@ final class Daemon {
     do {
       containers = try Containers()
       reconciler = Reconciler(
-        dataplane: dataplane, host: try Host(pathMTUFloor: pathMTUFloor), ownership: ownership,
+        dataplane: dataplane, kernel: try KernelView(pathMTUFloor: pathMTUFloor),
+        ownership: ownership,
         identity: database.identity, containers: containers, descriptorLimit: descriptorLimit,
         filter: UnderlayFilter(
           database: paths.database, isWanted: filtersUnderlay, logger: logger))
@@ -96,13 +97,13 @@ final class Daemon {
   /// What the host does not have at present waits.
   func start() {
     let configuration = database.configuration
-    let plan = Plan(configuration)
+    let desired = DesiredState(configuration)
     // Those that answer soon need not wait at all.
     let noted = ownership.noted.map { Containers.Target(name: $0.target) }
     containers.beginRound(
-      Set(plan.devices.values.compactMap(\.target) + noted), now: monotonicMilliseconds())
+      Set(desired.devices.values.compactMap(\.target) + noted), now: monotonicMilliseconds())
     containers.settle(milliseconds: Self.settlingLimit)
-    reconciler.reconcile(to: configuration, configuration.changes(since: Configuration()), plan)
+    reconciler.reconcile(to: configuration, configuration.changes(since: Configuration()), desired)
     noteContainers()
     removeOrphans()
     logFaults()
@@ -173,7 +174,7 @@ final class Daemon {
       var check = request
       check.dryRun = true
       _ = try execute(check)
-      try captureDesk.start(
+      try captureRequests.start(
         target, program: program, snapshotLength: length, reconciler, on: connection)
       return .elsewhere
     } catch {
@@ -190,7 +191,7 @@ final class Daemon {
         let isKnown = containers.isKnown(Containers.Target(name: attachment.target))
         areKnown = areKnown && isKnown
       case .detachStale:
-        for target in reconciler.plan.devices.values.compactMap(\.target) {
+        for target in reconciler.desired.devices.values.compactMap(\.target) {
           let isKnown = containers.isKnown(target)
           areKnown = areKnown && isKnown
         }
@@ -218,19 +219,19 @@ final class Daemon {
         configuration.ports[name]?.interface.attachment?.container = containers.container(
           of: Containers.Target(name: attachment.target))
       }
-      let resolver = Resolver(
+      let hostCheck = HostCheck(
         configuration, transaction.changes, after: reconciler, ownership: ownership,
         containers: containers)
-      try resolver.check()
+      try hostCheck.check()
       if !request.dryRun {
-        notes += try put(configuration, transaction.changes, plan: resolver.plan)
+        notes += try put(configuration, transaction.changes, desired: hostCheck.desired)
       }
     }
     var replies: [AnswerStream.Part] = []
     for (command, reply) in zip(request.commands, transaction.replies) {
       if let reply {
         replies.append(.reply(reply))
-      } else if let report = Answers(reconciler, configuration).report(command) {
+      } else if let report = SwitchQueries(reconciler, configuration).report(command) {
         replies.append(report)
       } else {
         replies.append(.reply(try carryOut(command, configuration, isDryRun: request.dryRun)))
@@ -243,19 +244,19 @@ final class Daemon {
   ///
   /// Returns what the operator should know of ports that wait.
   private func put(
-    _ configuration: Configuration, _ changes: Configuration.Changes, plan: Plan
+    _ configuration: Configuration, _ changes: Configuration.Changes, desired: DesiredState
   ) throws(ControlError) -> [String] {
     let old = reconciler.configuration
     let oldFaults = reconciler.faults
-    let oldPlan = reconciler.plan
+    let oldDesired = reconciler.desired
     try database.save(configuration, changes)
     logDatabaseNews()
-    reconciler.reconcile(to: configuration, changes, plan, isCommanded: true)
+    reconciler.reconcile(to: configuration, changes, desired, isCommanded: true)
 
     let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
       .sorted { $0.key < $1.key }
-    if let (name, fault) = faults.first(where: { !$0.value.isAwaited }) {
-      reconciler.reconcile(to: old, changes, oldPlan, isCommanded: true)
+    if let (name, fault) = faults.first(where: { !$0.value.isTransient }) {
+      reconciler.reconcile(to: old, changes, oldDesired, isCommanded: true)
       _ = reconciler.takeNotes()
       do {
         try database.save(old, changes)
@@ -274,8 +275,8 @@ final class Daemon {
     // Of a device that the host does not have the transaction has told already.
     return notes
       + faults.filter { name, _ in
-        guard case .existing(let device)? = plan.devices[name]?.place else { return true }
-        return reconciler.host.links[device] != nil
+        guard case .existing(let device)? = desired.devices[name]?.place else { return true }
+        return reconciler.kernel.links[device] != nil
       }.map { $0.value.sentence(about: $0.key) }
   }
 
@@ -299,16 +300,16 @@ final class Daemon {
   private func carryOut(
     _ command: Command, _ configuration: Configuration, isDryRun: Bool
   ) throws(ControlError) -> Reply {
-    let answers = Answers(reconciler, configuration)
+    let queries = SwitchQueries(reconciler, configuration)
     switch command {
     case .logLevel: return .logLevel(LogLevel(log.level))
     case .trace(_, let port, let frame):
-      return .trace(try Narrator(reconciler).trace(frame, from: port))
+      return .trace(try TraceReport(reconciler).trace(frame, from: port))
     case .traceTo(let port, let address, let words):
-      let frame = try answers.frame(from: port, to: address, words)
-      return .trace(try Narrator(reconciler).trace(frame, from: port))
+      let frame = try queries.frame(from: port, to: address, words)
+      return .trace(try TraceReport(reconciler).trace(frame, from: port))
     case .capture(_, let program, _):
-      _ = try CaptureDesk.filter(program)
+      _ = try CaptureRequests.filter(program)
       guard isDryRun else {
         throw ControlError(
           "capture goes on until it is ended, so it takes no other command beside it")
@@ -322,14 +323,14 @@ final class Daemon {
     case _ where isDryRun:
       return .done
     case .flushAddresses(let bridge):
-      return .flushed(answers.flushAddresses(of: bridge))
+      return .flushed(queries.flushAddresses(of: bridge))
     case .flushNeighbors(let bridge):
-      return .flushed(answers.flushNeighbors(of: bridge))
+      return .flushed(queries.flushNeighbors(of: bridge))
     case .addAddress(let bridge, let port, let vlan, let address):
-      try answers.addAddress(address, vlan: vlan, port: port, bridge: bridge)
+      try queries.addAddress(address, vlan: vlan, port: port, bridge: bridge)
       return .done
     case .deleteAddress(let bridge, let vlan, let address):
-      try answers.deleteAddress(address, vlan: vlan, bridge: bridge)
+      try queries.deleteAddress(address, vlan: vlan, bridge: bridge)
       return .done
     case .setLogLevel(let level):
       log.level = Logger.Level(level)
@@ -350,10 +351,10 @@ final class Daemon {
     // Each column of a row asks for the same, and each time that means to ask the switch.
     var last: (name: String, state: InterfaceState?)?
     return LiveState(
-      deviceExists: { self.reconciler.host.links[$0] != nil },
+      deviceExists: { self.reconciler.kernel.links[$0] != nil },
       interface: { name in
         if let last, last.name == name { return last.state }
-        let state = Answers(self.reconciler, self.reconciler.configuration).interface(name)
+        let state = SwitchQueries(self.reconciler, self.reconciler.configuration).interface(name)
         last = (name, state)
         return state
       },
@@ -362,7 +363,7 @@ final class Daemon {
 
   /// The ports that were attached to containers that are gone for good.
   private var goneAttachments: [String] {
-    reconciler.plan.devices.filter { name, device in
+    reconciler.desired.devices.filter { name, device in
       guard let target = device.target, containers.isGone(target) else { return false }
       // A process is only a way to its namespace, in which others may live on.
       return device.container == "" || !reconciler.devices.isOpen(name)
@@ -373,7 +374,7 @@ final class Daemon {
 
   /// What containers' news come by.
   var containerDescriptors: [Int32] { containers.descriptors }
-  var kernelDescriptor: Int32 { reconciler.host.descriptor }
+  var kernelDescriptor: Int32 { reconciler.kernel.descriptor }
   var switchDescriptor: Int32 { dataplane.eventDescriptor }
   var filterDescriptor: Int32 { reconciler.filter.descriptor }
 
@@ -391,7 +392,7 @@ final class Daemon {
     if let due = crowd.due { next.append(due) }
     if let work = reconciler.filter.nextWork { next.append(work) }
     if let end = reconciler.oversize.nextEnd { next.append(end) }
-    if let examination = reconciler.host.nextExamination { next.append(examination) }
+    if let examination = reconciler.kernel.nextExamination { next.append(examination) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
@@ -440,13 +441,13 @@ final class Daemon {
   }
 
   private func askForContainers(now: Int64) {
-    containers.beginRound(Set(reconciler.plan.devices.values.compactMap(\.target)), now: now)
+    containers.beginRound(Set(reconciler.desired.devices.values.compactMap(\.target)), now: now)
   }
 
   /// Stores which containers attachments turn out to be.
   private func noteContainers() {
     var configuration = reconciler.configuration
-    for (name, device) in reconciler.plan.devices where reconciler.devices.isOpen(name) {
+    for (name, device) in reconciler.desired.devices where reconciler.devices.isOpen(name) {
       guard let target = device.target, target.container == nil,
         let container = containers.container(of: target)
       else { continue }
@@ -469,12 +470,12 @@ final class Daemon {
   /// Where that is urgent, at once. `now` is in milliseconds on the monotonic clock.
   private func takeKernelNews(now: Int64, isUrgent: Bool) {
     do {
-      news.merge(try reconciler.host.takeChanges())
+      news.merge(try reconciler.kernel.takeChanges())
     } catch {
       fail("the kernel's news of network devices cannot be received: \(error)")
     }
     if news.everything {
-      news = Host.Changes()
+      news = KernelView.Changes()
       return reconcile(isRefreshing: true)
     }
     let ports = reconciler.ports(ofDevices: news.devices)
@@ -484,7 +485,7 @@ final class Daemon {
       logFaults()
     }
     if news.ways, isUrgent || now >= nextRefresh {
-      news = Host.Changes()
+      news = KernelView.Changes()
       nextRefresh = now + Self.refreshInterval
       if reconciler.isUnderlayChanged() { reconcile(isRefreshing: true) }
     }
@@ -574,7 +575,7 @@ final class Daemon {
 
   /// Tells of addresses that keep moving, a few by name.
   private func logFlapping() {
-    let sentences = Answers(reconciler, reconciler.configuration).takeFlappingAddresses()
+    let sentences = SwitchQueries(reconciler, reconciler.configuration).takeFlappingAddresses()
     for sentence in sentences.prefix(8) { logger.warning("\(sentence)") }
     if sentences.count > 8 { logger.warning("\(sentences.count - 8) more addresses keep moving") }
   }

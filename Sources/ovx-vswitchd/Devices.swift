@@ -30,11 +30,11 @@ struct Devices {
   }
 
   private struct Open {
-    var plan: Plan.Device
+    var desired: DesiredState.Device
     var port: PortID
     /// The device's number in its network namespace.
     var index: Int32
-    /// Which of the devices with that number: see `Host`.
+    /// Which of the devices with that number: see `KernelView`.
     var incarnation: UInt64?
     var capabilities: OffloadCapabilities
     /// What the device was last told to be.
@@ -59,7 +59,7 @@ struct Devices {
     var remark: Fault?
 
     init(_ order: Order, index: Int32, capabilities: OffloadCapabilities) {
-      plan = order.plan
+      desired = order.desired
       port = order.port
       settings = order.settings
       self.index = index
@@ -99,23 +99,23 @@ struct Devices {
   }
 
   /// What the switch has to know of a port's device; `nil` while it is not open.
-  func device(of name: String, host: Host) -> Topology.Device? {
+  func device(of name: String, kernel: KernelView) -> Topology.Device? {
     guard let device = open[name], faults[name] == nil else { return nil }
-    let link = link(of: name, host: host)
-    let mtu = link?.mtu ?? device.settings.mtu ?? Sizes.defaultMTU
+    let link = link(of: name, kernel: kernel)
+    let mtu = link?.mtu ?? device.settings.mtu ?? MTU.defaultMTU
     var result = Topology.Device(mtu: mtu, capabilities: device.capabilities)
-    if case .existing = device.plan.place, let link {
-      result = link.device(host.features(of: link), device.capabilities, mtu: mtu)
+    if case .existing = device.desired.place, let link {
+      result = link.device(kernel.features(of: link), device.capabilities, mtu: mtu)
     }
     result.address = link?.address
-    result.isStation = device.plan.isMade
+    result.isStation = device.desired.isMade
     return result
   }
 
   /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
-  func link(of name: String, host: Host) -> Link? {
+  func link(of name: String, kernel: KernelView) -> Link? {
     guard let device = open[name] else { return nil }
-    return link(device, host)
+    return link(device, kernel)
   }
 
   /// The kernel's description of the device of a port in a container; `nil` where it is not open, or gone.
@@ -130,11 +130,11 @@ struct Devices {
     return link ?? nil
   }
 
-  private func link(_ device: Open, _ host: Host) -> Link? {
+  private func link(_ device: Open, _ kernel: KernelView) -> Link? {
     guard device.namespace == nil else { return nil }
-    if host.incarnation(device.index) == device.incarnation { return host.link(device.index) }
+    if kernel.incarnation(device.index) == device.incarnation { return kernel.link(device.index) }
     // One of ours that has been away.
-    return host.links[device.plan.place.name].flatMap { ownership.isOurs($0) ? $0 : nil }
+    return kernel.links[device.desired.place.name].flatMap { ownership.isOurs($0) ? $0 : nil }
   }
 
   /// The Ethernet address of a device that the daemon made; `nil` while it is not open.
@@ -170,7 +170,7 @@ struct Devices {
     let now = monotonicMilliseconds()
     let isToReopen = now - (lastLosses[name] ?? .min / 2) > 2000
     lastLosses[name] = now
-    if !isToReopen { faults[name] = Fault("its device fails: \(error)", isAwaited: true) }
+    if !isToReopen { faults[name] = Fault("its device fails: \(error)", isTransient: true) }
     return (name, isToReopen)
   }
 
@@ -178,7 +178,7 @@ struct Devices {
 
   /// A device to be open.
   struct Order {
-    var plan: Plan.Device
+    var desired: DesiredState.Device
     var port: PortID
     var settings: DeviceSettings
     /// Whether an operator asks for it at this moment, rather than circumstances.
@@ -186,47 +186,47 @@ struct Devices {
   }
 
   /// Opens the device of a port where it is not open, and gives it the settings that it is to have.
-  mutating func open(_ name: String, _ order: Order, host: Host) {
-    let plan = order.plan
-    if faults[name] == nil, open[name].map({ isInOrder($0, order, host) }) == true { return }
+  mutating func open(_ name: String, _ order: Order, kernel: KernelView) {
+    let desired = order.desired
+    if faults[name] == nil, open[name].map({ isInOrder($0, order, kernel) }) == true { return }
     do throws(LinuxError) {
-      if let device = open[name], !isUsable(device, order, host) {
+      if let device = open[name], !isUsable(device, order, kernel) {
         open[name] = nil
-        if device.isLost || !device.plan.isSameDevice(as: plan) {
+        if device.isLost || !device.desired.isSameDevice(as: desired) {
           var leaving = [device]
-          remove(&leaving, host)
+          remove(&leaving, kernel)
         } else {
           dataplane.detach(device.port)
           // One that was renamed is not this port's any more.
-          if case .existing = device.plan.place, let link = host.link(device.index),
-            link.name != plan.place.name
+          if case .existing = device.desired.place, let link = kernel.link(device.index),
+            link.name != desired.place.name
           {
-            host.release(link, from: ownership.filter)
+            kernel.release(link, from: ownership.filter)
           }
         }
       }
       if let device = open[name] {
-        try examine(name, device, host)
+        try examine(name, device, kernel)
         if device.settings != order.settings || device.isUnfinished {
           open[name]?.isUnfinished = true
           // Those that it may have got before what comes next failed.
           open[name]?.settings.addresses += order.settings.addresses
-          let introduction = try change(device, to: order, host)
-          if let introduction { introduce(name, introduction, plan.addresses) }
-          let adoption = adopt(name, order, former: device.adoption, host)
+          let introduction = try change(device, to: order, kernel)
+          if let introduction { introduce(name, introduction, desired.addresses) }
+          let adoption = adopt(name, order, former: device.adoption, kernel)
           open[name]?.adoption = adoption
           open[name]?.isUnfinished = false
         }
       } else {
-        let (device, introduction) = try make(order, host)
+        let (device, introduction) = try make(order, kernel)
         open[name] = device
-        if let introduction { introduce(name, introduction, plan.addresses) }
-        let adoption = adopt(name, order, former: nil, host)
+        if let introduction { introduce(name, introduction, desired.addresses) }
+        let adoption = adopt(name, order, former: nil, kernel)
         open[name]?.adoption = adoption
       }
-      open[name]?.plan = plan
+      open[name]?.desired = desired
       open[name]?.settings = order.settings
-      faults[name] = outage(of: plan, host)
+      faults[name] = outage(of: desired, kernel)
       sizeFaults[name] = sizeFault(of: name)
     } catch {
       faults[name] = fault(error, order)
@@ -235,42 +235,42 @@ struct Devices {
 
   /// What a failure means for a port.
   private func fault(_ error: LinuxError, _ order: Order) -> Fault {
-    guard case .container = order.plan.place else {
-      return Fault(error, isAwaited: error.isMissingDevice && !order.plan.isMade)
+    guard case .container = order.desired.place else {
+      return Fault(error, isTransient: error.isMissingDevice && !order.desired.isMade)
     }
     var error = error
     if !order.isCommanded, error.errno == .noSuchFileOrDirectory {
       error.remedy =
         "it is attached to again when it is back, and `ovx-ctl detach --stale` removes its port"
     }
-    var fault = Fault(error, isAwaited: error.isWithoutAnswer)
+    var fault = Fault(error, isTransient: error.isWithoutAnswer)
     fault.isOpen = error.errno == .nowInProgress
     return fault
   }
 
   /// Takes a device from the host's network stack again where somebody has given it back.
   private mutating func examine(
-    _ name: String, _ device: Open, _ host: Host
+    _ name: String, _ device: Open, _ kernel: KernelView
   ) throws(LinuxError) {
-    guard case .existing = device.plan.place, host.isDoubtful(device.index),
-      let link = host.link(device.index)
+    guard case .existing = device.desired.place, kernel.isDoubtful(device.index),
+      let link = kernel.link(device.index)
     else { return }
-    if try host.isolate(link, by: ownership.filter) { retaken.append(name) }
-    open[name]?.remark = try host.remark(on: link)
+    if try kernel.isolate(link, by: ownership.filter) { retaken.append(name) }
+    open[name]?.remark = try kernel.remark(on: link)
   }
 
   /// Gives a veth of somebody else's the MTU that fits its segments; see `Adoption`.
   ///
   /// What cannot be done stays as it is: the data plane answers packets that are too large.
   private mutating func adopt(
-    _ name: String, _ order: Order, former: Adoption?, _ host: Host
+    _ name: String, _ order: Order, former: Adoption?, _ kernel: KernelView
   ) -> Adoption? {
-    guard case .existing = order.plan.place, order.plan.mtuRequest == nil,
-      let link = link(of: name, host: host)
+    guard case .existing = order.desired.place, order.desired.mtuRequest == nil,
+      let link = link(of: name, kernel: kernel)
     else { return nil }
     let bound = order.settings.bound
     do throws(LinuxError) {
-      let adoption = try host.fit(link, to: bound, former: former)
+      let adoption = try kernel.fit(link, to: bound, former: former)
       if let adoption, adoption != former, let bound {
         notes.append(
           "port \(name): both ends of the veth have an MTU of \(adoption.givenMTU) now instead of "
@@ -294,32 +294,32 @@ struct Devices {
     guard let device = open[name] else { return nil }
     return Self.sizeFault(
       mtu: device.adoption?.givenMTU ?? device.settings.mtu,
-      isAsked: device.plan.mtuRequest != nil, bound: device.settings.bound)
+      isAsked: device.desired.mtuRequest != nil, bound: device.settings.bound)
   }
 
   /// Whether an open device is in every respect what it is to be.
-  private func isInOrder(_ device: Open, _ order: Order, _ host: Host) -> Bool {
-    device.settings == order.settings && !device.isUnfinished && device.plan == order.plan
-      && !(host.isDoubtful(device.index) && !device.plan.isMade)
-      && isUsable(device, order, host) && outage(of: order.plan, host) == nil
+  private func isInOrder(_ device: Open, _ order: Order, _ kernel: KernelView) -> Bool {
+    device.settings == order.settings && !device.isUnfinished && device.desired == order.desired
+      && !(kernel.isDoubtful(device.index) && !device.desired.isMade)
+      && isUsable(device, order, kernel) && outage(of: order.desired, kernel) == nil
   }
 
   /// Why nothing passes a device although it is open.
   ///
   /// Of those that the daemon makes, whoever uses them may have reasons.
-  private func outage(of plan: Plan.Device, _ host: Host) -> Fault? {
-    guard case .existing(let name) = plan.place, let link = host.links[name], !link.isUp
+  private func outage(of desired: DesiredState.Device, _ kernel: KernelView) -> Fault? {
+    guard case .existing(let name) = desired.place, let link = kernel.links[name], !link.isUp
     else { return nil }
-    return Fault("its device is down; `ip link set \(name) up` sets it up", isAwaited: true)
+    return Fault("its device is down; `ip link set \(name) up` sets it up", isTransient: true)
   }
 
   /// Whether an open device is the one that is wanted, and still there.
-  private func isUsable(_ device: Open, _ order: Order, _ host: Host) -> Bool {
-    guard device.plan.isSameDevice(as: order.plan), device.port == order.port, !device.isLost
+  private func isUsable(_ device: Open, _ order: Order, _ kernel: KernelView) -> Bool {
+    guard device.desired.isSameDevice(as: order.desired), device.port == order.port, !device.isLost
     else { return false }
     let isInPlace =
-      device.namespace == nil && host.links[order.plan.place.name]?.index == device.index
-      && host.incarnation(device.index) == device.incarnation
+      device.namespace == nil && kernel.links[order.desired.place.name]?.index == device.index
+      && kernel.incarnation(device.index) == device.incarnation
     // One that was made and has been moved or renamed since is what its user wants it to be.
     return isInPlace || device.namespace != nil || device.handle?.isAlive == true
   }
@@ -332,81 +332,82 @@ struct Devices {
   }
 
   private func make(
-    _ order: Order, _ host: Host
+    _ order: Order, _ kernel: KernelView
   ) throws(LinuxError) -> (Open, Introduction?) {
-    switch order.plan.place {
-    case .existing(let name): (try take(name, order, host), nil)
-    case .host(let name): try makeTAP(name, order, host)
-    case .container(let interface): try makeTAP(interface, order, host)
+    switch order.desired.place {
+    case .existing(let name): (try take(name, order, kernel), nil)
+    case .host(let name): try makeTAP(name, order, kernel)
+    case .container(let interface): try makeTAP(interface, order, kernel)
     }
   }
 
   /// What a device is to be while it is made: with an address of its own where nobody has given it one.
   private func settings(ofNew order: Order) -> DeviceSettings {
     var settings = order.settings
-    settings.mac = settings.mac ?? order.plan.place.stableAddress(identity)
+    settings.mac = settings.mac ?? order.desired.place.stableAddress(identity)
     return settings
   }
 
   /// Takes an existing device of the host.
-  private func take(_ name: String, _ order: Order, _ host: Host) throws(LinuxError) -> Open {
+  private func take(_ name: String, _ order: Order, _ kernel: KernelView) throws(LinuxError) -> Open
+  {
     // What was announced may be the first half of a change, such as the new name of a device that is being set down.
-    try host.refresh(host.deviceForPort(name))
-    let link = try host.deviceForPort(name)
-    try host.checkAddresses(of: link, ownership.filter)
+    try kernel.refresh(kernel.deviceForPort(name))
+    let link = try kernel.deviceForPort(name)
+    try kernel.checkAddresses(of: link, ownership.filter)
     // Before all else: from here on no frame of the port reaches the host's network stack.
-    _ = try host.isolate(link, by: ownership.filter)
+    _ = try kernel.isolate(link, by: ownership.filter)
     // Several sockets can share what a device brings only if it is up.
-    try host.configure(link, order.settings, isNew: true)
+    try kernel.configure(link, order.settings, isNew: true)
     let socket = try PacketSocket.open(interface: name, queues: dataplane.queueCount)
     let capabilities = socket.capabilities
     try dataplane.attach(socket, as: order.port)
     var result = Open(order, index: link.index, capabilities: capabilities)
-    result.incarnation = host.incarnation(link.index)
-    result.remark = try host.remark(on: link)
+    result.incarnation = kernel.incarnation(link.index)
+    result.remark = try kernel.remark(on: link)
     return result
   }
 
   /// Makes a TAP in the daemon's own namespace, or finds it there.
   private func makeTAP(
-    _ name: String, _ order: Order, _ host: Host
+    _ name: String, _ order: Order, _ kernel: KernelView
   ) throws(LinuxError) -> (Open, Introduction?) {
-    let former = host.links[name]
+    let former = kernel.links[name]
     if let former { try ownership.check(former) }
     let tap = try TAP.open(name: name, queues: dataplane.queueCount)
-    let link = try host.link(ofNew: name)
+    let link = try kernel.link(ofNew: name)
     // Before it is up. Later it is for an operator to say, by the setting or by the kernel's own.
     if link.alias != ownership.mark || order.settings.acceptsRouterAdvertisements {
       ProcSettings.acceptRouterAdvertisements(
         order.settings.acceptsRouterAdvertisements, on: name)
     }
     let settings = former == nil ? settings(ofNew: order) : order.settings
-    try host.configure(link, settings, alias: ownership.mark, isNew: true)
-    if order.plan.isInternal { try host.address(link, with: order.settings.addresses) }
+    try kernel.configure(link, settings, alias: ownership.mark, isNew: true)
+    if order.desired.isInternal { try kernel.address(link, with: order.settings.addresses) }
     try tap.setPersistent(true)
     var result = Open(order, index: link.index, capabilities: tap.capabilities)
-    result.incarnation = host.incarnation(link.index)
+    result.incarnation = kernel.incarnation(link.index)
     result.handle = try TAPHandle(tap)
     try dataplane.attach(tap, as: order.port)
-    return (result, introduction(host, link))
+    return (result, introduction(kernel, link))
   }
 
   /// What others are to know of a device of the host.
-  private func introduction(_ host: Host, _ link: Link) -> Introduction {
+  private func introduction(_ kernel: KernelView, _ link: Link) -> Introduction {
     Introduction(
-      address: host.link(link.index)?.address, isRouter: ProcSettings.forwardsIPv6(on: link.name))
+      address: kernel.link(link.index)?.address, isRouter: ProcSettings.forwardsIPv6(on: link.name))
   }
 
   /// Makes a TAP in a container, or finds it there.
   private func makeTAP(
-    _ interface: Plan.ContainerInterface, _ order: Order, _ host: Host
+    _ interface: DesiredState.ContainerInterface, _ order: Order, _ kernel: KernelView
   ) throws(LinuxError) -> (Open, Introduction?) {
     let container = try ContainerDevice(
-      interface, order.plan.container, ownership: ownership, containers: containers)
+      interface, order.desired.container, ownership: ownership, containers: containers)
     ownership.note(interface)
     let device = try container.open(
       settings: order.settings, ifNew: settings(ofNew: order), queues: dataplane.queueCount,
-      isCommanded: order.isCommanded, host: host)
+      isCommanded: order.isCommanded, kernel: kernel)
     var result = Open(order, index: device.index, capabilities: device.tap.capabilities)
     result.namespace = container.namespace.identity
     result.holdsNamespace = device.wasThere
@@ -418,21 +419,21 @@ struct Devices {
 
   /// Returns what others are to know, where that has changed.
   private func change(
-    _ device: Open, to order: Order, _ host: Host
+    _ device: Open, to order: Order, _ kernel: KernelView
   ) throws(LinuxError) -> Introduction? {
     var settings = order.settings
     // An address that is taken back leaves the one that the device would have without.
     if device.settings.mac != nil { settings = self.settings(ofNew: order) }
     let isNews =
       device.settings.mac != settings.mac || device.settings.addresses != settings.addresses
-    if case .container(let interface) = device.plan.place {
+    if case .container(let interface) = device.desired.place {
       guard let handle = device.handle else { return nil }
       let container = ContainerDevice(
         interface, in: try handle.namespace(), ownership: ownership)
       let introduction = try container.change(device.settings, to: settings)
       return isNews ? introduction : nil
-    } else if let link = link(device, host) {
-      try host.configure(link, settings, isNew: false)
+    } else if let link = link(device, kernel) {
+      try kernel.configure(link, settings, isNew: false)
       if device.settings.acceptsRouterAdvertisements != settings.acceptsRouterAdvertisements {
         ProcSettings.acceptRouterAdvertisements(
           settings.acceptsRouterAdvertisements, on: link.name)
@@ -443,9 +444,9 @@ struct Devices {
       if device.settings.addresses != settings.addresses
         || (mayMiss && !settings.addresses.isEmpty)
       {
-        try host.address(link, with: settings.addresses)
+        try kernel.address(link, with: settings.addresses)
       }
-      return isNews && device.plan.isMade ? introduction(host, link) : nil
+      return isNews && device.desired.isMade ? introduction(kernel, link) : nil
     }
     return nil
   }
@@ -462,8 +463,8 @@ struct Devices {
   mutating func checkContainers() -> Set<String> {
     var lost: Set<String> = []
     for (name, device) in open where !device.isLost {
-      guard case .container(let interface) = device.plan.place else { continue }
-      let target = Containers.Target(name: interface.target, container: device.plan.container)
+      guard case .container(let interface) = device.desired.place else { continue }
+      let target = Containers.Target(name: interface.target, container: device.desired.container)
       guard let identity = containers.identity(of: target), identity != device.namespace else {
         continue
       }
@@ -478,57 +479,57 @@ struct Devices {
   /// Whether the device of a port is open and usable, as far as is known.
   func isOpen(_ name: String) -> Bool { open[name].map { !$0.isLost } ?? false }
 
-  /// Closes the devices of those of some ports that a plan does not have, and removes those that the daemon made.
+  /// Closes the devices of those of some ports that are not desired any more, and removes those that the daemon made.
   ///
   /// The data plane has a topology that refers to none of them.
-  mutating func close(_ names: Set<String>, exceptFor plan: Plan, host: Host) {
+  mutating func close(_ names: Set<String>, exceptFor desired: DesiredState, kernel: KernelView) {
     var leaving: [Open] = []
-    for name in names where plan.devices[name] == nil {
+    for name in names where desired.devices[name] == nil {
       faults[name] = nil
       sizeFaults[name] = nil
       lastLosses[name] = nil
       if let device = open.removeValue(forKey: name) {
         leaving.append(device)
-      } else if let link = host.links[name] {
+      } else if let link = kernel.links[name] {
         // A port that waited may have its device already.
-        host.release(link, from: ownership.filter)
+        kernel.release(link, from: ownership.filter)
       }
     }
-    remove(&leaving, host)
+    remove(&leaving, kernel)
   }
 
   /// Removes everything that the daemon has made, whether it is open or not.
-  mutating func removeAll(host: Host) {
-    close(Set(open.filter(\.value.plan.isMade).keys), exceptFor: Plan(), host: host)
-    removeOrphans(exceptFor: Plan(), host: host)
+  mutating func removeAll(kernel: KernelView) {
+    close(Set(open.filter(\.value.desired.isMade).keys), exceptFor: DesiredState(), kernel: kernel)
+    removeOrphans(exceptFor: DesiredState(), kernel: kernel)
   }
 
-  /// Removes what the daemon has made and a plan does not have: left behind by a crash between two steps, or made for a
+  /// Removes what the daemon has made and is not desired: left behind by a crash between two steps, or made for a
   /// port that was removed while no daemon ran.
-  func removeOrphans(exceptFor plan: Plan, host: Host) {
-    let wanted = Set(plan.devices.values.map(\.place))
-    for link in host.isolatedLinks(by: ownership.filter)
+  func removeOrphans(exceptFor desired: DesiredState, kernel: KernelView) {
+    let wanted = Set(desired.devices.values.map(\.place))
+    for link in kernel.isolatedLinks(by: ownership.filter)
     where !wanted.contains(.existing(name: link.name)) {
-      host.release(link, from: ownership.filter)
+      kernel.release(link, from: ownership.filter)
     }
-    let orphans = findOrphans(exceptFor: plan, host: host)
-    for link in orphans.links { host.forget(link) }
+    let orphans = findOrphans(exceptFor: desired, kernel: kernel)
+    for link in orphans.links { kernel.forget(link) }
     end(orphans.links.map { Remains(link: $0) })
     for interface in orphans.interfaces { remove(interface) }
   }
 
   /// The names of what `removeOrphans` would remove.
-  func orphans(exceptFor plan: Plan, host: Host) -> [String] {
-    let orphans = findOrphans(exceptFor: plan, host: host)
+  func orphans(exceptFor desired: DesiredState, kernel: KernelView) -> [String] {
+    let orphans = findOrphans(exceptFor: desired, kernel: kernel)
     return orphans.links.map(\.name).sorted()
       + orphans.interfaces.map { "\($0.name) in \($0.target)" }.sorted()
   }
 
   private func findOrphans(
-    exceptFor plan: Plan, host: Host
-  ) -> (links: [Link], interfaces: [Plan.ContainerInterface]) {
-    let wanted = Set(plan.devices.values.map(\.place))
-    let links = host.links.values.filter {
+    exceptFor desired: DesiredState, kernel: KernelView
+  ) -> (links: [Link], interfaces: [DesiredState.ContainerInterface]) {
+    let wanted = Set(desired.devices.values.map(\.place))
+    let links = kernel.links.values.filter {
       ownership.isOurs($0) && !wanted.contains(.host(name: $0.name))
     }
     return (links, ownership.noted.filter { !wanted.contains(.container($0)) })
@@ -538,21 +539,21 @@ struct Devices {
   ///
   /// Frames of other ports do not wait for it. The kernel waits for itself with every device, so many of them are removed at
   /// the same time.
-  private func remove(_ devices: inout [Open], _ host: Host) {
+  private func remove(_ devices: inout [Open], _ kernel: KernelView) {
     var remains: [Remains] = []
-    var forgotten: [Plan.ContainerInterface] = []
+    var forgotten: [DesiredState.ContainerInterface] = []
     for device in devices {
       let queues = dataplane.detach(device.port)
       var link: Link?
-      switch device.plan.place {
+      switch device.desired.place {
       case .existing:
-        if let link = host.link(device.index) {
-          host.release(link, from: ownership.filter)
-          if let adoption = device.adoption { _ = try? host.fit(link, to: nil, former: adoption) }
+        if let link = kernel.link(device.index) {
+          kernel.release(link, from: ownership.filter)
+          if let adoption = device.adoption { _ = try? kernel.fit(link, to: nil, former: adoption) }
         }
       case .host(let name):
-        link = host.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
-        if let link { host.forget(link) }
+        link = kernel.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
+        if let link { kernel.forget(link) }
       case .container(let interface): forgotten.append(interface)
       }
       remains.append(Remains(queues: queues, link: link, handle: device.handle))
@@ -605,7 +606,7 @@ struct Devices {
   }
 
   /// Removes what a former daemon has left in a container.
-  private func remove(_ interface: Plan.ContainerInterface) {
+  private func remove(_ interface: DesiredState.ContainerInterface) {
     // A container that is not there has taken its devices with it.
     do throws(LinuxError) {
       try ContainerDevice(interface, nil, ownership: ownership, containers: containers).delete()
@@ -652,36 +653,36 @@ struct DeviceSettings: Equatable {
   var acceptsRouterAdvertisements = false
 
   /// What the device of a port is to be; an existing one is left as it is, but for what was asked for and what fits.
-  init(_ plan: Plan.Device, _ limits: Plan.Limits) {
-    mac = plan.mac
-    mtu = plan.mtuRequest
-    addresses = plan.addresses
-    gateways = plan.gateways
-    acceptsRouterAdvertisements = plan.acceptsRouterAdvertisements
+  init(_ desired: DesiredState.Device, _ limits: DesiredState.Limits) {
+    mac = desired.mac
+    mtu = desired.mtuRequest
+    addresses = desired.addresses
+    gateways = desired.gateways
+    acceptsRouterAdvertisements = desired.acceptsRouterAdvertisements
     bound = limits.tunnel
-    guard plan.isMade else { return }
+    guard desired.isMade else { return }
     var (mtu, bound) = limits.mtu
-    if mtu < Sizes.ipv6MinimumMTU, plan.mtuRequest == nil, plan.hasIPv6 {
-      mtu = Sizes.ipv6MinimumMTU
+    if mtu < MTU.ipv6MinimumMTU, desired.mtuRequest == nil, desired.hasIPv6 {
+      mtu = MTU.ipv6MinimumMTU
     }
-    mtu = plan.mtuRequest ?? mtu
+    mtu = desired.mtuRequest ?? mtu
     self.mtu = mtu
-    self.bound = plan.mtuRequest == nil ? bound : limits.tunnel
+    self.bound = desired.mtuRequest == nil ? bound : limits.tunnel
     gsoMaxSize = limits.gsoMaxSize(mtu: mtu)
-    queueLength = Sizes.queueLength
+    queueLength = MTU.queueLength
   }
 }
 
-extension Plan.Device {
+extension DesiredState.Device {
   /// Whether the daemon makes the device, rather than somebody else.
   var isMade: Bool {
     if case .existing = place { false } else { true }
   }
 
-  /// Whether the device of one plan can become that of another.
+  /// Whether one desired device can become another.
   ///
   /// A default route cannot be taken back.
-  func isSameDevice(as other: Plan.Device) -> Bool {
+  func isSameDevice(as other: DesiredState.Device) -> Bool {
     place == other.place && Set(gateways).isSubset(of: other.gateways)
       && (container == other.container || container == nil)
   }
@@ -693,7 +694,7 @@ extension Plan.Device {
   }
 }
 
-extension Plan.Device {
+extension DesiredState.Device {
   /// Whether the device has IPv6, or will have it.
   ///
   /// A container that has to be asked for is taken to have it.

@@ -8,25 +8,25 @@ struct Fault: Error, Equatable {
   /// the port goes into service by itself when it comes.
   ///
   /// A command whose result has another fault is refused.
-  var isAwaited: Bool
+  var isTransient: Bool
   /// Whether it is about to become known how things are; nobody need be told meanwhile.
   var isOpen = false
   /// Whether nothing passes; else only some frames do not.
   var isOutage = true
 
-  init(_ sentence: String, isAwaited: Bool) {
+  init(_ sentence: String, isTransient: Bool) {
     self.sentence = sentence
-    self.isAwaited = isAwaited
+    self.isTransient = isTransient
   }
 
-  init(_ error: LinuxError, isAwaited: Bool = false) {
+  init(_ error: LinuxError, isTransient: Bool = false) {
     sentence = error.description
-    self.isAwaited = isAwaited
+    self.isTransient = isTransient
   }
 
   /// A fault that only some frames notice.
   static func partial(_ sentence: String) -> Fault {
-    var fault = Fault(sentence, isAwaited: true)
+    var fault = Fault(sentence, isTransient: true)
     fault.isOutage = false
     return fault
   }

@@ -4,7 +4,7 @@ internal import OVXLinux
 
 // What the switch knows of who is behind a port and of who has an address, for `trace PORT to ADDRESS`.
 
-extension Answers {
+extension SwitchQueries {
   /// The frame that who is behind a port would send towards an address.
   ///
   /// A ping, or what the words say; to a station that nobody has told of, the question for it.
@@ -65,7 +65,7 @@ extension Answers {
     behind port: String, _ known: [KnownNeighbor]
   ) -> [OVXControl.InterfaceAddress] {
     var interface = Show.Interface(name: port)
-    var peers = VethPeers(reconciler.host)
+    var peers = VethPeers(reconciler.kernel)
     interface.type = configuration.ports[port]?.interface.type
     fill(&interface, of: port, &peers)
     // Of what was overheard the length of the prefix is not known: all is near.
@@ -100,7 +100,7 @@ extension Answers {
         return link(of: port.name)?.address
       }
       if port.interface.type == .internal, let link = link(of: port.name),
-        reconciler.host.addresses(of: link).contains(where: { $0.address == address })
+        reconciler.kernel.addresses(of: link).contains(where: { $0.address == address })
       {
         return link.address
       }

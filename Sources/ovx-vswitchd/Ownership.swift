@@ -15,7 +15,7 @@ final class Ownership {
   /// Keeps the host's network stack off the devices of ports.
   let filter: StackFilter
   private let path: String
-  private(set) var noted: Set<Plan.ContainerInterface>
+  private(set) var noted: Set<DesiredState.ContainerInterface>
 
   /// Reads the notes of a former daemon.
   init(database: String, rundir: String) {
@@ -41,7 +41,7 @@ final class Ownership {
   }
 
   /// Notes a device in a container, before it is made.
-  func note(_ interface: Plan.ContainerInterface) {
+  func note(_ interface: DesiredState.ContainerInterface) {
     guard noted.insert(interface).inserted else { return }
     // What is lost where this fails is the clean-up after a crash between two steps, for one device.
     guard
@@ -52,24 +52,24 @@ final class Ownership {
   }
 
   /// Forgets devices in containers, after they were removed.
-  func forget(_ interfaces: [Plan.ContainerInterface]) {
+  func forget(_ interfaces: [DesiredState.ContainerInterface]) {
     let count = noted.count
     noted.subtract(interfaces)
     if noted.count != count { write() }
   }
 
   /// One device each line: the interface's name, which has no space, and the container's.
-  private static func line(_ interface: Plan.ContainerInterface) -> String {
+  private static func line(_ interface: DesiredState.ContainerInterface) -> String {
     "\(interface.name) \(interface.target)\n"
   }
 
-  private static func read(_ path: String) -> [Plan.ContainerInterface] {
+  private static func read(_ path: String) -> [DesiredState.ContainerInterface] {
     guard let file = try? TrustedFile.open(FilePath(path), .readOnly) else { return [] }
     defer { try? file.close() }
     return file.readAll(limit: 16 << 20).split(separator: "\n").compactMap { line in
       let parts = line.split(separator: " ", maxSplits: 1)
       guard parts.count == 2 else { return nil }
-      return Plan.ContainerInterface(target: String(parts[1]), name: String(parts[0]))
+      return DesiredState.ContainerInterface(target: String(parts[1]), name: String(parts[0]))
     }
   }
 

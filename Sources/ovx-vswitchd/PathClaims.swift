@@ -7,8 +7,8 @@ internal import OVXLinux
 /// every tenant. So none is believed before a packet of the size that is in use was sent to the far end by an echo request
 /// (RFC 8899, section 4.6.1, has messages verified; section 3 knows padding of any kind that the far end confirms). If that
 /// is answered, the message is wrong. If not, not even after some attempts, it is believed, down to the floor that
-/// `Host` knows: then the path is narrow, or the far end answers none. What is in use may also have become too small: that
-/// is tried once a minute.
+/// `KernelView` knows: then the path is narrow, or the far end answers none. What is in use may also have become too small:
+/// that is tried once a minute.
 struct PathClaims {
   private struct Path {
     /// The MTU in use.
@@ -49,7 +49,7 @@ struct PathClaims {
   /// Rounds at a time; each has a socket.
   private static let roundLimit = 64
 
-  private var paths: [Plan.Remote: Path] = [:]
+  private var paths: [DesiredState.Remote: Path] = [:]
 
   /// The MTU to use for a path of which something is claimed.
   ///
@@ -61,7 +61,7 @@ struct PathClaims {
   ///   - now: Milliseconds on the monotonic clock.
   /// - Returns: The largest packet that gets there, as far as is known.
   mutating func mtu(
-    to remote: Plan.Remote, claimed: Int, widest: Int, from source: IPAddress?, now: Int64
+    to remote: DesiredState.Remote, claimed: Int, widest: Int, from source: IPAddress?, now: Int64
   ) -> Int {
     var path =
       paths[remote]
@@ -79,15 +79,15 @@ struct PathClaims {
   }
 
   /// Forgets all paths but those to some remotes.
-  mutating func keep(_ remotes: Set<Plan.Remote>) {
+  mutating func keep(_ remotes: Set<DesiredState.Remote>) {
     paths = paths.filter { remotes.contains($0.key) }
   }
 
   /// Forgets a path of which nothing is claimed any more.
-  mutating func forget(_ remote: Plan.Remote) { paths[remote] = nil }
+  mutating func forget(_ remote: DesiredState.Remote) { paths[remote] = nil }
 
   private func round(
-    to remote: Plan.Remote, from source: IPAddress?, size: Int, fallback: Int, now: Int64
+    to remote: DesiredState.Remote, from source: IPAddress?, size: Int, fallback: Int, now: Int64
   ) -> Round? {
     guard paths.values.count(where: { $0.round != nil }) < Self.roundLimit else { return nil }
     do throws(LinuxError) {

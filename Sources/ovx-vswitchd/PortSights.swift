@@ -4,10 +4,10 @@ internal import OVXLinux
 
 // What the kernel says of the devices of ports.
 
-extension Answers {
+extension SwitchQueries {
   /// The kernel's description of a port's device, in whatever namespace it is; `nil` while there is none.
   func link(of name: String) -> Link? {
-    reconciler.devices.link(of: name, host: reconciler.host)
+    reconciler.devices.link(of: name, kernel: reconciler.kernel)
       ?? reconciler.devices.linkInContainer(of: name)
   }
 
@@ -21,7 +21,7 @@ extension Answers {
     if let attachment = configuration.ports[name]?.interface.attachment {
       interface.addresses = attachment.addresses
     } else if interface.type == .internal {
-      interface.addresses = reconciler.host.addresses(of: link).compactMap {
+      interface.addresses = reconciler.kernel.addresses(of: link).compactMap {
         InterfaceAddress("\($0.address)/\($0.prefixLength)")
       }
     }
@@ -54,18 +54,18 @@ extension DropReason {
 
 /// The names of the other ends of veths, also of those in other namespaces that have a name.
 struct VethPeers {
-  private let host: Host
+  private let kernel: KernelView
   /// By the number that this namespace has for each.
   private var namespaces: [Int32: NetworkNamespace]?
 
-  init(_ host: Host) { self.host = host }
+  init(_ kernel: KernelView) { self.kernel = kernel }
 
   /// The other end of a device: `eth0`, or `eth0 in red1`; `nil` for a device that is no veth, or whose other end has
   /// gone.
   mutating func name(of link: Link) -> String? {
     guard link.kind == "veth", let peer = link.peer else { return nil }
-    guard let number = link.peerNamespace else { return host.link(peer)?.name }
-    let known = namespaces ?? host.namedNamespaces()
+    guard let number = link.peerNamespace else { return kernel.link(peer)?.name }
+    let known = namespaces ?? kernel.namedNamespaces()
     namespaces = known
     guard let namespace = known[number] else { return "device \(peer) of another namespace" }
     let name = try? namespace.perform { () throws(LinuxError) in

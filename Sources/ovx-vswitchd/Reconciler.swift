@@ -14,10 +14,10 @@ internal import SystemPackage
 /// Only ports are looked at that may be otherwise than they are to be: a host with a thousand is changed one at a time.
 final class Reconciler {
   private(set) var configuration = Configuration()
-  private(set) var plan = Plan()
+  private(set) var desired = DesiredState()
   let dataplane: Switch
-  let host: Host
-  private(set) var numbering = Numbering()
+  let kernel: KernelView
+  private(set) var datapathIDs = DatapathIDs()
   private(set) var devices: Devices
   private(set) var underlay: Underlay
   var filter: UnderlayFilter
@@ -26,7 +26,7 @@ final class Reconciler {
   /// The numbers by which it has ports, by name.
   private var numbers: [String: PortID] = [:]
   /// What limits the packets of ports, as devices were last told, by name.
-  private var limits: [String: Plan.Limits] = [:]
+  private var limits: [String: DesiredState.Limits] = [:]
   /// The network cards that give bridges their Ethernet address.
   private var uplinks = Uplinks()
   private(set) var introductions = Introductions()
@@ -36,11 +36,12 @@ final class Reconciler {
   private(set) var examinedPorts = 0
 
   init(
-    dataplane: Switch, host: Host, ownership: Ownership, identity: UInt64, containers: Containers,
+    dataplane: Switch, kernel: KernelView, ownership: Ownership, identity: UInt64,
+    containers: Containers,
     descriptorLimit: Int, filter: consuming UnderlayFilter
   ) {
     self.dataplane = dataplane
-    self.host = host
+    self.kernel = kernel
     devices = Devices(
       dataplane: dataplane, ownership: ownership, identity: identity, containers: containers)
     underlay = Underlay(dataplane: dataplane, descriptorLimit: descriptorLimit)
@@ -55,23 +56,25 @@ final class Reconciler {
   /// - Parameters:
   ///   - configuration: A valid one.
   ///   - changes: What is otherwise in it than in the one in force.
-  ///   - plan: What it needs.
+  ///   - desired: What it needs.
   ///   - isCommanded: Whether an operator asks for it at this moment.
   func reconcile(
-    to configuration: Configuration, _ changes: Configuration.Changes, _ plan: Plan,
+    to configuration: Configuration, _ changes: Configuration.Changes, _ desired: DesiredState,
     isCommanded: Bool = false
   ) {
-    let oldPlan = self.plan
+    let oldDesired = self.desired
     self.configuration = configuration
-    self.plan = plan
-    numbering.update(for: configuration, plan, changes)
-    let isUnderlayConcerned = changes.ports.contains { oldPlan.tunnels[$0] != plan.tunnels[$0] }
+    self.desired = desired
+    datapathIDs.update(for: configuration, desired, changes)
+    let isUnderlayConcerned = changes.ports.contains {
+      oldDesired.tunnels[$0] != desired.tunnels[$0]
+    }
     let commanded = changes.ports.filter {
-      isCommanded && oldPlan.devices[$0]?.place != plan.devices[$0]?.place
+      isCommanded && oldDesired.devices[$0]?.place != desired.devices[$0]?.place
     }
     reconcile(
       changes.bridges.isEmpty
-        ? changes.ports : changes.ports.union(changes.bridges).union(plan.tunnels.keys),
+        ? changes.ports : changes.ports.union(changes.bridges).union(desired.tunnels.keys),
       commanded: commanded, isUnderlayConcerned: isUnderlayConcerned)
   }
 
@@ -93,34 +96,36 @@ final class Reconciler {
   ) {
     var names = names
     if isUnderlayConcerned {
-      underlay.open(plan, host: host, isRefreshing: isRefreshing)
-      filter.update(to: underlay.destinations(of: plan))
-      names.formUnion(plan.tunnels.keys)
+      underlay.open(desired, kernel: kernel, isRefreshing: isRefreshing)
+      filter.update(to: underlay.destinations(of: desired))
+      names.formUnion(desired.tunnels.keys)
     }
-    let limits = plan.limits(
+    let limits = desired.limits(
       innerMTU: { self.underlay.way(to: $0)?.innerMTU },
-      deviceMTU: { self.devices.ownMTU(of: $0) ?? self.host.links[$0]?.mtu })
+      deviceMTU: { self.devices.ownMTU(of: $0) ?? self.kernel.links[$0]?.mtu })
     if limits != self.limits {
-      for name in plan.devices.keys where limits[name] != self.limits[name] { names.insert(name) }
+      for name in desired.devices.keys where limits[name] != self.limits[name] {
+        names.insert(name)
+      }
       self.limits = limits
     }
-    names.formUnion(uplinks.update(plan, host.links).filter { plan.devices[$0] != nil })
+    names.formUnion(uplinks.update(desired, kernel.links).filter { desired.devices[$0] != nil })
     for name in names {
-      guard let device = plan.devices[name], let number = port(name) else { continue }
-      var settings = DeviceSettings(device, limits[name] ?? Plan.Limits())
+      guard let device = desired.devices[name], let number = port(name) else { continue }
+      var settings = DeviceSettings(device, limits[name] ?? DesiredState.Limits())
       if name == device.bridge, settings.mac == nil { settings.mac = uplinks.addresses[name] }
       devices.open(
         name,
         Devices.Order(
-          plan: device, port: number, settings: settings, isCommanded: commanded.contains(name)),
-        host: host)
+          desired: device, port: number, settings: settings, isCommanded: commanded.contains(name)),
+        kernel: kernel)
     }
     examinedPorts += names.count
 
     let isChanged = topology.update(
-      names, &numbers, configuration, plan, numbering,
+      names, &numbers, configuration, desired, datapathIDs,
       Provision(
-        device: { self.devices.device(of: $0, host: self.host) },
+        device: { self.devices.device(of: $0, kernel: self.kernel) },
         endpoint: { self.underlay.endpoint($0) },
         path: { peer in
           guard let sockets = self.underlay.sockets(to: peer),
@@ -136,9 +141,9 @@ final class Reconciler {
     }
     introduce()
 
-    devices.close(names, exceptFor: plan, host: host)
-    if isUnderlayConcerned { underlay.close(exceptFor: plan) }
-    numbering.rested()
+    devices.close(names, exceptFor: desired, kernel: kernel)
+    if isUnderlayConcerned { underlay.close(exceptFor: desired) }
+    datapathIDs.releaseQuarantined()
   }
 
   /// Announces the addresses of devices that are due to be announced.
@@ -149,24 +154,24 @@ final class Reconciler {
   /// The ports whose device on the host has one of these names.
   func ports(ofDevices names: Set<String>) -> Set<String> {
     // A device on the host has the name of its port.
-    names.filter { plan.devices[$0]?.place.isOnHost == true }
+    names.filter { desired.devices[$0]?.place.isOnHost == true }
   }
 
   /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
-  func isUnderlayChanged() -> Bool { underlay.isChanged(plan, host: host) }
+  func isUnderlayChanged() -> Bool { underlay.isChanged(desired, kernel: kernel) }
 
   /// The names of devices that the daemon made and that nothing refers to, those in containers with the container's.
-  var orphans: [String] { devices.orphans(exceptFor: plan, host: host) }
+  var orphans: [String] { devices.orphans(exceptFor: desired, kernel: kernel) }
 
   /// Removes what the daemon made and nothing refers to: a crash has left it.
   func removeOrphans() {
-    devices.removeOrphans(exceptFor: plan, host: host)
+    devices.removeOrphans(exceptFor: desired, kernel: kernel)
     filter.removeOrphan()
   }
 
   /// Removes all devices that the daemon made, and its rules.
   func removeDevices() {
-    devices.removeAll(host: host)
+    devices.removeAll(kernel: kernel)
     filter.removeAll()
   }
 
@@ -181,7 +186,7 @@ final class Reconciler {
   /// - Returns: The ports that were looked at anew.
   @discardableResult
   func checkContainers() -> Set<String> {
-    let missing = plan.devices.filter { $0.value.target != nil && devices.faults[$0.key] != nil }
+    let missing = desired.devices.filter { $0.value.target != nil && devices.faults[$0.key] != nil }
     let names = devices.checkContainers().union(missing.keys)
     if !names.isEmpty { reconcile(names) }
     return names
@@ -190,7 +195,7 @@ final class Reconciler {
   /// Takes note of which containers attachments are, which changes nothing for their devices.
   func note(_ configuration: Configuration, ports: Set<String>) {
     self.configuration = configuration
-    plan.update(to: configuration, ports)
+    desired.update(to: configuration, ports)
   }
 
   /// Notes that the switch cannot use a port's device any more; see `Devices.lose`.
@@ -222,8 +227,8 @@ final class Reconciler {
 
   /// Goes on finding out whether paths are as narrow as ICMP messages say, and says whether some way is another one.
   func examineClaims(now: Int64) -> Bool {
-    guard let next = host.nextExamination, next <= now else { return false }
-    return host.examineClaims(to: Set(plan.tunnels.values.flatMap(\.remotes)), now: now)
+    guard let next = kernel.nextExamination, next <= now else { return false }
+    return kernel.examineClaims(to: Set(desired.tunnels.values.flatMap(\.remotes)), now: now)
   }
 
   /// Forgets which ports have lost packets for their size, where that is over; says whether there was any.
@@ -236,8 +241,8 @@ final class Reconciler {
   /// The number of a port.
   func port(_ name: String) -> PortID? {
     guard let port = configuration.ports[name] else { return nil }
-    return numbering.port(
-      Numbering.PortName(name: name, bridge: port.bridge, vni: plan.tunnels[name]?.vni))
+    return datapathIDs.port(
+      DatapathIDs.PortName(name: name, bridge: port.bridge, vni: desired.tunnels[name]?.vni))
   }
 
   /// Why a port is not in service, or only in part; `nil` where all is well.
@@ -245,10 +250,10 @@ final class Reconciler {
     if let fault = devices.faults[name] ?? devices.sizeFaults[name] ?? devices.remarks[name] {
       return fault
     }
-    guard let tunnel = plan.tunnels[name] else { return oversize[name] }
+    guard let tunnel = desired.tunnels[name] else { return oversize[name] }
     if let fault = underlay.endpointFaults[tunnel.endpoint] { return fault }
     let faults = tunnel.peers.compactMap { underlay.peerFaults[$0] }
-    guard var fault = faults.first(where: { !$0.isAwaited }) ?? faults.first else {
+    guard var fault = faults.first(where: { !$0.isTransient }) ?? faults.first else {
       return oversize[name]
     }
     if faults.count > 1 {
@@ -263,7 +268,7 @@ final class Reconciler {
       .merging(devices.remarks) { other, _ in other }
       .merging(oversize.faults) { other, _ in other }
     guard !underlay.endpointFaults.isEmpty || !underlay.peerFaults.isEmpty else { return faults }
-    for name in plan.tunnels.keys {
+    for name in desired.tunnels.keys {
       if let fault = fault(of: name) { faults[name] = fault }
     }
     return faults

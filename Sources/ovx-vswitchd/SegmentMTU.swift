@@ -38,7 +38,7 @@ struct SizeBound: Equatable {
   }
 }
 
-extension Plan {
+extension DesiredState {
   /// What limits the packets of one port.
   struct Limits: Equatable {
     /// The narrowest tunnel of its segments, less the tag that the port's frames get in it; `nil` without tunnels.
@@ -48,7 +48,7 @@ extension Plan {
 
     /// What a port that has no MTU of its own is given, and what limits it to that; `nil` where nothing does.
     var mtu: (mtu: Int, bound: SizeBound?) {
-      let unlimited = tunnel == nil ? Sizes.defaultMTU : Sizes.largestDefaultMTU
+      let unlimited = tunnel == nil ? MTU.defaultMTU : MTU.largestDefaultMTU
       guard let bound = SizeBound.least(tunnel, device), bound.mtu <= unlimited else {
         return (unlimited, nil)
       }
@@ -57,7 +57,7 @@ extension Plan {
 
     /// The `IFLA_GSO_MAX_SIZE` of a device with an MTU.
     func gsoMaxSize(mtu: Int) -> Int {
-      tunnel == nil ? Sizes.wholeGSOMaxSize : Sizes.gsoMaxSize(mtu: mtu)
+      tunnel == nil ? MTU.wholeGSOMaxSize : MTU.gsoMaxSize(mtu: mtu)
     }
   }
 
@@ -76,7 +76,7 @@ extension Plan {
         // Until the way is known it is taken for an Ethernet, so that devices need not shrink once it is.
         let mtu =
           innerMTU(remote)
-          ?? Sizes.innerMTU(pathMTU: Sizes.defaultMTU, isIPv6: remote.address.isIPv6)
+          ?? MTU.innerMTU(pathMTU: MTU.defaultMTU, isIPv6: remote.address.isIPv6)
         bridges[tunnel.bridge, default: BridgeBounds()].add(
           SizeBound(mtu: mtu, culprit: .tunnel(name, remote: remote.address)), of: tunnel)
       }
@@ -98,7 +98,7 @@ private struct BridgeBounds {
   var devices = VLANBounds()
 
   /// Takes a tunnel in.
-  mutating func add(_ bound: SizeBound, of tunnel: Plan.Tunnel) {
+  mutating func add(_ bound: SizeBound, of tunnel: DesiredState.Tunnel) {
     tunnels.tighten(to: bound, in: tunnel.vlans.vlans)
     var tagged = bound
     tagged.mtu -= VLANHeader.byteCount
@@ -113,9 +113,9 @@ private struct BridgeBounds {
     }
   }
 
-  func limits(of device: Plan.Device) -> Plan.Limits {
+  func limits(of device: DesiredState.Device) -> DesiredState.Limits {
     let vlans = device.vlans.vlans
-    var limits = Plan.Limits(
+    var limits = DesiredState.Limits(
       tunnel: tunnels.least(in: vlans), device: devices.least(in: vlans))
     if let own = device.vlans.ownVLAN, own != .untagged {
       limits.tunnel = .least(limits.tunnel, taggedTunnels.least(in: [own]))

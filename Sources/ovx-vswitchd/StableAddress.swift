@@ -1,6 +1,6 @@
 internal import OVXDatapath
 
-extension Plan.Place {
+extension DesiredState.Place {
   /// The Ethernet address of a device that the daemon makes and that nobody has given one: always the same for one
   /// database and place, whatever is restarted or made anew.
   ///

@@ -58,7 +58,7 @@ struct Underlay {
 
   /// The sockets towards a VTEP from one source address, for one VNI.
   private struct SocketSet: Hashable {
-    var peer: Plan.Peer
+    var peer: DesiredState.Peer
     var source: IPAddress
 
     var addresses: AddressPair { AddressPair(source: source, remote: peer.remote.address) }
@@ -72,22 +72,22 @@ struct Underlay {
   private let dataplane: Switch
   /// Sending sockets at most.
   private let socketBudget: Int
-  private var endpoints: Numbers<Plan.Endpoint>
-  private var openEndpoints: Set<Plan.Endpoint> = []
-  private var paths: NumberRanges<SocketSet>
-  private var ways: [Plan.Remote: Way] = [:]
-  private var sets: [Plan.Peer: SocketSet] = [:]
+  private var endpoints: IDAllocator<DesiredState.Endpoint>
+  private var openEndpoints: Set<DesiredState.Endpoint> = []
+  private var paths: IDRangeAllocator<SocketSet>
+  private var ways: [DesiredState.Remote: Way] = [:]
+  private var sets: [DesiredState.Peer: SocketSet] = [:]
   private var leavingPaths: [Int] = []
   private var sourcePorts: [SocketSet: [UInt16]] = [:]
   /// The source ports in use between two addresses.
   private var takenPorts: [AddressPair: Set<UInt16>] = [:]
   /// By the index of the underlay's device.
-  private var injectors: Numbers<Int32>
+  private var injectors: IDAllocator<Int32>
   private var openInjectors: Set<Int32> = []
   /// Why superframes cannot be put on a device.
   private var injectorFaults: [Int32: String] = [:]
-  private(set) var endpointFaults: [Plan.Endpoint: Fault] = [:]
-  private(set) var peerFaults: [Plan.Peer: Fault] = [:]
+  private(set) var endpointFaults: [DesiredState.Endpoint: Fault] = [:]
+  private(set) var peerFaults: [DesiredState.Peer: Fault] = [:]
 
   /// Makes an underlay without sockets.
   ///
@@ -97,35 +97,35 @@ struct Underlay {
   init(dataplane: Switch, descriptorLimit: Int) {
     self.dataplane = dataplane
     // Each worker has a descriptor of each socket.
-    socketBudget = min(PeerID.limit, max(16, descriptorLimit / 2 / dataplane.queueCount))
-    endpoints = Numbers(below: EndpointID.limit)
-    injectors = Numbers(below: InjectorID.limit)
+    socketBudget = min(RemoteVTEPID.limit, max(16, descriptorLimit / 2 / dataplane.queueCount))
+    endpoints = IDAllocator(below: ListenerID.limit)
+    injectors = IDAllocator(below: InjectorID.limit)
     // Twice the budget, because sockets are opened before the ones that they replace are closed.
-    paths = NumberRanges(below: 2 * PeerID.limit)
+    paths = IDRangeAllocator(below: 2 * RemoteVTEPID.limit)
   }
 
   /// The number of the socket that receives for an endpoint; `nil` while it is not open.
-  func endpoint(_ endpoint: Plan.Endpoint) -> EndpointID? {
+  func endpoint(_ endpoint: DesiredState.Endpoint) -> ListenerID? {
     guard openEndpoints.contains(endpoint), let number = endpoints[endpoint] else { return nil }
-    return EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
+    return ListenerID(rawValue: UInt16(truncatingIfNeeded: number))
   }
 
   /// The numbers of the sockets towards a VTEP for a VNI; `nil` while there is no way to it.
-  func sockets(to peer: Plan.Peer) -> Range<UInt32>? {
+  func sockets(to peer: DesiredState.Peer) -> Range<UInt32>? {
     guard peerFaults[peer] == nil, let set = sets[peer], let range = paths[set]
     else { return nil }
     return UInt32(range.lowerBound)..<UInt32(range.upperBound)
   }
 
   /// The way to a VTEP, as last known; `nil` where none has ever been.
-  func way(to remote: Plan.Remote) -> Way? { ways[remote] }
+  func way(to remote: DesiredState.Remote) -> Way? { ways[remote] }
 
-  /// Where a plan's tunnels send to, as far as they are in service.
+  /// Where the desired tunnels send to, as far as they are in service.
   ///
   /// One that cannot receive is left out: somebody else has its port, who may have the same remotes.
-  func destinations(of plan: Plan) -> Set<UnderlayRules.Destination> {
+  func destinations(of desired: DesiredState) -> Set<UnderlayRules.Destination> {
     var destinations: Set<UnderlayRules.Destination> = []
-    for tunnel in plan.tunnels.values where openEndpoints.contains(tunnel.endpoint) {
+    for tunnel in desired.tunnels.values where openEndpoints.contains(tunnel.endpoint) {
       for remote in tunnel.remotes {
         destinations.insert(
           UnderlayRules.Destination(address: remote.address, port: remote.port))
@@ -138,47 +138,47 @@ struct Underlay {
   var hasNarrowWays: Bool { ways.values.contains(where: \.isNarrow) }
 
   /// Whether ways are other ones than when they were looked up, or something is waited for.
-  func isChanged(_ plan: Plan, host: Host) -> Bool {
+  func isChanged(_ desired: DesiredState, kernel: KernelView) -> Bool {
     guard endpointFaults.isEmpty, peerFaults.isEmpty else { return true }
-    let injected = plan.injectedRemotes
-    return Set(plan.tunnels.values.flatMap(\.remotes)).contains { remote in
-      (try? host.way(to: remote, isInjected: injected.contains(remote))) != ways[remote]
+    let injected = desired.injectedRemotes
+    return Set(desired.tunnels.values.flatMap(\.remotes)).contains { remote in
+      (try? kernel.way(to: remote, isInjected: injected.contains(remote))) != ways[remote]
     }
   }
 
-  /// Opens what a plan wants and is not open.
+  /// Opens what is desired and not open.
   ///
   /// - Parameters:
-  ///   - plan: What is wanted.
-  ///   - host: Knows the routes.
+  ///   - desired: What is wanted.
+  ///   - kernel: Knows the routes.
   ///   - isRefreshing: Whether routes may have changed, so that ways already known are looked up again.
-  mutating func open(_ plan: Plan, host: Host, isRefreshing: Bool) {
+  mutating func open(_ desired: DesiredState, kernel: KernelView, isRefreshing: Bool) {
     endpointFaults = [:]
-    for endpoint in Set(plan.tunnels.values.map(\.endpoint)) where !openEndpoints.contains(endpoint)
-    {
+    for endpoint in Set(desired.tunnels.values.map(\.endpoint))
+    where !openEndpoints.contains(endpoint) {
       do {
-        try open(endpoint, host: host)
+        try open(endpoint, kernel: kernel)
       } catch {
         endpointFaults[endpoint] = error
       }
     }
-    var wanted: [Plan.Remote: Set<VNI>] = [:]
-    for peer in plan.tunnels.values.flatMap(\.peers) {
+    var wanted: [DesiredState.Remote: Set<VNI>] = [:]
+    for peer in desired.tunnels.values.flatMap(\.peers) {
       wanted[peer.remote, default: []].insert(peer.vni)
     }
-    let injected = plan.injectedRemotes
+    let injected = desired.injectedRemotes
     let peerCount = wanted.values.reduce(0) { $0 + $1.count }
-    let count = Sizes.socketsPerPeer(peers: peerCount, budget: socketBudget)
+    let count = MTU.socketsPerPeer(peers: peerCount, budget: socketBudget)
     let isWithinBudget = peerCount <= socketBudget
     for set in sets.values { shrink(set, to: count) }
     for (remote, vnis) in wanted {
-      let peers = vnis.map { Plan.Peer(remote: remote, vni: $0) }
+      let peers = vnis.map { DesiredState.Peer(remote: remote, vni: $0) }
       guard
         isRefreshing || injected.contains(remote) != watchedRemotes.contains(remote)
           || peers.contains(where: { peerFaults[$0] != nil || sets[$0] == nil })
       else { continue }
       do {
-        let way = try host.way(to: remote, isInjected: injected.contains(remote))
+        let way = try kernel.way(to: remote, isInjected: injected.contains(remote))
         ways[remote] = way
         for peer in peers {
           open(peer, from: way.source, count: count, isWithinBudget: isWithinBudget)
@@ -188,14 +188,14 @@ struct Underlay {
       }
     }
     watchedRemotes = injected
-    openInjectors(host: host)
+    openInjectors(kernel: kernel)
   }
 
-  /// Closes what a plan does not want, and what has been replaced.
+  /// Closes what is not desired any more, and what has been replaced.
   ///
   /// The data plane has a topology that refers to none of it.
-  mutating func close(exceptFor plan: Plan) {
-    let wantedEndpoints = Set(plan.tunnels.values.map(\.endpoint))
+  mutating func close(exceptFor desired: DesiredState) {
+    let wantedEndpoints = Set(desired.tunnels.values.map(\.endpoint))
     for endpoint in openEndpoints.subtracting(wantedEndpoints) {
       if let number = self.endpoint(endpoint) { dataplane.close(number) }
       openEndpoints.remove(endpoint)
@@ -203,7 +203,7 @@ struct Underlay {
     for endpoint in Array(endpoints.names) where !openEndpoints.contains(endpoint) {
       endpoints.release(endpoint)
     }
-    let wantedPeers = Set(plan.tunnels.values.flatMap(\.peers))
+    let wantedPeers = Set(desired.tunnels.values.flatMap(\.peers))
     for (peer, set) in sets where !wantedPeers.contains(peer) {
       shrink(set, to: 0)
       sets[peer] = nil
@@ -212,44 +212,44 @@ struct Underlay {
     ways = ways.filter { wantedRemotes.contains($0.key) }
     peerFaults = peerFaults.filter { wantedPeers.contains($0.key) }
     closeInjectors()
-    for number in leavingPaths { dataplane.close(PathID(rawValue: UInt32(number))) }
+    for number in leavingPaths { dataplane.close(UnderlaySocketID(rawValue: UInt32(number))) }
     leavingPaths = []
-    endpoints.rested()
-    paths.rested()
-    injectors.rested()
+    endpoints.releaseQuarantined()
+    paths.releaseQuarantined()
+    injectors.releaseQuarantined()
   }
 
   /// The VTEP that a sending socket is for.
-  func remote(of path: PathID) -> Plan.Remote? {
+  func remote(of path: UnderlaySocketID) -> DesiredState.Remote? {
     sets.first { paths[$0.value]?.contains(Int(path.rawValue)) == true }?.key.remote
   }
 
   // MARK: Receiving
 
   /// Finds out whether a socket to receive by could be opened.
-  func probe(_ endpoint: Plan.Endpoint, host: Host) throws(Fault) {
+  func probe(_ endpoint: DesiredState.Endpoint, kernel: KernelView) throws(Fault) {
     guard !openEndpoints.contains(endpoint) else { return }
-    do { _ = try socket(endpoint, queues: 1) } catch { throw host.explain(error, endpoint) }
+    do { _ = try socket(endpoint, queues: 1) } catch { throw kernel.explain(error, endpoint) }
   }
 
-  private mutating func open(_ endpoint: Plan.Endpoint, host: Host) throws(Fault) {
+  private mutating func open(_ endpoint: DesiredState.Endpoint, kernel: KernelView) throws(Fault) {
     guard let number = endpoints.number(for: endpoint) else {
       throw Fault(
-        "there are no more than \(EndpointID.limit) pairs of local address and UDP port to receive by; "
-          + "let tunnels share them", isAwaited: false)
+        "there are no more than \(ListenerID.limit) pairs of local address and UDP port to receive by; "
+          + "let tunnels share them", isTransient: false)
     }
     do {
-      let number = EndpointID(rawValue: UInt16(truncatingIfNeeded: number))
+      let number = ListenerID(rawValue: UInt16(truncatingIfNeeded: number))
       try dataplane.open(
         number, socket: socket(endpoint, queues: dataplane.queueCount(of: number)))
     } catch {
-      throw host.explain(error, endpoint)
+      throw kernel.explain(error, endpoint)
     }
     openEndpoints.insert(endpoint)
   }
 
   private func socket(
-    _ endpoint: Plan.Endpoint, queues: Int
+    _ endpoint: DesiredState.Endpoint, queues: Int
   ) throws(LinuxError) -> UDPSocket {
     // A socket of ours on the same port, for other addresses, is no obstacle; anybody else's is.
     let isShared = openEndpoints.contains {
@@ -263,7 +263,7 @@ struct Underlay {
   // MARK: Sending
 
   private mutating func open(
-    _ peer: Plan.Peer, from source: IPAddress, count: Int, isWithinBudget: Bool
+    _ peer: DesiredState.Peer, from source: IPAddress, count: Int, isWithinBudget: Bool
   ) {
     let set = SocketSet(peer: peer, source: source)
     if let old = sets[peer], old != set { shrink(old, to: 0) }
@@ -276,14 +276,14 @@ struct Underlay {
         peerFaults[peer] = Fault(
           "more than \(socketBudget) pairs of a VNI and a remote VTEP, each of which needs a socket; "
             + "raise the limit of open files (ulimit -n) up to 40000 for each worker, or use fewer",
-          isAwaited: false)
+          isTransient: false)
         return
       }
       do {
-        for number in range { try open(PathID(rawValue: UInt32(number)), set) }
+        for number in range { try open(UnderlaySocketID(rawValue: UInt32(number)), set) }
       } catch {
         shrink(set, to: 0)
-        peerFaults[peer] = Fault(error, isAwaited: error.isMissingRoute)
+        peerFaults[peer] = Fault(error, isTransient: error.isMissingRoute)
         return
       }
     }
@@ -294,7 +294,7 @@ struct Underlay {
   ///
   /// It is a random one. Who knows it can have a forged ICMP message believed, so nothing that is known of the host tells
   /// it, nor does another port.
-  private mutating func open(_ path: PathID, _ set: SocketSet) throws(LinuxError) {
+  private mutating func open(_ path: UnderlaySocketID, _ set: SocketSet) throws(LinuxError) {
     let remote = set.peer.remote
     let first = Int.random(in: 0..<Self.sourcePorts.count)
     var refusals = 0
@@ -333,15 +333,15 @@ struct Underlay {
   // MARK: Superframes that leave whole
 
   /// The remotes for which it is known how superframes can leave.
-  private var watchedRemotes: Set<Plan.Remote> = []
+  private var watchedRemotes: Set<DesiredState.Remote> = []
 
-  private func outlet(to remote: Plan.Remote) -> Outlet? {
+  private func outlet(to remote: DesiredState.Remote) -> Outlet? {
     guard case .injected(let outlet) = ways[remote]?.superframes else { return nil }
     return outlet
   }
 
   /// All that the data plane has to know to inject superframes for a VTEP; `nil` where they are to be cut.
-  func injection(to peer: Plan.Peer) -> Injection? {
+  func injection(to peer: DesiredState.Peer) -> Injection? {
     let remote = peer.remote
     guard let outlet = outlet(to: remote), let set = sets[peer], let ports = sourcePorts[set],
       openInjectors.contains(outlet.linkIndex), let number = injectors[outlet.linkIndex]
@@ -354,11 +354,12 @@ struct Underlay {
   }
 
   /// How a tunnel's superframes get to a VTEP, for people.
-  func describeSuperframes(to remote: Plan.Remote, of tunnel: Plan.Tunnel) -> String {
+  func describeSuperframes(to remote: DesiredState.Remote, of tunnel: DesiredState.Tunnel) -> String
+  {
     guard tunnel.injectsSuperframes else { return "segmented" }
     switch ways[remote]?.superframes {
     case .injected(let outlet):
-      if injection(to: Plan.Peer(remote: remote, vni: tunnel.outgoingVNI)) != nil {
+      if injection(to: DesiredState.Peer(remote: remote, vni: tunnel.outgoingVNI)) != nil {
         return "injected into \(outlet.device)"
       }
       return "segmented: \(injectorFaults[outlet.linkIndex] ?? "the injector is not open")"
@@ -367,7 +368,7 @@ struct Underlay {
     }
   }
 
-  private mutating func openInjectors(host: Host) {
+  private mutating func openInjectors(kernel: KernelView) {
     for outlet in watchedRemotes.compactMap(outlet) {
       let index = outlet.linkIndex
       guard !openInjectors.contains(index), injectorFaults[index] == nil else { continue }
@@ -376,7 +377,7 @@ struct Underlay {
         continue
       }
       do throws(LinuxError) {
-        let injector = try host.makeInjector(to: outlet.linkIndex)
+        let injector = try kernel.makeInjector(to: outlet.linkIndex)
         try dataplane.open(
           InjectorID(rawValue: UInt16(truncatingIfNeeded: number)), injector: injector)
         openInjectors.insert(index)

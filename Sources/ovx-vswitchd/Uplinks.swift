@@ -14,13 +14,13 @@ struct Uplinks {
   /// Looks at the cards again.
   ///
   /// - Parameters:
-  ///   - plan: Which devices are ports of which bridge.
+  ///   - desired: Which devices are ports of which bridge.
   ///   - links: The host's devices.
   /// - Returns: The bridges whose address has changed.
-  mutating func update(_ plan: Plan, _ links: [String: Link]) -> Set<String> {
+  mutating func update(_ desired: DesiredState, _ links: [String: Link]) -> Set<String> {
     var cards: [String: [MACAddress]] = [:]
     var stillKnown: [String: MACAddress] = [:]
-    for device in plan.devices.values {
+    for device in desired.devices.values {
       guard case .existing(let name) = device.place else { continue }
       if let link = links[name] {
         if link.isCard { stillKnown[name] = link.address }

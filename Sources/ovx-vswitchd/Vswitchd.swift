@@ -74,9 +74,9 @@ struct Vswitchd: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Smallest path MTU, in bytes, that an ICMP message of an IPv4 underlay is believed: \(Sizes.pathMTUFloors.lowerBound) to "
-        + "\(Sizes.pathMTUFloors.upperBound). With IPv6 it is 1280.", valueName: "bytes"))
-  var pathMTUFloor = Sizes.pathMTUFloors.upperBound
+      "Smallest path MTU, in bytes, that an ICMP message of an IPv4 underlay is believed: \(MTU.pathMTUFloors.lowerBound) to "
+        + "\(MTU.pathMTUFloors.upperBound). With IPv6 it is 1280.", valueName: "bytes"))
+  var pathMTUFloor = MTU.pathMTUFloors.upperBound
 
   /// For the program that `--detach` starts: where to report how the start went.
   @Option(help: .hidden)
@@ -93,10 +93,10 @@ struct Vswitchd: ParsableCommand {
         "--workers \(workers) is not possible: give a number from \(Switch.workerCounts.lowerBound) to "
           + "\(Switch.workerCounts.upperBound), no more than there are cores to spare.")
     }
-    guard Sizes.pathMTUFloors.contains(pathMTUFloor) else {
+    guard MTU.pathMTUFloors.contains(pathMTUFloor) else {
       throw ValidationError(
-        "--path-mtu-floor \(pathMTUFloor) is not possible: give \(Sizes.pathMTUFloors.lowerBound) to "
-          + "\(Sizes.pathMTUFloors.upperBound) bytes.")
+        "--path-mtu-floor \(pathMTUFloor) is not possible: give \(MTU.pathMTUFloors.lowerBound) to "
+          + "\(MTU.pathMTUFloors.upperBound) bytes.")
     }
     guard rundir != "" else {
       throw ValidationError(
@@ -112,7 +112,7 @@ struct Vswitchd: ParsableCommand {
     do {
       try serve()
     } catch {
-      if let readiness { Detachment.reportFailure(error.description, to: readiness) }
+      if let readiness { Daemonize.reportFailure(error.description, to: readiness) }
       standardError(error.description)
       throw ExitCode(1)
     }
@@ -122,7 +122,7 @@ struct Vswitchd: ParsableCommand {
   private func detached() throws {
     let arguments = ProcessStart.arguments.filter { $0 != "--detach" }
     do {
-      try Detachment.launch(arguments: arguments)
+      try Daemonize.launch(arguments: arguments)
     } catch {
       standardError(error.description)
       throw ExitCode(1)
@@ -168,7 +168,7 @@ struct Vswitchd: ParsableCommand {
     let service = ServiceNotification()
     logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")
     service.ready(status: daemon.summary)
-    if let readiness { Detachment.reportReady(to: readiness) }
+    if let readiness { Daemonize.reportReady(to: readiness) }
     ovx_shrink()
 
     let loop = ControlLoop(

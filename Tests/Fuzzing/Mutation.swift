@@ -54,12 +54,12 @@ extension Script.Arrival {
     arrival.port = random.bits(UInt8.self)
     arrival.flags = random.oneIn(2) ? .endsBurst : []
     guard random.oneIn(3) else {
-      let stimulus = generator.stimulus()
-      arrival.bytes = stimulus.frame.bytes
-      arrival.offload = stimulus.frame.offload.virtioHeader
-      if stimulus.tag.isPresent {
+      let input = generator.input()
+      arrival.bytes = input.frame.bytes
+      arrival.offload = input.frame.offload.virtioHeader
+      if input.tag.isPresent {
         arrival.flags.insert(.hasTagBeside)
-        arrival.tagControl = stimulus.tag.control
+        arrival.tagControl = input.tag.control
       }
       return arrival
     }
@@ -98,7 +98,7 @@ extension Script.Arrival {
   private mutating func changeField(_ random: inout SeededRandom) {
     let network = FrameAnatomy(bytes)?.network ?? 14
     // EtherType; IPv4's length, fragment, protocol; IPv6's length, next header; ports, length and checksum of UDP behind
-    // both; options of neighbour discovery.
+    // both; options of neighbor discovery.
     let fields = [
       12, network, network + 2, network + 4, network + 6, network + 8, network + 9, network + 10,
       network + 20, network + 22, network + 24, network + 26, network + 32, network + 33,

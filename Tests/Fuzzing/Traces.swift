@@ -26,11 +26,11 @@ public func fuzzTraces(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   var generator = TopologyGenerator(seed: seed)
   let topology = generator.generate()
   let port = topology.ports[number % topology.ports.count]
-  guard let stimulus = Rehearsal.Stimulus(frame, by: port) else { return 0 }
-  var rehearsal = Rehearsal(topology)
+  guard let arrival = TraceRun.Input(frame, by: port) else { return 0 }
+  var trace = TraceRun(topology)
   let host = SimulatedHost(topology, seed: seed)
-  let account = rehearsal.run(stimulus) { host.datapath.recall($0) }
-  switch stimulus {
+  let result = trace.run(arrival) { host.datapath.snapshot(for: $0) }
+  switch arrival {
   case .frame(let bytes, let offload, _, let port):
     host.receive(PartialFrame(bytes, offload: offload), from: port)
   case .datagram(let bytes, let endpoint, let remote, let trafficClass):
@@ -45,7 +45,7 @@ public func fuzzTraces(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
       }
     })
   var told: Set<PortID> = []
-  for delivery in account.deliveries {
+  for delivery in result.deliveries {
     if case .sent = delivery.outcome { told.insert(delivery.port) }
   }
   guard sent == told else { finding("Sent by \(sent), and told of \(told)") }
@@ -53,7 +53,7 @@ public func fuzzTraces(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   return 0
 }
 
-extension Rehearsal.Stimulus {
+extension TraceRun.Input {
   /// `nil` where the daemon would refuse it.
   fileprivate init?(_ traced: TracedFrame, by port: Topology.Port) {
     guard case .tunnel(let tunnel) = port.attachment else {

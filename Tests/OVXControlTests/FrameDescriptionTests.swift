@@ -42,7 +42,7 @@ import Testing
     ),
     (
       "icmp6,src=02:00:00:00:00:01,nd_target=fd00::12:3456",
-      "02:00:00:00:00:01 > 33:33:ff:12:34:56, :: > ff02::1:ff12:3456: ICMPv6 neighbour solicitation, who has "
+      "02:00:00:00:00:01 > 33:33:ff:12:34:56, :: > ff02::1:ff12:3456: ICMPv6 neighbor solicitation, who has "
         + "fd00::12:3456, 86 bytes"
     ),
     (

@@ -189,9 +189,9 @@ import Testing
 
         """)
     #expect(
-      try text(.flushed(1), command: .flushNeighbors(bridge: nil)) == "1 neighbour forgotten\n")
+      try text(.flushed(1), command: .flushNeighbors(bridge: nil)) == "1 neighbor forgotten\n")
     #expect(
-      try text(.flushed(0), command: .flushNeighbors(bridge: nil)) == "0 neighbours forgotten\n")
+      try text(.flushed(0), command: .flushNeighbors(bridge: nil)) == "0 neighbors forgotten\n")
   }
 
   @Test func counters() throws {

@@ -498,7 +498,7 @@ import Testing
     #expect(
       bench.refusal("set bridge br0 other_config:neighbor-suppression=off")
         == "bridge br0: other_config:neighbor-suppression \"off\" is not one of the allowed values (true, "
-        + "false); false floods every ARP request and neighbour solicitation")
+        + "false); false floods every ARP request and neighbor solicitation")
     try bench.run("remove bridge br0 other_config neighbor-suppression")
     #expect(bench.configuration.bridges["br0"]?.suppressesNeighborQuestions == true)
     try bench.run("set bridge br0 other_config:neighbor-suppression=true")
@@ -525,7 +525,8 @@ import Testing
     #expect(throws: ControlError("there are at most 4096 ports on a host, not 4097")) {
       try Transaction.execute(commands, on: &configuration, live: live)
     }
-    let remotes = (0..<PeerID.limit).map { "10.0.\($0 >> 8).\($0 & 255)" }.joined(separator: ",")
+    let remotes = (0..<RemoteVTEPID.limit).map { "10.0.\($0 >> 8).\($0 & 255)" }.joined(
+      separator: ",")
     let tunnel = Command.addPort(
       bridge: "br0", port: "v",
       settings: [Setting(column: "key", value: "1"), Setting(column: "remote", value: remotes)],

@@ -134,7 +134,7 @@ final class Bench {
       train,
       count: bytes.count,
       segmentSize: segmentSize,
-      on: EndpointID(rawValue: endpoint),
+      on: ListenerID(rawValue: endpoint),
       from: remote,
       trafficClass: trafficClass,
       device: device
@@ -175,7 +175,7 @@ func tunnel(
   let identifier = try #require(vni(value))
   let peers = remotes.enumerated().map { index, remote in
     Topology.Peer(
-      id: PeerID(rawValue: firstPeer + UInt16(index)),
+      id: RemoteVTEPID(rawValue: firstPeer + UInt16(index)),
       remote: remote,
       paths: (UInt32(firstPeer) + UInt32(index)) * 16..<(UInt32(firstPeer) + UInt32(index)) * 16
         + 16,
@@ -187,7 +187,7 @@ func tunnel(
     bridge: BridgeID(rawValue: 0),
     vlans: vlans,
     attachment: .tunnel(
-      Topology.Tunnel(vni: identifier, endpoint: EndpointID(rawValue: 0), peers: peers)
+      Topology.Tunnel(vni: identifier, endpoint: ListenerID(rawValue: 0), peers: peers)
     )
   )
 }

@@ -36,9 +36,13 @@ import Testing
     }
     let told = bench.takeFlappingAddresses()
     #expect(
-      told.map(\.former) == [Destination(port: PortID(rawValue: 3), peer: PeerID(rawValue: 2))])
+      told.map(\.former) == [
+        Destination(port: PortID(rawValue: 3), peer: RemoteVTEPID(rawValue: 2))
+      ])
     #expect(
-      told.map(\.latter) == [Destination(port: PortID(rawValue: 3), peer: PeerID(rawValue: 1))])
+      told.map(\.latter) == [
+        Destination(port: PortID(rawValue: 3), peer: RemoteVTEPID(rawValue: 1))
+      ])
   }
 
   @Test func fewMovesOverALongTimeAreNone() throws {

@@ -160,7 +160,7 @@ import Testing
   @Test func aWildcardSocketsTunnelIsReachedThroughASpecificOne() throws {
     var port = try tunnel(1, vni: 100, access100, remotes: [remoteA])
     guard case .tunnel(var wildcard) = port.attachment else { return }
-    wildcard.fallbackEndpoints = [EndpointID(rawValue: 5)]
+    wildcard.fallbackEndpoints = [ListenerID(rawValue: 5)]
     port.attachment = .tunnel(wildcard)
     let bench = Bench(topology([device(0, access100), port]))
     let datagram = vxlan(100, frame(to: 0xFF, from: 9))

@@ -31,7 +31,7 @@ import Testing
   }
 
   private static func offload(_ random: inout SeededRandom, _ packet: ReferencePacket) -> Offload {
-    var offload = SegmentationTests.offload(packet, segmentSize: random.pick([1, 536, 1448]))
+    var offload = GSOTests.offload(packet, segmentSize: random.pick([1, 536, 1448]))
     if random.oneIn(3) { offload.segmentation = .none }
     if random.oneIn(3) { offload.segmentation = .init(rawValue: random.octets(1)[0]) }
     if random.oneIn(3) { offload.flags = .init(rawValue: random.octets(1)[0]) }
@@ -96,7 +96,7 @@ import Testing
     #expect(sum != 0)
   }
 
-  /// Neighbour discovery with some bytes changed and its checksum mended, so that the options are read.
+  /// Neighbor discovery with some bytes changed and its checksum mended, so that the options are read.
   @Test func discoveryMessages() {
     var random = SeededRandom()
     let memory = GuardedMemory(4096)
@@ -163,13 +163,13 @@ import Testing
     #expect(superframes > 300)
   }
 
-  @Test func coalescer() {
+  @Test func receiveOffload() {
     var random = SeededRandom()
     let memory = GuardedMemory(1 << 17)
     for _ in 0..<150 {
       // Of few flows, or nothing would ever meet.
       let seed = Self.frame(&random)
-      var coalescer = Coalescer()
+      var gro = GRO()
       var frames: [[UInt8]] = []
       var total = 0
       for _ in 0..<40 {
@@ -189,15 +189,15 @@ import Testing
       unsafe place = memory.end - total
       for (index, frame) in frames.enumerated() {
         let port = PortID(rawValue: 1)
-        let result = unsafe coalescer.absorb(
+        let result = unsafe gro.absorb(
           place, count: frame.count, offload: seed.offload, port: port, capabilities: .all)
         if case .separate(let mayOpen) = result, mayOpen || random.oneIn(3) {
           // Opening what must not be opened is to be harmless.
-          unsafe coalescer.open(place, port: port, transmission: index)
+          unsafe gro.open(place, port: port, transmission: index)
         }
         unsafe place += frame.count
       }
-      while let done = coalescer.finishNext() { #expect(done.offload.isSuperframe) }
+      while let done = gro.finishNext() { #expect(done.offload.isSuperframe) }
     }
   }
 
@@ -215,9 +215,9 @@ import Testing
         packet.extensions = [.init(number: 60, bytes: [UInt8](repeating: 0, count: 7))]
         packet.payload = [UInt8](repeating: 1, count: 50)
         let frame = packet.frame(partial: true)
-        let offload = SegmentationTests.offload(packet, segmentSize: 10)
+        let offload = GSOTests.offload(packet, segmentSize: 10)
         let memory = GuardedMemory(frame.count)
-        var coalescer = Coalescer()
+        var gro = GRO()
         for count in 0...frame.count {
           let bytes = [UInt8](frame.prefix(count))
           let place = unsafe memory.placeAtEnd(bytes)
@@ -227,7 +227,7 @@ import Testing
           let arrival = unsafe arrivalOffload(place, count: count, mtu: 1500)
           #expect((arrival != .accepted(.none)) == isWhole)
           #expect(
-            unsafe coalescer.absorb(
+            unsafe gro.absorb(
               place, count: count, offload: .none, port: PortID(rawValue: 0),
               capabilities: .all)
               == .separate(mayOpen: false))

@@ -2,7 +2,7 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// What is learned from ARP and neighbour discovery, and which questions the switch answers itself.
+/// What is learned from ARP and neighbor discovery, and which questions the switch answers itself.
 ///
 /// Station N has the address 02:00:00:00:00:0N, 10.0.0.N and fd00::N. Devices 1 and 2 and tunnel 3 are in
 /// VLAN 100, devices 4 and 5 in VLAN 200, which has no tunnel.
@@ -549,7 +549,7 @@ import Testing
 
   // MARK: Limits
 
-  /// A device that makes up neighbours has its share; what the others said stays.
+  /// A device that makes up neighbors has its share; what the others said stays.
   @Test func oneDeviceCannotFillTheTable() throws {
     let bench = Bench(try Self.topology(limit: 800))
     _ = bench.receive(Self.announcement(2, false), from: 2)

@@ -63,7 +63,7 @@ import Testing
     #expect(bench.counters(1)[.stormLimit] == 1)
   }
 
-  @Test func answersInThePlaceOfNeighboursCountAsCopies() throws {
+  @Test func answersInThePlaceOfNeighborsCountAsCopies() throws {
     let bench = try bench(PortLimits(floodedCopies: 8))
     #expect(!bench.receive(Self.arpQuestion(from: 1), from: 0).isEmpty)
     #expect(!bench.receive(Self.arpQuestion(from: 5), from: 5).isEmpty)
@@ -125,7 +125,7 @@ import Testing
     #expect(bench.addresses().count == 12)
   }
 
-  @Test func neighbourMessagesHaveARate() throws {
+  @Test func neighborMessagesHaveARate() throws {
     let bench = try bench(PortLimits(neighborMessages: 3))
     for station in 1..<6 as Range<UInt8> {
       #expect(!bench.receive(Self.arpQuestion(from: station), from: 0).isEmpty)

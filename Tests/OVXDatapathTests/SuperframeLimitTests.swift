@@ -20,7 +20,7 @@ import Testing
     let bench = Bench(topology([OVXDatapathTests.device(1, .access(vlan(10))), port]))
     return bench.receive(
       packet.frame(partial: true), from: 1,
-      offload: SegmentationTests.offload(packet, segmentSize: 1000)
+      offload: GSOTests.offload(packet, segmentSize: 1000)
     ).count
   }
 

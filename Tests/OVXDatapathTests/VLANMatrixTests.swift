@@ -98,7 +98,7 @@ private enum Rules {
     .dot1qTunnel(vlan(200), customers: [vlan(7)], protocolID: 0x88A8),
   ]
 
-  private static let stimuli: [[Tag]] = [
+  private static let inputs: [[Tag]] = [
     [], [Tag(vlan: 0, priority: 5)], [Tag(vlan: 0)], [Tag(vlan: 100)],
     [Tag(vlan: 100, priority: 3)], [Tag(vlan: 200)], [Tag(vlan: 7)], [Tag(vlan: 4095)],
     [Tag(vlan: 100, type: 0x88A8)], [Tag(vlan: 100), Tag(vlan: 200)],
@@ -122,7 +122,7 @@ private enum Rules {
     }
     var delivered = 0
     for (ingress, mode) in Self.modes.enumerated() {
-      for tags in Self.stimuli {
+      for tags in Self.inputs {
         var inside = tags
         var beside = VLANTag.none
         if isTagBeside, let first = tags.first {

@@ -20,7 +20,7 @@ struct RouteTests {
     return namespace
   }
 
-  @Test func `a neighbour is reached without a gateway, this host locally`() throws {
+  @Test func `a neighbor is reached without a gateway, this host locally`() throws {
     var netlink = try prepare().netlink()
     let veth0 = try netlink.existing("veth0")
     for (here, there) in [(v4(10, 0, 0, 1), v4(10, 0, 0, 2)), (v6(1), v6(2))] {

@@ -49,7 +49,7 @@ extension KernelTests {
       bridge.stop()
       bridge.stop()
       #expect(bridge.perform { datapath in datapath.counters(of: .left) } == PortCounters())
-      #expect(bridge.pathMTU(of: PathID(rawValue: 0)) == nil)
+      #expect(bridge.pathMTU(of: UnderlaySocketID(rawValue: 0)) == nil)
       bridge.detach(.left)
       let tap = try host.perform { () throws(LinuxError) in try TAP.open(name: "tap0") }
       do throws(LinuxError) {
@@ -74,8 +74,8 @@ extension KernelTests {
       }
       #expect(try host.perform { () throws(LinuxError) in InterfaceIndex(name: "tap0") } == nil)
       bridge.detach(.none)
-      bridge.close(PathID(rawValue: .max))
-      #expect(bridge.pathMTU(of: PathID(rawValue: .max)) == nil)
+      bridge.close(UnderlaySocketID(rawValue: .max))
+      #expect(bridge.pathMTU(of: UnderlaySocketID(rawValue: .max)) == nil)
     }
 
     @Test func `an idle switch with a thousand devices costs next to no time`() throws {

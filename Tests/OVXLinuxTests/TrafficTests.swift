@@ -102,7 +102,7 @@ extension KernelTests {
       try tunnel.connect(mtu: 1500)
       #expect(try tunnel.left.ping("10.0.0.2").received == 5)
       let bridge = tunnel.switches[0]
-      #expect(bridge.pathMTU(of: PathID(rawValue: 0)) == 1500)
+      #expect(bridge.pathMTU(of: UnderlaySocketID(rawValue: 0)) == 1500)
       try tunnel.hosts[0].must("ip link set underlay mtu 1400")
       #expect(try tunnel.left.ping("10.0.0.2", options: "-s 1400").received == 0)
       let events = bridge.takeEvents()
@@ -123,7 +123,7 @@ extension KernelTests {
       try tunnel.connect(mtu: 1500)
       #expect(try tunnel.left.ping("10.0.0.2").received == 5)
       // Without its socket, the far host answers with ICMP, which the near sockets remember until it is taken from them.
-      tunnel.switches[1].close(EndpointID(rawValue: 0))
+      tunnel.switches[1].close(ListenerID(rawValue: 0))
       #expect(try tunnel.left.ping("10.0.0.2").received == 0)
       func refused() -> UInt64 {
         tunnel.switches[0].perform { $0.counters(of: .tunnel)[.remoteNotListening] }
@@ -247,17 +247,17 @@ final class TunnelScene {
           try UDPSocket.connect(
             local: nil, remote: remote, port: 4789, sourcePort: 50_000 + UInt16(path))
         }
-        try switches[index].open(PathID(rawValue: path), socket: socket)
+        try switches[index].open(UnderlaySocketID(rawValue: path), socket: socket)
       }
       var topology = Topology.bridge(devices: [.left], mtu: overlayMTU)
       let peer = Topology.Peer(
-        id: PeerID(rawValue: 1), remote: remote, paths: 0..<16, mtu: overlayMTU)
+        id: RemoteVTEPID(rawValue: 1), remote: remote, paths: 0..<16, mtu: overlayMTU)
       topology.ports.append(
         Topology.Port(
           id: .tunnel, bridge: BridgeID(rawValue: 0), vlans: .trunk(nil),
           attachment: .tunnel(
             Topology.Tunnel(
-              vni: try #require(VNI(rawValue: 100)), endpoint: EndpointID(rawValue: 0),
+              vni: try #require(VNI(rawValue: 100)), endpoint: ListenerID(rawValue: 0),
               peers: [peer]))))
       switches[index].apply(topology)
     }
@@ -269,6 +269,6 @@ final class TunnelScene {
     let socket = try hosts[index].namespace.perform { [isIPv6] () throws(LinuxError) in
       try UDPSocket.listen(local: nil, isIPv6: isIPv6, port: 4789, queues: count)
     }
-    try switches[index].open(EndpointID(rawValue: 0), socket: socket)
+    try switches[index].open(ListenerID(rawValue: 0), socket: socket)
   }
 }

@@ -10,7 +10,7 @@ extension KernelTests {
   /// What becomes of trains that the kernel or the underlay does not take as they are.
   @Suite struct TransmitterTests {
     private let scene = Scene()
-    private let path = PathID(rawValue: 3)
+    private let path = UnderlaySocketID(rawValue: 3)
 
     private static let home = IPAddress(127, 0, 0, 1)
     private static let homeIPv6 = IPAddress(v6High: 0, low: 1)

@@ -13,7 +13,7 @@ import Testing
         id: PortID(rawValue: UInt16(index)), bridge: BridgeID(rawValue: 0), vlans: .trunk(nil),
         attachment: .tunnel(
           Topology.Tunnel(
-            vni: try #require(VNI(rawValue: value)), endpoint: EndpointID(rawValue: 0), peers: [])))
+            vni: try #require(VNI(rawValue: value)), endpoint: ListenerID(rawValue: 0), peers: [])))
     }
     return Topology(bridges: [Topology.Bridge(id: BridgeID(rawValue: 0))], ports: ports)
   }
@@ -56,7 +56,7 @@ import Testing
   func eachHasOneOfItsOwnAsFarAsTheySuffice(workers: Int, isIPv6: Bool) throws {
     for count in [0, 1, 2, 15, 16, 50] {
       let vnis = (0..<UInt32(count)).map { 16_777_215 - $0 * 65_537 }
-      let queues = VNIQueues(of: EndpointID(rawValue: 0), in: try topology(vnis))
+      let queues = VNIQueues(of: ListenerID(rawValue: 0), in: try topology(vnis))
       let program = queues.program(workers: workers, isIPv6: isIPv6)
       var users = Array(repeating: 0, count: VNIQueues.count)
       var places: [Int: [Int]] = [:]
@@ -85,7 +85,7 @@ import Testing
 
   @Test func tooManyAreSpreadByNumber() throws {
     let vnis = Array(1...300 as ClosedRange<UInt32>)
-    let queues = VNIQueues(of: EndpointID(rawValue: 0), in: try topology(vnis))
+    let queues = VNIQueues(of: ListenerID(rawValue: 0), in: try topology(vnis))
     let program = queues.program(workers: 2, isIPv6: false)
     #expect(program.count < 30)
     let used = Set(try vnis.map { try run(program, vni: $0, sourcePort: 50_001) })
@@ -93,8 +93,8 @@ import Testing
   }
 
   @Test func otherEndpointsAndSeveralTunnelsOfOneVNI() throws {
-    #expect(VNIQueues(of: EndpointID(rawValue: 1), in: try topology([5, 6])).vnis == [])
-    let shared = VNIQueues(of: EndpointID(rawValue: 0), in: try topology([5, 5, 6]))
+    #expect(VNIQueues(of: ListenerID(rawValue: 1), in: try topology([5, 6])).vnis == [])
+    let shared = VNIQueues(of: ListenerID(rawValue: 0), in: try topology([5, 5, 6]))
     #expect(shared.vnis.map(\.rawValue) == [5, 6])
     #expect(shared.port(of: 1) == .none)
     #expect(shared.port(of: 2) == PortID(rawValue: 2))
@@ -123,11 +123,11 @@ extension KernelTests {
           Topology.Port(
             id: PortID(rawValue: UInt16(index)), bridge: BridgeID(rawValue: 0), vlans: .trunk(nil),
             attachment: .tunnel(
-              Topology.Tunnel(vni: vni, endpoint: EndpointID(rawValue: 0), peers: [])))
+              Topology.Tunnel(vni: vni, endpoint: ListenerID(rawValue: 0), peers: [])))
         }
       }
       let queues = VNIQueues(
-        of: EndpointID(rawValue: 0),
+        of: ListenerID(rawValue: 0),
         in: Topology(bridges: [Topology.Bridge(id: BridgeID(rawValue: 0))], ports: ports))
       #expect(queues.attach(to: shares[0][0].descriptor, workers: workers))
       for (turn, (vni, queue)) in [(100, 1), (200, 2), (300, 3), (400, 0), (200, 2)].enumerated() {

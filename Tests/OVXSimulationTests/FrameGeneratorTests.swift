@@ -7,7 +7,7 @@ struct FrameGeneratorTests {
   func determinism() {
     func frames(_ seed: UInt64) -> [[UInt8]] {
       var generator = FrameGenerator(seed: seed, vlans: [])
-      return (0..<50).map { _ in generator.stimulus().frame.bytes }
+      return (0..<50).map { _ in generator.input().frame.bytes }
     }
     #expect(frames(7) == frames(7))
     #expect(frames(7) != frames(8))

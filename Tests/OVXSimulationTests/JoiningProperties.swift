@@ -47,7 +47,7 @@ private struct JoiningRun {
         topology(of: host), workers: workers, seed: random.next())
       simulated.tick(now: clock)
       _ = network.attach(
-        simulated, address: Overlay.address(of: host), endpoint: EndpointID(rawValue: 0))
+        simulated, address: Overlay.address(of: host), endpoint: ListenerID(rawValue: 0))
     }
   }
 
@@ -69,14 +69,14 @@ private struct JoiningRun {
       let peers = (0..<hostCount).filter { $0 != host }.map { remote in
         let number = index * hostCount + remote + 1
         return Topology.Peer(
-          id: PeerID(rawValue: UInt16(number)), remote: Overlay.address(of: remote),
+          id: RemoteVTEPID(rawValue: UInt16(number)), remote: Overlay.address(of: remote),
           paths: UInt32(number)..<UInt32(number) + 1, mtu: 1450)
       }
       add(
         index + 2,
         .tunnel(
           Topology.Tunnel(
-            vni: vni, endpoint: EndpointID(rawValue: 0), peers: peers, isJoined: isJoining)))
+            vni: vni, endpoint: ListenerID(rawValue: 0), peers: peers, isJoined: isJoining)))
     }
     return topology
   }

@@ -67,7 +67,7 @@ struct Overlay {
     let peers = (0..<hostCount).filter { $0 != host }.map { remote in
       let number = tenant * hostCount + remote + 1
       return Topology.Peer(
-        id: PeerID(rawValue: UInt16(number)), remote: Self.address(of: remote),
+        id: RemoteVTEPID(rawValue: UInt16(number)), remote: Self.address(of: remote),
         paths: UInt32(number) * 4..<UInt32(number) * 4 + 4, mtu: Self.tunnelMTU)
     }
     let groups = hasOnePortPerRemote ? peers.map { [$0] } : [peers]
@@ -77,7 +77,7 @@ struct Overlay {
         vlans: .access(vlan(of: tenant)),
         attachment: .tunnel(
           Topology.Tunnel(
-            vni: Self.vnis[tenant], endpoint: EndpointID(rawValue: 0), peers: group)))
+            vni: Self.vnis[tenant], endpoint: ListenerID(rawValue: 0), peers: group)))
     }
   }
 }

@@ -113,7 +113,7 @@ private struct OverlayRun {
       let simulated = SimulatedHost(
         overlay.topology(of: host), workers: workerCount, seed: random.next())
       _ = network.attach(
-        simulated, address: Overlay.address(of: host), endpoint: EndpointID(rawValue: 0))
+        simulated, address: Overlay.address(of: host), endpoint: ListenerID(rawValue: 0))
     }
   }
 
@@ -270,7 +270,7 @@ private struct OverlayRun {
     }
   }
 
-  // MARK: Neighbours
+  // MARK: Neighbors
 
   /// Questions that hosts have answered in the place of containers.
   var suppressedQuestions: UInt64 {
@@ -328,7 +328,7 @@ private struct OverlayRun {
     let told = isQuestion || !isIPv6 ? source : target
     guard teller.rawValue & 0xFFFF + UInt64(container.tenant) * 5 == told.low & 0xFFFF else {
       throw Discrepancy(
-        "Tenant \(container.tenant) hears of another one's neighbour: \(frame.hexadecimal)")
+        "Tenant \(container.tenant) hears of another one's neighbor: \(frame.hexadecimal)")
     }
     if isQuestion {
       guard target == Self.ip(of: container, isIPv6: isIPv6) else { return }

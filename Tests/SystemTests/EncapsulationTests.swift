@@ -59,7 +59,7 @@ extension SystemTests {
       "ffffffffffff0200000000110806" + "0001080006040001" + "020000000011ac112a0b"
       + "000000000000ac112a0c"
 
-    /// A neighbour solicitation of 86 bytes: fe80::11 asks for fe80::12.
+    /// A neighbor solicitation of 86 bytes: fe80::11 asks for fe80::12.
     private static let solicitation =
       "3333ff000012" + "020000000011" + "86dd6000000000203aff" + "fe800000000000000000000000000011"
       + "ff0200000000000000000001ff000012" + "87007a5700000000" + "fe800000000000000000000000000012"

@@ -88,7 +88,7 @@ extension SystemTests {
       }
     }
 
-    /// IPv6 inside, where neighbours are found by multicast and checksums are not optional.
+    /// IPv6 inside, where neighbors are found by multicast and checksums are not optional.
     @Test func ipv6Inside() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// ARP and neighbour discovery over the tunnel: what the switch answers itself, and what has to pass.
+  /// ARP and neighbor discovery over the tunnel: what the switch answers itself, and what has to pass.
   @Suite struct NeighborTests {
     /// Two hosts with one tenant: red1 on host 1; red2 and red3 on host 2.
     private struct Scene {
@@ -184,7 +184,7 @@ extension SystemTests {
       }
     }
 
-    /// A container makes up neighbours: it has its share of the table, and the others keep theirs.
+    /// A container makes up neighbors: it has its share of the table, and the others keep theirs.
     @Test func exhaustionIsCountedAndRecovered() throws {
       try Lab.run { lab in
         let scene = try Scene(lab)

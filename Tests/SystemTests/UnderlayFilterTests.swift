@@ -39,7 +39,7 @@ extension SystemTests {
         #expect(try host1.forge(target, as: "user", uid: 65534) == 3)
         #expect(try host1.forge(target, as: "root") == 3)
         #expect(try guest.forge(target, as: "guest", uid: 65534) == 0)
-        // A neighbouring port is nobody's business here.
+        // A neighboring port is nobody's business here.
         #expect(try host1.forge("\(test.family.address(2)) 4790 200", as: "user") == 0)
         try red1.expectPing("172.17.42.12")
         #expect(try sniffer.stop().isEmpty)

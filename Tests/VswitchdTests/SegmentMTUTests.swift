@@ -4,37 +4,39 @@ import Testing
 @testable import ovx_vswitchd
 
 @Suite struct SegmentMTUTests {
-  /// A plan of one bridge: tunnels with the path MTU of their underlay, and devices of others with their MTU.
+  /// The desired state of one bridge: tunnels with the path MTU of their underlay, and devices of others with their MTU.
   private struct Scene {
-    var plan = Plan()
-    private var paths: [Plan.Remote: Int] = [:]
+    var desired = DesiredState()
+    private var paths: [DesiredState.Remote: Int] = [:]
     private var devices: [String: Int] = [:]
 
     mutating func add(
       tunnel name: String, _ vlans: VLANMembership, path: Int?, isIPv6: Bool = false
     ) {
-      let number = UInt64(plan.tunnels.count + 1)
+      let number = UInt64(desired.tunnels.count + 1)
       let address =
         isIPv6 ? IPAddress(v6High: 0xFD05 << 48, low: number) : IPAddress(v4: UInt32(number))
-      let remote = Plan.Remote(local: nil, address: address, port: 4789)
-      paths[remote] = path.map { Sizes.innerMTU(pathMTU: $0, isIPv6: isIPv6) }
+      let remote = DesiredState.Remote(local: nil, address: address, port: 4789)
+      paths[remote] = path.map { MTU.innerMTU(pathMTU: $0, isIPv6: isIPv6) }
       guard let vni = VNI(rawValue: UInt32(number)) else { return }
-      plan.tunnels[name] = Plan.Tunnel(
+      desired.tunnels[name] = DesiredState.Tunnel(
         bridge: "br0", vni: vni, outgoingVNI: vni,
-        endpoint: Plan.Endpoint(local: nil, isIPv6: isIPv6, port: 4789), remotes: [remote],
+        endpoint: DesiredState.Endpoint(local: nil, isIPv6: isIPv6, port: 4789), remotes: [remote],
         vlans: vlans)
     }
 
     mutating func add(device name: String, _ vlans: VLANMembership, mtu: Int) {
       devices[name] = mtu
-      plan.devices[name] = Plan.Device(bridge: "br0", place: .existing(name: name), vlans: vlans)
+      desired.devices[name] = DesiredState.Device(
+        bridge: "br0", place: .existing(name: name), vlans: vlans)
     }
 
     /// The limits of a port that the daemon makes.
-    mutating func limits(of vlans: VLANMembership) -> Plan.Limits {
-      plan.devices["made"] = Plan.Device(bridge: "br0", place: .host(name: "made"), vlans: vlans)
-      let all = plan.limits(innerMTU: { paths[$0] }, deviceMTU: { devices[$0] })
-      return all["made"] ?? Plan.Limits()
+    mutating func limits(of vlans: VLANMembership) -> DesiredState.Limits {
+      desired.devices["made"] = DesiredState.Device(
+        bridge: "br0", place: .host(name: "made"), vlans: vlans)
+      let all = desired.limits(innerMTU: { paths[$0] }, deviceMTU: { devices[$0] })
+      return all["made"] ?? DesiredState.Limits()
     }
   }
 
@@ -119,7 +121,7 @@ import Testing
     #expect(Devices.sizeFault(mtu: 1280, isAsked: false, bound: nil) == nil)
     for isAsked in [false, true] {
       let fault = Devices.sizeFault(mtu: 1280, isAsked: isAsked, bound: bound)
-      #expect(fault?.isOutage == false && fault?.isAwaited == true)
+      #expect(fault?.isOutage == false && fault?.isTransient == true)
       #expect(fault?.sentence.contains("tunnel vx to 10.0.0.1") == true)
       #expect(fault?.sentence.contains(isAsked ? "mtu_request" : "IPv6") == true)
     }

@@ -9,16 +9,16 @@ import Testing
   /// A kernel that gives everything that is not in `missing`.
   struct Kernel {
     var missing: Set<String> = []
-    var endpoints: [Plan.Endpoint: EndpointID] = [:]
-    var paths: [Plan.Peer: Range<UInt32>] = [:]
+    var endpoints: [DesiredState.Endpoint: ListenerID] = [:]
+    var paths: [DesiredState.Peer: Range<UInt32>] = [:]
 
-    init(_ plan: Plan, missing: Set<String> = []) {
+    init(_ desired: DesiredState, missing: Set<String> = []) {
       self.missing = missing
-      let endpointList = Set(plan.tunnels.values.map(\.endpoint)).sorted { "\($0)" < "\($1)" }
+      let endpointList = Set(desired.tunnels.values.map(\.endpoint)).sorted { "\($0)" < "\($1)" }
       for (index, endpoint) in endpointList.enumerated() {
-        endpoints[endpoint] = EndpointID(rawValue: UInt16(index))
+        endpoints[endpoint] = ListenerID(rawValue: UInt16(index))
       }
-      let peers = Set(plan.tunnels.values.flatMap(\.peers)).sorted { "\($0)" < "\($1)" }
+      let peers = Set(desired.tunnels.values.flatMap(\.peers)).sorted { "\($0)" < "\($1)" }
       for (index, peer) in peers.enumerated() {
         paths[peer] = UInt32(index * 16)..<UInt32(index * 16 + 16)
       }
@@ -42,14 +42,14 @@ import Testing
   }
 
   private func topology(
-    _ configuration: Configuration, _ numbering: inout Numbering, missing: Set<String> = []
+    _ configuration: Configuration, _ datapathIDs: inout DatapathIDs, missing: Set<String> = []
   ) -> Topology {
-    let plan = Plan(configuration)
-    numbering.update(for: configuration, plan)
+    let desired = DesiredState(configuration)
+    datapathIDs.update(for: configuration, desired)
     // Tunnels have no device.
-    let withoutDevices = missing.union(plan.tunnels.keys)
-    let kernel = Kernel(plan, missing: withoutDevices)
-    return Topology(configuration, plan, numbering, kernel.provision)
+    let withoutDevices = missing.union(desired.tunnels.keys)
+    let kernel = Kernel(desired, missing: withoutDevices)
+    return Topology(configuration, desired, datapathIDs, kernel.provision)
   }
 
   @Test func bridgeWithDevicesAndTunnel() throws {
@@ -57,21 +57,21 @@ import Testing
     configuration.bridges["br0"]?.otherConfig = ["mac-aging-time": "60", "mac-table-size": "100"]
     try configuration.add("veth1", to: "br0", type: .system, tag: 100)
     try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1,192.0.2.2", tag: 100)
-    var numbering = Numbering()
-    let topology = topology(configuration, &numbering)
+    var datapathIDs = DatapathIDs()
+    let topology = topology(configuration, &datapathIDs)
 
     #expect(
       topology.bridges == [
         Topology.Bridge(id: BridgeID(rawValue: 0), agingTime: 60, addressLimit: 100)
       ])
     #expect(topology.ports.count == 3)
-    let veth = try #require(topology.ports.first { $0.id == numbering.id("veth1", "br0") })
+    let veth = try #require(topology.ports.first { $0.id == datapathIDs.id("veth1", "br0") })
     #expect(veth.vlans == .access(try #require(VLANID(rawValue: 100))))
     #expect(veth.attachment == .device(Topology.Device(mtu: 1450, capabilities: .all)))
-    let internalPort = try #require(topology.ports.first { $0.id == numbering.id("br0", "br0") })
+    let internalPort = try #require(topology.ports.first { $0.id == datapathIDs.id("br0", "br0") })
     #expect(internalPort.vlans == .trunk(nil))
     let port = try #require(
-      topology.ports.first { $0.id == numbering.id("vx1", "br0", vni: 7) })
+      topology.ports.first { $0.id == datapathIDs.id("vx1", "br0", vni: 7) })
     guard case .tunnel(let tunnel) = port.attachment else {
       Issue.record("no tunnel: \(port)")
       return
@@ -86,15 +86,15 @@ import Testing
     var configuration = try Configuration.make("add-br br0")
     try configuration.add("veth1", to: "br0", type: .system)
     try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1,192.0.2.2", tag: 1)
-    var numbering = Numbering()
-    let whole = topology(configuration, &numbering)
+    var datapathIDs = DatapathIDs()
+    let whole = topology(configuration, &datapathIDs)
 
-    let withoutDevice = topology(configuration, &numbering, missing: ["veth1"])
-    #expect(withoutDevice.attachment(numbering.id("veth1", "br0")) == .waiting)
+    let withoutDevice = topology(configuration, &datapathIDs, missing: ["veth1"])
+    #expect(withoutDevice.attachment(datapathIDs.id("veth1", "br0")) == .waiting)
     #expect(withoutDevice.ports.map(\.id) == whole.ports.map(\.id), "numbers stay")
 
-    let withoutOneRemote = topology(configuration, &numbering, missing: ["192.0.2.1"])
-    let tunnelID = numbering.id("vx1", "br0", vni: 7)
+    let withoutOneRemote = topology(configuration, &datapathIDs, missing: ["192.0.2.1"])
+    let tunnelID = datapathIDs.id("vx1", "br0", vni: 7)
     guard case .tunnel(let tunnel) = withoutOneRemote.attachment(tunnelID) else {
       Issue.record("one remote is enough for a tunnel")
       return
@@ -102,9 +102,9 @@ import Testing
     #expect(tunnel.peers.map(\.remote.description) == ["192.0.2.2"])
 
     let withoutRemotes = topology(
-      configuration, &numbering, missing: ["192.0.2.1", "192.0.2.2"])
+      configuration, &datapathIDs, missing: ["192.0.2.1", "192.0.2.2"])
     #expect(withoutRemotes.attachment(tunnelID) == .waiting)
-    let withoutEndpoint = topology(configuration, &numbering, missing: ["4789"])
+    let withoutEndpoint = topology(configuration, &datapathIDs, missing: ["4789"])
     #expect(withoutEndpoint.attachment(tunnelID) == .waiting)
   }
 
@@ -114,18 +114,18 @@ import Testing
     try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1", tag: 1)
     try configuration.addTunnel("vx2", to: "br0", key: 8, remotes: "192.0.2.1", tag: 2)
     configuration.ports["vx2"]?.interface.options["superframes"] = "inject"
-    var numbering = Numbering()
-    let topology = topology(configuration, &numbering)
+    var datapathIDs = DatapathIDs()
+    let topology = topology(configuration, &datapathIDs)
     for (name, vni, injector) in [("vx1", UInt32(7), UInt16?.none), ("vx2", 8, 1)] {
-      guard case .tunnel(let tunnel) = topology.attachment(numbering.id(name, "br0", vni: vni))
+      guard case .tunnel(let tunnel) = topology.attachment(datapathIDs.id(name, "br0", vni: vni))
       else {
         Issue.record("no tunnel \(name)")
         continue
       }
       #expect(tunnel.peers.map(\.injection?.injector.rawValue) == [injector])
     }
-    let plan = Plan(configuration)
-    #expect(plan.injectedRemotes == Set(plan.tunnels["vx2"]?.remotes ?? []))
+    let desired = DesiredState(configuration)
+    #expect(desired.injectedRemotes == Set(desired.tunnels["vx2"]?.remotes ?? []))
   }
 
   @Test func tunnelsWithoutLocalAddressAlsoReceiveOnBoundSockets() throws {
@@ -135,10 +135,10 @@ import Testing
       "bound", to: "br0", key: 2, remotes: "192.0.2.1", tag: 2, local: "192.0.2.8")
     try configuration.addTunnel(
       "other", to: "br0", key: 3, remotes: "192.0.2.1", tag: 3, local: "192.0.2.9", port: "4790")
-    var numbering = Numbering()
-    let topology = topology(configuration, &numbering)
+    var datapathIDs = DatapathIDs()
+    let topology = topology(configuration, &datapathIDs)
     func tunnel(_ name: String, _ vni: UInt32) throws -> Topology.Tunnel {
-      guard case .tunnel(let tunnel) = topology.attachment(numbering.id(name, "br0", vni: vni))
+      guard case .tunnel(let tunnel) = topology.attachment(datapathIDs.id(name, "br0", vni: vni))
       else { throw ControlError("no tunnel") }
       return tunnel
     }
@@ -151,20 +151,20 @@ import Testing
     var configuration = try Configuration.make("add-br br0")
     try configuration.add("a", to: "br0", type: .tap)
     try configuration.add("b", to: "br0", type: .tap)
-    var numbering = Numbering()
-    _ = topology(configuration, &numbering)
-    let a = numbering.id("a", "br0")
-    let b = numbering.id("b", "br0")
+    var datapathIDs = DatapathIDs()
+    _ = topology(configuration, &datapathIDs)
+    let a = datapathIDs.id("a", "br0")
+    let b = datapathIDs.id("b", "br0")
 
     configuration.ports["a"] = nil
     try configuration.add("c", to: "br0", type: .tap)
-    _ = topology(configuration, &numbering)
-    #expect(numbering.id("b", "br0") == b)
-    #expect(numbering.id("c", "br0") != a, "not before a topology without it was applied")
-    numbering.rested()
+    _ = topology(configuration, &datapathIDs)
+    #expect(datapathIDs.id("b", "br0") == b)
+    #expect(datapathIDs.id("c", "br0") != a, "not before a topology without it was applied")
+    datapathIDs.releaseQuarantined()
     try configuration.add("d", to: "br0", type: .tap)
-    _ = topology(configuration, &numbering)
-    #expect(numbering.id("d", "br0") == a)
+    _ = topology(configuration, &datapathIDs)
+    #expect(datapathIDs.id("d", "br0") == a)
   }
 
   @Test func whatIsSaidOfAPortReachesTheDataPlane() throws {
@@ -180,23 +180,23 @@ import Testing
       try configuration.addTunnel(
         "vx\(key)", to: "br0", key: key, remotes: "192.0.2.1", tag: UInt16(key))
     }
-    var numbering = Numbering()
-    let topology = topology(configuration, &numbering)
-    let tap = topology.ports.first { $0.id == numbering.id("a", "br0") }
+    var datapathIDs = DatapathIDs()
+    let topology = topology(configuration, &datapathIDs)
+    let tap = topology.ports.first { $0.id == datapathIDs.id("a", "br0") }
     #expect(tap?.priorityTags == .always)
     for (name, copies) in [("a", UInt32(500)), ("b", PortLimits.device.floodedCopies), ("c", .max)]
     {
-      let port = topology.ports.first { $0.id == numbering.id(name, "br0") }
+      let port = topology.ports.first { $0.id == datapathIDs.id(name, "br0") }
       var limits = PortLimits.device
       limits.floodedCopies = copies
       #expect(port?.limits == limits, "\(name)")
     }
-    let tunnelPort = topology.ports.first { $0.id == numbering.id("vx7", "br0", vni: 7) }
+    let tunnelPort = topology.ports.first { $0.id == datapathIDs.id("vx7", "br0", vni: 7) }
     #expect(tunnelPort?.limits == .tunnel)
     for (key, isJoined) in [(UInt32(7), true), (8, true), (9, false)] {
       guard
         case .tunnel(let tunnel) = topology.attachment(
-          numbering.id("vx\(key)", "br0", vni: key))
+          datapathIDs.id("vx\(key)", "br0", vni: key))
       else {
         Issue.record("no tunnel vx\(key)")
         continue
@@ -210,7 +210,7 @@ import Testing
     var random = SeededRandom()
     let provision = Provision(
       device: { $0.hasPrefix("t") ? Topology.Device(mtu: 1450, capabilities: .all) : nil },
-      endpoint: { EndpointID(rawValue: $0.port &- 4789) },
+      endpoint: { ListenerID(rawValue: $0.port &- 4789) },
       path: {
         (
           UInt32($0.remote.address.low & 0xFF) * 16..<UInt32($0.remote.address.low & 0xFF) * 16
@@ -219,8 +219,8 @@ import Testing
       },
       injection: { _ in nil })
     var configuration = Configuration()
-    var plan = Plan()
-    var numbering = Numbering()
+    var desired = DesiredState()
+    var datapathIDs = DatapathIDs()
     var topology = Topology()
     var ids: [String: PortID] = [:]
     for _ in 0..<300 {
@@ -229,14 +229,14 @@ import Testing
         try changeSomething(in: &configuration, &random)
       }
       let changes = configuration.changes(since: old)
-      plan.update(to: configuration, changes.ports)
-      numbering.update(for: configuration, plan, changes)
+      desired.update(to: configuration, changes.ports)
+      datapathIDs.update(for: configuration, desired, changes)
       let names =
         changes.bridges.isEmpty ? changes.ports : changes.ports.union(configuration.ports.keys)
-      let isChanged = topology.update(names, &ids, configuration, plan, numbering, provision)
-      numbering.rested()
-      #expect(plan == Plan(configuration), "\(random)")
-      let whole = Topology(configuration, plan, numbering, provision)
+      let isChanged = topology.update(names, &ids, configuration, desired, datapathIDs, provision)
+      datapathIDs.releaseQuarantined()
+      #expect(desired == DesiredState(configuration), "\(random)")
+      let whole = Topology(configuration, desired, datapathIDs, provision)
       try #require(topology == whole, "\(random)")
       if !changes.isEmpty { #expect(isChanged || topology.ports.isEmpty, "\(random)") }
     }
@@ -272,13 +272,13 @@ import Testing
     configuration.bridges["br1"] = Configuration.Bridge(name: "br1")
     try configuration.add("a", to: "br0", type: .tap)
     try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1", tag: 1)
-    var numbering = Numbering()
-    _ = topology(configuration, &numbering)
-    let old = [numbering.id("a", "br0"), numbering.id("vx1", "br0", vni: 7)]
+    var datapathIDs = DatapathIDs()
+    _ = topology(configuration, &datapathIDs)
+    let old = [datapathIDs.id("a", "br0"), datapathIDs.id("vx1", "br0", vni: 7)]
     configuration.ports["a"]?.bridge = "br1"
     configuration.ports["vx1"]?.interface.options["key"] = "8"
-    let moved = topology(configuration, &numbering)
-    let new = [numbering.id("a", "br1"), numbering.id("vx1", "br0", vni: 8)]
+    let moved = topology(configuration, &datapathIDs)
+    let new = [datapathIDs.id("a", "br1"), datapathIDs.id("vx1", "br0", vni: 8)]
     #expect(Set(old).isDisjoint(with: new))
     #expect(moved.ports.count == 3)
   }
@@ -290,7 +290,7 @@ extension Topology {
   }
 }
 
-extension Numbering {
+extension DatapathIDs {
   fileprivate func id(_ name: String, _ bridge: String, vni: UInt32? = nil) -> PortID? {
     port(PortName(name: name, bridge: bridge, vni: vni.flatMap(VNI.init(rawValue:))))
   }

@@ -1,6 +1,6 @@
-/// A message of IPv6 neighbour discovery that passed all checks of RFC 4861, sections 6.1 and 7.1.
+/// A message of IPv6 neighbor discovery that passed all checks of RFC 4861, sections 6.1 and 7.1.
 ///
-/// Solicitations and advertisements, of routers and of neighbours. Receivers accept them behind
+/// Solicitations and advertisements, of routers and of neighbors. Receivers accept them behind
 /// extension headers, too, but not behind a fragment header, even of a packet that is whole (RFC 6980,
 /// section 5), nor on the way to another stop of a routing header.
 package struct NeighborDiscoveryMessage: ~Escapable {
@@ -67,7 +67,7 @@ package struct NeighborDiscoveryMessage: ~Escapable {
     guard isValid else { return nil }
   }
 
-  /// Whom a neighbour solicitation asks for, or whom a neighbour advertisement is about.
+  /// Whom a neighbor solicitation asks for, or whom a neighbor advertisement is about.
   ///
   /// Without meaning in messages of routers.
   package var target: IPAddress {
@@ -75,17 +75,17 @@ package struct NeighborDiscoveryMessage: ~Escapable {
       ? IPAddress(v6High: bytes.big64(8), low: bytes.big64(16)) : IPAddress(v6High: 0, low: 0)
   }
 
-  /// Flag R of a neighbour advertisement: the target is a router.
+  /// Flag R of a neighbor advertisement: the target is a router.
   package var isFromRouter: Bool { bytes.octet(4) & 0x80 != 0 }
-  /// Flag S of a neighbour advertisement: it answers a solicitation.
+  /// Flag S of a neighbor advertisement: it answers a solicitation.
   package var isSolicited: Bool { bytes.octet(4) & 0x40 != 0 }
-  /// Flag O of a neighbour advertisement: it replaces what was known.
+  /// Flag O of a neighbor advertisement: it replaces what was known.
   package var isOverriding: Bool { bytes.octet(4) & 0x20 != 0 }
 
   /// Bytes that `writeAdvertisement` writes.
   package static let advertisementByteCount = IPv6Header.byteCount + 32
 
-  /// Writes the IPv6 packet by which a neighbour tells its address, with flag O, to 72 bytes of memory.
+  /// Writes the IPv6 packet by which a neighbor tells its address, with flag O, to 72 bytes of memory.
   ///
   /// - Parameters:
   ///   - target: Who was asked for; also the packet's source.
@@ -146,7 +146,7 @@ extension NeighborDiscoveryMessage.Kind {
 }
 
 extension IPAddress {
-  /// Whether an IPv6 address is one of ff02::1:ff00:0/104, by which a neighbour is asked for
+  /// Whether an IPv6 address is one of ff02::1:ff00:0/104, by which a neighbor is asked for
   /// (RFC 4291, section 2.7.1).
   fileprivate var isSolicitedNode: Bool {
     isIPv6 && high == 0xFF02_0000_0000_0000 && low >> 24 == 0x0000_0001_FF

@@ -45,7 +45,7 @@ func checkTable<Key: Hashable, Entry: Equatable>(
 /// One way out of the switch: a device, or one remote VTEP of a tunnel port.
 struct WayOut: Hashable, CustomStringConvertible {
   var port: PortID
-  var peer: PeerID
+  var peer: RemoteVTEPID
 
   var description: String {
     peer == .none ? "port \(port.rawValue)" : "port \(port.rawValue) peer \(peer.rawValue)"
@@ -61,7 +61,7 @@ struct Traffic {
     var length: Int
   }
 
-  /// Zeros that the switch may add to a frame in a tunnel, to make it as long as its neighbours.
+  /// Zeros that the switch may add to a frame in a tunnel, to make it as long as its neighbors.
   private static let paddingLimit = 64
 
   private var frames: [WayOut: [Frame]] = [:]

@@ -89,14 +89,15 @@ private struct TableRun {
       let peers = remotes.enumerated().map { index, remote in
         let number = UInt32(index)
         return Topology.Peer(
-          id: PeerID(rawValue: UInt16(number + 1)), remote: remote, paths: number..<number + 1,
+          id: RemoteVTEPID(rawValue: UInt16(number + 1)), remote: remote,
+          paths: number..<number + 1,
           mtu: 1450)
       }
       ports.append(
         Topology.Port(
           id: PortID(rawValue: 9), bridge: bridge, vlans: .trunk(nil),
           attachment: .tunnel(
-            Topology.Tunnel(vni: vni, endpoint: EndpointID(rawValue: 0), peers: peers))))
+            Topology.Tunnel(vni: vni, endpoint: ListenerID(rawValue: 0), peers: peers))))
     }
     return Topology(
       bridges: [Topology.Bridge(id: bridge, agingTime: agingTime, addressLimit: limit)],
@@ -143,10 +144,10 @@ private struct TableRun {
       let datagram = vxlanDatagram(vni: vni, frame: frame.bytes)
       let remote = Self.remotes[port - devices]
       journal = "datagram from remote \(port - devices)"
-      host.receive(train: datagram, segmentSize: 0, on: EndpointID(rawValue: 0), from: remote)
+      host.receive(train: datagram, segmentSize: 0, on: ListenerID(rawValue: 0), from: remote)
       host.endBurst()
       expectVictimAmongMissing()
-      _ = reference.receive(datagram: datagram, on: EndpointID(rawValue: 0), from: remote)
+      _ = reference.receive(datagram: datagram, on: ListenerID(rawValue: 0), from: remote)
     }
     _ = host.takeSent()
   }

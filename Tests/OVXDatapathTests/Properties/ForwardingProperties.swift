@@ -120,13 +120,13 @@ private struct Comparison {
     reference.apply(topology)
   }
 
-  // MARK: Stimuli
+  // MARK: Inputs
 
   private mutating func receiveFrame() -> ReferenceSwitch.Outcome {
-    let stimulus = frames.stimulus()
+    let input = frames.input()
     let ports = host.topology.ports.map(\.id)
     let port = ports.isEmpty || random.oneIn(30) ? PortID(rawValue: 50) : random.pick(ports)
-    return receive(stimulus.frame, tag: stimulus.tag, from: port)
+    return receive(input.frame, tag: input.tag, from: port)
   }
 
   private mutating func receive(
@@ -188,7 +188,7 @@ private struct Comparison {
   }
 
   private mutating func receiveTrain() -> ReferenceSwitch.Outcome {
-    var endpoint = EndpointID(rawValue: UInt16(random.below(2)))
+    var endpoint = ListenerID(rawValue: UInt16(random.below(2)))
     var remote = random.pick(TopologyGenerator.remotes)
     var vni = random.pick(TopologyGenerator.vnis)
     if !random.oneIn(6), let tunnel = randomTunnel(), !tunnel.peers.isEmpty {

@@ -93,7 +93,7 @@ private struct HostileRun {
   private mutating func receiveFrame() -> (Int, PortID?) {
     var frame = PartialFrame(rubbish(), offload: random.oneIn(2) ? frames.offload() : .none)
     if random.oneIn(3) {
-      frame = frames.stimulus().frame
+      frame = frames.input().frame
       for _ in 0..<random.below(3) { frame = frames.broken(frame) }
     }
     var tag = VLANTag.none
@@ -114,7 +114,7 @@ private struct HostileRun {
     if random.oneIn(2) {
       let vni = random.pick(TopologyGenerator.vnis)
       bytes = (0..<random.within(1...5)).flatMap { _ in
-        vxlanDatagram(vni: vni, frame: frames.broken(frames.stimulus().frame).bytes)
+        vxlanDatagram(vni: vni, frame: frames.broken(frames.input().frame).bytes)
       }
     }
     let size = random.pick([
@@ -126,7 +126,7 @@ private struct HostileRun {
       ? IPAddress(v4: random.bits(UInt32.self)) : random.pick(TopologyGenerator.remotes)
     let endpoint = random.oneIn(8) ? random.bits(UInt16.self) : UInt16(random.below(2))
     host.receive(
-      train: bytes, segmentSize: size, on: EndpointID(rawValue: endpoint), from: remote)
+      train: bytes, segmentSize: size, on: ListenerID(rawValue: endpoint), from: remote)
     let stride = size > 0 ? size : max(bytes.count, 1)
     return (max(1, (bytes.count - 1) / stride + 1), nil)
   }

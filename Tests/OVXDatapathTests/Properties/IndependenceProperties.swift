@@ -88,7 +88,7 @@ private struct IndependenceRun {
     }
   }
 
-  /// Whether it may tell of neighbours, and so rightly change what becomes of others.
+  /// Whether it may tell of neighbors, and so rightly change what becomes of others.
   private func mayTeach(_ frame: [UInt8]) -> Bool {
     guard let anatomy = FrameAnatomy(frame) else { return true }
     return anatomy.etherType == 0x0806 || anatomy.packet?.transportProtocol == 58
@@ -155,8 +155,8 @@ private struct IndependenceRun {
 
   mutating func changeWithinABurst() throws {
     for _ in 0..<random.below(4) { greet() }
-    let stimuli = (0..<random.within(1...6)).compactMap { _ in
-      door().map { ($0.0, $0.1, frames.stimulus()) }
+    let inputs = (0..<random.within(1...6)).compactMap { _ in
+      door().map { ($0.0, $0.1, frames.input()) }
     }
     // Whatever may go at once: ports, tunnels, the size of the tables.
     var next = topologies.topology
@@ -166,13 +166,13 @@ private struct IndependenceRun {
     }
     var outcomes: [[Sent]] = []
     for (index, host) in hosts.enumerated() {
-      for (port, remote, stimulus) in stimuli {
+      for (port, remote, input) in inputs {
         if let remote, case .tunnel(let tunnel) = port.attachment {
           host.receive(
-            train: vxlanDatagram(vni: tunnel.vni, frame: stimulus.frame.bytes), segmentSize: 0,
+            train: vxlanDatagram(vni: tunnel.vni, frame: input.frame.bytes), segmentSize: 0,
             on: tunnel.endpoint, from: remote)
         } else {
-          host.receive(stimulus.frame, tag: stimulus.tag, from: port.id)
+          host.receive(input.frame, tag: input.tag, from: port.id)
         }
       }
       if index == 0 { host.endBurst() }

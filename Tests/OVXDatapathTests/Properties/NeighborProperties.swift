@@ -3,11 +3,11 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// The neighbour table against a dictionary, when it is small, full and old.
+/// The neighbor table against a dictionary, when it is small, full and old.
 @Suite struct NeighborProperties {
   @Test func theTableIsWhatADictionaryWouldBe() {
     var crowded = AddressStatistics()
-    checkProperty("neighbour table", rounds: 50) { seed in
+    checkProperty("neighbor table", rounds: 50) { seed in
       var run = NeighborRun(seed: seed)
       for _ in 0..<150 { try run.step() }
       crowded.evicted += run.statistics.evicted
@@ -43,7 +43,7 @@ private struct NeighborRun {
     }
     let peers = (1...2).map { number in
       Topology.Peer(
-        id: PeerID(rawValue: UInt16(number)), remote: Self.remote(number),
+        id: RemoteVTEPID(rawValue: UInt16(number)), remote: Self.remote(number),
         paths: UInt32(number)..<UInt32(number + 1), mtu: 1450)
     }
     if let vni = VNI(rawValue: 77) {
@@ -51,7 +51,7 @@ private struct NeighborRun {
         Topology.Port(
           id: PortID(rawValue: 9), bridge: Self.bridge, vlans: .trunk(nil),
           attachment: .tunnel(
-            Topology.Tunnel(vni: vni, endpoint: EndpointID(rawValue: 0), peers: peers))))
+            Topology.Tunnel(vni: vni, endpoint: ListenerID(rawValue: 0), peers: peers))))
     }
     topology = Topology(
       bridges: [
@@ -99,10 +99,10 @@ private struct NeighborRun {
     if case .tunnel(let tunnel) = topology.ports[port].attachment {
       let datagram = vxlanDatagram(vni: tunnel.vni, frame: frame)
       let remote = Self.remote(random.within(1...2))
-      host.receive(train: datagram, segmentSize: 0, on: EndpointID(rawValue: 0), from: remote)
+      host.receive(train: datagram, segmentSize: 0, on: ListenerID(rawValue: 0), from: remote)
       host.endBurst()
       expectVictimsAmongMissing()
-      _ = reference.receive(datagram: datagram, on: EndpointID(rawValue: 0), from: remote)
+      _ = reference.receive(datagram: datagram, on: ListenerID(rawValue: 0), from: remote)
     } else {
       host.receive(PartialFrame(frame), from: topology.ports[port].id)
       host.endBurst()

@@ -26,7 +26,7 @@ import Testing
   }
 
   @Test func aTrainIsDeliveredAsTheStreamThatItWas() {
-    checkProperty("coalescing", rounds: 100) { seed in
+    checkProperty("GRO", rounds: 100) { seed in
       var run = OffloadRun(seed: seed)
       try run.receiveTrain()
     }
@@ -47,7 +47,7 @@ private func flood(_ random: inout SeededRandom) throws {
   }
   for number in 0..<10 {
     let peer = Topology.Peer(
-      id: PeerID(rawValue: UInt16(number + 1)), remote: TopologyGenerator.remotes[number],
+      id: RemoteVTEPID(rawValue: UInt16(number + 1)), remote: TopologyGenerator.remotes[number],
       paths: UInt32(number)..<UInt32(number) + 1, mtu: random.pick([1280, 1450]))
     ports.append(
       Topology.Port(
@@ -55,7 +55,7 @@ private func flood(_ random: inout SeededRandom) throws {
         vlans: random.oneIn(2) ? .trunk(nil) : .access(vlan),
         attachment: .tunnel(
           Topology.Tunnel(
-            vni: TopologyGenerator.vnis[1], endpoint: EndpointID(rawValue: 0), peers: [peer]))))
+            vni: TopologyGenerator.vnis[1], endpoint: ListenerID(rawValue: 0), peers: [peer]))))
   }
   ports.shuffle(using: &random)
   let topology = Topology(bridges: [Topology.Bridge(id: BridgeID(rawValue: 0))], ports: ports)
@@ -100,13 +100,14 @@ private struct OffloadRun {
     let device = Topology.Port(
       id: Self.device, bridge: BridgeID(rawValue: 0), vlans: .access(vlan),
       attachment: .device(Topology.Device(mtu: mtu, capabilities: .all)))
-    let peer = Topology.Peer(id: PeerID(rawValue: 1), remote: Self.remote, paths: 0..<4, mtu: mtu)
+    let peer = Topology.Peer(
+      id: RemoteVTEPID(rawValue: 1), remote: Self.remote, paths: 0..<4, mtu: mtu)
     let tunnel = Topology.Port(
       id: PortID(rawValue: 1), bridge: BridgeID(rawValue: 0),
       vlans: random.oneIn(2) ? .trunk(nil) : .access(vlan),
       attachment: .tunnel(
         Topology.Tunnel(
-          vni: TopologyGenerator.vnis[2], endpoint: EndpointID(rawValue: 0), peers: [peer])))
+          vni: TopologyGenerator.vnis[2], endpoint: ListenerID(rawValue: 0), peers: [peer])))
     host = SimulatedHost(
       Topology(
         bridges: [Topology.Bridge(id: BridgeID(rawValue: 0))], ports: [device, tunnel]),

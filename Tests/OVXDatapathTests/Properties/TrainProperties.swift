@@ -26,7 +26,7 @@ private struct TrainRun {
   private let watch: TenancyWatch
   /// Tunnels of different VNIs to one VTEP.
   private let tunnels: [(port: PortID, vni: VNI)]
-  private static let endpoint = EndpointID(rawValue: 0)
+  private static let endpoint = ListenerID(rawValue: 0)
   private static let remote = TopologyGenerator.remotes[0]
 
   /// A bridge with three tenants, each in a VLAN of its own, on devices of different capabilities.
@@ -53,7 +53,7 @@ private struct TrainRun {
               vni: vni, endpoint: Self.endpoint,
               peers: [
                 Topology.Peer(
-                  id: PeerID(rawValue: 1 + first), remote: Self.remote,
+                  id: RemoteVTEPID(rawValue: 1 + first), remote: Self.remote,
                   paths: UInt32(number) * 16..<UInt32(number) * 16 + 16, mtu: 1450)
               ]))))
       tunnels.append((tunnel, vni))

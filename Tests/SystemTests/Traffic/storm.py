@@ -1,4 +1,4 @@
-"""Sends what a hostile neighbour does, as fast as it can, until it is killed.
+"""Sends what a hostile neighbor does, as fast as it can, until it is killed.
 
 storm.py INTERFACE macs|broadcast|multicast|unknown|arp     frames by a packet socket, on a container's interface
 storm.py ADDRESS vxlan VNI                                  broadcasts in VXLAN, to a VTEP's address

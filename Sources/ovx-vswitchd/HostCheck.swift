@@ -7,14 +7,14 @@ internal import OVXLinux
 /// Nothing is changed, so this is also all that a dry run does. Only what differs from the present configuration is
 /// looked at: a device that has vanished since, or an underlay that has become narrower, must not stand in the way of
 /// commands about something else.
-struct Resolver {
+struct HostCheck {
   private let reconciler: Reconciler
   private let ownership: Ownership
   private let containers: Containers
   private let configuration: Configuration
-  let plan: Plan
+  let desired: DesiredState
   private let changes: Configuration.Changes
-  private var host: Host { reconciler.host }
+  private var kernel: KernelView { reconciler.kernel }
 
   /// - Parameters:
   ///   - configuration: What is to be checked.
@@ -31,18 +31,18 @@ struct Resolver {
     self.containers = containers
     self.configuration = configuration
     self.changes = changes
-    var plan = reconciler.plan
+    var desired = reconciler.desired
     // A bridge's own settings are those of its internal port, too.
-    plan.update(to: configuration, changes.ports.union(changes.bridges))
-    self.plan = plan
+    desired.update(to: configuration, changes.ports.union(changes.bridges))
+    self.desired = desired
   }
 
   /// Refuses what cannot be put in force.
   func check() throws(ControlError) {
     try checkLimits()
     for name in changes.ports.sorted() {
-      guard let device = plan.devices[name],
-        reconciler.plan.devices[name]?.place != device.place
+      guard let device = desired.devices[name],
+        reconciler.desired.devices[name]?.place != device.place
       else { continue }
       do throws(LinuxError) { try check(device) } catch {
         throw refusal(name, error.description)
@@ -53,19 +53,19 @@ struct Resolver {
   }
 
   private func refusal(_ port: String, _ sentence: String) -> ControlError {
-    let device = plan.devices[port]?.place.name
+    let device = desired.devices[port]?.place.name
     return ControlError(device == port ? sentence : "port \(port): \(sentence)", record: port)
   }
 
   /// The data plane's tables have fixed sizes.
   private func checkLimits() throws(ControlError) {
-    let peers = plan.tunnels.values.reduce(0) { $0 + $1.remotes.count }
-    let endpoints = Set(plan.tunnels.values.map(\.endpoint)).count
+    let peers = desired.tunnels.values.reduce(0) { $0 + $1.remotes.count }
+    let endpoints = Set(desired.tunnels.values.map(\.endpoint)).count
     let sizes = [
       ("bridges", configuration.bridges.count, BridgeID.limit),
       ("ports", configuration.ports.count, PortID.limit),
-      ("remotes of tunnels", peers, PeerID.limit - 1),
-      ("pairs of local address and UDP port", endpoints, EndpointID.limit),
+      ("remotes of tunnels", peers, RemoteVTEPID.limit - 1),
+      ("pairs of local address and UDP port", endpoints, ListenerID.limit),
     ]
     for (name, count, limit) in sizes where count > limit {
       throw ControlError("there would be \(count) \(name), and one daemon can have \(limit)")
@@ -75,22 +75,22 @@ struct Resolver {
   /// The containers whose whereabouts have to be known for the check.
   var newTargets: [Containers.Target] {
     changes.ports.compactMap { name in
-      guard let device = plan.devices[name], let target = device.target else { return nil }
-      let isNew = reconciler.plan.devices[name]?.place != device.place || target.container == nil
+      guard let device = desired.devices[name], let target = device.target else { return nil }
+      let isNew = reconciler.desired.devices[name]?.place != device.place || target.container == nil
       return isNew ? target : nil
     }
   }
 
-  private func check(_ device: Plan.Device) throws(LinuxError) {
+  private func check(_ device: DesiredState.Device) throws(LinuxError) {
     switch device.place {
     case .existing(let name):
       // One that is not there yet is waited for.
-      if host.links[name] != nil {
-        try host.checkAddresses(of: host.deviceForPort(name), ownership.filter)
+      if kernel.links[name] != nil {
+        try kernel.checkAddresses(of: kernel.deviceForPort(name), ownership.filter)
       }
     case .host(let name):
       // One of ours is there, where the port only moves or is made anew in one transaction.
-      if let link = host.links[name] { try ownership.check(link) }
+      if let link = kernel.links[name] { try ownership.check(link) }
     case .container(let interface):
       do throws(LinuxError) {
         try ContainerDevice(
@@ -103,19 +103,19 @@ struct Resolver {
   }
 
   /// Makes sure that new tunnels can receive, and finds the ways to all remotes.
-  private func checkTunnels() throws(ControlError) -> [Plan.Remote: Underlay.Way] {
-    var ways: [Plan.Remote: Underlay.Way] = [:]
-    var checked: Set<Plan.Endpoint> = []
-    for (name, tunnel) in plan.tunnels.sorted(by: { $0.key < $1.key }) {
-      let isNew = reconciler.plan.tunnels[name] != tunnel
+  private func checkTunnels() throws(ControlError) -> [DesiredState.Remote: Underlay.Way] {
+    var ways: [DesiredState.Remote: Underlay.Way] = [:]
+    var checked: Set<DesiredState.Endpoint> = []
+    for (name, tunnel) in desired.tunnels.sorted(by: { $0.key < $1.key }) {
+      let isNew = reconciler.desired.tunnels[name] != tunnel
       for remote in tunnel.remotes where ways[remote] == nil {
         if !isNew, let way = reconciler.underlay.way(to: remote) {
           ways[remote] = way
           continue
         }
         do {
-          ways[remote] = try host.way(to: remote)
-        } catch  where !error.isAwaited && isNew {
+          ways[remote] = try kernel.way(to: remote)
+        } catch  where !error.isTransient && isNew {
           throw ControlError("port \(name): \(error.sentence)", record: name)
         } catch {
           // It waits until the way is there.
@@ -123,8 +123,8 @@ struct Resolver {
       }
       guard isNew, checked.insert(tunnel.endpoint).inserted else { continue }
       do {
-        try reconciler.underlay.probe(tunnel.endpoint, host: host)
-      } catch  where !error.isAwaited {
+        try reconciler.underlay.probe(tunnel.endpoint, kernel: kernel)
+      } catch  where !error.isTransient {
         throw ControlError("port \(name): \(error.sentence)", record: name)
       } catch {
         // It waits until the address is there.
@@ -136,13 +136,13 @@ struct Resolver {
   /// Refuses ports that are to have an MTU which the tunnels of their segments do not carry.
   ///
   /// Devices that merely have a larger one are given what fits; see `Adoption`.
-  private func checkSizes(_ ways: [Plan.Remote: Underlay.Way]) throws(ControlError) {
-    let limits = plan.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
-    let newTunnels = changes.ports.filter { reconciler.plan.tunnels[$0] != plan.tunnels[$0] }
-    let bridgesWithNewTunnels = Set(newTunnels.compactMap { plan.tunnels[$0]?.bridge })
-    for (name, device) in plan.devices.sorted(by: { $0.key < $1.key }) {
+  private func checkSizes(_ ways: [DesiredState.Remote: Underlay.Way]) throws(ControlError) {
+    let limits = desired.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
+    let newTunnels = changes.ports.filter { reconciler.desired.tunnels[$0] != desired.tunnels[$0] }
+    let bridgesWithNewTunnels = Set(newTunnels.compactMap { desired.tunnels[$0]?.bridge })
+    for (name, device) in desired.devices.sorted(by: { $0.key < $1.key }) {
       guard
-        reconciler.plan.devices[name] != device || bridgesWithNewTunnels.contains(device.bridge),
+        reconciler.desired.devices[name] != device || bridgesWithNewTunnels.contains(device.bridge),
         let mtu = device.mtuRequest, let bound = limits[name]?.tunnel, mtu > bound.mtu
       else { continue }
       throw ControlError(

@@ -6,7 +6,7 @@ struct Segment: BitwiseCopyable {
   /// Up to the payload.
   var headerLength = 0
   var payloadCount = 0
-  /// The first of the places where a coalescer may have the flow.
+  /// The first of the places where GRO may have the flow.
   var home = 0
   /// Whether the checksum field holds the pseudo-header's sum only.
   var isPartial = false
@@ -123,7 +123,7 @@ struct Segment: BitwiseCopyable {
 /// A flow of which the last frame may be followed by more, and the superframe that it has become so
 /// far.
 @unsafe
-struct OpenFlow: BitwiseCopyable {
+struct GROFlow: BitwiseCopyable {
   let frame: UnsafeMutableRawPointer
   let transmission: Int
   /// Bytes of the superframe.
@@ -228,13 +228,13 @@ struct OpenFlow: BitwiseCopyable {
     segment.payloadCount = end &- headerLength
     guard end > headerLength, end <= count,
       unsafe segment.payloadCount <= first.payloadCount,
-      unsafe byteCount &+ segment.payloadCount <= Coalescer.byteLimit
+      unsafe byteCount &+ segment.payloadCount <= GRO.byteLimit
     else { return nil }
     let start = unsafe transportOffset
     guard unsafe own.big32(start) == other.big32(start) else { return nil }
     if unsafe first.isUDP {
       guard unsafe Int(other.big16(start &+ 4)) == end &- start,
-        unsafe other.big16(start &+ 6) != 0, unsafe frameCount < Coalescer.datagramLimit
+        unsafe other.big16(start &+ 6) != 0, unsafe frameCount < GRO.datagramLimit
       else { return nil }
     } else {
       guard unsafe continuesTCP(other, start: start) else { return nil }
@@ -259,7 +259,7 @@ struct OpenFlow: BitwiseCopyable {
       unsafe own.octet(start &+ 12) == other.octet(start &+ 12),
       unsafe own.big16(start &+ 14) == other.big16(start &+ 14),
       unsafe own.big16(start &+ 18) == other.big16(start &+ 18),
-      unsafe frameCount < Coalescer.segmentLimit
+      unsafe frameCount < GRO.segmentLimit
     else { return false }
     var offset = start &+ TCPHeader.minimumByteCount
     while unsafe offset < first.headerLength {
@@ -287,7 +287,7 @@ struct OpenFlow: BitwiseCopyable {
   }
 
   /// Makes one set of headers out of those of the first frame.
-  func finish() -> CoalescedFrame {
+  func finish() -> GROFrame {
     let start = unsafe transportOffset
     let isIPv6 = unsafe first.isIPv6
     let isUDP = unsafe first.isUDP
@@ -318,7 +318,7 @@ struct OpenFlow: BitwiseCopyable {
       checksumStart: UInt16(truncatingIfNeeded: start),
       checksumOffset: checksumOffset
     )
-    return unsafe CoalescedFrame(
+    return unsafe GROFrame(
       transmission: transmission, offload: offload, headCount: headCount, byteCount: byteCount,
       frameCount: frameCount, firstPiece: firstPiece)
   }

@@ -4,9 +4,9 @@ internal import OVXLinux
 
 /// What a configuration needs of the kernel: the devices and sockets that are to be open for it.
 ///
-/// A pure function of the configuration. The reconciler opens what is in the plan and not open yet, and closes what is
-/// open and not in the plan any more.
-struct Plan: Equatable {
+/// A pure function of the configuration. The reconciler opens what is desired and not open yet, and closes what is
+/// open and not desired any more.
+struct DesiredState: Equatable {
   /// By the names of their ports.
   var devices: [String: Device] = [:]
   /// By the names of their ports.
@@ -144,7 +144,7 @@ struct Plan: Equatable {
   }
 }
 
-extension Plan.Place {
+extension DesiredState.Place {
   fileprivate init?(_ port: Configuration.Port) {
     switch port.interface.type {
     case .system: self = .existing(name: port.name)
@@ -152,7 +152,7 @@ extension Plan.Place {
     case .tap:
       if let attachment = port.interface.attachment {
         self = .container(
-          Plan.ContainerInterface(target: attachment.target, name: attachment.interface))
+          DesiredState.ContainerInterface(target: attachment.target, name: attachment.interface))
       } else {
         self = .host(name: port.name)
       }
@@ -161,7 +161,7 @@ extension Plan.Place {
   }
 }
 
-extension Plan.Tunnel {
+extension DesiredState.Tunnel {
   fileprivate init(_ port: Configuration.Port, _ tunnel: Configuration.Tunnel) {
     bridge = port.bridge
     vni = tunnel.vni
@@ -171,11 +171,11 @@ extension Plan.Tunnel {
       trafficClass: header.trafficClass,
       inheritsTrafficClass: tunnel.trafficClass == .inherited,
       inheritsHopLimit: tunnel.hopLimit == .inherited)
-    endpoint = Plan.Endpoint(
+    endpoint = DesiredState.Endpoint(
       local: tunnel.local, isIPv6: tunnel.remotes.contains(where: \.isIPv6),
       port: tunnel.destinationPort)
     remotes = tunnel.remotes.map {
-      Plan.Remote(
+      DesiredState.Remote(
         local: tunnel.local, address: $0, port: tunnel.destinationPort, header: header)
     }
     injectsSuperframes = tunnel.injectsSuperframes

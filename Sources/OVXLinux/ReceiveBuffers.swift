@@ -6,7 +6,7 @@ internal import SystemPackage
 /// The slots that frames are received into: 64 of them, each with headroom for outer headers and room for a superframe.
 ///
 /// They belong to a step and are used from the first one on, so those that are used at all stay in the cache.
-@safe struct Arena: ~Copyable {
+@safe struct ReceiveBuffers: ~Copyable {
   /// Reads in a step; a larger burst takes more steps.
   static let slotCount = 64
   /// Bytes in front of a frame: a virtio-net header, outer IPv6, UDP and VXLAN headers, and room to align them.

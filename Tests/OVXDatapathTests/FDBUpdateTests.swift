@@ -6,9 +6,9 @@ import Testing
 /// What the datapaths of one switch learn from each other.
 ///
 /// Devices 1 and 2 and tunnel 3 are in VLAN 100, device 4 is in VLAN 200.
-@Suite struct LessonTests {
+@Suite struct FDBUpdateTests {
   private final class Board {
-    var lessons: [Lesson] = []
+    var updates: [FDBUpdate] = []
   }
 
   private static func topology() throws -> Topology {
@@ -22,8 +22,8 @@ import Testing
   }
 
   private static func makeDatapath(_ board: Board?) throws -> Datapath {
-    let teach: Lesson.Teach = { lessons in unsafe board?.lessons += lessons }
-    var datapath = unsafe Datapath(seed: 1, teach: board == nil ? nil : teach) { _, _ in }
+    let publish: FDBUpdate.Publish = { updates in unsafe board?.updates += updates }
+    var datapath = unsafe Datapath(seed: 1, publish: board == nil ? nil : publish) { _, _ in }
     datapath.apply(try topology())
     return datapath
   }
@@ -52,114 +52,114 @@ import Testing
 
   @Test func whatOneLearnsTheOtherKnows() throws {
     let board = Board()
-    var teacher = try Self.makeDatapath(board)
-    var pupil = try Self.makeDatapath(nil)
-    teacher.tick(now: 1000)
-    pupil.tick(now: 1000)
-    Self.receive(Self.broadcast(from: 7), from: 1, &teacher)
-    #expect(board.lessons.count == 1)
-    for lesson in board.lessons { pupil.learn(lesson) }
-    #expect(pupil.addresses(of: bridge) == teacher.addresses(of: bridge))
+    var sender = try Self.makeDatapath(board)
+    var receiver = try Self.makeDatapath(nil)
+    sender.tick(now: 1000)
+    receiver.tick(now: 1000)
+    Self.receive(Self.broadcast(from: 7), from: 1, &sender)
+    #expect(board.updates.count == 1)
+    for update in board.updates { receiver.learn(update) }
+    #expect(receiver.addresses(of: bridge) == sender.addresses(of: bridge))
     // Learned by one, known by two, counted once.
     let statistics = AddressStatistics.merged([
-      teacher.addressStatistics(of: bridge), pupil.addressStatistics(of: bridge),
+      sender.addressStatistics(of: bridge), receiver.addressStatistics(of: bridge),
     ])
     #expect(statistics.learned == 1 && statistics.current == 1)
 
     // Once a second and no more, and again when it is elsewhere.
-    Self.receive(Self.broadcast(from: 7), from: 1, &teacher)
-    #expect(board.lessons.count == 1)
-    teacher.tick(now: 1001)
-    pupil.tick(now: 1001)
-    Self.receive(Self.broadcast(from: 7), from: 1, &teacher)
-    #expect(board.lessons.count == 2)
-    Self.receive(Self.broadcast(from: 7), from: 2, &teacher)
-    #expect(board.lessons.count == 3)
-    for lesson in board.lessons.dropFirst() { pupil.learn(lesson) }
-    #expect(pupil.addresses(of: bridge) == teacher.addresses(of: bridge))
-    #expect(pupil.addressStatistics(of: bridge).moved == 0)
-    #expect(teacher.addressStatistics(of: bridge).moved == 1)
+    Self.receive(Self.broadcast(from: 7), from: 1, &sender)
+    #expect(board.updates.count == 1)
+    sender.tick(now: 1001)
+    receiver.tick(now: 1001)
+    Self.receive(Self.broadcast(from: 7), from: 1, &sender)
+    #expect(board.updates.count == 2)
+    Self.receive(Self.broadcast(from: 7), from: 2, &sender)
+    #expect(board.updates.count == 3)
+    for update in board.updates.dropFirst() { receiver.learn(update) }
+    #expect(receiver.addresses(of: bridge) == sender.addresses(of: bridge))
+    #expect(receiver.addressStatistics(of: bridge).moved == 0)
+    #expect(sender.addressStatistics(of: bridge).moved == 1)
   }
 
   /// The first to forget would flood what the other ones still know.
   @Test func whatOneSeesKeepsItYoungForTheOther() throws {
     let board = Board()
-    var teacher = try Self.makeDatapath(board)
-    var pupil = try Self.makeDatapath(nil)
+    var sender = try Self.makeDatapath(board)
+    var receiver = try Self.makeDatapath(nil)
     var now: UInt32 = 0
     while now < 1000 {
-      teacher.tick(now: now)
-      pupil.tick(now: now)
-      Self.receive(Self.broadcast(from: 7), from: 1, &teacher)
-      for lesson in board.lessons { pupil.learn(lesson) }
-      board.lessons = []
+      sender.tick(now: now)
+      receiver.tick(now: now)
+      Self.receive(Self.broadcast(from: 7), from: 1, &sender)
+      for update in board.updates { receiver.learn(update) }
+      board.updates = []
       now += 50
     }
-    #expect(pupil.addresses(of: bridge).count == 1)
-    #expect(pupil.addressStatistics(of: bridge).expired == 0)
+    #expect(receiver.addresses(of: bridge).count == 1)
+    #expect(receiver.addressStatistics(of: bridge).expired == 0)
   }
 
   /// Half of the moves are seen here and half there; all of them are told once.
   @Test func oneWatchesFlappingForAll() throws {
     let (first, second) = (Board(), Board())
-    var spokesman = try Self.makeDatapath(first)
+    var leader = try Self.makeDatapath(first)
     var other = try Self.makeDatapath(second)
     other.watchesFlapping = false
     for now in 1...60 as ClosedRange<UInt32> {
-      spokesman.tick(now: now)
+      leader.tick(now: now)
       other.tick(now: now)
       for (board, port) in [(first, UInt16(1)), (second, 2)] {
         if board === first {
-          Self.receive(Self.broadcast(from: 7), from: port, &spokesman)
+          Self.receive(Self.broadcast(from: 7), from: port, &leader)
         } else {
           Self.receive(Self.broadcast(from: 7), from: port, &other)
         }
-        for lesson in first.lessons { other.learn(lesson) }
-        for lesson in second.lessons { spokesman.learn(lesson) }
-        first.lessons = []
-        second.lessons = []
+        for update in first.updates { other.learn(update) }
+        for update in second.updates { leader.learn(update) }
+        first.updates = []
+        second.updates = []
       }
     }
-    #expect(spokesman.hasFlappingAddresses && !other.hasFlappingAddresses)
-    let told = spokesman.takeFlappingAddresses()
+    #expect(leader.hasFlappingAddresses && !other.hasFlappingAddresses)
+    let told = leader.takeFlappingAddresses()
     #expect(told.count == 1)
-    #expect(spokesman.addressStatistics(of: bridge).moved > 50)
+    #expect(leader.addressStatistics(of: bridge).moved > 50)
     #expect(other.addressStatistics(of: bridge).moved > 50)
     #expect((told.first?.moves ?? 0) > 10)
   }
 
-  @Test func neighborsAreTaughtAndForgotten() throws {
+  @Test func neighborsArePublishedAndForgotten() throws {
     let board = Board()
-    var teacher = try Self.makeDatapath(board)
-    var pupil = try Self.makeDatapath(nil)
+    var sender = try Self.makeDatapath(board)
+    var receiver = try Self.makeDatapath(nil)
     let address = MACAddress(truncating: 0x0200_0000_0001)
     let ip = IPAddress(v4: 0x0A00_0001)
-    Self.receive(neighborAnnouncement(of: ip, at: address, isRouter: false), from: 1, &teacher)
-    for lesson in board.lessons { pupil.learn(lesson) }
-    #expect(pupil.neighbors(of: bridge).map(\.ip) == [ip])
-    #expect(pupil.neighbors(of: bridge) == teacher.neighbors(of: bridge))
+    Self.receive(neighborAnnouncement(of: ip, at: address, isRouter: false), from: 1, &sender)
+    for update in board.updates { receiver.learn(update) }
+    #expect(receiver.neighbors(of: bridge).map(\.ip) == [ip])
+    #expect(receiver.neighbors(of: bridge) == sender.neighbors(of: bridge))
     // A contradiction in passing: what was known is doubted, by all.
-    board.lessons = []
+    board.updates = []
     let liar = MACAddress(truncating: 0x0200_0000_0002)
     var doubtful = neighborAnnouncement(of: ip, at: liar, isRouter: false)
     doubtful.replaceSubrange(6..<12, with: [2, 0, 0, 0, 0, 9])
-    Self.receive(doubtful, from: 2, &teacher)
-    for lesson in board.lessons { pupil.learn(lesson) }
-    #expect(teacher.neighbors(of: bridge).isEmpty)
-    #expect(pupil.neighbors(of: bridge).isEmpty)
+    Self.receive(doubtful, from: 2, &sender)
+    for update in board.updates { receiver.learn(update) }
+    #expect(sender.neighbors(of: bridge).isEmpty)
+    #expect(receiver.neighbors(of: bridge).isEmpty)
   }
 
   /// The workers swap topologies one after the other.
-  @Test func lessonsOfAnotherTopologyAreIgnored() throws {
+  @Test func updatesOfAnotherTopologyAreIgnored() throws {
     let board = Board()
-    var teacher = try Self.makeDatapath(board)
-    Self.receive(Self.broadcast(from: 1), from: 1, &teacher)
+    var sender = try Self.makeDatapath(board)
+    Self.receive(Self.broadcast(from: 1), from: 1, &sender)
     Self.receive(
       neighborAnnouncement(
         of: IPAddress(v4: 0x0A00_0001), at: MACAddress(truncating: 0x0200_0000_0001),
         isRouter: false),
-      from: 1, &teacher)
-    #expect(board.lessons.count >= 2)
+      from: 1, &sender)
+    #expect(board.updates.count >= 2)
     let changes: [(inout Topology) -> Void] = [
       { $0.ports[0].vlans = .access(vlan(300)) },
       { $0.ports.remove(at: 0) },
@@ -174,13 +174,13 @@ import Testing
     for (number, change) in changes.enumerated() {
       var topology = try Self.topology()
       change(&topology)
-      var pupil = unsafe Datapath(seed: 1) { _, _ in }
-      pupil.apply(topology)
-      for lesson in board.lessons { pupil.learn(lesson) }
+      var receiver = unsafe Datapath(seed: 1) { _, _ in }
+      receiver.apply(topology)
+      for update in board.updates { receiver.learn(update) }
       for bridge in [UInt16(0), 1] {
         let id = BridgeID(rawValue: bridge)
-        #expect(pupil.addresses(of: id).isEmpty, "change \(number)")
-        #expect(pupil.neighbors(of: id).isEmpty, "change \(number)")
+        #expect(receiver.addresses(of: id).isEmpty, "change \(number)")
+        #expect(receiver.neighbors(of: id).isEmpty, "change \(number)")
       }
     }
   }

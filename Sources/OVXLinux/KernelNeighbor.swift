@@ -3,7 +3,7 @@ package import OVXDatapath
 private import SystemPackage
 
 /// What the kernel knows of a host on one of its links (`RTM_NEWNEIGH`).
-struct Neighbour {
+struct KernelNeighbor {
   var linkIndex: Int32
   var address: IPAddress
   /// `nil` while the kernel does not know it, or does not believe it any more.
@@ -50,9 +50,9 @@ extension Netlink {
     var result: MACAddress?
     do {
       try transact(
-        request, for: Purpose(action: "look up the neighbour", subject: address.description)
+        request, for: Purpose(action: "look up the neighbor", subject: address.description)
       ) { message in
-        if let neighbour = Neighbour(message) { result = neighbour.linkAddress }
+        if let neighbor = KernelNeighbor(message) { result = neighbor.linkAddress }
       }
     } catch  where error.errno == .noSuchFileOrDirectory {
       return nil

@@ -1,7 +1,7 @@
 private import OVXDatapath
 
-/// The arithmetic of packet sizes between a container's interface and the underlay.
-enum Sizes {
+/// MTUs, and the arithmetic of packet sizes between a container's interface and the underlay.
+enum MTU {
   /// Bytes that a tunnel adds to a packet: an outer IPv4 header without options (20), UDP (8), VXLAN (8), and the
   /// inner Ethernet header (14), RFC 7348, section 5.
   static let tunnelOverheadIPv4 = 50

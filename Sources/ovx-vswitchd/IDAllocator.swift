@@ -1,13 +1,13 @@
 /// Small numbers for named objects, dense from a first one, each stable for as long as its object exists.
 ///
 /// The data plane's tables are indexed by them, so the lowest free number is always given out. A number that was taken
-/// back is *resting* until the data plane has been told of a topology without it: only then can nothing that was
-/// learned under the old owner be mistaken for the new one's. `rested()` ends the rest.
-struct Numbers<Name: Hashable> {
+/// back is in *quarantine* until the data plane has been told of a topology without it: only then can nothing that was
+/// learned under the old owner be mistaken for the new one's. `releaseQuarantined()` ends the quarantine.
+struct IDAllocator<Name: Hashable> {
   private let first: Int
   private let limit: Int
   private var given: [Name: Int] = [:]
-  private var resting: [Int] = []
+  private var quarantined: [Int] = []
   private var taken: [Bool] = []
   /// No number below this one is free.
   private var lowest = 0
@@ -40,23 +40,23 @@ struct Numbers<Name: Hashable> {
 
   /// Takes back the number of an object that is gone.
   mutating func release(_ name: Name) {
-    if let number = given.removeValue(forKey: name) { resting.append(number) }
+    if let number = given.removeValue(forKey: name) { quarantined.append(number) }
   }
 
   /// Frees the numbers that were taken back: the data plane has a topology without them.
-  mutating func rested() {
-    for number in resting {
+  mutating func releaseQuarantined() {
+    for number in quarantined {
       taken[number - first] = false
       lowest = min(lowest, number - first)
     }
-    resting.removeAll(keepingCapacity: true)
+    quarantined.removeAll(keepingCapacity: true)
   }
 }
 
-/// Ranges of consecutive numbers, for the sockets towards one remote VTEP; otherwise as `Numbers`.
-struct NumberRanges<Name: Hashable> {
+/// Ranges of consecutive numbers, for the sockets towards one remote VTEP; otherwise as `IDAllocator`.
+struct IDRangeAllocator<Name: Hashable> {
   private var given: [Name: Range<Int>] = [:]
-  private var resting: [Range<Int>] = []
+  private var quarantined: [Range<Int>] = []
   private var taken: [Bool]
   /// No number below this one is free.
   private var lowest = 0
@@ -94,17 +94,17 @@ struct NumberRanges<Name: Hashable> {
     guard let range = given[name], count < range.count else { return nil }
     let released = range.dropFirst(count)
     given[name] = count > 0 ? range.prefix(count) : nil
-    resting.append(released)
+    quarantined.append(released)
     self.count -= released.count
     return released
   }
 
   /// Frees the numbers that were taken back.
-  mutating func rested() {
-    for range in resting {
+  mutating func releaseQuarantined() {
+    for range in quarantined {
       for number in range { taken[number] = false }
       lowest = min(lowest, range.lowerBound)
     }
-    resting.removeAll(keepingCapacity: true)
+    quarantined.removeAll(keepingCapacity: true)
   }
 }

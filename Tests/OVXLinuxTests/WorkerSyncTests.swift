@@ -5,10 +5,10 @@ import Testing
 @testable import OVXLinux
 
 /// The ring between two workers.
-@Suite struct LessonQueueTests {
+@Suite struct WorkerSyncTests {
   private let bridge = BridgeID(rawValue: 0)
 
-  private func makePupil() -> Datapath {
+  private func makeReceiver() -> Datapath {
     var datapath = unsafe Datapath(seed: 1) { _, _ in }
     datapath.apply(
       Topology(
@@ -22,35 +22,35 @@ import Testing
   }
 
   /// Odd stations are on port 1, even ones on port 2.
-  private static func lesson(_ station: Int) -> Lesson {
-    Lesson(
+  private static func update(_ station: Int) -> FDBUpdate {
+    FDBUpdate(
       MACAddress(truncating: UInt64(station) << 1), vlan: .untagged,
       at: Destination(port: PortID(rawValue: station % 2 == 1 ? 1 : 2)),
       bridge: BridgeID(rawValue: 0))
   }
 
-  private static func put(_ stations: Range<Int>, in queue: LessonQueue) {
-    let lessons = stations.map(lesson)
-    unsafe lessons.withUnsafeBufferPointer { unsafe queue.put($0) }
+  private static func put(_ stations: Range<Int>, in queue: FDBUpdateQueue) {
+    let updates = stations.map(update)
+    unsafe updates.withUnsafeBufferPointer { unsafe queue.put($0) }
   }
 
   @Test func whatHasNoRoomIsLost() {
-    let queue = LessonQueue()
-    var pupil = makePupil()
-    queue.takeAll(into: &pupil)
-    #expect(pupil.addresses(of: bridge).isEmpty)
+    let queue = FDBUpdateQueue()
+    var receiver = makeReceiver()
+    queue.takeAll(into: &receiver)
+    #expect(receiver.addresses(of: bridge).isEmpty)
     Self.put(1..<10_000, in: queue)
-    queue.takeAll(into: &pupil)
-    #expect(pupil.addresses(of: bridge).count == 8192)
+    queue.takeAll(into: &receiver)
+    #expect(receiver.addresses(of: bridge).count == 8192)
     // There is room again, also across the end of the memory.
     Self.put(10_000..<15_000, in: queue)
-    queue.takeAll(into: &pupil)
-    #expect(pupil.addresses(of: bridge).count == 8192 + 5000)
+    queue.takeAll(into: &receiver)
+    #expect(receiver.addresses(of: bridge).count == 8192 + 5000)
   }
 
   @Test func aWriterAndAReaderAtOnce() {
-    let queue = LessonQueue()
-    var pupil = makePupil()
+    let queue = FDBUpdateQueue()
+    var receiver = makeReceiver()
     let count = 200_000
     let done = DispatchSemaphore(value: 0)
     DispatchQueue.global().async {
@@ -62,11 +62,11 @@ import Testing
       }
       done.signal()
     }
-    while done.wait(timeout: .now()) == .timedOut { queue.takeAll(into: &pupil) }
-    queue.takeAll(into: &pupil)
-    let known = pupil.addresses(of: bridge)
+    while done.wait(timeout: .now()) == .timedOut { queue.takeAll(into: &receiver) }
+    queue.takeAll(into: &receiver)
+    let known = receiver.addresses(of: bridge)
     #expect(known.count >= 8192)
-    // Each lesson arrived as it was written.
+    // Each update arrived as it was written.
     for entry in known {
       let station = Int(entry.address.rawValue >> 1)
       #expect(entry.port == PortID(rawValue: station % 2 == 1 ? 1 : 2) && station < count)
@@ -74,18 +74,18 @@ import Testing
   }
 
   @Test func eachIsJoinedToEach() {
-    let exchanges = LessonExchange.joining(3)
-    #expect(exchanges.map(\.incoming.count) == [2, 2, 2])
-    #expect(exchanges.map(\.outgoing.count) == [2, 2, 2])
-    #expect(exchanges.map(\.isSpokesman) == [true, false, false])
-    for (number, exchange) in exchanges.enumerated() {
-      for queue in exchange.outgoing {
-        let readers = exchanges.indices.filter { reader in
-          exchanges[reader].incoming.contains { $0 === queue }
+    let workers = WorkerSync.joining(3)
+    #expect(workers.map(\.incoming.count) == [2, 2, 2])
+    #expect(workers.map(\.outgoing.count) == [2, 2, 2])
+    #expect(workers.map(\.isLeader) == [true, false, false])
+    for (number, worker) in workers.enumerated() {
+      for queue in worker.outgoing {
+        let readers = workers.indices.filter { reader in
+          workers[reader].incoming.contains { $0 === queue }
         }
         #expect(readers.count == 1 && readers != [number])
       }
     }
-    #expect(LessonExchange.joining(1)[0].outgoing.isEmpty)
+    #expect(WorkerSync.joining(1)[0].outgoing.isEmpty)
   }
 }

@@ -4,7 +4,7 @@ internal import OVXDatapath
 internal import OVXLinux
 
 /// Begins captures for those who ask, each on the connection on which it was asked for.
-struct CaptureDesk {
+struct CaptureRequests {
   private var nextNumber: UInt64 = 1
 
   /// Checks what a capture asks for.
@@ -57,7 +57,7 @@ struct CaptureDesk {
         reconciler.port(name).map { CaptureStart.Port(number: $0.rawValue, name: name) }
       }
     }
-    if configuration.bridges[target] != nil, let bridge = reconciler.numbering.bridge(target) {
+    if configuration.bridges[target] != nil, let bridge = reconciler.datapathIDs.bridge(target) {
       // As many as fit into the greeting; the others are shown by their numbers.
       let names = configuration.ports(of: target).map(\.name).prefix(500)
       return (
@@ -69,7 +69,7 @@ struct CaptureDesk {
     guard let port = reconciler.port(target) else {
       throw ControlError("port \(target) is not in force, so there is nothing to see of it")
     }
-    let isTunnel = reconciler.plan.tunnels[target] != nil
+    let isTunnel = reconciler.desired.tunnels[target] != nil
     return (
       isTunnel ? .tunnel(port) : .device(port),
       CaptureStart(

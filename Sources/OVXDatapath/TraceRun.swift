@@ -4,27 +4,27 @@
 /// real one knows of the frame's addresses, and nobody behind its ports. So nothing is learned,
 /// counted or sent, and no frame waits for it. What is told is not decided here: it is read off what
 /// that switch handed out, what it dropped and what it learned.
-package struct Rehearsal: ~Copyable {
+package struct TraceRun: ~Copyable {
   /// What comes in, and where.
-  package enum Stimulus: Equatable, Sendable {
+  package enum Input: Equatable, Sendable {
     /// A frame on a device port, with what the kernel would hand over beside it.
     case frame([UInt8], offload: Offload = .none, tag: VLANTag = .none, port: PortID)
     /// A UDP payload on a tunnel's socket: a VXLAN header and a frame; and the outer header's DSCP and ECN.
-    case datagram([UInt8], endpoint: EndpointID, remote: IPAddress, trafficClass: UInt8 = 0)
+    case datagram([UInt8], endpoint: ListenerID, remote: IPAddress, trafficClass: UInt8 = 0)
   }
 
   private let topology: Topology
-  private let audience = Audience()
+  private let recorder = Recorder()
   private var datapath: Datapath
 
-  /// Sets the stage.
+  /// Makes a switch with the topology of the real one.
   ///
   /// Costs about as much as a change of topology, on the thread that asks.
   package init(_ topology: Topology) {
     self.topology = topology
-    let audience = audience
+    let recorder = recorder
     datapath = unsafe Datapath(seed: 0) { transmissions, vectors in
-      unsafe audience.take(transmissions, vectors)
+      unsafe recorder.take(transmissions, vectors)
     }
     datapath.apply(topology)
   }
@@ -32,53 +32,53 @@ package struct Rehearsal: ~Copyable {
   /// Forwards one frame and tells what became of it.
   ///
   /// - Parameters:
-  ///   - stimulus: What comes in; any bytes.
-  ///   - recall: Asks the real switch what it knows; called once at most.
+  ///   - input: What comes in; any bytes.
+  ///   - lookUp: Asks the real switch what it knows; called once at most.
   /// - Returns: What became of it.
   package mutating func run(
-    _ stimulus: Stimulus, recalling recall: (Question) -> Recollection
-  ) -> Account {
-    var account = Account()
-    var recollection = Recollection()
-    if let admission = admission(of: stimulus) {
-      account.ingress = admission.ingress
+    _ input: Input, lookUp: (Question) -> Snapshot
+  ) -> TraceResult {
+    var result = TraceResult()
+    var snapshot = Snapshot()
+    if let admission = admission(of: input) {
+      result.ingress = admission.ingress
       if let segment = admission.segment {
-        account.segment = segment
-        recollection = recall(Question(segment, from: admission.ingress.port))
-        remember(recollection, segment)
+        result.segment = segment
+        snapshot = lookUp(Question(segment, from: admission.ingress.port))
+        restore(snapshot, segment)
       }
     }
-    perform(stimulus)
-    account.drops = drops(at: account.ingress?.port ?? .none)
-    guard let segment = account.segment else { return account }
+    forward(input)
+    result.drops = drops(at: result.ingress?.port ?? .none)
+    guard let segment = result.segment else { return result }
     let bridge = Int(segment.bridge.rawValue)
-    account.learning = learning(of: segment, from: account.ingress, recollection)
-    if account.drops[.loop] != nil { return account }
-    account.neighbor = neighborLearned(from: segment, recollection)
+    result.learning = learning(of: segment, from: result.ingress, snapshot)
+    if result.drops[.loop] != nil { return result }
+    result.neighbor = neighborLearned(from: segment, snapshot)
     let target = AddressKey(vlan: segment.vlan, address: segment.target)
     if datapath.answers[bridge] > 0, let question = segment.question,
-      let known = datapath.neighbors[bridge].recall(question, now: datapath.now)
+      let known = datapath.neighbors[bridge].lookUp(question, now: datapath.now)
     {
-      account.decision = .answer(KnownNeighbor(known))
+      result.decision = .answer(KnownNeighbor(known))
     } else if datapath.directions[bridge] > 0, let question = segment.question,
-      let known = datapath.neighbors[bridge].recall(question, now: datapath.now),
-      let place = datapath.databases[bridge].recall(
+      let known = datapath.neighbors[bridge].lookUp(question, now: datapath.now),
+      let place = datapath.databases[bridge].lookUp(
         AddressKey(vlan: segment.vlan, address: known.value.address), now: datapath.now)
     {
-      account.decision = .direction(KnownNeighbor(known), KnownAddress(place))
+      result.decision = .direction(KnownNeighbor(known), KnownAddress(place))
     } else if segment.target.isGroup {
-      account.decision = .flood(isUnknown: false)
-    } else if let known = datapath.databases[bridge].recall(target, now: datapath.now) {
-      account.decision = .destination(KnownAddress(known))
+      result.decision = .flood(isUnknown: false)
+    } else if let known = datapath.databases[bridge].lookUp(target, now: datapath.now) {
+      result.decision = .destination(KnownAddress(known))
     } else {
-      account.decision = unknownDecision(segment)
+      result.decision = unknownDecision(segment)
     }
-    account.deliveries = deliveries(of: account, segment)
-    return account
+    result.deliveries = deliveries(of: result, segment)
+    return result
   }
 
   /// What is decided about a destination that is not in the address table.
-  private func unknownDecision(_ segment: Account.Segment) -> Account.Decision {
+  private func unknownDecision(_ segment: TraceResult.Segment) -> TraceResult.Decision {
     let owner = datapath.tables.owner(
       of: segment.target, vlan: segment.vlan, bridge: segment.bridge)
     switch owner {
@@ -95,9 +95,9 @@ package struct Rehearsal: ~Copyable {
 
   /// Where the frame enters and in which segment it would be, both by the functions of the frame path.
   private mutating func admission(
-    of stimulus: Stimulus
-  ) -> (ingress: Destination, segment: Account.Segment?)? {
-    switch stimulus {
+    of input: Input
+  ) -> (ingress: Destination, segment: TraceResult.Segment?)? {
+    switch input {
     case .frame(let bytes, let offload, let tag, let port):
       guard Int(port.rawValue) < datapath.tables.ports.count else { return nil }
       let ingress = Destination(port: port)
@@ -121,7 +121,7 @@ package struct Rehearsal: ~Copyable {
   private mutating func segment(
     of bytes: [UInt8], skipping offset: Int, _ offload: Offload, _ tag: VLANTag,
     _ ingress: Destination
-  ) -> Account.Segment? {
+  ) -> TraceResult.Segment? {
     guard Datapath.refusal(count: bytes.count - offset, offload: offload) == nil else {
       return nil
     }
@@ -131,15 +131,15 @@ package struct Rehearsal: ~Copyable {
       ingress: ingress.port, peer: ingress.peer)
     let port = datapath.tables.ports[Int(ingress.port.rawValue)]
     guard unsafe datapath.admit(&frame, at: port) == nil else { return nil }
-    var segment = unsafe Account.Segment(
+    var segment = unsafe TraceResult.Segment(
       bridge: port.bridge, vlan: frame.vlan, tag: frame.tag, source: frame.address(6),
       target: frame.address(0), byteCount: frame.count)
-    if unsafe frame.concernsNeighbors, let news = unsafe frame.neighborNews {
+    if unsafe frame.mayConcernNeighborTable, let news = unsafe frame.neighborNews {
       switch news.claim {
       case .none: break
       case .announcement(let ip, let address, _):
         segment.claim = NeighborKey(vlan: segment.vlan, address: ip)
-        segment.mayTeach = address == segment.source
+        segment.mayBeLearned = address == segment.source
       case .mention(let ip, _): segment.claim = NeighborKey(vlan: segment.vlan, address: ip)
       }
       segment.question = news.question.map { NeighborKey(vlan: segment.vlan, address: $0) }
@@ -147,21 +147,21 @@ package struct Rehearsal: ~Copyable {
     return segment
   }
 
-  /// Gives the switch on stage the memory that matters.
-  private mutating func remember(_ recollection: Recollection, _ segment: Account.Segment) {
-    datapath.now = recollection.now
+  /// Gives the switch of the trace the entries that matter.
+  private mutating func restore(_ snapshot: Snapshot, _ segment: TraceResult.Segment) {
+    datapath.now = snapshot.now
     let bridge = Int(segment.bridge.rawValue)
     let members = datapath.tables.bridges[bridge].members
     // What would be forgotten to make room for the source is not there when the target is looked up.
-    let addresses = recollection.addresses.filter { $0 != recollection.victim }
-    let room = recollection.isFullOfStatics ? 0 : 1
+    let addresses = snapshot.addresses.filter { $0 != snapshot.victim }
+    let room = snapshot.isFullOfStatics ? 0 : 1
     datapath.databases[bridge] = FDB(limit: addresses.count + room, seed: 0)
     for entry in addresses {
       let key = AddressKey(vlan: entry.vlan, address: entry.address)
       let destination = Destination(port: entry.port, peer: entry.peer)
       if let age = entry.age {
         _ = datapath.databases[bridge].learn(
-          key, at: destination, now: min(recollection.now &- age, lastSecond),
+          key, at: destination, now: min(snapshot.now &- age, lastSecond),
           lists: &datapath.lists, members: datapath.tables.bridgeMembers, members)
       } else {
         _ = datapath.databases[bridge].setStatic(
@@ -169,7 +169,7 @@ package struct Rehearsal: ~Copyable {
           members)
       }
     }
-    let neighbors = recollection.neighbors.filter { $0 != recollection.neighborVictim }
+    let neighbors = snapshot.neighbors.filter { $0 != snapshot.neighborVictim }
     datapath.neighbors[bridge] = AgingTable(limit: neighbors.count + 1, seed: 0)
     for known in neighbors {
       _ = datapath.neighbors[bridge].learn(
@@ -177,15 +177,15 @@ package struct Rehearsal: ~Copyable {
         at: Neighbor(
           address: known.address, place: Destination(port: known.port, peer: known.peer),
           isRouter: known.isRouter, doubt: known.doubt),
-        now: min(recollection.now &- known.age, lastSecond), lists: &datapath.neighborLists,
+        now: min(snapshot.now &- known.age, lastSecond), lists: &datapath.neighborLists,
         members: datapath.tables.bridgeMembers, members)
     }
   }
 
-  // MARK: The performance
+  // MARK: Run
 
-  private mutating func perform(_ stimulus: Stimulus) {
-    switch stimulus {
+  private mutating func forward(_ input: Input) {
+    switch input {
     case .frame(let bytes, let offload, let tag, let port):
       let slot = Slot(bytes)
       unsafe datapath.receiveFrame(
@@ -213,14 +213,14 @@ package struct Rehearsal: ~Copyable {
   }
 
   private func learning(
-    of segment: Account.Segment, from ingress: Destination?, _ recollection: Recollection
-  ) -> Account.Learning {
+    of segment: TraceResult.Segment, from ingress: Destination?, _ snapshot: Snapshot
+  ) -> TraceResult.Learning {
     let key = AddressKey(vlan: segment.vlan, address: segment.source)
-    let after = datapath.databases[Int(segment.bridge.rawValue)].recall(key, now: datapath.now)
+    let after = datapath.databases[Int(segment.bridge.rawValue)].lookUp(key, now: datapath.now)
     guard let after else { return .refused }
     guard
-      let before = recollection.addresses.first(where: { $0.address == segment.source })
-    else { return .learned(insteadOf: recollection.victim) }
+      let before = snapshot.addresses.first(where: { $0.address == segment.source })
+    else { return .learned(insteadOf: snapshot.victim) }
     if before.age == nil { return .isStatic(before) }
     if Destination(port: before.port, peer: before.peer) != after.value {
       return .moved(from: before)
@@ -228,15 +228,15 @@ package struct Rehearsal: ~Copyable {
     return after.value == ingress ? .known(before) : .held(before)
   }
 
-  /// What the frame has told of a neighbour that was not known, or otherwise.
+  /// What the frame has told of a neighbor that was not known, or otherwise.
   private func neighborLearned(
-    from segment: Account.Segment, _ recollection: Recollection
+    from segment: TraceResult.Segment, _ snapshot: Snapshot
   ) -> KnownNeighbor? {
     guard let claim = segment.claim,
-      let after = datapath.neighbors[Int(segment.bridge.rawValue)].recall(claim, now: datapath.now)
+      let after = datapath.neighbors[Int(segment.bridge.rawValue)].lookUp(claim, now: datapath.now)
     else { return nil }
     let now = KnownNeighbor(after)
-    let before = recollection.neighbors.first { $0.ip == now.ip }
+    let before = snapshot.neighbors.first { $0.ip == now.ip }
     let isNews = before.map {
       ($0.address, $0.port, $0.peer, $0.isRouter) != (now.address, now.port, now.peer, now.isRouter)
     }
@@ -245,15 +245,15 @@ package struct Rehearsal: ~Copyable {
 
   /// What became of the frame at every port that it might have left by.
   private func deliveries(
-    of account: Account, _ segment: Account.Segment
-  ) -> [Account.Delivery] {
-    let sent = Dictionary(grouping: audience.sent) { wayOut(of: $0) }
+    of result: TraceResult, _ segment: TraceResult.Segment
+  ) -> [TraceResult.Delivery] {
+    let sent = Dictionary(grouping: recorder.sent) { wayOut(of: $0) }
     var waysOut: [Destination] = []
-    switch account.decision {
+    switch result.decision {
     case .direction(_, let known):
       waysOut.append(Destination(port: known.port, peer: known.peer))
     case .destination(let known):
-      let isBack = known.port == account.ingress?.port
+      let isBack = known.port == result.ingress?.port
       if !isBack { waysOut.append(Destination(port: known.port, peer: known.peer)) }
     case .flood: waysOut = waysOutOfAll(in: segment.bridge)
     case .answer, .nobody, nil: break
@@ -262,24 +262,24 @@ package struct Rehearsal: ~Copyable {
       waysOut.append(wayOut)
     }
     return waysOut.map { wayOut in
-      Account.Delivery(
+      TraceResult.Delivery(
         port: wayOut.port, peer: wayOut.peer,
-        outcome: outcome(at: wayOut, sent[wayOut] ?? [], account, segment))
+        outcome: outcome(at: wayOut, sent[wayOut] ?? [], result, segment))
     }
   }
 
   private func outcome(
-    at wayOut: Destination, _ sent: [Account.Sent], _ account: Account,
-    _ segment: Account.Segment
-  ) -> Account.Outcome {
+    at wayOut: Destination, _ sent: [TraceResult.Sent], _ result: TraceResult,
+    _ segment: TraceResult.Segment
+  ) -> TraceResult.Outcome {
     if !sent.isEmpty { return .sent(sent) }
-    if wayOut.port == account.ingress?.port { return .passedOver(.ingress) }
+    if wayOut.port == result.ingress?.port { return .passedOver(.ingress) }
     if let reason = drops(at: wayOut.port).keys.first { return .dropped(reason) }
     let port = datapath.tables.ports[Int(wayOut.port.rawValue)]
     if port.role == .waiting { return .passedOver(.waiting) }
     if !datapath.tables.carries(segment.vlan, port: port) { return .passedOver(.otherVLAN) }
     if port.role == .tunnel {
-      if let ingress = account.ingress, ingress.peer != .none,
+      if let ingress = result.ingress, ingress.peer != .none,
         !datapath.tables.relays(from: ingress.port, to: port)
       {
         return .passedOver(.splitHorizon)
@@ -287,11 +287,11 @@ package struct Rehearsal: ~Copyable {
       if wayOut.peer == .none { return .passedOver(.noRemote) }
     }
     // What is wrong with the frame itself is charged to the port that it came in by.
-    return account.drops.keys.first.map { .dropped($0) } ?? .passedOver(.unknown)
+    return result.drops.keys.first.map { .dropped($0) } ?? .passedOver(.unknown)
   }
 
   /// The port, and the remote of it, that something was sent to.
-  private func wayOut(of sent: Account.Sent) -> Destination {
+  private func wayOut(of sent: TraceResult.Sent) -> Destination {
     guard let path = sent.path, let port = topology.ports.first(where: { $0.id == sent.port }),
       case .tunnel(let tunnel) = port.attachment,
       let peer = tunnel.peers.first(where: { $0.paths.contains(path.rawValue) })
@@ -310,50 +310,50 @@ package struct Rehearsal: ~Copyable {
 }
 
 extension Datapath {
-  /// Tells a rehearsal what it has to know.
+  /// Tells a trace what it has to know.
   ///
   /// Some look-ups; frames wait that long.
-  package func recall(_ question: Rehearsal.Question) -> Rehearsal.Recollection {
-    var recollection = Rehearsal.Recollection()
-    recollection.now = now
+  package func snapshot(for question: TraceRun.Question) -> TraceRun.Snapshot {
+    var snapshot = TraceRun.Snapshot()
+    snapshot.now = now
     let bridge = Int(question.bridge.rawValue)
     guard bridge < tables.bridges.count, tables.bridges[bridge].isPresent else {
-      return recollection
+      return snapshot
     }
     let members = tables.bridges[bridge].members
     let source = AddressKey(vlan: question.vlan, address: question.source)
     var keys = [source, AddressKey(vlan: question.vlan, address: question.target)]
     for key in [question.claim, question.question].compactMap(\.self) {
-      guard let known = neighbors[bridge].recall(key, now: now) else { continue }
-      recollection.neighbors.append(KnownNeighbor(known))
+      guard let known = neighbors[bridge].lookUp(key, now: now) else { continue }
+      snapshot.neighbors.append(KnownNeighbor(known))
       keys.append(AddressKey(vlan: question.vlan, address: known.value.address))
     }
     for key in keys {
-      guard let record = databases[bridge].recall(key, now: now) else { continue }
+      guard let record = databases[bridge].lookUp(key, now: now) else { continue }
       let known = KnownAddress(record)
-      if !recollection.addresses.contains(known) { recollection.addresses.append(known) }
+      if !snapshot.addresses.contains(known) { snapshot.addresses.append(known) }
     }
     let statistics = databases[bridge].statistics
-    recollection.isFullOfStatics = statistics.statics >= statistics.limit
-    recollection.victim = databases[bridge].victim(
+    snapshot.isFullOfStatics = statistics.statics >= statistics.limit
+    snapshot.victim = databases[bridge].victim(
       of: source, from: question.ingress, now: now, lists: lists, members: tables.bridgeMembers,
       members
     ).map { KnownAddress($0) }
     if let claim = question.claim,
-      question.mayTeach || neighbors[bridge].recall(claim, now: now) != nil
+      question.mayBeLearned || neighbors[bridge].lookUp(claim, now: now) != nil
     {
-      recollection.neighborVictim = neighbors[bridge].victim(
+      snapshot.neighborVictim = neighbors[bridge].victim(
         of: claim, from: question.ingress, portLimit: tables.neighborLimit(of: question.ingress),
         now: now, lists: neighborLists, members: tables.bridgeMembers, members
       ).map { KnownNeighbor($0) }
     }
-    return recollection
+    return snapshot
   }
 }
 
-/// Who gets what the switch on stage sends: copies it.
-private final class Audience {
-  private(set) var sent: [Rehearsal.Account.Sent] = []
+/// Copies what the switch of the trace sends.
+private final class Recorder {
+  private(set) var sent: [TraceResult.Sent] = []
 
   func take(
     _ transmissions: UnsafeBufferPointer<Transmission>, _ vectors: UnsafePointer<Vector>
@@ -369,7 +369,7 @@ private final class Audience {
       }
       if transmission.kind == .injected { bytes.removeFirst(InjectionHeader.payloadOffset) }
       sent.append(
-        Rehearsal.Account.Sent(
+        TraceResult.Sent(
           port: transmission.port, path: isFrame ? nil : transmission.path,
           outer: transmission.outer,
           offload: transmission.offload, bytes: bytes,

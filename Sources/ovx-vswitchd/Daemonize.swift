@@ -7,7 +7,7 @@ private import SystemPackage
 /// A Swift process cannot fork: its run-time's threads would be missing in the copy. So the command that was typed
 /// starts the program a second time, in a session of its own and with a pipe as descriptor 3, and ends when that one
 /// has said down the pipe how its start-up went: a lone "+" for ready, else the sentence that explains the failure.
-enum Detachment {
+enum Daemonize {
   private static let readyMark = "+"
 
   /// Starts the program anew with these arguments, its own name not among them, and waits until it has reported.

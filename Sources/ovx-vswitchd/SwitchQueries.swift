@@ -2,13 +2,13 @@ internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
 
-/// Answers to questions about the running switch, put together from the configuration, the kernel and the data plane.
-struct Answers {
+/// Queries about the running switch, answered from the configuration, the kernel and the data plane.
+struct SwitchQueries {
   let reconciler: Reconciler
   let configuration: Configuration
   private var dataplane: Switch { reconciler.dataplane }
 
-  /// Prepares answers.
+  /// Prepares queries.
   ///
   /// - Parameters:
   ///   - reconciler: Knows what is in force.
@@ -44,7 +44,7 @@ struct Answers {
   private func show(_ bridge: String? = nil) -> Show {
     var show = Show(configuration) { reconciler.fault(of: $0)?.sentence }
     if let bridge { show.bridges.removeAll { $0.name != bridge } }
-    var peers = VethPeers(reconciler.host)
+    var peers = VethPeers(reconciler.kernel)
     for place in show.bridges.indices {
       for index in show.bridges[place].ports.indices {
         let name = show.bridges[place].ports[index].name
@@ -77,19 +77,19 @@ struct Answers {
 
   /// The addresses that a bridge knows, in no order.
   func knownAddresses(on bridge: String) -> [KnownAddress] {
-    guard let id = reconciler.numbering.bridge(bridge) else { return [] }
+    guard let id = reconciler.datapathIDs.bridge(bridge) else { return [] }
     return KnownAddress.merged(dataplane.performOnAll { datapath in datapath.addresses(of: id) })
   }
 
   /// The neighbors that a bridge knows, in no order.
   func knownNeighbors(on bridge: String) -> [KnownNeighbor] {
-    guard let id = reconciler.numbering.bridge(bridge) else { return [] }
+    guard let id = reconciler.datapathIDs.bridge(bridge) else { return [] }
     return KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
   }
 
   func addressStatistics(of bridges: [String]) -> [BridgeAddressStatistics] {
     selected(bridges).map { name in
-      let statistics = reconciler.numbering.bridge(name).map { id in
+      let statistics = reconciler.datapathIDs.bridge(name).map { id in
         AddressStatistics.merged(
           dataplane.performOnAll { datapath in datapath.addressStatistics(of: id) })
       }
@@ -99,7 +99,7 @@ struct Answers {
 
   /// Forgets learned addresses of a bridge, or of all, and returns how many.
   func flushAddresses(of bridge: String?) -> Int {
-    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
+    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.datapathIDs.bridge($0) }
     // All know the same, but for what was learned this moment.
     return dataplane.performOnAll { datapath in
       var count = 0
@@ -111,7 +111,7 @@ struct Answers {
   func addAddress(
     _ address: MACAddress, vlan: VLANID, port: String, bridge: String
   ) throws(ControlError) {
-    guard let portID = reconciler.port(port), let bridgeID = reconciler.numbering.bridge(bridge)
+    guard let portID = reconciler.port(port), let bridgeID = reconciler.datapathIDs.bridge(bridge)
     else { throw ControlError("port \(port) of bridge \(bridge) is not in service") }
     let areAdded = dataplane.performOnAll { datapath in
       datapath.addStaticAddress(address, vlan: vlan, on: portID, bridge: bridgeID)
@@ -126,7 +126,7 @@ struct Answers {
   func deleteAddress(
     _ address: MACAddress, vlan: VLANID, bridge: String
   ) throws(ControlError) {
-    let id = reconciler.numbering.bridge(bridge)
+    let id = reconciler.datapathIDs.bridge(bridge)
     let areRemoved = id.map { id in
       dataplane.performOnAll { datapath in
         datapath.removeAddress(address, vlan: vlan, bridge: id)
@@ -139,9 +139,9 @@ struct Answers {
     }
   }
 
-  // MARK: Neighbours
+  // MARK: Neighbors
 
-  /// The neighbour tables of bridges; of all where none is named.
+  /// The neighbor tables of bridges; of all where none is named.
   ///
   /// Each is taken when its turn has come.
   private func neighbors(of bridges: [String]) -> [AnswerStream.Part] {
@@ -150,7 +150,7 @@ struct Answers {
       AnswerStream.Part.tables(of: selected(bridges)) { name in
         let names = portNames()
         let remotes = peerAddresses()
-        let contested = reconciler.numbering.bridge(name).map { id in
+        let contested = reconciler.datapathIDs.bridge(name).map { id in
           dataplane.performOnAll { datapath in datapath.contestedNeighbors(of: id) }.flatMap { $0 }
         }
         let shown = knownNeighbors(on: name).filter { names[$0.port] != nil }.sorted {
@@ -169,7 +169,7 @@ struct Answers {
 
   func neighborStatistics(of bridges: [String]) -> [BridgeNeighborStatistics] {
     selected(bridges).map { name in
-      let statistics = reconciler.numbering.bridge(name).map { id in
+      let statistics = reconciler.datapathIDs.bridge(name).map { id in
         NeighborStatistics.merged(
           dataplane.performOnAll { datapath in datapath.neighborStatistics(of: id) })
       }
@@ -177,9 +177,9 @@ struct Answers {
     }
   }
 
-  /// Forgets the neighbours of a bridge, or of all, and returns how many.
+  /// Forgets the neighbors of a bridge, or of all, and returns how many.
   func flushNeighbors(of bridge: String?) -> Int {
-    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.numbering.bridge($0) }
+    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.datapathIDs.bridge($0) }
     return dataplane.performOnAll { datapath in
       var count = 0
       for id in ids { count += datapath.flushNeighbors(of: id) }
@@ -201,7 +201,7 @@ struct Answers {
       }
     }
     func bridgeName(_ number: BridgeID) -> String? {
-      configuration.bridges.keys.first { reconciler.numbering.bridge($0) == number }
+      configuration.bridges.keys.first { reconciler.datapathIDs.bridge($0) == number }
     }
     let addresses: [String] = flapping.flatMap(\.0).compactMap { flap in
       guard let former = describe(flap.former), let latter = describe(flap.latter),
@@ -239,13 +239,13 @@ struct Answers {
     return names
   }
 
-  private func peerAddresses() -> [PeerID: IPAddress] {
-    var addresses: [PeerID: IPAddress] = [:]
-    for (name, tunnel) in reconciler.plan.tunnels {
-      let port = Numbering.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
+  private func peerAddresses() -> [RemoteVTEPID: IPAddress] {
+    var addresses: [RemoteVTEPID: IPAddress] = [:]
+    for (name, tunnel) in reconciler.desired.tunnels {
+      let port = DatapathIDs.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
       for remote in tunnel.remotes {
-        let peer = Numbering.PeerName(port: port, remote: remote.address)
-        if let id = reconciler.numbering.peer(peer) { addresses[id] = remote.address }
+        let peer = DatapathIDs.PeerName(port: port, remote: remote.address)
+        if let id = reconciler.datapathIDs.peer(peer) { addresses[id] = remote.address }
       }
     }
     return addresses
@@ -312,7 +312,7 @@ struct Answers {
     state.ofport =
       state.error != nil ? -1 : configuration.bridges[name] != nil ? 65534 : Int(port.rawValue) + 1
     if let link = link(of: name) {
-      if reconciler.devices.link(of: name, host: reconciler.host) != nil {
+      if reconciler.devices.link(of: name, kernel: reconciler.kernel) != nil {
         state.linkSpeed = link.speed
       }
       state.ifindex = Int(link.index)
@@ -324,13 +324,13 @@ struct Answers {
       state.macInUse = (reconciler.devices.address(of: name) ?? settings.mac)?.description
       state.mtu = settings.mtu
     }
-    if let remote = reconciler.plan.tunnels[name]?.remotes.first,
+    if let remote = reconciler.desired.tunnels[name]?.remotes.first,
       let way = reconciler.underlay.way(to: remote)
     {
       state.mtu = way.innerMTU
       state.status["source_ip"] = way.source.description
       state.status["tunnel_egress_iface"] = way.device
-      let carrier = reconciler.host.links[way.device]?.isRunning ?? false
+      let carrier = reconciler.kernel.links[way.device]?.isRunning ?? false
       state.status["tunnel_egress_iface_carrier"] = carrier ? "up" : "down"
     }
     let counters = PortCounters.sum(
@@ -342,8 +342,8 @@ struct Answers {
   // MARK: Tunnels
 
   func tunnels() -> Tunnels {
-    let tunnels = reconciler.plan.tunnels.sorted { $0.key < $1.key }
-    var listeners: [Plan.Endpoint: [String]] = [:]
+    let tunnels = reconciler.desired.tunnels.sorted { $0.key < $1.key }
+    var listeners: [DesiredState.Endpoint: [String]] = [:]
     for (name, tunnel) in tunnels where reconciler.underlay.endpoint(tunnel.endpoint) != nil {
       listeners[tunnel.endpoint, default: []].append(name)
     }
@@ -376,9 +376,11 @@ struct Answers {
     return [sending, "UDP_GRO"] + (workers > 1 ? ["\(workers) workers"] : [])
   }
 
-  private func describe(_ remote: Plan.Remote, of tunnel: Plan.Tunnel) -> Tunnels.Remote {
+  private func describe(_ remote: DesiredState.Remote, of tunnel: DesiredState.Tunnel)
+    -> Tunnels.Remote
+  {
     let underlay = reconciler.underlay
-    let peer = Plan.Peer(remote: remote, vni: tunnel.outgoingVNI)
+    let peer = DesiredState.Peer(remote: remote, vni: tunnel.outgoingVNI)
     let sockets = underlay.sockets(to: peer)
     let way = sockets == nil ? nil : underlay.way(to: remote)
     return Tunnels.Remote(

@@ -1,17 +1,17 @@
-// What the workers of one switch tell each other.
+// What the workers of one switch publish to each other.
 //
 // Each worker has a datapath of its own with tables of its own, so that no frame waits for a lock or for memory that
 // another core writes to. The flows of one station may come to several workers, though, and what one of them learns
 // from a frame all have to know, or the others would flood what is for that station. So a datapath hands out what it
 // learns, once a second for each address at most, and takes in what others have learned.
 //
-// Nothing depends on a lesson: where one gets lost, a frame is flooded that need not be, and the next second teaches it
+// Nothing depends on an update: where one gets lost, a frame is flooded that need not be, and the next second brings it
 // again.
 
 /// What one datapath has learned, for the others of the same switch.
-package struct Lesson: BitwiseCopyable, Sendable {
-  /// Takes lessons, in order, before the call returns.
-  package typealias Teach = (UnsafeBufferPointer<Lesson>) -> Void
+package struct FDBUpdate: BitwiseCopyable, Sendable {
+  /// Takes updates, in order, before the call returns.
+  package typealias Publish = (UnsafeBufferPointer<FDBUpdate>) -> Void
 
   fileprivate enum Kind: UInt8, BitwiseCopyable {
     case address
@@ -25,7 +25,7 @@ package struct Lesson: BitwiseCopyable, Sendable {
   let vlan: VLANID
   let place: Destination
   let address: MACAddress
-  /// Of a neighbour.
+  /// Of a neighbor.
   fileprivate let ip: IPAddress
 
   /// A station's address.
@@ -39,7 +39,7 @@ package struct Lesson: BitwiseCopyable, Sendable {
     ip = IPAddress(v4: 0)
   }
 
-  /// A neighbour.
+  /// A neighbor.
   init(_ key: NeighborKey, _ neighbor: Neighbor, bridge: BridgeID) {
     kind = .neighbor
     isRouter = neighbor.isRouter
@@ -50,7 +50,7 @@ package struct Lesson: BitwiseCopyable, Sendable {
     ip = key.address
   }
 
-  /// That nothing is known of a neighbour any more.
+  /// That nothing is known of a neighbor any more.
   init(forgetting key: NeighborKey, bridge: BridgeID) {
     kind = .neighborGone
     isRouter = false
@@ -62,31 +62,31 @@ package struct Lesson: BitwiseCopyable, Sendable {
   }
 }
 
-/// Lessons that have not been handed out yet.
+/// Updates that have not been handed out yet.
 @safe
-struct Lessons: ~Copyable {
+struct PendingFDBUpdates: ~Copyable {
   private static let limit = 256
 
-  private let teach: Lesson.Teach?
-  private var waiting: Slab<Lesson>
+  private let publish: FDBUpdate.Publish?
+  private var waiting: FixedArray<FDBUpdate>
   private var count = 0
 
-  init(_ teach: Lesson.Teach?) {
-    unsafe self.teach = unsafe teach
-    waiting = unsafe Slab(reserving: teach == nil ? 0 : Self.limit)
+  init(_ publish: FDBUpdate.Publish?) {
+    unsafe self.publish = unsafe publish
+    waiting = unsafe FixedArray(reserving: publish == nil ? 0 : Self.limit)
   }
 
-  /// Adds a lesson, if there is anybody to learn it.
-  mutating func teach(_ lesson: Lesson) {
-    guard unsafe teach != nil else { return }
+  /// Adds an update, if there is anybody to publish it to.
+  mutating func publish(_ update: FDBUpdate) {
+    guard unsafe publish != nil else { return }
     if count == waiting.count { handOver() }
-    waiting[count] = lesson
+    waiting[count] = update
     count += 1
   }
 
   mutating func handOver() {
-    guard count > 0, let teach = unsafe teach else { return }
-    unsafe teach(UnsafeBufferPointer(start: waiting.address(of: 0), count: count))
+    guard count > 0, let publish = unsafe publish else { return }
+    unsafe publish(UnsafeBufferPointer(start: waiting.address(of: 0), count: count))
     count = 0
   }
 }
@@ -102,11 +102,11 @@ extension Datapath {
       AddressKey(vlan: vlan, address: address), bridge: bridge, from: former, to: latter, now: now)
   }
 
-  @unsafe @inline(never) mutating func teachAddress(
+  @unsafe @inline(never) mutating func publishAddress(
     of frame: borrowing Frame, bridge: BridgeID
   ) {
-    unsafe lessons.teach(
-      Lesson(
+    unsafe updates.publish(
+      FDBUpdate(
         frame.address(6), vlan: frame.vlan,
         at: Destination(port: frame.ingress, peer: frame.peer), bridge: bridge))
   }
@@ -114,32 +114,32 @@ extension Datapath {
   /// Takes in what another datapath of the same switch has learned.
   ///
   /// That one may have had another topology than this one has now: what does not fit is ignored.
-  package mutating func learn(_ lesson: Lesson) {
-    let bridge = Int(lesson.bridge.rawValue)
-    guard hasBridge(lesson.bridge) else { return }
-    if lesson.kind == .neighborGone {
-      let key = NeighborKey(vlan: lesson.vlan, address: lesson.ip)
+  package mutating func learn(_ update: FDBUpdate) {
+    let bridge = Int(update.bridge.rawValue)
+    guard hasBridge(update.bridge) else { return }
+    if update.kind == .neighborGone {
+      let key = NeighborKey(vlan: update.vlan, address: update.ip)
       _ = neighbors[bridge].remove(key, lists: &neighborLists)
       return
     }
-    guard tables.hasPlace(lesson.place, vlan: lesson.vlan, bridge: lesson.bridge) else { return }
-    if lesson.kind == .address {
-      guard !contradictsJoin(lesson) else { return }
+    guard tables.hasPlace(update.place, vlan: update.vlan, bridge: update.bridge) else { return }
+    if update.kind == .address {
+      guard !contradictsJoin(update) else { return }
       let learning = databases[bridge].adopt(
-        AddressKey(vlan: lesson.vlan, address: lesson.address), at: lesson.place, now: now,
+        AddressKey(vlan: update.vlan, address: update.address), at: update.place, now: now,
         portLimit: .max, lists: &lists, members: tables.bridgeMembers,
         tables.bridges[bridge].members)
       if case .moved(let former) = learning {
         noteMove(
-          of: lesson.address, vlan: lesson.vlan, bridge: lesson.bridge, from: former,
-          to: lesson.place)
+          of: update.address, vlan: update.vlan, bridge: update.bridge, from: former,
+          to: update.place)
       }
     } else {
-      let key = NeighborKey(vlan: lesson.vlan, address: lesson.ip)
+      let key = NeighborKey(vlan: update.vlan, address: update.ip)
       let neighbor = Neighbor(
-        address: lesson.address, place: lesson.place, isRouter: lesson.isRouter)
+        address: update.address, place: update.place, isRouter: update.isRouter)
       let learning = neighbors[bridge].adopt(
-        key, at: neighbor, now: now, portLimit: tables.neighborLimit(of: lesson.place.port),
+        key, at: neighbor, now: now, portLimit: tables.neighborLimit(of: update.place.port),
         lists: &neighborLists, members: tables.bridgeMembers, tables.bridges[bridge].members)
       switch learning {
       case .known: neighbors[bridge].revise(key, to: neighbor)
@@ -198,7 +198,7 @@ extension KnownAddress {
 }
 
 extension KnownNeighbor {
-  /// The neighbour tables of one bridge in several datapaths as one.
+  /// The neighbor tables of one bridge in several datapaths as one.
   package static func merged(_ tables: [[KnownNeighbor]]) -> [KnownNeighbor] {
     youngest(of: tables, by: { NeighborKey(vlan: $0.vlan, address: $0.ip) }, age: { $0.age })
   }

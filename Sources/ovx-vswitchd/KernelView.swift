@@ -7,7 +7,7 @@ private import SystemPackage
 ///
 /// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is in the socket before
 /// the system call that caused it returns, so reading the socket before each request means never to decide by the past.
-final class Host {
+final class KernelView {
   private var netlink: Netlink
   private var events: LinkEvents
   private(set) var links: [String: Link] = [:]
@@ -102,7 +102,7 @@ final class Host {
         changes.ways = true
       case .filtersChanged(let index):
         doubt(index, &changes)
-      case .neighbourChanged(let linkIndex, let address):
+      case .neighborChanged(let linkIndex, let address):
         let hop = NextHop(linkIndex: linkIndex, address: address)
         if let known = nextHops[hop],
           known != (try? netlink.linkAddress(of: address, on: linkIndex))
@@ -333,7 +333,7 @@ final class Host {
     guard let address = try netlink.widerAddresses(of: link).first else { return nil }
     return Fault(
       "the address \(address) on its device does not work, as the device is the switch's; "
-        + Self.remedy(link), isAwaited: true)
+        + Self.remedy(link), isTransient: true)
   }
 
   private static func remedy(_ link: Link) -> String {
@@ -361,29 +361,29 @@ final class Host {
   ///
   /// `isInjected` asks whether superframes can leave whole, too.
   func way(
-    to remote: Plan.Remote, isInjected: Bool = false
+    to remote: DesiredState.Remote, isInjected: Bool = false
   ) throws(Fault) -> Underlay.Way {
     let route: Route
     do {
       route = try netlink.route(to: remote.address, from: remote.local)
     } catch {
-      throw Fault(error, isAwaited: error.isMissingRoute || error.errno == .invalidArgument)
+      throw Fault(error, isTransient: error.isMissingRoute || error.errno == .invalidArgument)
     }
     guard let source = remote.local ?? route.source else {
-      throw Fault("no address of this host to send to \(remote.address) from", isAwaited: true)
+      throw Fault("no address of this host to send to \(remote.address) from", isTransient: true)
     }
     guard source != remote.address else {
       throw Fault(
         "\(remote.address) is this host's own address; the remote of a tunnel is another host",
-        isAwaited: false)
+        isTransient: false)
     }
     let link = link(route.linkIndex)
-    let pathMTU = believedMTU(of: route, to: remote, link) ?? link?.mtu ?? Sizes.defaultMTU
-    let innerMTU = Sizes.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
+    let pathMTU = believedMTU(of: route, to: remote, link) ?? link?.mtu ?? MTU.defaultMTU
+    let innerMTU = MTU.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
     guard innerMTU >= Configuration.mtuRange.lowerBound else {
       throw Fault(
         "the way to \(remote.address) takes packets of \(pathMTU) bytes, too small for a tunnel",
-        isAwaited: true)
+        isTransient: true)
     }
     var way = Underlay.Way(
       source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?",
@@ -398,7 +398,7 @@ final class Host {
   /// What an ICMP message has said of a path may be forged. On an Ethernet that the remote is on itself nobody is on the
   /// way who might say so. Elsewhere it is asked about (`PathClaims`), and counts as the floor where it is below that: RFC
   /// 8201 has the one of IPv6, and that of IPv4 is a setting of the daemon.
-  private func believedMTU(of route: Route, to remote: Plan.Remote, _ link: Link?) -> Int? {
+  private func believedMTU(of route: Route, to remote: DesiredState.Remote, _ link: Link?) -> Int? {
     guard route.isMTULearned, let claimed = route.mtu else {
       claims.forget(remote)
       return route.mtu
@@ -408,10 +408,10 @@ final class Host {
       claims.forget(remote)
       return configured
     }
-    let floor = remote.address.isIPv6 ? Sizes.ipv6MinimumMTU : pathMTUFloor
+    let floor = remote.address.isIPv6 ? MTU.ipv6MinimumMTU : pathMTUFloor
     return claims.mtu(
       to: remote, claimed: max(claimed, floor),
-      widest: configured ?? link?.mtu ?? Sizes.defaultMTU, from: remote.local,
+      widest: configured ?? link?.mtu ?? MTU.defaultMTU, from: remote.local,
       now: monotonicMilliseconds())
   }
 
@@ -424,7 +424,7 @@ final class Host {
   ///   - remotes: The far ends that matter.
   ///   - now: Milliseconds on the monotonic clock.
   /// - Returns: Whether the way to some remote is another one now.
-  func examineClaims(to remotes: Set<Plan.Remote>, now: Int64) -> Bool {
+  func examineClaims(to remotes: Set<DesiredState.Remote>, now: Int64) -> Bool {
     claims.keep(remotes)
     return claims.proceed(now: now)
   }
@@ -432,7 +432,7 @@ final class Host {
   // MARK: Superframes that leave whole
 
   private func superframes(
-    to remote: Plan.Remote, by route: Route, _ link: Link?
+    to remote: DesiredState.Remote, by route: Route, _ link: Link?
   ) -> Underlay.Superframes {
     guard !remote.address.isIPv6 else {
       return .segmented("the underlay is IPv6, for which ovx does not inject")
@@ -441,8 +441,8 @@ final class Host {
       return .segmented("the way leads to no Ethernet device")
     }
     let hop = NextHop(linkIndex: link.index, address: route.gateway ?? remote.address)
-    if nextHops.isEmpty, (try? events.subscribeToNeighbours()) == nil {
-      return .segmented("the kernel does not tell of its neighbours")
+    if nextHops.isEmpty, (try? events.subscribeToNeighbors()) == nil {
+      return .segmented("the kernel does not tell of its neighbors")
     }
     // First of all, so that the change of any of what follows is heard of.
     let nextHop = (try? netlink.linkAddress(of: hop.address, on: link.index)) ?? nil
@@ -469,7 +469,7 @@ final class Host {
   }
 
   /// Says what is in the way of a socket to receive by.
-  func explain(_ error: LinuxError, _ endpoint: Plan.Endpoint) -> Fault {
+  func explain(_ error: LinuxError, _ endpoint: DesiredState.Endpoint) -> Fault {
     switch error.errno {
     case .addressInUse:
       // The kernel's own sockets are invisible to the tools that people look for the culprit with.
@@ -478,9 +478,9 @@ final class Host {
       return Fault(
         "UDP port \(endpoint.port) belongs to the kernel's vxlan device \(culprit.name); delete it "
           + "(`ip link del \(culprit.name)`), or choose another port with dst_port=",
-        isAwaited: false)
+        isTransient: false)
     case .addressNotAvailable:
-      return Fault(error, isAwaited: true)
+      return Fault(error, isTransient: true)
     default:
       return Fault(error)
     }

@@ -2,7 +2,7 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-@Suite struct SegmentationTests {
+@Suite struct GSOTests {
   /// What a kernel says of a superframe.
   static func offload(_ packet: ReferencePacket, segmentSize: Int) -> Offload {
     Offload(
@@ -391,7 +391,7 @@ import Testing
     #expect(result == .accepted(expected))
     let isUnchanged = frame == superframe
     #expect(isUnchanged)
-    let segments = SegmentationTests.cut(
+    let segments = GSOTests.cut(
       frame,
       expected,
       segmentSize: size,
@@ -399,7 +399,7 @@ import Testing
       train: 100
     )
     let isAsReference =
-      segments == SegmentationTests.reference(packet, segmentSize: size).map(\.frame)
+      segments == GSOTests.reference(packet, segmentSize: size).map(\.frame)
     #expect(isAsReference)
   }
 

@@ -2,7 +2,7 @@ internal import OVXControl
 internal import OVXDatapath
 
 /// The numbers by which the data plane knows bridges, ports and peers.
-struct Numbering {
+struct DatapathIDs {
   /// A port as the data plane sees it.
   ///
   /// One that moves to another bridge, or whose tunnel gets another VNI, is another port to it: nothing that was
@@ -29,9 +29,9 @@ struct Numbering {
 
   /// By the names of ports.
   private var known: [String: Known] = [:]
-  private var bridges = Numbers<String>(below: BridgeID.limit)
-  private var ports = Numbers<PortName>(below: PortID.limit)
-  private var peers = Numbers<PeerName>(from: 1, below: PeerID.limit)
+  private var bridges = IDAllocator<String>(below: BridgeID.limit)
+  private var ports = IDAllocator<PortName>(below: PortID.limit)
+  private var peers = IDAllocator<PeerName>(from: 1, below: RemoteVTEPID.limit)
 
   func bridge(_ name: String) -> BridgeID? {
     bridges[name].map { BridgeID(rawValue: UInt16(truncatingIfNeeded: $0)) }
@@ -41,8 +41,8 @@ struct Numbering {
     ports[name].map { PortID(rawValue: UInt16(truncatingIfNeeded: $0)) }
   }
 
-  func peer(_ name: PeerName) -> PeerID? {
-    peers[name].map { PeerID(rawValue: UInt16(truncatingIfNeeded: $0)) }
+  func peer(_ name: PeerName) -> RemoteVTEPID? {
+    peers[name].map { RemoteVTEPID(rawValue: UInt16(truncatingIfNeeded: $0)) }
   }
 
   /// Gives numbers to what has none yet, and takes back those of what is gone.
@@ -51,10 +51,11 @@ struct Numbering {
   ///
   /// - Parameters:
   ///   - configuration: What there is.
-  ///   - plan: What that needs.
+  ///   - desired: What that needs.
   ///   - changed: The ports and bridges that may be otherwise than last time; `nil` for all.
   mutating func update(
-    for configuration: Configuration, _ plan: Plan, _ changed: Configuration.Changes? = nil
+    for configuration: Configuration, _ desired: DesiredState,
+    _ changed: Configuration.Changes? = nil
   ) {
     for name in changed?.bridges ?? Set(bridges.names).union(configuration.bridges.keys) {
       if configuration.bridges[name] == nil {
@@ -66,7 +67,7 @@ struct Numbering {
     for name in changed?.ports ?? Set(known.keys).union(configuration.ports.keys) {
       let old = known[name]
       let new = configuration.ports[name].map { port in
-        let tunnel = plan.tunnels[name]
+        let tunnel = desired.tunnels[name]
         let portName = PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
         return Known(
           port: portName,
@@ -83,27 +84,27 @@ struct Numbering {
   }
 
   /// Frees the numbers that were taken back: the data plane has a topology without them.
-  mutating func rested() {
-    bridges.rested()
-    ports.rested()
-    peers.rested()
+  mutating func releaseQuarantined() {
+    bridges.releaseQuarantined()
+    ports.releaseQuarantined()
+    peers.releaseQuarantined()
   }
 }
 
 // MARK: - The topology
 
-/// What the kernel has given for a plan.
+/// What the kernel has given for a desired state.
 struct Provision {
   /// The device of a port; `nil` while it is not there.
   var device: (String) -> Topology.Device?
   /// The socket to receive by; `nil` while it is not open.
-  var endpoint: (Plan.Endpoint) -> EndpointID?
+  var endpoint: (DesiredState.Endpoint) -> ListenerID?
   /// The sockets towards a VTEP and the largest inner packet on the way; `nil` while there is no way.
-  var path: (Plan.Peer) -> (sockets: Range<UInt32>, mtu: Int)?
+  var path: (DesiredState.Peer) -> (sockets: Range<UInt32>, mtu: Int)?
   /// How superframes get to a VTEP whole; `nil` while they do not.
-  var injection: (Plan.Peer) -> Injection?
+  var injection: (DesiredState.Peer) -> Injection?
   /// The devices by which a VTEP's datagrams may come in; `nil` for all.
-  var arrivals: (Plan.Remote) -> [UInt32]? = { _ in nil }
+  var arrivals: (DesiredState.Remote) -> [UInt32]? = { _ in nil }
 }
 
 extension Topology {
@@ -111,11 +112,12 @@ extension Topology {
   ///
   /// A port for which the kernel has not given everything waits.
   init(
-    _ configuration: Configuration, _ plan: Plan, _ numbering: Numbering, _ provision: Provision
+    _ configuration: Configuration, _ desired: DesiredState, _ datapathIDs: DatapathIDs,
+    _ provision: Provision
   ) {
     self.init()
     var ids: [String: PortID] = [:]
-    update(Set(configuration.ports.keys), &ids, configuration, plan, numbering, provision)
+    update(Set(configuration.ports.keys), &ids, configuration, desired, datapathIDs, provision)
   }
 
   /// Describes bridges and some ports anew.
@@ -124,18 +126,18 @@ extension Topology {
   ///   - names: The ports that may be otherwise than they were described, or gone.
   ///   - ids: The numbers by which ports are described, by name.
   ///   - configuration: What there is.
-  ///   - plan: What that needs.
-  ///   - numbering: The numbers of all of it.
+  ///   - desired: What that needs.
+  ///   - datapathIDs: The numbers of all of it.
   ///   - provision: What the kernel has given for it.
   /// - Returns: Whether anything is otherwise than it was.
   @discardableResult
   mutating func update(
     _ names: Set<String>, _ ids: inout [String: PortID], _ configuration: Configuration,
-    _ plan: Plan, _ numbering: Numbering, _ provision: Provision
+    _ desired: DesiredState, _ datapathIDs: DatapathIDs, _ provision: Provision
   ) -> Bool {
     var bridges: [Bridge] = []
     for (name, bridge) in configuration.bridges {
-      guard let id = numbering.bridge(name) else { continue }
+      guard let id = datapathIDs.bridge(name) else { continue }
       bridges.append(
         Bridge(
           id: id, agingTime: bridge.agingTime, addressLimit: bridge.addressLimit,
@@ -145,9 +147,9 @@ extension Topology {
     bridges.sort { $0.id.rawValue < $1.id.rawValue }
     var isChanged = bridges != self.bridges
     self.bridges = bridges
-    let fallbacks = Fallbacks(plan, provision)
+    let fallbacks = Fallbacks(desired, provision)
     for name in names {
-      let port = Port(name, configuration, plan, numbering, provision, fallbacks)
+      let port = Port(name, configuration, desired, datapathIDs, provision, fallbacks)
       if replace(ids[name], by: port) { isChanged = true }
       ids[name] = port?.id
     }
@@ -183,10 +185,10 @@ extension Topology {
 
   /// The open sockets that are bound to a local address, by family and UDP port.
   fileprivate struct Fallbacks {
-    private var endpoints: [Plan.Endpoint: [EndpointID]] = [:]
+    private var endpoints: [DesiredState.Endpoint: [ListenerID]] = [:]
 
-    init(_ plan: Plan, _ provision: Provision) {
-      for endpoint in Set(plan.tunnels.values.map(\.endpoint)) where endpoint.local != nil {
+    init(_ desired: DesiredState, _ provision: Provision) {
+      for endpoint in Set(desired.tunnels.values.map(\.endpoint)) where endpoint.local != nil {
         guard let id = provision.endpoint(endpoint) else { continue }
         var anyAddress = endpoint
         anyAddress.local = nil
@@ -195,28 +197,29 @@ extension Topology {
       for key in endpoints.keys { endpoints[key]?.sort { $0.rawValue < $1.rawValue } }
     }
 
-    subscript(endpoint: Plan.Endpoint) -> [EndpointID] { endpoints[endpoint] ?? [] }
+    subscript(endpoint: DesiredState.Endpoint) -> [ListenerID] { endpoints[endpoint] ?? [] }
   }
 }
 
 extension Topology.Port {
   /// Describes a port; `nil` for one that is not there.
   fileprivate init?(
-    _ name: String, _ configuration: Configuration, _ plan: Plan, _ numbering: Numbering,
+    _ name: String, _ configuration: Configuration, _ desired: DesiredState,
+    _ datapathIDs: DatapathIDs,
     _ provision: Provision, _ fallbacks: Topology.Fallbacks
   ) {
     guard let port = configuration.ports[name], let bridge = configuration.bridges[port.bridge]
     else { return nil }
-    let tunnel = plan.tunnels[name]
-    let portName = Numbering.PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
-    guard let id = numbering.port(portName), let bridgeID = numbering.bridge(port.bridge)
+    let tunnel = desired.tunnels[name]
+    let portName = DatapathIDs.PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
+    guard let id = datapathIDs.port(portName), let bridgeID = datapathIDs.bridge(port.bridge)
     else { return nil }
     var attachment = Topology.Attachment.waiting
     if let device = provision.device(name) {
       attachment = .device(device)
     } else if let tunnel {
       attachment = Topology.Attachment(
-        tunnel, portName, numbering, provision, fallbacks,
+        tunnel, portName, datapathIDs, provision, fallbacks,
         isJoined: bridge.joinedVNIs.contains(tunnel.vni))
     }
     self.init(
@@ -227,12 +230,12 @@ extension Topology.Port {
 
 extension Topology.Attachment {
   fileprivate init(
-    _ tunnel: Plan.Tunnel, _ name: Numbering.PortName, _ numbering: Numbering,
+    _ tunnel: DesiredState.Tunnel, _ name: DatapathIDs.PortName, _ datapathIDs: DatapathIDs,
     _ provision: Provision, _ fallbacks: Topology.Fallbacks, isJoined: Bool
   ) {
     let peers = tunnel.peers.compactMap { peer -> Topology.Peer? in
       let remote = peer.remote.address
-      guard let id = numbering.peer(Numbering.PeerName(port: name, remote: remote)),
+      guard let id = datapathIDs.peer(DatapathIDs.PeerName(port: name, remote: remote)),
         let path = provision.path(peer)
       else { return nil }
       return Topology.Peer(

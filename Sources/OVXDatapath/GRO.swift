@@ -1,5 +1,5 @@
-/// What became of a frame that was offered to a `Coalescer`.
-package enum Absorption: Equatable, Sendable {
+/// What became of a frame that was offered to `GRO`.
+package enum GROResult: Equatable, Sendable {
   /// The payload belongs to an open superframe now, and stays where it lies until the frames are
   /// sent.
   case merged
@@ -8,7 +8,7 @@ package enum Absorption: Equatable, Sendable {
 }
 
 /// A superframe that is complete: what is to be done to the transmission that it was emitted as.
-package struct CoalescedFrame: Equatable, BitwiseCopyable, Sendable {
+package struct GROFrame: Equatable, BitwiseCopyable, Sendable {
   package var transmission: Int
   package var offload: Offload
   /// Bytes of the first frame that are sent: all but padding.
@@ -23,7 +23,7 @@ package struct CoalescedFrame: Equatable, BitwiseCopyable, Sendable {
 
 /// Joins TCP segments of one flow to superframes, and UDP datagrams of one flow and one size.
 ///
-/// This is generic receive offload for frames that leave by a device: one superframe costs the
+/// This is generic receive offload (GRO) for frames that leave by a device: one superframe costs the
 /// device, and the host behind it, little more than one segment does. Cutting it again yields the
 /// very frames that were joined, but for padding. So a segment joins only what it continues without
 /// a gap, with headers that are equal in all that a segment of a superframe takes over: MAC header,
@@ -35,7 +35,7 @@ package struct CoalescedFrame: Equatable, BitwiseCopyable, Sendable {
 /// Nothing is copied: a superframe is the first frame, whose headers are rewritten at the end, and
 /// the payloads of the others where they were received.
 @safe
-package struct Coalescer: ~Copyable {
+package struct GRO: ~Copyable {
   /// Flows that are open at a time; a power of two, and the bits of `open`.
   package static let openLimit = 64
   /// Places that a flow may be in; when all are taken, the flow in the first one gives way.
@@ -52,16 +52,16 @@ package struct Coalescer: ~Copyable {
   /// Datagrams of UDP: those that Linux joins itself (`UDP_GRO_CNT_MAX`), and cuts since 4.18.
   static let datagramLimit = 64
 
-  private var flows = unsafe Slab<OpenFlow>(reserving: Coalescer.openLimit)
+  private var flows = unsafe FixedArray<GROFlow>(reserving: GRO.openLimit)
   /// A bit for each place that has an open flow.
   private var open: UInt64 = 0
   /// The flow that absorbed or was opened last: the next frame is likely to be of it.
   private var latest = 0
   /// What `absorb` found out of the frame that it said may open a flow.
   private var candidate = Segment.none
-  private var finished = Slab<CoalescedFrame>(reserving: Coalescer.superframeLimit)
+  private var finished = FixedArray<GROFrame>(reserving: GRO.superframeLimit)
   private var finishedCount = 0
-  private var pieces = unsafe Slab<Piece>(reserving: Coalescer.pieceLimit)
+  private var pieces = unsafe FixedArray<Piece>(reserving: GRO.pieceLimit)
   private var pieceCount = 0
 
   /// The payload of a segment, and the number of the one behind it.
@@ -91,7 +91,7 @@ package struct Coalescer: ~Copyable {
     offload: Offload,
     port: PortID,
     capabilities: OffloadCapabilities
-  ) -> Absorption {
+  ) -> GROResult {
     if open & (1 << UInt64(latest)) != 0, unsafe flows[latest].port == port,
       let segment = unsafe flows[latest].continuation(frame, count: count, offload: offload)
     {
@@ -108,7 +108,7 @@ package struct Coalescer: ~Copyable {
     offload: Offload,
     port: PortID,
     capabilities: OffloadCapabilities
-  ) -> Absorption {
+  ) -> GROResult {
     candidate = .none
     guard let segment = unsafe Segment(frame, count: count, offload: offload) else {
       // Neither plain TCP nor plain UDP, but perhaps a frame of an open flow in another shape: a
@@ -145,7 +145,7 @@ package struct Coalescer: ~Copyable {
   @inline(__always)
   private mutating func merge(
     _ frame: UnsafeMutableRawPointer, _ segment: Segment, _ place: Int
-  ) -> Absorption {
+  ) -> GROResult {
     guard pieceCount < Self.pieceLimit, unsafe flows[place].verifyFirst() else {
       close(place)
       candidate = segment.mayOpen ? segment : .none
@@ -192,7 +192,7 @@ package struct Coalescer: ~Copyable {
       }
     }
     if open & (1 << UInt64(place)) != 0 { close(place) }
-    unsafe flows[place] = OpenFlow(frame, candidate, port: port, transmission: transmission)
+    unsafe flows[place] = GROFlow(frame, candidate, port: port, transmission: transmission)
     open |= 1 << UInt64(place)
     latest = place
   }
@@ -202,7 +202,7 @@ package struct Coalescer: ~Copyable {
   ///
   /// `nil` when none is left. To be called until then before the frames are sent, and before new
   /// ones are absorbed.
-  package mutating func finishNext() -> CoalescedFrame? {
+  package mutating func finishNext() -> GROFrame? {
     while open != 0 { close(open.trailingZeroBitCount) }
     guard finishedCount > 0 else {
       pieceCount = 0
@@ -215,7 +215,7 @@ package struct Coalescer: ~Copyable {
   /// Calls a function with the payloads that follow the first frame of a superframe, in order.
   ///
   /// They are known until new frames are absorbed.
-  @unsafe package func forEachPayload(of frame: CoalescedFrame, _ body: (Vector) -> Void) {
+  @unsafe package func forEachPayload(of frame: GROFrame, _ body: (Vector) -> Void) {
     var number = frame.firstPiece
     while number >= 0 {
       unsafe body(pieces[Int(number)].payload)

@@ -2,18 +2,18 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// What a rehearsal tells against what the switch then does: random topologies, tables that overflow, frames whole and
+/// What a trace tells against what the switch then does: random topologies, tables that overflow, frames whole and
 /// broken, from devices and from tunnels.
-@Suite struct RehearsalProperties {
+@Suite struct TraceProperties {
   @Test func whatIsToldIsWhatHappens() {
-    checkProperty("rehearsal", rounds: 40) { seed in
-      var run = RehearsalRun(seed: seed)
+    checkProperty("trace", rounds: 40) { seed in
+      var run = TraceComparison(seed: seed)
       for _ in 0..<60 { try run.step() }
     }
   }
 }
 
-private struct RehearsalRun {
+private struct TraceComparison {
   private var random: SeededRandom
   private var frames: FrameGenerator
   private var topologies: TopologyGenerator
@@ -37,12 +37,12 @@ private struct RehearsalRun {
       host.tick(now: now)
     }
     if random.oneIn(5) { setStatic() }
-    let stimulus = random.oneIn(3) ? datagram() : frame()
+    let input = random.oneIn(3) ? datagram() : frame()
     do {
-      try check(stimulus)
+      try check(input)
     } catch {
       throw Discrepancy(
-        "\(error)\n\(stimulus)\n"
+        "\(error)\n\(input)\n"
           + host.topology.ports.map { "\($0)" }.joined(separator: "\n"))
     }
   }
@@ -54,16 +54,16 @@ private struct RehearsalRun {
       bridge: port.bridge)
   }
 
-  private mutating func frame() -> Rehearsal.Stimulus {
-    let stimulus = frames.stimulus()
+  private mutating func frame() -> TraceRun.Input {
+    let input = frames.input()
     let ports = host.topology.ports.map(\.id)
     let port = ports.isEmpty || random.oneIn(30) ? PortID(rawValue: 50) : random.pick(ports)
     return .frame(
-      stimulus.frame.bytes, offload: stimulus.frame.offload, tag: stimulus.tag, port: port)
+      input.frame.bytes, offload: input.frame.offload, tag: input.tag, port: port)
   }
 
-  private mutating func datagram() -> Rehearsal.Stimulus {
-    var endpoint = EndpointID(rawValue: UInt16(random.below(2)))
+  private mutating func datagram() -> TraceRun.Input {
+    var endpoint = ListenerID(rawValue: UInt16(random.below(2)))
     var remote = random.pick(TopologyGenerator.remotes)
     var vni = random.pick(TopologyGenerator.vnis)
     let tunnels = host.topology.ports.compactMap { port -> Topology.Tunnel? in
@@ -87,15 +87,15 @@ private struct RehearsalRun {
 
   // MARK: Checks
 
-  private mutating func check(_ stimulus: Rehearsal.Stimulus) throws {
+  private mutating func check(_ input: TraceRun.Input) throws {
     let before = State(host)
-    var rehearsal = Rehearsal(host.topology)
-    let account = rehearsal.run(stimulus) { host.datapath.recall($0) }
+    var trace = TraceRun(host.topology)
+    let result = trace.run(input) { host.datapath.snapshot(for: $0) }
     host.endBurst()
     guard State(host) == before, host.takeSent().isEmpty else {
-      throw Discrepancy("The rehearsal left a trace in the switch.")
+      throw Discrepancy("The trace has changed the switch.")
     }
-    switch stimulus {
+    switch input {
     case .frame(let bytes, let offload, let tag, let port):
       host.receive(PartialFrame(bytes, offload: offload), tag: tag, from: port)
     case .datagram(let bytes, let endpoint, let remote, let trafficClass):
@@ -105,43 +105,43 @@ private struct RehearsalRun {
     host.endBurst()
     let sent = host.takeSent()
     let after = State(host)
-    try checkSent(account, sent)
-    try checkDrops(account, before, after)
-    try checkLearning(account, before, after)
-    try checkNeighbors(account, before, after)
+    try checkSent(result, sent)
+    try checkDrops(result, before, after)
+    try checkLearning(result, before, after)
+    try checkNeighbors(result, before, after)
   }
 
   private func checkNeighbors(
-    _ account: Rehearsal.Account, _ before: State, _ after: State
+    _ result: TraceResult, _ before: State, _ after: State
   ) throws {
     var isAnswer = false
-    if case .answer = account.decision { isAnswer = true }
+    if case .answer = result.decision { isAnswer = true }
     guard isAnswer == (after.answered != before.answered) else {
-      throw Discrepancy("It was answered, or was not, and told: \(account)")
+      throw Discrepancy("It was answered, or was not, and told: \(result)")
     }
-    if let neighbor = account.neighbor, let bridge = account.segment?.bridge {
+    if let neighbor = result.neighbor, let bridge = result.segment?.bridge {
       guard after.neighbors[bridge]?.contains(neighbor) == true,
         before.neighbors[bridge]?.contains(neighbor) != true
-      else { throw Discrepancy("It tells of a neighbour that was not learned: \(account)") }
+      else { throw Discrepancy("It tells of a neighbor that was not learned: \(result)") }
     }
     for (bridge, now) in after.neighbors {
       let then = before.neighbors[bridge] ?? []
       for neighbor in now
-      where neighbor != account.neighbor
+      where neighbor != result.neighbor
         && !then.contains(where: {
           $0.ip == neighbor.ip && $0.vlan == neighbor.vlan && $0.address == neighbor.address
             && $0.port == neighbor.port && $0.peer == neighbor.peer
             && $0.isRouter == neighbor.isRouter
         })
       {
-        throw Discrepancy("\(neighbor) was learned, and told: \(account)")
+        throw Discrepancy("\(neighbor) was learned, and told: \(result)")
       }
     }
   }
 
-  private func checkSent(_ account: Rehearsal.Account, _ sent: [Sent]) throws {
+  private func checkSent(_ result: TraceResult, _ sent: [Sent]) throws {
     var told: [Sent] = []
-    for delivery in account.deliveries {
+    for delivery in result.deliveries {
       guard case .sent(let pieces) = delivery.outcome else { continue }
       for piece in pieces {
         guard let path = piece.path else {
@@ -162,33 +162,33 @@ private struct RehearsalRun {
     }
     let missing = sent.filter { !told.contains($0) }
     guard missing.isEmpty, told.count == sent.count else {
-      throw Discrepancy("It told of \(told.count) and sent \(sent.count): \(account)")
+      throw Discrepancy("It told of \(told.count) and sent \(sent.count): \(result)")
     }
   }
 
   private func checkDrops(
-    _ account: Rehearsal.Account, _ before: State, _ after: State
+    _ result: TraceResult, _ before: State, _ after: State
   ) throws {
     var told: [State.Place: Set<DropReason>] = [:]
-    for delivery in account.deliveries {
+    for delivery in result.deliveries {
       switch delivery.outcome {
       case .dropped(let reason):
         // What is wrong with the frame itself is charged to the ingress.
-        if account.drops[reason] == nil { told[delivery.port, default: []].insert(reason) }
-      case .passedOver(.unknown): throw Discrepancy("It does not know why: \(account)")
+        if result.drops[reason] == nil { told[delivery.port, default: []].insert(reason) }
+      case .passedOver(.unknown): throw Discrepancy("It does not know why: \(result)")
       case .passedOver, .sent: break
       }
     }
-    let ingress = account.ingress?.port ?? .none
-    for reason in account.drops.keys { told[ingress, default: []].insert(reason) }
+    let ingress = result.ingress?.port ?? .none
+    for reason in result.drops.keys { told[ingress, default: []].insert(reason) }
     let actual = after.drops(since: before)
     guard told == actual else {
-      throw Discrepancy("It told of the drops \(told), and there were \(actual): \(account)")
+      throw Discrepancy("It told of the drops \(told), and there were \(actual): \(result)")
     }
   }
 
   private func checkLearning(
-    _ account: Rehearsal.Account, _ before: State, _ after: State
+    _ result: TraceResult, _ before: State, _ after: State
   ) throws {
     var learned: [KnownAddress] = []
     var gone: [KnownAddress] = []
@@ -205,17 +205,17 @@ private struct RehearsalRun {
       }
     }
     let isRight =
-      switch account.learning {
+      switch result.learning {
       case nil, .known, .held, .isStatic, .refused: learned.isEmpty && gone.isEmpty
       case .learned(let victim):
-        learned.count == 1 && learned.first?.address == account.segment?.source
-          && learned.first?.vlan == account.segment?.vlan && gone == [victim].compactMap(\.self)
+        learned.count == 1 && learned.first?.address == result.segment?.source
+          && learned.first?.vlan == result.segment?.vlan && gone == [victim].compactMap(\.self)
       case .moved(let place):
         learned.count == 1 && gone.isEmpty && before.addresses.values.joined().contains(place)
-          && learned.first?.address == account.segment?.source
+          && learned.first?.address == result.segment?.source
       }
     guard isRight else {
-      throw Discrepancy("Learned \(learned), forgot \(gone), and told: \(account)")
+      throw Discrepancy("Learned \(learned), forgot \(gone), and told: \(result)")
     }
   }
 }

@@ -7,18 +7,18 @@ private import Glibc
 /// places that stay where they are. An index out of range stops the program; indices never come
 /// from a frame without a check at the door.
 @safe
-package struct Slab<Element: BitwiseCopyable>: ~Copyable {
+package struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
   private let base: UnsafeMutablePointer<Element>
   package let count: Int
 
-  /// Makes a slab of equal elements.
+  /// Makes an array of equal elements.
   package init(repeating element: Element, count: Int) {
     unsafe base = Self.allocate(count)
     unsafe base.initialize(repeating: element, count: count)
     self.count = count
   }
 
-  /// Makes a slab of the elements of a collection.
+  /// Makes an array of the elements of a collection.
   package init(_ elements: some Collection<Element>) {
     unsafe base = Self.allocate(elements.count)
     let buffer = unsafe UnsafeMutableBufferPointer(start: base, count: elements.count)
@@ -26,14 +26,14 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
     count = elements.count
   }
 
-  /// Makes a slab whose memory is reserved and not yet touched: what is in it is unspecified until
+  /// Makes an array whose memory is reserved and not yet touched: what is in it is unspecified until
   /// it is set.
   package init(reserving count: Int) {
     unsafe base = Self.allocate(count)
     self.count = count
   }
 
-  /// Makes a slab of zeros; a large one takes memory only where it is used.
+  /// Makes an array of zeros; a large one takes memory only where it is used.
   package init(zeros count: Int) where Element: FixedWidthInteger { self.init(reserving: count) }
 
   /// Bytes from which on memory is asked for in huge pages: such tables are larger than what a core's TLB knows in pages
@@ -65,7 +65,7 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
     }
   }
 
-  /// The place of an element, valid as long as the slab.
+  /// The place of an element, valid as long as the array.
   @unsafe package func address(of index: Int) -> UnsafeMutablePointer<Element> {
     precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
     return unsafe base + index

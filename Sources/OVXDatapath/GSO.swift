@@ -1,4 +1,4 @@
-/// A frame that is to be cut into several.
+/// A frame that is to be cut into several (generic segmentation offload, GSO).
 ///
 /// Up to 64 KB of TCP payload, or UDP datagrams of one size, behind one set of headers. Made by
 /// parsing: of what the kernel claims of the frame only the kind and the segment size are used, and

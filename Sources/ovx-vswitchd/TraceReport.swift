@@ -4,8 +4,8 @@ internal import OVXLinux
 
 /// Tells what would become of a frame, in words: `ovx-ctl trace`.
 ///
-/// What becomes of it is a `Rehearsal`'s; here it only gets names, and reasons that a person can check.
-struct Narrator {
+/// What becomes of it is a `TraceRun`'s; here it only gets names, and reasons that a person can check.
+struct TraceReport {
   private let reconciler: Reconciler
   private let configuration: Configuration
   private let topology: Topology
@@ -26,35 +26,35 @@ struct Narrator {
     guard let port = configuration.ports[name], let id = reconciler.port(name),
       let record = topology.ports.first(where: { $0.id == id })
     else { throw ControlError("port \(name) is not in force, so no frame can come in by it") }
-    let entry = try Entry(frame, by: record, name: name, endpoint: reconciler.plan.tunnels[name])
-    var rehearsal = Rehearsal(topology)
+    let entry = try Entry(frame, by: record, name: name, endpoint: reconciler.desired.tunnels[name])
+    var trace = TraceRun(topology)
     let dataplane = reconciler.dataplane
-    let account = rehearsal.run(entry.stimulus) { question in
-      dataplane.perform { datapath in datapath.recall(question) }
+    let result = trace.run(entry.input) { question in
+      dataplane.perform { datapath in datapath.snapshot(for: question) }
     }
 
     var steps = [arrival(entry, record, name)]
-    if let segment = account.segment {
+    if let segment = result.segment {
       steps.append(admission(segment, entry, port))
-      if let learning = account.learning { steps.append(self.learning(learning, account, segment)) }
-      if let neighbor = account.neighbor { steps.append(self.neighbor(neighbor)) }
-      if let decision = account.decision { steps.append(self.decision(decision, account, segment)) }
+      if let learning = result.learning { steps.append(self.learning(learning, result, segment)) }
+      if let neighbor = result.neighbor { steps.append(self.neighbor(neighbor)) }
+      if let decision = result.decision { steps.append(self.decision(decision, result, segment)) }
     }
-    steps += account.drops.keys.sorted { $0.rawValue < $1.rawValue }.map {
+    steps += result.drops.keys.sorted { $0.rawValue < $1.rawValue }.map {
       // Datagrams of no tunnel are counted at no port.
-      drop($0, at: account.ingress == nil ? nil : name)
+      drop($0, at: result.ingress == nil ? nil : name)
     }
-    if let segment = account.segment, let skip = otherVLANs(account.deliveries, segment) {
+    if let segment = result.segment, let skip = otherVLANs(result.deliveries, segment) {
       steps.append(skip)
     }
-    let deliveries = account.deliveries.sorted {
+    let deliveries = result.deliveries.sorted {
       place($0.port, $0.peer) < place($1.port, $1.peer)
     }
     steps += deliveries.compactMap { delivery in
       if delivery.outcome == .passedOver(.otherVLAN) { return nil }
       // What is wrong with the frame itself has been said.
-      if case .dropped(let reason) = delivery.outcome, account.drops[reason] != nil { return nil }
-      return step(for: delivery, account, entry)
+      if case .dropped(let reason) = delivery.outcome, result.drops[reason] != nil { return nil }
+      return step(for: delivery, result, entry)
     }
     return Trace(
       bridge: port.bridge, port: name,
@@ -101,7 +101,7 @@ struct Narrator {
   }
 
   private func admission(
-    _ segment: Rehearsal.Account.Segment, _ entry: Entry, _ port: Configuration.Port
+    _ segment: TraceResult.Segment, _ entry: Entry, _ port: Configuration.Port
   ) -> Trace.Step {
     var text = "\(entry.tagText) on \(Self.describe(port.vlans)): "
     text += segment.vlan == .untagged ? "no VLAN" : "VLAN \(segment.vlan)"
@@ -115,7 +115,7 @@ struct Narrator {
   }
 
   /// The VNI that a segment is bound to, if it has a tunnel.
-  private func vni(of segment: Rehearsal.Account.Segment) -> VNI? {
+  private func vni(of segment: TraceResult.Segment) -> VNI? {
     for port in topology.ports where port.bridge == segment.bridge {
       guard case .tunnel(let tunnel) = port.attachment, port.vlans.carries(segment.vlan) else {
         continue
@@ -149,10 +149,10 @@ struct Narrator {
   // MARK: Learning and deciding
 
   private func learning(
-    _ learning: Rehearsal.Account.Learning, _ account: Rehearsal.Account,
-    _ segment: Rehearsal.Account.Segment
+    _ learning: TraceResult.Learning, _ result: TraceResult,
+    _ segment: TraceResult.Segment
   ) -> Trace.Step {
-    let here = account.ingress.map { place($0.port, $0.peer) } ?? "?"
+    let here = result.ingress.map { place($0.port, $0.peer) } ?? "?"
     let text =
       switch learning {
       case .known(let before):
@@ -171,7 +171,7 @@ struct Narrator {
       case .refused:
         "\(segment.source) is new, and would not be learned: the table is full of static addresses"
       }
-    return Trace.Step(.learn, text, port: account.ingress.flatMap { names[$0.port] })
+    return Trace.Step(.learn, text, port: result.ingress.flatMap { names[$0.port] })
   }
 
   private func neighbor(_ neighbor: KnownNeighbor) -> Trace.Step {
@@ -182,8 +182,8 @@ struct Narrator {
   }
 
   private func decision(
-    _ decision: Rehearsal.Account.Decision, _ account: Rehearsal.Account,
-    _ segment: Rehearsal.Account.Segment
+    _ decision: TraceResult.Decision, _ result: TraceResult,
+    _ segment: TraceResult.Segment
   ) -> Trace.Step {
     let segmentName = segment.vlan == .untagged ? "no VLAN" : "VLAN \(segment.vlan)"
     switch decision {
@@ -191,7 +191,7 @@ struct Narrator {
       return Trace.Step(
         .decide,
         "\(neighbor.ip) is known to be \(neighbor.address): the switch answers in its place",
-        port: account.ingress.flatMap { names[$0.port] })
+        port: result.ingress.flatMap { names[$0.port] })
     case .direction(let neighbor, let known):
       return Trace.Step(
         .decide,
@@ -216,12 +216,12 @@ struct Narrator {
   }
 
   /// A port and, where it is a tunnel, the remote behind it.
-  private func place(_ port: PortID, _ peer: PeerID) -> String {
+  private func place(_ port: PortID, _ peer: RemoteVTEPID) -> String {
     let name = names[port] ?? "port \(port.rawValue)"
     return remote(port, peer).map { "\(name) (\($0))" } ?? name
   }
 
-  private func peer(_ port: PortID, _ peer: PeerID) -> (Topology.Tunnel, Topology.Peer)? {
+  private func peer(_ port: PortID, _ peer: RemoteVTEPID) -> (Topology.Tunnel, Topology.Peer)? {
     guard let record = topology.ports.first(where: { $0.id == port }),
       case .tunnel(let tunnel) = record.attachment,
       let found = tunnel.peers.first(where: { $0.id == peer })
@@ -229,7 +229,7 @@ struct Narrator {
     return (tunnel, found)
   }
 
-  private func remote(_ port: PortID, _ peer: PeerID) -> IPAddress? {
+  private func remote(_ port: PortID, _ peer: RemoteVTEPID) -> IPAddress? {
     self.peer(port, peer)?.1.remote
   }
 
@@ -244,7 +244,7 @@ struct Narrator {
 
   /// The ports that are left out because they are none of the segment's, in one line: there may be a thousand.
   private func otherVLANs(
-    _ deliveries: [Rehearsal.Account.Delivery], _ segment: Rehearsal.Account.Segment
+    _ deliveries: [TraceResult.Delivery], _ segment: TraceResult.Segment
   ) -> Trace.Step? {
     let ports = Set(deliveries.filter { $0.outcome == .passedOver(.otherVLAN) }.map(\.port))
     guard !ports.isEmpty else { return nil }
@@ -258,19 +258,19 @@ struct Narrator {
   }
 
   private func step(
-    for delivery: Rehearsal.Account.Delivery, _ account: Rehearsal.Account, _ entry: Entry
+    for delivery: TraceResult.Delivery, _ result: TraceResult, _ entry: Entry
   ) -> Trace.Step {
     let name = names[delivery.port] ?? "port \(delivery.port.rawValue)"
     let remote = remote(delivery.port, delivery.peer)
     switch delivery.outcome {
     case .sent(let sent):
       return delivery.peer == .none
-        ? self.sent(sent, by: name, delivery.port, account)
-        : self.sent(sent, by: name, delivery, remote, account)
+        ? self.sent(sent, by: name, delivery.port, result)
+        : self.sent(sent, by: name, delivery, remote, result)
     case .dropped(let reason):
       var text = "at \(place(delivery.port, delivery.peer)): \(reason.symbol). \(reason.sentence)"
       if let limit = limit(of: delivery, reason) {
-        let packet = (account.segment?.byteCount ?? 0) - 14
+        let packet = (result.segment?.byteCount ?? 0) - 14
         text += " Its packet has \(packet) bytes, and \(limit) fit."
       }
       var step = Trace.Step(.drop, text, port: name, remote: remote)
@@ -292,13 +292,13 @@ struct Narrator {
   }
 
   /// Says what leaves by the port that the frame came in by.
-  private static func describeAnswer(_ account: Rehearsal.Account) -> String {
-    if case .answer = account.decision { return ", as an answer" }
+  private static func describeAnswer(_ result: TraceResult) -> String {
+    if case .answer = result.decision { return ", as an answer" }
     return ", as an answer (ICMP: the packet is too large)"
   }
 
   /// The MTU that a frame was too large for.
-  private func limit(of delivery: Rehearsal.Account.Delivery, _ reason: DropReason) -> Int? {
+  private func limit(of delivery: TraceResult.Delivery, _ reason: DropReason) -> Int? {
     switch reason {
     case .exceedsTunnelMTU: return peer(delivery.port, delivery.peer)?.1.mtu
     case .exceedsDeviceMTU:
@@ -311,12 +311,12 @@ struct Narrator {
   }
 
   private func sent(
-    _ sent: [Rehearsal.Account.Sent], by name: String, _ port: PortID,
-    _ account: Rehearsal.Account
+    _ sent: [TraceResult.Sent], by name: String, _ port: PortID,
+    _ result: TraceResult
   ) -> Trace.Step {
     let bytes = sent.reduce(0) { $0 + $1.bytes.count }
     var text = "by \(name), \(Entry.tagText(of: sent.first?.bytes ?? []))"
-    if port == account.ingress?.port { text += Self.describeAnswer(account) }
+    if port == result.ingress?.port { text += Self.describeAnswer(result) }
     if sent.count > 1 {
       text += ", cut into \(sent.count) frames of up to \(sent.map(\.bytes.count).max() ?? 0) bytes"
     } else {
@@ -336,8 +336,8 @@ struct Narrator {
   }
 
   private func sent(
-    _ sent: [Rehearsal.Account.Sent], by name: String, _ delivery: Rehearsal.Account.Delivery,
-    _ remote: IPAddress?, _ account: Rehearsal.Account
+    _ sent: [TraceResult.Sent], by name: String, _ delivery: TraceResult.Delivery,
+    _ remote: IPAddress?, _ result: TraceResult
   ) -> Trace.Step {
     let frames = sent.reduce(0) { $0 + $1.frameCount }
     let payload = sent.reduce(0) { $0 + $1.bytes.count }
@@ -345,13 +345,13 @@ struct Narrator {
     let vni = peer(delivery.port, delivery.peer)?.0.outgoingVNI
     var text = "by \(name) to \(remote.map { "\($0)" } ?? "?")"
     if let vni { text += ", VNI \(vni)" }
-    if delivery.port == account.ingress?.port { text += Self.describeAnswer(account) }
+    if delivery.port == result.ingress?.port { text += Self.describeAnswer(result) }
     text += ", \(Entry.tagText(of: Array(sent.first?.bytes.dropFirst(8) ?? []))) inside"
     if let path = sent.first?.path, let ends = reconciler.dataplane.ends(of: path) {
       text += ", UDP \(ends.local).\(ends.localPort) > \(ends.remote).\(ends.remotePort)"
     }
     if let outer = sent.first?.outer, let remote,
-      let header = reconciler.plan.tunnels[name]?.remotes.first(where: { $0.address == remote })?
+      let header = reconciler.desired.tunnels[name]?.remotes.first(where: { $0.address == remote })?
         .header
     {
       // What is not asked for by frame is as the socket has it.
@@ -375,7 +375,7 @@ struct Narrator {
 
 /// A frame that is to be traced, and how it comes in.
 private struct Entry {
-  let stimulus: Rehearsal.Stimulus
+  let input: TraceRun.Input
   /// From the Ethernet header on, without what it came in.
   let frame: [UInt8]
   var remote: IPAddress?
@@ -383,7 +383,7 @@ private struct Entry {
 
   /// - Throws: What the port has no place for, or does not know.
   init(
-    _ traced: TracedFrame, by port: Topology.Port, name: String, endpoint: Plan.Tunnel?
+    _ traced: TracedFrame, by port: Topology.Port, name: String, endpoint: DesiredState.Tunnel?
   ) throws(ControlError) {
     guard case .tunnel(let tunnel) = port.attachment, let endpoint else {
       guard traced.tunnelSource == nil, traced.vni == nil || endpoint != nil else {
@@ -398,7 +398,7 @@ private struct Entry {
         }
         offload = request
       }
-      stimulus = .frame(frame, offload: offload, port: port.id)
+      input = .frame(frame, offload: offload, port: port.id)
       return
     }
     guard traced.segmentSize == nil else {
@@ -411,7 +411,7 @@ private struct Entry {
       remote = outer.source
       vni = VXLANHeader(unsafe outer.payload.span.bytes)?.vni
       frame = Array(outer.payload.dropFirst(VXLANHeader.byteCount))
-      stimulus = .datagram(
+      input = .datagram(
         outer.payload, endpoint: tunnel.endpoint, remote: outer.source,
         trafficClass: outer.trafficClass)
       return
@@ -428,7 +428,7 @@ private struct Entry {
     frame = traced.bytes
     let header = VXLANHeader.encoded(vni: key)
     let octets = (0..<8).map { UInt8(truncatingIfNeeded: header >> UInt64(56 - 8 * $0)) }
-    stimulus = .datagram(octets + frame, endpoint: tunnel.endpoint, remote: source)
+    input = .datagram(octets + frame, endpoint: tunnel.endpoint, remote: source)
   }
 
   /// How the frame is tagged when it comes in.

@@ -2,7 +2,7 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// Plays the datapath: offers frames to a coalescer as the protocol of its documentation says, and
+/// Plays the datapath: offers frames to GRO as the protocol of its documentation says, and
 /// collects what is to be sent.
 @safe
 private struct Burst: ~Copyable {
@@ -10,12 +10,12 @@ private struct Burst: ~Copyable {
     let frame: UnsafeMutableRawPointer
     let count: Int
     var offload: Offload
-    /// What is sent, where the coalescer has changed it.
+    /// What is sent, where GRO has changed it.
     var superframe: [UInt8]?
     var frameCount = 1
   }
 
-  var coalescer = Coalescer()
+  var gro = GRO()
   var emissions: [Emission] = []
   var mergedCount = 0
 
@@ -24,23 +24,23 @@ private struct Burst: ~Copyable {
     _ frame: UnsafeMutableRawPointer, count: Int, offload: Offload, port: PortID,
     capabilities: OffloadCapabilities = .all
   ) {
-    switch unsafe coalescer.absorb(
+    switch unsafe gro.absorb(
       frame, count: count, offload: offload, port: port, capabilities: capabilities)
     {
     case .merged: mergedCount += 1
     case .separate(let mayOpen):
       unsafe emissions.append(Emission(frame: frame, count: count, offload: offload))
       if mayOpen {
-        unsafe coalescer.open(frame, port: port, transmission: emissions.count - 1)
+        unsafe gro.open(frame, port: port, transmission: emissions.count - 1)
       }
     }
   }
 
   /// The frames on the wire: what was joined is cut again, what is partial completed.
   mutating func finish() -> [[UInt8]] {
-    while let done = coalescer.finishNext() {
+    while let done = gro.finishNext() {
       var bytes = unsafe octets(emissions[done.transmission].frame, done.headCount)
-      unsafe coalescer.forEachPayload(of: done) { payload in
+      unsafe gro.forEachPayload(of: done) { payload in
         unsafe bytes += UnsafeRawBufferPointer(start: payload.base, count: payload.count)
       }
       #expect(bytes.count == done.byteCount)
@@ -59,7 +59,7 @@ private struct Burst: ~Copyable {
       }
       #expect(superframe.count <= 65535)
       guard
-        let segments = SegmentationTests.cut(
+        let segments = GSOTests.cut(
           superframe, emission.offload, segmentSize: Int(emission.offload.segmentSize), prefix: [],
           train: 1000)
       else {
@@ -73,7 +73,7 @@ private struct Burst: ~Copyable {
   }
 }
 
-@Suite struct CoalescingTests {
+@Suite struct GROTests {
   private let port = PortID(rawValue: 3)
 
   /// A flow's packets, each of `size` bytes of payload, one continuing the other.
@@ -339,7 +339,7 @@ private struct Burst: ~Copyable {
       }
     }
     let (count, sent) = run(frames)
-    #expect(count > Coalescer.openLimit && count <= 300)
+    #expect(count > GRO.openLimit && count <= 300)
     let isSame = Set(sent) == Set(frames) && sent.count == frames.count
     #expect(isSame)
   }
@@ -359,7 +359,7 @@ private struct Burst: ~Copyable {
 
   /// More payloads than there is room for in a round are sent as they are.
   @Test func morePayloadsThanARoundHolds() {
-    let frames = Self.train(Coalescer.pieceLimit + 300, size: 1).map(\.frame)
+    let frames = Self.train(GRO.pieceLimit + 300, size: 1).map(\.frame)
     let (count, sent) = run(frames)
     #expect(count == 9 + 300 - 9)
     let isSame = sent == frames
@@ -410,7 +410,7 @@ private struct Burst: ~Copyable {
       let place = unsafe memory.start + 300 * index
       unsafe place.copyMemory(from: packet.frame, byteCount: packet.frame.count)
       if index == 2 {
-        unsafe burst.coalescer.pass(place, count: packet.frame.count, port: port)
+        unsafe burst.gro.pass(place, count: packet.frame.count, port: port)
         unsafe burst.emissions.append(
           Burst.Emission(frame: place, count: packet.frame.count, offload: .none))
       } else {

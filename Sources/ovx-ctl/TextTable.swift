@@ -1,7 +1,7 @@
 internal import OVXControl
 
 /// Rows under headings, and the ways to print them.
-struct Sheet {
+struct TextTable {
   let columns: [String]
   let rows: [[Datum]]
   var hasHeadings = true
@@ -14,7 +14,7 @@ struct Sheet {
   }
 
   /// Aligned columns, numbers to the right; texts without quotes.
-  var table: String {
+  var aligned: String {
     let cells = rows.map { $0.map(text ?? Self.cell) }
     let widths = columns.indices.map { column in
       cells.reduce(hasHeadings ? columns[column].count : 0) {
