@@ -102,7 +102,7 @@ struct CounterTable: ~Copyable {
 
 extension Datapath {
   /// The tunnel that sends to one of its remotes by a socket; none where no tunnel does.
-  package func tunnel(sendingBy path: PathID) -> PortID {
+  package func tunnel(sendingBy path: UnderlaySocketID) -> PortID {
     for number in 0..<tables.peers.count {
       let peer = tables.peers[number]
       if path.rawValue &- peer.firstPath < peer.pathCount { return peer.port }

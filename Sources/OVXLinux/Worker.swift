@@ -196,7 +196,7 @@ internal import SystemPackage
     case .pathError:
       // A path is one tunnel's alone, so that is whose frame it was.
       guard let reason = unsafe transmitter.pointee.takePathError(completion) else { return }
-      let path = PathID(rawValue: UInt32(completion.tag.index))
+      let path = UnderlaySocketID(rawValue: UInt32(completion.tag.index))
       datapath.countDrop(reason, port: datapath.tunnel(sendingBy: path), frames: 1)
     case .mailbox:
       hasMail = true
