@@ -257,7 +257,7 @@ extension SystemTests {
           #expect(try host.ctl("-f json show") == before, "\(command ?? "nothing")")
         }
         // Noticed by nobody, as the daemon was killed.
-        lab.expectLog("knows nothing of 2 network devices")
+        lab.expectLog("knows nothing of 3 network devices")
         try host.must("cp \(database) \(database).good")
         for damage in ["rm \(database)*", ": > \(database); rm -f \(database)-*"] {
           try host.must("mv \(database).good \(host.rundir)/good")
@@ -268,11 +268,13 @@ extension SystemTests {
             #expect(try host.ctl("list-br") == "")
             #expect(
               daemon.log.contains(
-                "the database \(database) knows nothing of 2 network devices made for it (br0, eth0 in"
+                "the database \(database) knows nothing of 3 network devices made or taken for it (blue, br0, eth0 in"
               ),
               "\(daemon.log)")
             #expect(try red.must("ip addr show eth0").contains("172.17.42.11/24"))
             #expect(try host.run("ip link show br0").succeeded)
+            // The host's own stack still hears nothing of it.
+            #expect(try host.must("tc filter show dev blue ingress").contains("bytecode '4,"))
             try daemon.stop(SIGTERM)
           }
           try host.must(
@@ -291,6 +293,7 @@ extension SystemTests {
         #expect(daemon.process.wait(seconds: 10)?.succeeded == true)
         #expect(try !host.run("ip link show br0").succeeded)
         #expect(try !red.run("ip link show eth0").succeeded)
+        #expect(try host.must("tc filter show dev blue ingress") == "")
         let clean = try lab.daemon(on: host)
         try host.ctl("add-br br0")
         #expect(!clean.log.contains("knows nothing"), "\(clean.log)")
@@ -314,7 +317,7 @@ extension SystemTests {
           cp \(database) \(database).bad
           """)
         lab.expectLog("is damaged")
-        lab.expectLog("knows nothing of 2 network devices")
+        lab.expectLog("knows nothing of 3 network devices")
         let damaged = try lab.daemon(on: host)
         #expect(
           damaged.log.contains("the database \(database) is damaged")

@@ -111,8 +111,8 @@ final class Daemon {
 
   /// Removes devices that a crash between two steps has left.
   ///
-  /// After the loss of the database every device looks like that. Containers keep theirs then, for the operator may still put a
-  /// good copy of the file in place.
+  /// After the loss of the database every device looks like that. Containers keep theirs then, and the host's stack still
+  /// hears no tenant, for the operator may still put a good copy of the file in place.
   private func removeOrphans() {
     guard database.mayReplaceLostOne else { return reconciler.removeOrphans() }
     let orphans = reconciler.orphans
@@ -120,7 +120,7 @@ final class Daemon {
       logger.warning(
         """
         the database \(databasePath) knows nothing of \(orphans.count) network \(orphans.count == 1 ? "device" : "devices") \
-        made for it (\(orphans.prefix(8).joined(separator: ", "))\(orphans.count > 8 ? ", ..." : "")), as if it had been \
+        made or taken for it (\(orphans.prefix(8).joined(separator: ", "))\(orphans.count > 8 ? ", ..." : "")), as if it had been \
         lost; they stay; put a good copy in its place and restart ovx-vswitchd, or remove them with ovx-ctl exit --cleanup
         """)
       return

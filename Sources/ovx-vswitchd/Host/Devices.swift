@@ -504,35 +504,34 @@ struct Devices {
     removeOrphans(exceptFor: DesiredState(), kernel: kernel)
   }
 
-  /// Removes what the daemon has made and is not desired: left behind by a crash between two steps, or made for a
-  /// port that was removed while no daemon ran.
+  /// Removes what the daemon has made and is not desired, and gives back to the host what it has taken: left behind by a
+  /// crash between two steps, or of a port that was removed while no daemon ran.
   func removeOrphans(exceptFor desired: DesiredState, kernel: KernelView) {
-    let wanted = Set(desired.devices.values.map(\.place))
-    for link in kernel.isolatedLinks(by: ownership.filter)
-    where !wanted.contains(.existing(name: link.name)) {
-      kernel.release(link, from: ownership.filter)
-    }
     let orphans = findOrphans(exceptFor: desired, kernel: kernel)
+    for link in orphans.taken { kernel.release(link, from: ownership.filter) }
     for link in orphans.links { kernel.forget(link) }
     end(orphans.links.map { Remains(link: $0) })
     for interface in orphans.interfaces { remove(interface) }
   }
 
-  /// The names of what `removeOrphans` would remove.
+  /// The names of what `removeOrphans` would remove or give back.
   func orphans(exceptFor desired: DesiredState, kernel: KernelView) -> [String] {
     let orphans = findOrphans(exceptFor: desired, kernel: kernel)
-    return orphans.links.map(\.name).sorted()
+    return (orphans.links + orphans.taken).map(\.name).sorted()
       + orphans.interfaces.map { "\($0.name) in \($0.target)" }.sorted()
   }
 
   private func findOrphans(
     exceptFor desired: DesiredState, kernel: KernelView
-  ) -> (links: [Link], interfaces: [DesiredState.ContainerInterface]) {
+  ) -> (links: [Link], taken: [Link], interfaces: [DesiredState.ContainerInterface]) {
     let wanted = Set(desired.devices.values.map(\.place))
     let links = kernel.links.values.filter {
       ownership.isOurs($0) && !wanted.contains(.host(name: $0.name))
     }
-    return (links, ownership.noted.filter { !wanted.contains(.container($0)) })
+    let taken = kernel.isolatedLinks(by: ownership.filter).filter {
+      !wanted.contains(.existing(name: $0.name))
+    }
+    return (links, taken, ownership.noted.filter { !wanted.contains(.container($0)) })
   }
 
   /// Detaches devices, and removes those that the daemon made; leaves those that it only used as they were.
