@@ -217,11 +217,13 @@ import Testing
       try text(
         .drops([
           Drop(port: "veth1", reason: .deviceDown, count: 4),
-          Drop(port: nil, reason: .unknownVTEP, count: 12),
+          Drop(
+            port: nil, reason: .unknownVTEP, count: 12,
+            senders: [IPAddress(v4: 0x0A00_0001), IPAddress(v4: 0x0A00_0002)]),
         ])) == """
           Port   Reason        Count  Sentence
-          veth1  device-down       4  The port's device is down.
-          -      unknown-vtep     12  The sending VTEP is no remote of any tunnel here.
+          veth1  device-down       4  The port's device is down, or the other end of its veth is.
+          -      unknown-vtep     12  The sending VTEP is no remote of any tunnel here. Lately from 10.0.0.1, 10.0.0.2.
 
           """)
   }
