@@ -99,17 +99,3 @@ struct CounterTable: ~Copyable {
     return result
   }
 }
-
-extension Datapath {
-  /// The tunnel that sends to one of its remotes by a socket; none where no tunnel does.
-  package func tunnel(sendingBy path: UnderlaySocketID) -> PortID {
-    for number in 0..<tables.peers.count {
-      let peer = tables.peers[number]
-      if path.rawValue &- peer.firstPath < peer.pathCount { return peer.port }
-    }
-    return .none
-  }
-
-  /// The frames sent to a port so far, modulo 2⁶⁴; only differences mean something.
-  package func sentFrames(to port: PortID) -> UInt64 { counters.sentFrames(to: port) }
-}

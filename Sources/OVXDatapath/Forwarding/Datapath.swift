@@ -206,7 +206,19 @@ package struct Datapath: ~Copyable {
     return (tunnel.port, UnderlaySocketID(rawValue: peer.firstPath))
   }
 
+  /// The tunnel that sends to one of its remotes by a socket; none where no tunnel does.
+  package func tunnel(sendingBy path: UnderlaySocketID) -> PortID {
+    for number in 0..<tables.peers.count {
+      let peer = tables.peers[number]
+      if path.rawValue &- peer.firstPath < peer.pathCount { return peer.port }
+    }
+    return .none
+  }
+
   // MARK: Counters
+
+  /// The frames sent to a port so far, modulo 2⁶⁴; only differences mean something.
+  package func sentFrames(to port: PortID) -> UInt64 { counters.sentFrames(to: port) }
 
   /// Charges frames that the kernel did not take to the port they were to leave by.
   package mutating func countFailure(_ reason: DropReason, port: PortID, frames: Int) {

@@ -158,11 +158,17 @@ package struct UnderlaySocketID: RawRepresentable, Hashable, BitwiseCopyable, Se
 }
 
 /// An IPv4 or IPv6 address as integers, ready to compare and hash.
-package struct IPAddress: Hashable, BitwiseCopyable, Sendable {
+package struct IPAddress: Hashable, Comparable, BitwiseCopyable, Sendable {
   /// Whether the address is an IPv6 one; an IPv4 address has its 32 bits in the low half of `low`.
   package let isIPv6: Bool
   package let high: UInt64
   package let low: UInt64
+
+  /// IPv4 before IPv6, and then by number.
+  package static func < (one: IPAddress, other: IPAddress) -> Bool {
+    if one.isIPv6 != other.isIPv6 { return other.isIPv6 }
+    return (one.high, one.low) < (other.high, other.low)
+  }
 
   package init(v4: UInt32) {
     isIPv6 = false

@@ -93,14 +93,14 @@ extension Netlink {
     for direction in TrafficDirection.allCases {
       let present = ownsDiscipline ? [] : try filters(of: link, direction)
       let ours = present.filter(filter.isProgram)
-      if !ours.isEmpty, Self.isKept(by: present) { continue }
+      if Self.isKept(by: filter, among: present) { continue }
       // One that is added comes first. Those that have fallen behind go afterwards, so that there is always one.
       try add(
         filter, to: link, direction,
         ownsDiscipline: ownsDiscipline || ours.contains(where: filter.ownsDiscipline))
       for old in ours { try remove(old, from: link) }
       isMade = true
-      guard Self.isKept(by: try filters(of: link, direction)) else {
+      guard Self.isKept(by: filter, among: try filters(of: link, direction)) else {
         // The port does not get the device, so it stays as it was.
         if ours.isEmpty { _ = try? release(link, from: filter) }
         throw Self.isBehind(link)
@@ -112,9 +112,9 @@ extension Netlink {
   /// Whether the host's stack is kept off a device by a filter, in both directions.
   package mutating func isIsolated(_ link: Link, by filter: StackFilter) throws(LinuxError) -> Bool
   {
-    for direction in TrafficDirection.allCases {
-      let present = try filters(of: link, direction)
-      if !present.contains(where: filter.isProgram) || !Self.isKept(by: present) { return false }
+    for direction in TrafficDirection.allCases
+    where try !Self.isKept(by: filter, among: filters(of: link, direction)) {
+      return false
     }
     return true
   }
@@ -178,9 +178,10 @@ extension Netlink {
     }
   }
 
-  /// Whether the first of some filters takes every frame.
-  private static func isKept(by filters: [TrafficFilter]) -> Bool {
-    filters.first { $0.handle != 0 }.map(StackFilter.isAny) ?? false
+  /// Whether a filter is among some, and the first of these takes every frame, be it this one or another owner's.
+  private static func isKept(by filter: StackFilter, among present: [TrafficFilter]) -> Bool {
+    guard let first = present.first(where: { $0.handle != 0 }) else { return false }
+    return StackFilter.isAny(first) && present.contains(where: filter.isProgram)
   }
 
   private static func isBehind(_ link: Link) -> LinuxError {

@@ -268,10 +268,9 @@ internal import SystemPackage
     }
     guard completion.result >= 0 else { return lose(index, completion.errno) }
     if !completion.hasMore { unsafe sources[index].isWatched = false }
-    if unsafe !sources[index].isPaused {
-      if !completion.hasMore { watch(index, &ring) }
-      turns.enqueue(Int32(truncatingIfNeeded: index))
-    }
+    guard unsafe !sources[index].isPaused else { return }
+    if !completion.hasMore { watch(index, &ring) }
+    turns.enqueue(Int32(truncatingIfNeeded: index))
   }
 
   /// Does what is due once a second: gives sources another try that failed, and counts what their queues had no room for.

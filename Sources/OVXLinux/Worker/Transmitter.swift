@@ -381,11 +381,9 @@ internal import SystemPackage
     switch tag.kind {
     case .frame:
       let port = PortID(rawValue: UInt16(truncatingIfNeeded: tag.index))
-      let reason = Self.deviceReason(code)
-      let isFull = reason == .deviceFull && hasCarrier(port)
-      return (
-        port, isFull || reason != .deviceFull ? reason : .deviceDown, frames: Int(tag.detail)
-      )
+      var reason = Self.deviceReason(code)
+      if reason == .deviceFull, !hasCarrier(port) { reason = .deviceDown }
+      return (port, reason, frames: Int(tag.detail))
     case .datagram, .train:
       let path = UnderlaySocketID(rawValue: UInt32(tag.index))
       let port = PortID(rawValue: tag.generation)

@@ -133,19 +133,22 @@ internal import SystemPackage
   /// Leaves sources alone that had better be, and reads them again when their moment has passed.
   private mutating func pause() {
     unsafe receiver.unwatchPaused(&transmitter.pointee.ring)
-    for pause in Pause.allCases {
-      let number = pause.rawValue
-      if isPauseOver[number] {
-        isPauseOver[number] = false
-        isPausing[number] = false
-        receiver.resume(pause)
-      } else if receiver.hasPaused(pause), !isPausing[number],
-        let request = unsafe transmitter.pointee.ring.nextRequest()
-      {
-        isPausing[number] = true
-        let tag = CompletionTag(.pauseOver, index: UInt32(number)).rawValue
-        unsafe ovx_prepare_timeout(request, pauses + number, tag)
-      }
+    pause(.storm)
+    pause(.moderation)
+  }
+
+  private mutating func pause(_ pause: Pause) {
+    let number = pause.rawValue
+    if isPauseOver[number] {
+      isPauseOver[number] = false
+      isPausing[number] = false
+      receiver.resume(pause)
+    } else if receiver.hasPaused(pause), !isPausing[number],
+      let request = unsafe transmitter.pointee.ring.nextRequest()
+    {
+      isPausing[number] = true
+      let tag = CompletionTag(.pauseOver, index: UInt32(number)).rawValue
+      unsafe ovx_prepare_timeout(request, pauses + number, tag)
     }
   }
 

@@ -154,9 +154,7 @@ struct SwitchQueries {
           dataplane.performOnAll { datapath in datapath.contestedNeighbors(of: id) }.flatMap { $0 }
         }
         let shown = knownNeighbors(on: name).filter { names[$0.port] != nil }.sorted {
-          ($0.vlan.rawValue, $0.ip.isIPv6 ? 1 : 0, $0.ip.high, $0.ip.low) < (
-            $1.vlan.rawValue, $1.ip.isIPv6 ? 1 : 0, $1.ip.high, $1.ip.low
-          )
+          ($0.vlan, $0.ip) < ($1.vlan, $1.ip)
         }
         return .list(of: shown) { neighbor in
           BridgeNeighbors.Entry(
@@ -275,11 +273,10 @@ struct SwitchQueries {
     let others = PortCounters.sum(
       dataplane.performOnAll { datapath in datapath.counters(of: .none) })
     for reason in DropReason.allCases where others[reason] != 0 {
-      // Each worker has its own; what one has noted last is the latest of its flows.
+      // Each worker has noted those that it met.
       let senders =
         reason == .unknownVTEP
-        ? Set(dataplane.performOnAll { $0.unknownVTEPs.addresses }.joined())
-          .sorted { ($0.high, $0.low) < ($1.high, $1.low) } : []
+        ? Set(dataplane.performOnAll { $0.unknownVTEPs.addresses }.joined()).sorted() : []
       drops.append(Drop(port: nil, reason: reason, count: others[reason], senders: senders))
     }
     return drops
