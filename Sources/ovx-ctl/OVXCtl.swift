@@ -37,6 +37,9 @@ struct OVXCtl: ParsableCommand {
           ovx-ctl capture veth1 icmp or arp
           ovx-ctl capture vxlan0 -w tunnel.pcap
 
+        What changes, as it happens:
+          ovx-ctl monitor interface fdb
+
       EXIT STATUS
          0  done
          1  wrong or refused; nothing has changed, and the reason is on stderr
@@ -68,7 +71,8 @@ struct OVXCtl: ParsableCommand {
         subcommands: [
           AddressCommands.self, NeighborCommands.self, TunnelCommands.self, Statistics.self,
           Drops.self,
-          Top.self, LogCommands.self, TraceFrame.self, CaptureFrames.self, ShowVersion.self,
+          Top.self, Monitor.self, LogCommands.self, TraceFrame.self, CaptureFrames.self,
+          ShowVersion.self,
           ExitDaemon.self,
         ]
       ),
@@ -89,6 +93,16 @@ protocol Verb: ParsableCommand {
   ///
   /// - Throws: A `ControlError` that names the argument that cannot be read.
   func command() throws -> Command
+}
+
+/// A verb that makes its own requests, and goes on until it is ended.
+///
+/// It stands alone on the command line. With `--dry-run` its command is sent like any other, to be checked.
+protocol OngoingVerb: Verb {
+  /// Runs it to its end.
+  ///
+  /// - Throws: What the daemon refuses, or that it is gone.
+  func run(_ command: Command, _ options: GlobalOptions.Values) throws(ControlError)
 }
 
 /// Options that hold for the whole command line; they may stand in front of a command or behind it.

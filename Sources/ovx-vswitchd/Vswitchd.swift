@@ -163,7 +163,8 @@ struct Vswitchd: ParsableCommand {
       descriptorLimit: raiseDescriptorLimit(), filtersUnderlay: underlayFilter, log: log,
       logger: logger)
     daemon.start()
-    let server = try ControlServer(path: directory.socketPath, group: group)
+    let server = try ControlServer(
+      path: directory.socketPath, group: group, log: daemon.watch.log)
 
     let service = ServiceNotification()
     logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")

@@ -97,9 +97,19 @@ package enum Command: Codable, Equatable, Sendable {
   case capture(target: String, program: [UInt64], snapshotLength: Int)
   /// Ends a capture and tells what it has come to.
   case endCapture(number: UInt64)
+  /// Tells all rows of some tables, and then each change, on the connection on which it is asked: lines of `WatchEvent`
+  /// behind the answer, which is `done`.
+  ///
+  /// `interval` is in milliseconds, in `watchIntervalRange`: how often counters are looked at.
+  case watch(tables: [WatchedTable], interval: Int)
   case version
   /// Ends the daemon; with cleanup, removes the devices that it made.
   case exit(cleanup: Bool)
+}
+
+extension Command {
+  /// Milliseconds between two looks of a watch at the counters.
+  package static let watchIntervalRange = 100...3_600_000
 }
 
 /// A column to set, `column[:key]=value`, with the value still as text: only its column knows how to read it.

@@ -213,7 +213,7 @@ package struct Transaction {
         throw ControlError("port \(port) is on bridge \(owner), not on \(bridge)")
       }
       return nil
-    case .show, .drops, .showTunnels, .logLevel, .setLogLevel, .endCapture, .version, .exit:
+    case .show, .drops, .showTunnels, .logLevel, .setLogLevel, .endCapture, .version, .exit, .watch:
       return nil
     }
     return .done

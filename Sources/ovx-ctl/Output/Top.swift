@@ -2,7 +2,7 @@ internal import ArgumentParser
 private import Glibc
 internal import OVXControl
 
-struct Top: Verb {
+struct Top: OngoingVerb {
   static let configuration = CommandConfiguration(
     commandName: "top",
     abstract: "Print what the ports carry per second, again and again.",
@@ -41,9 +41,9 @@ extension Top {
   /// Asks for the counters again and again, and prints the differences.
   ///
   /// - Throws: What the daemon refuses, or that it is gone.
-  func run(_ options: GlobalOptions.Values) throws(ControlError) {
+  func run(_ command: Command, _ options: GlobalOptions.Values) throws(ControlError) {
     let client = options.client
-    let request = Request(commands: [.statistics(port: nil)], timeout: options.timeout)
+    let request = Request(commands: [command], timeout: options.timeout)
     let isScreen = options.format ?? .table == .table && isatty(STDOUT_FILENO) == 1
     let clock = ContinuousClock()
     var (counters, time) = (try statistics(from: client, request), clock.now)

@@ -1,7 +1,7 @@
 internal import ArgumentParser
 internal import OVXControl
 
-struct CaptureFrames: Verb {
+struct CaptureFrames: OngoingVerb {
   static let configuration = CommandConfiguration(
     commandName: "capture",
     abstract: "Show the frames of a port or a bridge, or write them to a file.",
@@ -51,6 +51,10 @@ struct CaptureFrames: Verb {
       target: target,
       program: try FilterExpression(filter.joined(separator: " "), snapshotLength: length).program,
       snapshotLength: length)
+  }
+
+  func run(_ command: Command, _ options: GlobalOptions.Values) throws(ControlError) {
+    try CaptureSession(self, command, options).run()
   }
 
   /// Bytes of a frame that are shown at most: all of the longest.

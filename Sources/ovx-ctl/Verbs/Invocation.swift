@@ -14,10 +14,8 @@ struct Invocation {
   private var isComparison = false
   /// `show --brief`: one line a port.
   private(set) var isBrief = false
-  /// `top`: no request is made but its own.
-  private var top: Top?
-  /// `capture`: the answer goes on.
-  private var capture: CaptureFrames?
+  /// `top`, `monitor` and `capture`: no request is made but their own.
+  private var ongoing: (any OngoingVerb)?
 
   /// Runs the program.
   ///
@@ -40,12 +38,8 @@ struct Invocation {
 
   private func execute() -> Int32 {
     do throws(ControlError) {
-      if let top {
-        try top.run(options)
-        return 0
-      }
-      if let capture, !options.dryRun {
-        try CaptureSession(capture, commands[0], options).run()
+      if let ongoing, !options.dryRun {
+        try ongoing.run(commands[0], options)
         return 0
       }
       let client = options.client
@@ -136,15 +130,12 @@ extension Invocation {
       }
       try parse(Self.normalized(piece))
     }
-    guard commands.count == 1 || !(isComparison || top != nil) else {
-      throw ControlError(
-        "\(isComparison ? "diff" : "top") stands alone, as it changes nothing; take the \"--\" away"
-      )
+    guard commands.count > 1 else { return }
+    if isComparison {
+      throw ControlError("diff stands alone, as it changes nothing; take the \"--\" away")
     }
-    guard commands.count == 1 || !(capture != nil || repeats) else {
-      throw ControlError(
-        "\(repeats ? "drops --watch" : "capture") stands alone, as it goes on; take the \"--\" away"
-      )
+    if let name = repeats ? "drops --watch" : ongoing.map({ type(of: $0)._commandName }) {
+      throw ControlError("\(name) stands alone, as it goes on; take the \"--\" away")
     }
   }
 
@@ -177,8 +168,7 @@ extension Invocation {
       }
       commands.append(try verb.command())
     }
-    if let top = verb as? Top { self.top = top }
-    if let capture = verb as? CaptureFrames { self.capture = capture }
+    if let ongoing = verb as? any OngoingVerb { self.ongoing = ongoing }
     if verb is Diff { (isComparison, options.dryRun) = (true, true) }
     if let show = verb as? ShowAll, show.brief { isBrief = true }
     if let drops = verb as? Drops, drops.watch { repeats = true }
@@ -227,8 +217,8 @@ extension Invocation {
         rest[place] = name.isEmpty ? "--file" : "--file=\(name)"
       }
     }
-    // Behind top, -d is the delay, as of the top(1) of processes.
-    if index < arguments.count, arguments[index] == "top" {
+    // Behind these, -d is the delay, as of the top(1) of processes.
+    if index < arguments.count, ["top", "monitor"].contains(arguments[index]) {
       for place in rest.indices where rest[place].hasPrefix("-d") {
         let delay = rest[place].dropFirst(2)
         rest[place] = delay.isEmpty ? "--delay" : "--delay=\(delay)"

@@ -40,6 +40,8 @@ struct ControlLoop: ~Copyable {
         list.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
       }
       let first = list.count
+      daemon.watch.keep(server.watchedTables, interval: server.watchInterval)
+      daemon.watch.publish(now: monotonicMilliseconds())
       server.addDescriptors(to: &list)
       wait(&list, timeout: earliest(server.timeout, daemon.timeout(now: monotonicMilliseconds())))
       if list[0].revents != 0 { isStopping = takeSignals() }
@@ -58,7 +60,9 @@ struct ControlLoop: ~Copyable {
   }
 
   private func serve(_ list: ArraySlice<pollfd>) {
-    server.serve(list, now: monotonicSeconds()) { daemon.answer($0, on: $1, age: $2) }
+    server.serve(list, now: monotonicSeconds()) {
+      daemon.answer($0, on: $1, age: $2, watchCount: server.watchCount)
+    }
   }
 
   /// Returns whether one of them was to end the daemon.

@@ -13,7 +13,9 @@ private import SystemPackage
 /// hold more than `answerLimit` bytes, requests whose answer may be long wait, and while requests that have arrived in part
 /// hold more than `requestLimit`, the one that has been on its way for the longest time is given up. A client that takes
 /// no piece of its answer for `stallLimit` seconds, or for `pressedLimit` while others wait for memory, is disconnected;
-/// when one too many connects, the one that has been idle for the longest time makes room.
+/// when one too many connects, the one that has been idle for the longest time makes room. A client that watches tables stays
+/// connected however slowly it reads: what is kept for all of them together is bounded (`ChangeLog`), a snapshot that nobody
+/// takes is given up, and the client is told that it has missed something.
 final class ControlServer {
   static let clientLimit = 256
   /// Seconds for which a client may leave an answer unread, or a request unfinished.
@@ -53,15 +55,21 @@ final class ControlServer {
     var mayHoldRequest = false
     /// A request that cannot be answered yet, and when it came, in milliseconds on the monotonic clock.
     var postponed: (request: Request, time: Int64)?
+    /// What is told behind the answer, for as long as the client listens.
+    var watch: WatchStream?
 
-    var hasOutput: Bool { sentCount < output.count || answer != nil }
+    func hasOutput(_ log: ChangeLog) -> Bool {
+      sentCount < output.count || answer != nil || watch?.hasNews(log) == true
+    }
     /// Bytes of memory that its answer holds, about.
-    var cost: Int { output.count + (answer?.cost ?? 0) }
+    var cost: Int { output.count + (answer?.cost ?? 0) + (watch?.cost ?? 0) }
   }
 
   /// What becomes of a request.
   enum Outcome {
     case response(AnswerStream)
+    /// It is answered with `done`, and what follows goes on from there.
+    case watch(WatchStream)
     /// The connection's other end is somebody else's business from now on, who has a descriptor of his own.
     case elsewhere
     /// It is to be asked for again when there is news.
@@ -72,6 +80,8 @@ final class ControlServer {
   typealias Answer = (Request, Int32, Int64) -> Outcome
 
   private let listener: Int32
+  /// What watchers are told.
+  private let log: ChangeLog
   /// Descriptors that are kept for clients to come in by when ports and tunnels have all others: without them nobody
   /// could remove any of those.
   private var spares: [Int32] = []
@@ -88,8 +98,10 @@ final class ControlServer {
   /// - Parameters:
   ///   - path: Where.
   ///   - group: Whose members may connect, beside the daemon's own user; `nil` for the daemon's group.
+  ///   - log: What watchers are told.
   /// - Throws: Why nobody could connect there.
-  init(path: String, group: SocketGroup?) throws(StartFailure) {
+  init(path: String, group: SocketGroup?, log: ChangeLog) throws(StartFailure) {
+    self.log = log
     let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     listener = socket(AF_UNIX, type, 0)
     unsafe unlink(path)
@@ -129,7 +141,22 @@ final class ControlServer {
   }
 
   /// Whether an answer is still on its way to a client.
-  var hasOutput: Bool { clients.contains(where: \.hasOutput) }
+  var hasOutput: Bool { clients.contains { $0.watch == nil && $0.hasOutput(log) } }
+
+  /// How many clients watch something.
+  var watchCount: Int { clients.count { $0.watch != nil } }
+
+  /// What is watched by any client.
+  var watchedTables: Set<WatchedTable> {
+    clients.reduce(into: []) { $0.formUnion($1.watch?.tables ?? []) }
+  }
+
+  /// The shortest interval, in milliseconds, at which a client wants to see counters; `nil` where none does.
+  var watchInterval: Int64? {
+    clients.compactMap { client in
+      client.watch.flatMap { $0.tables.contains(.statistics) ? $0.interval : nil }
+    }.min()
+  }
 
   /// Whether answers hold as much memory as they may.
   private var isFull: Bool { clients.reduce(0) { $0 + $1.cost } >= Self.answerLimit }
@@ -137,14 +164,14 @@ final class ControlServer {
   /// The milliseconds after which `serve` has to be called whatever poll(2) says: -1 for never.
   var timeout: Int32 {
     if clients.contains(where: {
-      $0.mayHoldRequest && !$0.hasOutput && $0.waiting == nil && $0.postponed == nil
+      $0.mayHoldRequest && !$0.hasOutput(log) && $0.waiting == nil && $0.postponed == nil
     }) {
       return 0
     }
     if clients.contains(where: { $0.waiting != nil }), !isFull { return 0 }
     if clients.contains(where: { $0.postponed != nil }) { return 100 }
     if clients.contains(where: { $0.waiting != nil }) { return 250 }
-    return clients.contains { $0.hasOutput || $0.decoder.isMidMessage } ? 1000 : -1
+    return clients.contains { $0.hasOutput(log) || $0.decoder.isMidMessage } ? 1000 : -1
   }
 
   /// Adds what is to be polled for: the listening socket, then each client.
@@ -153,7 +180,7 @@ final class ControlServer {
     for client in clients {
       // Whoever waits for memory, or for news, is only looked at for whether he has gone.
       let isWaiting = client.waiting != nil || client.postponed != nil
-      let events = client.hasOutput ? POLLOUT : isWaiting ? 0 : POLLIN
+      let events = client.hasOutput(log) ? POLLOUT : isWaiting ? 0 : POLLIN
       list.append(pollfd(fd: client.descriptor, events: Int16(events), revents: 0))
     }
   }
@@ -169,14 +196,17 @@ final class ControlServer {
     // Those who want something new, then those whose answers go on.
     var goingOn: [Int] = []
     for (index, entry) in zip(clients.indices, list.dropFirst()) {
-      if clients[index].hasOutput {
+      if clients[index].hasOutput(log) {
         if entry.revents != 0 { goingOn.append(index) }
       } else if entry.revents != 0 || clients[index].mayHoldRequest {
         takeRequest(index, now: now, answer: answer)
-        if clients[index].hasOutput { goingOn.append(index) }
+        if clients[index].hasOutput(log) { goingOn.append(index) }
       }
     }
     goOn(goingOn, now: now)
+    for index in clients.indices where now - clients[index].lastActive > Self.pressedLimit {
+      clients[index].watch?.fallBehind()
+    }
     let limit =
       clients.contains { $0.waiting != nil } && isFull ? Self.pressedLimit : Self.stallLimit
     for client in clients where isFinished(client, now: now, limit) { close(client.descriptor) }
@@ -198,7 +228,7 @@ final class ControlServer {
           return
         }
         // Most answers are of few pieces.
-        for _ in 0..<4 where clients[index].hasOutput {
+        for _ in 0..<4 where clients[index].hasOutput(log) {
           if !transmit(index, now: now) { break }
         }
       }
@@ -247,8 +277,10 @@ final class ControlServer {
   }
 
   private func disconnectIdlest() {
-    let idle = clients.indices.filter { !clients[$0].hasOutput }
-    let candidates = idle.isEmpty ? Array(clients.indices) : idle
+    // Whoever watches is idle by nature; of those there are fewer than clients.
+    let asking = clients.indices.filter { clients[$0].watch == nil }
+    let idle = asking.filter { !clients[$0].hasOutput(log) }
+    let candidates = idle.isEmpty ? asking : idle
     guard let index = candidates.min(by: { clients[$0].lastActive < clients[$1].lastActive })
     else { return }
     close(clients[index].descriptor)
@@ -256,6 +288,11 @@ final class ControlServer {
   }
 
   private func takeRequest(_ index: Int, now: Int64, answer: Answer) {
+    guard clients[index].watch == nil else {
+      // It has hung up, or says something that nobody is going to answer.
+      clients[index].watch = nil
+      return hangUp(index)
+    }
     if !clients[index].mayHoldRequest { receive(index, now: now) }
     // One request each turn: no client waits for more than one of everybody else's.
     do throws(ControlError) {
@@ -283,6 +320,12 @@ final class ControlServer {
       case .response(let response):
         clients[index].answer = response
         clients[index].isTable = request.mayHaveTable
+        clients[index].lastActive = now
+      case .watch(let watch):
+        clients[index].answer = AnswerStream(Response(.done([.done])))
+        clients[index].watch = watch
+        clients[index].isTable = true
+        clients[index].mayHoldRequest = false
         clients[index].lastActive = now
       case .later:
         clients[index].postponed = (request, time)
@@ -325,7 +368,10 @@ final class ControlServer {
       do throws(ControlError) {
         clients[index].output = try clients[index].answer?.next() ?? []
         clients[index].sentCount = 0
-        if clients[index].output.isEmpty { clients[index].answer = nil }
+        if clients[index].output.isEmpty {
+          clients[index].answer = nil
+          clients[index].output = try clients[index].watch?.takePiece(log) ?? []
+        }
       } catch {
         hangUp(index)
         return false
@@ -356,6 +402,7 @@ final class ControlServer {
   /// Has nothing more to do with a client, who is gone, or has half an answer.
   private func hangUp(_ index: Int) {
     clients[index].answer = nil
+    clients[index].watch = nil
     clients[index].output = []
     clients[index].sentCount = 0
     clients[index].mayHoldRequest = false
@@ -363,7 +410,9 @@ final class ControlServer {
   }
 
   private func isFinished(_ client: Client, now: Int64, _ limit: Int64) -> Bool {
-    if client.hasOutput { return now - client.lastActive > limit }
+    // Who watches may be as slow as he likes: he is told what he misses.
+    if client.watch != nil { return client.isClosing }
+    if client.hasOutput(log) { return now - client.lastActive > limit }
     if client.waiting != nil { return false }
     return (client.isClosing && !client.mayHoldRequest)
       || client.requestStart.map { now - $0 > Self.stallLimit } ?? false

@@ -31,6 +31,8 @@ final class Daemon {
   private static let reportLimit = 16
 
   let reconciler: Reconciler
+  /// What watchers are told.
+  let watch: TableWatch
   private let dataplane: Switch
   private let database: Database
   private let databasePath: String
@@ -87,6 +89,7 @@ final class Daemon {
         identity: database.identity, containers: containers, descriptorLimit: descriptorLimit,
         filter: UnderlayFilter(
           database: paths.database, isWanted: filtersUnderlay, logger: logger))
+      watch = TableWatch(reconciler)
     } catch {
       throw StartFailure(error.description)
     }
@@ -160,14 +163,22 @@ final class Daemon {
   ///   - request: What is asked for.
   ///   - connection: The client's.
   ///   - age: The milliseconds since it was asked for first.
+  ///   - watchCount: How many clients watch something.
   /// - Returns: The answer; or that a capture gives it, and goes on from there, or that it is to be asked for again.
-  func answer(_ request: Request, on connection: Int32, age: Int64) -> ControlServer.Outcome {
+  func answer(
+    _ request: Request, on connection: Int32, age: Int64, watchCount: Int
+  ) -> ControlServer.Outcome {
     if age < Self.containerLimit, !areContainersKnown(request) { return .later }
     do throws(ControlError) {
       // What happened before the request was made is to be known when it is decided upon.
       takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
       renewDatabase()
       reconciler.filter.takeNews(now: monotonicMilliseconds())
+      if case .watch(let tables, let interval)? = request.commands.first,
+        request.commands.count == 1, !request.dryRun
+      {
+        return .watch(try beginWatch(tables, interval: interval, besides: watchCount))
+      }
       guard case .capture(let target, let program, let length) = request.commands.last,
         request.commands.count == 1, !request.dryRun
       else { return .response(try execute(request)) }
@@ -180,6 +191,22 @@ final class Daemon {
     } catch {
       return .response(AnswerStream(Response(.failed(error))))
     }
+  }
+
+  private func beginWatch(
+    _ tables: [WatchedTable], interval: Int, besides count: Int
+  ) throws(ControlError) -> WatchStream {
+    guard count < TableWatch.limit else {
+      throw ControlError(
+        "\(TableWatch.limit) watches are running, and there can be no more; end one of them first")
+    }
+    guard Command.watchIntervalRange.contains(interval) else {
+      throw ControlError(
+        "a watch looks at counters every 100 to 3600000 milliseconds, not every \(interval)")
+    }
+    let tables = Set(tables.isEmpty ? WatchedTable.usual : tables)
+    watch.begin(tables)
+    return WatchStream(tables, interval: Int64(interval))
   }
 
   /// Whether it is known where the containers are that a request is about; asks for them where not.
@@ -268,6 +295,7 @@ final class Daemon {
       }
       throw ControlError("port \(name): \(fault.sentence)", record: name)
     }
+    watch.note(changes)
     logChanges(changes, since: old)
     let notes = reconciler.takeNotes()
     for note in notes { logger.info("\(note)") }
@@ -313,6 +341,12 @@ final class Daemon {
       guard isDryRun else {
         throw ControlError(
           "capture goes on until it is ended, so it takes no other command beside it")
+      }
+      return .done
+    case .watch:
+      guard isDryRun else {
+        throw ControlError(
+          "a watch goes on until it is ended, so it takes no other command beside it")
       }
       return .done
     case .endCapture(let number):
@@ -387,6 +421,7 @@ final class Daemon {
     if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
     if news.ways { next.append(nextRefresh) }
     if let time = reconciler.introductions.next { next.append(time) }
+    if let wait = watch.timeout(now: now) { next.append(now + wait) }
     if let time = looks.first { next.append(time) }
     if let time = nextRound { next.append(time) }
     if let due = crowd.due { next.append(due) }
@@ -458,6 +493,7 @@ final class Daemon {
     do throws(ControlError) {
       try database.save(configuration, changes)
       reconciler.note(configuration, ports: changes.ports)
+      watch.note(changes)
     } catch {
       logger.error("Which containers are attached cannot be stored: \(error.message)")
     }
@@ -553,6 +589,7 @@ final class Daemon {
       logger.log(
         level: fault.isOutage ? .warning : .notice, "\(fault.sentence(about: name))")
     }
+    watch.note(ports: Set(loggedFaults.keys).symmetricDifference(faults.keys))
     for name in loggedFaults.keys.sorted() where faults[name] == nil {
       if reconciler.configuration.ports[name] != nil, crowd.admits(.isBack, name, now: now) {
         let isBack = loggedFaults[name]?.isOutage ?? true

@@ -302,7 +302,11 @@ struct SwitchQueries {
   }
 
   /// The read-only columns of an interface; `nil` for one that is not in force.
-  func interface(_ name: String) -> InterfaceState? {
+  ///
+  /// - Parameters:
+  ///   - name: The interface's.
+  ///   - countsFrames: Whether `statistics` is wanted, for which the workers are asked.
+  func interface(_ name: String, countsFrames: Bool = true) -> InterfaceState? {
     guard let port = reconciler.port(name) else { return nil }
     var state = InterfaceState()
     state.error = reconciler.fault(of: name)?.sentence
@@ -330,9 +334,11 @@ struct SwitchQueries {
       let carrier = reconciler.kernel.links[way.device]?.isRunning ?? false
       state.status["tunnel_egress_iface_carrier"] = carrier ? "up" : "down"
     }
-    let counters = PortCounters.sum(
-      dataplane.performOnAll { datapath in datapath.counters(of: port) })
-    state.statistics = InterfaceState.statistics(counters)
+    if countsFrames {
+      let counters = PortCounters.sum(
+        dataplane.performOnAll { datapath in datapath.counters(of: port) })
+      state.statistics = InterfaceState.statistics(counters)
+    }
     return state
   }
 
@@ -373,9 +379,8 @@ struct SwitchQueries {
     return [sending, "UDP_GRO"] + (workers > 1 ? ["\(workers) workers"] : [])
   }
 
-  private func describe(_ remote: DesiredState.Remote, of tunnel: DesiredState.Tunnel)
-    -> Tunnels.Remote
-  {
+  /// What has become of one of a tunnel's remotes.
+  func describe(_ remote: DesiredState.Remote, of tunnel: DesiredState.Tunnel) -> Tunnels.Remote {
     let underlay = reconciler.underlay
     let peer = DesiredState.Peer(remote: remote, vni: tunnel.outgoingVNI)
     let sockets = underlay.sockets(to: peer)

@@ -34,6 +34,8 @@ final class Reconciler {
   private(set) var oversize = OversizeFaults()
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
   private(set) var examinedPorts = 0
+  /// Those since `takeExamined` was called last.
+  private var examined: Set<String> = []
 
   init(
     dataplane: Switch, kernel: KernelView, ownership: Ownership, identity: UInt64,
@@ -121,6 +123,7 @@ final class Reconciler {
         kernel: kernel)
     }
     examinedPorts += names.count
+    examined.formUnion(names)
 
     let isChanged = topology.update(
       names, &numbers, configuration, desired, datapathIDs,
@@ -237,6 +240,12 @@ final class Reconciler {
   }
 
   // MARK: What has become of it
+
+  /// The ports that were looked at since this was called last: something may have become of them.
+  func takeExamined() -> Set<String> {
+    defer { examined = [] }
+    return examined
+  }
 
   /// The number of a port.
   func port(_ name: String) -> PortID? {

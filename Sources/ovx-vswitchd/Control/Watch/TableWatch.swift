@@ -1,0 +1,190 @@
+internal import OVXControl
+private import OVXDatapath
+
+/// Follows the tables that somebody watches: finds out which rows are to be looked at anew, and has the log tell of those
+/// that have changed.
+///
+/// Nothing of this costs anything while nobody watches. Rows are looked at a few hundred at a time, so that other clients
+/// need not wait for a change that concerns all ports.
+final class TableWatch {
+  /// Ports that are looked at at a time.
+  private static let sliceLength = 256
+  /// Watches at a time.
+  static let limit = 64
+
+  let log: ChangeLog
+  private let reconciler: Reconciler
+  private var watched: Set<WatchedTable> = []
+  /// Ports whose rows may not be what the log says.
+  private var stalePorts: Set<String> = []
+  private var areBridgesStale = false
+  /// The records that a tunnel's remotes have in the log, by its port.
+  private var remotes: [String: Set<String>] = [:]
+  /// Milliseconds between two looks at the counters, and when the next one is due.
+  private var interval: Int64?
+  private var nextLook: Int64 = 0
+
+  init(_ reconciler: Reconciler) {
+    self.reconciler = reconciler
+    log = ChangeLog { _ in RowSnapshot([:]) }
+  }
+
+  private var queries: SwitchQueries { SwitchQueries(reconciler, reconciler.configuration) }
+
+  /// The milliseconds after which `publish` has to be called; `nil` for never.
+  ///
+  /// `now` is in milliseconds on the monotonic clock.
+  func timeout(now: Int64) -> Int64? {
+    if !stalePorts.isEmpty || areBridgesStale { return 0 }
+    return interval.map { _ in max(0, nextLook - now) }
+  }
+
+  // MARK: What is watched
+
+  /// Begins to follow tables, before a watch of them takes its snapshot.
+  func begin(_ tables: Set<WatchedTable>) {
+    takeExamined()
+    for table in tables where !watched.contains(table) {
+      watched.insert(table)
+      log.begin(table, rows: rows(of: table))
+    }
+  }
+
+  /// Follows no tables but these, and looks at the counters so often.
+  ///
+  /// `interval` is in milliseconds; `nil` where nobody watches the counters.
+  func keep(_ tables: Set<WatchedTable>, interval: Int64?) {
+    self.interval = interval
+    guard tables != watched else { return }
+    watched = tables
+    log.keep(tables)
+    if !tables.contains(.tunnel) { remotes = [:] }
+  }
+
+  /// Notes what a transaction has changed.
+  func note(_ changes: Configuration.Changes) {
+    guard !watched.isEmpty, !changes.isEmpty else { return }
+    stalePorts.formUnion(changes.ports)
+    areBridgesStale = true
+  }
+
+  /// Notes that something has become of ports.
+  func note(ports: some Sequence<String>) {
+    if !watched.isEmpty { stalePorts.formUnion(ports) }
+  }
+
+  private func takeExamined() {
+    note(ports: reconciler.takeExamined())
+  }
+
+  // MARK: What has changed
+
+  /// Tells the log what has become of the rows that may have changed; of many, a part.
+  ///
+  /// `now` is in milliseconds on the monotonic clock.
+  func publish(now: Int64) {
+    takeExamined()
+    guard !watched.isEmpty else {
+      (stalePorts, areBridgesStale) = ([], false)
+      return
+    }
+    let live = self.live
+    for name in stalePorts.prefix(Self.sliceLength) {
+      stalePorts.remove(name)
+      log.set(.port, name, reconciler.configuration.row(name, in: .port, live))
+      log.set(.interface, name, reconciler.configuration.row(name, in: .interface, live))
+      publishRemotes(of: name)
+    }
+    if areBridgesStale {
+      areBridgesStale = false
+      log.replace(.bridge, rows(of: .bridge))
+      log.replace(.host, rows(of: .host))
+    }
+    if let interval, now >= nextLook {
+      nextLook = now + interval
+      log.replace(.statistics, rows(of: .statistics))
+    }
+  }
+
+  private func publishRemotes(of port: String) {
+    guard watched.contains(.tunnel) else { return }
+    let new = queries.remotes(of: port)
+    for record in remotes[port] ?? [] where new[record] == nil { log.set(.tunnel, record, nil) }
+    for (record, row) in new { log.set(.tunnel, record, row) }
+    remotes[port] = new.isEmpty ? nil : Set(new.keys)
+  }
+
+  // MARK: Rows
+
+  private func rows(of table: WatchedTable) -> [String: ChangeLog.Row] {
+    let configuration = reconciler.configuration
+    switch table {
+    case .host, .bridge, .port, .interface:
+      let live = self.live
+      var rows: [String: ChangeLog.Row] = [:]
+      for name in configuration.records(in: table) {
+        rows[name] = configuration.row(name, in: table, live)
+      }
+      return rows
+    case .tunnel:
+      remotes = [:]
+      var rows: [String: ChangeLog.Row] = [:]
+      for port in reconciler.desired.tunnels.keys {
+        let new = queries.remotes(of: port)
+        remotes[port] = Set(new.keys)
+        rows.merge(new) { $1 }
+      }
+      return rows
+    case .statistics:
+      return Dictionary(uniqueKeysWithValues: queries.statistics(of: nil).map { ($0.port, $0.row) })
+    case .address, .neighbor:
+      return [:]
+    }
+  }
+
+  /// What the rows of interfaces say of the host, without counters.
+  private var live: LiveState {
+    let queries = self.queries
+    return LiveState(
+      deviceExists: { self.reconciler.kernel.links[$0] != nil },
+      interface: { queries.interface($0, countsFrames: false) })
+  }
+}
+
+extension SwitchQueries {
+  /// The remotes of a tunnel's port as rows by name; none for another port.
+  fileprivate func remotes(of port: String) -> [String: ChangeLog.Row] {
+    guard let tunnel = reconciler.desired.tunnels[port] else { return [:] }
+    var rows: [String: ChangeLog.Row] = [:]
+    for remote in tunnel.remotes {
+      let state = describe(remote, of: tunnel)
+      rows["\(port)/\(remote.address)"] = [
+        "port": .scalar(.text(port)),
+        "bridge": .scalar(.text(tunnel.bridge)),
+        "vni": .scalar(Atom(tunnel.vni)),
+        "remote": .scalar(.text(remote.address.description)),
+        "mtu": .scalar(state.mtu.map(Atom.integer)),
+        "device": .scalar(state.device.map(Atom.text)),
+        "error": .scalar(state.error.map(Atom.text)),
+      ]
+    }
+    return rows
+  }
+}
+
+extension PortStatistics {
+  /// The counters as columns.
+  fileprivate var row: ChangeLog.Row {
+    func number(_ count: UInt64) -> Atom { .integer(Int(clamping: count)) }
+    return [
+      "bridge": .scalar(.text(bridge)),
+      "receivedFrames": .scalar(number(receivedFrames)),
+      "receivedBytes": .scalar(number(receivedBytes)),
+      "sentFrames": .scalar(number(sentFrames)),
+      "sentBytes": .scalar(number(sentBytes)),
+      "answeredFrames": .scalar(number(answeredFrames)),
+      "reportedFrames": .scalar(number(reportedFrames)),
+      "drops": .map(drops.mapValues(number)),
+    ]
+  }
+}
