@@ -38,7 +38,7 @@ struct OVXCtl: ParsableCommand {
           ovx-ctl capture vxlan0 -w tunnel.pcap
 
         What changes, as it happens:
-          ovx-ctl monitor interface fdb
+          ovx-ctl monitor interface
 
       EXIT STATUS
          0  done

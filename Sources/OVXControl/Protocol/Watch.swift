@@ -5,10 +5,6 @@ package enum WatchedTable: String, Codable, CaseIterable, Sendable {
   case port = "Port"
   /// With the read-only columns, but for `statistics`, which would change with every frame.
   case interface = "Interface"
-  /// Learned and static addresses of all bridges.
-  case address = "FDB"
-  /// IP addresses of all bridges, with the MAC addresses that they were last seen with.
-  case neighbor = "Neighbor"
   /// Remote VTEPs of tunnels, and whether they can be reached.
   case tunnel = "Tunnel"
   /// Counters of ports, looked at once per interval.
@@ -57,8 +53,7 @@ package struct WatchEvent: Codable, Equatable, Sendable {
   package var action: Action
   /// Absent for `snapshot-end` and `missed`.
   package var table: WatchedTable?
-  /// The row's name: of a port its own, of an address `BRIDGE/VLAN/MAC`, of a neighbor `BRIDGE/VLAN/IP`, of a tunnel's
-  /// remote `PORT/ADDRESS`.
+  /// The row's name: of a port its own, of a tunnel's remote `PORT/ADDRESS`.
   package var record: String?
   /// The columns that the row has, and of a `modify` those that have another value now.
   package var new: [String: Datum]?
@@ -107,7 +102,7 @@ extension Configuration {
     case .host: ["."]
     case .bridge: Array(bridges.keys)
     case .port, .interface: Array(ports.keys)
-    case .address, .neighbor, .tunnel, .statistics: []
+    case .tunnel, .statistics: []
     }
   }
 
@@ -120,7 +115,7 @@ extension Configuration {
     case .bridge: Table.bridges.row(name, self, live)
     case .port: Table.ports.row(name, self, live)
     case .interface: Table.interfaces.row(name, self, live)
-    case .address, .neighbor, .tunnel, .statistics: nil
+    case .tunnel, .statistics: nil
     }
   }
 }

@@ -9,8 +9,8 @@ struct Monitor: OngoingVerb {
     commandName: "monitor",
     abstract: "Print the rows of tables, and then each change as it happens.",
     discussion: """
-      TABLE is Switch, Bridge, Port, Interface, FDB (addresses), Neighbor, Tunnel (remotes of tunnels) or Statistics \
-      (counters of ports, every -d seconds); an unambiguous beginning is enough. Without one, all but Statistics.
+      TABLE is Switch, Bridge, Port, Interface, Tunnel (remotes of tunnels) or Statistics (counters of ports, \
+      every -d seconds); an unambiguous beginning is enough. Without one, all but Statistics.
 
       First come the rows that there are, each as "initial", and "snapshot-end" behind the last; then a line for each \
       change, in the order in which they happened. Whoever reads more slowly than things change is told "missed", and gets \
@@ -19,7 +19,7 @@ struct Monitor: OngoingVerb {
       EXAMPLES
         ovx-ctl monitor
         ovx-ctl monitor interface
-        ovx-ctl -f json monitor fdb neighbor | jq -c 'select(.action != "initial")'
+        ovx-ctl -f json monitor interface tunnel | jq -c 'select(.action != "initial")'
         ovx-ctl monitor statistics -d 5
       """)
 

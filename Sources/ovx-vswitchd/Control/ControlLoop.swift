@@ -30,13 +30,8 @@ struct ControlLoop: ~Copyable {
   func run() {
     var isStopping = false
     while !isStopping {
-      var list = [
-        pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: daemon.kernelDescriptor, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: daemon.switchDescriptor, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: daemon.filterDescriptor, events: Int16(POLLIN), revents: 0),
-      ]
-      for descriptor in daemon.containerDescriptors {
+      var list = [pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0)]
+      for descriptor in daemon.descriptors {
         list.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
       }
       let first = list.count

@@ -34,8 +34,8 @@ final class Reconciler {
   private(set) var oversize = OversizeFaults()
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
   private(set) var examinedPorts = 0
-  /// Those since `takeExamined` was called last.
-  private var examined: Set<String> = []
+  /// Those since `takeExamined` was called last, and whether the configuration is another one than then.
+  private var examined: (ports: Set<String>, isConfigured: Bool) = ([], false)
 
   init(
     dataplane: Switch, kernel: KernelView, ownership: Ownership, identity: UInt64,
@@ -65,6 +65,7 @@ final class Reconciler {
     isCommanded: Bool = false
   ) {
     let oldDesired = self.desired
+    examined.isConfigured = true
     self.configuration = configuration
     self.desired = desired
     datapathIDs.update(for: configuration, desired, changes)
@@ -123,7 +124,7 @@ final class Reconciler {
         kernel: kernel)
     }
     examinedPorts += names.count
-    examined.formUnion(names)
+    examined.ports.formUnion(names)
 
     let isChanged = topology.update(
       names, &numbers, configuration, desired, datapathIDs,
@@ -198,12 +199,15 @@ final class Reconciler {
   /// Takes note of which containers attachments are, which changes nothing for their devices.
   func note(_ configuration: Configuration, ports: Set<String>) {
     self.configuration = configuration
+    examined = (examined.ports.union(ports), true)
     desired.update(to: configuration, ports)
   }
 
   /// Notes that the switch cannot use a port's device any more; see `Devices.lose`.
   func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
-    devices.lose(port, error)
+    let lost = devices.lose(port, error)
+    if let lost { examined.ports.insert(lost.name) }
+    return lost
   }
 
   /// Notes that an injector takes nothing any more.
@@ -225,6 +229,7 @@ final class Reconciler {
         remote = tunnel.peers.first { $0.id == report.peer }?.remote
       }
       oversize.note(report, at: name, remote: remote, now: now)
+      examined.ports.insert(name)
     }
   }
 
@@ -236,14 +241,18 @@ final class Reconciler {
 
   /// Forgets which ports have lost packets for their size, where that is over; says whether there was any.
   func expireOversize(now: Int64) -> Bool {
-    oversize.expire(now: now) { configuration.ports[$0] != nil }
+    let names = oversize.faults.keys
+    let isChanged = oversize.expire(now: now) { configuration.ports[$0] != nil }
+    if isChanged { examined.ports.formUnion(names) }
+    return isChanged
   }
 
   // MARK: What has become of it
 
-  /// The ports that were looked at since this was called last: something may have become of them.
-  func takeExamined() -> Set<String> {
-    defer { examined = [] }
+  /// The ports that were looked at since this was called last, of which something may have become, and whether the
+  /// configuration has changed.
+  func takeExamined() -> (ports: Set<String>, isConfigured: Bool) {
+    defer { examined = ([], false) }
     return examined
   }
 

@@ -4,9 +4,8 @@ internal import OVXControl
 ///
 /// Changes are numbered and kept in one ring for all watchers, whatever their number: each only remembers the number of the
 /// change that it is to read next. The ring is bounded in changes and in bytes; a watcher that is so slow that the ring has
-/// overtaken it has missed something, and begins anew with a snapshot. Of the tables of the configuration the log keeps
-/// the rows as they were last told, which say what has changed; of a table whose changes come from the datapath,
-/// it keeps none.
+/// overtaken it has missed something, and begins anew with a snapshot. Of each watched table the log keeps the rows as they
+/// were last told, which say what has changed.
 final class ChangeLog {
   typealias Row = [String: Datum]
 
@@ -21,14 +20,6 @@ final class ChangeLog {
   private(set) var start = 0
   private(set) var end = 0
   private var cost = 0
-  /// Gives all rows of a table whose rows are not kept here.
-  private let snapshot: (WatchedTable) -> RowSnapshot
-
-  /// Makes an empty log that nobody watches.
-  init(snapshot: @escaping (WatchedTable) -> RowSnapshot) {
-    self.snapshot = snapshot
-  }
-
   // MARK: Writing
 
   /// Keeps the rows of a table from now on, which are these at present.
@@ -81,9 +72,7 @@ final class ChangeLog {
   }
 
   /// All rows of a table as they are when everything up to `end` has happened.
-  func allRows(of table: WatchedTable) -> RowSnapshot {
-    rows[table].map { RowSnapshot($0) } ?? snapshot(table)
-  }
+  func allRows(of table: WatchedTable) -> RowSnapshot { RowSnapshot(rows[table] ?? [:]) }
 }
 
 /// The rows of a table as of one moment, each handed out once.
@@ -101,14 +90,5 @@ struct RowSnapshot {
       guard let name = names.popLast(), let row = rows[name] else { return nil }
       return (name, row)
     }
-  }
-
-  /// Rows that are made of something smaller when they are handed out, in the order of `sources`.
-  init<Source>(
-    _ sources: [Source], _ make: @escaping (Source) -> (record: String, row: ChangeLog.Row)
-  ) {
-    var rest = sources[...]
-    cost = sources.count * MemoryLayout<Source>.stride
-    next = { rest.popFirst().map(make) }
   }
 }

@@ -26,7 +26,7 @@ final class TableWatch {
 
   init(_ reconciler: Reconciler) {
     self.reconciler = reconciler
-    log = ChangeLog { _ in RowSnapshot([:]) }
+    log = ChangeLog()
   }
 
   private var queries: SwitchQueries { SwitchQueries(reconciler, reconciler.configuration) }
@@ -43,7 +43,7 @@ final class TableWatch {
 
   /// Begins to follow tables, before a watch of them takes its snapshot.
   func begin(_ tables: Set<WatchedTable>) {
-    takeExamined()
+    takeNews()
     for table in tables where !watched.contains(table) {
       watched.insert(table)
       log.begin(table, rows: rows(of: table))
@@ -61,20 +61,11 @@ final class TableWatch {
     if !tables.contains(.tunnel) { remotes = [:] }
   }
 
-  /// Notes what a transaction has changed.
-  func note(_ changes: Configuration.Changes) {
-    guard !watched.isEmpty, !changes.isEmpty else { return }
-    stalePorts.formUnion(changes.ports)
-    areBridgesStale = true
-  }
-
-  /// Notes that something has become of ports.
-  func note(ports: some Sequence<String>) {
-    if !watched.isEmpty { stalePorts.formUnion(ports) }
-  }
-
-  private func takeExamined() {
-    note(ports: reconciler.takeExamined())
+  private func takeNews() {
+    let (ports, isConfigured) = reconciler.takeExamined()
+    guard !watched.isEmpty else { return }
+    stalePorts.formUnion(ports)
+    areBridgesStale = areBridgesStale || isConfigured
   }
 
   // MARK: What has changed
@@ -83,7 +74,7 @@ final class TableWatch {
   ///
   /// `now` is in milliseconds on the monotonic clock.
   func publish(now: Int64) {
-    takeExamined()
+    takeNews()
     guard !watched.isEmpty else {
       (stalePorts, areBridgesStale) = ([], false)
       return
@@ -137,8 +128,6 @@ final class TableWatch {
       return rows
     case .statistics:
       return Dictionary(uniqueKeysWithValues: queries.statistics(of: nil).map { ($0.port, $0.row) })
-    case .address, .neighbor:
-      return [:]
     }
   }
 

@@ -77,6 +77,8 @@ struct WatchStream {
         piece += try change.line()
         count += 1
       }
+      // What was missed is told behind what was not.
+      if piece.isEmpty, case .missed = phase { return try takePiece(log) }
     }
     return piece.isEmpty ? nil : piece
   }

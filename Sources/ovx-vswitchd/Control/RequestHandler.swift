@@ -1,0 +1,334 @@
+private import Glibc
+internal import Logging
+internal import OVXControl
+internal import OVXLinux
+
+/// Carries out what clients ask for on the control socket.
+///
+/// A request that changes something goes through these steps, each of which can refuse it:
+///
+///     execute on a copy → check against the host → store → reconcile
+///
+/// Stored before it is in force, so that what was acknowledged survives a crash at any moment. When reconciling shows
+/// that the host does not allow it after all, the old configuration is stored and reconciled in its place.
+final class RequestHandler {
+  /// Milliseconds for which a command waits until it is known where its container is.
+  private static let containerLimit: Int64 = 5000
+
+  /// Reports in one request at most: each may be as long as a configuration or an address table.
+  private static let reportLimit = 16
+
+  private let reconciler: Reconciler
+  private let database: Database
+  /// Why the database was of no use when it was looked at last.
+  private var databaseFault: ControlError?
+  private let ownership: Ownership
+  private let containers: Containers
+  private let watcher: HostWatcher
+  private let faultLog: FaultLog
+  private let watch: TableWatch
+  private let log: LogDestination
+  private let logger: Logger
+  private var captureRequests = CaptureRequests()
+  /// Whether a client has asked the daemon to end.
+  private(set) var isExitRequested = false
+  /// Whether all devices that the daemon made are to go with it.
+  private(set) var isCleanupRequested = false
+
+  /// - Parameters:
+  ///   - reconciler: Puts configurations in force.
+  ///   - database: Stores them.
+  ///   - ownership: Knows which devices are ours.
+  ///   - containers: Knows where containers are.
+  ///   - watcher: Takes the kernel's news in before a request is decided upon.
+  ///   - faultLog: Tells of ports that have gone out of service by a request.
+  ///   - watch: Follows the tables that clients watch.
+  ///   - log: Has the level that clients set.
+  ///   - logger: Takes what an operator should know.
+  init(
+    _ reconciler: Reconciler, database: Database, ownership: Ownership, containers: Containers,
+    watcher: HostWatcher, faultLog: FaultLog, watch: TableWatch, log: LogDestination,
+    logger: Logger
+  ) {
+    self.reconciler = reconciler
+    self.database = database
+    self.ownership = ownership
+    self.containers = containers
+    self.watcher = watcher
+    self.faultLog = faultLog
+    self.watch = watch
+    self.log = log
+    self.logger = logger
+  }
+
+  /// Carries out a request.
+  ///
+  /// - Parameters:
+  ///   - request: What is asked for.
+  ///   - connection: The client's.
+  ///   - age: The milliseconds since it was asked for first.
+  ///   - watchCount: How many clients watch something.
+  /// - Returns: The answer; or that a capture gives it, and goes on from there, or that it is to be asked for again.
+  func answer(
+    _ request: Request, on connection: Int32, age: Int64, watchCount: Int
+  ) -> ControlServer.Outcome {
+    if age < Self.containerLimit, !areContainersKnown(request) { return .later }
+    do throws(ControlError) {
+      // What happened before the request was made is to be known when it is decided upon.
+      watcher.takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
+      renewDatabase()
+      reconciler.filter.takeNews(now: monotonicMilliseconds())
+      if case .watch(let tables, let interval)? = request.commands.first,
+        request.commands.count == 1, !request.dryRun
+      {
+        return .watch(try beginWatch(tables, interval: interval, besides: watchCount))
+      }
+      guard case .capture(let target, let program, let length) = request.commands.last,
+        request.commands.count == 1, !request.dryRun
+      else { return .response(try execute(request)) }
+      var check = request
+      check.dryRun = true
+      _ = try execute(check)
+      try captureRequests.start(
+        target, program: program, snapshotLength: length, reconciler, on: connection)
+      return .elsewhere
+    } catch {
+      return .response(AnswerStream(Response(.failed(error))))
+    }
+  }
+
+  private func beginWatch(
+    _ tables: [WatchedTable], interval: Int, besides count: Int
+  ) throws(ControlError) -> WatchStream {
+    guard count < TableWatch.limit else {
+      throw ControlError(
+        "\(TableWatch.limit) watches are running, and there can be no more; end one of them first")
+    }
+    guard Command.watchIntervalRange.contains(interval) else {
+      throw ControlError(
+        "a watch looks at counters every 100 to 3600000 milliseconds, not every \(interval)")
+    }
+    let tables = Set(tables.isEmpty ? WatchedTable.usual : tables)
+    watch.begin(tables)
+    return WatchStream(tables, interval: Int64(interval))
+  }
+
+  /// Whether it is known where the containers are that a request is about; asks for them where not.
+  private func areContainersKnown(_ request: Request) -> Bool {
+    var areKnown = true
+    for command in request.commands {
+      switch command {
+      case .attach(_, let attachment, _, _):
+        let isKnown = containers.isKnown(Containers.Target(name: attachment.target))
+        areKnown = areKnown && isKnown
+      case .detachStale:
+        for target in reconciler.desired.devices.values.compactMap(\.target) {
+          let isKnown = containers.isKnown(target)
+          areKnown = areKnown && isKnown
+        }
+      default: break
+      }
+    }
+    return areKnown
+  }
+
+  private func execute(_ request: Request) throws(ControlError) -> AnswerStream {
+    let reports = request.commands.count(where: \.isReport)
+    guard reports <= Self.reportLimit else {
+      throw ControlError(
+        "a request can ask for \(Self.reportLimit) reports of the running switch, not \(reports)")
+    }
+    var configuration = reconciler.configuration
+    let transaction = try Transaction.execute(
+      request.commands, on: &configuration, live: liveState)
+    var notes = transaction.notes
+    if !transaction.changes.isEmpty {
+      for name in transaction.changes.ports {
+        guard let attachment = configuration.ports[name]?.interface.attachment,
+          attachment.container == nil
+        else { continue }
+        configuration.ports[name]?.interface.attachment?.container = containers.container(
+          of: Containers.Target(name: attachment.target))
+      }
+      let hostCheck = HostCheck(
+        configuration, transaction.changes, after: reconciler, ownership: ownership,
+        containers: containers)
+      try hostCheck.check()
+      if !request.dryRun {
+        notes += try put(configuration, transaction.changes, desired: hostCheck.desired)
+      }
+    }
+    var replies: [AnswerStream.Part] = []
+    for (command, reply) in zip(request.commands, transaction.replies) {
+      if let reply {
+        replies.append(.reply(reply))
+      } else if let report = SwitchQueries(reconciler, configuration).report(command) {
+        replies.append(report)
+      } else {
+        replies.append(.reply(try carryOut(command, configuration, isDryRun: request.dryRun)))
+      }
+    }
+    return AnswerStream(replies, notes: notes)
+  }
+
+  /// Stores a configuration and puts it in force, or leaves the old one in both places.
+  ///
+  /// Returns what the operator should know of ports that wait.
+  private func put(
+    _ configuration: Configuration, _ changes: Configuration.Changes, desired: DesiredState
+  ) throws(ControlError) -> [String] {
+    let old = reconciler.configuration
+    let oldFaults = reconciler.faults
+    let oldDesired = reconciler.desired
+    try database.save(configuration, changes)
+    logDatabaseNews()
+    reconciler.reconcile(to: configuration, changes, desired, isCommanded: true)
+
+    let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
+      .sorted { $0.key < $1.key }
+    if let (name, fault) = faults.first(where: { !$0.value.isTransient }) {
+      reconciler.reconcile(to: old, changes, oldDesired, isCommanded: true)
+      _ = reconciler.takeNotes()
+      do {
+        try database.save(old, changes)
+      } catch {
+        logger.critical("The former configuration cannot be stored: \(error.message)")
+        throw ControlError(
+          "port \(name): \(fault.sentence); and the former configuration, which is in force, cannot be "
+            + "stored: \(error.message)")
+      }
+      throw ControlError("port \(name): \(fault.sentence)", record: name)
+    }
+    logChanges(changes, since: old)
+    let notes = reconciler.takeNotes()
+    for note in notes { logger.info("\(note)") }
+    faultLog.tell()
+    // Of a device that the host does not have the transaction has told already.
+    return notes
+      + faults.filter { name, _ in
+        guard case .existing(let device)? = desired.devices[name]?.place else { return true }
+        return reconciler.kernel.links[device] != nil
+      }.map { $0.value.sentence(about: $0.key) }
+  }
+
+  /// Stores what is in force anew where somebody has removed the database: that is no wish for a switch without bridges.
+  func renewDatabase() {
+    do throws(ControlError) {
+      try database.renewIfGone()
+      databaseFault = nil
+    } catch {
+      if databaseFault != error { logger.error("\(error.message)") }
+      databaseFault = error
+    }
+    logDatabaseNews()
+  }
+
+  private func logDatabaseNews() {
+    for sentence in database.takeNews() { logger.warning("\(sentence)") }
+  }
+
+  private func logChanges(_ changes: Configuration.Changes, since old: Configuration) {
+    let new = reconciler.configuration
+    for name in changes.ports.sorted() {
+      guard let port = new.ports[name] ?? old.ports[name] else { continue }
+      let verb =
+        new.ports[name] == nil ? "removed" : old.ports[name] == nil ? "added" : "changed"
+      logger.info("port \(name) of bridge \(port.bridge) is \(verb)")
+    }
+    logger.debug(
+      "\(changes.ports.count) ports were changed, and \(reconciler.examinedPorts) looked at so far")
+  }
+
+  /// Answers a question to the running switch, or carries out an order to it.
+  private func carryOut(
+    _ command: Command, _ configuration: Configuration, isDryRun: Bool
+  ) throws(ControlError) -> Reply {
+    let queries = SwitchQueries(reconciler, configuration)
+    switch command {
+    case .logLevel: return .logLevel(LogLevel(log.level))
+    case .trace(_, let port, let frame):
+      return .trace(try TraceReport(reconciler).trace(frame, from: port))
+    case .traceTo(let port, let address, let words):
+      let frame = try queries.frame(from: port, to: address, words)
+      return .trace(try TraceReport(reconciler).trace(frame, from: port))
+    case .capture(_, let program, _):
+      _ = try CaptureRequests.filter(program)
+      guard isDryRun else {
+        throw ControlError(
+          "capture goes on until it is ended, so it takes no other command beside it")
+      }
+      return .done
+    case .watch:
+      guard isDryRun else {
+        throw ControlError(
+          "a watch goes on until it is ended, so it takes no other command beside it")
+      }
+      return .done
+    case .endCapture(let number):
+      let counts = reconciler.dataplane.endCapture(number) ?? CaptureCounts()
+      return .captureEnd(CaptureEnd(captured: counts.captured, lost: counts.lost))
+    case .version:
+      return .version(Versions(pid: getpid(), kernel: ProcSettings.kernelRelease))
+    case _ where isDryRun:
+      return .done
+    case .flushAddresses(let bridge):
+      return .flushed(queries.flushAddresses(of: bridge))
+    case .flushNeighbors(let bridge):
+      return .flushed(queries.flushNeighbors(of: bridge))
+    case .addAddress(let bridge, let port, let vlan, let address):
+      try queries.addAddress(address, vlan: vlan, port: port, bridge: bridge)
+      return .done
+    case .deleteAddress(let bridge, let vlan, let address):
+      try queries.deleteAddress(address, vlan: vlan, bridge: bridge)
+      return .done
+    case .setLogLevel(let level):
+      log.level = Logger.Level(level)
+      logger.notice("ovx-ctl sets the log's level to \(level.rawValue)")
+      return .done
+    case .exit(let cleanup):
+      isExitRequested = true
+      isCleanupRequested = cleanup
+      logger.notice(
+        "ovx-ctl asks to exit\(cleanup ? " and to remove all devices that ovx made" : "")")
+      return .done
+    default:
+      throw ControlError("this daemon, version \(OVXVersion.current), cannot do that")
+    }
+  }
+
+  private var liveState: LiveState {
+    // Each column of a row asks for the same, and each time that means to ask the switch.
+    var last: (name: String, state: InterfaceState?)?
+    return LiveState(
+      deviceExists: { self.reconciler.kernel.links[$0] != nil },
+      interface: { name in
+        if let last, last.name == name { return last.state }
+        let state = SwitchQueries(self.reconciler, self.reconciler.configuration).interface(name)
+        last = (name, state)
+        return state
+      },
+      goneAttachments: { self.goneAttachments })
+  }
+
+  /// The ports that were attached to containers that are gone for good.
+  private var goneAttachments: [String] {
+    reconciler.desired.devices.filter { name, device in
+      guard let target = device.target, containers.isGone(target) else { return false }
+      // A process is only a way to its namespace, in which others may live on.
+      return device.container == "" || !reconciler.devices.isOpen(name)
+    }.keys.sorted()
+  }
+}
+
+extension Command {
+  /// Whether the answer describes all of the switch or of its configuration, or a large part.
+  var isReport: Bool {
+    switch self {
+    case .show, .showBridge, .showAddresses, .addressStatistics, .showNeighbors,
+      .neighborStatistics,
+      .statistics, .drops, .showTunnels, .export, .trace, .traceTo:
+      true
+    default: false
+    }
+  }
+}
