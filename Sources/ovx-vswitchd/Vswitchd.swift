@@ -3,6 +3,7 @@ private import CLinux
 private import Glibc
 public import Logging
 private import OVXControl
+private import OVXHost
 private import OVXLinux
 private import SystemPackage
 

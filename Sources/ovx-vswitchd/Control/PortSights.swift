@@ -1,5 +1,6 @@
 internal import OVXControl
 internal import OVXDatapath
+internal import OVXHost
 internal import OVXLinux
 
 // What the kernel says of the devices of ports.
@@ -7,8 +8,7 @@ internal import OVXLinux
 extension SwitchQueries {
   /// The kernel's description of a port's device, in whatever namespace it is; `nil` while there is none.
   func link(of name: String) -> Link? {
-    reconciler.devices.link(of: name, kernel: reconciler.kernel)
-      ?? reconciler.devices.linkInContainer(of: name)
+    reconciler.linkOnHost(of: name) ?? reconciler.linkInContainer(of: name)
   }
 
   /// Adds to the description of an interface what its device is like.
@@ -21,7 +21,7 @@ extension SwitchQueries {
     if let attachment = configuration.ports[name]?.interface.attachment {
       interface.addresses = attachment.addresses
     } else if interface.type == .internal {
-      interface.addresses = reconciler.kernel.addresses(of: link).compactMap {
+      interface.addresses = running.kernel.addresses(of: link).compactMap {
         InterfaceAddress("\($0.address)/\($0.prefixLength)")
       }
     }

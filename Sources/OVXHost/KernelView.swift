@@ -1,16 +1,16 @@
 internal import OVXControl
 internal import OVXDatapath
-internal import OVXLinux
+package import OVXLinux
 private import SystemPackage
 
 /// The host as the kernel describes it: its network devices and its routes.
 ///
 /// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is in the socket before
 /// the system call that caused it returns, so reading the socket before each request means never to decide by the past.
-final class KernelView {
+package final class KernelView {
   private var netlink: Netlink
   private var events: LinkEvents
-  private(set) var links: [String: Link] = [:]
+  package private(set) var links: [String: Link] = [:]
   private var names: [Int32: Known] = [:]
   private var appearances: UInt64 = 0
   /// What is known of the next hops of injected superframes.
@@ -47,7 +47,7 @@ final class KernelView {
   ///
   /// - Parameter pathMTUFloor: The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
   /// - Throws: What the kernel refuses.
-  init(pathMTUFloor: Int) throws(LinuxError) {
+  package init(pathMTUFloor: Int) throws(LinuxError) {
     self.pathMTUFloor = pathMTUFloor
     netlink = try Netlink()
     // Subscribed before the table is read, so that nothing falls in between.
@@ -56,18 +56,20 @@ final class KernelView {
   }
 
   /// To be polled for `POLLIN`.
-  var descriptor: Int32 { events.rawValue }
+  package var descriptor: Int32 { events.rawValue }
 
   /// What has changed since it was asked last.
-  struct Changes {
+  package struct Changes {
     /// The names of devices that have come, gone, or become otherwise.
-    var devices: Set<String> = []
+    package var devices: Set<String> = []
     /// Whether ways to remote VTEPs may be other ones.
-    var ways = false
+    package var ways = false
     /// Whether more has changed than could be told.
-    var everything = false
+    package var everything = false
 
-    mutating func merge(_ other: Changes) {
+    package init() {}
+
+    package mutating func merge(_ other: Changes) {
       devices.formUnion(other.devices)
       ways = ways || other.ways
       everything = everything || other.everything
@@ -77,7 +79,7 @@ final class KernelView {
   /// Takes the kernel's announcements in.
   ///
   /// Most are the echo of what the daemon has done itself, and come to nothing in the end.
-  func takeChanges() throws(LinuxError) -> Changes {
+  package func takeChanges() throws(LinuxError) -> Changes {
     var changes = Changes()
     var before: [Int32: Link?] = [:]
     var gone: Set<Int32> = []
@@ -167,15 +169,15 @@ final class KernelView {
   }
 
   /// The device with an index.
-  func link(_ index: Int32) -> Link? { names[index].flatMap { links[$0.name] } }
+  package func link(_ index: Int32) -> Link? { names[index].flatMap { links[$0.name] } }
 
   /// The addresses that a device has, whoever gave them; none where the kernel does not say.
-  func addresses(of link: Link) -> [OVXLinux.InterfaceAddress] {
+  package func addresses(of link: Link) -> [OVXLinux.InterfaceAddress] {
     (try? netlink.addresses(of: link)) ?? []
   }
 
   /// The namespaces that have a name, by the number that this one has for each.
-  func namedNamespaces() -> [Int32: NetworkNamespace] {
+  package func namedNamespaces() -> [Int32: NetworkNamespace] {
     var namespaces: [Int32: NetworkNamespace] = [:]
     for name in NetworkNamespace.names() {
       guard let namespace = try? NetworkNamespace(named: name),
@@ -362,7 +364,7 @@ final class KernelView {
   /// `isInjected` asks whether superframes can leave whole, too.
   func way(
     to remote: DesiredState.Remote, isInjected: Bool = false
-  ) throws(Fault) -> Underlay.Way {
+  ) throws(Fault) -> UnderlayRoute {
     let route: Route
     do {
       route = try netlink.route(to: remote.address, from: remote.local)
@@ -385,7 +387,7 @@ final class KernelView {
         "the way to \(remote.address) takes packets of \(pathMTU) bytes, too small for a tunnel",
         isTransient: true)
     }
-    var way = Underlay.Way(
+    var way = UnderlayRoute(
       source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?",
       isNarrow: pathMTU < link?.mtu ?? 0,
       devices: netlink.devices(to: remote.address, from: remote.local, by: route))
@@ -433,7 +435,7 @@ final class KernelView {
 
   private func superframes(
     to remote: DesiredState.Remote, by route: Route, _ link: Link?
-  ) -> Underlay.Superframes {
+  ) -> UnderlayRoute.Superframes {
     guard !remote.address.isIPv6 else {
       return .segmented("the underlay is IPv6, for which ovx does not inject")
     }
@@ -455,7 +457,7 @@ final class KernelView {
       return .segmented("the Ethernet address of \(hop.address) is not known at the moment")
     }
     return .injected(
-      Underlay.Outlet(
+      UnderlayRoute.Outlet(
         linkIndex: link.index, device: link.name, source: source, nextHop: nextHop))
   }
 

@@ -1,5 +1,5 @@
 private import OVXControl
-internal import OVXLinux
+package import OVXLinux
 private import SystemPackage
 
 /// Tells the devices that this daemon made from everybody else's.
@@ -10,15 +10,15 @@ private import SystemPackage
 /// configurations of their own leave each other's devices alone. Devices in containers cannot be found by looking, as
 /// any process may have a namespace; they are noted in a file of the run directory before they are made. That is gone
 /// with the next boot of the host, and so are they.
-final class Ownership {
-  let mark: String
+package final class DeviceOwnership {
+  package let mark: String
   /// Keeps the host's network stack off the devices of ports.
-  let filter: StackFilter
+  package let filter: StackFilter
   private let path: String
-  private(set) var noted: Set<DesiredState.ContainerInterface>
+  package private(set) var noted: Set<DesiredState.ContainerInterface>
 
   /// Reads the notes of a former daemon.
-  init(database: String, rundir: String) {
+  package init(database: String, rundir: String) {
     // An alias has 255 bytes at most (IFALIASZ of <linux/if.h>).
     mark = "ovx:" + String(decoding: Array(database.utf8).suffix(250), as: UTF8.self)
     filter = StackFilter(owner: mark)
@@ -27,10 +27,10 @@ final class Ownership {
   }
 
   /// Whether a device of the host was made for this daemon's configuration.
-  func isOurs(_ link: Link) -> Bool { link.kind == "tun" && link.alias == mark }
+  package func isOurs(_ link: Link) -> Bool { link.kind == "tun" && link.alias == mark }
 
   /// Refuses a device that somebody else made.
-  func check(_ link: Link) throws(LinuxError) {
+  package func check(_ link: Link) throws(LinuxError) {
     guard !isOurs(link) else { return }
     let other = link.alias.flatMap { $0.hasPrefix("ovx:") ? $0.dropFirst(4) : nil }
     throw LinuxError(
@@ -41,7 +41,7 @@ final class Ownership {
   }
 
   /// Notes a device in a container, before it is made.
-  func note(_ interface: DesiredState.ContainerInterface) {
+  package func note(_ interface: DesiredState.ContainerInterface) {
     guard noted.insert(interface).inserted else { return }
     // What is lost where this fails is the clean-up after a crash between two steps, for one device.
     guard
@@ -52,7 +52,7 @@ final class Ownership {
   }
 
   /// Forgets devices in containers, after they were removed.
-  func forget(_ interfaces: [DesiredState.ContainerInterface]) {
+  package func forget(_ interfaces: [DesiredState.ContainerInterface]) {
     let count = noted.count
     noted.subtract(interfaces)
     if noted.count != count { write() }

@@ -1,31 +1,31 @@
 private import OVXDatapath
 
 /// MTUs, and the arithmetic of packet sizes between a container's interface and the underlay.
-enum MTU {
+package enum MTU {
   /// Bytes that a tunnel adds to a packet: an outer IPv4 header without options (20), UDP (8), VXLAN (8), and the
   /// inner Ethernet header (14), RFC 7348, section 5.
-  static let tunnelOverheadIPv4 = 50
+  package static let tunnelOverheadIPv4 = 50
   /// The same with an outer IPv6 header (40).
-  static let tunnelOverheadIPv6 = 70
+  package static let tunnelOverheadIPv6 = 70
 
   /// The least MTU with which IPv6 works (RFC 8200, section 5).
   ///
   /// With less the kernel takes a device's IPv6 addresses and routes away, and does not give them back.
-  static let ipv6MinimumMTU = 1280
+  package static let ipv6MinimumMTU = 1280
 
   /// What the smallest path MTU that IPv4's ICMP messages are believed can be set to: from what every host must be able
   /// to take (RFC 791) to what IPv6 demands of every link.
-  static let pathMTUFloors = 576...1280
+  package static let pathMTUFloors = 576...1280
 
   /// The MTU of interfaces where nothing says otherwise.
-  static let defaultMTU = 1500
+  package static let defaultMTU = 1500
   /// The largest MTU that is chosen unasked, however much the underlay would take (loopback: 65,536): what Ethernet
   /// equipment calls a jumbo frame.
   ///
   /// An explicit `mtu=` may exceed it.
-  static let largestDefaultMTU = 9000
+  package static let largestDefaultMTU = 9000
   /// The largest inner packet for an underlay's path MTU; 0 for a path that cannot carry any.
-  static func innerMTU(pathMTU: Int, isIPv6: Bool) -> Int {
+  package static func innerMTU(pathMTU: Int, isIPv6: Bool) -> Int {
     max(0, pathMTU - (isIPv6 ? tunnelOverheadIPv6 : tunnelOverheadIPv4))
   }
 
@@ -36,7 +36,7 @@ enum MTU {
   /// The value, which is an exclusive bound, is that of n segments with the smallest headers (IPv4 and TCP, 40) and one
   /// Ethernet, IPv4 and TCP header in front, but small enough that the largest headers (IPv6 and TCP with timestamps,
   /// 72) do not make it n + 1: the kernel takes 321 for its own headers and cuts the rest (`sk_setup_caps`).
-  static func gsoMaxSize(mtu: Int) -> Int {
+  package static func gsoMaxSize(mtu: Int) -> Int {
     let mtu = max(mtu, 128)
     let segments = min(
       Transmission.trainFrameLimit, max(1, Transmission.trainByteLimit / (8 + 14 + mtu)))
@@ -45,22 +45,5 @@ enum MTU {
   }
 
   /// The kernel's own `IFLA_GSO_MAX_SIZE`, for interfaces whose superframes never leave this host.
-  static let wholeGSOMaxSize = 65_536
-
-  /// Frames that may wait in a TAP to be read, four times the kernel's own `DEFAULT_TX_QUEUE_LEN`.
-  ///
-  /// A sender that shares its core with the worker may send for as long as its time slice lasts, 3 to 4 ms, before the
-  /// worker has its turn: at a million frames a second that is as many. What there is no room for is lost, and the
-  /// sender is not told.
-  static let queueLength = 4_000
-
-  /// How many sockets, each with its own source port, to send with to each of `peers` pairs of a remote VTEP and a VNI.
-  ///
-  /// 16 spread a tunnel's flows well over ECMP links; beyond 512 pairs there are fewer each, by powers of two so that they
-  /// are not resized with every pair. At least 1, even where `budget` has not one for each: then some pairs get none.
-  static func socketsPerPeer(peers: Int, budget: Int) -> Int {
-    var count = 16
-    while count > 1, count * peers > min(budget, 8192) { count /= 2 }
-    return count
-  }
+  package static let wholeGSOMaxSize = 65_536
 }

@@ -1,43 +1,43 @@
-internal import OVXControl
-internal import OVXDatapath
-internal import OVXLinux
+package import OVXControl
+package import OVXDatapath
+package import OVXLinux
 
 /// What a configuration needs of the kernel: the devices and sockets that are to be open for it.
 ///
 /// A pure function of the configuration. The reconciler opens what is desired and not open yet, and closes what is
 /// open and not desired any more.
-struct DesiredState: Equatable {
+package struct DesiredState: Equatable {
   /// By the names of their ports.
-  var devices: [String: Device] = [:]
+  package var devices: [String: Device] = [:]
   /// By the names of their ports.
-  var tunnels: [String: Tunnel] = [:]
+  package var tunnels: [String: Tunnel] = [:]
 
   /// A network device of a port.
-  struct Device: Equatable {
-    var bridge: String
-    var place: Place
+  package struct Device: Equatable {
+    package var bridge: String
+    package var place: Place
     /// The Ethernet address to give it; `nil` leaves the one that it has.
-    var mac: MACAddress?
+    package var mac: MACAddress?
     /// The MTU to give it; `nil` for what fits the bridge.
-    var mtuRequest: Int?
+    package var mtuRequest: Int?
     /// The segments that it is in.
-    var vlans = VLANMembership.trunk(nil)
+    package var vlans = VLANMembership.trunk(nil)
     /// For an internal one and one in a container: the addresses to give it.
-    var addresses: [OVXControl.InterfaceAddress] = []
+    package var addresses: [OVXControl.InterfaceAddress] = []
     /// Whether it is an internal one, which can have addresses from us.
-    var isInternal = false
+    package var isInternal = false
     /// For one in a container: the default routes to give the container.
-    var gateways: [IPAddress] = []
+    package var gateways: [IPAddress] = []
     /// For one in a container: which container it is, as `Configuration.Attachment` has it.
-    var container: String?
+    package var container: String?
     /// For an internal one: whether the host takes addresses and routes from routers that it hears by it.
-    var acceptsRouterAdvertisements = false
+    package var acceptsRouterAdvertisements = false
   }
 
   /// Where a device is and who makes it.
   ///
   /// Two devices are the same one if and only if their places are equal.
-  enum Place: Hashable {
+  package enum Place: Hashable {
     /// An existing device of the host.
     case existing(name: String)
     /// A TAP that the daemon makes in its own network namespace.
@@ -46,7 +46,7 @@ struct DesiredState: Equatable {
     case container(ContainerInterface)
 
     /// The device's name where it is.
-    var name: String {
+    package var name: String {
       switch self {
       case .existing(let name), .host(let name): name
       case .container(let interface): interface.name
@@ -54,76 +54,81 @@ struct DesiredState: Equatable {
     }
 
     /// Whether it is in the daemon's own network namespace.
-    var isOnHost: Bool {
+    package var isOnHost: Bool {
       if case .container = self { false } else { true }
     }
   }
 
   /// An interface of a container.
-  struct ContainerInterface: Hashable {
+  package struct ContainerInterface: Hashable {
     /// The container, as it was typed.
-    var target: String
+    package var target: String
     /// The interface's name inside.
-    var name: String
+    package var name: String
   }
 
-  struct Tunnel: Equatable {
-    var bridge: String
-    var vni: VNI
-    var outgoingVNI: VNI
-    var outerHeader = OuterHeaderRule()
-    var endpoint: Endpoint
+  package struct Tunnel: Equatable {
+    package var bridge: String
+    package var vni: VNI
+    package var outgoingVNI: VNI
+    package var outerHeader = OuterHeaderRule()
+    package var endpoint: Endpoint
     /// Never empty, and none twice.
-    var remotes: [Remote]
+    package var remotes: [Remote]
     /// The segments that it carries.
-    var vlans = VLANMembership.trunk(nil)
+    package var vlans = VLANMembership.trunk(nil)
     /// Whether superframes are to leave whole where that is possible.
-    var injectsSuperframes = false
+    package var injectsSuperframes = false
 
     /// The remotes, each with the VNI that is sent.
-    var peers: [Peer] { remotes.map { Peer(remote: $0, vni: outgoingVNI) } }
+    package var peers: [Peer] { remotes.map { Peer(remote: $0, vni: outgoingVNI) } }
   }
 
   /// A socket to receive by.
   ///
   /// Tunnels with the same one share it.
-  struct Endpoint: Hashable {
+  package struct Endpoint: Hashable {
     /// `nil` for any address of the host.
-    var local: IPAddress?
-    var isIPv6: Bool
-    var port: UInt16
+    package var local: IPAddress?
+    package var isIPv6: Bool
+    package var port: UInt16
   }
 
   /// A VTEP to send to.
-  struct Remote: Hashable {
-    var local: IPAddress?
-    var address: IPAddress
-    var port: UInt16
+  package struct Remote: Hashable {
+    package var local: IPAddress?
+    package var address: IPAddress
+    package var port: UInt16
     /// What its datagrams have in their outer headers.
-    var header = UDPSocket.Header()
+    package var header = UDPSocket.Header()
   }
 
   /// A VTEP to send frames of one VNI to.
   ///
   /// Tunnels with the same one share its sockets.
-  struct Peer: Hashable {
-    var remote: Remote
-    var vni: VNI
+  package struct Peer: Hashable {
+    package var remote: Remote
+    package var vni: VNI
+
+    package init(remote: Remote, vni: VNI) {
+      self.remote = remote
+      self.vni = vni
+    }
   }
 
   /// The remotes that superframes are to reach whole.
-  var injectedRemotes: Set<Remote> {
+  package var injectedRemotes: Set<Remote> {
     Set(tunnels.values.filter(\.injectsSuperframes).flatMap(\.remotes))
   }
 
-  init() {}
+  package init() {}
 
-  init(_ configuration: Configuration) {
+  package init(_ configuration: Configuration) {
     update(to: configuration, Set(configuration.ports.keys))
   }
 
   /// Takes over what a configuration says of some ports, also that they are gone.
-  mutating func update(to configuration: Configuration, _ names: Set<String>) {
+  package mutating func update(to configuration: Configuration, _ names: Set<String>) {
     for name in names {
       let port = configuration.ports[name]
       tunnels[name] = port.flatMap { port in port.interface.tunnel.map { Tunnel(port, $0) } }

@@ -1,6 +1,6 @@
 private import Glibc
 internal import OVXControl
-internal import OVXLinux
+package import OVXLinux
 private import SystemPackage
 
 /// What is known of the containers that interfaces are attached to: where their namespaces are, and whether they are
@@ -13,7 +13,7 @@ private import SystemPackage
 ///
 /// What happens to containers is announced by the directory of names, and by the programs that run them
 /// (`docker events`). Where those announce nothing, they are asked from time to time.
-final class Containers {
+package final class Containers {
   /// Milliseconds for which an answer is good enough to do something in a container.
   ///
   /// Its process may end at any time,
@@ -36,26 +36,26 @@ final class Containers {
   private var nextRound: Int64 = 0
   private var roundStart: Int64?
 
-  init() throws(LinuxError) {
+  package init() throws(LinuxError) {
     inquiries = try ContainerInquiries()
     watch = try? NamespaceWatch()
   }
 
   /// To be polled for `POLLIN`.
-  var descriptors: [Int32] {
+  package var descriptors: [Int32] {
     [inquiries.descriptor, watch?.rawValue ?? -1] + announcers.map(\.rawValue)
   }
 
   // MARK: Asking
 
   /// A container as an attachment names it.
-  struct Target: Hashable {
+  package struct Target: Hashable {
     /// As it was typed.
-    var name: String
+    package var name: String
     /// Which one it is; see `Configuration.Attachment.container`.
-    var container: String?
+    package var container: String?
 
-    init(name: String, container: String? = nil) {
+    package init(name: String, container: String? = nil) {
       self.name = name
       self.container = container
     }
@@ -69,7 +69,7 @@ final class Containers {
   }
 
   /// Whether it is known, as of now, where a container is, or that it cannot be known; asks where not.
-  func isKnown(_ target: Target) -> Bool {
+  package func isKnown(_ target: Target) -> Bool {
     guard let question = target.question, freshAnswer(question) == nil else { return true }
     inquiries.ask(question)
     return false
@@ -87,7 +87,7 @@ final class Containers {
   /// The namespace of a container, under the name that its user gave it.
   ///
   /// - Throws: `ENOENT` where it is gone; `EINPROGRESS` where it is being asked for, and the answer is news to come.
-  func namespace(of target: Target) throws(LinuxError) -> NetworkNamespace {
+  package func namespace(of target: Target) throws(LinuxError) -> NetworkNamespace {
     guard let question = target.question else {
       return try NetworkNamespace.find(withoutAsking: target.name)
     }
@@ -104,7 +104,7 @@ final class Containers {
   }
 
   /// What is to be noted as the container of a target that was found; `nil` where nobody has said.
-  func container(of target: Target) -> String? {
+  package func container(of target: Target) -> String? {
     guard let question = target.question else {
       return target.name.contains("/") || target.name.hasPrefix("pid:") ? nil : ""
     }
@@ -114,7 +114,7 @@ final class Containers {
 
   /// Which namespace a container has; `nil` where that is not known at the moment, and the inner one where the container
   /// is gone or does not run.
-  func identity(of target: Target) -> NetworkNamespace.Identity?? {
+  package func identity(of target: Target) -> NetworkNamespace.Identity?? {
     guard let question = target.question else {
       return .some((try? NetworkNamespace.find(withoutAsking: target.name))?.identity)
     }
@@ -127,7 +127,7 @@ final class Containers {
   }
 
   /// Whether a container is certain to be gone for good.
-  func isGone(_ target: Target) -> Bool {
+  package func isGone(_ target: Target) -> Bool {
     guard let question = target.question else {
       return (try? NetworkNamespace.find(withoutAsking: target.name)) == nil
     }
@@ -136,7 +136,7 @@ final class Containers {
   }
 
   /// Waits for the answers to all questions that were asked, but not longer than so many milliseconds.
-  func settle(milliseconds: Int64) {
+  package func settle(milliseconds: Int64) {
     let end = monotonicMilliseconds() + milliseconds
     while inquiries.areUnderWay, monotonicMilliseconds() < end {
       inquiries.wait(milliseconds: 50)
@@ -148,16 +148,16 @@ final class Containers {
   // MARK: News
 
   /// What has become known since it was asked last.
-  struct News {
+  package struct News {
     /// Whether docker or podman has answered something.
-    var areAnswered = false
+    package var areAnswered = false
     /// Whether names of namespaces may have come or gone.
-    var areNamesChanged = false
+    package var areNamesChanged = false
     /// Whether docker or podman has announced something.
-    var areEnginesChanged = false
+    package var areEnginesChanged = false
   }
 
-  func takeNews() -> News {
+  package func takeNews() -> News {
     var news = News()
     news.areAnswered = takeAnswers()
     news.areNamesChanged = watch?.takeChanges() ?? false
@@ -194,15 +194,15 @@ final class Containers {
   /// Whether something has to be asked for because nothing announces it.
   ///
   /// Not all that announces announces everything.
-  func isRoundDue(now: Int64) -> Bool {
+  package func isRoundDue(now: Int64) -> Bool {
     now >= nextRound + (announcers.isEmpty ? 0 : 9 * Self.interval)
   }
 
   /// Whether something is asked and not answered yet.
-  var areAsking: Bool { inquiries.areUnderWay }
+  package var areAsking: Bool { inquiries.areUnderWay }
 
   /// Asks for all containers that are attached to, and has what happens to them announced from now on.
-  func beginRound(_ targets: Set<Target>, now: Int64) {
+  package func beginRound(_ targets: Set<Target>, now: Int64) {
     let questions = Set(targets.compactMap(\.question))
     answers = answers.filter { questions.contains($0.key) || now - $0.value.time < Self.freshness }
     guard !questions.isEmpty else { return stop() }
@@ -216,7 +216,7 @@ final class Containers {
   }
 
   /// Ends the programs that announce.
-  func stop() {
+  package func stop() {
     for announcer in announcers { announcer.stop() }
     announcers = []
   }

@@ -1,7 +1,7 @@
 import OVXDatapath
 import Testing
 
-@testable import ovx_vswitchd
+@testable import OVXHost
 
 @Suite struct MTUTests {
   @Test(arguments: [
@@ -37,14 +37,14 @@ import Testing
     (16_384, 1), (16_385, 1),
   ])
   func socketsPerPeer(_ peers: Int, _ expected: Int) {
-    #expect(MTU.socketsPerPeer(peers: peers, budget: 16_384) == expected)
+    #expect(Underlay.socketsPerPeer(peers: peers, budget: 16_384) == expected)
   }
 
   @Test func socketsPerPeerFitTheBudget() {
     for peers in [1, 7, 100, 512] {
-      let count = MTU.socketsPerPeer(peers: peers, budget: 512)
+      let count = Underlay.socketsPerPeer(peers: peers, budget: 512)
       #expect(count * peers <= 512 && (count == 16 || 2 * count * peers > 512))
     }
-    #expect(MTU.socketsPerPeer(peers: 513, budget: 512) == 1)
+    #expect(Underlay.socketsPerPeer(peers: 513, budget: 512) == 1)
   }
 }

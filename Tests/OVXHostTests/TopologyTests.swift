@@ -3,7 +3,7 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-@testable import ovx_vswitchd
+@testable import OVXHost
 
 @Suite struct TopologyTests {
   /// A kernel that gives everything that is not in `missing`.

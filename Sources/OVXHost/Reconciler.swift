@@ -1,7 +1,7 @@
-internal import OVXControl
-internal import OVXDatapath
-internal import OVXLinux
-internal import SystemPackage
+package import OVXControl
+package import OVXDatapath
+package import OVXLinux
+package import SystemPackage
 
 /// Makes the kernel and the data plane into what a configuration asks for, as far as the host allows.
 ///
@@ -12,37 +12,37 @@ internal import SystemPackage
 ///     open what is new → apply the topology → close what is old → give its numbers free
 ///
 /// Only ports are looked at that may be otherwise than they are to be: a host with a thousand is changed one at a time.
-final class Reconciler {
-  private(set) var configuration = Configuration()
-  private(set) var desired = DesiredState()
+package final class Reconciler {
+  package private(set) var configuration = Configuration()
+  package private(set) var desired = DesiredState()
   let dataplane: Switch
   let kernel: KernelView
   private(set) var datapathIDs = DatapathIDs()
-  private(set) var devices: Devices
+  private(set) var devices: PortDevices
   private(set) var underlay: Underlay
-  var filter: UnderlayFilter
+  private let filter: UnderlayFilter
   /// What the data plane has.
-  private(set) var topology = Topology()
+  package private(set) var topology = Topology()
   /// The numbers by which it has ports, by name.
   private var numbers: [String: PortID] = [:]
   /// What limits the packets of ports, as devices were last told, by name.
   private var limits: [String: DesiredState.Limits] = [:]
   /// The network cards that give bridges their Ethernet address.
   private var uplinks = Uplinks()
-  private(set) var introductions = Introductions()
+  private var introductions = Introductions()
   /// Ports that lose packets for their size.
   private(set) var oversize = OversizeFaults()
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
-  private(set) var examinedPorts = 0
+  package private(set) var examinedPorts = 0
 
-  init(
-    dataplane: Switch, kernel: KernelView, ownership: Ownership, identity: UInt64,
+  package init(
+    dataplane: Switch, kernel: KernelView, ownership: DeviceOwnership, identity: UInt64,
     containers: Containers,
-    descriptorLimit: Int, filter: consuming UnderlayFilter
+    descriptorLimit: Int, filter: UnderlayFilter
   ) {
     self.dataplane = dataplane
     self.kernel = kernel
-    devices = Devices(
+    devices = PortDevices(
       dataplane: dataplane, ownership: ownership, identity: identity, containers: containers)
     underlay = Underlay(dataplane: dataplane, descriptorLimit: descriptorLimit)
     self.filter = filter
@@ -58,7 +58,7 @@ final class Reconciler {
   ///   - changes: What is otherwise in it than in the one in force.
   ///   - desired: What it needs.
   ///   - isCommanded: Whether an operator asks for it at this moment.
-  func reconcile(
+  package func reconcile(
     to configuration: Configuration, _ changes: Configuration.Changes, _ desired: DesiredState,
     isCommanded: Bool = false
   ) {
@@ -81,13 +81,13 @@ final class Reconciler {
   /// Does again what the present configuration asks for.
   ///
   /// - Parameter isRefreshing: Whether ways to remote VTEPs may have changed.
-  func reconcile(isRefreshing: Bool) {
+  package func reconcile(isRefreshing: Bool) {
     reconcile(
       Set(configuration.ports.keys), isUnderlayConcerned: true, isRefreshing: isRefreshing)
   }
 
   /// Does again what the present configuration asks for of some ports, whose devices are otherwise than they were.
-  func reconcile(_ names: Set<String>) { reconcile(names, isUnderlayConcerned: false) }
+  package func reconcile(_ names: Set<String>) { reconcile(names, isUnderlayConcerned: false) }
 
   /// Does what is to be done for some ports, and for those that depend on them.
   private func reconcile(
@@ -116,7 +116,7 @@ final class Reconciler {
       if name == device.bridge, settings.mac == nil { settings.mac = uplinks.addresses[name] }
       devices.open(
         name,
-        Devices.Order(
+        DeviceOrder(
           desired: device, port: number, settings: settings, isCommanded: commanded.contains(name)),
         kernel: kernel)
     }
@@ -146,46 +146,49 @@ final class Reconciler {
     datapathIDs.releaseQuarantined()
   }
 
+  /// When `introduce` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  package var nextIntroduction: Int64? { introductions.next }
+
   /// Announces the addresses of devices that are due to be announced.
-  func introduce() {
+  package func introduce() {
     introductions.make(now: monotonicMilliseconds(), in: dataplane) { self.port($0) }
   }
 
   /// The ports whose device on the host has one of these names.
-  func ports(ofDevices names: Set<String>) -> Set<String> {
+  package func ports(ofDevices names: Set<String>) -> Set<String> {
     // A device on the host has the name of its port.
     names.filter { desired.devices[$0]?.place.isOnHost == true }
   }
 
   /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
-  func isUnderlayChanged() -> Bool { underlay.isChanged(desired, kernel: kernel) }
+  package func isUnderlayChanged() -> Bool { underlay.isChanged(desired, kernel: kernel) }
 
   /// The names of devices that the daemon made and that nothing refers to, those in containers with the container's.
-  var orphans: [String] { devices.orphans(exceptFor: desired, kernel: kernel) }
+  package var orphans: [String] { devices.orphans(exceptFor: desired, kernel: kernel) }
 
   /// Removes what the daemon made and nothing refers to: a crash has left it.
-  func removeOrphans() {
+  package func removeOrphans() {
     devices.removeOrphans(exceptFor: desired, kernel: kernel)
     filter.removeOrphan()
   }
 
   /// Removes all devices that the daemon made, and its rules.
-  func removeDevices() {
+  package func removeDevices() {
     devices.removeAll(kernel: kernel)
     filter.removeAll()
   }
 
   /// Closes all devices for good, and leaves them in place.
-  func closeDevices() { devices.closeAll() }
+  package func closeDevices() { devices.closeAll() }
 
   /// The ports whose devices had to be taken from the host's network stack again since this was asked last.
-  func takeRetaken() -> [String] { devices.takeRetaken() }
+  package func takeRetaken() -> [String] { devices.takeRetaken() }
 
   /// Lets go of containers that are gone or have another namespace, and looks for those that were not there.
   ///
   /// - Returns: The ports that were looked at anew.
   @discardableResult
-  func checkContainers() -> Set<String> {
+  package func checkContainers() -> Set<String> {
     let missing = desired.devices.filter { $0.value.target != nil && devices.faults[$0.key] != nil }
     let names = devices.checkContainers().union(missing.keys)
     if !names.isEmpty { reconcile(names) }
@@ -193,24 +196,24 @@ final class Reconciler {
   }
 
   /// Takes note of which containers attachments are, which changes nothing for their devices.
-  func note(_ configuration: Configuration, ports: Set<String>) {
+  package func note(_ configuration: Configuration, ports: Set<String>) {
     self.configuration = configuration
     desired.update(to: configuration, ports)
   }
 
-  /// Notes that the switch cannot use a port's device any more; see `Devices.lose`.
-  func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
+  /// Notes that the switch cannot use a port's device any more; see `PortDevices.lose`.
+  package func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
     devices.lose(port, error)
   }
 
   /// Notes that an injector takes nothing any more.
-  func lose(_ injector: InjectorID, _ error: Errno) { underlay.lose(injector, error) }
+  package func lose(_ injector: InjectorID, _ error: Errno) { underlay.lose(injector, error) }
 
   /// What was done to devices of others since this was last called.
-  func takeNotes() -> [String] { devices.takeNotes() }
+  package func takeNotes() -> [String] { devices.takeNotes() }
 
   /// Notes which ports have lost packets for their size; `now` is in milliseconds on the monotonic clock.
-  func noteOversize(now: Int64) {
+  package func noteOversize(now: Int64) {
     let reports = dataplane.performOnAll { $0.takeOversizeReports() }.joined()
     let names = Dictionary(
       numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
@@ -226,51 +229,19 @@ final class Reconciler {
   }
 
   /// Goes on finding out whether paths are as narrow as ICMP messages say, and says whether some way is another one.
-  func examineClaims(now: Int64) -> Bool {
+  package func examineClaims(now: Int64) -> Bool {
     guard let next = kernel.nextExamination, next <= now else { return false }
     return kernel.examineClaims(to: Set(desired.tunnels.values.flatMap(\.remotes)), now: now)
   }
 
+  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  package var nextExamination: Int64? { kernel.nextExamination }
+
+  /// When `expireOversize` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  package var nextOversizeEnd: Int64? { oversize.nextEnd }
+
   /// Forgets which ports have lost packets for their size, where that is over; says whether there was any.
-  func expireOversize(now: Int64) -> Bool {
+  package func expireOversize(now: Int64) -> Bool {
     oversize.expire(now: now) { configuration.ports[$0] != nil }
-  }
-
-  // MARK: What has become of it
-
-  /// The number of a port.
-  func port(_ name: String) -> PortID? {
-    guard let port = configuration.ports[name] else { return nil }
-    return datapathIDs.port(
-      DatapathIDs.PortName(name: name, bridge: port.bridge, vni: desired.tunnels[name]?.vni))
-  }
-
-  /// Why a port is not in service, or only in part; `nil` where all is well.
-  func fault(of name: String) -> Fault? {
-    if let fault = devices.faults[name] ?? devices.sizeFaults[name] ?? devices.remarks[name] {
-      return fault
-    }
-    guard let tunnel = desired.tunnels[name] else { return oversize[name] }
-    if let fault = underlay.endpointFaults[tunnel.endpoint] { return fault }
-    let faults = tunnel.peers.compactMap { underlay.peerFaults[$0] }
-    guard var fault = faults.first(where: { !$0.isTransient }) ?? faults.first else {
-      return oversize[name]
-    }
-    if faults.count > 1 {
-      fault.sentence += " (and \(faults.count - 1) more of its \(tunnel.remotes.count) remotes)"
-    }
-    return fault
-  }
-
-  /// The faults of all ports that have one.
-  var faults: [String: Fault] {
-    var faults = devices.faults.merging(devices.sizeFaults) { outage, _ in outage }
-      .merging(devices.remarks) { other, _ in other }
-      .merging(oversize.faults) { other, _ in other }
-    guard !underlay.endpointFaults.isEmpty || !underlay.peerFaults.isEmpty else { return faults }
-    for name in desired.tunnels.keys {
-      if let fault = fault(of: name) { faults[name] = fault }
-    }
-    return faults
   }
 }

@@ -1,7 +1,7 @@
 import OVXSimulation
 import Testing
 
-@testable import ovx_vswitchd
+@testable import OVXHost
 
 @Suite struct IDAllocatorTests {
   @Test func lowestFreeFirst() {

@@ -1,4 +1,4 @@
-internal import OVXControl
+package import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
 
@@ -7,12 +7,12 @@ internal import OVXLinux
 /// Nothing is changed, so this is also all that a dry run does. Only what differs from the present configuration is
 /// looked at: a device that has vanished since, or an underlay that has become narrower, must not stand in the way of
 /// commands about something else.
-struct HostCheck {
+package struct HostCheck {
   private let reconciler: Reconciler
-  private let ownership: Ownership
+  private let ownership: DeviceOwnership
   private let containers: Containers
   private let configuration: Configuration
-  let desired: DesiredState
+  package let desired: DesiredState
   private let changes: Configuration.Changes
   private var kernel: KernelView { reconciler.kernel }
 
@@ -22,9 +22,9 @@ struct HostCheck {
   ///   - reconciler: Has that.
   ///   - ownership: Knows which devices are ours.
   ///   - containers: Knows where containers are.
-  init(
+  package init(
     _ configuration: Configuration, _ changes: Configuration.Changes, after reconciler: Reconciler,
-    ownership: Ownership, containers: Containers
+    ownership: DeviceOwnership, containers: Containers
   ) {
     self.reconciler = reconciler
     self.ownership = ownership
@@ -38,7 +38,7 @@ struct HostCheck {
   }
 
   /// Refuses what cannot be put in force.
-  func check() throws(ControlError) {
+  package func check() throws(ControlError) {
     try checkLimits()
     for name in changes.ports.sorted() {
       guard let device = desired.devices[name],
@@ -72,15 +72,6 @@ struct HostCheck {
     }
   }
 
-  /// The containers whose whereabouts have to be known for the check.
-  var newTargets: [Containers.Target] {
-    changes.ports.compactMap { name in
-      guard let device = desired.devices[name], let target = device.target else { return nil }
-      let isNew = reconciler.desired.devices[name]?.place != device.place || target.container == nil
-      return isNew ? target : nil
-    }
-  }
-
   private func check(_ device: DesiredState.Device) throws(LinuxError) {
     switch device.place {
     case .existing(let name):
@@ -103,8 +94,8 @@ struct HostCheck {
   }
 
   /// Makes sure that new tunnels can receive, and finds the ways to all remotes.
-  private func checkTunnels() throws(ControlError) -> [DesiredState.Remote: Underlay.Way] {
-    var ways: [DesiredState.Remote: Underlay.Way] = [:]
+  private func checkTunnels() throws(ControlError) -> [DesiredState.Remote: UnderlayRoute] {
+    var ways: [DesiredState.Remote: UnderlayRoute] = [:]
     var checked: Set<DesiredState.Endpoint> = []
     for (name, tunnel) in desired.tunnels.sorted(by: { $0.key < $1.key }) {
       let isNew = reconciler.desired.tunnels[name] != tunnel
@@ -136,7 +127,7 @@ struct HostCheck {
   /// Refuses ports that are to have an MTU which the tunnels of their segments do not carry.
   ///
   /// Devices that merely have a larger one are given what fits; see `Adoption`.
-  private func checkSizes(_ ways: [DesiredState.Remote: Underlay.Way]) throws(ControlError) {
+  private func checkSizes(_ ways: [DesiredState.Remote: UnderlayRoute]) throws(ControlError) {
     let limits = desired.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
     let newTunnels = changes.ports.filter { reconciler.desired.tunnels[$0] != desired.tunnels[$0] }
     let bridgesWithNewTunnels = Set(newTunnels.compactMap { desired.tunnels[$0]?.bridge })

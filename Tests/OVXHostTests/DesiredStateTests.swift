@@ -2,7 +2,7 @@ import OVXControl
 import OVXDatapath
 import Testing
 
-@testable import ovx_vswitchd
+@testable import OVXHost
 
 @Suite struct DesiredStateTests {
   @Test func devicesAndTheirPlaces() throws {

@@ -1,5 +1,5 @@
-internal import Logging
-internal import OVXControl
+package import Logging
+package import OVXControl
 internal import OVXLinux
 private import SystemPackage
 
@@ -8,7 +8,7 @@ private import SystemPackage
 /// The rules are there from the first tunnel that is in service to the last, and survive the daemon, as containers'
 /// interfaces do: what ends it lets nobody through. Whoever loads another rule set over them (`flush ruleset`) has them
 /// back within a moment.
-struct UnderlayFilter: ~Copyable {
+package final class UnderlayFilter {
   private let rules: UnderlayRules
   private let isWanted: Bool
   private let logger: Logger
@@ -37,7 +37,7 @@ struct UnderlayFilter: ~Copyable {
   ///   - database: The daemon's, which no other daemon has.
   ///   - isWanted: Whether there are to be rules at all.
   ///   - logger: Takes what an operator should know.
-  init(database: String, isWanted: Bool, logger: Logger) {
+  package init(database: String, isWanted: Bool, logger: Logger) {
     rules = UnderlayRules(owner: database)
     self.isWanted = isWanted
     self.logger = logger
@@ -46,7 +46,7 @@ struct UnderlayFilter: ~Copyable {
   // MARK: Rules
 
   /// Has the rules be for these destinations, and no others.
-  mutating func update(to wanted: Set<UnderlayRules.Destination>) {
+  func update(to wanted: Set<UnderlayRules.Destination>) {
     guard isWanted, wanted != installed else { return }
     guard !wanted.isEmpty else { return removeAll() }
     do throws(LinuxError) {
@@ -61,7 +61,7 @@ struct UnderlayFilter: ~Copyable {
     }
   }
 
-  private mutating func install(_ wanted: Set<UnderlayRules.Destination>) throws(LinuxError) {
+  private func install(_ wanted: Set<UnderlayRules.Destination>) throws(LinuxError) {
     // Rules that took the daemon's own sockets for somebody else's would end all tunnels.
     guard UnderlayRules.canTellSockets else {
       throw LinuxError(
@@ -74,7 +74,7 @@ struct UnderlayFilter: ~Copyable {
     isDamaged = false
   }
 
-  private mutating func change(to wanted: Set<UnderlayRules.Destination>) throws(LinuxError) {
+  private func change(to wanted: Set<UnderlayRules.Destination>) throws(LinuxError) {
     do {
       try connection?.change(
         rules, adding: wanted.subtracting(installed), removing: installed.subtracting(wanted))
@@ -86,7 +86,7 @@ struct UnderlayFilter: ~Copyable {
   }
 
   /// Removes the rules, also those that a former daemon has left.
-  mutating func removeAll() {
+  func removeAll() {
     // Without rules others' are no news.
     events = nil
     installed = []
@@ -102,11 +102,11 @@ struct UnderlayFilter: ~Copyable {
   }
 
   /// Removes the rules that a former daemon has left, where this one has none.
-  mutating func removeOrphan() {
+  func removeOrphan() {
     if installed.isEmpty { removeAll() }
   }
 
-  private mutating func connect() throws(LinuxError) {
+  private func connect() throws(LinuxError) {
     if connection == nil { connection = try Nftables() }
     guard events == nil else { return }
     switch connection {
@@ -115,7 +115,7 @@ struct UnderlayFilter: ~Copyable {
     }
   }
 
-  private mutating func fail(_ error: LinuxError) {
+  private func fail(_ error: LinuxError) {
     installed = []
     guard failure != error.description else { return }
     failure = error.description
@@ -129,7 +129,7 @@ struct UnderlayFilter: ~Copyable {
   // MARK: News
 
   /// To be polled for `POLLIN`; -1, which poll(2) passes over, while there are no rules.
-  var descriptor: Int32 {
+  package var descriptor: Int32 {
     switch events {
     case .some(let events): events.rawValue
     case .none: -1
@@ -137,12 +137,12 @@ struct UnderlayFilter: ~Copyable {
   }
 
   /// When `takeNews` has to be called whatever poll(2) says, in milliseconds on the monotonic clock.
-  var nextWork: Int64? { isDamaged ? nextRepair : nil }
+  package var nextWork: Int64? { isDamaged ? nextRepair : nil }
 
   /// Looks at what others have done to the packet filter, and makes the rules again where they are not what they were.
   ///
   /// - Parameter now: Milliseconds on the monotonic clock.
-  mutating func takeNews(now: Int64) {
+  package func takeNews(now: Int64) {
     var isConcerned = false
     do throws(LinuxError) {
       while let event = try events?.next() {
@@ -167,7 +167,7 @@ struct UnderlayFilter: ~Copyable {
     if isDamaged, !installed.isEmpty, now >= nextRepair { repair(now: now) }
   }
 
-  private mutating func repair(now: Int64) {
+  private func repair(now: Int64) {
     nextRepair = now + Self.repairInterval
     do throws(LinuxError) {
       try install(installed)
@@ -189,7 +189,7 @@ struct UnderlayFilter: ~Copyable {
   /// What is in force, for people.
   ///
   /// `nil` where there is nothing to be filtered.
-  mutating func state() -> Tunnels.Filter? {
+  package func state() -> Tunnels.Filter? {
     guard isWanted else { return Tunnels.Filter(.off) }
     if let failure { return Tunnels.Filter(.failed, error: failure) }
     guard !installed.isEmpty else { return nil }

@@ -7,71 +7,16 @@ internal import SystemPackage
 ///
 /// A device that the daemon makes is a persistent TAP, so it outlives the daemon with all that the host or a container
 /// has given it, and the daemon finds it again when it starts. It is told from other people's devices by its alias
-/// (`Ownership`), and it is persistent only once it has that: a crash leaves either nothing behind or something that is
+/// (`DeviceOwnership`), and it is persistent only once it has that: a crash leaves either nothing behind or something that is
 /// recognised.
 ///
 /// As with `Underlay`, what is no longer wanted stays until `close`.
-struct Devices {
-  private final class TAPHandle: Sendable {
-    private let tap: TAP
-
-    init(_ tap: borrowing TAP) throws(LinuxError) {
-      self.tap = try tap.duplicate()
-    }
-
-    /// Has the device go when it is closed.
-    func giveUp() { try? tap.setPersistent(false) }
-
-    /// Whether the device still exists, in whatever network namespace and by whatever name.
-    var isAlive: Bool { tap.isAlive }
-
-    /// The network namespace that it is in.
-    func namespace() throws(LinuxError) -> NetworkNamespace { try tap.namespace() }
-  }
-
-  private struct Open {
-    var desired: DesiredState.Device
-    var port: PortID
-    /// The device's number in its network namespace.
-    var index: Int32
-    /// Which of the devices with that number: see `KernelView`.
-    var incarnation: UInt64?
-    var capabilities: OffloadCapabilities
-    /// What the device was last told to be.
-    ///
-    /// An operator's own changes stay until this changes.
-    var settings: DeviceSettings
-    /// For a device in a container: its namespace.
-    var namespace: NetworkNamespace.Identity?
-    /// Whether the open device keeps the container's namespace from ending.
-    var holdsNamespace = false
-    /// For a device that the daemon made: takes it away again, wherever it is by now.
-    var handle: TAPHandle?
-    /// The device's Ethernet address, as it was when it was opened or changed last.
-    var address: MACAddress?
-    /// For a veth of somebody else's: the MTU that it has from us.
-    var adoption: Adoption?
-    /// Whether it was to become what `settings` do not say, and may be that in part.
-    var isUnfinished = false
-    /// The switch cannot use it any more.
-    var isLost = false
-    /// What an operator should know of it, although it is in service.
-    var remark: Fault?
-
-    init(_ order: Order, index: Int32, capabilities: OffloadCapabilities) {
-      desired = order.desired
-      port = order.port
-      settings = order.settings
-      self.index = index
-      self.capabilities = capabilities
-    }
-  }
+struct PortDevices {
 
   private let dataplane: Switch
-  private let ownership: Ownership
-  /// The database's: what the addresses of devices are derived from.
-  private let identity: UInt64
-  private var open: [String: Open] = [:]
+  private let ownership: DeviceOwnership
+  private let opening: DeviceOpening
+  private var open: [String: OpenDevice] = [:]
   /// Addresses that devices have been given, and nobody knows yet, by their ports.
   private var news: [String: [Announcement]] = [:]
   private(set) var faults: [String: Fault] = [:]
@@ -85,11 +30,12 @@ struct Devices {
   private var lastLosses: [String: Int64] = [:]
   private let containers: Containers
 
-  init(dataplane: Switch, ownership: Ownership, identity: UInt64, containers: Containers) {
+  init(dataplane: Switch, ownership: DeviceOwnership, identity: UInt64, containers: Containers) {
     self.dataplane = dataplane
     self.containers = containers
     self.ownership = ownership
-    self.identity = identity
+    opening = DeviceOpening(
+      dataplane: dataplane, ownership: ownership, identity: identity, containers: containers)
   }
 
   /// Takes out what is to be announced of devices that were opened or changed.
@@ -115,7 +61,7 @@ struct Devices {
   /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
   func link(of name: String, kernel: KernelView) -> Link? {
     guard let device = open[name] else { return nil }
-    return link(device, kernel)
+    return device.link(kernel, ownership)
   }
 
   /// The kernel's description of the device of a port in a container; `nil` where it is not open, or gone.
@@ -128,13 +74,6 @@ struct Devices {
       return try netlink.link(index: device.index)
     }
     return link ?? nil
-  }
-
-  private func link(_ device: Open, _ kernel: KernelView) -> Link? {
-    guard device.namespace == nil else { return nil }
-    if kernel.incarnation(device.index) == device.incarnation { return kernel.link(device.index) }
-    // One of ours that has been away.
-    return kernel.links[device.desired.place.name].flatMap { ownership.isOurs($0) ? $0 : nil }
   }
 
   /// The Ethernet address of a device that the daemon made; `nil` while it is not open.
@@ -176,17 +115,8 @@ struct Devices {
 
   // MARK: Opening
 
-  /// A device to be open.
-  struct Order {
-    var desired: DesiredState.Device
-    var port: PortID
-    var settings: DeviceSettings
-    /// Whether an operator asks for it at this moment, rather than circumstances.
-    var isCommanded: Bool
-  }
-
   /// Opens the device of a port where it is not open, and gives it the settings that it is to have.
-  mutating func open(_ name: String, _ order: Order, kernel: KernelView) {
+  mutating func open(_ name: String, _ order: DeviceOrder, kernel: KernelView) {
     let desired = order.desired
     if faults[name] == nil, open[name].map({ isInOrder($0, order, kernel) }) == true { return }
     do throws(LinuxError) {
@@ -211,14 +141,14 @@ struct Devices {
           open[name]?.isUnfinished = true
           // Those that it may have got before what comes next failed.
           open[name]?.settings.addresses += order.settings.addresses
-          let introduction = try change(device, to: order, kernel)
+          let introduction = try opening.change(device, to: order, kernel)
           if let introduction { introduce(name, introduction, desired.addresses) }
           let adoption = adopt(name, order, former: device.adoption, kernel)
           open[name]?.adoption = adoption
           open[name]?.isUnfinished = false
         }
       } else {
-        let (device, introduction) = try make(order, kernel)
+        let (device, introduction) = try opening.open(order, kernel)
         open[name] = device
         if let introduction { introduce(name, introduction, desired.addresses) }
         let adoption = adopt(name, order, former: nil, kernel)
@@ -234,7 +164,7 @@ struct Devices {
   }
 
   /// What a failure means for a port.
-  private func fault(_ error: LinuxError, _ order: Order) -> Fault {
+  private func fault(_ error: LinuxError, _ order: DeviceOrder) -> Fault {
     guard case .container = order.desired.place else {
       return Fault(error, isTransient: error.isMissingDevice && !order.desired.isMade)
     }
@@ -250,7 +180,7 @@ struct Devices {
 
   /// Takes a device from the host's network stack again where somebody has given it back.
   private mutating func examine(
-    _ name: String, _ device: Open, _ kernel: KernelView
+    _ name: String, _ device: OpenDevice, _ kernel: KernelView
   ) throws(LinuxError) {
     guard case .existing = device.desired.place, kernel.isDoubtful(device.index),
       let link = kernel.link(device.index)
@@ -263,7 +193,7 @@ struct Devices {
   ///
   /// What cannot be done stays as it is: the data plane answers packets that are too large.
   private mutating func adopt(
-    _ name: String, _ order: Order, former: Adoption?, _ kernel: KernelView
+    _ name: String, _ order: DeviceOrder, former: Adoption?, _ kernel: KernelView
   ) -> Adoption? {
     guard case .existing = order.desired.place, order.desired.mtuRequest == nil,
       let link = link(of: name, kernel: kernel)
@@ -298,7 +228,7 @@ struct Devices {
   }
 
   /// Whether an open device is in every respect what it is to be.
-  private func isInOrder(_ device: Open, _ order: Order, _ kernel: KernelView) -> Bool {
+  private func isInOrder(_ device: OpenDevice, _ order: DeviceOrder, _ kernel: KernelView) -> Bool {
     device.settings == order.settings && !device.isUnfinished && device.desired == order.desired
       && !(kernel.isDoubtful(device.index) && !device.desired.isMade)
       && isUsable(device, order, kernel) && outage(of: order.desired, kernel) == nil
@@ -314,7 +244,7 @@ struct Devices {
   }
 
   /// Whether an open device is the one that is wanted, and still there.
-  private func isUsable(_ device: Open, _ order: Order, _ kernel: KernelView) -> Bool {
+  private func isUsable(_ device: OpenDevice, _ order: DeviceOrder, _ kernel: KernelView) -> Bool {
     guard device.desired.isSameDevice(as: order.desired), device.port == order.port, !device.isLost
     else { return false }
     let isInPlace =
@@ -329,126 +259,6 @@ struct Devices {
   ) {
     open[name]?.address = introduction.address
     news[name] = introduction.announcements(of: addresses)
-  }
-
-  private func make(
-    _ order: Order, _ kernel: KernelView
-  ) throws(LinuxError) -> (Open, Introduction?) {
-    switch order.desired.place {
-    case .existing(let name): (try take(name, order, kernel), nil)
-    case .host(let name): try makeTAP(name, order, kernel)
-    case .container(let interface): try makeTAP(interface, order, kernel)
-    }
-  }
-
-  /// What a device is to be while it is made: with an address of its own where nobody has given it one.
-  private func settings(ofNew order: Order) -> DeviceSettings {
-    var settings = order.settings
-    settings.mac = settings.mac ?? order.desired.place.stableAddress(identity)
-    return settings
-  }
-
-  /// Takes an existing device of the host.
-  private func take(_ name: String, _ order: Order, _ kernel: KernelView) throws(LinuxError) -> Open
-  {
-    // What was announced may be the first half of a change, such as the new name of a device that is being set down.
-    try kernel.refresh(kernel.deviceForPort(name))
-    let link = try kernel.deviceForPort(name)
-    try kernel.checkAddresses(of: link, ownership.filter)
-    // Before all else: from here on no frame of the port reaches the host's network stack.
-    _ = try kernel.isolate(link, by: ownership.filter)
-    // Several sockets can share what a device brings only if it is up.
-    try kernel.configure(link, order.settings, isNew: true)
-    let socket = try PacketSocket.open(interface: name, queues: dataplane.queueCount)
-    let capabilities = socket.capabilities
-    try dataplane.attach(socket, as: order.port)
-    var result = Open(order, index: link.index, capabilities: capabilities)
-    result.incarnation = kernel.incarnation(link.index)
-    result.remark = try kernel.remark(on: link)
-    return result
-  }
-
-  /// Makes a TAP in the daemon's own namespace, or finds it there.
-  private func makeTAP(
-    _ name: String, _ order: Order, _ kernel: KernelView
-  ) throws(LinuxError) -> (Open, Introduction?) {
-    let former = kernel.links[name]
-    if let former { try ownership.check(former) }
-    let tap = try TAP.open(name: name, queues: dataplane.queueCount)
-    let link = try kernel.link(ofNew: name)
-    // Before it is up. Later it is for an operator to say, by the setting or by the kernel's own.
-    if link.alias != ownership.mark || order.settings.acceptsRouterAdvertisements {
-      ProcSettings.acceptRouterAdvertisements(
-        order.settings.acceptsRouterAdvertisements, on: name)
-    }
-    let settings = former == nil ? settings(ofNew: order) : order.settings
-    try kernel.configure(link, settings, alias: ownership.mark, isNew: true)
-    if order.desired.isInternal { try kernel.address(link, with: order.settings.addresses) }
-    try tap.setPersistent(true)
-    var result = Open(order, index: link.index, capabilities: tap.capabilities)
-    result.incarnation = kernel.incarnation(link.index)
-    result.handle = try TAPHandle(tap)
-    try dataplane.attach(tap, as: order.port)
-    return (result, introduction(kernel, link))
-  }
-
-  /// What others are to know of a device of the host.
-  private func introduction(_ kernel: KernelView, _ link: Link) -> Introduction {
-    Introduction(
-      address: kernel.link(link.index)?.address, isRouter: ProcSettings.forwardsIPv6(on: link.name))
-  }
-
-  /// Makes a TAP in a container, or finds it there.
-  private func makeTAP(
-    _ interface: DesiredState.ContainerInterface, _ order: Order, _ kernel: KernelView
-  ) throws(LinuxError) -> (Open, Introduction?) {
-    let container = try ContainerDevice(
-      interface, order.desired.container, ownership: ownership, containers: containers)
-    ownership.note(interface)
-    let device = try container.open(
-      settings: order.settings, ifNew: settings(ofNew: order), queues: dataplane.queueCount,
-      isCommanded: order.isCommanded, kernel: kernel)
-    var result = Open(order, index: device.index, capabilities: device.tap.capabilities)
-    result.namespace = container.namespace.identity
-    result.holdsNamespace = device.wasThere
-    result.handle = try TAPHandle(device.tap)
-    let introduction = device.introduction
-    try dataplane.attach(device.take(), as: order.port)
-    return (result, introduction)
-  }
-
-  /// Returns what others are to know, where that has changed.
-  private func change(
-    _ device: Open, to order: Order, _ kernel: KernelView
-  ) throws(LinuxError) -> Introduction? {
-    var settings = order.settings
-    // An address that is taken back leaves the one that the device would have without.
-    if device.settings.mac != nil { settings = self.settings(ofNew: order) }
-    let isNews =
-      device.settings.mac != settings.mac || device.settings.addresses != settings.addresses
-    if case .container(let interface) = device.desired.place {
-      guard let handle = device.handle else { return nil }
-      let container = ContainerDevice(
-        interface, in: try handle.namespace(), ownership: ownership)
-      let introduction = try container.change(device.settings, to: settings)
-      return isNews ? introduction : nil
-    } else if let link = link(device, kernel) {
-      try kernel.configure(link, settings, isNew: false)
-      if device.settings.acceptsRouterAdvertisements != settings.acceptsRouterAdvertisements {
-        ProcSettings.acceptRouterAdvertisements(
-          settings.acceptsRouterAdvertisements, on: link.name)
-      }
-      // Those of a port that is not internal any more go, too. With an MTU that is too small for IPv6 the kernel has taken
-      // addresses away that are to be there again.
-      let mayMiss = device.isUnfinished || device.settings.mtu != settings.mtu
-      if device.settings.addresses != settings.addresses
-        || (mayMiss && !settings.addresses.isEmpty)
-      {
-        try kernel.address(link, with: settings.addresses)
-      }
-      return isNews && device.desired.isMade ? introduction(kernel, link) : nil
-    }
-    return nil
   }
 
   // MARK: Closing
@@ -483,7 +293,7 @@ struct Devices {
   ///
   /// The data plane has a topology that refers to none of them.
   mutating func close(_ names: Set<String>, exceptFor desired: DesiredState, kernel: KernelView) {
-    var leaving: [Open] = []
+    var leaving: [OpenDevice] = []
     for name in names where desired.devices[name] == nil {
       faults[name] = nil
       sizeFaults[name] = nil
@@ -510,7 +320,7 @@ struct Devices {
     let orphans = findOrphans(exceptFor: desired, kernel: kernel)
     for link in orphans.taken { kernel.release(link, from: ownership.filter) }
     for link in orphans.links { kernel.forget(link) }
-    end(orphans.links.map { Remains(link: $0) })
+    DeviceRemains.end(orphans.links.map { DeviceRemains(link: $0) })
     for interface in orphans.interfaces { remove(interface) }
   }
 
@@ -538,8 +348,8 @@ struct Devices {
   ///
   /// Frames of other ports do not wait for it. The kernel waits for itself with every device, so many of them are removed at
   /// the same time.
-  private func remove(_ devices: inout [Open], _ kernel: KernelView) {
-    var remains: [Remains] = []
+  private func remove(_ devices: inout [OpenDevice], _ kernel: KernelView) {
+    var remains: [DeviceRemains] = []
     var forgotten: [DesiredState.ContainerInterface] = []
     for device in devices {
       let queues = dataplane.detach(device.port)
@@ -555,11 +365,11 @@ struct Devices {
         if let link { kernel.forget(link) }
       case .container(let interface): forgotten.append(interface)
       }
-      remains.append(Remains(queues: queues, link: link, handle: device.handle))
+      remains.append(DeviceRemains(queues: queues, link: link, handle: device.handle))
     }
     // From here on only what is to be ended holds the devices, so that each is closed in its turn.
     devices = []
-    end(consume remains)
+    DeviceRemains.end(consume remains)
     ownership.forget(forgotten)
   }
 
@@ -567,41 +377,7 @@ struct Devices {
   mutating func closeAll() {
     let leaving = open.values.map(\.port)
     open = [:]
-    end(leaving.map { Remains(queues: dataplane.detach($0)) })
-  }
-
-  /// Has the kernel remove or close many devices at a time; with more than so many it gets no faster.
-  private func end(_ remains: consuming [Remains]) {
-    forEachConcurrently(remains, threads: 64) { $0.end() }
-  }
-
-  /// What is left to do when the switch has let go of a device; its queues are closed when this is let go of.
-  private final class Remains: Sendable {
-    private let queues: Queues?
-    /// A device of the host, to be deleted.
-    private let link: Link?
-    private let handle: TAPHandle?
-
-    init(
-      queues: consuming Queues? = nil, link: Link? = nil, handle: TAPHandle? = nil
-    ) {
-      self.queues = queues
-      self.link = link
-      self.handle = handle
-    }
-
-    func end() {
-      if let link {
-        do throws(LinuxError) {
-          var netlink = try Netlink()
-          try netlink.delete(link)
-        } catch {
-          // It is gone already; or it goes when it is closed.
-        }
-      }
-      // Wherever it has been moved to.
-      handle?.giveUp()
-    }
+    DeviceRemains.end(leaving.map { DeviceRemains(queues: dataplane.detach($0)) })
   }
 
   /// Removes what a former daemon has left in a container.
@@ -614,127 +390,5 @@ struct Devices {
       if error.isWithoutAnswer || error.errno == .resourceTemporarilyUnavailable { return }
     }
     ownership.forget([interface])
-  }
-}
-
-/// What others are to know of a device that the daemon made.
-struct Introduction {
-  var address: MACAddress?
-  /// Whether its user passes IPv6 packets on.
-  var isRouter: Bool
-
-  /// The announcements of some addresses of the device.
-  func announcements(of addresses: [OVXControl.InterfaceAddress]) -> [Announcement] {
-    guard let address else { return [] }
-    return addresses.map {
-      Announcement(ip: $0.address, address: address, isRouter: isRouter && $0.address.isIPv6)
-    }
-  }
-}
-
-/// What a device is told to be.
-struct DeviceSettings: Equatable {
-  /// `nil` leaves what is.
-  var mac: MACAddress?
-  /// `nil` leaves what is.
-  var mtu: Int?
-  /// The largest packet that the segments of the port take; `nil` where nothing limits them, or less than `mtu` says.
-  var bound: SizeBound?
-  /// `nil` leaves what is.
-  var gsoMaxSize: Int?
-  /// `nil` leaves what is.
-  var queueLength: Int?
-  /// Of an internal one, or in a container; nobody else's are touched.
-  var addresses: [OVXControl.InterfaceAddress] = []
-  /// In a container only.
-  var gateways: [IPAddress] = []
-  /// Of an internal one: whether it takes addresses and routes from routers.
-  var acceptsRouterAdvertisements = false
-
-  /// What the device of a port is to be; an existing one is left as it is, but for what was asked for and what fits.
-  init(_ desired: DesiredState.Device, _ limits: DesiredState.Limits) {
-    mac = desired.mac
-    mtu = desired.mtuRequest
-    addresses = desired.addresses
-    gateways = desired.gateways
-    acceptsRouterAdvertisements = desired.acceptsRouterAdvertisements
-    bound = limits.tunnel
-    guard desired.isMade else { return }
-    var (mtu, bound) = limits.mtu
-    if mtu < MTU.ipv6MinimumMTU, desired.mtuRequest == nil, desired.hasIPv6 {
-      mtu = MTU.ipv6MinimumMTU
-    }
-    mtu = desired.mtuRequest ?? mtu
-    self.mtu = mtu
-    self.bound = desired.mtuRequest == nil ? bound : limits.tunnel
-    gsoMaxSize = limits.gsoMaxSize(mtu: mtu)
-    queueLength = MTU.queueLength
-  }
-}
-
-extension DesiredState.Device {
-  /// Whether the daemon makes the device, rather than somebody else.
-  var isMade: Bool {
-    if case .existing = place { false } else { true }
-  }
-
-  /// Whether one desired device can become another.
-  ///
-  /// A default route cannot be taken back.
-  func isSameDevice(as other: DesiredState.Device) -> Bool {
-    place == other.place && Set(gateways).isSubset(of: other.gateways)
-      && (container == other.container || container == nil)
-  }
-
-  /// For a device in a container: which container.
-  var target: Containers.Target? {
-    guard case .container(let interface) = place else { return nil }
-    return Containers.Target(name: interface.target, container: container)
-  }
-}
-
-extension DesiredState.Device {
-  /// Whether the device has IPv6, or will have it.
-  ///
-  /// A container that has to be asked for is taken to have it.
-  fileprivate var hasIPv6: Bool {
-    switch place {
-    case .existing(let name), .host(let name): ProcSettings.hasIPv6(on: name)
-    case .container(let interface):
-      interface.namespaceHere.map { ProcSettings.hasIPv6(on: interface.name, in: $0) } ?? true
-    }
-  }
-}
-
-extension LinuxError {
-  /// Whether a device is not there.
-  var isMissingDevice: Bool {
-    errno == .operationNotSupportedByDevice || errno == .noSuchAddressOrDevice
-  }
-}
-
-extension Netlink {
-  /// Makes a device what it is told to be.
-  ///
-  /// - Parameters:
-  ///   - link: The device as it is.
-  ///   - settings: What it is to be.
-  ///   - alias: The alias to give it; `nil` leaves it.
-  ///   - isNew: Whether to switch it on, too. An operator who switches it off later has a reason.
-  /// - Throws: What the kernel refuses.
-  mutating func configure(
-    _ link: Link, _ settings: DeviceSettings, alias: String? = nil, isNew: Bool
-  ) throws(LinuxError) {
-    if let alias, link.alias != alias { try setAlias(alias, of: link) }
-    if let mac = settings.mac, link.address != mac { try setAddress(mac, of: link) }
-    if let mtu = settings.mtu, link.mtu != mtu { try setMTU(mtu, of: link) }
-    if let size = settings.gsoMaxSize, link.gsoMaxSize != size {
-      // It only costs speed where the kernel does not know it (before Linux 5.19 for TAPs).
-      try? setGSOMaxSize(size, of: link)
-    }
-    if let length = settings.queueLength, isNew, link.queueLength != length {
-      try setQueueLength(length, of: link)
-    }
-    if isNew, !link.isUp { try setUp(true, link) }
   }
 }

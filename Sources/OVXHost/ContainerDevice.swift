@@ -9,7 +9,7 @@ private import SystemPackage
 /// left there has to be opened where it is.
 struct ContainerDevice {
   private let interface: DesiredState.ContainerInterface
-  private let ownership: Ownership
+  private let ownership: DeviceOwnership
   let namespace: NetworkNamespace
 
   /// Finds the container.
@@ -21,7 +21,7 @@ struct ContainerDevice {
   ///   - containers: Knows where containers are.
   /// - Throws: That there is no such container, or that it has no network of its own.
   init(
-    _ interface: DesiredState.ContainerInterface, _ container: String?, ownership: Ownership,
+    _ interface: DesiredState.ContainerInterface, _ container: String?, ownership: DeviceOwnership,
     containers: Containers
   ) throws(LinuxError) {
     self.interface = interface
@@ -39,7 +39,7 @@ struct ContainerDevice {
   /// Takes up the interface in the namespace where it is.
   init(
     _ interface: DesiredState.ContainerInterface, in namespace: NetworkNamespace,
-    ownership: Ownership
+    ownership: DeviceOwnership
   ) {
     self.interface = interface
     self.ownership = ownership

@@ -1,3 +1,4 @@
+internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
 
@@ -54,6 +55,21 @@ struct Introductions {
           datapath.announce(announcement, on: port, isRepetition: isRepetition)
         }
       }
+    }
+  }
+}
+
+/// What others are to know of a device that the daemon made.
+struct Introduction {
+  var address: MACAddress?
+  /// Whether its user passes IPv6 packets on.
+  var isRouter: Bool
+
+  /// The announcements of some addresses of the device.
+  func announcements(of addresses: [OVXControl.InterfaceAddress]) -> [Announcement] {
+    guard let address else { return [] }
+    return addresses.map {
+      Announcement(ip: $0.address, address: address, isRouter: isRouter && $0.address.isIPv6)
     }
   }
 }

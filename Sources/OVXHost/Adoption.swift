@@ -52,7 +52,7 @@ struct Adoption: Equatable {
   }
 }
 
-extension Devices {
+extension PortDevices {
   /// Why frames of a port may be larger than others of its segments take, which it is to be told of.
   ///
   /// - Parameters:

@@ -1,5 +1,6 @@
 internal import OVXControl
 internal import OVXDatapath
+internal import OVXHost
 internal import OVXLinux
 
 // What the switch knows of who is behind a port and of who has an address, for `trace PORT to ADDRESS`.
@@ -65,7 +66,7 @@ extension SwitchQueries {
     behind port: String, _ known: [KnownNeighbor]
   ) -> [OVXControl.InterfaceAddress] {
     var interface = Show.Interface(name: port)
-    var peers = VethPeers(reconciler.kernel)
+    var peers = VethPeers(running.kernel)
     interface.type = configuration.ports[port]?.interface.type
     fill(&interface, of: port, &peers)
     // Of what was overheard the length of the prefix is not known: all is near.
@@ -100,7 +101,7 @@ extension SwitchQueries {
         return link(of: port.name)?.address
       }
       if port.interface.type == .internal, let link = link(of: port.name),
-        reconciler.kernel.addresses(of: link).contains(where: { $0.address == address })
+        running.kernel.addresses(of: link).contains(where: { $0.address == address })
       {
         return link.address
       }

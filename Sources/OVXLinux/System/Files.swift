@@ -1,11 +1,11 @@
-internal import SystemPackage
+package import SystemPackage
 
 /// Small files that are read and written as a whole.
-enum Files {
+package enum Files {
   /// Reads a file; `nil` where it cannot be read.
   ///
   /// What is beyond `limit` bytes is left out.
-  static func read(_ path: String, limit: Int = 1 << 20) -> String? {
+  package static func read(_ path: String, limit: Int = 1 << 20) -> String? {
     guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
     else { return nil }
     defer { try? file.close() }
@@ -15,7 +15,7 @@ enum Files {
   /// Writes over the content of a file that is there, such as a setting below `/proc`.
   ///
   /// - Throws: The kernel's reason.
-  static func write(_ text: String, to path: String) throws {
+  package static func write(_ text: String, to path: String) throws {
     let file = try FileDescriptor.open(FilePath(path), .writeOnly, options: .closeOnExec)
     try file.closeAfter { _ = try file.writeAll(text.utf8) }
   }
@@ -23,7 +23,7 @@ enum Files {
 
 extension FileDescriptor {
   /// Reads up to the end, or up to `limit` bytes; what fails counts as the end.
-  func readAll(limit: Int = 1 << 20) -> String {
+  package func readAll(limit: Int = 1 << 20) -> String {
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 4096)
     while bytes.count < limit {

@@ -1,7 +1,7 @@
 import OVXDatapath
 import Testing
 
-@testable import ovx_vswitchd
+@testable import OVXHost
 
 @Suite struct SegmentMTUTests {
   /// The desired state of one bridge: tunnels with the path MTU of their underlay, and devices of others with their MTU.
@@ -116,11 +116,11 @@ import Testing
 
   @Test func whatIsAskedForOrNeededByIPv6IsToldOf() {
     let bound = SizeBound(mtu: 1230, culprit: .tunnel("vx", remote: IPAddress(v4: 0x0A00_0001)))
-    #expect(Devices.sizeFault(mtu: 1230, isAsked: false, bound: bound) == nil)
-    #expect(Devices.sizeFault(mtu: nil, isAsked: false, bound: bound) == nil)
-    #expect(Devices.sizeFault(mtu: 1280, isAsked: false, bound: nil) == nil)
+    #expect(PortDevices.sizeFault(mtu: 1230, isAsked: false, bound: bound) == nil)
+    #expect(PortDevices.sizeFault(mtu: nil, isAsked: false, bound: bound) == nil)
+    #expect(PortDevices.sizeFault(mtu: 1280, isAsked: false, bound: nil) == nil)
     for isAsked in [false, true] {
-      let fault = Devices.sizeFault(mtu: 1280, isAsked: isAsked, bound: bound)
+      let fault = PortDevices.sizeFault(mtu: 1280, isAsked: isAsked, bound: bound)
       #expect(fault?.isOutage == false && fault?.isTransient == true)
       #expect(fault?.sentence.contains("tunnel vx to 10.0.0.1") == true)
       #expect(fault?.sentence.contains(isAsked ? "mtu_request" : "IPv6") == true)

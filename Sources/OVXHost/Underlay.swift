@@ -19,43 +19,6 @@ struct Underlay {
   /// The source ports of sending sockets (RFC 7348, section 5: the dynamic range of RFC 6335).
   private static let sourcePorts = 49152...65535
 
-  /// The way to a VTEP.
-  struct Way: Equatable {
-    /// The address to send from.
-    ///
-    /// When the kernel would choose another one, the sockets are opened anew.
-    var source: IPAddress
-    /// The largest IP packet that gets through, as far as the kernel knows.
-    var pathMTU: Int
-    var innerMTU: Int
-    /// The device that packets leave by.
-    var device: String
-    /// Whether less gets through than the device takes.
-    ///
-    /// The kernel forgets that without saying so.
-    var isNarrow: Bool
-    /// The indices of the devices by which the VTEP's datagrams may come: those that lead to it.
-    var devices: [UInt32] = []
-    /// How superframes can leave by it.
-    var superframes = Superframes.segmented("nobody asked")
-  }
-
-  /// How superframes leave.
-  enum Superframes: Equatable {
-    /// In trains of datagrams, and why.
-    case segmented(String)
-    /// Whole.
-    case injected(Outlet)
-  }
-
-  /// Where injected superframes leave the host, and to whom.
-  struct Outlet: Equatable {
-    var linkIndex: Int32
-    var device: String
-    var source: MACAddress
-    var nextHop: MACAddress
-  }
-
   /// The sockets towards a VTEP from one source address, for one VNI.
   private struct SocketSet: Hashable {
     var peer: DesiredState.Peer
@@ -75,7 +38,7 @@ struct Underlay {
   private var endpoints: IDAllocator<DesiredState.Endpoint>
   private var openEndpoints: Set<DesiredState.Endpoint> = []
   private var paths: IDRangeAllocator<SocketSet>
-  private var ways: [DesiredState.Remote: Way] = [:]
+  private var ways: [DesiredState.Remote: UnderlayRoute] = [:]
   private var sets: [DesiredState.Peer: SocketSet] = [:]
   private var leavingPaths: [Int] = []
   private var sourcePorts: [SocketSet: [UInt16]] = [:]
@@ -118,7 +81,7 @@ struct Underlay {
   }
 
   /// The way to a VTEP, as last known; `nil` where none has ever been.
-  func way(to remote: DesiredState.Remote) -> Way? { ways[remote] }
+  func way(to remote: DesiredState.Remote) -> UnderlayRoute? { ways[remote] }
 
   /// Where the desired tunnels send to, as far as they are in service.
   ///
@@ -168,7 +131,7 @@ struct Underlay {
     }
     let injected = desired.injectedRemotes
     let peerCount = wanted.values.reduce(0) { $0 + $1.count }
-    let count = MTU.socketsPerPeer(peers: peerCount, budget: socketBudget)
+    let count = Self.socketsPerPeer(peers: peerCount, budget: socketBudget)
     let isWithinBudget = peerCount <= socketBudget
     for set in sets.values { shrink(set, to: count) }
     for (remote, vnis) in wanted {
@@ -219,11 +182,6 @@ struct Underlay {
     injectors.releaseQuarantined()
   }
 
-  /// The VTEP that a sending socket is for.
-  func remote(of path: UnderlaySocketID) -> DesiredState.Remote? {
-    sets.first { paths[$0.value]?.contains(Int(path.rawValue)) == true }?.key.remote
-  }
-
   // MARK: Receiving
 
   /// Finds out whether a socket to receive by could be opened.
@@ -261,6 +219,16 @@ struct Underlay {
   }
 
   // MARK: Sending
+
+  /// How many sockets, each with its own source port, to send with to each of `peers` pairs of a remote VTEP and a VNI.
+  ///
+  /// 16 spread a tunnel's flows well over ECMP links; beyond 512 pairs there are fewer each, by powers of two so that they
+  /// are not resized with every pair. At least 1, even where `budget` has not one for each: then some pairs get none.
+  static func socketsPerPeer(peers: Int, budget: Int) -> Int {
+    var count = 16
+    while count > 1, count * peers > min(budget, 8192) { count /= 2 }
+    return count
+  }
 
   private mutating func open(
     _ peer: DesiredState.Peer, from source: IPAddress, count: Int, isWithinBudget: Bool
@@ -335,7 +303,7 @@ struct Underlay {
   /// The remotes for which it is known how superframes can leave.
   private var watchedRemotes: Set<DesiredState.Remote> = []
 
-  private func outlet(to remote: DesiredState.Remote) -> Outlet? {
+  private func outlet(to remote: DesiredState.Remote) -> UnderlayRoute.Outlet? {
     guard case .injected(let outlet) = ways[remote]?.superframes else { return nil }
     return outlet
   }
