@@ -10,9 +10,9 @@ struct Adoption: Equatable {
   /// The MTU that its owner gave our end, in bytes.
   let ownMTU: Int
   /// The same of the other end.
-  private let peerMTU: Int
+  let peerMTU: Int
   /// What both have from us.
-  private(set) var givenMTU: Int
+  let givenMTU: Int
 
   /// Gives a veth the MTU that fits, or what it had before where nothing limits it any more.
   ///

@@ -52,20 +52,29 @@ struct ContainerDevice {
     _ = try link(&netlink)
   }
 
+  /// What a device is to be.
+  struct Order {
+    var settings: DeviceSettings
+    /// What it is to be where it has to be made.
+    var newSettings: DeviceSettings
+    /// How many queues to have.
+    var queues: Int
+    /// Whether an operator asks for it at this moment.
+    ///
+    /// A process's number soon belongs to another process, which may be anybody's; so a device is made in a process's
+    /// namespace then and at no other time.
+    var isCommanded: Bool
+  }
+
   /// Makes the device, or finds it.
   ///
   /// - Parameters:
-  ///   - settings: What it is to be.
-  ///   - newSettings: What it is to be where it is made.
-  ///   - queues: How many to have.
-  ///   - isCommanded: Whether an operator asks for it at this moment. A process's number soon belongs to another
-  ///     process, which may be anybody's; so a device is made in a process's namespace then and at no other time.
+  ///   - order: What it is to be.
   ///   - kernel: Makes the device.
   /// - Returns: The device, and its number inside.
   /// - Throws: What the kernel refuses, or that somebody else has such an interface.
   func open(
-    settings: DeviceSettings, ifNew newSettings: DeviceSettings, queues: Int, isCommanded: Bool,
-    kernel: KernelView
+    _ order: Order, kernel: KernelView
   ) throws(LinuxError) -> OpenTAP {
     var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
     let name = interface.name
@@ -73,30 +82,31 @@ struct ContainerDevice {
     let tap: TAP
     if existing != nil {
       tap = try namespace.perform { () throws(LinuxError) in
-        try TAP.open(name: name, queues: queues)
+        try TAP.open(name: name, queues: order.queues)
       }
     } else {
-      guard isCommanded || !interface.isProcess else {
+      guard order.isCommanded || !interface.isProcess else {
         throw LinuxError(
           action: "attach to", subject: interface.target, errno: .noSuchProcess,
           detail: "the process that had this number when it was attached is gone",
           remedy: "`ovx-ctl detach \(interface.target) \(name)`")
       }
       tap = try kernel.makeTAP(
-        newSettings, queues: queues, mark: ownership.mark, in: namespace, as: name)
+        order.newSettings, queues: order.queues, mark: ownership.mark, in: namespace, as: name)
     }
     guard let link = try netlink.link(named: name) else {
       throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
     }
-    try netlink.configure(link, settings, alias: ownership.mark, isNew: true)
-    try address(link, settings, &netlink, isNew: existing == nil)
+    try netlink.configure(link, order.settings, alias: ownership.mark, isNew: true)
+    try address(link, order.settings, &netlink, isNew: existing == nil)
     // A namespace is made with its loopback down, and programs expect to reach themselves.
     if let loopback = try netlink.link(named: "lo"), !loopback.isUp {
       try netlink.setUp(true, loopback)
     }
-    try tap.setPersistent(true)
+    let handle = try kernel.keep(tap)
     return OpenTAP(
-      tap: tap, index: link.index, wasThere: existing != nil,
+      tap: tap, index: link.index, namespace: namespace.identity, wasThere: existing != nil,
+      handle: handle,
       introduction: try introduction(&netlink))
   }
 
@@ -187,12 +197,16 @@ extension OVXLinux.InterfaceAddress {
   }
 }
 
-/// A TAP and the number of its interface.
+/// A TAP in a container, and the number of its interface there.
 struct OpenTAP: ~Copyable {
   let tap: TAP
   let index: Int32
+  /// Where it is.
+  let namespace: NetworkNamespace.Identity
   /// Whether it was opened inside the container, rather than made outside and moved.
   let wasThere: Bool
+  /// By which it can be taken away again.
+  let handle: any TAPHandle
   let introduction: Introduction
 
   consuming func take() -> TAP { tap }

@@ -29,7 +29,7 @@ struct OpenDevice {
   /// Whether the open device keeps the container's namespace from ending.
   var holdsNamespace = false
   /// For a device that the daemon made: takes it away again, wherever it is by now.
-  var handle: TAPHandle?
+  var handle: (any TAPHandle)?
   /// The device's Ethernet address, as it was when it was opened or changed last.
   var address: MACAddress?
   /// For a veth of somebody else's: the MTU that it has from us.
@@ -50,7 +50,7 @@ struct OpenDevice {
   }
 
   /// The kernel's description of it; `nil` where it is gone, or in a container.
-  func link(_ kernel: KernelView, _ ownership: DeviceOwnership) -> Link? {
+  func link(in kernel: any HostKernel, _ ownership: DeviceOwnership) -> Link? {
     guard namespace == nil else { return nil }
     if kernel.incarnation(index) == incarnation { return kernel.link(index) }
     // One of ours that has been away.
@@ -60,26 +60,24 @@ struct OpenDevice {
 
 /// Opens the devices of ports, one at a time, and changes those that are open.
 struct DeviceOpening {
-  let dataplane: Switch
+  let kernel: any HostKernel
+  let dataplane: any DataPlaneCommands
   let ownership: DeviceOwnership
   /// The database's: what the addresses of devices are derived from.
   let identity: UInt64
-  let containers: Containers
 
   /// Opens a device that is not open, and gives it to the data plane.
   ///
-  /// - Parameters:
-  ///   - order: What is to be open.
-  ///   - kernel: Has it.
+  /// - Parameter order: What is to be open.
   /// - Returns: The device, and for one that the daemon makes what others are to know of it.
   /// - Throws: What the kernel or the data plane refuses.
   func open(
-    _ order: DeviceOrder, _ kernel: KernelView
+    _ order: DeviceOrder
   ) throws(LinuxError) -> (OpenDevice, Introduction?) {
     switch order.desired.place {
-    case .existing(let name): (try take(name, order, kernel), nil)
-    case .host(let name): try makeTAP(name, order, kernel)
-    case .container(let interface): try makeTAP(interface, order, kernel)
+    case .existing(let name): (try take(name, order), nil)
+    case .host(let name): try makeTAP(name, order)
+    case .container(let interface): try makeTAP(interface, order)
     }
   }
 
@@ -91,7 +89,7 @@ struct DeviceOpening {
   }
 
   /// Takes an existing device of the host.
-  private func take(_ name: String, _ order: DeviceOrder, _ kernel: KernelView) throws(LinuxError)
+  private func take(_ name: String, _ order: DeviceOrder) throws(LinuxError)
     -> OpenDevice
   {
     // What was announced may be the first half of a change, such as the new name of a device that is being set down.
@@ -101,8 +99,8 @@ struct DeviceOpening {
     // Before all else: from here on no frame of the port reaches the host's network stack.
     _ = try kernel.isolate(link, by: ownership.filter)
     // Several sockets can share what a device brings only if it is up.
-    try kernel.configure(link, order.settings, isNew: true)
-    let socket = try PacketSocket.open(interface: name, queues: dataplane.queueCount)
+    try kernel.configure(link, order.settings, alias: nil, isNew: true)
+    let socket = try kernel.openPacketSocket(name, queues: dataplane.queueCount)
     let capabilities = socket.capabilities
     try dataplane.attach(socket, as: order.port)
     var result = OpenDevice(order, index: link.index, capabilities: capabilities)
@@ -113,48 +111,47 @@ struct DeviceOpening {
 
   /// Makes a TAP in the daemon's own namespace, or finds it there.
   private func makeTAP(
-    _ name: String, _ order: DeviceOrder, _ kernel: KernelView
+    _ name: String, _ order: DeviceOrder
   ) throws(LinuxError) -> (OpenDevice, Introduction?) {
     let former = kernel.links[name]
     if let former { try ownership.check(former) }
-    let tap = try TAP.open(name: name, queues: dataplane.queueCount)
+    let tap = try kernel.openTAP(name, queues: dataplane.queueCount)
     let link = try kernel.link(ofNew: name)
     // Before it is up. Later it is for an operator to say, by the setting or by the kernel's own.
     if link.alias != ownership.mark || order.settings.acceptsRouterAdvertisements {
-      ProcSettings.acceptRouterAdvertisements(
+      kernel.acceptRouterAdvertisements(
         order.settings.acceptsRouterAdvertisements, on: name)
     }
     let settings = former == nil ? settings(ofNew: order) : order.settings
     try kernel.configure(link, settings, alias: ownership.mark, isNew: true)
     if order.desired.isInternal { try kernel.address(link, with: order.settings.addresses) }
-    try tap.setPersistent(true)
+    let handle = try kernel.keep(tap)
     var result = OpenDevice(order, index: link.index, capabilities: tap.capabilities)
     result.incarnation = kernel.incarnation(link.index)
-    result.handle = try TAPHandle(tap)
+    result.handle = handle
     try dataplane.attach(tap, as: order.port)
-    return (result, introduction(kernel, link))
+    return (result, introduction(of: link))
   }
 
   /// What others are to know of a device of the host.
-  private func introduction(_ kernel: KernelView, _ link: Link) -> Introduction {
+  private func introduction(of link: Link) -> Introduction {
     Introduction(
-      address: kernel.link(link.index)?.address, isRouter: ProcSettings.forwardsIPv6(on: link.name))
+      address: kernel.link(link.index)?.address, isRouter: kernel.forwardsIPv6(on: link.name))
   }
 
   /// Makes a TAP in a container, or finds it there.
   private func makeTAP(
-    _ interface: DesiredState.ContainerInterface, _ order: DeviceOrder, _ kernel: KernelView
+    _ interface: DesiredState.ContainerInterface, _ order: DeviceOrder
   ) throws(LinuxError) -> (OpenDevice, Introduction?) {
-    let container = try ContainerDevice(
-      interface, order.desired.container, ownership: ownership, containers: containers)
-    ownership.note(interface)
-    let device = try container.open(
-      settings: order.settings, ifNew: settings(ofNew: order), queues: dataplane.queueCount,
-      isCommanded: order.isCommanded, kernel: kernel)
+    let device = try kernel.openTAP(
+      in: interface, of: order.desired.container,
+      ContainerDevice.Order(
+        settings: order.settings, newSettings: settings(ofNew: order),
+        queues: dataplane.queueCount, isCommanded: order.isCommanded))
     var result = OpenDevice(order, index: device.index, capabilities: device.tap.capabilities)
-    result.namespace = container.namespace.identity
+    result.namespace = device.namespace
     result.holdsNamespace = device.wasThere
-    result.handle = try TAPHandle(device.tap)
+    result.handle = device.handle
     let introduction = device.introduction
     try dataplane.attach(device.take(), as: order.port)
     return (result, introduction)
@@ -165,11 +162,10 @@ struct DeviceOpening {
   /// - Parameters:
   ///   - device: As it is.
   ///   - order: What it is to be.
-  ///   - kernel: Has it.
   /// - Returns: What others are to know, where that has changed.
   /// - Throws: What the kernel refuses; what came before that is done.
   func change(
-    _ device: OpenDevice, to order: DeviceOrder, _ kernel: KernelView
+    _ device: OpenDevice, to order: DeviceOrder
   ) throws(LinuxError) -> Introduction? {
     var settings = order.settings
     // An address that is taken back leaves the one that the device would have without.
@@ -178,14 +174,13 @@ struct DeviceOpening {
       device.settings.mac != settings.mac || device.settings.addresses != settings.addresses
     if case .container(let interface) = device.desired.place {
       guard let handle = device.handle else { return nil }
-      let container = ContainerDevice(
-        interface, in: try handle.namespace(), ownership: ownership)
-      let introduction = try container.change(device.settings, to: settings)
+      let introduction = try kernel.change(
+        interface, behind: handle, from: device.settings, to: settings)
       return isNews ? introduction : nil
-    } else if let link = device.link(kernel, ownership) {
-      try kernel.configure(link, settings, isNew: false)
+    } else if let link = device.link(in: kernel, ownership) {
+      try kernel.configure(link, settings, alias: nil, isNew: false)
       if device.settings.acceptsRouterAdvertisements != settings.acceptsRouterAdvertisements {
-        ProcSettings.acceptRouterAdvertisements(
+        kernel.acceptRouterAdvertisements(
           settings.acceptsRouterAdvertisements, on: link.name)
       }
       // Those of a port that is not internal any more go, too. With an MTU that is too small for IPv6 the kernel has taken
@@ -196,7 +191,7 @@ struct DeviceOpening {
       {
         try kernel.address(link, with: settings.addresses)
       }
-      return isNews && device.desired.isMade ? introduction(kernel, link) : nil
+      return isNews && device.desired.isMade ? introduction(of: link) : nil
     }
     return nil
   }

@@ -1,7 +1,19 @@
 internal import OVXLinux
 
+/// A persistent TAP that the data plane has, as far as the host layer still has to do with it.
+protocol TAPHandle: Sendable {
+  /// Has the device go when it is closed.
+  func giveUp()
+
+  /// Whether the device still exists, in whatever network namespace and by whatever name.
+  var isAlive: Bool { get }
+
+  /// The network namespace that it is in.
+  func namespace() throws(LinuxError) -> NetworkNamespace
+}
+
 /// A second descriptor of a TAP, by which it can be told things while the data plane has the first one.
-final class TAPHandle: Sendable {
+final class TAPDescriptor: TAPHandle {
   private let tap: TAP
 
   init(_ tap: borrowing TAP) throws(LinuxError) {
@@ -22,17 +34,18 @@ final class TAPHandle: Sendable {
 final class DeviceRemains: Sendable {
   private let queues: Queues?
   /// A device of the host, to be deleted.
-  private let link: Link?
-  private let handle: TAPHandle?
+  let link: Link?
+  let handle: (any TAPHandle)?
 
   init(
-    queues: consuming Queues? = nil, link: Link? = nil, handle: TAPHandle? = nil
+    queues: consuming Queues? = nil, link: Link? = nil, handle: (any TAPHandle)? = nil
   ) {
     self.queues = queues
     self.link = link
     self.handle = handle
   }
 
+  /// Removes the device from the host, and lets go of it wherever it has been moved to.
   func end() {
     if let link {
       do throws(LinuxError) {
@@ -42,12 +55,6 @@ final class DeviceRemains: Sendable {
         // It is gone already; or it goes when it is closed.
       }
     }
-    // Wherever it has been moved to.
     handle?.giveUp()
-  }
-
-  /// Has the kernel remove or close many devices at a time; with more than so many it gets no faster.
-  static func end(_ remains: consuming [DeviceRemains]) {
-    forEachConcurrently(remains, threads: 64) { $0.end() }
   }
 }

@@ -30,7 +30,14 @@ struct DeviceSettings: Equatable {
   static let queueLength = 4_000
 
   /// What the device of a port is to be; an existing one is left as it is, but for what was asked for and what fits.
-  init(_ desired: DesiredState.Device, _ limits: DesiredState.Limits) {
+  ///
+  /// - Parameters:
+  ///   - desired: What was asked for.
+  ///   - limits: What fits the segments.
+  ///   - hasIPv6: Whether the device has IPv6, or will have it.
+  init(
+    _ desired: DesiredState.Device, _ limits: DesiredState.Limits, hasIPv6: @autoclosure () -> Bool
+  ) {
     mac = desired.mac
     mtu = desired.mtuRequest
     addresses = desired.addresses
@@ -39,7 +46,7 @@ struct DeviceSettings: Equatable {
     bound = limits.tunnel
     guard desired.isMade else { return }
     var (mtu, bound) = limits.mtu
-    if mtu < MTU.ipv6MinimumMTU, desired.mtuRequest == nil, desired.hasIPv6 {
+    if mtu < MTU.ipv6MinimumMTU, desired.mtuRequest == nil, hasIPv6() {
       mtu = MTU.ipv6MinimumMTU
     }
     mtu = desired.mtuRequest ?? mtu
@@ -68,19 +75,6 @@ extension DesiredState.Device {
   package var target: Containers.Target? {
     guard case .container(let interface) = place else { return nil }
     return Containers.Target(name: interface.target, container: container)
-  }
-}
-
-extension DesiredState.Device {
-  /// Whether the device has IPv6, or will have it.
-  ///
-  /// A container that has to be asked for is taken to have it.
-  fileprivate var hasIPv6: Bool {
-    switch place {
-    case .existing(let name), .host(let name): ProcSettings.hasIPv6(on: name)
-    case .container(let interface):
-      interface.namespaceHere.map { ProcSettings.hasIPv6(on: interface.name, in: $0) } ?? true
-    }
   }
 }
 

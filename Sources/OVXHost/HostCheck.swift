@@ -10,25 +10,22 @@ internal import OVXLinux
 package struct HostCheck {
   private let reconciler: Reconciler
   private let ownership: DeviceOwnership
-  private let containers: Containers
   private let configuration: Configuration
   package let desired: DesiredState
   private let changes: Configuration.Changes
-  private var kernel: KernelView { reconciler.kernel }
+  private var kernel: any HostKernel { reconciler.kernel }
 
   /// - Parameters:
   ///   - configuration: What is to be checked.
   ///   - changes: What is otherwise in it than in the one in force.
   ///   - reconciler: Has that.
   ///   - ownership: Knows which devices are ours.
-  ///   - containers: Knows where containers are.
   package init(
     _ configuration: Configuration, _ changes: Configuration.Changes, after reconciler: Reconciler,
-    ownership: DeviceOwnership, containers: Containers
+    ownership: DeviceOwnership
   ) {
     self.reconciler = reconciler
     self.ownership = ownership
-    self.containers = containers
     self.configuration = configuration
     self.changes = changes
     var desired = reconciler.desired
@@ -84,9 +81,7 @@ package struct HostCheck {
       if let link = kernel.links[name] { try ownership.check(link) }
     case .container(let interface):
       do throws(LinuxError) {
-        try ContainerDevice(
-          interface, device.container, ownership: ownership, containers: containers
-        ).check()
+        try kernel.check(interface, of: device.container)
       } catch  where error.isWithoutAnswer {
         // It is waited for.
       }
@@ -105,7 +100,7 @@ package struct HostCheck {
           continue
         }
         do {
-          ways[remote] = try kernel.way(to: remote)
+          ways[remote] = try kernel.way(to: remote, isInjected: false)
         } catch  where !error.isTransient && isNew {
           throw ControlError("port \(name): \(error.sentence)", record: name)
         } catch {
@@ -114,7 +109,7 @@ package struct HostCheck {
       }
       guard isNew, checked.insert(tunnel.endpoint).inserted else { continue }
       do {
-        try reconciler.underlay.probe(tunnel.endpoint, kernel: kernel)
+        try reconciler.underlay.probe(tunnel.endpoint)
       } catch  where !error.isTransient {
         throw ControlError("port \(name): \(error.sentence)", record: name)
       } catch {

@@ -35,27 +35,22 @@ struct Introductions {
   ///   - now: Milliseconds on the monotonic clock.
   ///   - dataplane: Where.
   ///   - number: The number of a port; `nil` for one that is gone.
-  mutating func make(now: Int64, in dataplane: Switch, number: (String) -> PortID?) {
-    var orders: [(PortID, [Announcement], Bool)] = []
+  mutating func make(now: Int64, in dataplane: any DataPlaneCommands, number: (String) -> PortID?) {
+    var orders: [AnnouncementOrder] = []
     for (port, introduction) in pending where introduction.next <= now {
       pending[port] = nil
       guard let number = number(port) else { continue }
-      orders.append((number, introduction.announcements, introduction.count > 0))
+      orders.append(
+        AnnouncementOrder(
+          port: number, announcements: introduction.announcements,
+          isRepetition: introduction.count > 0))
       guard introduction.count < Self.pauses.count else { continue }
       var introduction = introduction
       introduction.next = now + Self.pauses[introduction.count]
       introduction.count += 1
       pending[port] = introduction
     }
-    guard !orders.isEmpty else { return }
-    let all = orders
-    dataplane.perform { datapath in
-      for (port, announcements, isRepetition) in all {
-        for announcement in announcements {
-          datapath.announce(announcement, on: port, isRepetition: isRepetition)
-        }
-      }
-    }
+    if !orders.isEmpty { dataplane.announce(orders) }
   }
 }
 

@@ -7,7 +7,7 @@ private import SystemPackage
 ///
 /// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is in the socket before
 /// the system call that caused it returns, so reading the socket before each request means never to decide by the past.
-package final class KernelView {
+package final class KernelView: HostKernel {
   private var netlink: Netlink
   private var events: LinkEvents
   package private(set) var links: [String: Link] = [:]
@@ -42,13 +42,22 @@ package final class KernelView {
   /// The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
   private let pathMTUFloor: Int
   private var claims = PathClaims()
+  private let ownership: DeviceOwnership
+  private let containers: Containers
 
   /// Reads what there is, and begins to listen to what changes.
   ///
-  /// - Parameter pathMTUFloor: The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
+  /// - Parameters:
+  ///   - pathMTUFloor: The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
+  ///   - ownership: Knows which devices are ours.
+  ///   - containers: Knows where containers are.
   /// - Throws: What the kernel refuses.
-  package init(pathMTUFloor: Int) throws(LinuxError) {
+  package init(
+    pathMTUFloor: Int, ownership: DeviceOwnership, containers: Containers
+  ) throws(LinuxError) {
     self.pathMTUFloor = pathMTUFloor
+    self.ownership = ownership
+    self.containers = containers
     netlink = try Netlink()
     // Subscribed before the table is read, so that nothing falls in between.
     events = try LinkEvents([.addresses, .routes, .filters])
@@ -193,31 +202,6 @@ package final class KernelView {
 
   // MARK: Devices
 
-  /// An existing device that can be a port.
-  func deviceForPort(_ name: String) throws(LinuxError) -> Link {
-    func refusal(_ detail: String, _ remedy: String? = nil) -> LinuxError {
-      LinuxError(
-        action: "use", subject: name, errno: .invalidArgument, detail: detail, remedy: remedy)
-    }
-    guard let link = links[name] else {
-      throw LinuxError(
-        action: "use", subject: name, errno: .operationNotSupportedByDevice,
-        detail: "this host has no network device of that name",
-        remedy: "the port is in service as soon as there is one")
-    }
-    if link.flags.contains(.loopback) {
-      throw refusal("it is the loopback device", "add another one")
-    }
-    if !link.isEthernet { throw refusal("it is no Ethernet device") }
-    if let master = link.master {
-      let name = self.link(master)?.name ?? "device \(master)"
-      throw refusal(
-        "it is part of \(name) already",
-        "take it out with `ip link set \(link.name) nomaster`")
-    }
-    return link
-  }
-
   /// Asks the kernel how a device is now; that waits for changes that are being made.
   func refresh(_ link: Link) throws(LinuxError) {
     if let link = try netlink.link(index: link.index) { take(link) } else { remove(link.index) }
@@ -317,29 +301,12 @@ package final class KernelView {
     return isNews
   }
 
-  /// Makes sure that the host does not lose addresses with a device that is to be a port's.
-  ///
-  /// One that belongs to the switch already has lost them.
-  func checkAddresses(of link: Link, _ filter: StackFilter) throws(LinuxError) {
-    guard let address = try netlink.widerAddresses(of: link).first,
-      try !netlink.isIsolated(link, by: filter)
-    else { return }
-    throw LinuxError(
-      action: "use", subject: link.name, errno: .addressInUse,
-      detail: "it has the address \(address), by which the host could not be reached any more",
-      remedy: Self.remedy(link))
+  func widerAddresses(of link: Link) throws(LinuxError) -> [OVXLinux.InterfaceAddress] {
+    try netlink.widerAddresses(of: link)
   }
 
-  /// What is to be said of the addresses that the device of a port has.
-  func remark(on link: Link) throws(LinuxError) -> Fault? {
-    guard let address = try netlink.widerAddresses(of: link).first else { return nil }
-    return Fault(
-      "the address \(address) on its device does not work, as the device is the switch's; "
-        + Self.remedy(link), isTransient: true)
-  }
-
-  private static func remedy(_ link: Link) -> String {
-    "`ip addr flush dev \(link.name)`, and give the host its address on the bridge's own device"
+  func isIsolated(_ link: Link, by filter: StackFilter) throws(LinuxError) -> Bool {
+    try netlink.isIsolated(link, by: filter)
   }
 
   /// Gives a device back to the host's network stack.
@@ -371,25 +338,10 @@ package final class KernelView {
     } catch {
       throw Fault(error, isTransient: error.isMissingRoute || error.errno == .invalidArgument)
     }
-    guard let source = remote.local ?? route.source else {
-      throw Fault("no address of this host to send to \(remote.address) from", isTransient: true)
-    }
-    guard source != remote.address else {
-      throw Fault(
-        "\(remote.address) is this host's own address; the remote of a tunnel is another host",
-        isTransient: false)
-    }
+    let source = try UnderlayRoute.source(to: remote, by: route)
     let link = link(route.linkIndex)
-    let pathMTU = believedMTU(of: route, to: remote, link) ?? link?.mtu ?? MTU.defaultMTU
-    let innerMTU = MTU.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
-    guard innerMTU >= Configuration.mtuRange.lowerBound else {
-      throw Fault(
-        "the way to \(remote.address) takes packets of \(pathMTU) bytes, too small for a tunnel",
-        isTransient: true)
-    }
-    var way = UnderlayRoute(
-      source: source, pathMTU: pathMTU, innerMTU: innerMTU, device: link?.name ?? "?",
-      isNarrow: pathMTU < link?.mtu ?? 0,
+    var way = try UnderlayRoute(
+      to: remote, from: source, over: link, pathMTU: believedMTU(of: route, to: remote, link),
       devices: netlink.devices(to: remote.address, from: remote.local, by: route))
     if isInjected { way.superframes = superframes(to: remote, by: route, link) }
     return way
@@ -470,21 +422,91 @@ package final class KernelView {
     return try Injector.open(to: link, &netlink) { ProcSettings.setIPv6(false, on: $0.name) }
   }
 
-  /// Says what is in the way of a socket to receive by.
-  func explain(_ error: LinuxError, _ endpoint: DesiredState.Endpoint) -> Fault {
-    switch error.errno {
-    case .addressInUse:
-      // The kernel's own sockets are invisible to the tools that people look for the culprit with.
-      let culprit = links.values.first { $0.vxlan?.port == endpoint.port && $0.isUp }
-      guard let culprit else { return Fault(error) }
-      return Fault(
-        "UDP port \(endpoint.port) belongs to the kernel's vxlan device \(culprit.name); delete it "
-          + "(`ip link del \(culprit.name)`), or choose another port with dst_port=",
-        isTransient: false)
-    case .addressNotAvailable:
-      return Fault(error, isTransient: true)
-    default:
-      return Fault(error)
+  // MARK: Opening
+
+  func openTAP(_ name: String, queues: Int) throws(LinuxError) -> TAP {
+    try TAP.open(name: name, queues: queues)
+  }
+
+  func openPacketSocket(_ name: String, queues: Int) throws(LinuxError) -> PacketSocket {
+    try PacketSocket.open(interface: name, queues: queues)
+  }
+
+  func keep(_ tap: borrowing TAP) throws(LinuxError) -> any TAPHandle {
+    let handle = try TAPDescriptor(tap)
+    try tap.setPersistent(true)
+    return handle
+  }
+
+  func listen(
+    at endpoint: DesiredState.Endpoint, isShared: Bool, queues: Int
+  ) throws(LinuxError) -> UDPSocket {
+    try UDPSocket.listen(
+      local: endpoint.local, isIPv6: endpoint.isIPv6, port: endpoint.port, isShared: isShared,
+      queues: queues)
+  }
+
+  func connect(
+    to remote: DesiredState.Remote, sourcePort: UInt16
+  ) throws(LinuxError) -> UDPSocket {
+    try UDPSocket.connect(
+      local: remote.local, remote: remote.address, port: remote.port, sourcePort: sourcePort,
+      header: remote.header)
+  }
+
+  // MARK: Settings
+
+  func hasIPv6(_ place: DesiredState.Place) -> Bool {
+    switch place {
+    case .existing(let name), .host(let name): ProcSettings.hasIPv6(on: name)
+    case .container(let interface):
+      interface.namespaceHere.map { ProcSettings.hasIPv6(on: interface.name, in: $0) } ?? true
     }
+  }
+
+  func forwardsIPv6(on device: String) -> Bool { ProcSettings.forwardsIPv6(on: device) }
+
+  func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String) {
+    ProcSettings.acceptRouterAdvertisements(isAccepting, on: device)
+  }
+
+  // MARK: Containers
+
+  func check(
+    _ interface: DesiredState.ContainerInterface, of container: String?
+  ) throws(LinuxError) {
+    try device(interface, container).check()
+  }
+
+  func openTAP(
+    in interface: DesiredState.ContainerInterface, of container: String?,
+    _ order: ContainerDevice.Order
+  ) throws(LinuxError) -> OpenTAP {
+    let device = try device(interface, container)
+    ownership.note(interface)
+    return try device.open(order, kernel: self)
+  }
+
+  func change(
+    _ interface: DesiredState.ContainerInterface, behind handle: any TAPHandle,
+    from old: DeviceSettings, to settings: DeviceSettings
+  ) throws(LinuxError) -> Introduction? {
+    try ContainerDevice(interface, in: try handle.namespace(), ownership: ownership)
+      .change(old, to: settings)
+  }
+
+  func delete(_ interface: DesiredState.ContainerInterface) throws(LinuxError) {
+    try device(interface, nil).delete()
+  }
+
+  private func device(
+    _ interface: DesiredState.ContainerInterface, _ container: String?
+  ) throws(LinuxError) -> ContainerDevice {
+    try ContainerDevice(interface, container, ownership: ownership, containers: containers)
+  }
+
+  /// Has the kernel remove or close many devices at a time; with more than so many it gets no faster.
+  func end(_ remains: consuming [DeviceRemains]) {
+    forEachConcurrently(remains, threads: 64) { $0.end() }
   }
 }

@@ -12,8 +12,8 @@ internal import SystemPackage
 ///
 /// As with `Underlay`, what is no longer wanted stays until `close`.
 struct PortDevices {
-
-  private let dataplane: Switch
+  private let kernel: any HostKernel
+  private let dataplane: any DataPlaneCommands
   private let ownership: DeviceOwnership
   private let opening: DeviceOpening
   private var open: [String: OpenDevice] = [:]
@@ -30,12 +30,17 @@ struct PortDevices {
   private var lastLosses: [String: Int64] = [:]
   private let containers: Containers
 
-  init(dataplane: Switch, ownership: DeviceOwnership, identity: UInt64, containers: Containers) {
+  init(
+    kernel: any HostKernel, dataplane: any DataPlaneCommands, ownership: DeviceOwnership,
+    identity: UInt64,
+    containers: Containers
+  ) {
+    self.kernel = kernel
     self.dataplane = dataplane
     self.containers = containers
     self.ownership = ownership
     opening = DeviceOpening(
-      dataplane: dataplane, ownership: ownership, identity: identity, containers: containers)
+      kernel: kernel, dataplane: dataplane, ownership: ownership, identity: identity)
   }
 
   /// Takes out what is to be announced of devices that were opened or changed.
@@ -45,9 +50,9 @@ struct PortDevices {
   }
 
   /// What the switch has to know of a port's device; `nil` while it is not open.
-  func device(of name: String, kernel: KernelView) -> Topology.Device? {
+  func device(of name: String) -> Topology.Device? {
     guard let device = open[name], faults[name] == nil else { return nil }
-    let link = link(of: name, kernel: kernel)
+    let link = link(of: name)
     let mtu = link?.mtu ?? device.settings.mtu ?? MTU.defaultMTU
     var result = Topology.Device(mtu: mtu, capabilities: device.capabilities)
     if case .existing = device.desired.place, let link {
@@ -59,9 +64,9 @@ struct PortDevices {
   }
 
   /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
-  func link(of name: String, kernel: KernelView) -> Link? {
+  func link(of name: String) -> Link? {
     guard let device = open[name] else { return nil }
-    return device.link(kernel, ownership)
+    return device.link(in: kernel, ownership)
   }
 
   /// The kernel's description of the device of a port in a container; `nil` where it is not open, or gone.
@@ -116,15 +121,15 @@ struct PortDevices {
   // MARK: Opening
 
   /// Opens the device of a port where it is not open, and gives it the settings that it is to have.
-  mutating func open(_ name: String, _ order: DeviceOrder, kernel: KernelView) {
+  mutating func open(_ name: String, _ order: DeviceOrder) {
     let desired = order.desired
-    if faults[name] == nil, open[name].map({ isInOrder($0, order, kernel) }) == true { return }
+    if faults[name] == nil, open[name].map({ isInOrder($0, order) }) == true { return }
     do throws(LinuxError) {
-      if let device = open[name], !isUsable(device, order, kernel) {
+      if let device = open[name], !isUsable(device, order) {
         open[name] = nil
         if device.isLost || !device.desired.isSameDevice(as: desired) {
           var leaving = [device]
-          remove(&leaving, kernel)
+          remove(&leaving)
         } else {
           dataplane.detach(device.port)
           // One that was renamed is not this port's any more.
@@ -136,27 +141,27 @@ struct PortDevices {
         }
       }
       if let device = open[name] {
-        try examine(name, device, kernel)
+        try examine(name, device)
         if device.settings != order.settings || device.isUnfinished {
           open[name]?.isUnfinished = true
           // Those that it may have got before what comes next failed.
           open[name]?.settings.addresses += order.settings.addresses
-          let introduction = try opening.change(device, to: order, kernel)
+          let introduction = try opening.change(device, to: order)
           if let introduction { introduce(name, introduction, desired.addresses) }
-          let adoption = adopt(name, order, former: device.adoption, kernel)
+          let adoption = adopt(name, order, former: device.adoption)
           open[name]?.adoption = adoption
           open[name]?.isUnfinished = false
         }
       } else {
-        let (device, introduction) = try opening.open(order, kernel)
+        let (device, introduction) = try opening.open(order)
         open[name] = device
         if let introduction { introduce(name, introduction, desired.addresses) }
-        let adoption = adopt(name, order, former: nil, kernel)
+        let adoption = adopt(name, order, former: nil)
         open[name]?.adoption = adoption
       }
       open[name]?.desired = desired
       open[name]?.settings = order.settings
-      faults[name] = outage(of: desired, kernel)
+      faults[name] = outage(of: desired)
       sizeFaults[name] = sizeFault(of: name)
     } catch {
       faults[name] = fault(error, order)
@@ -180,7 +185,7 @@ struct PortDevices {
 
   /// Takes a device from the host's network stack again where somebody has given it back.
   private mutating func examine(
-    _ name: String, _ device: OpenDevice, _ kernel: KernelView
+    _ name: String, _ device: OpenDevice
   ) throws(LinuxError) {
     guard case .existing = device.desired.place, kernel.isDoubtful(device.index),
       let link = kernel.link(device.index)
@@ -193,10 +198,10 @@ struct PortDevices {
   ///
   /// What cannot be done stays as it is: the data plane answers packets that are too large.
   private mutating func adopt(
-    _ name: String, _ order: DeviceOrder, former: Adoption?, _ kernel: KernelView
+    _ name: String, _ order: DeviceOrder, former: Adoption?
   ) -> Adoption? {
     guard case .existing = order.desired.place, order.desired.mtuRequest == nil,
-      let link = link(of: name, kernel: kernel)
+      let link = link(of: name)
     else { return nil }
     let bound = order.settings.bound
     do throws(LinuxError) {
@@ -228,23 +233,23 @@ struct PortDevices {
   }
 
   /// Whether an open device is in every respect what it is to be.
-  private func isInOrder(_ device: OpenDevice, _ order: DeviceOrder, _ kernel: KernelView) -> Bool {
+  private func isInOrder(_ device: OpenDevice, _ order: DeviceOrder) -> Bool {
     device.settings == order.settings && !device.isUnfinished && device.desired == order.desired
       && !(kernel.isDoubtful(device.index) && !device.desired.isMade)
-      && isUsable(device, order, kernel) && outage(of: order.desired, kernel) == nil
+      && isUsable(device, order) && outage(of: order.desired) == nil
   }
 
   /// Why nothing passes a device although it is open.
   ///
   /// Of those that the daemon makes, whoever uses them may have reasons.
-  private func outage(of desired: DesiredState.Device, _ kernel: KernelView) -> Fault? {
+  private func outage(of desired: DesiredState.Device) -> Fault? {
     guard case .existing(let name) = desired.place, let link = kernel.links[name], !link.isUp
     else { return nil }
     return Fault("its device is down; `ip link set \(name) up` sets it up", isTransient: true)
   }
 
   /// Whether an open device is the one that is wanted, and still there.
-  private func isUsable(_ device: OpenDevice, _ order: DeviceOrder, _ kernel: KernelView) -> Bool {
+  private func isUsable(_ device: OpenDevice, _ order: DeviceOrder) -> Bool {
     guard device.desired.isSameDevice(as: order.desired), device.port == order.port, !device.isLost
     else { return false }
     let isInPlace =
@@ -292,7 +297,7 @@ struct PortDevices {
   /// Closes the devices of those of some ports that are not desired any more, and removes those that the daemon made.
   ///
   /// The data plane has a topology that refers to none of them.
-  mutating func close(_ names: Set<String>, exceptFor desired: DesiredState, kernel: KernelView) {
+  mutating func close(_ names: Set<String>, exceptFor desired: DesiredState) {
     var leaving: [OpenDevice] = []
     for name in names where desired.devices[name] == nil {
       faults[name] = nil
@@ -305,34 +310,34 @@ struct PortDevices {
         kernel.release(link, from: ownership.filter)
       }
     }
-    remove(&leaving, kernel)
+    remove(&leaving)
   }
 
   /// Removes everything that the daemon has made, whether it is open or not.
-  mutating func removeAll(kernel: KernelView) {
-    close(Set(open.filter(\.value.desired.isMade).keys), exceptFor: DesiredState(), kernel: kernel)
-    removeOrphans(exceptFor: DesiredState(), kernel: kernel)
+  mutating func removeAll() {
+    close(Set(open.filter(\.value.desired.isMade).keys), exceptFor: DesiredState())
+    removeOrphans(exceptFor: DesiredState())
   }
 
   /// Removes what the daemon has made and is not desired, and gives back to the host what it has taken: left behind by a
   /// crash between two steps, or of a port that was removed while no daemon ran.
-  func removeOrphans(exceptFor desired: DesiredState, kernel: KernelView) {
-    let orphans = findOrphans(exceptFor: desired, kernel: kernel)
+  func removeOrphans(exceptFor desired: DesiredState) {
+    let orphans = findOrphans(exceptFor: desired)
     for link in orphans.taken { kernel.release(link, from: ownership.filter) }
     for link in orphans.links { kernel.forget(link) }
-    DeviceRemains.end(orphans.links.map { DeviceRemains(link: $0) })
+    kernel.end(orphans.links.map { DeviceRemains(link: $0) })
     for interface in orphans.interfaces { remove(interface) }
   }
 
   /// The names of what `removeOrphans` would remove or give back.
-  func orphans(exceptFor desired: DesiredState, kernel: KernelView) -> [String] {
-    let orphans = findOrphans(exceptFor: desired, kernel: kernel)
+  func orphans(exceptFor desired: DesiredState) -> [String] {
+    let orphans = findOrphans(exceptFor: desired)
     return (orphans.links + orphans.taken).map(\.name).sorted()
       + orphans.interfaces.map { "\($0.name) in \($0.target)" }.sorted()
   }
 
   private func findOrphans(
-    exceptFor desired: DesiredState, kernel: KernelView
+    exceptFor desired: DesiredState
   ) -> (links: [Link], taken: [Link], interfaces: [DesiredState.ContainerInterface]) {
     let wanted = Set(desired.devices.values.map(\.place))
     let links = kernel.links.values.filter {
@@ -348,7 +353,7 @@ struct PortDevices {
   ///
   /// Frames of other ports do not wait for it. The kernel waits for itself with every device, so many of them are removed at
   /// the same time.
-  private func remove(_ devices: inout [OpenDevice], _ kernel: KernelView) {
+  private func remove(_ devices: inout [OpenDevice]) {
     var remains: [DeviceRemains] = []
     var forgotten: [DesiredState.ContainerInterface] = []
     for device in devices {
@@ -369,7 +374,7 @@ struct PortDevices {
     }
     // From here on only what is to be ended holds the devices, so that each is closed in its turn.
     devices = []
-    DeviceRemains.end(consume remains)
+    kernel.end(consume remains)
     ownership.forget(forgotten)
   }
 
@@ -377,14 +382,14 @@ struct PortDevices {
   mutating func closeAll() {
     let leaving = open.values.map(\.port)
     open = [:]
-    DeviceRemains.end(leaving.map { DeviceRemains(queues: dataplane.detach($0)) })
+    kernel.end(leaving.map { DeviceRemains(queues: dataplane.detach($0)) })
   }
 
   /// Removes what a former daemon has left in a container.
   private func remove(_ interface: DesiredState.ContainerInterface) {
     // A container that is not there has taken its devices with it.
     do throws(LinuxError) {
-      try ContainerDevice(interface, nil, ownership: ownership, containers: containers).delete()
+      try kernel.delete(interface)
     } catch {
       // Where nobody says, the next daemon finds it noted.
       if error.isWithoutAnswer || error.errno == .resourceTemporarilyUnavailable { return }

@@ -53,7 +53,7 @@ extension Reconciler {
   package func isDeviceOpen(_ port: String) -> Bool { devices.isOpen(port) }
 
   /// The kernel's description of a port's device on the host; `nil` while it is not open, or where it is in a container.
-  package func linkOnHost(of port: String) -> Link? { devices.link(of: port, kernel: kernel) }
+  package func linkOnHost(of port: String) -> Link? { devices.link(of: port) }
 
   /// The kernel's description of a port's device in a container; `nil` where it is not open, or gone.
   package func linkInContainer(of port: String) -> Link? { devices.linkInContainer(of: port) }

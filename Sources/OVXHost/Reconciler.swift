@@ -15,8 +15,8 @@ package import SystemPackage
 package final class Reconciler {
   package private(set) var configuration = Configuration()
   package private(set) var desired = DesiredState()
-  let dataplane: Switch
-  let kernel: KernelView
+  private let dataplane: any DataPlaneCommands
+  let kernel: any HostKernel
   private(set) var datapathIDs = DatapathIDs()
   private(set) var devices: PortDevices
   private(set) var underlay: Underlay
@@ -35,16 +35,35 @@ package final class Reconciler {
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
   package private(set) var examinedPorts = 0
 
-  package init(
+  /// - Parameters:
+  ///   - dataplane: Forwards frames.
+  ///   - kernel: Has the devices and the routes.
+  ///   - ownership: Knows which devices are ours.
+  ///   - identity: The database's: what the addresses of devices are derived from.
+  ///   - containers: Knows where containers are.
+  ///   - descriptorLimit: Descriptors that the process may have.
+  ///   - filter: Keeps others from sending to the tunnels' remotes.
+  package convenience init(
     dataplane: Switch, kernel: KernelView, ownership: DeviceOwnership, identity: UInt64,
-    containers: Containers,
-    descriptorLimit: Int, filter: UnderlayFilter
+    containers: Containers, descriptorLimit: Int, filter: UnderlayFilter
+  ) {
+    self.init(
+      of: kernel, and: dataplane, ownership: ownership, identity: identity, containers: containers,
+      descriptorLimit: descriptorLimit, filter: filter)
+  }
+
+  /// As the other one, for any kernel and any data plane.
+  init(
+    of kernel: any HostKernel, and dataplane: any DataPlaneCommands, ownership: DeviceOwnership,
+    identity: UInt64, containers: Containers, descriptorLimit: Int, filter: UnderlayFilter
   ) {
     self.dataplane = dataplane
     self.kernel = kernel
     devices = PortDevices(
-      dataplane: dataplane, ownership: ownership, identity: identity, containers: containers)
-    underlay = Underlay(dataplane: dataplane, descriptorLimit: descriptorLimit)
+      kernel: kernel, dataplane: dataplane, ownership: ownership, identity: identity,
+      containers: containers)
+    underlay = Underlay(
+      kernel: kernel, dataplane: dataplane, descriptorLimit: descriptorLimit)
     self.filter = filter
   }
 
@@ -96,7 +115,7 @@ package final class Reconciler {
   ) {
     var names = names
     if isUnderlayConcerned {
-      underlay.open(desired, kernel: kernel, isRefreshing: isRefreshing)
+      underlay.open(desired, isRefreshing: isRefreshing)
       filter.update(to: underlay.destinations(of: desired))
       names.formUnion(desired.tunnels.keys)
     }
@@ -112,20 +131,20 @@ package final class Reconciler {
     names.formUnion(uplinks.update(desired, kernel.links).filter { desired.devices[$0] != nil })
     for name in names {
       guard let device = desired.devices[name], let number = port(name) else { continue }
-      var settings = DeviceSettings(device, limits[name] ?? DesiredState.Limits())
+      var settings = DeviceSettings(
+        device, limits[name] ?? DesiredState.Limits(), hasIPv6: kernel.hasIPv6(device.place))
       if name == device.bridge, settings.mac == nil { settings.mac = uplinks.addresses[name] }
       devices.open(
         name,
         DeviceOrder(
-          desired: device, port: number, settings: settings, isCommanded: commanded.contains(name)),
-        kernel: kernel)
+          desired: device, port: number, settings: settings, isCommanded: commanded.contains(name)))
     }
     examinedPorts += names.count
 
     let isChanged = topology.update(
       names, &numbers, configuration, desired, datapathIDs,
       Provision(
-        device: { self.devices.device(of: $0, kernel: self.kernel) },
+        device: { self.devices.device(of: $0) },
         endpoint: { self.underlay.endpoint($0) },
         path: { peer in
           guard let sockets = self.underlay.sockets(to: peer),
@@ -141,7 +160,7 @@ package final class Reconciler {
     }
     introduce()
 
-    devices.close(names, exceptFor: desired, kernel: kernel)
+    devices.close(names, exceptFor: desired)
     if isUnderlayConcerned { underlay.close(exceptFor: desired) }
     datapathIDs.releaseQuarantined()
   }
@@ -161,20 +180,20 @@ package final class Reconciler {
   }
 
   /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
-  package func isUnderlayChanged() -> Bool { underlay.isChanged(desired, kernel: kernel) }
+  package func isUnderlayChanged() -> Bool { underlay.isChanged(desired) }
 
   /// The names of devices that the daemon made and that nothing refers to, those in containers with the container's.
-  package var orphans: [String] { devices.orphans(exceptFor: desired, kernel: kernel) }
+  package var orphans: [String] { devices.orphans(exceptFor: desired) }
 
   /// Removes what the daemon made and nothing refers to: a crash has left it.
   package func removeOrphans() {
-    devices.removeOrphans(exceptFor: desired, kernel: kernel)
+    devices.removeOrphans(exceptFor: desired)
     filter.removeOrphan()
   }
 
   /// Removes all devices that the daemon made, and its rules.
   package func removeDevices() {
-    devices.removeAll(kernel: kernel)
+    devices.removeAll()
     filter.removeAll()
   }
 
@@ -214,10 +233,9 @@ package final class Reconciler {
 
   /// Notes which ports have lost packets for their size; `now` is in milliseconds on the monotonic clock.
   package func noteOversize(now: Int64) {
-    let reports = dataplane.performOnAll { $0.takeOversizeReports() }.joined()
     let names = Dictionary(
       numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
-    for report in reports {
+    for report in dataplane.takeOversizeReports() {
       guard let name = names[report.port] else { continue }
       var remote: IPAddress?
       let port = topology.ports.first { $0.id == report.port }

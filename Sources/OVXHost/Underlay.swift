@@ -32,7 +32,8 @@ struct Underlay {
     var remote: IPAddress
   }
 
-  private let dataplane: Switch
+  private let kernel: any HostKernel
+  private let dataplane: any DataPlaneCommands
   /// Sending sockets at most.
   private let socketBudget: Int
   private var endpoints: IDAllocator<DesiredState.Endpoint>
@@ -55,9 +56,11 @@ struct Underlay {
   /// Makes an underlay without sockets.
   ///
   /// - Parameters:
+  ///   - kernel: Knows the routes, and opens sockets.
   ///   - dataplane: Takes the sockets.
   ///   - descriptorLimit: Descriptors that the process may have; half of them are left to others.
-  init(dataplane: Switch, descriptorLimit: Int) {
+  init(kernel: any HostKernel, dataplane: any DataPlaneCommands, descriptorLimit: Int) {
+    self.kernel = kernel
     self.dataplane = dataplane
     // Each worker has a descriptor of each socket.
     socketBudget = min(RemoteVTEPID.limit, max(16, descriptorLimit / 2 / dataplane.queueCount))
@@ -101,7 +104,7 @@ struct Underlay {
   var hasNarrowWays: Bool { ways.values.contains(where: \.isNarrow) }
 
   /// Whether ways are other ones than when they were looked up, or something is waited for.
-  func isChanged(_ desired: DesiredState, kernel: KernelView) -> Bool {
+  func isChanged(_ desired: DesiredState) -> Bool {
     guard endpointFaults.isEmpty, peerFaults.isEmpty else { return true }
     let injected = desired.injectedRemotes
     return Set(desired.tunnels.values.flatMap(\.remotes)).contains { remote in
@@ -113,14 +116,13 @@ struct Underlay {
   ///
   /// - Parameters:
   ///   - desired: What is wanted.
-  ///   - kernel: Knows the routes.
   ///   - isRefreshing: Whether routes may have changed, so that ways already known are looked up again.
-  mutating func open(_ desired: DesiredState, kernel: KernelView, isRefreshing: Bool) {
+  mutating func open(_ desired: DesiredState, isRefreshing: Bool) {
     endpointFaults = [:]
     for endpoint in Set(desired.tunnels.values.map(\.endpoint))
     where !openEndpoints.contains(endpoint) {
       do {
-        try open(endpoint, kernel: kernel)
+        try open(endpoint)
       } catch {
         endpointFaults[endpoint] = error
       }
@@ -151,7 +153,7 @@ struct Underlay {
       }
     }
     watchedRemotes = injected
-    openInjectors(kernel: kernel)
+    openMissingInjectors()
   }
 
   /// Closes what is not desired any more, and what has been replaced.
@@ -185,12 +187,12 @@ struct Underlay {
   // MARK: Receiving
 
   /// Finds out whether a socket to receive by could be opened.
-  func probe(_ endpoint: DesiredState.Endpoint, kernel: KernelView) throws(Fault) {
+  func probe(_ endpoint: DesiredState.Endpoint) throws(Fault) {
     guard !openEndpoints.contains(endpoint) else { return }
-    do { _ = try socket(endpoint, queues: 1) } catch { throw kernel.explain(error, endpoint) }
+    do { _ = try socket(endpoint, queues: 1) } catch { throw fault(error, endpoint) }
   }
 
-  private mutating func open(_ endpoint: DesiredState.Endpoint, kernel: KernelView) throws(Fault) {
+  private mutating func open(_ endpoint: DesiredState.Endpoint) throws(Fault) {
     guard let number = endpoints.number(for: endpoint) else {
       throw Fault(
         "there are no more than \(ListenerID.limit) pairs of local address and UDP port to receive by; "
@@ -201,7 +203,7 @@ struct Underlay {
       try dataplane.open(
         number, socket: socket(endpoint, queues: dataplane.queueCount(of: number)))
     } catch {
-      throw kernel.explain(error, endpoint)
+      throw fault(error, endpoint)
     }
     openEndpoints.insert(endpoint)
   }
@@ -213,9 +215,25 @@ struct Underlay {
     let isShared = openEndpoints.contains {
       $0.port == endpoint.port && $0.isIPv6 == endpoint.isIPv6
     }
-    return try UDPSocket.listen(
-      local: endpoint.local, isIPv6: endpoint.isIPv6, port: endpoint.port, isShared: isShared,
-      queues: queues)
+    return try kernel.listen(at: endpoint, isShared: isShared, queues: queues)
+  }
+
+  /// Says what is in the way of a socket to receive by.
+  private func fault(_ error: LinuxError, _ endpoint: DesiredState.Endpoint) -> Fault {
+    switch error.errno {
+    case .addressInUse:
+      // The kernel's own sockets are invisible to the tools that people look for the culprit with.
+      let culprit = kernel.links.values.first { $0.vxlan?.port == endpoint.port && $0.isUp }
+      guard let culprit else { return Fault(error) }
+      return Fault(
+        "UDP port \(endpoint.port) belongs to the kernel's vxlan device \(culprit.name); delete it "
+          + "(`ip link del \(culprit.name)`), or choose another port with dst_port=",
+        isTransient: false)
+    case .addressNotAvailable:
+      return Fault(error, isTransient: true)
+    default:
+      return Fault(error)
+    }
   }
 
   // MARK: Sending
@@ -271,9 +289,7 @@ struct Underlay {
         truncatingIfNeeded: Self.sourcePorts.lowerBound + offset % Self.sourcePorts.count)
       if takenPorts[set.addresses]?.contains(port) == true { continue }
       do {
-        let socket = try UDPSocket.connect(
-          local: remote.local, remote: remote.address, port: remote.port, sourcePort: port,
-          header: remote.header)
+        let socket = try kernel.connect(to: remote, sourcePort: port)
         try dataplane.open(path, socket: socket)
         sourcePorts[set, default: []].append(port)
         takenPorts[set.addresses, default: []].insert(port)
@@ -336,7 +352,7 @@ struct Underlay {
     }
   }
 
-  private mutating func openInjectors(kernel: KernelView) {
+  private mutating func openMissingInjectors() {
     for outlet in watchedRemotes.compactMap(outlet) {
       let index = outlet.linkIndex
       guard !openInjectors.contains(index), injectorFaults[index] == nil else { continue }

@@ -12,7 +12,7 @@ internal import SystemPackage
 /// With several queues, the kernel gives the frames of a flow to the queue by which frames of that flow were last written
 /// (`tun_automq_select_queue` of drivers/net/tun.c), so that a flow stays with one worker both ways.
 package struct TAP: ~Copyable, Sendable {
-  private let queues: Queues
+  let queues: Queues
   /// The interface's name, 1...15 bytes.
   package let name: String
   /// What the kernel agreed to take and give with the device.

@@ -45,7 +45,8 @@ final class Daemon {
     ownership = DeviceOwnership(database: paths.database, rundir: paths.rundir)
     do {
       containers = try Containers()
-      let kernel = try KernelView(pathMTUFloor: pathMTUFloor)
+      let kernel = try KernelView(
+        pathMTUFloor: pathMTUFloor, ownership: ownership, containers: containers)
       let filter = UnderlayFilter(
         database: paths.database, isWanted: filtersUnderlay, logger: logger)
       let reconciler = Reconciler(

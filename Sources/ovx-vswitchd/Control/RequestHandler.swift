@@ -126,8 +126,7 @@ final class RequestHandler {
           of: Containers.Target(name: attachment.target))
       }
       let hostCheck = HostCheck(
-        configuration, transaction.changes, after: reconciler, ownership: ownership,
-        containers: containers)
+        configuration, transaction.changes, after: reconciler, ownership: ownership)
       try hostCheck.check()
       if !request.dryRun {
         notes += try put(configuration, transaction.changes, desired: hostCheck.desired)
