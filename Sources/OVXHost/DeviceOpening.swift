@@ -100,12 +100,13 @@ struct DeviceOpening {
     _ = try kernel.isolate(link, by: ownership.filter)
     // Several sockets can share what a device brings only if it is up.
     try kernel.configure(link, order.settings, alias: nil, isNew: true)
+    let remark = try kernel.remark(on: link)
     let socket = try kernel.openPacketSocket(name, queues: dataplane.queueCount)
     let capabilities = socket.capabilities
     try dataplane.attach(socket, as: order.port)
     var result = OpenDevice(order, index: link.index, capabilities: capabilities)
     result.incarnation = kernel.incarnation(link.index)
-    result.remark = try kernel.remark(on: link)
+    result.remark = remark
     return result
   }
 
@@ -129,7 +130,13 @@ struct DeviceOpening {
     var result = OpenDevice(order, index: link.index, capabilities: tap.capabilities)
     result.incarnation = kernel.incarnation(link.index)
     result.handle = handle
-    try dataplane.attach(tap, as: order.port)
+    do throws(LinuxError) {
+      try dataplane.attach(tap, as: order.port)
+    } catch {
+      // What was made for the port goes with the attempt; what was there before stays.
+      if former == nil { handle.giveUp() }
+      throw error
+    }
     return (result, introduction(of: link))
   }
 
@@ -153,7 +160,13 @@ struct DeviceOpening {
     result.holdsNamespace = device.wasThere
     result.handle = device.handle
     let introduction = device.introduction
-    try dataplane.attach(device.take(), as: order.port)
+    let (handle, wasThere) = (device.handle, device.wasThere)
+    do throws(LinuxError) {
+      try dataplane.attach(device.take(), as: order.port)
+    } catch {
+      if !wasThere { handle.giveUp() }
+      throw error
+    }
     return (result, introduction)
   }
 

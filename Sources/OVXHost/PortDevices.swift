@@ -20,6 +20,8 @@ struct PortDevices {
   /// Addresses that devices have been given, and nobody knows yet, by their ports.
   private var news: [String: [Announcement]] = [:]
   private(set) var faults: [String: Fault] = [:]
+  /// Where the devices are to be of ports that have none open, because that was refused.
+  private var missing: [String: DesiredState.Place] = [:]
   /// Ports whose devices the host's network stack had got back, until the switch took them from it again.
   private(set) var retaken: [String] = []
   /// Why the packets of ports in service may be larger than their segments take.
@@ -161,9 +163,11 @@ struct PortDevices {
       }
       open[name]?.desired = desired
       open[name]?.settings = order.settings
+      missing[name] = nil
       faults[name] = outage(of: desired)
       sizeFaults[name] = sizeFault(of: name)
     } catch {
+      if open[name] == nil { missing[name] = desired.place }
       faults[name] = fault(error, order)
     }
   }
@@ -305,12 +309,28 @@ struct PortDevices {
       lastLosses[name] = nil
       if let device = open.removeValue(forKey: name) {
         leaving.append(device)
-      } else if let link = kernel.links[name] {
+      } else if let place = missing[name] {
         // A port that waited may have its device already.
-        kernel.release(link, from: ownership.filter)
+        abandon(place)
       }
+      missing[name] = nil
     }
     remove(&leaving)
+  }
+
+  /// Gives a device back to the host that could not be opened, or removes it where it is ours.
+  private func abandon(_ place: DesiredState.Place) {
+    switch place {
+    case .existing(let name):
+      if let link = kernel.links[name] { kernel.release(link, from: ownership.filter) }
+    case .host(let name):
+      guard let link = kernel.links[name], ownership.isOurs(link) else { return }
+      kernel.forget(link)
+      kernel.end([DeviceRemains(link: link)])
+    case .container:
+      // By another name of its container it may be in use, by another port. What was made for this one has gone already.
+      break
+    }
   }
 
   /// Removes everything that the daemon has made, whether it is open or not.
