@@ -16,19 +16,9 @@ struct Provision {
 }
 
 extension Topology {
-  /// Describes a configuration to the data plane.
+  /// Describes bridges and some ports anew.
   ///
   /// A port for which the kernel has not given everything waits.
-  init(
-    _ configuration: Configuration, _ desired: DesiredState, _ datapathIDs: DatapathIDs,
-    _ provision: Provision
-  ) {
-    self.init()
-    var ids: [String: PortID] = [:]
-    update(Set(configuration.ports.keys), &ids, configuration, desired, datapathIDs, provision)
-  }
-
-  /// Describes bridges and some ports anew.
   ///
   /// - Parameters:
   ///   - names: The ports that may be otherwise than they were described, or gone.

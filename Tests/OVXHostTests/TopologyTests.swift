@@ -285,6 +285,16 @@ import Testing
 }
 
 extension Topology {
+  /// Describes a configuration to the data plane.
+  fileprivate init(
+    _ configuration: Configuration, _ desired: DesiredState, _ datapathIDs: DatapathIDs,
+    _ provision: Provision
+  ) {
+    self.init()
+    var ids: [String: PortID] = [:]
+    update(Set(configuration.ports.keys), &ids, configuration, desired, datapathIDs, provision)
+  }
+
   fileprivate func attachment(_ id: PortID?) -> Attachment? {
     ports.first { $0.id == id }?.attachment
   }
