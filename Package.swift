@@ -57,10 +57,15 @@ let package = Package(
       dependencies: ["OVXDatapath", system, .product(name: "GRDB", package: "GRDB.swift")],
       swiftSettings: strict),
     .target(name: "OVXSimulation", dependencies: ["OVXDatapath"], swiftSettings: strict),
+    .target(
+      name: "OVXHost",
+      dependencies: ["OVXControl", "OVXDatapath", "OVXLinux", logging, system],
+      swiftSettings: strict),
     .executableTarget(
       name: "ovx-vswitchd",
       dependencies: [
-        "CLinux", "OVXControl", "OVXDatapath", "OVXLinux", argumentParser, logging, system,
+        "CLinux", "OVXControl", "OVXDatapath", "OVXHost", "OVXLinux", argumentParser, logging,
+        system,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -82,8 +87,13 @@ let package = Package(
     .testTarget(
       name: "OVXLinuxTests", dependencies: ["OVXLinux", "OVXSimulation"], swiftSettings: strict),
     .testTarget(
-      name: "VswitchdTests",
-      dependencies: ["ovx-vswitchd", "OVXControl", "OVXDatapath", "OVXLinux", "OVXSimulation"],
+      name: "OVXHostTests",
+      dependencies: [
+        "OVXControl", "OVXDatapath", "OVXHost", "OVXLinux", "OVXSimulation", logging, system,
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "VswitchdTests", dependencies: ["ovx-vswitchd", "OVXControl", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(
       name: "OVXControlTests",

@@ -3,6 +3,7 @@ private import CLinux
 private import Glibc
 public import Logging
 private import OVXControl
+private import OVXHost
 private import OVXLinux
 private import SystemPackage
 
@@ -160,7 +161,7 @@ struct Vswitchd: ParsableCommand {
     try checkHost(logger)
     let daemon = try Daemon(
       paths: paths, workers: workers, pathMTUFloor: pathMTUFloor,
-      descriptorLimit: raiseDescriptorLimit(), filtersUnderlay: underlayFilter, log: log,
+      descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter, log: log,
       logger: logger)
     daemon.start()
     let server = try ControlServer(
@@ -241,18 +242,4 @@ struct Paths {
     while path.hasPrefix("./") { path.removeFirst(2) }
     return path == "." ? unsafe String(cString: here) : unsafe String(cString: here) + "/" + path
   }
-}
-
-/// Allows the process as many descriptors as the administrator lets it have: tunnels need one for each source port.
-///
-/// Returns the limit that holds now.
-private func raiseDescriptorLimit() -> Int {
-  var limit = rlimit()
-  guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
-    return 1024
-  }
-  let current = limit.rlim_cur
-  limit.rlim_cur = limit.rlim_max
-  let isRaised = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0
-  return Int(clamping: isRaised ? limit.rlim_max : current)
 }

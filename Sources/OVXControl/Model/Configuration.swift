@@ -1,6 +1,8 @@
 package import OVXDatapath
 
-/// The desired state: everything that an operator has asked for and that survives a restart, as one value.
+/// Everything that an operator has asked for and that survives a restart, as one value.
+///
+/// What it needs of the kernel is another value, `DesiredState` of OVXHost, which follows from it.
 ///
 /// Ports live in one table, keyed by name, because a port's name is unique over all bridges. Every port has exactly one
 /// interface, of the same name. A bridge always owns an internal port of its own name.

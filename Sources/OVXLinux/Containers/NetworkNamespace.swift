@@ -190,12 +190,6 @@ extension NetworkNamespace {
 // MARK: - Threads
 
 extension NetworkNamespace {
-  /// What a thread is to do, in a form that C can hand over.
-  private final class Job {
-    let run: () -> Void
-    init(_ run: @escaping () -> Void) { self.run = run }
-  }
-
   /// Runs something on a new thread and waits for it to end.
   private static func onThread<Value: ~Copyable>(
     _ body: () throws(LinuxError) -> Value
@@ -204,38 +198,24 @@ extension NetworkNamespace {
     let outcome = UnsafeMutablePointer<Outcome>.allocate(capacity: 1)
     defer { unsafe outcome.deallocate() }
     // Nothing runs at the same time as the caller, who waits, and nothing outlives the call.
-    let failure = withoutActuallyEscaping(body) { body -> Int32 in
-      let job = Job {
+    let failure = withoutActuallyEscaping(body) { body -> Errno? in
+      nonisolated(unsafe) let run = {
         do throws(LinuxError) {
           unsafe outcome.initialize(to: .success(try body()))
         } catch {
           unsafe outcome.initialize(to: .failure(error))
         }
       }
-      var thread = pthread_t()
-      let failure = withExtendedLifetime(job) {
-        unsafe pthread_create(
-          &thread,
-          nil,
-          { argument in
-            if let argument = unsafe argument {
-              unsafe Unmanaged<Job>.fromOpaque(argument).takeUnretainedValue().run()
-            }
-            return nil
-          },
-          Unmanaged.passUnretained(job).toOpaque()
-        )
+      do throws(Errno) {
+        pthread_join(try startThread { unsafe run() }, nil)
+        return nil
+      } catch {
+        return error
       }
-      if failure == 0 { pthread_join(thread, nil) }
-      return failure
     }
-    guard failure == 0 else {
+    if let failure {
       throw LinuxError(
-        action: "start",
-        subject: "a thread",
-        errno: Errno(rawValue: failure),
-        remedy: "raise the limit of tasks"
-      )
+        action: "start", subject: "a thread", errno: failure, remedy: "raise the limit of tasks")
     }
     return try unsafe outcome.move().get()
   }

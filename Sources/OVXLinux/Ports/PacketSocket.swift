@@ -28,7 +28,7 @@ package struct InterfaceIndex: RawRepresentable, Hashable, Sendable {
 /// With several queues there is a socket for each, and the kernel shares what arrives among them by a
 /// hash that is the same for both directions of a flow (`PACKET_FANOUT_HASH`).
 package struct PacketSocket: ~Copyable, Sendable {
-  private let queues: Queues
+  let queues: Queues
   package let interface: InterfaceIndex
   /// What may be sent, as far as the device does it by itself; see `DeviceFeatures`.
   package let capabilities: OffloadCapabilities

@@ -12,7 +12,7 @@ internal import SystemPackage
 /// With several queues, the kernel gives the frames of a flow to the queue by which frames of that flow were last written
 /// (`tun_automq_select_queue` of drivers/net/tun.c), so that a flow stays with one worker both ways.
 package struct TAP: ~Copyable, Sendable {
-  private let queues: Queues
+  let queues: Queues
   /// The interface's name, 1...15 bytes.
   package let name: String
   /// What the kernel agreed to take and give with the device.
@@ -20,18 +20,16 @@ package struct TAP: ~Copyable, Sendable {
 
   /// Opens a TAP device in the calling thread's network namespace, and makes it if there is none of that name.
   ///
-  /// Offloads are negotiated downwards from all of them.
+  /// A new one does not outlive its descriptors. Offloads are negotiated downwards from all of them.
   ///
   /// - Parameters:
   ///   - name: 1...15 bytes without `/` and white space.
-  ///   - persistent: Whether the interface outlives the descriptor; `nil` leaves what is, and does not for a new one.
   ///   - count: How many queues to have. One that was made with a single queue stays so.
   /// - Throws: `.noSuchFileOrDirectory` without /dev/net/tun, `.notPermitted` without CAP_NET_ADMIN, `.resourceBusy`
   ///   where another process has it open, `.invalidArgument` where the name belongs to another kind of interface.
   /// - Returns: The device, non-blocking.
   package static func open(
     name: String,
-    persistent: Bool? = nil,
     queues count: Int = 1
   ) throws(LinuxError) -> TAP {
     let subject = "TAP device \(name)"
@@ -70,9 +68,7 @@ package struct TAP: ~Copyable, Sendable {
       guard attached == 0 else { throw refusal(of: subject, -attached) }
       queues.append(queue)
     }
-    let tap = TAP(queues: queues, name: name, capabilities: capabilities)
-    if let persistent { try tap.setPersistent(persistent) }
-    return tap
+    return TAP(queues: queues, name: name, capabilities: capabilities)
   }
 
   private static func openTUN(for subject: String) throws(LinuxError) -> Descriptor {
@@ -119,15 +115,6 @@ package struct TAP: ~Copyable, Sendable {
     }
     return TAP(
       queues: Queues(Descriptor(owning: number)), name: name, capabilities: capabilities)
-  }
-
-  /// Removes a persistent TAP device from the calling thread's network namespace.
-  ///
-  /// One that is still open elsewhere stays until it is closed there. That there is none of that name is no error.
-  package static func remove(name: String) throws(LinuxError) {
-    guard InterfaceIndex(name: name) != nil else { return }
-    let tap = try open(name: name, persistent: false)
-    _ = consume tap
   }
 
   /// Takes the descriptors out.

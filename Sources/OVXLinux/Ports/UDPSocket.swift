@@ -8,7 +8,7 @@ internal import SystemPackage
 /// A listener with several queues is as many sockets, among which the kernel shares what arrives by the addresses and
 /// ports outside (`SO_REUSEPORT`). All datagrams of an inner flow have the same.
 package struct UDPSocket: ~Copyable, Sendable {
-  private let queues: Queues
+  let queues: Queues
   /// For a sender: the largest IP packet that the path to the remote takes unfragmented, in bytes; else 0.
   package let pathMTU: Int
 

@@ -13,7 +13,7 @@ private import SystemPackage
 /// The TAP is not persistent. With the process that has it open it goes, and what is attached to it; so nothing is left
 /// behind by one that is killed.
 package struct Injector: ~Copyable, Sendable {
-  private let descriptor: Descriptor
+  let descriptor: Descriptor
 
   /// Makes one in the calling thread's network namespace.
   ///

@@ -90,7 +90,7 @@ struct Completion: Equatable {
       unsafe ring.deallocate()
       throw Self.refusal(-opened)
     }
-    let fileCount = min(fileLimit, Self.openFileLimit(wanted: fileLimit))
+    let fileCount = min(fileLimit, OpenFileLimit.raise(atLeast: fileLimit + Self.reservedFiles))
     let registered = unsafe io_uring_register_files_sparse(ring, UInt32(clamping: fileCount))
     guard registered == 0 else {
       unsafe io_uring_queue_exit(ring)
@@ -229,27 +229,6 @@ struct Completion: Equatable {
   }
 
   // MARK: Making
-
-  /// The number of files that the process may have open, after raising it as far as permitted.
-  private static func openFileLimit(wanted: Int) -> Int {
-    var limit = rlimit()
-    guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
-      return 1024
-    }
-    let goal = rlim_t(clamping: wanted + reservedFiles)
-    if limit.rlim_max < goal {
-      // Only a privileged process may go past its hard limit; if this one may not, it goes as far as it can.
-      var raised = rlimit(rlim_cur: goal, rlim_max: goal)
-      _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &raised)
-      _ = unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-    }
-    if limit.rlim_cur < limit.rlim_max {
-      limit.rlim_cur = limit.rlim_max
-      _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-      _ = unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-    }
-    return Int(clamping: limit.rlim_cur)
-  }
 
   /// Descriptors that the daemon needs beside those of devices and tunnels: its database, control clients, netlink.
   private static let reservedFiles = 1024

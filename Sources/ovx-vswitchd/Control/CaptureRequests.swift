@@ -1,6 +1,7 @@
 private import Glibc
 internal import OVXControl
 internal import OVXDatapath
+internal import OVXHost
 internal import OVXLinux
 
 /// Begins captures for those who ask, each on the connection on which it was asked for.
@@ -23,15 +24,15 @@ struct CaptureRequests {
   ///   - target: A bridge or a port of the configuration; the bridge where both have the name.
   ///   - program: The packet filter's, empty for all frames.
   ///   - snapshotLength: Bytes of each frame at most.
-  ///   - reconciler: Knows what is in force.
+  ///   - running: The switch.
   ///   - connection: The client's; stays the caller's to close.
   /// - Throws: Why there is nothing to see, or that there are too many captures.
   mutating func start(
-    _ target: String, program: [UInt64], snapshotLength: Int, _ reconciler: Reconciler,
+    _ target: String, program: [UInt64], snapshotLength: Int, _ running: RunningSwitch,
     on connection: Int32
   ) throws(ControlError) {
     let filter = try Self.filter(program)
-    let (place, start) = try describe(target, reconciler)
+    let (place, start) = try describe(target, running.reconciler)
     let greeting = try Response(.done([.capture(start)])).messageBytes()
     let own = fcntl(connection, F_DUPFD_CLOEXEC, 0)
     guard own >= 0 else {
@@ -40,7 +41,7 @@ struct CaptureRequests {
     let capture = Capture(
       number: start.number, place: place, filter: filter, snapshotLength: snapshotLength,
       greeting: greeting, socket: Descriptor(owning: own))
-    guard reconciler.dataplane.start(capture) else {
+    guard running.dataplane.start(capture) else {
       throw ControlError(
         "\(Switch.captureLimit) captures are running, and there can be no more; end one of them first"
       )
@@ -57,7 +58,7 @@ struct CaptureRequests {
         reconciler.port(name).map { CaptureStart.Port(number: $0.rawValue, name: name) }
       }
     }
-    if configuration.bridges[target] != nil, let bridge = reconciler.datapathIDs.bridge(target) {
+    if configuration.bridges[target] != nil, let bridge = reconciler.bridge(target) {
       // As many as fit into the greeting; the others are shown by their numbers.
       let names = configuration.ports(of: target).map(\.name).prefix(500)
       return (

@@ -1,5 +1,6 @@
 private import Glibc
 internal import Logging
+private import OVXLinux
 
 /// The one loop of the control thread: signals, the control socket, the kernel's news and the switch's.
 ///
@@ -88,13 +89,3 @@ struct ControlLoop: ~Copyable {
     first < 0 ? second : second < 0 ? first : min(first, second)
   }
 }
-
-/// Milliseconds on a clock that nobody sets.
-func monotonicMilliseconds() -> Int64 {
-  var now = timespec()
-  unsafe clock_gettime(CLOCK_MONOTONIC, &now)
-  return Int64(now.tv_sec) * 1000 + Int64(now.tv_nsec) / 1_000_000
-}
-
-/// Seconds on the same clock.
-func monotonicSeconds() -> Int64 { monotonicMilliseconds() / 1000 }

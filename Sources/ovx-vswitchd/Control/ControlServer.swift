@@ -1,5 +1,6 @@
 internal import Glibc
 internal import OVXControl
+private import OVXLinux
 private import SystemPackage
 
 /// The control socket and the programs connected to it.

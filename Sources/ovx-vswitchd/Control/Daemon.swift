@@ -1,5 +1,6 @@
 internal import Logging
 internal import OVXControl
+internal import OVXHost
 internal import OVXLinux
 private import SystemPackage
 
@@ -11,11 +12,10 @@ final class Daemon {
   /// Milliseconds for which containers are asked for while the daemon starts.
   private static let settlingLimit: Int64 = 2000
 
-  private let reconciler: Reconciler
-  private let dataplane: Switch
+  private let running: RunningSwitch
   private let database: Database
   private let databasePath: String
-  private let ownership: Ownership
+  private let ownership: DeviceOwnership
   private let containers: Containers
   private let faultLog: FaultLog
   private let watcher: HostWatcher
@@ -23,12 +23,14 @@ final class Daemon {
   /// What watchers are told.
   let watch: TableWatch
   private let logger: Logger
+  private var reconciler: Reconciler { running.reconciler }
 
   init(
     paths: Paths, workers: Int, pathMTUFloor: Int, descriptorLimit: Int, filtersUnderlay: Bool,
     log: LogDestination, logger: Logger
   ) throws(StartFailure) {
     self.logger = logger
+    let dataplane: Switch
     do {
       // First of all: where the kernel gives no threads, a database that was opened cannot be closed.
       dataplane = try Switch(workers: workers)
@@ -42,25 +44,29 @@ final class Daemon {
     } catch {
       throw StartFailure(error.message)
     }
-    ownership = Ownership(database: paths.database, rundir: paths.rundir)
+    ownership = DeviceOwnership(database: paths.database, rundir: paths.rundir)
     do {
       containers = try Containers()
-      reconciler = Reconciler(
-        dataplane: dataplane, kernel: try KernelView(pathMTUFloor: pathMTUFloor),
-        ownership: ownership,
+      let kernel = try KernelView(
+        pathMTUFloor: pathMTUFloor, ownership: ownership, containers: containers)
+      let filter = UnderlayFilter(
+        database: paths.database, isWanted: filtersUnderlay, logger: logger)
+      let reconciler = Reconciler(
+        dataplane: dataplane, kernel: kernel, ownership: ownership,
         identity: database.identity, containers: containers, descriptorLimit: descriptorLimit,
-        filter: UnderlayFilter(
-          database: paths.database, isWanted: filtersUnderlay, logger: logger))
+        filter: filter)
+      running = RunningSwitch(
+        reconciler: reconciler, kernel: kernel, dataplane: dataplane, filter: filter)
     } catch {
       throw StartFailure(error.description)
     }
-    faultLog = FaultLog(reconciler, logger: logger)
-    watch = TableWatch(reconciler)
+    faultLog = FaultLog(running.reconciler, logger: logger)
+    watch = TableWatch(running)
     watcher = HostWatcher(
-      reconciler, dataplane: dataplane, database: database, containers: containers,
+      running, database: database, containers: containers,
       faultLog: faultLog, logger: logger)
     requests = RequestHandler(
-      reconciler, database: database, ownership: ownership, containers: containers,
+      running, database: database, ownership: ownership, containers: containers,
       watcher: watcher, faultLog: faultLog, watch: watch, log: log, logger: logger)
   }
 
@@ -109,7 +115,7 @@ final class Daemon {
     if requests.isCleanupRequested { reconciler.removeDevices() }
     reconciler.closeDevices()
     containers.stop()
-    dataplane.stop()
+    running.dataplane.stop()
     database.close()
   }
 

@@ -1,5 +1,7 @@
 internal import Logging
 private import OVXControl
+internal import OVXHost
+private import OVXLinux
 internal import SystemPackage
 
 /// What the log tells of ports: that they have gone out of service, and that they are back, each once, and of a crowd of

@@ -1,6 +1,7 @@
 internal import Logging
 internal import OVXControl
 internal import OVXDatapath
+internal import OVXHost
 internal import OVXLinux
 
 /// Follows what happens to the host, its containers and the switch, and has the reconciler do what follows from it.
@@ -16,12 +17,12 @@ final class HostWatcher {
   /// Milliseconds between two looks at the routes.
   private static let refreshInterval: Int64 = 250
 
-  private let reconciler: Reconciler
-  private let dataplane: Switch
+  private let running: RunningSwitch
   private let database: Database
   private let containers: Containers
   private let faultLog: FaultLog
   private let logger: Logger
+  private var reconciler: Reconciler { running.reconciler }
   private var nextRetry: Int64 = 0
   private var nextWideningCheck: Int64 = 0
   private var nextRefresh: Int64 = 0
@@ -36,18 +37,16 @@ final class HostWatcher {
   private(set) var failure: String?
 
   /// - Parameters:
-  ///   - reconciler: Puts configurations in force.
-  ///   - dataplane: Tells what happens to devices and sockets.
+  ///   - running: The switch.
   ///   - database: Stores which containers are attached.
   ///   - containers: Knows where containers are.
   ///   - faultLog: Tells of ports that have gone out of service.
   ///   - logger: Takes what an operator should know.
   init(
-    _ reconciler: Reconciler, dataplane: Switch, database: Database, containers: Containers,
+    _ running: RunningSwitch, database: Database, containers: Containers,
     faultLog: FaultLog, logger: Logger
   ) {
-    self.reconciler = reconciler
-    self.dataplane = dataplane
+    self.running = running
     self.database = database
     self.containers = containers
     self.faultLog = faultLog
@@ -56,7 +55,7 @@ final class HostWatcher {
 
   /// What the news come by, each to be polled for `POLLIN`; -1, which poll(2) passes over, among them.
   var descriptors: [Int32] {
-    [reconciler.kernel.descriptor, dataplane.eventDescriptor, reconciler.filter.descriptor]
+    [running.kernel.descriptor, running.dataplane.eventDescriptor, running.filter.descriptor]
       + containers.descriptors
   }
 
@@ -66,21 +65,21 @@ final class HostWatcher {
   func timeout(now: Int64) -> Int32 {
     var next: [Int64] = []
     if hasWork { next.append(nextRetry) }
-    if reconciler.underlay.hasNarrowWays { next.append(nextWideningCheck) }
+    if reconciler.hasNarrowWays { next.append(nextWideningCheck) }
     if news.ways { next.append(nextRefresh) }
-    if let time = reconciler.introductions.next { next.append(time) }
+    if let time = reconciler.nextIntroduction { next.append(time) }
     if let time = looks.first { next.append(time) }
     if let time = nextRound { next.append(time) }
     if let due = faultLog.nextSummary { next.append(due) }
-    if let work = reconciler.filter.nextWork { next.append(work) }
-    if let end = reconciler.oversize.nextEnd { next.append(end) }
-    if let examination = reconciler.kernel.nextExamination { next.append(examination) }
+    if let work = running.filter.nextWork { next.append(work) }
+    if let end = reconciler.nextOversizeEnd { next.append(end) }
+    if let examination = reconciler.nextExamination { next.append(examination) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
   /// Whether there is something to look at from time to time.
   private var hasWork: Bool {
-    faultLog.hasOutage || reconciler.devices.areInContainers
+    faultLog.hasOutage || reconciler.hasDevicesInContainers
   }
 
   /// Follows what has happened since the last time.
@@ -89,11 +88,11 @@ final class HostWatcher {
   func takeNews(now: Int64) {
     takeSwitchNews()
     takeKernelNews(now: now, isUrgent: false)
-    if let time = reconciler.introductions.next, time <= now { reconciler.introduce() }
+    if let time = reconciler.nextIntroduction, time <= now { reconciler.introduce() }
     faultLog.tellSummaries(now: now)
-    reconciler.filter.takeNews(now: now)
+    running.filter.takeNews(now: now)
     if reconciler.examineClaims(now: now) { reconcile(isRefreshing: true) }
-    let isWideningDue = reconciler.underlay.hasNarrowWays && now >= nextWideningCheck
+    let isWideningDue = reconciler.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry
     takeContainerNews(now: now, isRetryDue: isRetryDue)
@@ -129,7 +128,7 @@ final class HostWatcher {
   /// Stores which containers attachments turn out to be.
   func noteContainers() {
     var configuration = reconciler.configuration
-    for (name, device) in reconciler.desired.devices where reconciler.devices.isOpen(name) {
+    for (name, device) in reconciler.desired.devices where reconciler.isDeviceOpen(name) {
       guard let target = device.target, target.container == nil,
         let container = containers.container(of: target)
       else { continue }
@@ -152,7 +151,7 @@ final class HostWatcher {
   /// Where that is urgent, at once. `now` is in milliseconds on the monotonic clock.
   func takeKernelNews(now: Int64, isUrgent: Bool) {
     do {
-      news.merge(try reconciler.kernel.takeChanges())
+      news.merge(try running.kernel.takeChanges())
     } catch {
       fail("the kernel's news of network devices cannot be received: \(error)")
     }
@@ -175,7 +174,7 @@ final class HostWatcher {
 
   private func takeSwitchNews() {
     var isChanged = false
-    for event in dataplane.takeEvents() {
+    for event in running.dataplane.takeEvents() {
       switch event {
       case .deviceLost(let port, let error):
         guard let lost = reconciler.lose(port, error) else { continue }
@@ -213,7 +212,7 @@ final class HostWatcher {
 
   /// Tells of addresses that keep moving, a few by name.
   private func logFlapping() {
-    let sentences = SwitchQueries(reconciler, reconciler.configuration).takeFlappingAddresses()
+    let sentences = SwitchQueries(running, reconciler.configuration).takeFlappingAddresses()
     for sentence in sentences.prefix(8) { logger.warning("\(sentence)") }
     if sentences.count > 8 { logger.warning("\(sentences.count - 8) more addresses keep moving") }
   }

@@ -1,6 +1,7 @@
 private import Glibc
 internal import Logging
 internal import OVXControl
+internal import OVXHost
 internal import OVXLinux
 
 /// Carries out what clients ask for on the control socket.
@@ -18,17 +19,18 @@ final class RequestHandler {
   /// Reports in one request at most: each may be as long as a configuration or an address table.
   private static let reportLimit = 16
 
-  private let reconciler: Reconciler
+  private let running: RunningSwitch
   private let database: Database
   /// Why the database was of no use when it was looked at last.
   private var databaseFault: ControlError?
-  private let ownership: Ownership
+  private let ownership: DeviceOwnership
   private let containers: Containers
   private let watcher: HostWatcher
   private let faultLog: FaultLog
   private let watch: TableWatch
   private let log: LogDestination
   private let logger: Logger
+  private var reconciler: Reconciler { running.reconciler }
   private var captureRequests = CaptureRequests()
   /// Whether a client has asked the daemon to end.
   private(set) var isExitRequested = false
@@ -36,7 +38,7 @@ final class RequestHandler {
   private(set) var isCleanupRequested = false
 
   /// - Parameters:
-  ///   - reconciler: Puts configurations in force.
+  ///   - running: The switch.
   ///   - database: Stores them.
   ///   - ownership: Knows which devices are ours.
   ///   - containers: Knows where containers are.
@@ -46,11 +48,11 @@ final class RequestHandler {
   ///   - log: Has the level that clients set.
   ///   - logger: Takes what an operator should know.
   init(
-    _ reconciler: Reconciler, database: Database, ownership: Ownership, containers: Containers,
-    watcher: HostWatcher, faultLog: FaultLog, watch: TableWatch, log: LogDestination,
-    logger: Logger
+    _ running: RunningSwitch, database: Database, ownership: DeviceOwnership,
+    containers: Containers, watcher: HostWatcher, faultLog: FaultLog, watch: TableWatch,
+    log: LogDestination, logger: Logger
   ) {
-    self.reconciler = reconciler
+    self.running = running
     self.database = database
     self.ownership = ownership
     self.containers = containers
@@ -77,7 +79,7 @@ final class RequestHandler {
       // What happened before the request was made is to be known when it is decided upon.
       watcher.takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
       renewDatabase()
-      reconciler.filter.takeNews(now: monotonicMilliseconds())
+      running.filter.takeNews(now: monotonicMilliseconds())
       if case .watch(let tables, let interval)? = request.commands.first,
         request.commands.count == 1, !request.dryRun
       {
@@ -90,7 +92,7 @@ final class RequestHandler {
       check.dryRun = true
       _ = try execute(check)
       try captureRequests.start(
-        target, program: program, snapshotLength: length, reconciler, on: connection)
+        target, program: program, snapshotLength: length, running, on: connection)
       return .elsewhere
     } catch {
       return .response(AnswerStream(Response(.failed(error))))
@@ -151,8 +153,7 @@ final class RequestHandler {
           of: Containers.Target(name: attachment.target))
       }
       let hostCheck = HostCheck(
-        configuration, transaction.changes, after: reconciler, ownership: ownership,
-        containers: containers)
+        configuration, transaction.changes, after: reconciler, ownership: ownership)
       try hostCheck.check()
       if !request.dryRun {
         notes += try put(configuration, transaction.changes, desired: hostCheck.desired)
@@ -162,7 +163,7 @@ final class RequestHandler {
     for (command, reply) in zip(request.commands, transaction.replies) {
       if let reply {
         replies.append(.reply(reply))
-      } else if let report = SwitchQueries(reconciler, configuration).report(command) {
+      } else if let report = SwitchQueries(running, configuration).report(command) {
         replies.append(report)
       } else {
         replies.append(.reply(try carryOut(command, configuration, isDryRun: request.dryRun)))
@@ -207,7 +208,7 @@ final class RequestHandler {
     return notes
       + faults.filter { name, _ in
         guard case .existing(let device)? = desired.devices[name]?.place else { return true }
-        return reconciler.kernel.links[device] != nil
+        return running.kernel.links[device] != nil
       }.map { $0.value.sentence(about: $0.key) }
   }
 
@@ -243,14 +244,14 @@ final class RequestHandler {
   private func carryOut(
     _ command: Command, _ configuration: Configuration, isDryRun: Bool
   ) throws(ControlError) -> Reply {
-    let queries = SwitchQueries(reconciler, configuration)
+    let queries = SwitchQueries(running, configuration)
     switch command {
     case .logLevel: return .logLevel(LogLevel(log.level))
     case .trace(_, let port, let frame):
-      return .trace(try TraceReport(reconciler).trace(frame, from: port))
+      return .trace(try TraceReport(running).trace(frame, from: port))
     case .traceTo(let port, let address, let words):
       let frame = try queries.frame(from: port, to: address, words)
-      return .trace(try TraceReport(reconciler).trace(frame, from: port))
+      return .trace(try TraceReport(running).trace(frame, from: port))
     case .capture(_, let program, _):
       _ = try CaptureRequests.filter(program)
       guard isDryRun else {
@@ -265,7 +266,7 @@ final class RequestHandler {
       }
       return .done
     case .endCapture(let number):
-      let counts = reconciler.dataplane.endCapture(number) ?? CaptureCounts()
+      let counts = running.dataplane.endCapture(number) ?? CaptureCounts()
       return .captureEnd(CaptureEnd(captured: counts.captured, lost: counts.lost))
     case .version:
       return .version(Versions(pid: getpid(), kernel: ProcSettings.kernelRelease))
@@ -300,10 +301,10 @@ final class RequestHandler {
     // Each column of a row asks for the same, and each time that means to ask the switch.
     var last: (name: String, state: InterfaceState?)?
     return LiveState(
-      deviceExists: { self.reconciler.kernel.links[$0] != nil },
+      deviceExists: { self.running.kernel.links[$0] != nil },
       interface: { name in
         if let last, last.name == name { return last.state }
-        let state = SwitchQueries(self.reconciler, self.reconciler.configuration).interface(name)
+        let state = SwitchQueries(self.running, self.reconciler.configuration).interface(name)
         last = (name, state)
         return state
       },
@@ -315,7 +316,7 @@ final class RequestHandler {
     reconciler.desired.devices.filter { name, device in
       guard let target = device.target, containers.isGone(target) else { return false }
       // A process is only a way to its namespace, in which others may live on.
-      return device.container == "" || !reconciler.devices.isOpen(name)
+      return device.container == "" || !reconciler.isDeviceOpen(name)
     }.keys.sorted()
   }
 }

@@ -1,20 +1,22 @@
 internal import OVXControl
 internal import OVXDatapath
+internal import OVXHost
 internal import OVXLinux
 
 /// Queries about the running switch, answered from the configuration, the kernel and the data plane.
 struct SwitchQueries {
-  let reconciler: Reconciler
+  let running: RunningSwitch
   let configuration: Configuration
-  private var dataplane: Switch { reconciler.dataplane }
+  var reconciler: Reconciler { running.reconciler }
+  private var dataplane: Switch { running.dataplane }
 
   /// Prepares queries.
   ///
   /// - Parameters:
-  ///   - reconciler: Knows what is in force.
+  ///   - running: The switch.
   ///   - configuration: What is asked about: the configuration in force, or in a dry run what would be.
-  init(_ reconciler: Reconciler, _ configuration: Configuration) {
-    self.reconciler = reconciler
+  init(_ running: RunningSwitch, _ configuration: Configuration) {
+    self.running = running
     self.configuration = configuration
   }
 
@@ -44,7 +46,7 @@ struct SwitchQueries {
   private func show(_ bridge: String? = nil) -> Show {
     var show = Show(configuration) { reconciler.fault(of: $0)?.sentence }
     if let bridge { show.bridges.removeAll { $0.name != bridge } }
-    var peers = VethPeers(reconciler.kernel)
+    var peers = VethPeers(running.kernel)
     for place in show.bridges.indices {
       for index in show.bridges[place].ports.indices {
         let name = show.bridges[place].ports[index].name
@@ -77,19 +79,19 @@ struct SwitchQueries {
 
   /// The addresses that a bridge knows, in no order.
   func knownAddresses(on bridge: String) -> [KnownAddress] {
-    guard let id = reconciler.datapathIDs.bridge(bridge) else { return [] }
+    guard let id = reconciler.bridge(bridge) else { return [] }
     return KnownAddress.merged(dataplane.performOnAll { datapath in datapath.addresses(of: id) })
   }
 
   /// The neighbors that a bridge knows, in no order.
   func knownNeighbors(on bridge: String) -> [KnownNeighbor] {
-    guard let id = reconciler.datapathIDs.bridge(bridge) else { return [] }
+    guard let id = reconciler.bridge(bridge) else { return [] }
     return KnownNeighbor.merged(dataplane.performOnAll { datapath in datapath.neighbors(of: id) })
   }
 
   func addressStatistics(of bridges: [String]) -> [BridgeAddressStatistics] {
     selected(bridges).map { name in
-      let statistics = reconciler.datapathIDs.bridge(name).map { id in
+      let statistics = reconciler.bridge(name).map { id in
         AddressStatistics.merged(
           dataplane.performOnAll { datapath in datapath.addressStatistics(of: id) })
       }
@@ -99,7 +101,7 @@ struct SwitchQueries {
 
   /// Forgets learned addresses of a bridge, or of all, and returns how many.
   func flushAddresses(of bridge: String?) -> Int {
-    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.datapathIDs.bridge($0) }
+    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.bridge($0) }
     // All know the same, but for what was learned this moment.
     return dataplane.performOnAll { datapath in
       var count = 0
@@ -111,7 +113,7 @@ struct SwitchQueries {
   func addAddress(
     _ address: MACAddress, vlan: VLANID, port: String, bridge: String
   ) throws(ControlError) {
-    guard let portID = reconciler.port(port), let bridgeID = reconciler.datapathIDs.bridge(bridge)
+    guard let portID = reconciler.port(port), let bridgeID = reconciler.bridge(bridge)
     else { throw ControlError("port \(port) of bridge \(bridge) is not in service") }
     let areAdded = dataplane.performOnAll { datapath in
       datapath.addStaticAddress(address, vlan: vlan, on: portID, bridge: bridgeID)
@@ -126,7 +128,7 @@ struct SwitchQueries {
   func deleteAddress(
     _ address: MACAddress, vlan: VLANID, bridge: String
   ) throws(ControlError) {
-    let id = reconciler.datapathIDs.bridge(bridge)
+    let id = reconciler.bridge(bridge)
     let areRemoved = id.map { id in
       dataplane.performOnAll { datapath in
         datapath.removeAddress(address, vlan: vlan, bridge: id)
@@ -150,7 +152,7 @@ struct SwitchQueries {
       AnswerStream.Part.tables(of: selected(bridges)) { name in
         let names = portNames()
         let remotes = peerAddresses()
-        let contested = reconciler.datapathIDs.bridge(name).map { id in
+        let contested = reconciler.bridge(name).map { id in
           dataplane.performOnAll { datapath in datapath.contestedNeighbors(of: id) }.flatMap { $0 }
         }
         let shown = knownNeighbors(on: name).filter { names[$0.port] != nil }.sorted {
@@ -167,7 +169,7 @@ struct SwitchQueries {
 
   func neighborStatistics(of bridges: [String]) -> [BridgeNeighborStatistics] {
     selected(bridges).map { name in
-      let statistics = reconciler.datapathIDs.bridge(name).map { id in
+      let statistics = reconciler.bridge(name).map { id in
         NeighborStatistics.merged(
           dataplane.performOnAll { datapath in datapath.neighborStatistics(of: id) })
       }
@@ -177,7 +179,7 @@ struct SwitchQueries {
 
   /// Forgets the neighbors of a bridge, or of all, and returns how many.
   func flushNeighbors(of bridge: String?) -> Int {
-    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.datapathIDs.bridge($0) }
+    let ids = selected(bridge.map { [$0] } ?? []).compactMap { reconciler.bridge($0) }
     return dataplane.performOnAll { datapath in
       var count = 0
       for id in ids { count += datapath.flushNeighbors(of: id) }
@@ -199,7 +201,7 @@ struct SwitchQueries {
       }
     }
     func bridgeName(_ number: BridgeID) -> String? {
-      configuration.bridges.keys.first { reconciler.datapathIDs.bridge($0) == number }
+      configuration.bridges.keys.first { reconciler.bridge($0) == number }
     }
     let addresses: [String] = flapping.flatMap(\.0).compactMap { flap in
       guard let former = describe(flap.former), let latter = describe(flap.latter),
@@ -240,10 +242,9 @@ struct SwitchQueries {
   private func peerAddresses() -> [RemoteVTEPID: IPAddress] {
     var addresses: [RemoteVTEPID: IPAddress] = [:]
     for (name, tunnel) in reconciler.desired.tunnels {
-      let port = DatapathIDs.PortName(name: name, bridge: tunnel.bridge, vni: tunnel.vni)
       for remote in tunnel.remotes {
-        let peer = DatapathIDs.PeerName(port: port, remote: remote.address)
-        if let id = reconciler.datapathIDs.peer(peer) { addresses[id] = remote.address }
+        guard let id = reconciler.remoteVTEP(remote.address, of: name) else { continue }
+        addresses[id] = remote.address
       }
     }
     return addresses
@@ -313,25 +314,23 @@ struct SwitchQueries {
     state.ofport =
       state.error != nil ? -1 : configuration.bridges[name] != nil ? 65534 : Int(port.rawValue) + 1
     if let link = link(of: name) {
-      if reconciler.devices.link(of: name, kernel: reconciler.kernel) != nil {
-        state.linkSpeed = link.speed
-      }
+      if reconciler.linkOnHost(of: name) != nil { state.linkSpeed = link.speed }
       state.ifindex = Int(link.index)
       state.macInUse = link.address?.description
       state.mtu = link.mtu
       state.isAdministrativelyUp = link.isUp
       state.hasCarrier = link.isRunning
-    } else if let settings = reconciler.devices.settings(of: name) {
-      state.macInUse = (reconciler.devices.address(of: name) ?? settings.mac)?.description
-      state.mtu = settings.mtu
+    } else if let assigned = reconciler.assigned(to: name) {
+      state.macInUse = assigned.address?.description
+      state.mtu = assigned.mtu
     }
     if let remote = reconciler.desired.tunnels[name]?.remotes.first,
-      let way = reconciler.underlay.way(to: remote)
+      let way = reconciler.way(to: remote)
     {
       state.mtu = way.innerMTU
       state.status["source_ip"] = way.source.description
       state.status["tunnel_egress_iface"] = way.device
-      let carrier = reconciler.kernel.links[way.device]?.isRunning ?? false
+      let carrier = running.kernel.links[way.device]?.isRunning ?? false
       state.status["tunnel_egress_iface_carrier"] = carrier ? "up" : "down"
     }
     if countsFrames {
@@ -347,7 +346,7 @@ struct SwitchQueries {
   func tunnels() -> Tunnels {
     let tunnels = reconciler.desired.tunnels.sorted { $0.key < $1.key }
     var listeners: [DesiredState.Endpoint: [String]] = [:]
-    for (name, tunnel) in tunnels where reconciler.underlay.endpoint(tunnel.endpoint) != nil {
+    for (name, tunnel) in tunnels where reconciler.isListening(at: tunnel.endpoint) {
       listeners[tunnel.endpoint, default: []].append(name)
     }
     return Tunnels(
@@ -364,7 +363,7 @@ struct SwitchQueries {
       }.map { endpoint, tunnels in
         Tunnels.Listener(address: endpoint.local, port: endpoint.port, tunnels: tunnels)
       },
-      features: features, filter: tunnels.isEmpty ? nil : reconciler.filter.state())
+      features: features, filter: tunnels.isEmpty ? nil : running.filter.state())
   }
 
   /// How datagrams are sent and received, and why not better.
@@ -381,14 +380,13 @@ struct SwitchQueries {
 
   /// What has become of one of a tunnel's remotes.
   func describe(_ remote: DesiredState.Remote, of tunnel: DesiredState.Tunnel) -> Tunnels.Remote {
-    let underlay = reconciler.underlay
     let peer = DesiredState.Peer(remote: remote, vni: tunnel.outgoingVNI)
-    let sockets = underlay.sockets(to: peer)
-    let way = sockets == nil ? nil : underlay.way(to: remote)
+    let sockets = reconciler.socketCount(to: peer)
+    let way = sockets == nil ? nil : reconciler.way(to: remote)
     return Tunnels.Remote(
       address: remote.address, mtu: way?.innerMTU, device: way?.device,
-      sourcePorts: sockets?.count ?? 0,
-      superframes: way == nil ? nil : underlay.describeSuperframes(to: remote, of: tunnel),
-      error: underlay.peerFaults[peer]?.sentence)
+      sourcePorts: sockets ?? 0,
+      superframes: way == nil ? nil : reconciler.describeSuperframes(to: remote, of: tunnel),
+      error: reconciler.fault(of: peer)?.sentence)
   }
 }

@@ -1,19 +1,22 @@
 internal import OVXControl
 internal import OVXDatapath
+internal import OVXHost
 internal import OVXLinux
 
 /// Tells what would become of a frame, in words: `ovx-ctl trace`.
 ///
 /// What becomes of it is a `TraceRun`'s; here it only gets names, and reasons that a person can check.
 struct TraceReport {
-  private let reconciler: Reconciler
+  private let running: RunningSwitch
   private let configuration: Configuration
   private let topology: Topology
   private var names: [PortID: String] = [:]
+  private var reconciler: Reconciler { running.reconciler }
 
   /// Prepares to tell of the switch as it is now.
-  init(_ reconciler: Reconciler) {
-    self.reconciler = reconciler
+  init(_ running: RunningSwitch) {
+    self.running = running
+    let reconciler = running.reconciler
     configuration = reconciler.configuration
     topology = reconciler.topology
     for name in configuration.ports.keys {
@@ -28,7 +31,7 @@ struct TraceReport {
     else { throw ControlError("port \(name) is not in force, so no frame can come in by it") }
     let entry = try Entry(frame, by: record, name: name, endpoint: reconciler.desired.tunnels[name])
     var trace = TraceRun(topology)
-    let dataplane = reconciler.dataplane
+    let dataplane = running.dataplane
     let result = trace.run(entry.input) { question in
       dataplane.perform { datapath in datapath.snapshot(for: question) }
     }
@@ -347,7 +350,7 @@ struct TraceReport {
     if let vni { text += ", VNI \(vni)" }
     if delivery.port == result.ingress?.port { text += Self.describeAnswer(result) }
     text += ", \(Entry.tagText(of: Array(sent.first?.bytes.dropFirst(8) ?? []))) inside"
-    if let path = sent.first?.path, let ends = reconciler.dataplane.ends(of: path) {
+    if let path = sent.first?.path, let ends = running.dataplane.ends(of: path) {
       text += ", UDP \(ends.local).\(ends.localPort) > \(ends.remote).\(ends.remotePort)"
     }
     if let outer = sent.first?.outer, let remote,

@@ -1,5 +1,6 @@
 private import CLinux
 private import Glibc
+private import OVXLinux
 private import SystemPackage
 
 /// Starting into the background, with the outcome known to whoever waits for it.

@@ -1,4 +1,5 @@
 private import Glibc
+private import OVXLinux
 private import OVXControl
 internal import SystemPackage
 

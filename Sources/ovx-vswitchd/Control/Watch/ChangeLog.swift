@@ -20,6 +20,7 @@ final class ChangeLog {
   private(set) var start = 0
   private(set) var end = 0
   private var cost = 0
+
   // MARK: Writing
 
   /// Keeps the rows of a table from now on, which are these at present.
@@ -47,8 +48,7 @@ final class ChangeLog {
     for (record, row) in new { set(table, record, row) }
   }
 
-  /// Adds a change.
-  func append(_ event: WatchEvent) {
+  private func append(_ event: WatchEvent) {
     if ring.isEmpty { ring = Array(repeating: nil, count: Self.capacity) }
     cost += event.cost
     // The newest is always kept, however long it is.
@@ -60,9 +60,6 @@ final class ChangeLog {
     ring[end & (Self.capacity - 1)] = event
     end += 1
   }
-
-  /// Notes that changes of a table were lost before they came here: who watches it begins anew.
-  func lose(_ table: WatchedTable) { append(WatchEvent(.missed, table: table)) }
 
   // MARK: Reading
 

@@ -1,5 +1,6 @@
 internal import OVXControl
 private import OVXDatapath
+private import OVXHost
 
 /// Follows the tables that somebody watches: finds out which rows are to be looked at anew, and has the log tell of those
 /// that have changed.
@@ -13,7 +14,7 @@ final class TableWatch {
   static let limit = 64
 
   let log: ChangeLog
-  private let reconciler: Reconciler
+  private let running: RunningSwitch
   private var watched: Set<WatchedTable> = []
   /// Ports whose rows may not be what the log says.
   private var stalePorts: Set<String> = []
@@ -24,12 +25,13 @@ final class TableWatch {
   private var interval: Int64?
   private var nextLook: Int64 = 0
 
-  init(_ reconciler: Reconciler) {
-    self.reconciler = reconciler
+  init(_ running: RunningSwitch) {
+    self.running = running
     log = ChangeLog()
   }
 
-  private var queries: SwitchQueries { SwitchQueries(reconciler, reconciler.configuration) }
+  private var reconciler: Reconciler { running.reconciler }
+  private var queries: SwitchQueries { SwitchQueries(running, reconciler.configuration) }
 
   /// The milliseconds after which `publish` has to be called; `nil` for never.
   ///
@@ -135,7 +137,7 @@ final class TableWatch {
   private var live: LiveState {
     let queries = self.queries
     return LiveState(
-      deviceExists: { self.reconciler.kernel.links[$0] != nil },
+      deviceExists: { self.running.kernel.links[$0] != nil },
       interface: { queries.interface($0, countsFrames: false) })
   }
 }

@@ -70,15 +70,9 @@ struct WatchStream {
         defer { next += 1 }
         guard let change = log.change(next), let table = change.table, tables.contains(table)
         else { continue }
-        guard change.action != .missed else {
-          phase = .missed
-          break
-        }
         piece += try change.line()
         count += 1
       }
-      // What was missed is told behind what was not.
-      if piece.isEmpty, case .missed = phase { return try takePiece(log) }
     }
     return piece.isEmpty ? nil : piece
   }

@@ -1,0 +1,199 @@
+package import OVXControl
+package import OVXDatapath
+package import OVXLinux
+
+/// What a configuration needs of the kernel: the devices and sockets that are to be open for it.
+///
+/// A pure function of the configuration. The reconciler opens what is desired and not open yet, and closes what is
+/// open and not desired any more.
+package struct DesiredState: Equatable {
+  /// By the names of their ports.
+  package var devices: [String: Device] = [:]
+  /// By the names of their ports.
+  package var tunnels: [String: Tunnel] = [:]
+
+  /// A network device of a port.
+  package struct Device: Equatable {
+    package var bridge: String
+    package var place: Place
+    /// The Ethernet address to give it; `nil` leaves the one that it has.
+    package var mac: MACAddress?
+    /// The MTU to give it; `nil` for what fits the bridge.
+    package var mtuRequest: Int?
+    /// The segments that it is in.
+    package var vlans = VLANMembership.trunk(nil)
+    /// For an internal one and one in a container: the addresses to give it.
+    package var addresses: [OVXControl.InterfaceAddress] = []
+    /// Whether it is an internal one, which can have addresses from us.
+    package var isInternal = false
+    /// For one in a container: the default routes to give the container.
+    package var gateways: [IPAddress] = []
+    /// For one in a container: which container it is, as `Configuration.Attachment` has it.
+    package var container: String?
+    /// For an internal one: whether the host takes addresses and routes from routers that it hears by it.
+    package var acceptsRouterAdvertisements = false
+  }
+
+  /// Where a device is and who makes it.
+  ///
+  /// Two devices are the same one if and only if their places are equal.
+  package enum Place: Hashable {
+    /// An existing device of the host.
+    case existing(name: String)
+    /// A TAP that the daemon makes in its own network namespace.
+    case host(name: String)
+    /// A TAP that the daemon makes in a container.
+    case container(ContainerInterface)
+
+    /// The device's name where it is.
+    package var name: String {
+      switch self {
+      case .existing(let name), .host(let name): name
+      case .container(let interface): interface.name
+      }
+    }
+
+    /// Whether it is in the daemon's own network namespace.
+    package var isOnHost: Bool {
+      if case .container = self { false } else { true }
+    }
+  }
+
+  /// An interface of a container.
+  package struct ContainerInterface: Hashable {
+    /// The container, as it was typed.
+    package var target: String
+    /// The interface's name inside.
+    package var name: String
+  }
+
+  package struct Tunnel: Equatable {
+    package var bridge: String
+    package var vni: VNI
+    package var outgoingVNI: VNI
+    package var outerHeader = OuterHeaderRule()
+    package var endpoint: Endpoint
+    /// Never empty, and none twice.
+    package var remotes: [Remote]
+    /// The segments that it carries.
+    package var vlans = VLANMembership.trunk(nil)
+    /// Whether superframes are to leave whole where that is possible.
+    package var injectsSuperframes = false
+
+    /// The remotes, each with the VNI that is sent.
+    package var peers: [Peer] { remotes.map { Peer(remote: $0, vni: outgoingVNI) } }
+  }
+
+  /// A socket to receive by.
+  ///
+  /// Tunnels with the same one share it.
+  package struct Endpoint: Hashable {
+    /// `nil` for any address of the host.
+    package var local: IPAddress?
+    package var isIPv6: Bool
+    package var port: UInt16
+  }
+
+  /// A VTEP to send to.
+  package struct Remote: Hashable {
+    package var local: IPAddress?
+    package var address: IPAddress
+    package var port: UInt16
+    /// What its datagrams have in their outer headers.
+    package var header = UDPSocket.Header()
+  }
+
+  /// A VTEP to send frames of one VNI to.
+  ///
+  /// Tunnels with the same one share its sockets.
+  package struct Peer: Hashable {
+    package var remote: Remote
+    package var vni: VNI
+
+    package init(remote: Remote, vni: VNI) {
+      self.remote = remote
+      self.vni = vni
+    }
+  }
+
+  /// The remotes that superframes are to reach whole.
+  package var injectedRemotes: Set<Remote> {
+    Set(tunnels.values.filter(\.injectsSuperframes).flatMap(\.remotes))
+  }
+
+  package init() {}
+
+  package init(_ configuration: Configuration) {
+    update(to: configuration, Set(configuration.ports.keys))
+  }
+
+  /// Takes over what a configuration says of some ports, also that they are gone.
+  package mutating func update(to configuration: Configuration, _ names: Set<String>) {
+    for name in names {
+      let port = configuration.ports[name]
+      tunnels[name] = port.flatMap { port in port.interface.tunnel.map { Tunnel(port, $0) } }
+      devices[name] = nil
+      if let port, tunnels[name] == nil, let place = Place(port) {
+        devices[name] = Device(
+          bridge: port.bridge, place: place,
+          mac: port.interface.mac
+            ?? (port.isBridgeInternal ? configuration.bridges[name]?.hardwareAddress : nil),
+          mtuRequest: port.interface.mtuRequest, vlans: port.vlans,
+          addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
+          isInternal: port.interface.type == .internal,
+          gateways: port.interface.attachment?.gateways ?? [],
+          container: port.interface.attachment?.container,
+          acceptsRouterAdvertisements: port.interface.acceptsRouterAdvertisements)
+      }
+    }
+  }
+}
+
+extension DesiredState.Place {
+  fileprivate init?(_ port: Configuration.Port) {
+    switch port.interface.type {
+    case .system: self = .existing(name: port.name)
+    case .internal: self = .host(name: port.name)
+    case .tap:
+      if let attachment = port.interface.attachment {
+        self = .container(
+          DesiredState.ContainerInterface(target: attachment.target, name: attachment.interface))
+      } else {
+        self = .host(name: port.name)
+      }
+    case .vxlan, nil: return nil
+    }
+  }
+}
+
+extension DesiredState.Tunnel {
+  fileprivate init(_ port: Configuration.Port, _ tunnel: Configuration.Tunnel) {
+    bridge = port.bridge
+    vni = tunnel.vni
+    outgoingVNI = tunnel.outgoingVNI
+    let header = UDPSocket.Header(tunnel)
+    outerHeader = OuterHeaderRule(
+      trafficClass: header.trafficClass,
+      inheritsTrafficClass: tunnel.trafficClass == .inherited,
+      inheritsHopLimit: tunnel.hopLimit == .inherited)
+    endpoint = DesiredState.Endpoint(
+      local: tunnel.local, isIPv6: tunnel.remotes.contains(where: \.isIPv6),
+      port: tunnel.destinationPort)
+    remotes = tunnel.remotes.map {
+      DesiredState.Remote(
+        local: tunnel.local, address: $0, port: tunnel.destinationPort, header: header)
+    }
+    injectsSuperframes = tunnel.injectsSuperframes
+    vlans = port.vlans
+  }
+}
+
+extension UDPSocket.Header {
+  fileprivate init(_ tunnel: Configuration.Tunnel) {
+    self.init()
+    if case .value(let value) = tunnel.trafficClass { trafficClass = value }
+    if case .value(let value) = tunnel.hopLimit { hopLimit = value }
+    forbidsFragments = tunnel.forbidsFragments
+    hasChecksum = tunnel.hasChecksum
+  }
+}

@@ -1,0 +1,56 @@
+internal import OVXLinux
+private import SystemPackage
+
+// Which devices of the host can be ports.
+
+extension HostKernel {
+  /// An existing device that can be a port.
+  func deviceForPort(_ name: String) throws(LinuxError) -> Link {
+    func refusal(_ detail: String, _ remedy: String? = nil) -> LinuxError {
+      LinuxError(
+        action: "use", subject: name, errno: .invalidArgument, detail: detail, remedy: remedy)
+    }
+    guard let link = links[name] else {
+      throw LinuxError(
+        action: "use", subject: name, errno: .operationNotSupportedByDevice,
+        detail: "this host has no network device of that name",
+        remedy: "the port is in service as soon as there is one")
+    }
+    if link.flags.contains(.loopback) {
+      throw refusal("it is the loopback device", "add another one")
+    }
+    if !link.isEthernet { throw refusal("it is no Ethernet device") }
+    if let master = link.master {
+      let name = self.link(master)?.name ?? "device \(master)"
+      throw refusal(
+        "it is part of \(name) already",
+        "take it out with `ip link set \(link.name) nomaster`")
+    }
+    return link
+  }
+
+  /// Makes sure that the host does not lose addresses with a device that is to be a port's.
+  ///
+  /// One that belongs to the switch already has lost them.
+  func checkAddresses(of link: Link, _ filter: StackFilter) throws(LinuxError) {
+    guard let address = try widerAddresses(of: link).first,
+      try !isIsolated(link, by: filter)
+    else { return }
+    throw LinuxError(
+      action: "use", subject: link.name, errno: .addressInUse,
+      detail: "it has the address \(address), by which the host could not be reached any more",
+      remedy: remedy(link))
+  }
+
+  /// What is to be said of the addresses that the device of a port has.
+  func remark(on link: Link) throws(LinuxError) -> Fault? {
+    guard let address = try widerAddresses(of: link).first else { return nil }
+    return Fault(
+      "the address \(address) on its device does not work, as the device is the switch's; "
+        + remedy(link), isTransient: true)
+  }
+
+  private func remedy(_ link: Link) -> String {
+    "`ip addr flush dev \(link.name)`, and give the host its address on the bridge's own device"
+  }
+}

@@ -1,0 +1,82 @@
+private import OVXControl
+package import OVXLinux
+private import SystemPackage
+
+/// Tells the devices that this daemon made from everybody else's.
+///
+/// Nothing without its mark is ever removed.
+///
+/// The mark is the device's alias, "ovx:" and the database whose configuration it was made for; so daemons with
+/// configurations of their own leave each other's devices alone. Devices in containers cannot be found by looking, as
+/// any process may have a namespace; they are noted in a file of the run directory before they are made. That is gone
+/// with the next boot of the host, and so are they.
+package final class DeviceOwnership {
+  package let mark: String
+  /// Keeps the host's network stack off the devices of ports.
+  package let filter: StackFilter
+  private let path: String
+  package private(set) var noted: Set<DesiredState.ContainerInterface>
+
+  /// Reads the notes of a former daemon.
+  package init(database: String, rundir: String) {
+    // An alias has 255 bytes at most (IFALIASZ of <linux/if.h>).
+    mark = "ovx:" + String(decoding: Array(database.utf8).suffix(250), as: UTF8.self)
+    filter = StackFilter(owner: mark)
+    path = rundir + "/container-devices"
+    noted = Set(Self.read(path))
+  }
+
+  /// Whether a device of the host was made for this daemon's configuration.
+  package func isOurs(_ link: Link) -> Bool { link.kind == "tun" && link.alias == mark }
+
+  /// Refuses a device that somebody else made.
+  package func check(_ link: Link) throws(LinuxError) {
+    guard !isOurs(link) else { return }
+    let other = link.alias.flatMap { $0.hasPrefix("ovx:") ? $0.dropFirst(4) : nil }
+    throw LinuxError(
+      action: "make", subject: link.name, errno: .fileExists,
+      detail: other.map { "it belongs to the ovx-vswitchd with the database \($0)" }
+        ?? "a network device of that name exists, and ovx has not made it",
+      remedy: "delete it with `ip link del \(link.name)`, or choose another name")
+  }
+
+  /// Notes a device in a container, before it is made.
+  package func note(_ interface: DesiredState.ContainerInterface) {
+    guard noted.insert(interface).inserted else { return }
+    // What is lost where this fails is the clean-up after a crash between two steps, for one device.
+    guard
+      let file = try? TrustedFile.open(
+        FilePath(path), .writeOnly, options: [.append, .create], permissions: .ownerReadWrite)
+    else { return }
+    _ = try? file.closeAfter { try file.writeAll(Self.line(interface).utf8) }
+  }
+
+  /// Forgets devices in containers, after they were removed.
+  package func forget(_ interfaces: [DesiredState.ContainerInterface]) {
+    let count = noted.count
+    noted.subtract(interfaces)
+    if noted.count != count { write() }
+  }
+
+  /// One device each line: the interface's name, which has no space, and the container's.
+  private static func line(_ interface: DesiredState.ContainerInterface) -> String {
+    "\(interface.name) \(interface.target)\n"
+  }
+
+  private static func read(_ path: String) -> [DesiredState.ContainerInterface] {
+    guard let file = try? TrustedFile.open(FilePath(path), .readOnly) else { return [] }
+    defer { try? file.close() }
+    return file.readAll(limit: 16 << 20).split(separator: "\n").compactMap { line in
+      let parts = line.split(separator: " ", maxSplits: 1)
+      guard parts.count == 2 else { return nil }
+      return DesiredState.ContainerInterface(target: String(parts[1]), name: String(parts[0]))
+    }
+  }
+
+  /// Replaces the file as a whole, so that a crash leaves the old or the new one.
+  private func write() {
+    let text = noted.map(Self.line).sorted().joined()
+    // Where that fails, what stays in it is looked for once more after a crash, in vain.
+    try? TrustedFile.replace(FilePath(path), with: text, permissions: .ownerReadWrite)
+  }
+}

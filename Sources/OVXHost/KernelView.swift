@@ -1,0 +1,512 @@
+internal import OVXControl
+internal import OVXDatapath
+package import OVXLinux
+private import SystemPackage
+
+/// The host as the kernel describes it: its network devices and its routes.
+///
+/// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is in the socket before
+/// the system call that caused it returns, so reading the socket before each request means never to decide by the past.
+package final class KernelView: HostKernel {
+  private var netlink: Netlink
+  private var events: LinkEvents
+  package private(set) var links: [String: Link] = [:]
+  private var names: [Int32: Known] = [:]
+  private var appearances: UInt64 = 0
+  /// What is known of the next hops of injected superframes.
+  private var nextHops: [NextHop: MACAddress?] = [:]
+  /// What devices cut by themselves, by index, as far as that was asked for.
+  private var features: [Int32: DeviceFeatures] = [:]
+
+  /// The indices of devices whose filters or addresses may have become otherwise since they were looked at.
+  private var doubtful: Set<Int32> = []
+
+  /// More than there can be at a time.
+  private static let nextHopLimit = 65_536
+
+  private struct NextHop: Hashable {
+    var linkIndex: Int32
+    var address: IPAddress
+  }
+
+  /// A device by its number.
+  private struct Known {
+    var name: String
+    /// Which of the devices that had the number it is.
+    ///
+    /// One that leaves for another network namespace may come back with the number that it had, and is a new one to
+    /// whoever had a socket on it.
+    var incarnation: UInt64
+  }
+
+  /// The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
+  private let pathMTUFloor: Int
+  private var claims = PathClaims()
+  private let ownership: DeviceOwnership
+  private let containers: Containers
+
+  /// Reads what there is, and begins to listen to what changes.
+  ///
+  /// - Parameters:
+  ///   - pathMTUFloor: The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
+  ///   - ownership: Knows which devices are ours.
+  ///   - containers: Knows where containers are.
+  /// - Throws: What the kernel refuses.
+  package init(
+    pathMTUFloor: Int, ownership: DeviceOwnership, containers: Containers
+  ) throws(LinuxError) {
+    self.pathMTUFloor = pathMTUFloor
+    self.ownership = ownership
+    self.containers = containers
+    netlink = try Netlink()
+    // Subscribed before the table is read, so that nothing falls in between.
+    events = try LinkEvents([.addresses, .routes, .filters])
+    try readLinks()
+  }
+
+  /// To be polled for `POLLIN`.
+  package var descriptor: Int32 { events.rawValue }
+
+  /// What has changed since it was asked last.
+  package struct Changes {
+    /// The names of devices that have come, gone, or become otherwise.
+    package var devices: Set<String> = []
+    /// Whether ways to remote VTEPs may be other ones.
+    package var ways = false
+    /// Whether more has changed than could be told.
+    package var everything = false
+
+    package init() {}
+
+    package mutating func merge(_ other: Changes) {
+      devices.formUnion(other.devices)
+      ways = ways || other.ways
+      everything = everything || other.everything
+    }
+  }
+
+  /// Takes the kernel's announcements in.
+  ///
+  /// Most are the echo of what the daemon has done itself, and come to nothing in the end.
+  package func takeChanges() throws(LinuxError) -> Changes {
+    var changes = Changes()
+    var before: [Int32: Link?] = [:]
+    var gone: Set<Int32> = []
+    let formerFeatures = features
+    while let event = try events.next() {
+      switch event {
+      case .appeared(let link), .changed(let link):
+        // Offloads that are switched on or off are announced, but not named.
+        features[link.index] = nil
+        if nextHops.keys.contains(where: { $0.linkIndex == link.index }) { changes.ways = true }
+        if before[link.index] == nil { before[link.index] = .some(self.link(link.index)) }
+        take(link)
+      case .disappeared(_, let index, _):
+        if before[index] == nil { before[index] = .some(self.link(index)) }
+        features[index] = nil
+        remove(index)
+        gone.insert(index)
+      case .addressesChanged(let index):
+        changes.ways = true
+        doubt(index, &changes)
+      case .routesChanged:
+        changes.ways = true
+      case .filtersChanged(let index):
+        doubt(index, &changes)
+      case .neighborChanged(let linkIndex, let address):
+        let hop = NextHop(linkIndex: linkIndex, address: address)
+        if let known = nextHops[hop],
+          known != (try? netlink.linkAddress(of: address, on: linkIndex))
+        {
+          changes.ways = true
+        }
+      case .overrun:
+        changes.everything = true
+        features = [:]
+        try readLinks()
+        doubtful = Set(names.keys)
+      }
+    }
+    for (index, old) in before where gone.contains(index) || old != link(index) {
+      for name in [old?.name, link(index)?.name] {
+        if let name { changes.devices.insert(name) }
+      }
+    }
+    for (index, former) in formerFeatures where features[index] == nil {
+      guard let link = link(index) else { continue }
+      if features(of: link) != former { changes.devices.insert(link.name) }
+    }
+    // A route goes with its device without being announced.
+    if !changes.devices.isEmpty || changes.everything { changes.ways = true }
+    return changes
+  }
+
+  private func doubt(_ index: Int32, _ changes: inout Changes) {
+    guard let name = names[index]?.name else { return }
+    doubtful.insert(index)
+    changes.devices.insert(name)
+  }
+
+  private func readLinks() throws(LinuxError) {
+    let present = try netlink.links()
+    let known = names
+    links = [:]
+    names = [:]
+    for link in present {
+      names[link.index] = known[link.index]
+      take(link)
+    }
+  }
+
+  private func take(_ link: Link) {
+    if let old = names[link.index]?.name, old != link.name, links[old]?.index == link.index {
+      links[old] = nil
+    }
+    if names[link.index] == nil {
+      appearances += 1
+      names[link.index] = Known(name: link.name, incarnation: appearances)
+    }
+    names[link.index]?.name = link.name
+    links[link.name] = link
+  }
+
+  private func remove(_ index: Int32) {
+    doubtful.remove(index)
+    if let name = names.removeValue(forKey: index)?.name, links[name]?.index == index {
+      links[name] = nil
+    }
+  }
+
+  /// The device with an index.
+  package func link(_ index: Int32) -> Link? { names[index].flatMap { links[$0.name] } }
+
+  /// The addresses that a device has, whoever gave them; none where the kernel does not say.
+  package func addresses(of link: Link) -> [OVXLinux.InterfaceAddress] {
+    (try? netlink.addresses(of: link)) ?? []
+  }
+
+  /// The namespaces that have a name, by the number that this one has for each.
+  package func namedNamespaces() -> [Int32: NetworkNamespace] {
+    var namespaces: [Int32: NetworkNamespace] = [:]
+    for name in NetworkNamespace.names() {
+      guard let namespace = try? NetworkNamespace(named: name),
+        let number = (try? netlink.number(of: namespace)) ?? nil
+      else { continue }
+      namespaces[number] = namespace
+    }
+    return namespaces
+  }
+
+  /// Which of the devices that have had a number has it now.
+  func incarnation(_ index: Int32) -> UInt64? { names[index]?.incarnation }
+
+  // MARK: Devices
+
+  /// Asks the kernel how a device is now; that waits for changes that are being made.
+  func refresh(_ link: Link) throws(LinuxError) {
+    if let link = try netlink.link(index: link.index) { take(link) } else { remove(link.index) }
+  }
+
+  /// A device that was made a moment ago.
+  func link(ofNew name: String) throws(LinuxError) -> Link {
+    guard let link = try netlink.link(named: name) else {
+      throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
+    }
+    take(link)
+    return link
+  }
+
+  /// Makes a device what it is told to be; see `Netlink.configure`.
+  func configure(
+    _ link: Link, _ settings: DeviceSettings, alias: String? = nil, isNew: Bool
+  ) throws(LinuxError) {
+    try netlink.configure(link, settings, alias: alias, isNew: isNew)
+    if let link = try netlink.link(index: link.index) { take(link) }
+  }
+
+  /// Gives a veth of somebody else's the MTU that fits; see `Adoption`.
+  func fit(
+    _ link: Link, to bound: SizeBound?, former: Adoption?
+  ) throws(LinuxError) -> Adoption? {
+    let adoption = try Adoption.fit(link, to: bound, former: former, &netlink)
+    if let link = try netlink.link(index: link.index) { take(link) }
+    return adoption
+  }
+
+  /// Gives a device of the host the addresses that it is to have from us, and takes those that it has from us and is not to
+  /// have any more.
+  ///
+  /// Which are from us the kernel remembers, so that also a daemon that was killed in between finds them again. What the
+  /// host's administrator has given it stays, also where it is the same as one of ours.
+  func address(
+    _ link: Link, with addresses: [OVXControl.InterfaceAddress]
+  ) throws(LinuxError) {
+    let wanted = Set(addresses.map(OVXLinux.InterfaceAddress.init))
+    let before = try netlink.marksOfAddresses(of: link)
+    let outdated = before.filter { $0.value == .ovx && !wanted.contains($0.key) }.keys
+    for address in outdated { try netlink.remove(address, from: link) }
+    var after = before
+    if !outdated.isEmpty {
+      // With the first address of a network the kernel removes the others of the same network.
+      after = try netlink.marksOfAddresses(of: link)
+      for (address, mark) in before where after[address] == nil && !outdated.contains(address) {
+        try netlink.add(address, to: link, mark: mark)
+        after[address] = mark
+      }
+    }
+    for address in addresses.map(OVXLinux.InterfaceAddress.init) where after[address] == nil {
+      try netlink.add(address, to: link, mark: .ovx)
+    }
+  }
+
+  /// What a device cuts by itself.
+  func features(of link: Link) -> DeviceFeatures {
+    if let known = features[link.index] { return known }
+    let found = DeviceFeatures(of: link)
+    features[link.index] = found
+    return found
+  }
+
+  /// Takes a device for gone that is about to be deleted.
+  func forget(_ link: Link) { remove(link.index) }
+
+  /// Makes a TAP and moves it into a namespace.
+  ///
+  /// It is not persistent.
+  func makeTAP(
+    _ settings: DeviceSettings, queues: Int, mark: String, in namespace: NetworkNamespace,
+    as name: String
+  ) throws(LinuxError) -> TAP {
+    // A name that is free, as it has a random number in it; nobody needs to know it.
+    let tap = try TAP.open(
+      name: "ovx\(UInt32.random(in: 0...UInt32.max))", queues: queues)
+    let link = try link(ofNew: tap.name)
+    try netlink.configure(link, settings, alias: mark, isNew: false)
+    try netlink.move(link, to: namespace, as: name)
+    remove(link.index)
+    return tap
+  }
+
+  // MARK: Devices that belong to the switch alone
+
+  /// Whether the filters or addresses of a device may be other ones than when they were looked at.
+  func isDoubtful(_ index: Int32) -> Bool { doubtful.contains(index) }
+
+  /// Keeps the host's own network stack off the device of a port; `false` where it was kept off already.
+  ///
+  /// See `StackFilter`.
+  func isolate(_ link: Link, by filter: StackFilter) throws(LinuxError) -> Bool {
+    let isNews = try netlink.isolate(link, by: filter)
+    doubtful.remove(link.index)
+    return isNews
+  }
+
+  func widerAddresses(of link: Link) throws(LinuxError) -> [OVXLinux.InterfaceAddress] {
+    try netlink.widerAddresses(of: link)
+  }
+
+  func isIsolated(_ link: Link, by filter: StackFilter) throws(LinuxError) -> Bool {
+    try netlink.isIsolated(link, by: filter)
+  }
+
+  /// Gives a device back to the host's network stack.
+  func release(_ link: Link, from filter: StackFilter) {
+    do {
+      try netlink.release(link, from: filter)
+    } catch {
+      // It is gone, and the filter with it.
+    }
+  }
+
+  /// The devices that are kept for the switch by a filter.
+  func isolatedLinks(by filter: StackFilter) -> [Link] {
+    let indices = (try? netlink.classifiedLinks()) ?? []
+    return indices.compactMap(link).filter { (try? netlink.holds($0, filter)) == true }
+  }
+
+  // MARK: Ways to remote VTEPs
+
+  /// How packets get to a VTEP at present.
+  ///
+  /// `isInjected` asks whether superframes can leave whole, too.
+  func way(
+    to remote: DesiredState.Remote, isInjected: Bool = false
+  ) throws(Fault) -> UnderlayRoute {
+    let route: Route
+    do {
+      route = try netlink.route(to: remote.address, from: remote.local)
+    } catch {
+      throw Fault(error, isTransient: error.isMissingRoute || error.errno == .invalidArgument)
+    }
+    let source = try UnderlayRoute.source(to: remote, by: route)
+    let link = link(route.linkIndex)
+    var way = try UnderlayRoute(
+      to: remote, from: source, over: link, pathMTU: believedMTU(of: route, to: remote, link),
+      devices: netlink.devices(to: remote.address, from: remote.local, by: route))
+    if isInjected { way.superframes = superframes(to: remote, by: route, link) }
+    return way
+  }
+
+  /// The MTU of a route that has one of its own, where it is to be believed.
+  ///
+  /// What an ICMP message has said of a path may be forged. On an Ethernet that the remote is on itself nobody is on the
+  /// way who might say so. Elsewhere it is asked about (`PathClaims`), and counts as the floor where it is below that: RFC
+  /// 8201 has the one of IPv6, and that of IPv4 is a setting of the daemon.
+  private func believedMTU(of route: Route, to remote: DesiredState.Remote, _ link: Link?) -> Int? {
+    guard route.isMTULearned, let claimed = route.mtu else {
+      claims.forget(remote)
+      return route.mtu
+    }
+    let configured = (try? netlink.configuredMTU(to: remote.address, from: remote.local)) ?? nil
+    if route.gateway == nil, link?.isEthernet == true {
+      claims.forget(remote)
+      return configured
+    }
+    let floor = remote.address.isIPv6 ? MTU.ipv6MinimumMTU : pathMTUFloor
+    return claims.mtu(
+      to: remote, claimed: max(claimed, floor),
+      widest: configured ?? link?.mtu ?? MTU.defaultMTU, from: remote.local,
+      now: monotonicMilliseconds())
+  }
+
+  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  var nextExamination: Int64? { claims.nextStep }
+
+  /// Goes on finding out whether paths are as narrow as ICMP messages say.
+  ///
+  /// - Parameters:
+  ///   - remotes: The far ends that matter.
+  ///   - now: Milliseconds on the monotonic clock.
+  /// - Returns: Whether the way to some remote is another one now.
+  func examineClaims(to remotes: Set<DesiredState.Remote>, now: Int64) -> Bool {
+    claims.keep(remotes)
+    return claims.proceed(now: now)
+  }
+
+  // MARK: Superframes that leave whole
+
+  private func superframes(
+    to remote: DesiredState.Remote, by route: Route, _ link: Link?
+  ) -> UnderlayRoute.Superframes {
+    guard !remote.address.isIPv6 else {
+      return .segmented("the underlay is IPv6, for which ovx does not inject")
+    }
+    guard let link, !route.isLocal, link.isEthernet, let source = link.address else {
+      return .segmented("the way leads to no Ethernet device")
+    }
+    let hop = NextHop(linkIndex: link.index, address: route.gateway ?? remote.address)
+    if nextHops.isEmpty, (try? events.subscribeToNeighbors()) == nil {
+      return .segmented("the kernel does not tell of its neighbors")
+    }
+    // First of all, so that the change of any of what follows is heard of.
+    let nextHop = (try? netlink.linkAddress(of: hop.address, on: link.index)) ?? nil
+    if nextHops.count >= Self.nextHopLimit { nextHops = [:] }
+    nextHops[hop] = .some(nextHop)
+    guard features(of: link).contains(.tunnel) else {
+      return .segmented("\(link.name) does not segment tunnels (tx-udp_tnl-segmentation is off)")
+    }
+    guard let nextHop else {
+      return .segmented("the Ethernet address of \(hop.address) is not known at the moment")
+    }
+    return .injected(
+      UnderlayRoute.Outlet(
+        linkIndex: link.index, device: link.name, source: source, nextHop: nextHop))
+  }
+
+  /// Makes an injector for a device of the underlay.
+  func makeInjector(to index: Int32) throws(LinuxError) -> Injector {
+    guard let link = link(index) else {
+      throw LinuxError(
+        action: "find", subject: "device \(index)", errno: .operationNotSupportedByDevice)
+    }
+    return try Injector.open(to: link, &netlink) { ProcSettings.setIPv6(false, on: $0.name) }
+  }
+
+  // MARK: Opening
+
+  func openTAP(_ name: String, queues: Int) throws(LinuxError) -> TAP {
+    try TAP.open(name: name, queues: queues)
+  }
+
+  func openPacketSocket(_ name: String, queues: Int) throws(LinuxError) -> PacketSocket {
+    try PacketSocket.open(interface: name, queues: queues)
+  }
+
+  func keep(_ tap: borrowing TAP) throws(LinuxError) -> any TAPHandle {
+    let handle = try TAPDescriptor(tap)
+    try tap.setPersistent(true)
+    return handle
+  }
+
+  func listen(
+    at endpoint: DesiredState.Endpoint, isShared: Bool, queues: Int
+  ) throws(LinuxError) -> UDPSocket {
+    try UDPSocket.listen(
+      local: endpoint.local, isIPv6: endpoint.isIPv6, port: endpoint.port, isShared: isShared,
+      queues: queues)
+  }
+
+  func connect(
+    to remote: DesiredState.Remote, sourcePort: UInt16
+  ) throws(LinuxError) -> UDPSocket {
+    try UDPSocket.connect(
+      local: remote.local, remote: remote.address, port: remote.port, sourcePort: sourcePort,
+      header: remote.header)
+  }
+
+  // MARK: Settings
+
+  func hasIPv6(_ place: DesiredState.Place) -> Bool {
+    switch place {
+    case .existing(let name), .host(let name): ProcSettings.hasIPv6(on: name)
+    case .container(let interface):
+      interface.namespaceHere.map { ProcSettings.hasIPv6(on: interface.name, in: $0) } ?? true
+    }
+  }
+
+  func forwardsIPv6(on device: String) -> Bool { ProcSettings.forwardsIPv6(on: device) }
+
+  func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String) {
+    ProcSettings.acceptRouterAdvertisements(isAccepting, on: device)
+  }
+
+  // MARK: Containers
+
+  func check(
+    _ interface: DesiredState.ContainerInterface, of container: String?
+  ) throws(LinuxError) {
+    try device(interface, container).check()
+  }
+
+  func openTAP(
+    in interface: DesiredState.ContainerInterface, of container: String?,
+    _ order: ContainerDevice.Order
+  ) throws(LinuxError) -> OpenTAP {
+    let device = try device(interface, container)
+    ownership.note(interface)
+    return try device.open(order, kernel: self)
+  }
+
+  func change(
+    _ interface: DesiredState.ContainerInterface, behind handle: any TAPHandle,
+    from old: DeviceSettings, to settings: DeviceSettings
+  ) throws(LinuxError) -> Introduction? {
+    try ContainerDevice(interface, in: try handle.namespace(), ownership: ownership)
+      .change(old, to: settings)
+  }
+
+  func delete(_ interface: DesiredState.ContainerInterface) throws(LinuxError) {
+    try device(interface, nil).delete()
+  }
+
+  private func device(
+    _ interface: DesiredState.ContainerInterface, _ container: String?
+  ) throws(LinuxError) -> ContainerDevice {
+    try ContainerDevice(interface, container, ownership: ownership, containers: containers)
+  }
+
+  /// Has the kernel remove or close many devices at a time; with more than so many it gets no faster.
+  func end(_ remains: consuming [DeviceRemains]) {
+    forEachConcurrently(remains, threads: 64) { $0.end() }
+  }
+}

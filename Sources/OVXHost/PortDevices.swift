@@ -1,0 +1,419 @@
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXLinux
+internal import SystemPackage
+
+/// The network devices of ports: those that exist and those that the daemon makes.
+///
+/// A device that the daemon makes is a persistent TAP, so it outlives the daemon with all that the host or a container
+/// has given it, and the daemon finds it again when it starts. It is told from other people's devices by its alias
+/// (`DeviceOwnership`), and it is persistent only once it has that: a crash leaves either nothing behind or something that is
+/// recognised.
+///
+/// As with `Underlay`, what is no longer wanted stays until `close`.
+struct PortDevices {
+  private let kernel: any HostKernel
+  private let dataplane: any DataPlaneCommands
+  private let ownership: DeviceOwnership
+  private let opening: DeviceOpening
+  private var open: [String: OpenDevice] = [:]
+  /// Addresses that devices have been given, and nobody knows yet, by their ports.
+  private var news: [String: [Announcement]] = [:]
+  private(set) var faults: [String: Fault] = [:]
+  /// Where the devices are to be of ports that have none open, because that was refused.
+  private var missing: [String: DesiredState.Place] = [:]
+  /// Ports whose devices the host's network stack had got back, until the switch took them from it again.
+  private(set) var retaken: [String] = []
+  /// Why the packets of ports in service may be larger than their segments take.
+  private(set) var sizeFaults: [String: Fault] = [:]
+  /// What was done to devices of others, and whoever has them should know.
+  private var notes: [String] = []
+  /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
+  private var lastLosses: [String: Int64] = [:]
+  private let containers: Containers
+
+  init(
+    kernel: any HostKernel, dataplane: any DataPlaneCommands, ownership: DeviceOwnership,
+    identity: UInt64,
+    containers: Containers
+  ) {
+    self.kernel = kernel
+    self.dataplane = dataplane
+    self.containers = containers
+    self.ownership = ownership
+    opening = DeviceOpening(
+      kernel: kernel, dataplane: dataplane, ownership: ownership, identity: identity)
+  }
+
+  /// Takes out what is to be announced of devices that were opened or changed.
+  mutating func takeAnnouncements() -> [String: [Announcement]] {
+    defer { news = [:] }
+    return news
+  }
+
+  /// What the switch has to know of a port's device; `nil` while it is not open.
+  func device(of name: String) -> Topology.Device? {
+    guard let device = open[name], faults[name] == nil else { return nil }
+    let link = link(of: name)
+    let mtu = link?.mtu ?? device.settings.mtu ?? MTU.defaultMTU
+    var result = Topology.Device(mtu: mtu, capabilities: device.capabilities)
+    if case .existing = device.desired.place, let link {
+      result = link.device(kernel.features(of: link), device.capabilities, mtu: mtu)
+    }
+    result.address = link?.address
+    result.isStation = device.desired.isMade
+    return result
+  }
+
+  /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
+  func link(of name: String) -> Link? {
+    guard let device = open[name] else { return nil }
+    return device.link(in: kernel, ownership)
+  }
+
+  /// The kernel's description of the device of a port in a container; `nil` where it is not open, or gone.
+  func linkInContainer(of name: String) -> Link? {
+    guard let device = open[name], device.namespace != nil, let handle = device.handle,
+      let namespace = try? handle.namespace()
+    else { return nil }
+    let link = try? namespace.perform { () throws(LinuxError) in
+      var netlink = try Netlink()
+      return try netlink.link(index: device.index)
+    }
+    return link ?? nil
+  }
+
+  /// The Ethernet address of a device that the daemon made; `nil` while it is not open.
+  func address(of name: String) -> MACAddress? { open[name]?.address }
+
+  /// What a port's device was told to be; `nil` while it is not open.
+  func settings(of name: String) -> DeviceSettings? { open[name]?.settings }
+
+  /// What operators should know of ports that are in service.
+  var remarks: [String: Fault] { open.compactMapValues(\.remark) }
+
+  /// The ports whose devices had to be taken from the host's network stack again since this was asked last.
+  mutating func takeRetaken() -> [String] {
+    defer { retaken = [] }
+    return retaken.sorted()
+  }
+
+  /// The MTU that an existing device has from its owner, rather than from us; `nil` where that is the one it has.
+  func ownMTU(of name: String) -> Int? { open[name]?.adoption?.ownMTU }
+
+  /// What was done to devices of others since this was last called.
+  mutating func takeNotes() -> [String] {
+    defer { notes = [] }
+    return notes
+  }
+
+  /// Notes that the switch cannot use the device of a port any more.
+  ///
+  /// Returns the port's name, and whether to open the device again at once: not where that has helped for a moment only.
+  mutating func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
+    guard let name = open.first(where: { $0.value.port == port })?.key else { return nil }
+    open[name]?.isLost = true
+    let now = monotonicMilliseconds()
+    let isToReopen = now - (lastLosses[name] ?? .min / 2) > 2000
+    lastLosses[name] = now
+    if !isToReopen { faults[name] = Fault("its device fails: \(error)", isTransient: true) }
+    return (name, isToReopen)
+  }
+
+  // MARK: Opening
+
+  /// Opens the device of a port where it is not open, and gives it the settings that it is to have.
+  mutating func open(_ name: String, _ order: DeviceOrder) {
+    let desired = order.desired
+    if faults[name] == nil, open[name].map({ isInOrder($0, order) }) == true { return }
+    do throws(LinuxError) {
+      if let device = open[name], !isUsable(device, order) {
+        open[name] = nil
+        if device.isLost || !device.desired.isSameDevice(as: desired) {
+          var leaving = [device]
+          remove(&leaving)
+        } else {
+          dataplane.detach(device.port)
+          // One that was renamed is not this port's any more.
+          if case .existing = device.desired.place, let link = kernel.link(device.index),
+            link.name != desired.place.name
+          {
+            kernel.release(link, from: ownership.filter)
+          }
+        }
+      }
+      if let device = open[name] {
+        try examine(name, device)
+        if device.settings != order.settings || device.isUnfinished {
+          open[name]?.isUnfinished = true
+          // Those that it may have got before what comes next failed.
+          open[name]?.settings.addresses += order.settings.addresses
+          let introduction = try opening.change(device, to: order)
+          if let introduction { introduce(name, introduction, desired.addresses) }
+          let adoption = adopt(name, order, former: device.adoption)
+          open[name]?.adoption = adoption
+          open[name]?.isUnfinished = false
+        }
+      } else {
+        let (device, introduction) = try opening.open(order)
+        open[name] = device
+        if let introduction { introduce(name, introduction, desired.addresses) }
+        let adoption = adopt(name, order, former: nil)
+        open[name]?.adoption = adoption
+      }
+      open[name]?.desired = desired
+      open[name]?.settings = order.settings
+      missing[name] = nil
+      faults[name] = outage(of: desired)
+      sizeFaults[name] = sizeFault(of: name)
+    } catch {
+      if open[name] == nil { missing[name] = desired.place }
+      faults[name] = fault(error, order)
+    }
+  }
+
+  /// What a failure means for a port.
+  private func fault(_ error: LinuxError, _ order: DeviceOrder) -> Fault {
+    guard case .container = order.desired.place else {
+      return Fault(error, isTransient: error.isMissingDevice && !order.desired.isMade)
+    }
+    var error = error
+    if !order.isCommanded, error.errno == .noSuchFileOrDirectory {
+      error.remedy =
+        "it is attached to again when it is back, and `ovx-ctl detach --stale` removes its port"
+    }
+    var fault = Fault(error, isTransient: error.isWithoutAnswer)
+    fault.isOpen = error.errno == .nowInProgress
+    return fault
+  }
+
+  /// Takes a device from the host's network stack again where somebody has given it back.
+  private mutating func examine(
+    _ name: String, _ device: OpenDevice
+  ) throws(LinuxError) {
+    guard case .existing = device.desired.place, kernel.isDoubtful(device.index),
+      let link = kernel.link(device.index)
+    else { return }
+    if try kernel.isolate(link, by: ownership.filter) { retaken.append(name) }
+    open[name]?.remark = try kernel.remark(on: link)
+  }
+
+  /// Gives a veth of somebody else's the MTU that fits its segments; see `Adoption`.
+  ///
+  /// What cannot be done stays as it is: the data plane answers packets that are too large.
+  private mutating func adopt(
+    _ name: String, _ order: DeviceOrder, former: Adoption?
+  ) -> Adoption? {
+    guard case .existing = order.desired.place, order.desired.mtuRequest == nil,
+      let link = link(of: name)
+    else { return nil }
+    let bound = order.settings.bound
+    do throws(LinuxError) {
+      let adoption = try kernel.fit(link, to: bound, former: former)
+      if let adoption, adoption != former, let bound {
+        notes.append(
+          "port \(name): both ends of the veth have an MTU of \(adoption.givenMTU) now instead of "
+            + "\(adoption.ownMTU), as \(bound.owner) takes packets of up to \(bound.mtu) bytes")
+      }
+      if adoption != nil || bound.map({ link.mtu <= $0.mtu }) ?? true { return adoption }
+    } catch {
+      // Told of below.
+    }
+    if let bound, link.mtu > bound.mtu {
+      notes.append(
+        "port \(name) has an MTU of \(link.mtu), and \(bound.owner) takes packets of up to \(bound.mtu) bytes; "
+          + "larger ones are answered with ICMP, and lost where they are not IP: give \(bound.mtu) to "
+          + (link.kind == "veth" ? "both ends of the veth" : "whatever is connected to it"))
+    }
+    return former
+  }
+
+  /// Why packets of a port may be too large for its segments although it is in service.
+  private func sizeFault(of name: String) -> Fault? {
+    guard let device = open[name] else { return nil }
+    return Self.sizeFault(
+      mtu: device.adoption?.givenMTU ?? device.settings.mtu,
+      isAsked: device.desired.mtuRequest != nil, bound: device.settings.bound)
+  }
+
+  /// Whether an open device is in every respect what it is to be.
+  private func isInOrder(_ device: OpenDevice, _ order: DeviceOrder) -> Bool {
+    device.settings == order.settings && !device.isUnfinished && device.desired == order.desired
+      && !(kernel.isDoubtful(device.index) && !device.desired.isMade)
+      && isUsable(device, order) && outage(of: order.desired) == nil
+  }
+
+  /// Why nothing passes a device although it is open.
+  ///
+  /// Of those that the daemon makes, whoever uses them may have reasons.
+  private func outage(of desired: DesiredState.Device) -> Fault? {
+    guard case .existing(let name) = desired.place, let link = kernel.links[name], !link.isUp
+    else { return nil }
+    return Fault("its device is down; `ip link set \(name) up` sets it up", isTransient: true)
+  }
+
+  /// Whether an open device is the one that is wanted, and still there.
+  private func isUsable(_ device: OpenDevice, _ order: DeviceOrder) -> Bool {
+    guard device.desired.isSameDevice(as: order.desired), device.port == order.port, !device.isLost
+    else { return false }
+    let isInPlace =
+      device.namespace == nil && kernel.links[order.desired.place.name]?.index == device.index
+      && kernel.incarnation(device.index) == device.incarnation
+    // One that was made and has been moved or renamed since is what its user wants it to be.
+    return isInPlace || device.namespace != nil || device.handle?.isAlive == true
+  }
+
+  private mutating func introduce(
+    _ name: String, _ introduction: Introduction, _ addresses: [OVXControl.InterfaceAddress]
+  ) {
+    open[name]?.address = introduction.address
+    news[name] = introduction.announcements(of: addresses)
+  }
+
+  // MARK: Closing
+
+  /// Whether a device is open in a container.
+  var areInContainers: Bool { open.values.contains { $0.namespace != nil } }
+
+  /// Marks devices as lost whose container is gone, or has another namespace than the one that the device is in: a
+  /// process that is left behind, or our own device, may keep the former one.
+  ///
+  /// - Returns: Their ports.
+  mutating func checkContainers() -> Set<String> {
+    var lost: Set<String> = []
+    for (name, device) in open where !device.isLost {
+      guard case .container(let interface) = device.desired.place else { continue }
+      let target = Containers.Target(name: interface.target, container: device.desired.container)
+      guard let identity = containers.identity(of: target), identity != device.namespace else {
+        continue
+      }
+      // A process is only a way to its namespace, in which others may live on.
+      if interface.isProcess, !device.holdsNamespace { continue }
+      open[name]?.isLost = true
+      lost.insert(name)
+    }
+    return lost
+  }
+
+  /// Whether the device of a port is open and usable, as far as is known.
+  func isOpen(_ name: String) -> Bool { open[name].map { !$0.isLost } ?? false }
+
+  /// Closes the devices of those of some ports that are not desired any more, and removes those that the daemon made.
+  ///
+  /// The data plane has a topology that refers to none of them.
+  mutating func close(_ names: Set<String>, exceptFor desired: DesiredState) {
+    var leaving: [OpenDevice] = []
+    for name in names where desired.devices[name] == nil {
+      faults[name] = nil
+      sizeFaults[name] = nil
+      lastLosses[name] = nil
+      if let device = open.removeValue(forKey: name) {
+        leaving.append(device)
+      } else if let place = missing[name] {
+        // A port that waited may have its device already.
+        abandon(place)
+      }
+      missing[name] = nil
+    }
+    remove(&leaving)
+  }
+
+  /// Gives a device back to the host that could not be opened, or removes it where it is ours.
+  private func abandon(_ place: DesiredState.Place) {
+    switch place {
+    case .existing(let name):
+      if let link = kernel.links[name] { kernel.release(link, from: ownership.filter) }
+    case .host(let name):
+      guard let link = kernel.links[name], ownership.isOurs(link) else { return }
+      kernel.forget(link)
+      kernel.end([DeviceRemains(link: link)])
+    case .container:
+      // By another name of its container it may be in use, by another port. What was made for this one has gone already.
+      break
+    }
+  }
+
+  /// Removes everything that the daemon has made, whether it is open or not.
+  mutating func removeAll() {
+    close(Set(open.filter(\.value.desired.isMade).keys), exceptFor: DesiredState())
+    removeOrphans(exceptFor: DesiredState())
+  }
+
+  /// Removes what the daemon has made and is not desired, and gives back to the host what it has taken: left behind by a
+  /// crash between two steps, or of a port that was removed while no daemon ran.
+  func removeOrphans(exceptFor desired: DesiredState) {
+    let orphans = findOrphans(exceptFor: desired)
+    for link in orphans.taken { kernel.release(link, from: ownership.filter) }
+    for link in orphans.links { kernel.forget(link) }
+    kernel.end(orphans.links.map { DeviceRemains(link: $0) })
+    for interface in orphans.interfaces { remove(interface) }
+  }
+
+  /// The names of what `removeOrphans` would remove or give back.
+  func orphans(exceptFor desired: DesiredState) -> [String] {
+    let orphans = findOrphans(exceptFor: desired)
+    return (orphans.links + orphans.taken).map(\.name).sorted()
+      + orphans.interfaces.map { "\($0.name) in \($0.target)" }.sorted()
+  }
+
+  private func findOrphans(
+    exceptFor desired: DesiredState
+  ) -> (links: [Link], taken: [Link], interfaces: [DesiredState.ContainerInterface]) {
+    let wanted = Set(desired.devices.values.map(\.place))
+    let links = kernel.links.values.filter {
+      ownership.isOurs($0) && !wanted.contains(.host(name: $0.name))
+    }
+    let taken = kernel.isolatedLinks(by: ownership.filter).filter {
+      !wanted.contains(.existing(name: $0.name))
+    }
+    return (links, taken, ownership.noted.filter { !wanted.contains(.container($0)) })
+  }
+
+  /// Detaches devices, and removes those that the daemon made; leaves those that it only used as they were.
+  ///
+  /// Frames of other ports do not wait for it. The kernel waits for itself with every device, so many of them are removed at
+  /// the same time.
+  private func remove(_ devices: inout [OpenDevice]) {
+    var remains: [DeviceRemains] = []
+    var forgotten: [DesiredState.ContainerInterface] = []
+    for device in devices {
+      let queues = dataplane.detach(device.port)
+      var link: Link?
+      switch device.desired.place {
+      case .existing:
+        if let link = kernel.link(device.index) {
+          kernel.release(link, from: ownership.filter)
+          if let adoption = device.adoption { _ = try? kernel.fit(link, to: nil, former: adoption) }
+        }
+      case .host(let name):
+        link = kernel.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
+        if let link { kernel.forget(link) }
+      case .container(let interface): forgotten.append(interface)
+      }
+      remains.append(DeviceRemains(queues: queues, link: link, handle: device.handle))
+    }
+    // From here on only what is to be ended holds the devices, so that each is closed in its turn.
+    devices = []
+    kernel.end(consume remains)
+    ownership.forget(forgotten)
+  }
+
+  /// Closes all devices, and leaves them in place.
+  mutating func closeAll() {
+    let leaving = open.values.map(\.port)
+    open = [:]
+    kernel.end(leaving.map { DeviceRemains(queues: dataplane.detach($0)) })
+  }
+
+  /// Removes what a former daemon has left in a container.
+  private func remove(_ interface: DesiredState.ContainerInterface) {
+    // A container that is not there has taken its devices with it.
+    do throws(LinuxError) {
+      try kernel.delete(interface)
+    } catch {
+      // Where nobody says, the next daemon finds it noted.
+      if error.isWithoutAnswer || error.errno == .resourceTemporarilyUnavailable { return }
+    }
+    ownership.forget([interface])
+  }
+}

@@ -1,0 +1,283 @@
+package import OVXControl
+package import OVXDatapath
+package import OVXLinux
+package import SystemPackage
+
+/// Makes the kernel and the data plane into what a configuration asks for, as far as the host allows.
+///
+/// There is one way to get there, whatever has happened — a command, a device that came or went, a start after a crash:
+/// compare what is wanted with what is open, and do what is missing. The order keeps traffic that is not concerned
+/// flowing, and never lets the data plane refer to something that is not open:
+///
+///     open what is new → apply the topology → close what is old → give its numbers free
+///
+/// Only ports are looked at that may be otherwise than they are to be: a host with a thousand is changed one at a time.
+package final class Reconciler {
+  package private(set) var configuration = Configuration()
+  package private(set) var desired = DesiredState()
+  private let dataplane: any DataPlaneCommands
+  let kernel: any HostKernel
+  private(set) var datapathIDs = DatapathIDs()
+  private(set) var devices: PortDevices
+  private(set) var underlay: Underlay
+  private let filter: UnderlayFilter
+  /// What the data plane has.
+  package private(set) var topology = Topology()
+  /// The numbers by which it has ports, by name.
+  private var numbers: [String: PortID] = [:]
+  /// What limits the packets of ports, as devices were last told, by name.
+  private var limits: [String: DesiredState.Limits] = [:]
+  /// The network cards that give bridges their Ethernet address.
+  private var uplinks = Uplinks()
+  private var introductions = Introductions()
+  /// Ports that lose packets for their size.
+  private(set) var oversize = OversizeFaults()
+  /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
+  package private(set) var examinedPorts = 0
+  /// Those since `takeExamined` was called last, and whether the configuration is another one than then.
+  private var examined: (ports: Set<String>, isConfigured: Bool) = ([], false)
+
+  /// - Parameters:
+  ///   - dataplane: Forwards frames.
+  ///   - kernel: Has the devices and the routes.
+  ///   - ownership: Knows which devices are ours.
+  ///   - identity: The database's: what the addresses of devices are derived from.
+  ///   - containers: Knows where containers are.
+  ///   - descriptorLimit: Descriptors that the process may have.
+  ///   - filter: Keeps others from sending to the tunnels' remotes.
+  package convenience init(
+    dataplane: Switch, kernel: KernelView, ownership: DeviceOwnership, identity: UInt64,
+    containers: Containers, descriptorLimit: Int, filter: UnderlayFilter
+  ) {
+    self.init(
+      of: kernel, and: dataplane, ownership: ownership, identity: identity, containers: containers,
+      descriptorLimit: descriptorLimit, filter: filter)
+  }
+
+  /// As the other one, for any kernel and any data plane.
+  init(
+    of kernel: any HostKernel, and dataplane: any DataPlaneCommands, ownership: DeviceOwnership,
+    identity: UInt64, containers: Containers, descriptorLimit: Int, filter: UnderlayFilter
+  ) {
+    self.dataplane = dataplane
+    self.kernel = kernel
+    devices = PortDevices(
+      kernel: kernel, dataplane: dataplane, ownership: ownership, identity: identity,
+      containers: containers)
+    underlay = Underlay(
+      kernel: kernel, dataplane: dataplane, descriptorLimit: descriptorLimit)
+    self.filter = filter
+  }
+
+  /// Makes a configuration the one in force.
+  ///
+  /// Costs what is otherwise than in the one before. What the host does not allow is in `faults` afterwards, and its port
+  /// waits.
+  ///
+  /// - Parameters:
+  ///   - configuration: A valid one.
+  ///   - changes: What is otherwise in it than in the one in force.
+  ///   - desired: What it needs.
+  ///   - isCommanded: Whether an operator asks for it at this moment.
+  package func reconcile(
+    to configuration: Configuration, _ changes: Configuration.Changes, _ desired: DesiredState,
+    isCommanded: Bool = false
+  ) {
+    let oldDesired = self.desired
+    examined.isConfigured = true
+    self.configuration = configuration
+    self.desired = desired
+    datapathIDs.update(for: configuration, desired, changes)
+    let isUnderlayConcerned = changes.ports.contains {
+      oldDesired.tunnels[$0] != desired.tunnels[$0]
+    }
+    let commanded = changes.ports.filter {
+      isCommanded && oldDesired.devices[$0]?.place != desired.devices[$0]?.place
+    }
+    reconcile(
+      changes.bridges.isEmpty
+        ? changes.ports : changes.ports.union(changes.bridges).union(desired.tunnels.keys),
+      commanded: commanded, isUnderlayConcerned: isUnderlayConcerned)
+  }
+
+  /// Does again what the present configuration asks for.
+  ///
+  /// - Parameter isRefreshing: Whether ways to remote VTEPs may have changed.
+  package func reconcile(isRefreshing: Bool) {
+    reconcile(
+      Set(configuration.ports.keys), isUnderlayConcerned: true, isRefreshing: isRefreshing)
+  }
+
+  /// Does again what the present configuration asks for of some ports, whose devices are otherwise than they were.
+  package func reconcile(_ names: Set<String>) { reconcile(names, isUnderlayConcerned: false) }
+
+  /// Does what is to be done for some ports, and for those that depend on them.
+  private func reconcile(
+    _ names: Set<String>, commanded: Set<String> = [], isUnderlayConcerned: Bool,
+    isRefreshing: Bool = false
+  ) {
+    var names = names
+    if isUnderlayConcerned {
+      underlay.open(desired, isRefreshing: isRefreshing)
+      filter.update(to: underlay.destinations(of: desired))
+      names.formUnion(desired.tunnels.keys)
+    }
+    let limits = desired.limits(
+      innerMTU: { self.underlay.way(to: $0)?.innerMTU },
+      deviceMTU: { self.devices.ownMTU(of: $0) ?? self.kernel.links[$0]?.mtu })
+    if limits != self.limits {
+      for name in desired.devices.keys where limits[name] != self.limits[name] {
+        names.insert(name)
+      }
+      self.limits = limits
+    }
+    names.formUnion(uplinks.update(desired, kernel.links).filter { desired.devices[$0] != nil })
+    for name in names {
+      guard let device = desired.devices[name], let number = port(name) else { continue }
+      var settings = DeviceSettings(
+        device, limits[name] ?? DesiredState.Limits(), hasIPv6: kernel.hasIPv6(device.place))
+      if name == device.bridge, settings.mac == nil { settings.mac = uplinks.addresses[name] }
+      devices.open(
+        name,
+        DeviceOrder(
+          desired: device, port: number, settings: settings, isCommanded: commanded.contains(name)))
+    }
+    examinedPorts += names.count
+    examined.ports.formUnion(names)
+
+    let isChanged = topology.update(
+      names, &numbers, configuration, desired, datapathIDs,
+      Provision(
+        device: { self.devices.device(of: $0) },
+        endpoint: { self.underlay.endpoint($0) },
+        path: { peer in
+          guard let sockets = self.underlay.sockets(to: peer),
+            let way = self.underlay.way(to: peer.remote)
+          else { return nil }
+          return (sockets, way.innerMTU)
+        },
+        injection: { self.underlay.injection(to: $0) },
+        arrivals: { self.underlay.way(to: $0)?.devices }))
+    if isChanged { dataplane.apply(topology) }
+    for (name, announcements) in devices.takeAnnouncements() {
+      introductions.add(announcements, of: name)
+    }
+    introduce()
+
+    devices.close(names, exceptFor: desired)
+    if isUnderlayConcerned { underlay.close(exceptFor: desired) }
+    datapathIDs.releaseQuarantined()
+  }
+
+  /// When `introduce` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  package var nextIntroduction: Int64? { introductions.next }
+
+  /// Announces the addresses of devices that are due to be announced.
+  package func introduce() {
+    introductions.make(now: monotonicMilliseconds(), in: dataplane) { self.port($0) }
+  }
+
+  /// The ports whose device on the host has one of these names.
+  package func ports(ofDevices names: Set<String>) -> Set<String> {
+    // A device on the host has the name of its port.
+    names.filter { desired.devices[$0]?.place.isOnHost == true }
+  }
+
+  /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
+  package func isUnderlayChanged() -> Bool { underlay.isChanged(desired) }
+
+  /// The names of devices that the daemon made and that nothing refers to, those in containers with the container's.
+  package var orphans: [String] { devices.orphans(exceptFor: desired) }
+
+  /// Removes what the daemon made and nothing refers to: a crash has left it.
+  package func removeOrphans() {
+    devices.removeOrphans(exceptFor: desired)
+    filter.removeOrphan()
+  }
+
+  /// Removes all devices that the daemon made, and its rules.
+  package func removeDevices() {
+    devices.removeAll()
+    filter.removeAll()
+  }
+
+  /// Closes all devices for good, and leaves them in place.
+  package func closeDevices() { devices.closeAll() }
+
+  /// The ports whose devices had to be taken from the host's network stack again since this was asked last.
+  package func takeRetaken() -> [String] { devices.takeRetaken() }
+
+  /// Lets go of containers that are gone or have another namespace, and looks for those that were not there.
+  ///
+  /// - Returns: The ports that were looked at anew.
+  @discardableResult
+  package func checkContainers() -> Set<String> {
+    let missing = desired.devices.filter { $0.value.target != nil && devices.faults[$0.key] != nil }
+    let names = devices.checkContainers().union(missing.keys)
+    if !names.isEmpty { reconcile(names) }
+    return names
+  }
+
+  /// Takes note of which containers attachments are, which changes nothing for their devices.
+  package func note(_ configuration: Configuration, ports: Set<String>) {
+    self.configuration = configuration
+    examined = (examined.ports.union(ports), true)
+    desired.update(to: configuration, ports)
+  }
+
+  /// Notes that the switch cannot use a port's device any more; see `PortDevices.lose`.
+  package func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
+    let lost = devices.lose(port, error)
+    if let lost { examined.ports.insert(lost.name) }
+    return lost
+  }
+
+  /// Notes that an injector takes nothing any more.
+  package func lose(_ injector: InjectorID, _ error: Errno) { underlay.lose(injector, error) }
+
+  /// What was done to devices of others since this was last called.
+  package func takeNotes() -> [String] { devices.takeNotes() }
+
+  /// Notes which ports have lost packets for their size; `now` is in milliseconds on the monotonic clock.
+  package func noteOversize(now: Int64) {
+    let names = Dictionary(
+      numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
+    for report in dataplane.takeOversizeReports() {
+      guard let name = names[report.port] else { continue }
+      var remote: IPAddress?
+      let port = topology.ports.first { $0.id == report.port }
+      if case .tunnel(let tunnel) = port?.attachment {
+        remote = tunnel.peers.first { $0.id == report.peer }?.remote
+      }
+      oversize.note(report, at: name, remote: remote, now: now)
+      examined.ports.insert(name)
+    }
+  }
+
+  /// Goes on finding out whether paths are as narrow as ICMP messages say, and says whether some way is another one.
+  package func examineClaims(now: Int64) -> Bool {
+    guard let next = kernel.nextExamination, next <= now else { return false }
+    return kernel.examineClaims(to: Set(desired.tunnels.values.flatMap(\.remotes)), now: now)
+  }
+
+  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  package var nextExamination: Int64? { kernel.nextExamination }
+
+  /// When `expireOversize` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  package var nextOversizeEnd: Int64? { oversize.nextEnd }
+
+  /// Forgets which ports have lost packets for their size, where that is over; says whether there was any.
+  package func expireOversize(now: Int64) -> Bool {
+    let names = oversize.faults.keys
+    let isChanged = oversize.expire(now: now) { configuration.ports[$0] != nil }
+    if isChanged { examined.ports.formUnion(names) }
+    return isChanged
+  }
+
+  /// The ports that were looked at since this was called last, of which something may have become, and whether the
+  /// configuration has changed.
+  package func takeExamined() -> (ports: Set<String>, isConfigured: Bool) {
+    defer { examined = ([], false) }
+    return examined
+  }
+}

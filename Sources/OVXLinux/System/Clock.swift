@@ -1,0 +1,12 @@
+private import CLinux
+private import Glibc
+
+/// Milliseconds on a clock that nobody sets.
+package func monotonicMilliseconds() -> Int64 {
+  var now = timespec()
+  unsafe clock_gettime(CLOCK_MONOTONIC, &now)
+  return Int64(now.tv_sec) * 1000 + Int64(now.tv_nsec) / 1_000_000
+}
+
+/// Seconds on the same clock.
+package func monotonicSeconds() -> Int64 { monotonicMilliseconds() / 1000 }

@@ -1,0 +1,38 @@
+package import SystemPackage
+
+/// Small files that are read and written as a whole.
+package enum Files {
+  /// Reads a file; `nil` where it cannot be read.
+  ///
+  /// What is beyond `limit` bytes is left out.
+  package static func read(_ path: String, limit: Int = 1 << 20) -> String? {
+    guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+    else { return nil }
+    defer { try? file.close() }
+    return file.readAll(limit: limit)
+  }
+
+  /// Writes over the content of a file that is there, such as a setting below `/proc`.
+  ///
+  /// - Throws: The kernel's reason.
+  package static func write(_ text: String, to path: String) throws {
+    let file = try FileDescriptor.open(FilePath(path), .writeOnly, options: .closeOnExec)
+    try file.closeAfter { _ = try file.writeAll(text.utf8) }
+  }
+}
+
+extension FileDescriptor {
+  /// Reads up to the end, or up to `limit` bytes; what fails counts as the end.
+  package func readAll(limit: Int = 1 << 20) -> String {
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while bytes.count < limit {
+      let count = unsafe buffer.withUnsafeMutableBytes { buffer in
+        unsafe (try? read(into: buffer)) ?? 0
+      }
+      if count == 0 { break }
+      bytes += buffer.prefix(count)
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}

@@ -1,0 +1,55 @@
+/// Settings that the kernel offers only as files, for the network namespace that the process is in.
+package enum ProcSettings {
+  /// Switches IPv6 off on a device, or back to what new devices have.
+  ///
+  /// Where the kernel has no IPv6, nothing is to do.
+  package static func setIPv6(_ isEnabled: Bool, on device: String) {
+    let directory = "/proc/sys/net/ipv6/conf"
+    let value = isEnabled ? read("\(directory)/default/disable_ipv6") : "1"
+    if let value { write(value, "\(directory)/\(device)/disable_ipv6") }
+  }
+
+  /// Whether a device of the calling thread's network namespace passes IPv6 packets on, as a router does.
+  package static func forwardsIPv6(on device: String) -> Bool {
+    read("/proc/sys/net/ipv6/conf/\(device)/forwarding").map { $0 != "0" } ?? false
+  }
+
+  /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take none.
+  ///
+  /// With 2 a host takes them also where it forwards itself. Where the kernel has no IPv6, nothing is to do.
+  package static func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String) {
+    let directory = "/proc/sys/net/ipv6/conf/\(device)"
+    write(isAccepting ? "2" : "0", "\(directory)/accept_ra")
+    write(isAccepting ? "1" : "0", "\(directory)/autoconf")
+  }
+
+  /// Whether a device has IPv6, or will have it when it is made.
+  ///
+  /// - Parameters:
+  ///   - device: Its name.
+  ///   - namespace: Where it is; `nil` for the namespace that the process is in.
+  /// - Returns: Whether it has; `true` where that cannot be found out.
+  package static func hasIPv6(on device: String, in namespace: NetworkNamespace? = nil) -> Bool {
+    func look() -> Bool {
+      let directory = "/proc/sys/net/ipv6/conf"
+      let isDisabled =
+        read("\(directory)/\(device)/disable_ipv6") ?? read("\(directory)/default/disable_ipv6")
+      // Without the file the kernel has none.
+      return isDisabled.map { $0 == "0" } ?? false
+    }
+    guard let namespace else { return look() }
+    // One that cannot be looked into is taken to have it.
+    return (try? namespace.perform { () throws(LinuxError) in look() }) ?? true
+  }
+
+  /// The release of the running kernel.
+  package static var kernelRelease: String { read("/proc/sys/kernel/osrelease") ?? "unknown" }
+
+  private static func read(_ path: String) -> String? {
+    Files.read(path).map { String($0.prefix { !$0.isNewline }) }
+  }
+
+  private static func write(_ value: String, _ path: String) {
+    try? Files.write(value, to: path)
+  }
+}

@@ -1,0 +1,177 @@
+import OVXControl
+@testable import OVXDatapath
+import Testing
+
+@testable import OVXHost
+@testable import OVXLinux
+
+/// Which MTU devices get, and what is said where packets cannot fit.
+@Suite struct ReconcilerMTUTests {
+  private func world(underlay mtu: Int = 1500) throws -> World {
+    let world = try World()
+    world.prepare()
+    world.kernel.change("eth0") { $0.mtu = mtu }
+    return world
+  }
+
+  @Test(arguments: [(1500, 1450), (1400, 1350), (9000, 8950), (65_536, 9000)])
+  func aNewDeviceFitsTheTunnelOfItsSegment(_ underlay: Int, _ expected: Int) throws {
+    let world = try world(underlay: underlay)
+    world.kernel.change("veth1") { $0.mtu = 65_535 }
+    world.put(try World.everything())
+    #expect(world.kernel.links["tap1"]?.mtu == expected)
+    #expect(world.kernel.given["eth0 in /proc/self/ns/net"]?.mtu == expected)
+    #expect(world.fault("tap1") == nil)
+  }
+
+  @Test func anIPv6UnderlayTakesTwentyBytesMore() throws {
+    let world = try world()
+    world.kernel.route("2001:db8::1", over: "eth0", from: "2001:db8::100")
+    var configuration = try World.everything()
+    try configuration.addTunnel("vx1", to: "br0", key: 7, remotes: "2001:db8::1", tag: 100)
+    world.put(configuration)
+    #expect(world.kernel.links["tap1"]?.mtu == 1430)
+  }
+
+  @Test func withoutATunnelNothingIsSmaller() throws {
+    let world = try world()
+    var configuration = try World.everything()
+    configuration.ports["vx1"] = nil
+    world.put(configuration)
+    #expect(world.kernel.links["tap1"]?.mtu == 1500)
+    #expect(world.kernel.links["veth1"]?.mtu == 1500)
+  }
+
+  @Test func anotherSegmentOfTheBridgeDoesNotCount() throws {
+    let world = try world()
+    var configuration = try World.everything()
+    try configuration.add("tap2", to: "br0", type: .tap, tag: 200)
+    world.put(configuration)
+    #expect(world.kernel.links["tap1"]?.mtu == 1450)
+    #expect(world.kernel.links["tap2"]?.mtu == 1500)
+  }
+
+  @Test func aWayThatNarrowsNarrowsItsSegmentAndOneThatWidensWidensIt() throws {
+    let world = try world()
+    world.put(try World.everything())
+    world.kernel.route("192.0.2.2", over: "eth0", mtu: 1400)
+    world.reconciler.reconcile(isRefreshing: true)
+    #expect(world.kernel.links["tap1"]?.mtu == 1350)
+    #expect(world.kernel.links["veth1"]?.mtu == 1350)
+    #expect(world.reconciler.hasNarrowWays)
+    guard
+      case .tunnel(let tunnel)? = world.dataplane.topology.ports.first(where: {
+        $0.id == world.reconciler.port("vx1")
+      })?.attachment
+    else {
+      Issue.record("the tunnel is in service")
+      return
+    }
+    #expect(Set(tunnel.peers.map(\.mtu)) == [1450, 1350], "by VTEP")
+    world.kernel.route("192.0.2.2", over: "eth0")
+    world.reconciler.reconcile(isRefreshing: true)
+    #expect(world.kernel.links["tap1"]?.mtu == 1450)
+    #expect(!world.reconciler.hasNarrowWays)
+    world.check()
+  }
+
+  @Test func aWayTooNarrowForATunnelIsNone() throws {
+    let world = try world()
+    world.kernel.route("192.0.2.2", over: "eth0", mtu: 100)
+    world.put(try World.everything())
+    #expect(
+      world.fault("vx1")
+        == "the way to 192.0.2.2 takes packets of 100 bytes, too small for a tunnel")
+    #expect(world.isInService("vx1"), "by the other VTEP")
+    #expect(world.reconciler.fault(of: "vx1")?.isTransient == true)
+    world.check()
+  }
+
+  @Test func aVethGetsWhatFitsAndHasItsOwnBackLater() throws {
+    let world = try world()
+    world.put(try World.everything())
+    #expect(world.kernel.links["veth1"]?.mtu == 1450)
+    #expect(
+      world.reconciler.takeNotes() == [
+        "port veth1: both ends of the veth have an MTU of 1450 now instead of 1500, as tunnel vx1 to 192.0.2.1 "
+          + "takes packets of up to 1450 bytes"
+      ])
+    world.change { $0.ports["vx1"] = nil }
+    #expect(world.kernel.links["veth1"]?.mtu == 1500)
+    world.put(try World.everything())
+    world.change { $0.ports["veth1"] = nil }
+    #expect(world.kernel.links["veth1"]?.mtu == 1500, "given back with the device")
+  }
+
+  /// Less than IPv6 needs would take its addresses away for good.
+  @Test func whatIPv6NeedsIsKept() throws {
+    let world = try world(underlay: 1300)
+    world.kernel.withoutIPv6 = ["tap1"]
+    var configuration = try World.everything()
+    try configuration.add("tap2", to: "br0", type: .tap, tag: 100)
+    world.put(configuration)
+    #expect(world.kernel.links["tap1"]?.mtu == 1250)
+    #expect(world.kernel.links["tap2"]?.mtu == 1280)
+    #expect(world.fault("tap2")?.contains("its MTU stays at 1280, which IPv6 needs") == true)
+    #expect(world.reconciler.fault(of: "tap2")?.isOutage == false)
+    #expect(world.isInService("tap2"))
+  }
+
+  @Test func anMTUThatIsAskedForIsGivenAndToldOf() throws {
+    let world = try world()
+    var configuration = try World.everything()
+    configuration.ports["tap1"]?.interface.mtuRequest = 1480
+    world.put(configuration)
+    #expect(world.kernel.links["tap1"]?.mtu == 1480)
+    #expect(world.fault("tap1")?.contains("1480 is what mtu_request asks for") == true)
+    #expect(world.reconciler.fault(of: "tap1")?.isOutage == false)
+    world.change { $0.ports["tap1"]?.interface.mtuRequest = 1450 }
+    #expect(world.fault("tap1") == nil)
+  }
+
+  /// A command that asks for it is refused before anything is done.
+  @Test func aCommandForAnMTUThatTheTunnelDoesNotCarryIsRefused() throws {
+    let world = try world()
+    world.put(try World.everything())
+    world.journal.clear()
+    var configuration = world.reconciler.configuration
+    configuration.ports["tap1"]?.interface.mtuRequest = 1451
+    let refusal = #expect(throws: ControlError.self) {
+      try HostCheck(
+        configuration, configuration.changes(since: world.reconciler.configuration),
+        after: world.reconciler, ownership: world.ownership
+      ).check()
+    }
+    #expect(refusal?.message.contains("take 1450 or less") == true)
+    #expect(world.journal.entries == [])
+    configuration.ports["tap1"]?.interface.mtuRequest = 1450
+    #expect(throws: Never.self) {
+      try HostCheck(
+        configuration, configuration.changes(since: world.reconciler.configuration),
+        after: world.reconciler, ownership: world.ownership
+      ).check()
+    }
+  }
+
+  // MARK: Packets that are lost for their size
+
+  @Test func lostPacketsAreToldOfForAsLongAsTheyAreLost() throws {
+    let world = try world()
+    world.put(try World.everything())
+    let remote = try world.remoteVTEP("192.0.2.2", of: "vx1")
+    world.dataplane.oversizeReports = [
+      OversizeReport(
+        port: try #require(world.reconciler.port("vx1")), peer: remote, mtu: 1450, largest: 1500)
+    ]
+    world.reconciler.noteOversize(now: 1000)
+    #expect(
+      world.fault("vx1")?.hasPrefix(
+        "packets of 1500 bytes come for it, and the path to 192.0.2.2 takes 1450") == true)
+    #expect(world.reconciler.fault(of: "vx1")?.isOutage == false)
+    #expect(world.isInService("vx1"))
+    #expect(world.reconciler.nextOversizeEnd == 1000 + OversizeFaults.quietTime)
+    #expect(!world.reconciler.expireOversize(now: 1000 + OversizeFaults.quietTime - 1))
+    #expect(world.reconciler.expireOversize(now: 1000 + OversizeFaults.quietTime))
+    #expect(world.fault("vx1") == nil && world.reconciler.nextOversizeEnd == nil)
+  }
+}
