@@ -282,7 +282,7 @@ import Testing
     ),
     ("top -n 0", "top -n takes a number of tables, 1 or more"),
     ("top -d 0.01", "top -d takes the seconds between two tables, 0.1 to 3600"),
-    ("top -- show", "top stands alone, as it changes nothing; take the \"--\" away"),
+    ("top -- show", "top stands alone, as it goes on; take the \"--\" away"),
     ("apply", "there is no file; name one with -f FILE, or -f - for the standard input"),
     (
       "apply -f /nonexistent/net.yaml",

@@ -177,6 +177,10 @@ import Testing
     try check("drops", .drops([Drop(port: "p", reason: reason, count: 1)]))
     let lines = Rates(from: [], to: [statistics], seconds: 1).lines
     try check("top", try Output.encode(lines))
+    let change = WatchEvent(
+      .modify, table: .port, record: "p", new: ["tag": .scalar(.integer(1))],
+      old: ["tag": .scalar(nil)])
+    try check("monitor", try Monitor.json(of: change))
     let tunnel = Tunnels.Tunnel(
       port: "v", bridge: "br0", vni: try #require(VNI(rawValue: 7)),
       outgoingVNI: VNI(rawValue: 8), local: address, destinationPort: 4789,

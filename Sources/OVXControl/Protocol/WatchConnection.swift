@@ -21,9 +21,10 @@ package struct WatchConnection: ~Copyable {
 
   deinit { try? connection.close() }
 
-  /// The next event, or `nil` where none comes within the time.
+  /// Waits for the next event.
   ///
   /// - Parameter milliseconds: How long to wait for it; `nil` for as long as it takes.
+  /// - Returns: The event; `nil` where none comes within the time.
   /// - Throws: `.unavailable` where the daemon has ended the watch, or ended itself.
   package mutating func next(within milliseconds: Int32? = nil) throws(ControlError) -> WatchEvent?
   {
@@ -66,6 +67,7 @@ extension ControlClient {
   ///   - tables: Which; `WatchedTable.usual` where none is named.
   ///   - interval: Milliseconds between two looks at the counters, where those are among them.
   ///   - timeout: Seconds within which the daemon is to answer.
+  /// - Returns: The watch, to be read from its snapshot on.
   /// - Throws: `.unavailable` where no daemon answers, and what it refuses.
   package func watch(
     _ tables: [WatchedTable], interval: Int = 1000, timeout: Double = 10

@@ -92,7 +92,8 @@ struct Monitor: OngoingVerb {
     return line + "\n"
   }
 
-  private static func json(of event: WatchEvent) throws(ControlError) -> String {
+  /// An event as one line of JSON.
+  static func json(of event: WatchEvent) throws(ControlError) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     guard let data = try? encoder.encode(event) else {

@@ -302,11 +302,12 @@ struct SwitchQueries {
     return result
   }
 
-  /// The read-only columns of an interface; `nil` for one that is not in force.
+  /// Looks up the read-only columns of an interface.
   ///
   /// - Parameters:
   ///   - name: The interface's.
   ///   - countsFrames: Whether `statistics` is wanted, for which the workers are asked.
+  /// - Returns: The columns; `nil` for an interface that is not in force.
   func interface(_ name: String, countsFrames: Bool = true) -> InterfaceState? {
     guard let port = reconciler.port(name) else { return nil }
     var state = InterfaceState()
