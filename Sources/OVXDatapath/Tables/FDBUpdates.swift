@@ -246,6 +246,7 @@ extension PortCounters {
       sum.sentFrames &+= part.sentFrames
       sum.sentBytes &+= part.sentBytes
       sum.answeredFrames &+= part.answeredFrames
+      sum.reportedFrames &+= part.reportedFrames
       for reason in DropReason.allCases { sum[reason] &+= part[reason] }
     }
     return sum
