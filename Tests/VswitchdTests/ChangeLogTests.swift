@@ -157,6 +157,27 @@ import Testing
     #expect(reader.contradictions == 0)
   }
 
+  /// Long rows go by themselves, so that a reader that does not read has the daemon keep one of them.
+  @Test func piecesAreBounded() throws {
+    let length = 100_000
+    let log = ChangeLog()
+    log.begin(
+      .port, rows: Dictionary(uniqueKeysWithValues: (0..<5).map { ("r\($0)", row($0, length)) }))
+    var stream = WatchStream([.port], interval: 1000)
+    var reader = Reader()
+    var isFirst = true
+    while let piece = try stream.takePiece(log) {
+      // A change has a row twice: as it was, and as it is.
+      #expect(piece.count < WatchStream.pieceSize + 2 * length + 1000)
+      try reader.take(piece)
+      guard isFirst else { continue }
+      for number in 0..<5 { log.set(.port, "r\(number)", row(number, length - 1)) }
+      isFirst = false
+    }
+    #expect(reader.rows.count == 5 && reader.contradictions == 0)
+    #expect(reader.rows["r4"] == row(4, length - 1))
+  }
+
   @Test func whereNobodyWatchesNothingIsKept() {
     let log = ChangeLog()
     log.begin(.port, rows: ["p1": row(1)])

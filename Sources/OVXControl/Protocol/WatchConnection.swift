@@ -5,8 +5,8 @@ internal import SystemPackage
 ///
 /// The connection is closed with it.
 package struct WatchConnection: ~Copyable {
-  /// Bytes of one event at most: a row may hold as much as a request can say.
-  private static let lineLimit = 4 << 20
+  /// Bytes of one event at most: what a row may hold, twice, with each character escaped.
+  private static let lineLimit = MessageDecoder<Response>.byteLimit
 
   private let connection: FileDescriptor
   private let socketPath: FilePath

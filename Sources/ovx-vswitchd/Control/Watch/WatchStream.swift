@@ -3,8 +3,9 @@ internal import OVXControl
 
 /// What one watcher is told: a snapshot of its tables, then their changes, a piece at a time as the client takes it.
 struct WatchStream {
-  /// Lines that are encoded at a time.
+  /// Lines that are encoded at a time, and bytes from which on no more are added.
   private static let pieceLength = 64
+  static let pieceSize = 64 << 10
 
   let tables: Set<WatchedTable>
   /// Milliseconds between two looks at the counters, where those are watched.
@@ -66,7 +67,7 @@ struct WatchStream {
       }
     case .following:
       var count = 0
-      while next < log.end, count < Self.pieceLength {
+      while next < log.end, count < Self.pieceLength, piece.count < Self.pieceSize {
         defer { next += 1 }
         guard let change = log.change(next), let table = change.table, tables.contains(table)
         else { continue }
@@ -86,7 +87,7 @@ struct WatchStream {
 
   private mutating func addRows(to piece: inout [UInt8]) throws(ControlError) {
     var count = 0
-    while count < Self.pieceLength, let last = snapshot.indices.last {
+    while count < Self.pieceLength, piece.count < Self.pieceSize, let last = snapshot.indices.last {
       guard let (record, row) = snapshot[last].rows.next() else {
         snapshot.removeLast()
         continue
