@@ -71,12 +71,17 @@ final class FakeDataPlane: DataPlaneCommands {
     return device.take()
   }
 
-  func open(_ endpoint: ListenerID, socket: consuming UDPSocket) throws(LinuxError) {
-    let queues = socket.takeQueues()
+  private func open(
+    _ queues: consuming Queues, insteadOf former: Held?
+  ) throws(LinuxError) -> Held {
     let name = journal.name(of: queues.first)
     try journal.perform("open \(name)")
-    if listeners[endpoint] != nil { violations.append("\(name) is put in the place of another") }
-    listeners[endpoint] = Held(queues, name)
+    if former != nil { violations.append("\(name) is put in the place of another") }
+    return Held(queues, name)
+  }
+
+  func open(_ endpoint: ListenerID, socket: consuming UDPSocket) throws(LinuxError) {
+    listeners[endpoint] = try open(socket.takeQueues(), insteadOf: listeners[endpoint])
   }
 
   func close(_ endpoint: ListenerID) {
@@ -88,11 +93,7 @@ final class FakeDataPlane: DataPlaneCommands {
   }
 
   func open(_ path: UnderlaySocketID, socket: consuming UDPSocket) throws(LinuxError) {
-    let queues = socket.takeQueues()
-    let name = journal.name(of: queues.first)
-    try journal.perform("open \(name)")
-    if sockets[path] != nil { violations.append("\(name) is put in the place of another") }
-    sockets[path] = Held(queues, name)
+    sockets[path] = try open(socket.takeQueues(), insteadOf: sockets[path])
   }
 
   func close(_ path: UnderlaySocketID) {
@@ -104,10 +105,7 @@ final class FakeDataPlane: DataPlaneCommands {
   }
 
   func open(_ number: InjectorID, injector: consuming Injector) throws(LinuxError) {
-    let queues = Queues(injector.takeDescriptor())
-    let name = journal.name(of: queues.first)
-    try journal.perform("open \(name)")
-    injectors[number] = Held(queues, name)
+    injectors[number] = try open(Queues(injector.takeDescriptor()), insteadOf: injectors[number])
   }
 
   func close(_ number: InjectorID) {
