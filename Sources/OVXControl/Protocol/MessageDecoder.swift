@@ -108,6 +108,13 @@ extension Response {
   }
 }
 
+extension WatchEvent {
+  /// The event as one line of JSON, members in alphabetical order, with its newline.
+  ///
+  /// - Throws: That it cannot be encoded.
+  package func messageBytes() throws(ControlError) -> [UInt8] { try encodeMessage(self) }
+}
+
 private func encodeMessage(_ message: some Encodable) throws(ControlError) -> [UInt8] {
   do {
     let encoder = JSONEncoder()

@@ -140,7 +140,8 @@ final class CaptureSession {
   /// A frame in words.
   private static func line(for frame: CapturedFrame, port: String) -> String {
     let summary = FrameSummary(frame: frame.bytes, length: frame.length).text
-    return "\(time(frame.nanoseconds)) \(port) \(frame.isOutgoing ? "out" : "in ") \(summary)\n"
+    return
+      "\(timeOfDay(frame.nanoseconds)) \(port) \(frame.isOutgoing ? "out" : "in ") \(summary)\n"
   }
 
   /// A frame as one line of JSON.
@@ -164,13 +165,6 @@ final class CaptureSession {
       throw ControlError("a frame cannot be printed as JSON")
     }
     return String(decoding: data, as: UTF8.self) + "\n"
-  }
-
-  /// The time of day here, to the microsecond.
-  private static func time(_ nanoseconds: UInt64) -> String {
-    var text = [CChar](repeating: 0, count: 16)
-    unsafe ovx_format_time(nanoseconds, &text)
-    return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
   private func flush() throws(ControlError) {

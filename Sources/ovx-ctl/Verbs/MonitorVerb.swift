@@ -1,6 +1,4 @@
-private import CCapture
 internal import ArgumentParser
-private import Foundation
 private import Glibc
 internal import OVXControl
 
@@ -94,21 +92,13 @@ struct Monitor: OngoingVerb {
 
   /// An event as one line of JSON.
   static func json(of event: WatchEvent) throws(ControlError) -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    guard let data = try? encoder.encode(event) else {
-      throw ControlError("a change cannot be printed as JSON")
-    }
-    return String(decoding: data, as: UTF8.self) + "\n"
+    String(decoding: try event.messageBytes(), as: UTF8.self)
   }
 
-  /// The time of day here, to the microsecond.
   private static var now: String {
     var now = timespec()
     unsafe clock_gettime(CLOCK_REALTIME, &now)
-    var text = [CChar](repeating: 0, count: 16)
-    unsafe ovx_format_time(UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec), &text)
-    return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    return timeOfDay(UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec))
   }
 }
 

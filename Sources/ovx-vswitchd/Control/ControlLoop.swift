@@ -39,7 +39,10 @@ struct ControlLoop: ~Copyable {
       daemon.watch.keep(server.watchedTables, interval: server.watchInterval)
       daemon.watch.publish(now: monotonicMilliseconds())
       server.addDescriptors(to: &list)
-      wait(&list, timeout: earliest(server.timeout, daemon.timeout(now: monotonicMilliseconds())))
+      let now = monotonicMilliseconds()
+      let timeouts = [server.timeout, daemon.timeout(now: now), daemon.watch.timeout(now: now)]
+      // As poll(2) has it, -1 is for ever.
+      wait(&list, timeout: timeouts.filter { $0 >= 0 }.min() ?? -1)
       if list[0].revents != 0 { isStopping = takeSignals() }
       daemon.takeNews(now: monotonicMilliseconds())
       serve(list[first...])
@@ -83,9 +86,5 @@ struct ControlLoop: ~Copyable {
     }
     guard count < 0 else { return }
     for index in list.indices { list[index].revents = 0 }
-  }
-
-  private func earliest(_ first: Int32, _ second: Int32) -> Int32 {
-    first < 0 ? second : second < 0 ? first : min(first, second)
   }
 }

@@ -144,11 +144,7 @@ final class Daemon {
   /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
   ///
   /// `now` is in milliseconds on the monotonic clock.
-  func timeout(now: Int64) -> Int32 {
-    let news = watcher.timeout(now: now)
-    guard let rows = watch.timeout(now: now).map({ Int32(clamping: $0) }) else { return news }
-    return news < 0 ? rows : min(news, rows)
-  }
+  func timeout(now: Int64) -> Int32 { watcher.timeout(now: now) }
 
   /// Follows what has happened since the last time; `now` is in milliseconds on the monotonic clock.
   func takeNews(now: Int64) { watcher.takeNews(now: now) }

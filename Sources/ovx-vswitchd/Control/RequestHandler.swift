@@ -80,20 +80,21 @@ final class RequestHandler {
       watcher.takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
       renewDatabase()
       running.filter.takeNews(now: monotonicMilliseconds())
-      if case .watch(let tables, let interval)? = request.commands.first,
-        request.commands.count == 1, !request.dryRun
-      {
-        return .watch(try beginWatch(tables, interval: interval, besides: watchCount))
+      guard request.commands.count == 1, !request.dryRun else {
+        return .response(try execute(request))
       }
-      guard case .capture(let target, let program, let length) = request.commands.last,
-        request.commands.count == 1, !request.dryRun
-      else { return .response(try execute(request)) }
-      var check = request
-      check.dryRun = true
-      _ = try execute(check)
-      try captureRequests.start(
-        target, program: program, snapshotLength: length, running, on: connection)
-      return .elsewhere
+      switch request.commands[0] {
+      case .watch(let tables, let interval):
+        return .watch(try beginWatch(tables, interval: interval, besides: watchCount))
+      case .capture(let target, let program, let length):
+        var check = request
+        check.dryRun = true
+        _ = try execute(check)
+        try captureRequests.start(
+          target, program: program, snapshotLength: length, running, on: connection)
+        return .elsewhere
+      default: return .response(try execute(request))
+      }
     } catch {
       return .response(AnswerStream(Response(.failed(error))))
     }

@@ -13,7 +13,7 @@ final class TableWatch {
   /// Watches at a time.
   static let limit = 64
 
-  let log: ChangeLog
+  let log = ChangeLog()
   private let running: RunningSwitch
   private var watched: Set<WatchedTable> = []
   /// Ports whose rows may not be what the log says.
@@ -27,18 +27,17 @@ final class TableWatch {
 
   init(_ running: RunningSwitch) {
     self.running = running
-    log = ChangeLog()
   }
 
   private var reconciler: Reconciler { running.reconciler }
   private var queries: SwitchQueries { SwitchQueries(running, reconciler.configuration) }
 
-  /// The milliseconds after which `publish` has to be called; `nil` for never.
+  /// The milliseconds after which `publish` has to be called: -1 for never.
   ///
   /// `now` is in milliseconds on the monotonic clock.
-  func timeout(now: Int64) -> Int64? {
+  func timeout(now: Int64) -> Int32 {
     if !stalePorts.isEmpty || areBridgesStale { return 0 }
-    return interval.map { _ in max(0, nextLook - now) }
+    return interval == nil ? -1 : Int32(clamping: max(0, nextLook - now))
   }
 
   // MARK: What is watched
@@ -84,14 +83,16 @@ final class TableWatch {
     let live = self.live
     for name in stalePorts.prefix(Self.sliceLength) {
       stalePorts.remove(name)
-      log.set(.port, name, reconciler.configuration.row(name, in: .port, live))
-      log.set(.interface, name, reconciler.configuration.row(name, in: .interface, live))
-      publishRemotes(of: name)
+      for table in [WatchedTable.port, .interface] where watched.contains(table) {
+        log.set(table, name, reconciler.configuration.row(name, in: table, live))
+      }
+      if watched.contains(.tunnel) { publishRemotes(of: name) }
     }
     if areBridgesStale {
       areBridgesStale = false
-      log.replace(.bridge, rows(of: .bridge))
-      log.replace(.host, rows(of: .host))
+      for table in [WatchedTable.bridge, .host] where watched.contains(table) {
+        log.replace(table, rows(of: table))
+      }
     }
     if let interval, now >= nextLook {
       nextLook = now + interval
@@ -100,7 +101,6 @@ final class TableWatch {
   }
 
   private func publishRemotes(of port: String) {
-    guard watched.contains(.tunnel) else { return }
     let new = queries.remotes(of: port)
     for record in remotes[port] ?? [] where new[record] == nil { log.set(.tunnel, record, nil) }
     for (record, row) in new { log.set(.tunnel, record, row) }

@@ -1,4 +1,3 @@
-private import Foundation
 internal import OVXControl
 
 /// What one watcher is told: a snapshot of its tables, then their changes, a piece at a time as the client takes it.
@@ -54,7 +53,7 @@ struct WatchStream {
     if case .following = phase, next < log.start { phase = .missed }
     switch phase {
     case .starting, .missed:
-      if case .missed = phase { piece += try WatchEvent(.missed).line() }
+      if case .missed = phase { piece += try WatchEvent(.missed).messageBytes() }
       takeSnapshot(log)
       phase = .snapshot
       // Of a table without rows there is nothing else to say.
@@ -62,7 +61,7 @@ struct WatchStream {
     case .snapshot:
       try addRows(to: &piece)
       if snapshot.isEmpty {
-        piece += try WatchEvent(.snapshotEnd).line()
+        piece += try WatchEvent(.snapshotEnd).messageBytes()
         phase = .following
       }
     case .following:
@@ -71,7 +70,7 @@ struct WatchStream {
         defer { next += 1 }
         guard let change = log.change(next), let table = change.table, tables.contains(table)
         else { continue }
-        piece += try change.line()
+        piece += try change.messageBytes()
         count += 1
       }
     }
@@ -93,21 +92,8 @@ struct WatchStream {
         continue
       }
       let event = WatchEvent(.initial, table: snapshot[last].table, record: record, new: row)
-      piece += try event.line()
+      piece += try event.messageBytes()
       count += 1
-    }
-  }
-}
-
-extension WatchEvent {
-  /// The event as one line of JSON, with its newline.
-  fileprivate func line() throws(ControlError) -> [UInt8] {
-    do {
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-      return try [UInt8](encoder.encode(self)) + [UInt8(ascii: "\n")]
-    } catch {
-      throw ControlError("a change cannot be encoded: \(error)")
     }
   }
 }
