@@ -31,10 +31,14 @@ extension Configuration {
       guard let port = ports[name] else { continue }
       do { try validate(port) } catch { throw error.about(name) }
     }
+    try validateNetworks(changes)
     let changed = changes.ports.compactMap { ports[$0]?.interface }
     if changed.contains(where: { $0.attachment != nil }) { try validateAttachments() }
-    if !changes.bridges.isEmpty || changed.contains(where: { $0.type == .vxlan }) {
+    if !changes.bridges.isEmpty || !changes.networks.isEmpty || changes.host
+      || changed.contains(where: { $0.type == .vxlan })
+    {
       try validateTenancy()
+      try validateSolitude()
     }
   }
 
@@ -260,7 +264,7 @@ extension Configuration {
   }
 
   /// Bounds what operators may keep in a column: 1024 entries of at most 4 KiB.
-  private func checkMap(_ map: [String: String], _ what: String) throws(ControlError) {
+  func checkMap(_ map: [String: String], _ what: String) throws(ControlError) {
     guard map.count <= 1024 else {
       throw ControlError("\(what) has \(map.count) entries; it may have 1024")
     }

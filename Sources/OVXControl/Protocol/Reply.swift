@@ -27,6 +27,7 @@ package enum Reply: Codable, Equatable, Sendable {
   case statistics([PortStatistics])
   case drops([Drop])
   case tunnels(Tunnels)
+  case networks([NetworkDescription])
   /// What `apply` has changed; in JSON an array.
   case changes([Change])
   /// What `export` writes; in JSON the file that `apply` takes, which is also YAML.
