@@ -128,6 +128,7 @@ import Testing
       \.self)
     show.bridges[0].ports[0].interface.mac = MACAddress("02:00:00:00:00:01")
     show.bridges[0].ports[0].interface.mtu = 1500
+    show.bridges[0].ports[0].network = "red"
     show.bridges[0].ports[0].interface.linkState = "up"
     show.bridges[0].ports[0].interface.peer = "eth0 in red1"
     try check("show", .show(show))

@@ -168,6 +168,11 @@ import Testing
     ("add-net red vni=100 remotes=10.0.0.1,fd00::1", "two address families"),
     ("add-net red vni=100 remotes=224.0.0.1", "is no host's address"),
     ("add-net red vni=100 tag=0", "1 to 4094"), ("add-net red vni=100 colour=7", "colour"),
+    (
+      "add-net red vni=100 subnet=" + (0..<17).map { "10.\($0).0.0/16" }.joined(separator: ","),
+      "may have 16"
+    ),
+    ("add-net red vni=", "vni of network red: there is no value"),
     ("add-net red vni=100 mtu=9", "not in the valid range"),
     ("add-net br0 vni=100", "both named br0"), ("create network name=red vni=1", "add-net red"),
     ("destroy network red", "no network named red"), ("set port veth1 network=red", "no network"),

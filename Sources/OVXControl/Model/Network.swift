@@ -221,6 +221,11 @@ extension Configuration {
         "network \(network.name) is on bridge \(network.bridge), which does not exist")
     }
     try validateRemotes(network.remotes, of: "network \(network.name)")
+    guard network.subnets.count <= 16, network.ranges.count <= 256 else {
+      throw ControlError(
+        "network \(network.name) has \(network.subnets.count) subnets and \(network.ranges.count) ranges; "
+          + "it may have 16 and 256")
+    }
     for (index, subnet) in network.subnets.enumerated() {
       guard !subnet.base.isMulticast, !subnet.base.isLimitedBroadcast, subnet.length > 0 else {
         throw ControlError(
@@ -263,6 +268,10 @@ extension Configuration {
 
   /// Checks the hosts that a network or the switch names.
   func validateRemotes(_ remotes: [IPAddress], of owner: String) throws(ControlError) {
+    guard remotes.count < RemoteVTEPID.limit else {
+      throw ControlError(
+        "\(owner) has \(remotes.count) remotes; it may have \(RemoteVTEPID.limit - 1)")
+    }
     for remote in remotes
     where remote.isUnspecified || remote.isMulticast || remote.isLimitedBroadcast {
       throw ControlError(

@@ -49,6 +49,10 @@ extension Configuration {
     guard ports.count <= PortID.limit else {
       throw ControlError("there are at most \(PortID.limit) ports on a host, not \(ports.count)")
     }
+    guard networks.count <= PortID.limit else {
+      throw ControlError(
+        "there are at most \(PortID.limit) networks on a host, not \(networks.count)")
+    }
     // Peer 0 means "no peer".
     let peers = ports.values.reduce(0) { $0 + ($1.interface.tunnel?.remotes.count ?? 0) }
     guard peers < RemoteVTEPID.limit else {

@@ -81,6 +81,8 @@ package struct Show: Codable, Equatable, Sendable {
     package var trunks: [VLANID]
     package var customerVLANs: [VLANID]
     package var vlanMode: Configuration.VLANMode?
+    /// The network that it is a member of, or the tunnel of.
+    package var network: String?
     package var interface: Interface
 
     /// Describes a port of the configuration; the daemon adds what is wrong with it.
@@ -90,6 +92,7 @@ package struct Show: Codable, Equatable, Sendable {
       trunks = port.trunks.sorted()
       customerVLANs = port.customerVLANs.sorted()
       vlanMode = port.vlanMode
+      network = port.network
       interface = Interface(name: port.name)
       interface.type = port.interface.type
       interface.options = port.interface.options

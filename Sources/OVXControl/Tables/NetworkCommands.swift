@@ -14,9 +14,9 @@ extension Transaction {
       }
       return try applyNetworkSettings(settings, to: name)
     }
-    let bridge = try text(of: "bridge", in: settings) ?? "br0"
+    let bridge = try text(of: "bridge", of: name, in: settings) ?? "br0"
     if configuration.bridges[bridge] == nil { try checkDeviceName(bridge, of: "bridge") }
-    guard let vni = try text(of: "vni", in: settings) else {
+    guard let vni = try text(of: "vni", of: name, in: settings) else {
       throw ControlError(
         "network \(name) needs a VNI, which is the same on all hosts; add vni=NUMBER, from 1 to \(VNI.max)"
       )
@@ -27,7 +27,7 @@ extension Transaction {
       )
     }
     var network = Configuration.Network(name: name, vni: vni, bridge: bridge, tag: .untagged)
-    if try text(of: "tag", in: settings) == nil {
+    if try text(of: "tag", of: name, in: settings) == nil {
       network.tag = try configuration.freeTag(for: network)
     }
     configuration.networks[name] = network
@@ -73,11 +73,15 @@ extension Transaction {
   ]
 
   /// The value of a column among settings that is needed before the record is there.
-  private func text(of column: String, in settings: [Setting]) throws(ControlError) -> String? {
+  private func text(
+    of column: String, of network: String, in settings: [Setting]
+  ) throws(ControlError) -> String? {
     for setting in settings where setting.key == nil {
       let name = Self.networkShorthands[setting.column.lowercased()] ?? setting.column
       guard (try? Table.networks.column(matching: name).name) == column else { continue }
-      return try DatumText.atom(setting.value)
+      do throws(ControlError) { return try DatumText.atom(setting.value) } catch {
+        throw ControlError("\(column) of network \(network): \(error.message)")
+      }
     }
     return nil
   }

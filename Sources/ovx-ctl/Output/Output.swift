@@ -202,6 +202,7 @@ struct Output {
       for port in bridge.ports {
         lines.append("    Port \(port.name)")
         if let mode = port.vlanMode { lines.append("        vlan_mode: \(mode.rawValue)") }
+        if let network = port.network { lines.append("        network: \(printable(network))") }
         if let tag = port.tag { lines.append("        tag: \(tag)") }
         if !port.trunks.isEmpty { lines.append("        trunks: \(port.trunksDatum)") }
         if !port.customerVLANs.isEmpty {
