@@ -28,6 +28,7 @@ let package = Package(
   products: [
     .executable(name: "ovx-vswitchd", targets: ["ovx-vswitchd"]),
     .executable(name: "ovx-ctl", targets: ["ovx-ctl"]),
+    .executable(name: "ovx-docker", targets: ["ovx-docker"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -35,6 +36,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
   ],
   targets: [
     .target(
@@ -71,6 +73,14 @@ let package = Package(
     .executableTarget(
       name: "ovx-ctl",
       dependencies: ["CCapture", "OVXControl", argumentParser, system, yams],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "ovx-docker",
+      dependencies: [
+        "OVXControl", "OVXDatapath", "OVXLinux", argumentParser,
+        .product(name: "FlyingFox", package: "FlyingFox"),
+        .product(name: "FlyingSocks", package: "FlyingFox"),
+      ],
       swiftSettings: strict),
     .executableTarget(
       name: "ovx-benchmark",

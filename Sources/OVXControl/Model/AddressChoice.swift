@@ -46,6 +46,7 @@ extension Configuration {
   func takenAddresses(of network: Network) -> [IPAddress: String] {
     var taken: [IPAddress: String] = [:]
     for gateway in network.gateways { taken[gateway] = "the gateway's" }
+    for address in network.reserved { taken[address] = "reserved" }
     for member in members(of: network.name) {
       for address in member.interface.attachment?.addresses ?? member.interface.addresses {
         taken[address.address] = "port \(printable(member.name))'s"
@@ -101,6 +102,44 @@ extension Transaction {
       }
     }
     return attachment
+  }
+
+  /// Keeps an address of a network for a program that attaches by itself, such as Docker's driver.
+  ///
+  /// - Parameters:
+  ///   - name: The network.
+  ///   - subnet: Which of its subnets; `nil` for the first.
+  ///   - address: The address; `nil` for a free one.
+  /// - Returns: The address with the length of its prefix.
+  /// - Throws: That there is no such network or subnet, or none free, or that it is somebody's.
+  mutating func reserveAddress(
+    in name: String, of subnet: IPPrefix?, _ address: IPAddress?
+  ) throws(ControlError) -> Reply {
+    guard let network = configuration.networks[name] else { throw noNetwork(name) }
+    guard let subnet = subnet ?? network.subnets.first, network.subnets.contains(subnet) else {
+      throw ControlError(
+        "network \(name) has no subnet\(subnet.map { " \($0)" } ?? "") to take an address from; "
+          + "\"set network \(name) subnet=ADDRESS/LENGTH\" gives it one")
+    }
+    guard network.reserved.count < 16384 else {
+      throw ControlError("network \(name) has 16384 reserved addresses, and can have no more")
+    }
+    let taken = configuration.takenAddresses(of: network)
+    let chosen: IPAddress
+    if let address {
+      try check(
+        InterfaceAddress(address, prefixLength: subnet.length), network, taken, isOwn: false)
+      chosen = address
+    } else {
+      chosen = try freeAddress(in: subnet, of: network, taken)
+    }
+    configuration.networks[name]?.reserved = (network.reserved + [chosen]).sorted()
+    return .names(["\(InterfaceAddress(chosen, prefixLength: subnet.length))"])
+  }
+
+  /// Gives a reserved address back; does nothing where it is not reserved.
+  mutating func releaseAddress(in name: String, _ address: IPAddress) {
+    configuration.networks[name]?.reserved.removeAll { $0 == address }
   }
 
   private mutating func check(

@@ -19,6 +19,8 @@ extension Configuration {
     package var remotes: [IPAddress] = []
     /// The gateways' addresses, at most one in each subnet.
     package var gateways: [IPAddress] = []
+    /// Addresses that other programs have been given for what they attach, in order: nobody else gets them.
+    package var reserved: [IPAddress] = []
     /// The MTU of attached interfaces that ask for none, in bytes of IP packet.
     package var mtuRequest: Int?
     package var otherConfig: [String: String] = [:]

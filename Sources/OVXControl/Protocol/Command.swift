@@ -26,6 +26,10 @@ package enum Command: Codable, Equatable, Sendable {
   // Configuration: networks
   case addNetwork(network: String, settings: [Setting], mayExist: Bool)
   case deleteNetwork(network: String, ifExists: Bool)
+  /// Keeps an address of a network for a program that attaches by itself: the given one, or a free one of the given subnet
+  /// or the first. Answers it as `names`, with the length of its prefix.
+  case reserveAddress(network: String, subnet: IPPrefix?, address: IPAddress?)
+  case releaseAddress(network: String, address: IPAddress)
   case listNetworks
   /// Networks with their members, tunnels and addresses; all where none is named.
   case showNetworks(network: String?)

@@ -89,6 +89,7 @@ var migrator: DatabaseMigrator {
           "range" TEXT NOT NULL,
           remotes TEXT NOT NULL,
           gateway TEXT NOT NULL,
+          reserved TEXT NOT NULL,
           mtu_request INTEGER,
           other_config TEXT NOT NULL,
           external_ids TEXT NOT NULL
@@ -318,12 +319,13 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
   var range: [AddressRange]
   var remotes: [IPAddress]
   var gateway: [IPAddress]
+  var reserved: [IPAddress]
   var mtuRequest: Int?
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
-    case name, vni, bridge, tag, subnet, range, remotes, gateway
+    case name, vni, bridge, tag, subnet, range, remotes, gateway, reserved
     case mtuRequest = "mtu_request"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
@@ -338,6 +340,7 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
     range = network.ranges
     remotes = network.remotes
     gateway = network.gateways
+    reserved = network.reserved
     mtuRequest = network.mtuRequest
     otherConfig = network.otherConfig
     externalIDs = network.externalIDs
@@ -354,6 +357,7 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
       network.ranges = range
       network.remotes = remotes
       network.gateways = gateway
+      network.reserved = reserved
       network.mtuRequest = mtuRequest
       network.otherConfig = otherConfig
       network.externalIDs = externalIDs

@@ -115,7 +115,8 @@ extension Change {
 }
 
 extension Transaction {
-  /// Makes the configuration equal to another one, but for what `attach` has made: that belongs to its container.
+  /// Makes the configuration equal to another one, but for what `attach` has made, which belongs to its container, and for
+  /// addresses that are reserved.
   ///
   /// - Parameters:
   ///   - declared: What a file says; any client may have sent it.
@@ -143,6 +144,9 @@ extension Transaction {
             + "leave it out", record: port.name)
       }
       wanted.ports[port.name] = port
+    }
+    for (name, network) in configuration.networks {
+      wanted.networks[name]?.reserved = network.reserved
     }
     try wanted.completeNetworks(after: configuration)
     for bridge in configuration.bridges.keys.sorted() where wanted.bridges[bridge] == nil {

@@ -48,6 +48,9 @@ extension Table<Configuration.Network> {
         Column("members", .set(.text)) { network, configuration, _ in
           .set(configuration.members(of: network.name).map { .text($0.name) })
         },
+        Column("reserved", .set(.address)) { network, _, _ in
+          .set(network.reserved.map { .text($0.description) })
+        },
         Column("status", .map) { network, configuration, _ in
           let use = configuration.use(of: network)
           return .map([

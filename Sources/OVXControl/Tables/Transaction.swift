@@ -144,6 +144,10 @@ package struct Transaction {
       try addNetwork(network, settings, mayExist: mayExist)
     case .deleteNetwork(let network, let ifExists):
       try deleteNetwork(network, ifExists: ifExists)
+    case .reserveAddress(let network, let subnet, let address):
+      return try reserveAddress(in: network, of: subnet, address)
+    case .releaseAddress(let network, let address):
+      releaseAddress(in: network, address)
     case .listNetworks:
       return .names(configuration.networks.keys.sorted())
     case .showNetworks(let network):
@@ -580,7 +584,8 @@ extension Command {
       case .host: return Configuration.Changes(host: true)
       case nil: return nil
       }
-    case .addNetwork(let network, _, _), .deleteNetwork(let network, _):
+    case .addNetwork(let network, _, _), .deleteNetwork(let network, _),
+      .reserveAddress(let network, _, _), .releaseAddress(let network, _):
       return Configuration.Changes(networks: [network])
     case .deleteBridge, .attach, .detach, .detachStale, .apply, .destroy: return nil
     default: return Configuration.Changes()

@@ -3,6 +3,27 @@ package import OVXDatapath
 private import SystemPackage
 
 extension Netlink {
+  /// Makes a veth, both ends of which are in this namespace and down.
+  ///
+  /// - Throws: `EEXIST` where a name is taken.
+  package mutating func makeVeth(named name: String, otherEnd: String) throws(LinuxError) {
+    // linux/veth.h, whose header CLinux does not include for this one number.
+    let peerInformation = 1
+    var request = NetlinkRequest(
+      type: Int(RTM_NEWLINK), flags: Int32(NLM_F_CREATE | NLM_F_EXCL), family: ifinfomsg())
+    request.put(Int(IFLA_IFNAME), name)
+    request.nest(Int(IFLA_LINKINFO)) {
+      $0.put(Int(IFLA_INFO_KIND), "veth")
+      $0.nest(Int(IFLA_INFO_DATA)) {
+        $0.nest(peerInformation) {
+          $0.put(ifinfomsg())
+          $0.put(Int(IFLA_IFNAME), otherEnd)
+        }
+      }
+    }
+    try transact(request, for: Purpose(action: "make the veth", subject: name))
+  }
+
   /// Gives a device another name.
   ///
   /// It may be up.

@@ -1,0 +1,222 @@
+internal import OVXControl
+private import OVXDatapath
+private import OVXLinux
+
+/// Docker's networks and containers as networks and ports of the switch.
+///
+/// It keeps nothing: which network is which, and whose a port is, stands in `external_ids` of the switch's records, so that a
+/// driver that is started anew goes on. A container is on a veth, whose one end is a port of the host: it stays over restarts
+/// of the switch, of Docker and of the driver.
+struct NetworkDriver {
+  private let connection: SwitchConnection
+
+  init(_ connection: SwitchConnection) {
+    self.connection = connection
+  }
+
+  // MARK: Networks
+
+  /// Makes a network of the switch, or notes that Docker uses one.
+  func createNetwork(_ request: CreateNetworkRequest) throws(ControlError) {
+    let id = try checked(request.networkID, "network")
+    var options = request.options?.generic ?? [:]
+    let network = options.removeValue(forKey: "network")
+    let vni = options.removeValue(forKey: "vni")
+    let mtu =
+      options.removeValue(forKey: "mtu")
+      ?? options.removeValue(forKey: "com.docker.network.driver.mtu")
+    if let unknown = options.keys.min() {
+      throw ControlError(
+        "ovx has no option \"\(printable(unknown))\"; it takes network=NAME or vni=NUMBER, and mtu=BYTES"
+      )
+    }
+    let pools = (request.ipv4Data ?? []) + (request.ipv6Data ?? [])
+    let subnets = pools.compactMap(\.pool).filter { !$0.isEmpty }
+    switch (network, vni) {
+    case (let name?, nil):
+      guard mtu == nil else {
+        throw ControlError("network \(printable(name)) has its own MTU; \"set network\" changes it")
+      }
+      try adopt(name, id: id, subnets: subnets)
+    case (nil, let vni?):
+      let gateways = pools.compactMap(\.gateway).filter { !$0.isEmpty }
+        .map { String($0.prefix { $0 != "/" }) }
+      var settings = [
+        Setting(column: "vni", value: vni),
+        Setting(column: "external_ids", key: Self.made, value: id),
+      ]
+      if let mtu { settings.append(Setting(column: "mtu_request", value: mtu)) }
+      if !subnets.isEmpty {
+        settings.append(Setting(column: "subnet", value: subnets.joined(separator: ",")))
+      }
+      if !gateways.isEmpty {
+        settings.append(Setting(column: "gateway", value: gateways.joined(separator: ",")))
+      }
+      _ = try connection.send([
+        .addNetwork(network: "docker-\(id.prefix(12))", settings: settings, mayExist: false)
+      ])
+    default:
+      throw ControlError(
+        "a network of ovx needs -o network=NAME, of one that add-net has made, or -o vni=NUMBER for a new one"
+      )
+    }
+  }
+
+  /// The key under which a network has the id of the one of Docker for which it was made.
+  private static let made = "docker-network"
+
+  /// The key under which a network has the id of one of Docker that uses it.
+  private static func use(_ id: String) -> String { "docker-use-\(id.prefix(12))" }
+
+  private func adopt(_ name: String, id: String, subnets: [String]) throws(ControlError) {
+    guard let network = try connection.networks().first(where: { $0.name == name }) else {
+      throw ControlError(
+        "the switch has no network \(printable(name)); \"ovx-ctl add-net\" makes one, and -o vni=NUMBER another"
+      )
+    }
+    let strange = subnets.filter { !network.subnets.contains($0) }
+    guard network.subnets.isEmpty || strange.isEmpty else {
+      let words = network.subnets.map { "--subnet \($0)" }.joined(separator: " ")
+      throw ControlError(
+        "network \(name) has other subnets than \(strange.joined(separator: ", ")); type \(words), and --ip-range for "
+          + "this host's share")
+    }
+    _ = try connection.send([
+      .set(
+        table: "Network", record: name,
+        settings: [Setting(column: "external_ids", key: Self.use(id), value: id)], ifExists: false)
+    ])
+  }
+
+  /// Deletes a network that was made for Docker, or forgets that Docker uses it; does nothing where there is none.
+  func deleteNetwork(_ request: NetworkRequest) throws(ControlError) {
+    let id = try checked(request.networkID, "network")
+    guard let network = try self.network(of: id, isNeeded: false) else { return }
+    if network.externalIDs[Self.made] == id {
+      _ = try connection.send([.deleteNetwork(network: network.name, ifExists: true)])
+    } else {
+      _ = try connection.send([
+        .remove(
+          table: "Network", record: network.name, column: "external_ids", values: [Self.use(id)],
+          ifExists: true)
+      ])
+    }
+  }
+
+  // MARK: Endpoints
+
+  /// Makes a veth and puts its one end into the network.
+  ///
+  /// - Returns: The container's Ethernet address; `nil` where the request has one.
+  func createEndpoint(_ request: CreateEndpointRequest) throws(ControlError) -> String? {
+    let id = try checked(request.endpointID, "endpoint")
+    let networkID = try checked(request.networkID, "network")
+    guard let network = try self.network(of: networkID, isNeeded: true) else { return nil }
+    let interface = request.interface
+    var settings = [
+      Setting(column: "network", value: network.name),
+      Setting(column: "external_ids", key: "docker-endpoint", value: id),
+    ]
+    for address in [interface?.address, interface?.addressIPv6].compactMap(\.self)
+    where !address.isEmpty {
+      try check(address, network)
+      settings.append(
+        Setting(
+          column: "external_ids", key: address.contains(":") ? "docker-ipv6" : "docker-ip",
+          value: Atom.text(address).description))
+    }
+    let (port, inside) = Self.names(id)
+    let address: MACAddress?
+    do {
+      var netlink = try Netlink()
+      // A driver that was killed in between has left it.
+      if let stale = try netlink.link(named: port) { try netlink.delete(stale) }
+      try netlink.makeVeth(named: port, otherEnd: inside)
+      if let link = try netlink.link(named: port) { try netlink.setUp(true, link) }
+      address = try netlink.link(named: inside)?.address
+    } catch {
+      throw ControlError("a veth for endpoint \(id.prefix(12)) cannot be made: \(error)")
+    }
+    do throws(ControlError) {
+      _ = try connection.send([
+        .addPort(bridge: network.bridge, port: port, settings: settings, mayExist: true)
+      ])
+    } catch {
+      deleteDevice(port)
+      throw error
+    }
+    if let own = interface?.macAddress, !own.isEmpty { return nil }
+    return address?.description
+  }
+
+  /// The device to move into the container, and the routers that it gets.
+  func join(_ request: EndpointRequest) throws(ControlError) -> JoinResponse {
+    let id = try checked(request.endpointID, "endpoint")
+    let networkID = try checked(request.networkID, "network")
+    let gateways = try network(of: networkID, isNeeded: true)?.gateways ?? []
+    return JoinResponse(
+      interfaceName: JoinResponse.Name(srcName: Self.names(id).inside),
+      gateway: gateways.first { !$0.contains(":") },
+      gatewayIPv6: gateways.first { $0.contains(":") })
+  }
+
+  /// Takes a container out of its network; does nothing where it is not in one.
+  func deleteEndpoint(_ request: EndpointRequest) throws(ControlError) {
+    let port = Self.names(try checked(request.endpointID, "endpoint")).port
+    _ = try connection.send([.deletePort(bridge: nil, port: port, ifExists: true)])
+    deleteDevice(port)
+  }
+
+  /// Refuses to publish ports, which nothing does yet, rather than to let them be silent.
+  func publish(_ request: ConnectivityRequest) throws(ControlError) {
+    guard let port = request.options?.ports?.first else { return }
+    throw ControlError(
+      "ovx publishes no ports (-p \(port.port.map { "\($0)" } ?? "")); a router in the network can, or leave out -p"
+    )
+  }
+
+  /// The two ends of an endpoint's veth: 15 bytes at most, which the kernel allows.
+  private static func names(_ id: String) -> (port: String, inside: String) {
+    ("dk\(id.prefix(12))", "dc\(id.prefix(12))")
+  }
+
+  private func deleteDevice(_ name: String) {
+    guard var netlink = try? Netlink(), let link = try? netlink.link(named: name) else { return }
+    try? netlink.delete(link)
+  }
+
+  private func check(_ address: String, _ network: SwitchConnection.Network) throws(ControlError) {
+    let prefixes = network.subnets.compactMap(IPPrefix.init)
+    guard let parsed = InterfaceAddress(address) else {
+      throw ControlError(
+        "\"\(printable(address))\" is not an address with the length of its prefix")
+    }
+    guard prefixes.isEmpty || prefixes.contains(where: { $0.contains(parsed.address) }) else {
+      throw ControlError(
+        "\(address) is in no subnet of network \(network.name) (\(network.subnets.joined(separator: ", ")))"
+      )
+    }
+  }
+
+  /// The network of the switch that one of Docker is.
+  private func network(of id: String, isNeeded: Bool) throws(ControlError) -> SwitchConnection
+    .Network?
+  {
+    let found = try connection.networks().first {
+      $0.externalIDs[Self.made] == id || $0.externalIDs[Self.use(id)] == id
+    }
+    if found == nil, isNeeded {
+      throw ControlError(
+        "the switch has no network for Docker's \(id.prefix(12)); remove that and create it anew")
+    }
+    return found
+  }
+
+  /// An id of Docker: hexadecimal digits, 12 at least.
+  private func checked(_ id: String, _ what: String) throws(ControlError) -> String {
+    guard (12...128).contains(id.utf8.count),
+      id.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit })
+    else { throw ControlError("\"\(printable(id))\" is no \(what)'s id") }
+    return id
+  }
+}
