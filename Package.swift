@@ -28,6 +28,7 @@ let package = Package(
   products: [
     .executable(name: "ovx-vswitchd", targets: ["ovx-vswitchd"]),
     .executable(name: "ovx-ctl", targets: ["ovx-ctl"]),
+    .executable(name: "ovx-cni", targets: ["ovx-cni"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -73,6 +74,10 @@ let package = Package(
       dependencies: ["CCapture", "OVXControl", argumentParser, system, yams],
       swiftSettings: strict),
     .executableTarget(
+      name: "ovx-cni",
+      dependencies: ["CLinux", "OVXControl", "OVXDatapath", "OVXLinux", system],
+      swiftSettings: strict),
+    .executableTarget(
       name: "ovx-benchmark",
       dependencies: ["CChecksum", "OVXDatapath", "CLinux"],
       path: "Benchmarks/Pipeline",
@@ -101,6 +106,10 @@ let package = Package(
         "OVXControl", "OVXDatapath", "OVXSimulation", "ovx-ctl", system,
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "CNITests",
+      dependencies: ["ovx-cni", "OVXControl", "OVXDatapath", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(
       name: "SystemTests", dependencies: ["OVXControl", "OVXSimulation"], exclude: ["Traffic"],
