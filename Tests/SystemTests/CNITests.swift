@@ -36,7 +36,7 @@ extension SystemTests {
         #expect(routes.contains("10.9.0.0/16 via 172.17.42.2 dev eth0"), "\(routes)")
         let port = try #require(try runtime.ports().first { $0.contains("-c1") })
         let ids = try runtime.host.ctl("get port \(port) external_ids tag")
-        #expect(ids.contains("cni-container=\"\(container.name)\""), "\(ids)")
+        #expect(ids.contains("cni-container=\(container.name)"), "\(ids)")
         #expect(ids.contains("cni-network=red") && ids.contains("cni-ifname=eth0"), "\(ids)")
         #expect(!ids.contains("pending") && ids.contains("100"), "\(ids)")
 

@@ -101,6 +101,8 @@ extension SystemTests {
         let archive = try image(lab)
         let (host1, host2) = try lab.twoHosts()
         var podmans: [Podman] = []
+        // Where the test fails before its end, containers would outlive it.
+        defer { for podman in podmans { _ = try? podman("rm", "-f", "-a", "-t", "0") } }
         for (number, host) in [(1, host1), (2, host2)] {
           try lab.daemon(on: host)
           try host.ctl("add-br br0")
