@@ -10,10 +10,7 @@ extension SystemTests {
       let host: Namespace
       let directory: String
 
-      /// - Parameters:
-      ///   - lab: Whose directory it lives in.
-      ///   - host: Where it runs.
-      ///   - network: The plugin's configuration of the network "red".
+      /// Sets it up in the lab's directory, with one network "red" beside podman's own.
       init(_ lab: Lab, on host: Namespace, network: String) throws {
         self.host = host
         directory = lab.directory.appendingPathComponent("podman-\(host.name)").path

@@ -12,10 +12,11 @@ enum SpecificationVersion: String, CaseIterable, Comparable {
     allCases.firstIndex(of: left) ?? 0 < allCases.firstIndex(of: right) ?? 0
   }
 
-  /// Reads a version.
+  /// Reads a version; `nil` for one that is not spoken.
+  ///
+  /// 1.0 and 1.1 without a third number, as people write them, are taken, too.
   ///
   /// - Parameter text: What stands as `cniVersion`.
-  /// - Returns: The version; 1.0 and 1.1 without a third number, as people write them, are taken, too.
   init?(text: String) {
     self.init(rawValue: text.split(separator: ".").count == 2 ? text + ".0" : text)
   }

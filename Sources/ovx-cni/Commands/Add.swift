@@ -132,7 +132,9 @@ extension NetworkTask {
     var others: [AddressResult.Route] = []
   }
 
-  /// Divides the routes. The first of several default routes counts; one that the container has already stays.
+  /// Divides the routes.
+  ///
+  /// The first of several default routes counts; one that the container has already stays.
   private func routes(
     of result: AddressResult, in namespace: ContainerNamespace
   ) throws(PluginError) -> Routes {
