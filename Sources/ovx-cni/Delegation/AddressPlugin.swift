@@ -58,17 +58,26 @@ struct AddressPlugin {
   /// - Returns: At least one address.
   /// - Throws: The plugin's error, under its number.
   func add() throws(PluginError) -> AddressResult {
-    do {
+    do throws(PluginError) {
       return try addOnce()
     } catch {
-      try? delete()
+      try undo(error)
+      // Who does not answer is not waited for twice.
+      guard error.code != PluginError.Code.inputOutput.rawValue else { throw error }
     }
-    do {
+    do throws(PluginError) {
       return try addOnce()
     } catch {
-      do { try delete() } catch let other { throw error.leaving([other]) }
+      try undo(error)
       throw error
     }
+  }
+
+  /// Gives back what a call that failed may have taken.
+  ///
+  /// - Throws: The call's error, where that fails as well.
+  private func undo(_ error: PluginError) throws(PluginError) {
+    do throws(PluginError) { try delete() } catch let other { throw error.leaving([other]) }
   }
 
   private func addOnce() throws(PluginError) -> AddressResult {
