@@ -34,6 +34,12 @@ struct OpenDevice {
   var address: MACAddress?
   /// For a veth of somebody else's: the MTU that it has from us.
   var adoption: Adoption?
+  /// Where a veth is larger than its segments take because it could not be given another MTU: how it was then.
+  var unadopted: Link?
+  /// How often that is tried again when the device is otherwise than it was: its other end may be on the way into its
+  /// container.
+  var adoptionTries = adoptionTryLimit
+  static let adoptionTryLimit = 8
   /// Whether it was to become what `settings` do not say, and may be that in part.
   var isUnfinished = false
   /// The switch cannot use it any more.

@@ -125,7 +125,13 @@ struct PortDevices {
   /// Opens the device of a port where it is not open, and gives it the settings that it is to have.
   mutating func open(_ name: String, _ order: DeviceOrder) {
     let desired = order.desired
-    if faults[name] == nil, open[name].map({ isInOrder($0, order) }) == true { return }
+    if faults[name] == nil, let device = open[name], isInOrder(device, order) {
+      if let unadopted = device.unadopted, device.adoptionTries > 0, link(of: name) != unadopted {
+        open[name]?.adoptionTries -= 1
+        adopt(name, order, former: device.adoption)
+      }
+      return
+    }
     do throws(LinuxError) {
       if let device = open[name], !isUsable(device, order) {
         open[name] = nil
@@ -150,16 +156,16 @@ struct PortDevices {
           open[name]?.settings.addresses += order.settings.addresses
           let introduction = try opening.change(device, to: order)
           if let introduction { introduce(name, introduction, desired.addresses) }
-          let adoption = adopt(name, order, former: device.adoption)
-          open[name]?.adoption = adoption
+          open[name]?.unadopted = nil
+          open[name]?.adoptionTries = OpenDevice.adoptionTryLimit
+          adopt(name, order, former: device.adoption)
           open[name]?.isUnfinished = false
         }
       } else {
         let (device, introduction) = try opening.open(order)
         open[name] = device
         if let introduction { introduce(name, introduction, desired.addresses) }
-        let adoption = adopt(name, order, former: nil)
-        open[name]?.adoption = adoption
+        adopt(name, order, former: nil)
       }
       open[name]?.desired = desired
       open[name]?.settings = order.settings
@@ -200,32 +206,41 @@ struct PortDevices {
 
   /// Gives a veth of somebody else's the MTU that fits its segments; see `Adoption`.
   ///
-  /// What cannot be done stays as it is: the data plane answers packets that are too large.
-  private mutating func adopt(
-    _ name: String, _ order: DeviceOrder, former: Adoption?
-  ) -> Adoption? {
+  /// What cannot be done stays as it is, until the device changes: the data plane answers packets that are too large.
+  private mutating func adopt(_ name: String, _ order: DeviceOrder, former: Adoption?) {
     guard case .existing = order.desired.place, order.desired.mtuRequest == nil,
       let link = link(of: name)
-    else { return nil }
+    else {
+      open[name]?.adoption = nil
+      open[name]?.unadopted = nil
+      return
+    }
     let bound = order.settings.bound
     do throws(LinuxError) {
       let adoption = try kernel.fit(link, to: bound, former: former)
+      open[name]?.adoption = adoption
       if let adoption, adoption != former, let bound {
         notes.append(
           "port \(name): both ends of the veth have an MTU of \(adoption.givenMTU) now instead of "
             + "\(adoption.ownMTU), as \(bound.owner) takes packets of up to \(bound.mtu) bytes")
       }
-      if adoption != nil || bound.map({ link.mtu <= $0.mtu }) ?? true { return adoption }
+      if adoption != nil || bound.map({ link.mtu <= $0.mtu }) ?? true {
+        open[name]?.unadopted = nil
+        return
+      }
     } catch {
       // Told of below.
     }
-    if let bound, link.mtu > bound.mtu {
+    open[name]?.adoption = former
+    guard let bound, link.mtu > bound.mtu else { return }
+    if open[name]?.unadopted == nil {
       notes.append(
         "port \(name) has an MTU of \(link.mtu), and \(bound.owner) takes packets of up to \(bound.mtu) bytes; "
           + "larger ones are answered with ICMP, and lost where they are not IP: give \(bound.mtu) to "
           + (link.kind == "veth" ? "both ends of the veth" : "whatever is connected to it"))
     }
-    return former
+    let now = self.link(of: name)
+    open[name]?.unadopted = now
   }
 
   /// Why packets of a port may be too large for its segments although it is in service.

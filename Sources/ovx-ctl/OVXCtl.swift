@@ -17,6 +17,11 @@ struct OVXCtl: ParsableCommand {
           ovx-ctl add-port br0 veth1 tag=100
           ovx-ctl add-port br0 vxlan0 tag=100 key=100 remote=192.168.5.3
 
+        A tenant's network on this host and others, and a container in it:
+          ovx-ctl set switch . local_ip=192.168.5.2 remotes=192.168.5.3
+          ovx-ctl add-net red vni=100 subnet=172.17.42.0/24
+          ovx-ctl attach red web1 eth0
+
         The same tunnel as ovs-vsctl users type it:
           ovx-ctl add-port br0 vxlan0 tag=100 \\
             -- set interface vxlan0 type=vxlan options:key=100 \\
@@ -54,6 +59,12 @@ struct OVXCtl: ParsableCommand {
           AddBridge.self, DeleteBridge.self, AddPort.self, DeletePort.self, ListBridges.self,
           BridgeExists.self, ListPorts.self, PortToBridge.self, ShowAll.self,
           BridgeToVLAN.self, BridgeToParent.self, SetExternalID.self, GetExternalID.self,
+        ]
+      ),
+      CommandGroup(
+        name: "Network",
+        subcommands: [
+          AddNetwork.self, DeleteNetwork.self, ListNetworks.self, NetworkCommands.self,
         ]
       ),
       CommandGroup(name: "Container", subcommands: [Attach.self, Detach.self]),

@@ -109,18 +109,20 @@ import Testing
     #expect(error.code == 1 && error.message.contains("cniVersion"))
   }
 
-  /// The file that the README names, as a runtime hands its plugin over.
-  @Test func theExampleIsRead() throws {
-    let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-      .appendingPathComponent("../../configs/red.conflist").standardized
-    let list = try JSON(parsing: Array(Data(contentsOf: file)), as: "the example")
-    let plugins = try #require(list["plugins"]?.arrayValue)
-    for plugin in plugins {
+  /// The files that the README names, as a runtime hands their plugins over.
+  @Test func theExamplesAreRead() throws {
+    for (name, place, ipam) in [
+      ("red", NetworkConfiguration.Place.network("red"), nil),
+      ("red-host-local", .bridge("br0", .vni(VNI(rawValue: 100)!)), "host-local"),
+    ] {
+      let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .appendingPathComponent("../../configs/\(name).conflist").standardized
+      let list = try JSON(parsing: Array(Data(contentsOf: file)), as: "the example")
+      let plugin = try #require(list["plugins"]?.arrayValue?.first)
       var members = try #require(plugin.objectValue)
       for name in ["name", "cniVersion"] { members[name] = list[name] }
       let configuration = try NetworkConfiguration(.object(members), runDirectory: nil)
-      #expect(configuration.place == .bridge("br0", .vni(VNI(rawValue: 100)!)))
-      #expect(configuration.addressPlugin == "host-local")
+      #expect(configuration.place == place && configuration.addressPlugin == ipam)
     }
   }
 }

@@ -226,7 +226,7 @@ import Testing
       ("--rundir /r -f json -- diff -f \(path)", .json, true),
     ] as [(String, OutputFormat?, Bool)] {
       let invocation = try parse(line)
-      #expect(invocation.commands == [.apply(declared)], "\(line)")
+      #expect(invocation.commands == [.apply(declared, declaresSwitch: false)], "\(line)")
       #expect(invocation.options.format == format, "\(line)")
       #expect(invocation.options.dryRun == isDryRun, "\(line)")
       if line.contains("/r") { #expect(invocation.options.runDirectory == "/r") }

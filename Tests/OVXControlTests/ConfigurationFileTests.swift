@@ -1,10 +1,10 @@
 import Foundation
-import OVXControl
 import OVXDatapath
 import OVXSimulation
 import SystemPackage
 import Testing
 
+@testable import OVXControl
 @testable import ovx_ctl
 
 @Suite struct ConfigurationFileTests {
@@ -108,7 +108,7 @@ import Testing
     var bench = try Workbench("add-br br0")
     let declared = try read("bridges: {br0: {ports: {nodevice: }}}")
     #expect(declared.ports["nodevice"]?.interface.type == .system)
-    try bench.run([.apply(declared)])
+    try bench.run([.apply(declared, declaresSwitch: false)])
     #expect(bench.notes == ["port nodevice waits until this host has a network device nodevice"])
   }
 
@@ -125,11 +125,11 @@ import Testing
     ("bridges: ~", "net.yaml:1:1: bridges has no value; \"bridges: {}\" stands for none"),
     (
       "{}",
-      "net.yaml:1:1: there is no \"bridges\"; a file begins with \"bridges:\" and has the bridges' names below it"
+      "net.yaml:1:1: there is no \"bridges\" and no \"networks\"; a file begins with \"bridges:\" and has the bridges' names below it"
     ),
     (
       "bridge: {}",
-      "net.yaml:1:1: the file has no \"bridge\"; did you mean bridges? its only key is bridges"
+      "net.yaml:1:1: the file has no \"bridge\"; did you mean bridges? its keys are switch, networks, bridges"
     ),
     ("bridges: [br0]", "net.yaml:1:10: bridges is not a map; a name for each, such as br0:"),
     (
@@ -140,7 +140,7 @@ import Testing
     (
       "bridges: {br0: {ports: {p: {tga: 1}}}}",
       "net.yaml:1:29: port p has no \"tga\"; did you mean tag? its keys are type, mac, key, remote, local, dst_port, "
-        + "mtu, address, tag, trunks, cvlans, vlan_mode, options, other_config, external_ids, interface"
+        + "mtu, address, tag, trunks, cvlans, vlan_mode, network, options, other_config, external_ids, interface"
     ),
     (
       "bridges: {br0: {ports: {p: {interface: {tag: 1}}}}}",
@@ -366,7 +366,9 @@ import Testing
       try configuration.validate()
       sizes += configuration.ports.count
       var declared = configuration
-      declared.ports = declared.ports.filter { $0.value.interface.attachment == nil }
+      declared.ports = declared.ports.filter {
+        $0.value.interface.attachment == nil && !configuration.isImplied($0.value)
+      }
       let yaml = try ExportedFile(configuration: configuration).yaml
       #expect(throws: Never.self, "\(random)\n\(yaml)") { _ = try read(yaml) }
       #expect(try read(yaml) == declared, "\(random)\n\(yaml)")
@@ -375,7 +377,8 @@ import Testing
       // On the state that it was made of it changes nothing.
       var same = configuration
       let transaction = try Transaction.execute(
-        [.apply(try read(yaml))], on: &same, live: LiveState(deviceExists: { _ in true }))
+        [.apply(try read(yaml), declaresSwitch: false)], on: &same,
+        live: LiveState(deviceExists: { _ in true }))
       #expect(transaction.replies == [.changes([])], "\(random)")
       #expect(same == configuration, "\(random)")
     }
@@ -392,16 +395,19 @@ import Testing
       let attached = old.ports.filter { $0.value.interface.attachment != nil }
       var state = old
       do {
-        let first = try Transaction.execute([.apply(declared)], on: &state, live: live)
+        let first = try Transaction.execute(
+          [.apply(declared, declaresSwitch: true)], on: &state, live: live)
         #expect(state.bridges == declared.bridges, "\(random)")
         #expect(state.ports == declared.ports.merging(attached) { _, old in old }, "\(random)")
         #expect((first.replies == [.changes([])]) == (state == old), "\(random)")
-        let second = try Transaction.execute([.apply(declared)], on: &state, live: live)
+        let second = try Transaction.execute(
+          [.apply(declared, declaresSwitch: true)], on: &state, live: live)
         #expect(second.replies == [.changes([])], "\(random)")
       } catch {
-        // Only a container that would lose its bridge stands in the way.
+        // Only a container that would lose its bridge or its network stands in the way.
         #expect(
-          attached.values.contains { declared.bridges[$0.bridge] == nil }, "\(random) \(error)")
+          attached.values.contains { declared.bridges[$0.bridge] == nil || $0.network != nil },
+          "\(random) \(error)")
         #expect(state == old, "\(random)")
       }
     }

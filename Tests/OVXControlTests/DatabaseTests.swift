@@ -474,7 +474,7 @@ import Testing
     let scratch = try Scratch()
     let directory = scratch.path.appending("mounted")
     let path = directory.appending("conf.db")
-    try mountMemory(at: directory, options: "size=256k")
+    try mountMemory(at: directory, options: "size=320k")
     defer { unmount(directory) }
     var bench = try Workbench("add-br br0")
     do {

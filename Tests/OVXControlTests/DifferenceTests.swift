@@ -45,7 +45,9 @@ import Testing
     var bench = try Workbench("add-br br0", "attach br0 web1 eth0")
     let attached = bench.configuration
     func refusal(_ declared: Configuration) -> String {
-      let error = #expect(throws: ControlError.self) { try bench.run([.apply(declared)]) }
+      let error = #expect(throws: ControlError.self) {
+        try bench.run([.apply(declared, declaresSwitch: false)])
+      }
       #expect(bench.configuration == attached)
       return error?.message ?? ""
     }
@@ -63,7 +65,7 @@ import Testing
     crooked.bridges["a"] = Configuration.Bridge(name: "b")
     #expect(refusal(crooked).contains("under the name of another one"))
     let bare = try Workbench("add-br br0", "set port br0 tag=5").configuration
-    try bench.run([.apply(bare)])
+    try bench.run([.apply(bare, declaresSwitch: false)])
     #expect(bench.configuration.ports["eth0@web1"] == attached.ports["eth0@web1"])
     #expect(bench.configuration.ports["br0"]?.tag?.rawValue == 5)
   }

@@ -117,6 +117,9 @@ import Testing
       try check(
         String(line.prefix { $0 != " " }), try bench.output("-f json " + line))
     }
+    var networked = bench
+    try networked.run("add-net red vni=5")
+    try check("list-nets", try networked.output("-f json list-nets"))
     try check("get", try bench.output("-f json get port veth2 tag trunks other_config name"))
     try check("list", try bench.output("-f json list interface"))
     try check("find", try bench.output("-f json find port tag=100"))
@@ -125,12 +128,15 @@ import Testing
       \.self)
     show.bridges[0].ports[0].interface.mac = MACAddress("02:00:00:00:00:01")
     show.bridges[0].ports[0].interface.mtu = 1500
+    show.bridges[0].ports[0].network = "red"
     show.bridges[0].ports[0].interface.linkState = "up"
     show.bridges[0].ports[0].interface.peer = "eth0 in red1"
     try check("show", .show(show))
     try check("export", .configuration(bench.configuration))
     var other = bench
-    try other.run("del-port veth1 -- set port veth2 trunks=7 -- set bridge br0 external_ids:c=d")
+    try other.run(
+      "del-port veth1 -- set port veth2 trunks=7 -- set bridge br0 external_ids:c=d -- add-net red vni=5"
+    )
     let changes = bench.configuration.changes(to: other.configuration)
     for command in ["apply", "diff"] { try check(command, .changes(changes)) }
   }
@@ -197,6 +203,26 @@ import Testing
           listeners: [Tunnels.Listener(address: address, port: 4789, tunnels: ["v"])],
           features: ["udp-gro"],
           filter: Tunnels.Filter(.on, table: "t", refused: 3, error: "It is away."))))
+    var configuration = Configuration()
+    var network = Configuration.Network(
+      name: "red", vni: try #require(VNI(rawValue: 7)), bridge: "br0", tag: vlan)
+    network.subnets = [try #require(IPPrefix("10.0.0.0/24"))]
+    network.ranges = [try #require(AddressRange("10.0.0.8-10.0.0.9"))]
+    network.gateways = [try #require(IPAddress("10.0.0.1"))]
+    configuration.networks["red"] = network
+    var port = Configuration.Port(name: "p", bridge: "br0")
+    port.network = "red"
+    port.interface.mac = MACAddress("02:00:00:00:00:01")
+    port.interface.attachment = Configuration.Attachment(
+      target: "c", interface: "eth0", addresses: [try #require(InterfaceAddress("10.0.0.8/24"))])
+    configuration.ports["p"] = port
+    var description = NetworkDescription(network, in: configuration)
+    description.remotes = [
+      NetworkDescription.Remote(address: address, mtu: 1450, error: "It is away.")
+    ]
+    description.error = "It is away."
+    description.members[0].error = "It is away."
+    try check("net show", .networks([description]))
     var step = Trace.Step(.drop, "It dies.", port: "v", remote: address)
     step.vlan = vlan
     step.vni = VNI(rawValue: 7)
@@ -228,7 +254,8 @@ import Testing
   /// No command that prints is left out.
   @Test func everyCommand() throws {
     let silent: Set = [
-      "add-br", "del-br", "add-port", "del-port", "br-exists", "attach", "detach", "set", "add",
+      "add-br", "del-br", "add-port", "del-port", "add-net", "del-net", "br-exists", "attach",
+      "detach", "set", "add",
       "remove", "clear", "wait-until", "fdb add", "fdb del", "log set", "exit",
       "destroy", "comment", "br-set-external-id",
     ]

@@ -1,6 +1,7 @@
-import OVXControl
 import OVXDatapath
 import OVXSimulation
+
+@testable import OVXControl
 
 /// Valid configurations of every shape, with the texts that are hardest to write down.
 enum RandomConfiguration {
@@ -25,7 +26,48 @@ enum RandomConfiguration {
         configuration.ports[port.name] = port
       }
     }
+    addNetworks(&configuration, &random)
     return configuration
+  }
+
+  /// Adds networks to the bridges there are, with what follows from them, and members.
+  private static func addNetworks(
+    _ configuration: inout Configuration, _ random: inout SeededRandom
+  ) {
+    if Bool.random(using: &random) {
+      configuration.host.localIP = IPAddress("192.0.2.1")
+      configuration.host.remotes = ["192.0.2.1", "192.0.2.2"].compactMap(IPAddress.init)
+      configuration.host.otherConfig = texts(&random)
+    }
+    for (number, bridge) in configuration.bridges.keys.sorted().enumerated()
+    where Bool.random(using: &random) {
+      let number = UInt16(number)
+      guard let vni = VNI(rawValue: 5000 + UInt32(number)),
+        let tag = VLANID(rawValue: 4001 + number)
+      else { continue }
+      var network = Configuration.Network(
+        name: number == 0 ? "red" : "no\(number)", vni: vni, bridge: bridge, tag: tag)
+      if Bool.random(using: &random) {
+        network.subnets = ["10.\(number).0.0/16", "fd00:\(number)::/64"].compactMap(IPPrefix.init)
+        network.gateways = ["10.\(number).0.1"].compactMap(IPAddress.init)
+        network.ranges = ["10.\(number).0.8-10.\(number).0.99"].compactMap(AddressRange.init)
+      }
+      if Bool.random(using: &random) { network.remotes = ["192.0.2.9"].compactMap(IPAddress.init) }
+      if Bool.random(using: &random) { network.mtuRequest = 1280 }
+      network.externalIDs = texts(&random)
+      configuration.networks[network.name] = network
+      for (name, port) in configuration.ports
+      where port.bridge == bridge && name != bridge && port.interface.type != .vxlan
+        && name.utf8.count.isMultiple(of: 2)
+      {
+        configuration.ports[name]?.network = network.name
+        configuration.ports[name]?.tag = tag
+        configuration.ports[name]?.trunks = []
+        configuration.ports[name]?.customerVLANs = []
+        configuration.ports[name]?.vlanMode = nil
+      }
+    }
+    try? configuration.completeNetworks(after: configuration)
   }
 
   private static func port(

@@ -171,7 +171,7 @@ import Testing
     #expect(bench.configuration.host == Configuration().host)
     #expect(bench.refusal("set open x external_ids:a=b").contains("no record x"))
     try bench.run("set open . external_ids:a=b")
-    try bench.run([.apply(Configuration())])
+    try bench.run([.apply(Configuration(), declaresSwitch: false)])
     #expect(bench.configuration.host.externalIDs == ["a": "b"])
   }
 

@@ -44,18 +44,18 @@ import Testing
   @Test(arguments: [
     (
       "set foo br0 a=1",
-      "unknown table \"foo\"; the tables are Bridge, Port, Interface and Switch (Open_vSwitch)"
+      "unknown table \"foo\"; the tables are Bridge, Port, Interface, Network and Switch (Open_vSwitch)"
     ),
     (
       "set Open_vSwitch . a=1",
       "Switch does not contain a column whose name matches \"a\"; its columns are "
-        + "_uuid, bridges, ovx_version, datapath_types, iface_types, other_config, external_ids"
+        + "_uuid, bridges, ovx_version, datapath_types, iface_types, networks, local_ip, remotes, other_config, external_ids"
     ),
     ("set port veth9 tag=1", "no record veth9 in table Port; it has br0, veth1, veth2, vxlan0"),
     (
       "set port veth1 foo=1",
       "Port does not contain a column whose name matches \"foo\"; its columns are "
-        + "_uuid, name, interfaces, tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+        + "_uuid, name, interfaces, tag, trunks, cvlans, vlan_mode, network, other_config, external_ids"
     ),
     (
       "set port veth1 t=1",
@@ -69,7 +69,7 @@ import Testing
     (
       "set port veth1 name=x",
       "cannot modify read-only column name in table Port; its columns that can be set are "
-        + "tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+        + "tag, trunks, cvlans, vlan_mode, network, other_config, external_ids"
     ),
     (
       "set bridge br0 ports=[]",
@@ -84,7 +84,7 @@ import Testing
     (
       "clear port veth1 interfaces",
       "cannot modify read-only column interfaces in table Port; its columns that can be set are "
-        + "tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+        + "tag, trunks, cvlans, vlan_mode, network, other_config, external_ids"
     ),
     (
       "clear interface veth1 type",
@@ -114,7 +114,7 @@ import Testing
     (
       "add-port br0 veth3 name=x",
       "cannot modify read-only column name in table Port; its columns that can be set are "
-        + "tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+        + "tag, trunks, cvlans, vlan_mode, network, other_config, external_ids"
     ),
     (
       "add-port br0 veth3 key=1 options:key=2 remote=10.0.0.9",
@@ -126,7 +126,7 @@ import Testing
     ),
     (
       "add-port br0 veth3 foo=1",
-      "a port has no \"foo\"; it takes addresses, cvlans, dst_port, external_ids, key, local, mac, mtu, mtu_request, options, "
+      "a port has no \"foo\"; it takes addresses, cvlans, dst_port, external_ids, key, local, mac, mtu, mtu_request, network, options, "
         + "other_config, remote, tag, trunks, type, vlan_mode"
     ),
     (
@@ -137,7 +137,7 @@ import Testing
     (
       "attach br0 web1 eth0 foo=1",
       "a port has no \"foo\"; it takes addresses, cvlans, dst_port, external_ids, gateway, ip, key, local, mac, mtu, "
-        + "mtu_request, options, other_config, remote, tag, trunks, type, vlan_mode"
+        + "mtu_request, network, options, other_config, remote, tag, trunks, type, vlan_mode"
     ),
   ])
   func refusals(line: String, sentence: String) throws {
@@ -316,7 +316,7 @@ import Testing
     (
       "find port tag=999 foo=1",
       "Port does not contain a column whose name matches \"foo\"; its columns are "
-        + "_uuid, name, interfaces, tag, trunks, cvlans, vlan_mode, other_config, external_ids"
+        + "_uuid, name, interfaces, tag, trunks, cvlans, vlan_mode, network, other_config, external_ids"
     ),
     (
       "find port tag=999 tag=x",

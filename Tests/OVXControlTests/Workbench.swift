@@ -1,4 +1,5 @@
 import OVXControl
+import OVXDatapath
 import Testing
 
 @testable import ovx_ctl
@@ -10,6 +11,10 @@ struct Workbench {
   var devices: Set<String> = ["veth1", "veth2", "veth3"]
   var states: [String: InterfaceState] = [:]
   private(set) var notes: [String] = []
+  /// Who answers for addresses, by their texts; where there are some, of all others nothing is known.
+  var answers: [String: AddressState] = [:]
+  /// What is to be asked for before the last command line may be carried out.
+  private(set) var questions: [AddressQuestion] = []
 
   init(_ lines: String...) throws {
     for line in lines { try run(line) }
@@ -32,10 +37,16 @@ struct Workbench {
   mutating func run(_ commands: [Command]) throws -> [Reply?] {
     let devices = devices
     let states = states
+    let answers = answers
     let before = configuration
     let transaction = try Transaction.execute(
       commands, on: &configuration,
-      live: LiveState(deviceExists: { devices.contains($0) }, interface: { states[$0] }))
+      live: LiveState(
+        deviceExists: { devices.contains($0) }, interface: { states[$0] },
+        addressState: {
+          answers.isEmpty ? .free : answers[$0.address.description] ?? .unknown
+        }))
+    questions = transaction.questions
     #expect(transaction.changes == configuration.changes(since: before), "\(commands)")
     notes = transaction.notes
     return transaction.replies

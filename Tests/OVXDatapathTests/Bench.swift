@@ -73,6 +73,13 @@ final class Bench {
   func neighborStatistics() -> NeighborStatistics {
     datapath.neighborStatistics(of: BridgeID(rawValue: 0))
   }
+  func probe(_ ip: IPAddress, _ vlan: VLANID, from source: MACAddress) -> [Sent] {
+    datapath.probe(ip, vlan: vlan, bridge: BridgeID(rawValue: 0), from: source)
+    return finish()
+  }
+  func neighbor(_ ip: IPAddress, _ vlan: VLANID) -> MACAddress? {
+    datapath.neighbor(ip, vlan: vlan, bridge: BridgeID(rawValue: 0))
+  }
   func flushNeighbors() -> Int { datapath.flushNeighbors(of: BridgeID(rawValue: 0)) }
   func flushAddresses() -> Int { datapath.flushAddresses(of: BridgeID(rawValue: 0)) }
   func addStatic(_ address: MACAddress, _ vlan: VLANID, on port: UInt16) -> Bool {

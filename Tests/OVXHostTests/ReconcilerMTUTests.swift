@@ -1,5 +1,6 @@
 import OVXControl
 @testable import OVXDatapath
+import SystemPackage
 import Testing
 
 @testable import OVXHost
@@ -101,6 +102,38 @@ import Testing
     world.put(try World.everything())
     world.change { $0.ports["veth1"] = nil }
     #expect(world.kernel.links["veth1"]?.mtu == 1500, "given back with the device")
+  }
+
+  /// The other end may be on its way into a container at the moment when the port is opened.
+  @Test func aVethIsTriedAgainWhenItChanges() throws {
+    let world = try world()
+    world.journal.refusals = ["fit veth1": .operationNotSupportedByDevice]
+    world.put(try World.everything())
+    #expect(world.kernel.links["veth1"]?.mtu == 1500)
+    #expect(world.reconciler.takeNotes().count == 1)
+    world.journal.clear()
+    world.reconciler.reconcile(["veth1"])
+    #expect(world.journal.steps.isEmpty, "nothing has changed")
+    world.journal.refusals = [:]
+    world.kernel.change("veth1") { $0.peerNamespace = 3 }
+    world.reconciler.reconcile(["veth1"])
+    #expect(world.kernel.links["veth1"]?.mtu == 1450)
+    #expect(world.reconciler.takeNotes().first?.contains("have an MTU of 1450 now") == true)
+    world.change { $0.ports["vx1"] = nil }
+    #expect(world.kernel.links["veth1"]?.mtu == 1500)
+  }
+
+  /// A container that sets its end up and down must not make the daemon look through all namespaces each time.
+  @Test func aVethThatCannotBeAdoptedIsTriedAFewTimesAndToldOfOnce() throws {
+    let world = try world()
+    world.journal.refusals = ["fit veth1": .operationNotSupportedByDevice]
+    world.put(try World.everything())
+    for round in 0..<100 {
+      world.kernel.change("veth1") { $0.peerNamespace = Int32(round) }
+      world.reconciler.reconcile(["veth1"])
+    }
+    #expect(world.journal.entries.count { $0 == "refused: fit veth1" } == 9)
+    #expect(world.reconciler.takeNotes().count == 1)
   }
 
   /// Less than IPv6 needs would take its addresses away for good.

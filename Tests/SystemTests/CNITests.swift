@@ -261,5 +261,89 @@ extension SystemTests {
         #expect(try host1.ctl("get port \(port) trunks") == "[300, 400, 401]\n")
       }
     }
+
+    /// A network chooses everything, and the addresses that are asked for need no prefix.
+    @Test func networks() throws {
+      try Lab.run { lab in
+        let (host1, host2) = try lab.twoHosts()
+        var containers: [Namespace] = []
+        for (number, host) in [(1, host1), (2, host2)] {
+          try lab.daemon(on: host)
+          try host.ctl(
+            "set switch . local_ip=\(Family.ipv4.address(number)) remotes=\(Family.ipv4.address(3 - number))"
+          )
+          try host.ctl(
+            "add-net green vni=300 subnet=10.3.0.0/24,fd03::/64 range=10.3.0.\(number)6/31,fd03::\(number)0/124 gateway=10.3.0.1"
+          )
+          let runtime = Runtime(lab: lab, host: host)
+          let green = runtime.configuration("\"network\": \"green\"", name: "web")
+          let container = try lab.namespace("c\(number)")
+          let result = try runtime.must("ADD", container, green)
+          #expect(result.addresses == ["10.3.0.\(number)6/24", "fd03::\(number)0/64"])
+          #expect(result.interfaces.first?["mtu"] as? Int == 1450)
+          let routes = result.json["routes"] as? [[String: Any]]
+          #expect(routes?.first?["gw"] as? String == "10.3.0.1", "\(result.text)")
+          #expect(try container.must("ip route").contains("default via 10.3.0.1"))
+          try runtime.must("CHECK", container, withResult(result, green))
+          containers.append(container)
+        }
+        try containers[0].expectPing("10.3.0.26")
+        try containers[0].expectPing("fd03::20")
+
+        let runtime = Runtime(lab: lab, host: host1)
+        let green = runtime.configuration("\"network\": \"green\"", name: "web")
+        let other = try lab.namespace("other")
+        let asked = try runtime.must("ADD", other, arguments: "IP=10.3.0.99", green)
+        #expect(asked.addresses.first == "10.3.0.99/24", "\(asked.text)")
+        try runtime.must("DEL", other, green)
+        for (ip, code) in [("10.3.0.26/24", 100), ("10.4.0.1", 4)] {
+          let refused = try runtime.call("ADD", other, arguments: "IP=\(ip)", green)
+          #expect(refused.code == code && refused.message.contains("10."), "\(refused.text)")
+        }
+        // A bridge is no network, whose name would stand for all of its VLANs.
+        let bridge = runtime.configuration("\"network\": \"br0\"")
+        #expect(try runtime.call("ADD", other, bridge).code == 7)
+        // The range has two addresses.
+        #expect(try runtime.call("STATUS", green).output.succeeded)
+        let fourOnly = runtime.configuration("\"network\": \"four\"", name: "four")
+        try host1.ctl("add-net four vni=400 subnet=10.4.0.0/24 range=10.4.0.10/32")
+        try runtime.must("ADD", other, fourOnly)
+        let full = try runtime.call("STATUS", fourOnly)
+        #expect(full.code == 50 && full.message.contains("no free address"), "\(full.text)")
+        let third = try runtime.call("ADD", containers[0], as: "eth1", fourOnly)
+        #expect(third.code == 100 && third.message.contains("no free address"), "\(third.text)")
+        for container in [containers[0], other] {
+          try runtime.must("DEL", container, green)
+          try runtime.must("DEL", container, fourOnly)
+        }
+        #expect(try runtime.ports() == [])
+        try host1.ctl("del-net green")
+      }
+    }
+
+    /// containerd names the namespace by a process, and has lost it when it calls DEL.
+    @Test func namespacesOfProcesses() throws {
+      try Lab.run { lab in
+        lab.expectLog("waits")
+        let (runtime, containers) = try scene(lab, 1)
+        let process = try containers[0].start("exec sleep 1000")
+        defer { process.signal(SIGKILL) }
+        let red = runtime.configuration(ipam: true)
+        let path = "/proc/\(process.pid)/ns/net"
+        try eventually("it is inside") {
+          try FileManager.default.destinationOfSymbolicLink(atPath: path)
+            != FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/net")
+        }
+        let added = try runtime.finish(
+          runtime.start("ADD", "c1", in: path, as: "eth0", red))
+        #expect(added.output.succeeded, "\(added.text)")
+        #expect(try containers[0].must("ip -br addr").contains("172.17.42.2/24"))
+        process.signal(SIGKILL)
+        _ = process.wait(seconds: 5)
+        let deleted = try runtime.finish(runtime.start("DEL", "c1", in: "", as: "eth0", red))
+        #expect(deleted.output.succeeded && deleted.text.isEmpty, "\(deleted.text)")
+        #expect(try runtime.ports() == [] && runtime.leased() == [])
+      }
+    }
   }
 }

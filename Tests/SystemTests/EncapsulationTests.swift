@@ -255,7 +255,7 @@ extension SystemTests {
         let tutorial = try Tutorial()
         let (host1, host2) = try lab.twoHosts()
         var places = ["host1": host1, "host2": host2]
-        for name in ["red1", "red2", "blue1", "blue2"] {
+        for name in ["red1", "red2", "blue1", "blue2", "green1", "green2"] {
           places[name] = try lab.announcedNamespace(name)
         }
         // The tutorial starts the daemons.
@@ -279,6 +279,7 @@ extension SystemTests {
         try container.expectPing("172.17.42.2")
         try container.expectNoPing("172.17.42.99")
         try #require(places["blue1"]).expectPing("172.17.42.99")
+        try #require(places["green1"]).expectPing("10.3.0.32")
         for host in [host1, host2] {
           let tree = try host.ctl("show")
           #expect(!tree.contains("error:"), "\(tree)")
@@ -298,7 +299,7 @@ struct Tutorial {
       encoding: .utf8
     )
     for line in text.split(separator: "\n") {
-      if let match = line.wholeMatch(of: /(host[12]|red[12]|blue[12])# (.+)/) {
+      if let match = line.wholeMatch(of: /((?:host|red|blue|green)[12])# (.+)/) {
         lines.append((String(match.1), String(match.2)))
       }
     }

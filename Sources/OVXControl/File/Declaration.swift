@@ -8,6 +8,8 @@ package struct Declaration {
     configuration: Configuration(), live: LiveState(deviceExists: { _ in false }))
   /// What has been set, by record, column and key of a map.
   private var seen: Set<[String]> = []
+  /// Whether the file says something of the switch itself.
+  package private(set) var declaresSwitch = false
 
   package init() {}
 
@@ -18,7 +20,7 @@ package struct Declaration {
     case map([String: String])
   }
 
-  /// A key of a bridge or of a port.
+  /// A key of a bridge, a port, a network or the switch.
   package struct Key: Sendable {
     /// The name in the file.
     package let name: String
@@ -46,6 +48,12 @@ package struct Declaration {
   package static let bridgeKeys: [Key] =
     [Key(address, column: "addresses")]
     + keys(of: .bridges, leavingOut: ["datapath_type"])
+
+  /// The keys that `switch` has.
+  package static let switchKeys: [Key] = keys(of: .hosts, leavingOut: [])
+
+  /// The keys that a network has.
+  package static let networkKeys: [Key] = keys(of: .networks, leavingOut: [])
 
   /// The keys that a port has beside `interface`, in the order in which `export` writes them.
   package static let portKeys: [Key] = {
@@ -103,6 +111,14 @@ package struct Declaration {
     _ = try transaction.execute(.addBridge(bridge: name, mayExist: false))
   }
 
+  /// Notes that the file says something of the switch itself.
+  package mutating func addSwitch() { declaresSwitch = true }
+
+  package mutating func addNetwork(_ name: String) throws(ControlError) {
+    try checkNetworkName(name)
+    transaction.configuration.networks[name] = Configuration.Network(name: name)
+  }
+
   /// Adds a port; the bridge's own is there already, and is only named again.
   package mutating func addPort(_ name: String, to bridge: String) throws(ControlError) {
     guard name != bridge else { return }
@@ -118,8 +134,8 @@ package struct Declaration {
   /// Gives a bridge or a port what the file says under a key.
   ///
   /// - Parameters:
-  ///   - key: One of `bridgeKeys`, `portKeys` or `interfaceKeys`.
-  ///   - record: The name of the bridge or the port.
+  ///   - key: One of `bridgeKeys`, `portKeys`, `interfaceKeys`, `networkKeys` or `switchKeys`.
+  ///   - record: The name of the bridge, the port or the network, or `.` for the switch.
   ///   - value: Of the key's form; a text is as good as a list of one.
   /// - Throws: That it cannot be the key's value, or that it was given before.
   package mutating func set(
@@ -129,6 +145,7 @@ package struct Declaration {
     case .bridge: try set(key, of: record, to: value, in: .bridges)
     case .port: try set(key, of: record, to: value, in: .ports)
     case .interface: try set(key, of: record, to: value, in: .interfaces)
+    case .network: try set(key, of: record, to: value, in: .networks)
     case .host: try set(key, of: record, to: value, in: .hosts)
     }
   }
@@ -193,7 +210,9 @@ package struct Declaration {
       let options = configuration.ports[name]?.interface.options ?? [:]
       configuration.ports[name]?.interface.type = options.isEmpty ? .system : .vxlan
     }
-    try configuration.validate()
+    var completed = configuration
+    try completed.completeNetworks(after: Configuration())
+    try completed.validate()
     return configuration
   }
 }
@@ -225,7 +244,14 @@ extension Declaration {
     let bridges = configuration.bridges.values.sorted { $0.name < $1.name }.map { bridge in
       Node.Member(key: bridge.name, value: tree(of: bridge, in: configuration))
     }
-    return .map([Node.Member(key: "bridges", value: .map(bridges))])
+    var members: [Node.Member] = []
+    let host = Self.members(switchKeys, of: configuration.host, .hosts)
+    if !host.isEmpty { members.append(Node.Member(key: "switch", value: .map(host))) }
+    let networks = configuration.networks.values.sorted { $0.name < $1.name }.map { network in
+      Node.Member(key: network.name, value: .map(Self.members(networkKeys, of: network, .networks)))
+    }
+    if !networks.isEmpty { members.append(Node.Member(key: "networks", value: .map(networks))) }
+    return .map(members + [Node.Member(key: "bridges", value: .map(bridges))])
   }
 
   private static func tree(of bridge: Configuration.Bridge, in configuration: Configuration)
@@ -237,7 +263,8 @@ extension Declaration {
     }
     members += Self.members(bridgeKeys.filter { $0.table == .bridge }, of: bridge, .bridges)
     var ports: [Node.Member] = []
-    for port in configuration.ports(of: bridge.name) where port.interface.attachment == nil {
+    for port in configuration.ports(of: bridge.name)
+    where port.interface.attachment == nil && !configuration.isImplied(port) {
       let tree = tree(of: port)
       guard !port.isBridgeInternal || tree != .map([]) else { continue }
       ports.append(Node.Member(key: port.name, value: tree))

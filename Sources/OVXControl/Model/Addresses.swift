@@ -73,7 +73,7 @@ extension InterfaceAddress: CustomStringConvertible, LosslessStringConvertible {
 }
 
 /// Reads a value that travels as its text.
-private func decodeText<Value: LosslessStringConvertible>(
+func decodeText<Value: LosslessStringConvertible>(
   from decoder: any Decoder,
   what: String
 ) throws -> Value {
@@ -85,7 +85,7 @@ private func decodeText<Value: LosslessStringConvertible>(
   return value
 }
 
-private func encodeText<Value: LosslessStringConvertible>(
+func encodeText<Value: LosslessStringConvertible>(
   _ value: Value,
   to encoder: any Encoder
 ) throws {

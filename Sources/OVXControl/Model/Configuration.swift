@@ -12,6 +12,7 @@ package import OVXDatapath
 package struct Configuration: Codable, Equatable, Sendable {
   package var bridges: [String: Bridge]
   package var ports: [String: Port]
+  package var networks: [String: Network] = [:]
   /// What is configured of the switch as a whole.
   package var host = SwitchRecord()
 
@@ -41,6 +42,10 @@ package struct Configuration: Codable, Equatable, Sendable {
 extension Configuration {
   /// What operators keep with the switch as a whole: the record `.` of the table Switch.
   package struct SwitchRecord: Codable, Equatable, Sendable {
+    /// The address that the tunnels of networks are sent from; `nil` for whichever the route has.
+    package var localIP: IPAddress?
+    /// The hosts of all networks that name none; this one may be among them.
+    package var remotes: [IPAddress] = []
     /// Unknown keys are kept and mean nothing, and the operator is told so.
     package var otherConfig: [String: String] = [:]
     /// Notes of other programs, such as `system-id`; ovx never reads them.
@@ -116,6 +121,8 @@ extension Configuration {
     package var trunks: Set<VLANID> = []
     /// The customer's VLANs that a `dot1q-tunnel` port takes; empty for all.
     package var customerVLANs: Set<VLANID> = []
+    /// The network that it is a member of, or the tunnel of; then `tag` is the network's.
+    package var network: String?
     package var vlanMode: VLANMode?
     package var otherConfig: [String: String] = [:]
     package var externalIDs: [String: String] = [:]

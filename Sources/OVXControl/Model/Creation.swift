@@ -34,6 +34,10 @@ extension Transaction {
       throw ControlError("table Switch has one record, \".\", which cannot be made; use set")
     }
     let name = try self.name(in: settings, of: table)
+    if table == .network {
+      throw ControlError(
+        "a network is made by \"add-net \(printable(name)) vni=NUMBER\", with the same settings")
+    }
     if id == nil {
       notes.append(
         "\(table.rawValue) \(printable(name)) is not made, as nothing can refer to it; "
@@ -66,6 +70,7 @@ extension Transaction {
       switch table {
       case .bridge: Array(configuration.bridges.keys)
       case .port, .interface: Array(configuration.ports.keys)
+      case .network: Array(configuration.networks.keys)
       case .host: ["."]
       }
     return names.first { RecordID.text(table, $0) == text } ?? record
@@ -146,6 +151,10 @@ extension Transaction {
     switch table {
     case .host:
       throw ControlError("the record of table Switch stays; del-br deletes a bridge")
+    case .network:
+      for record in records ?? configuration.networks.keys.sorted() {
+        try deleteNetwork(resolved(record, in: table), ifExists: ifExists)
+      }
     case .bridge:
       for record in records ?? configuration.bridges.keys.sorted() {
         try deleteBridge(resolved(record, in: table), ifExists: ifExists)
@@ -172,7 +181,7 @@ extension Transaction {
       if case .one("bridges") = Schema.match(column, in: Table.hosts.columns.map(\.name)) {
         return true
       }
-    case .port, .interface: break
+    case .port, .interface, .network: break
     }
     return false
   }

@@ -31,10 +31,14 @@ extension Configuration {
       guard let port = ports[name] else { continue }
       do { try validate(port) } catch { throw error.about(name) }
     }
+    try validateNetworks(changes)
     let changed = changes.ports.compactMap { ports[$0]?.interface }
     if changed.contains(where: { $0.attachment != nil }) { try validateAttachments() }
-    if !changes.bridges.isEmpty || changed.contains(where: { $0.type == .vxlan }) {
+    if !changes.bridges.isEmpty || !changes.networks.isEmpty || changes.host
+      || changed.contains(where: { $0.type == .vxlan })
+    {
       try validateTenancy()
+      try validateSolitude()
     }
   }
 
@@ -44,6 +48,10 @@ extension Configuration {
     }
     guard ports.count <= PortID.limit else {
       throw ControlError("there are at most \(PortID.limit) ports on a host, not \(ports.count)")
+    }
+    guard networks.count <= PortID.limit else {
+      throw ControlError(
+        "there are at most \(PortID.limit) networks on a host, not \(networks.count)")
     }
     // Peer 0 means "no peer".
     let peers = ports.values.reduce(0) { $0 + ($1.interface.tunnel?.remotes.count ?? 0) }
@@ -260,7 +268,7 @@ extension Configuration {
   }
 
   /// Bounds what operators may keep in a column: 1024 entries of at most 4 KiB.
-  private func checkMap(_ map: [String: String], _ what: String) throws(ControlError) {
+  func checkMap(_ map: [String: String], _ what: String) throws(ControlError) {
     guard map.count <= 1024 else {
       throw ControlError("\(what) has \(map.count) entries; it may have 1024")
     }

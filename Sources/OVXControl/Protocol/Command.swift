@@ -11,6 +11,8 @@ package enum Command: Codable, Equatable, Sendable {
   /// Removes a port, from the given bridge or from whichever has it.
   case deletePort(bridge: String?, port: String, ifExists: Bool)
   /// Puts a TAP into a container: addresses and gateway are in the attachment, `tag`, `mac`, `mtu` in the settings.
+  ///
+  /// `bridge` is the name of a bridge or of a network, which then gives what is not asked for.
   case attach(
     bridge: String,
     attachment: Configuration.Attachment,
@@ -20,6 +22,13 @@ package enum Command: Codable, Equatable, Sendable {
   case detach(target: String, interface: String, ifExists: Bool)
   /// Detaches from all containers that are gone for good.
   case detachStale
+
+  // Configuration: networks
+  case addNetwork(network: String, settings: [Setting], mayExist: Bool)
+  case deleteNetwork(network: String, ifExists: Bool)
+  case listNetworks
+  /// Networks with their members, tunnels and addresses; all where none is named.
+  case showNetworks(network: String?)
 
   // Configuration: tables
   case set(table: String, record: String, settings: [Setting], ifExists: Bool)
@@ -47,7 +56,9 @@ package enum Command: Codable, Equatable, Sendable {
 
   // Configuration: as a whole
   /// Makes the state equal to what a file declares, and tells what that has changed. What `attach` has made stays.
-  case apply(Configuration)
+  ///
+  /// The switch's own record stays, too, where the file says nothing of it.
+  case apply(Configuration, declaresSwitch: Bool)
   /// The configuration itself, for a file to be made of it.
   case export
 

@@ -27,6 +27,7 @@ package enum Reply: Codable, Equatable, Sendable {
   case statistics([PortStatistics])
   case drops([Drop])
   case tunnels(Tunnels)
+  case networks([NetworkDescription])
   /// What `apply` has changed; in JSON an array.
   case changes([Change])
   /// What `export` writes; in JSON the file that `apply` takes, which is also YAML.
@@ -80,6 +81,8 @@ package struct Show: Codable, Equatable, Sendable {
     package var trunks: [VLANID]
     package var customerVLANs: [VLANID]
     package var vlanMode: Configuration.VLANMode?
+    /// The network that it is a member of, or the tunnel of.
+    package var network: String?
     package var interface: Interface
 
     /// Describes a port of the configuration; the daemon adds what is wrong with it.
@@ -89,6 +92,7 @@ package struct Show: Codable, Equatable, Sendable {
       trunks = port.trunks.sorted()
       customerVLANs = port.customerVLANs.sorted()
       vlanMode = port.vlanMode
+      network = port.network
       interface = Interface(name: port.name)
       interface.type = port.interface.type
       interface.options = port.interface.options

@@ -2,6 +2,7 @@
 package enum WatchedTable: String, Codable, CaseIterable, Sendable {
   case host = "Switch"
   case bridge = "Bridge"
+  case network = "Network"
   case port = "Port"
   /// With the read-only columns, but for `statistics`, which would change with every frame.
   case interface = "Interface"
@@ -101,6 +102,7 @@ extension Configuration {
     switch table {
     case .host: ["."]
     case .bridge: Array(bridges.keys)
+    case .network: Array(networks.keys)
     case .port, .interface: Array(ports.keys)
     case .tunnel, .statistics: []
     }
@@ -113,6 +115,7 @@ extension Configuration {
     switch table {
     case .host: Table.hosts.row(name, self, live)
     case .bridge: Table.bridges.row(name, self, live)
+    case .network: Table.networks.row(name, self, live)
     case .port: Table.ports.row(name, self, live)
     case .interface: Table.interfaces.row(name, self, live)
     case .tunnel, .statistics: nil

@@ -77,6 +77,27 @@ var migrator: DatabaseMigrator {
         ) STRICT;
         """)
   }
+  migrator.registerMigration("7: networks, and where the switch is") { database in
+    try database.execute(
+      sql: """
+        CREATE TABLE network (
+          name TEXT PRIMARY KEY NOT NULL,
+          vni INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215),
+          bridge TEXT NOT NULL REFERENCES bridge,
+          tag INTEGER NOT NULL CHECK (tag BETWEEN 1 AND 4094),
+          subnet TEXT NOT NULL,        -- a JSON array, as all sets
+          "range" TEXT NOT NULL,
+          remotes TEXT NOT NULL,
+          gateway TEXT NOT NULL,
+          mtu_request INTEGER,
+          other_config TEXT NOT NULL,
+          external_ids TEXT NOT NULL
+        ) STRICT;
+        ALTER TABLE port ADD COLUMN network TEXT;
+        ALTER TABLE switch ADD COLUMN local_ip TEXT;
+        ALTER TABLE switch ADD COLUMN remotes TEXT NOT NULL DEFAULT '[]';
+        """)
+  }
   return migrator
 }
 
@@ -86,6 +107,7 @@ struct StoredState {
   private var ports: [String: PortRow] = [:]
   private var interfaces: [String: InterfaceRow] = [:]
   private var attachments: [String: AttachmentRow] = [:]
+  private var networks: [String: NetworkRow] = [:]
   /// Empty where nothing has been set.
   private var hosts: [String: SwitchRow] = [:]
 
@@ -96,6 +118,7 @@ struct StoredState {
     ports = configuration.ports.mapValues(PortRow.init)
     interfaces = configuration.ports.mapValues(InterfaceRow.init)
     attachments = configuration.ports.compactMapValues(AttachmentRow.init)
+    networks = configuration.networks.mapValues(NetworkRow.init)
   }
 
   init(_ database: GRDB.Database) throws {
@@ -103,6 +126,7 @@ struct StoredState {
     for row in try PortRow.fetchAll(database) { ports[row.name] = row }
     for row in try InterfaceRow.fetchAll(database) { interfaces[row.name] = row }
     for row in try AttachmentRow.fetchAll(database) { attachments[row.name] = row }
+    for row in try NetworkRow.fetchAll(database) { networks[row.name] = row }
     for row in try SwitchRow.fetchAll(database) { hosts[row.name] = row }
   }
 
@@ -111,6 +135,7 @@ struct StoredState {
       var configuration = Configuration()
       configuration.host = hosts["."]?.record ?? Configuration.SwitchRecord()
       configuration.bridges = bridges.mapValues(\.bridge)
+      for (name, row) in networks { configuration.networks[name] = try row.network }
       for (name, row) in ports {
         guard let interface = interfaces[name] else {
           throw ControlError("port \(name) has no interface")
@@ -127,7 +152,7 @@ struct StoredState {
   /// The tables that the rows are of.
   static let tables = [
     BridgeRow.databaseTableName, PortRow.databaseTableName, InterfaceRow.databaseTableName,
-    AttachmentRow.databaseTableName, SwitchRow.databaseTableName,
+    AttachmentRow.databaseTableName, NetworkRow.databaseTableName, SwitchRow.databaseTableName,
   ]
 
   /// The digest of the rows.
@@ -141,6 +166,7 @@ struct StoredState {
       for row in ports.values { try add(row) }
       for row in interfaces.values { try add(row) }
       for row in attachments.values { try add(row) }
+      for row in networks.values { try add(row) }
       for row in hosts.values { try add(row) }
       return sum
     }
@@ -150,7 +176,10 @@ struct StoredState {
   func replace(_ old: StoredState, in database: GRDB.Database) throws {
     // Deleted first, because the place that an attachment leaves may be taken by another.
     for (name, row) in old.attachments where attachments[name] != row { try row.delete(database) }
+    // The same with VNIs of networks.
+    for (name, row) in old.networks where networks[name] != row { try row.delete(database) }
     for (name, row) in bridges where old.bridges[name] != row { try row.upsert(database) }
+    for (name, row) in networks where old.networks[name] != row { try row.upsert(database) }
     for (name, row) in ports where old.ports[name] != row { try row.upsert(database) }
     for (name, row) in interfaces where old.interfaces[name] != row { try row.upsert(database) }
     for (name, row) in attachments where old.attachments[name] != row { try row.upsert(database) }
@@ -166,22 +195,28 @@ private struct SwitchRow: Codable, Equatable, FetchableRecord, PersistableRecord
   static let databaseTableName = "switch"
 
   var name = "."
+  var localIP: IPAddress?
+  var remotes: [IPAddress]
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
-    case name
+    case name, remotes
+    case localIP = "local_ip"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
   }
 
   init(_ record: Configuration.SwitchRecord) {
+    localIP = record.localIP
+    remotes = record.remotes
     otherConfig = record.otherConfig
     externalIDs = record.externalIDs
   }
 
   var record: Configuration.SwitchRecord {
-    Configuration.SwitchRecord(otherConfig: otherConfig, externalIDs: externalIDs)
+    Configuration.SwitchRecord(
+      localIP: localIP, remotes: remotes, otherConfig: otherConfig, externalIDs: externalIDs)
   }
 }
 
@@ -221,11 +256,12 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
   var trunks: [UInt16]
   var cvlans: [UInt16]
   var vlanMode: String?
+  var network: String?
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
-    case name, bridge, tag, trunks, cvlans
+    case name, bridge, tag, trunks, cvlans, network
     case vlanMode = "vlan_mode"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
@@ -238,6 +274,7 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
     trunks = port.trunks.map(\.rawValue).sorted()
     cvlans = port.customerVLANs.map(\.rawValue).sorted()
     vlanMode = port.vlanMode?.rawValue
+    network = port.network
     otherConfig = port.otherConfig
     externalIDs = port.externalIDs
   }
@@ -255,6 +292,7 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
         }
         port.vlanMode = mode
       }
+      port.network = network
       port.otherConfig = otherConfig
       port.externalIDs = externalIDs
       return port
@@ -266,6 +304,61 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
       throw ControlError("port \(name) has the VLAN \(number), which is above 4095")
     }
     return vlan
+  }
+}
+
+private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecord {
+  static let databaseTableName = "network"
+
+  var name: String
+  var vni: UInt32
+  var bridge: String
+  var tag: UInt16
+  var subnet: [IPPrefix]
+  var range: [AddressRange]
+  var remotes: [IPAddress]
+  var gateway: [IPAddress]
+  var mtuRequest: Int?
+  var otherConfig: [String: String]
+  var externalIDs: [String: String]
+
+  enum CodingKeys: String, CodingKey {
+    case name, vni, bridge, tag, subnet, range, remotes, gateway
+    case mtuRequest = "mtu_request"
+    case otherConfig = "other_config"
+    case externalIDs = "external_ids"
+  }
+
+  init(_ network: Configuration.Network) {
+    name = network.name
+    vni = network.vni.rawValue
+    bridge = network.bridge
+    tag = network.tag.rawValue
+    subnet = network.subnets
+    range = network.ranges
+    remotes = network.remotes
+    gateway = network.gateways
+    mtuRequest = network.mtuRequest
+    otherConfig = network.otherConfig
+    externalIDs = network.externalIDs
+  }
+
+  var network: Configuration.Network {
+    get throws {
+      guard let vni = VNI(rawValue: vni), let tag = VLANID(rawValue: tag) else {
+        throw ControlError(
+          "network \(name) has the VNI \(vni) and the VLAN \(tag), of which one cannot be")
+      }
+      var network = Configuration.Network(name: name, vni: vni, bridge: bridge, tag: tag)
+      network.subnets = subnet
+      network.ranges = range
+      network.remotes = remotes
+      network.gateways = gateway
+      network.mtuRequest = mtuRequest
+      network.otherConfig = otherConfig
+      network.externalIDs = externalIDs
+      return network
+    }
   }
 }
 

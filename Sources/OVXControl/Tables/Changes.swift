@@ -7,10 +7,12 @@ extension Configuration {
     package var bridges: Set<String> = []
     /// Ports that are new, gone or otherwise.
     package var ports: Set<String> = []
+    /// Networks that are new, gone or otherwise.
+    package var networks: Set<String> = []
     /// Whether the switch's own record is otherwise.
     package var host = false
 
-    package var isEmpty: Bool { bridges.isEmpty && ports.isEmpty && !host }
+    package var isEmpty: Bool { bridges.isEmpty && ports.isEmpty && networks.isEmpty && !host }
   }
 
   /// What is otherwise than in another configuration, of some records to which all differences are confined.
@@ -18,6 +20,7 @@ extension Configuration {
     Changes(
       bridges: candidates.bridges.filter { bridges[$0] != old.bridges[$0] },
       ports: candidates.ports.filter { ports[$0] != old.ports[$0] },
+      networks: candidates.networks.filter { networks[$0] != old.networks[$0] },
       host: candidates.host && host != old.host)
   }
 
@@ -37,7 +40,7 @@ extension Configuration {
     }
     return Changes(
       bridges: changed(bridges, old.bridges), ports: changed(ports, old.ports),
-      host: host != old.host)
+      networks: changed(networks, old.networks), host: host != old.host)
   }
 
   /// The records that are among some changes.
@@ -45,6 +48,7 @@ extension Configuration {
     var result = Configuration()
     for name in changes.bridges { result.bridges[name] = bridges[name] }
     for name in changes.ports { result.ports[name] = ports[name] }
+    for name in changes.networks { result.networks[name] = networks[name] }
     if changes.host { result.host = host }
     return result
   }

@@ -1,9 +1,12 @@
-/// One difference between two configurations: a bridge or a port that has come, gone, or become otherwise.
+/// One difference between two configurations: a bridge, a port or a network that has come, gone, or become otherwise, or
+/// the switch's own record.
 package struct Change: Codable, Equatable, Sendable {
   package var action: Action
-  package var bridge: String
+  /// Absent where it is a network or the switch.
+  package var bridge: String?
   /// Absent where it is the bridge itself.
   package var port: String?
+  package var network: String?
   /// What of it is otherwise, by column; of what has come, what is not as a new one has it; empty for what is gone.
   package var values: [Value]
 
@@ -22,7 +25,8 @@ package struct Change: Codable, Equatable, Sendable {
 extension Change: CustomStringConvertible {
   /// The difference as one line: `+` has come, `-` is gone, `~` is otherwise.
   package var description: String {
-    let what = port.map { "port \($0) of bridge \(bridge)" } ?? "bridge \(bridge)"
+    let owner = bridge.map { "bridge \($0)" } ?? network.map { "network \($0)" } ?? "the switch"
+    let what = port.map { "port \($0) of \(owner)" } ?? owner
     switch action {
     case .add:
       let settings = values.map { "\($0.column)=\($0.to)" }
@@ -37,12 +41,22 @@ extension Change: CustomStringConvertible {
 }
 
 extension Configuration {
-  /// What has to be done to this configuration to make it another one: bridges in the order of their names, each with its
-  /// ports.
+  /// What has to be done to this configuration to make it another one: the switch's record, networks and bridges in the
+  /// order of their names, each bridge with its ports.
   ///
   /// The internal port of a bridge comes and goes with it, and is mentioned where something about it is special.
   package func changes(to other: Configuration) -> [Change] {
     var changes: [Change] = []
+    let settings = Change.values(Table.hosts, from: host, to: other.host)
+    if !settings.isEmpty { changes.append(Change(action: .change, values: settings)) }
+    for name in Set(networks.keys).union(other.networks.keys).sorted() {
+      let (old, new) = (networks[name], other.networks[name])
+      let fresh = Network(name: name)
+      let values = Change.values(Table.networks, from: old ?? fresh, to: new ?? fresh)
+      if let action = action(old, new, isSame: values.isEmpty) {
+        changes.append(Change(action: action, network: name, values: new == nil ? [] : values))
+      }
+    }
     for bridge in Set(bridges.keys).union(other.bridges.keys).sorted() {
       let (old, new) = (bridges[bridge], other.bridges[bridge])
       let fresh = Bridge(name: bridge)
@@ -103,11 +117,16 @@ extension Change {
 extension Transaction {
   /// Makes the configuration equal to another one, but for what `attach` has made: that belongs to its container.
   ///
-  /// - Parameter declared: What a file says; any client may have sent it.
+  /// - Parameters:
+  ///   - declared: What a file says; any client may have sent it.
+  ///   - declaresSwitch: Whether it says something of the switch itself, which else stays as it is.
   /// - Returns: What is otherwise now.
   /// - Throws: That it would take a container's bridge away, or is about a container's port.
-  mutating func apply(_ declared: Configuration) throws(ControlError) -> Reply {
+  mutating func apply(
+    _ declared: Configuration, declaresSwitch: Bool
+  ) throws(ControlError) -> Reply {
     guard declared.bridges.allSatisfy({ $0.key == $0.value.name }),
+      declared.networks.allSatisfy({ $0.key == $0.value.name }),
       declared.ports.allSatisfy({ $0.key == $0.value.name && $0.value.interface.attachment == nil })
     else {
       throw ControlError(
@@ -115,8 +134,7 @@ extension Transaction {
       )
     }
     var wanted = declared
-    // A file says nothing of the switch itself.
-    wanted.host = configuration.host
+    if !declaresSwitch { wanted.host = configuration.host }
     let attached = configuration.ports.values.filter { $0.interface.attachment != nil }
     for port in attached.sorted(by: { $0.name < $1.name }) {
       guard wanted.ports[port.name] == nil else {
@@ -126,6 +144,7 @@ extension Transaction {
       }
       wanted.ports[port.name] = port
     }
+    try wanted.completeNetworks(after: configuration)
     for bridge in configuration.bridges.keys.sorted() where wanted.bridges[bridge] == nil {
       let names = attached.filter { $0.bridge == bridge }.map(\.name).sorted()
       guard names.isEmpty else {

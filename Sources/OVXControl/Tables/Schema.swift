@@ -7,6 +7,7 @@ enum Schema {
     case bridge = "Bridge"
     case port = "Port"
     case interface = "Interface"
+    case network = "Network"
     /// One record, `.`: Open vSwitch's table Open_vSwitch.
     case host = "Switch"
 
@@ -21,7 +22,7 @@ enum Schema {
         throw ControlError(
           "unknown table \"\(printable(name))\"; "
             + (Schema.absentTable(name)
-              ?? "the tables are Bridge, Port, Interface and Switch (Open_vSwitch)"))
+              ?? "the tables are Bridge, Port, Interface, Network and Switch (Open_vSwitch)"))
       case .several(let names):
         throw ControlError(
           "multiple table names match \"\(name)\": \(names.joined(separator: ", ")); type more of the name"
@@ -206,6 +207,12 @@ enum AtomShape {
   case ethernetAddress
   /// An IP address with the length of its prefix.
   case interfaceAddress
+  /// An IP address.
+  case address
+  /// A network's address with the length of its prefix.
+  case prefix
+  /// Addresses from one to another.
+  case addressRange
 
   /// Reads an element of a set: one atom, or with `A-B` the integers from one to another, as in Open vSwitch.
   func atoms(_ text: String) throws(ControlError) -> [Atom] {
@@ -267,6 +274,26 @@ enum AtomShape {
             + "it looks like 10.0.0.1/24 or fd00::1/64")
       }
       return .text(address.description)
+    case .address:
+      guard let address = IPAddress(text) else {
+        throw ControlError(
+          "\"\(printable(text))\" is not an address; it looks like 192.168.5.3 or fd00::3")
+      }
+      return .text(address.description)
+    case .prefix:
+      if let prefix = IPPrefix(text) { return .text(prefix.description) }
+      let network = InterfaceAddress(text).map { IPPrefix(of: $0) }
+      throw ControlError(
+        "\"\(printable(text))\" is not a network with the length of its prefix; "
+          + (network.map { "the one that this address is of is \($0)" }
+            ?? "it looks like 172.17.42.0/24 or fd00:42::/64"))
+    case .addressRange:
+      guard let range = AddressRange(text) else {
+        throw ControlError(
+          "\"\(printable(text))\" is not a range of addresses; "
+            + "it looks like 172.17.42.100-172.17.42.199 or 172.17.42.128/25")
+      }
+      return .text(range.description)
     }
   }
 }

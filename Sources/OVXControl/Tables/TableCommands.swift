@@ -15,6 +15,7 @@ extension Transaction {
       case .bridge: return try execute(command, on: .bridges)
       case .port: return try execute(command, on: .ports)
       case .interface: return try execute(command, on: .interfaces)
+      case .network: return try execute(command, on: .networks)
       case .host: return try execute(command, on: .hosts)
       }
     default: return .done

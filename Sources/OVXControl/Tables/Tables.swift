@@ -42,6 +42,16 @@ extension Table<Configuration.SwitchRecord> {
         Column("iface_types", .set(.text)) { _, _, _ in
           .set(Configuration.InterfaceType.allCases.map { .text($0.rawValue) })
         },
+        Column("networks", .set(.text)) { _, configuration, _ in
+          .set(configuration.networks.keys.sorted().map { .text($0) })
+        },
+        Column(
+          "local_ip", .optional(.address),
+          read: { record, _, _ in .scalar((record.localIP?.description).map(Atom.text)) },
+          write: { record, datum in
+            record.localIP = datum.atoms.first.flatMap { IPAddress($0.bare) }
+          }),
+        .set("remotes", .address, \.remotes),
         .map("other_config", \.otherConfig),
         .map("external_ids", \.externalIDs),
         // What scripts ask for to see which switch they talk to.
@@ -89,6 +99,10 @@ extension Table<Configuration.Port> {
             port.vlanMode = datum.atoms.first.flatMap { Configuration.VLANMode(rawValue: $0.bare) }
           }
         ),
+        Column(
+          "network", .optional(.text),
+          read: { port, _, _ in .scalar(port.network.map(Atom.text)) },
+          write: { port, datum in port.network = datum.atoms.first?.bare }),
         .map("other_config", \.otherConfig),
         .map("external_ids", \.externalIDs),
       ] + Column.portConstants
@@ -194,7 +208,7 @@ extension Column<Configuration.Port> {
 
 extension VLANID {
   /// Makes an identifier from a column's value, whose range has been checked.
-  fileprivate init?(_ atom: Atom) {
+  init?(_ atom: Atom) {
     guard case .integer(let number) = atom, let value = UInt16(exactly: number) else { return nil }
     self.init(rawValue: value)
   }

@@ -10,12 +10,16 @@ package struct LiveState {
   package let interface: (String) -> InterfaceState?
   /// The ports that were attached to containers that are gone for good.
   package var goneAttachments: () -> [String]
+  /// What is known of an address that somebody is to be given.
+  package var addressState: (AddressQuestion) -> AddressState
 
   package init(
     deviceExists: @escaping (String) -> Bool,
     interface: @escaping (String) -> InterfaceState? = { _ in nil },
-    goneAttachments: @escaping () -> [String] = { [] }
+    goneAttachments: @escaping () -> [String] = { [] },
+    addressState: @escaping (AddressQuestion) -> AddressState = { _ in .free }
   ) {
+    self.addressState = addressState
     self.deviceExists = deviceExists
     self.goneAttachments = goneAttachments
     var known: [String: InterfaceState?] = [:]
@@ -60,6 +64,9 @@ package struct Transaction {
   package internal(set) var notes: [String] = []
   /// What was changed.
   package private(set) var changes = Configuration.Changes()
+  /// Addresses of which nothing is known and that somebody is given: to be asked for first, and the transaction executed
+  /// again.
+  package internal(set) var questions: [AddressQuestion] = []
 
   var configuration: Configuration
   let live: LiveState
@@ -106,7 +113,7 @@ package struct Transaction {
       transaction.replies.append(reply)
     }
     transaction.noteUnusedDrafts()
-    transaction.settleTypes(before: configuration, scopes: commands.map(\.scope))
+    try transaction.settle(before: configuration, scopes: commands.map(\.scope))
     guard !transaction.changes.isEmpty else { return transaction }
     try transaction.checkUnsaidVLANs()
     try transaction.configuration.validate(transaction.changes)
@@ -133,6 +140,15 @@ package struct Transaction {
     switch command {
     case .addBridge(let bridge, let mayExist):
       try addBridge(bridge, mayExist: mayExist)
+    case .addNetwork(let network, let settings, let mayExist):
+      try addNetwork(network, settings, mayExist: mayExist)
+    case .deleteNetwork(let network, let ifExists):
+      try deleteNetwork(network, ifExists: ifExists)
+    case .listNetworks:
+      return .names(configuration.networks.keys.sorted())
+    case .showNetworks(let network):
+      if let network, configuration.networks[network] == nil { throw noNetwork(network) }
+      return nil
     case .deleteBridge(let bridge, let ifExists):
       try deleteBridge(bridge, ifExists: ifExists)
     case .addPort(let bridge, let port, let settings, let mayExist):
@@ -154,8 +170,8 @@ package struct Transaction {
     case .reference(let id, let table, let record):
       try refer(id, to: record, of: table)
     case .comment: break
-    case .apply(let declared):
-      return try apply(declared)
+    case .apply(let declared, let declaresSwitch):
+      return try apply(declared, declaresSwitch: declaresSwitch)
     case .export:
       return .configuration(configuration)
     case .listBridges:
@@ -219,14 +235,15 @@ package struct Transaction {
     return .done
   }
 
-  /// Names what nothing has named: an interface with a tunnel's options is a tunnel, one whose device exists is that.
+  /// Adds what follows from the commands, and finds out what has changed.
   ///
   /// - Parameters:
   ///   - original: The state before all commands.
   ///   - scopes: What each of them can have changed; `nil` for anything.
-  private mutating func settleTypes(
+  /// - Throws: What contradicts a network, in words.
+  private mutating func settle(
     before original: Configuration, scopes: [Configuration.Changes?]
-  ) {
+  ) throws(ControlError) {
     if scopes.contains(where: { $0 == nil }) {
       changes = configuration.changes(since: original)
     } else {
@@ -234,10 +251,25 @@ package struct Transaction {
       for scope in scopes.compactMap(\.self) {
         candidates.bridges.formUnion(scope.bridges)
         candidates.ports.formUnion(scope.ports)
+        candidates.networks.formUnion(scope.networks)
         candidates.host = candidates.host || scope.host
       }
       changes = configuration.changes(since: original, among: candidates)
     }
+    var changes = self.changes
+    try settleNetworks(before: original, &changes)
+    self.changes = changes
+    settleTypes()
+    // What was deleted and made anew may only now be what it was.
+    self.changes = configuration.changes(since: original, among: changes)
+    for name in self.changes.ports.sorted()
+    where configuration.ports[name]?.interface.type == .system && !live.deviceExists(name) {
+      notes.append("port \(name) waits until this host has a network device \(name)")
+    }
+  }
+
+  /// Names what nothing has named: an interface with a tunnel's options is a tunnel, one whose device exists is that.
+  private mutating func settleTypes() {
     // All others have been settled.
     for name in changes.ports {
       guard let interface = configuration.ports[name]?.interface, interface.type == nil else {
@@ -249,12 +281,6 @@ package struct Transaction {
       } else if live.deviceExists(name) {
         configuration.ports[name]?.interface.type = .system
       }
-    }
-    // What was deleted and made anew may only now be what it was.
-    changes = configuration.changes(since: original, among: changes)
-    for name in changes.ports.sorted()
-    where configuration.ports[name]?.interface.type == .system && !live.deviceExists(name) {
-      notes.append("port \(name) waits until this host has a network device \(name)")
     }
   }
 
@@ -286,6 +312,12 @@ package struct Transaction {
   }
 
   mutating func deleteBridge(_ name: String, ifExists: Bool) throws(ControlError) {
+    let networks = configuration.networks.values.filter { $0.bridge == name }.map(\.name).sorted()
+    guard networks.isEmpty else {
+      throw ControlError(
+        "bridge \(name) has \(networks.count == 1 ? "network" : "networks") \(shortened(networks)); "
+          + "del-net deletes a network", record: name)
+    }
     guard configuration.bridges.removeValue(forKey: name) != nil else {
       if !ifExists { throw noBridge(name) }
       return
@@ -360,14 +392,24 @@ package struct Transaction {
     _ settings: [Setting],
     mayExist: Bool
   ) throws(ControlError) {
+    let network = configuration.networks[bridge]
+    let bridge = network?.bridge ?? bridge
     try requireBridge(bridge)
+    var attachment = attachment
+    if let network {
+      let former = configuration.attachedPort(
+        target: attachment.target, interface: attachment.interface)
+      attachment = try addressed(
+        attachment, in: network,
+        former: former?.network == network.name ? former?.interface.attachment : nil)
+    }
     try attachment.check()
     let name: String
     if let port = configuration.attachedPort(
       target: attachment.target,
       interface: attachment.interface
     ) {
-      guard mayExist, port.bridge == bridge else {
+      guard mayExist, port.bridge == bridge, port.network == network?.name else {
         throw ControlError(
           "\(printable(attachment.target)) already has an interface \(attachment.interface), "
             + "attached to bridge \(port.bridge) as port \(port.name); "
@@ -382,9 +424,13 @@ package struct Transaction {
         bridge: bridge,
         interface: Configuration.Interface(type: .tap)
       )
-      noteVLANs(of: name, settings)
+      if network == nil { noteVLANs(of: name, settings) }
     }
     configuration.ports[name]?.interface.attachment = attachment
+    if let network {
+      configuration.ports[name]?.network = network.name
+      configuration.ports[name]?.interface.mtuRequest = network.mtuRequest
+    }
     try applyPortSettings(settings, to: name)
   }
 
@@ -461,6 +507,8 @@ package struct Transaction {
       "no bridge named \(printable(name)); "
         + (names.isEmpty
           ? "there is none yet, and add-br makes one" : "the bridges are \(shortened(names))")
+        + (configuration.networks.isEmpty
+          ? "" : "; the networks are \(shortened(configuration.networks.keys.sorted()))")
     )
   }
 
@@ -528,9 +576,12 @@ extension Command {
       switch try? Schema.TableName(matching: table) {
       case .bridge: return Configuration.Changes(bridges: [record])
       case .port, .interface: return Configuration.Changes(ports: [record])
+      case .network: return Configuration.Changes(networks: [record])
       case .host: return Configuration.Changes(host: true)
       case nil: return nil
       }
+    case .addNetwork(let network, _, _), .deleteNetwork(let network, _):
+      return Configuration.Changes(networks: [network])
     case .deleteBridge, .attach, .detach, .detachStale, .apply, .destroy: return nil
     default: return Configuration.Changes()
     }

@@ -16,6 +16,8 @@ package struct VNI: RawRepresentable, Hashable, Comparable, BitwiseCopyable, Sen
     rawValue = value & Self.max
   }
 
+  package static let zero = VNI(truncating: 0)
+
   /// The largest identifier's value, 16,777,215.
   package static let max: UInt32 = 0xFF_FFFF
 

@@ -309,6 +309,13 @@ extension Datapath {
     updates.publish(FDBUpdate(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
   }
 
+  /// Forgets a neighbor of a bridge, where it is known.
+  mutating func forgetNeighbor(_ address: IPAddress, vlan: VLANID, bridge: BridgeID) {
+    let key = NeighborKey(vlan: vlan, address: address)
+    guard neighbors[Int(bridge.rawValue)].lookUp(key) != nil else { return }
+    forget(key, bridge: Int(bridge.rawValue))
+  }
+
   private func isInService(_ port: PortID) -> Bool {
     switch tables.ports[Int(port.rawValue)].role {
     case .device, .tunnel: true

@@ -114,6 +114,35 @@ package struct NeighborDiscoveryMessage: ~Escapable {
     unsafe message.setBig16(2, sum.checksum)
   }
 
+  /// Bytes that `writeProbe` writes.
+  package static let probeByteCount = IPv6Header.byteCount + 24
+
+  /// Writes the IPv6 packet that asks in nobody's name whether somebody has an address (RFC 4862, section 5.4.2), to 64
+  /// bytes of memory.
+  ///
+  /// - Parameters:
+  ///   - target: Who is asked for.
+  ///   - memory: Where to write.
+  /// - Returns: The packet's destination, the target's solicited-node address (RFC 4291, section 2.7.1).
+  @discardableResult package static func writeProbe(
+    for target: IPAddress, to memory: UnsafeMutableRawPointer
+  ) -> IPAddress {
+    let group = IPAddress(
+      v6High: 0xFF02_0000_0000_0000, low: 0x1_FF00_0000 | target.low & 0xFF_FFFF)
+    unsafe IPv6Header.write(
+      payloadLength: 24, nextHeader: .icmpv6, hopLimit: 255,
+      source: IPAddress(v6High: 0, low: 0), destination: group, to: memory)
+    let message = unsafe memory + IPv6Header.byteCount
+    unsafe message.setBig32(0, UInt32(Kind.neighborSolicitation.rawValue) << 24)
+    unsafe message.setBig32(4, 0)
+    unsafe message.setBig64(8, target.high)
+    unsafe message.setBig64(16, target.low)
+    let sum = unsafe checksum(
+      UnsafeRawPointer(memory).span(probeByteCount), UnsafeRawPointer(message).span(24))
+    unsafe message.setBig16(2, sum.checksum)
+    return group
+  }
+
   private static func isChecksumValid(_ packet: RawSpan, _ message: RawSpan) -> Bool {
     checksum(packet, message).folded == 0xFFFF
   }

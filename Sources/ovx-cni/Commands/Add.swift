@@ -13,7 +13,7 @@ extension NetworkTask {
     let namespace = try ContainerNamespace(path: call.namespace)
     let stale = try staleAttachments(call, in: namespace)
     let mac = try requestedMAC(call)
-    let requested = try requestedAddresses(call)
+    let requested = try requestedAddresses(call, of: try knownNetwork())
     var settings = try daemon.settings(of: configuration.place)
     if let mac { settings.append(Setting(column: "mac", value: mac.description)) }
     if let mtu = configuration.mtu { settings.append(Setting(column: "mtu", value: String(mtu))) }
@@ -37,7 +37,17 @@ extension NetworkTask {
       if let error = state.error {
         throw PluginError(.refused, "\(call.interface) is not in service: \(error)")
       }
-      if addressPlugin == nil { addresses = AddressResult(state) }
+      let given = AddressResult(state)
+      if addressPlugin == nil {
+        addresses = given
+      } else {
+        // A network gives a default route where the plugin gives none.
+        addresses.routes += given.routes.filter { route in
+          !addresses.routes.contains {
+            $0.isDefault && $0.destination.address.isIPv6 == route.destination.address.isIPv6
+          }
+        }
+      }
       addresses.dns = configuration.dns ?? addresses.dns
       return AddResult(
         interface: call.interface, sandbox: call.namespace, mac: state.mac, mtu: state.mtu,
@@ -105,17 +115,34 @@ extension NetworkTask {
     return mac
   }
 
+  /// The daemon's network; `nil` for a bridge.
+  func knownNetwork() throws(PluginError) -> KnownNetwork? {
+    guard case .network(let name) = configuration.place else { return nil }
+    return try daemon.network(name)
+  }
+
   /// The addresses asked for, where no plugin hands them out that is asked for them, too.
-  private func requestedAddresses(_ call: Call) throws(PluginError) -> [InterfaceAddress] {
+  ///
+  /// In a network, the length of the prefix is its subnet's.
+  private func requestedAddresses(
+    _ call: Call, of network: KnownNetwork?
+  ) throws(PluginError) -> [InterfaceAddress] {
     guard addressPlugin == nil else { return [] }
     let isConfigured = !configuration.addresses.isEmpty
     var addresses: [InterfaceAddress] = []
     for text in isConfigured ? configuration.addresses : call.arguments.addresses {
-      guard let address = InterfaceAddress(text) else {
+      let subnet = IPAddress(text).flatMap { address in
+        network?.subnets.first { $0.contains(address) }
+      }
+      let whole = subnet.map { "\(text)/\($0.length)" } ?? text
+      guard let address = InterfaceAddress(whole) else {
+        let name = isConfigured ? "\"runtimeConfig.ips\"" : "CNI_ARGS: IP"
         throw PluginError(
           isConfigured ? .invalidConfiguration : .badEnvironment,
-          "\(isConfigured ? "\"runtimeConfig.ips\"" : "CNI_ARGS: IP") \"\(text)\" is not an address with the length of "
-            + "its prefix, such as 10.0.0.5/24, which a network without \"ipam\" needs")
+          network == nil || IPAddress(text) == nil
+            ? "\(name) \"\(text)\" is not an address with the length of its prefix, such as 10.0.0.5/24, which a "
+              + "bridge without \"ipam\" needs"
+            : "\(name) \"\(text)\" is in no subnet of \(configuration.description)")
       }
       addresses.append(address)
     }

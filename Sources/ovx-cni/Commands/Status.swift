@@ -18,10 +18,19 @@ extension NetworkTask {
   }
 
   private func checkPlace() throws(PluginError) {
-    let bridge =
-      switch configuration.place {
-      case .network(let name), .bridge(let name, _): name
+    guard case .bridge(let bridge, _) = configuration.place else {
+      let network = try knownNetwork()
+      guard
+        addressPlugin != nil || network?.subnets.isEmpty != false
+          || network?.freeAddresses != 0
+      else {
+        throw PluginError(
+          .unavailable,
+          "\(configuration.description) has no free address left on this host; detach something, or widen range or subnet"
+        )
       }
+      return
+    }
     guard try daemon.send([.bridgeExists(bridge: bridge)])[0].isYes else {
       throw PluginError(
         .unavailable, "there is no bridge \(bridge); make it with ovx-ctl add-br \(bridge)")

@@ -1,7 +1,37 @@
 internal import OVXControl
 private import OVXDatapath
 
+/// A network, as the daemon knows it.
+struct KnownNetwork: Equatable {
+  /// Empty for a network of layer 2 only.
+  var subnets: [IPPrefix]
+  /// How many addresses this host can still hand out; `nil` where nobody knows.
+  var freeAddresses: Int?
+}
+
 extension Daemon {
+  /// Looks a network up.
+  ///
+  /// - Parameter name: Its name.
+  /// - Returns: What there is to know.
+  /// - Throws: Code 7 where there is none; a bridge of that name is none, as it keeps no tenants apart by itself.
+  func network(_ name: String) throws(PluginError) -> KnownNetwork {
+    let condition = Condition(
+      column: "name", comparison: .equal, value: Atom.text(name).description)
+    let list = try send([
+      .find(table: "Network", conditions: [condition], columns: ["subnet", "status"])
+    ])[0].rows
+    guard let row = list.rows.first else {
+      throw PluginError(
+        .invalidConfiguration,
+        "there is no network \(name); make it with ovx-ctl add-net \(name) vni=VNI subnet=ADDRESS/LENGTH, "
+          + "or name a \"bridge\" instead of a \"network\"")
+    }
+    return KnownNetwork(
+      subnets: (list.value("subnet", row)?.atoms ?? []).compactMap { IPPrefix($0.plain) },
+      freeAddresses: list.entries("status", row)["addresses_free"].flatMap { Int($0) })
+  }
+
   /// The settings by which a container's port gets into the VLANs that a network's configuration says.
   ///
   /// - Parameter place: Where containers of the network are attached.

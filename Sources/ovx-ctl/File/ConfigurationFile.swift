@@ -3,7 +3,7 @@ private import Glibc
 internal import OVXControl
 private import Yams
 
-/// A declarative file, as `apply` and `diff` read it: bridges and ports in YAML.
+/// A declarative file, as `apply` and `diff` read it: the switch, networks, bridges and ports in YAML.
 ///
 /// Every value is taken as it stands. What YAML's versions read differently (`010`, `no`, `52:54:00:12:34:56`) is a text
 /// for its column to judge, and what might mean two things is refused. Anchors, aliases, merge keys and tags are not part
@@ -11,6 +11,8 @@ private import Yams
 struct ConfigurationFile {
   /// What the file declares: a valid configuration.
   let configuration: Configuration
+  /// Whether the file says something of the switch itself.
+  let declaresSwitch: Bool
   /// The file's name as errors show it.
   let name: String
   private let places: [String: Place]
@@ -34,6 +36,7 @@ struct ConfigurationFile {
       var reader = Reader()
       try reader.read(text)
       places = reader.places
+      declaresSwitch = reader.declaration.declaresSwitch
       do throws(ControlError) {
         configuration = try reader.declaration.finished()
       } catch {
@@ -130,18 +133,56 @@ private struct Reader {
       throw Misplaced("the file is empty; \"bridges: {}\" stands for no bridges", nil)
     }
     let example = "a file begins with \"bridges:\" and has the bridges' names below it"
-    var bridges: [Entry]?
+    var bridges: [Entry] = []
+    var networks: [Entry] = []
+    var isAnythingSaid = false
     for entry in try entries(of: root, "the file", example: example) {
-      guard entry.key == "bridges" else {
-        throw unknown(entry, of: "the file", known: ["bridges"])
-      }
+      let known = ["switch", "networks", "bridges"]
+      guard known.contains(entry.key) else { throw unknown(entry, of: "the file", known: known) }
       guard !isNothing(entry.value) else {
-        throw Misplaced("bridges has no value; \"bridges: {}\" stands for none", entry.place)
+        throw Misplaced(
+          "\(entry.key) has no value; \"\(entry.key): {}\" stands for none", entry.place)
       }
-      bridges = try entries(of: entry.value, "bridges", example: "a name for each, such as br0:")
+      switch entry.key {
+      case "switch": try readSwitch(entry)
+      case "networks":
+        networks = try entries(
+          of: entry.value, "networks", example: "a name for each, such as red:")
+      default:
+        bridges = try entries(of: entry.value, "bridges", example: "a name for each, such as br0:")
+      }
+      isAnythingSaid = isAnythingSaid || entry.key != "switch"
     }
-    guard let bridges else { throw Misplaced("there is no \"bridges\"; \(example)", place(root)) }
+    guard isAnythingSaid else {
+      throw Misplaced("there is no \"bridges\" and no \"networks\"; \(example)", place(root))
+    }
+    for entry in networks { try readNetwork(entry) }
     for entry in bridges { try readBridge(entry) }
+  }
+
+  private mutating func readSwitch(_ entry: Entry) throws {
+    declaration.addSwitch()
+    let example = "such as {local_ip: 192.168.5.2, remotes: [192.168.5.3]}"
+    for entry in try entries(of: entry.value, "switch", example: example) {
+      guard let key = Declaration.switchKeys.first(where: { $0.name == entry.key }) else {
+        throw unknown(entry, of: "switch", known: Declaration.switchKeys.map(\.name))
+      }
+      try set(key, of: ".", "switch", to: entry)
+    }
+  }
+
+  private mutating func readNetwork(_ network: Entry) throws {
+    try located(network.place) { reader throws(ControlError) in
+      try reader.declaration.addNetwork(network.key)
+    }
+    places[network.key] = network.place
+    let what = "network \(network.key)"
+    for entry in try entries(of: network.value, what, example: "such as {vni: 100}") {
+      guard let key = Declaration.networkKeys.first(where: { $0.name == entry.key }) else {
+        throw unknown(entry, of: what, known: Declaration.networkKeys.map(\.name))
+      }
+      try set(key, of: network.key, what, to: entry)
+    }
   }
 
   private mutating func readBridge(_ bridge: Entry) throws {

@@ -107,6 +107,8 @@ struct Output {
       return try ExportedFile(configuration: configuration).yaml
     case .logLevel(let level) where format == .table:
       return "\(level.rawValue)\n"
+    case .networks(let networks) where format == .table:
+      return networks.map(\.tree).joined()
     case .tunnels(let tunnels) where format == .table:
       return tunnelTable(tunnels).aligned + foot(of: tunnels)
     default: break
@@ -169,6 +171,7 @@ struct Output {
     case .statistics(let statistics): try Self.encode(statistics)
     case .drops(let drops): try Self.encode(drops)
     case .tunnels(let tunnels): try Self.encode(tunnels)
+    case .networks(let networks): try Self.encode(networks)
     case .trace(let trace): try Self.encode(trace)
     // Neither is printed: the frames are.
     case .capture, .captureEnd: ""
@@ -199,6 +202,7 @@ struct Output {
       for port in bridge.ports {
         lines.append("    Port \(port.name)")
         if let mode = port.vlanMode { lines.append("        vlan_mode: \(mode.rawValue)") }
+        if let network = port.network { lines.append("        network: \(printable(network))") }
         if let tag = port.tag { lines.append("        tag: \(tag)") }
         if !port.trunks.isEmpty { lines.append("        trunks: \(port.trunksDatum)") }
         if !port.customerVLANs.isEmpty {
@@ -279,6 +283,7 @@ struct Output {
         }
       )
     case .tunnels(let tunnels): tunnelTable(tunnels)
+    case .networks(let networks): networkTable(networks)
     case .trace(let trace): traceTable(trace)
     case .capture, .captureEnd: TextTable([], [])
     case .version(let versions):
@@ -357,14 +362,15 @@ struct Output {
     var rows: [[Datum]] = []
     for change in changes {
       let head: [Datum] = [
-        .text(change.action.rawValue), .text(change.bridge), .text(change.port ?? ""),
+        .text(change.action.rawValue), .text(change.bridge ?? ""), .text(change.port ?? ""),
       ]
-      if change.values.isEmpty { rows.append(head + [.text(""), .text(""), .text("")]) }
+      let tail: [Datum] = [.text(change.network ?? "")]
+      if change.values.isEmpty { rows.append(head + [.text(""), .text(""), .text("")] + tail) }
       for value in change.values {
-        rows.append(head + [.text(value.column), value.from, value.to])
+        rows.append(head + [.text(value.column), value.from, value.to] + tail)
       }
     }
-    return TextTable(["Action", "Bridge", "Port", "Column", "From", "To"], rows)
+    return TextTable(["Action", "Bridge", "Port", "Column", "From", "To", "Network"], rows)
   }
 
   private func neighborTable(_ bridges: [BridgeNeighbors], named: Bool = false) -> TextTable {
@@ -472,8 +478,8 @@ extension Show.Interface {
 }
 
 extension Datum {
-  fileprivate static func text(_ text: String) -> Datum { .scalar(.text(text)) }
-  fileprivate static func number(_ number: some BinaryInteger) -> Datum {
+  static func text(_ text: String) -> Datum { .scalar(.text(text)) }
+  static func number(_ number: some BinaryInteger) -> Datum {
     .scalar(.integer(Int(clamping: number)))
   }
 }

@@ -237,6 +237,9 @@ struct Attach: Verb {
     commandName: "attach",
     abstract: "Make an interface inside of a container, and its port.",
     discussion: """
+      Attached to a network, the interface gets a free address of each subnet, the network's MTU and gateway, and keeps \
+      them until it is detached; to a bridge, what is asked for.
+
       The target is the name of a network namespace, pid:N, the path of a network namespace, or a container's name or \
       id (docker, podman). The interface is a TAP device, up and addressed; the port is named INTERFACE@TARGET.
 
@@ -247,6 +250,7 @@ struct Attach: Verb {
         tag=VLAN         and the other settings of add-port
 
       EXAMPLES
+        ovx-ctl attach red web1 eth0
         ovx-ctl attach br0 web1 eth0 ip=10.0.0.5/24 gateway=10.0.0.1 tag=100
         ovx-ctl attach br0 pid:4711 eth0 ip=10.0.0.6/24 ip=fd00::6/64
       """
@@ -254,7 +258,7 @@ struct Attach: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var mayExist: MayExist
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The network, or the bridge.") var network: String
   @Argument(help: "The container.") var target: String
   @Argument(help: "The interface's name inside.") var interface: String
   @Argument(help: ArgumentHelp("Settings, NAME=VALUE.", valueName: "setting"))
@@ -268,7 +272,7 @@ struct Attach: Verb {
       takingFrom: &settings
     )
     return .attach(
-      bridge: bridge,
+      bridge: network,
       attachment: attachment,
       settings: settings,
       mayExist: mayExist.isSet

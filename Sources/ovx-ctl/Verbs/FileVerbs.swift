@@ -5,6 +5,9 @@ internal import OVXControl
 
 private let grammar = """
   FILE
+    switch: { local_ip: 192.168.5.2, remotes: [192.168.5.3] }
+    networks:
+      red: { vni: 100, subnet: [172.17.42.0/24] }
     bridges:
       br0:
         address: [172.17.42.1/24]
@@ -16,6 +19,9 @@ private let grammar = """
   A bridge has address, other_config, external_ids and ports; a port has the settings of add-port, and address where it \
   is internal. What is not named is as in a new bridge or port, or not there. A port without a type is a tunnel where it \
   has a key or a remote, and else a device of this host, which is waited for.
+
+  switch and networks have the columns of Switch and Network. Where there is no switch, its record stays; the bridge and \
+  the tunnel of a network need not be named.
 
   What attach has made belongs to its container: it is in no file, and stays as it is.
 
@@ -44,7 +50,10 @@ protocol FileVerb: Verb {
 }
 
 extension FileVerb {
-  func command() throws -> Command { .apply(try file.read().configuration) }
+  func command() throws -> Command {
+    let file = try file.read()
+    return .apply(file.configuration, declaresSwitch: file.declaresSwitch)
+  }
 }
 
 struct Apply: FileVerb {

@@ -160,7 +160,7 @@ extension Invocation {
       }
       let file = try verb.file.read()
       self.file = file
-      commands.append(.apply(file.configuration))
+      commands.append(.apply(file.configuration, declaresSwitch: file.declaresSwitch))
     } else {
       if let get = verb as? GetColumns, let id = get.id {
         commands.append(.reference(id: id, table: get.table, record: get.record))

@@ -1,10 +1,10 @@
 internal import ArgumentParser
 internal import OVXControl
 
-// Tables: the database commands of ovs-vsctl, on Bridge, Port, Interface and Switch.
+// Tables: the database commands of ovs-vsctl, on Bridge, Port, Interface, Network and Switch.
 
 private let grammar = """
-  The tables are Bridge, Port, Interface and Switch (Open_vSwitch), whose one record is ".". Tables and columns may be shortened to an unambiguous beginning, in any \
+  The tables are Bridge, Port, Interface, Network and Switch (Open_vSwitch), whose one record is ".". Tables and columns may be shortened to an unambiguous beginning, in any \
   letter case, with - and _ the same. A value is a word or a text in double quotes; a set is [A, B] or A,B; a map is \
   {K=V, L=W}; [], {} and "" are empty, and no value at all is refused. A record goes by its name or its _uuid.
   """

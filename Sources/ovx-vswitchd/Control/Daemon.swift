@@ -144,10 +144,16 @@ final class Daemon {
   /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
   ///
   /// `now` is in milliseconds on the monotonic clock.
-  func timeout(now: Int64) -> Int32 { watcher.timeout(now: now) }
+  func timeout(now: Int64) -> Int32 {
+    let next = requests.nextWork.map { Int32(clamping: max(0, $0 - now)) } ?? -1
+    return [watcher.timeout(now: now), next].filter { $0 >= 0 }.min() ?? -1
+  }
 
   /// Follows what has happened since the last time; `now` is in milliseconds on the monotonic clock.
-  func takeNews(now: Int64) { watcher.takeNews(now: now) }
+  func takeNews(now: Int64) {
+    watcher.takeNews(now: now)
+    requests.work(now: now)
+  }
 
   /// Carries out a request; see `RequestHandler.answer`.
   func answer(

@@ -28,6 +28,8 @@ final class RequestHandler {
   private let watcher: HostWatcher
   private let faultLog: FaultLog
   private let watch: TableWatch
+  /// Asks for addresses before they are given to somebody.
+  private let probes: AddressProbes
   private let log: LogDestination
   private let logger: Logger
   private var reconciler: Reconciler { running.reconciler }
@@ -59,9 +61,16 @@ final class RequestHandler {
     self.watcher = watcher
     self.faultLog = faultLog
     self.watch = watch
+    probes = AddressProbes(running)
     self.log = log
     self.logger = logger
   }
+
+  /// When `work` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  var nextWork: Int64? { probes.next }
+
+  /// Goes on with what requests wait for; `now` is in milliseconds on the monotonic clock.
+  func work(now: Int64) { probes.work(now: now) }
 
   /// Carries out a request.
   ///
@@ -81,7 +90,7 @@ final class RequestHandler {
       renewDatabase()
       running.filter.takeNews(now: monotonicMilliseconds())
       guard request.commands.count == 1, !request.dryRun else {
-        return .response(try execute(request))
+        return try execute(request).map(ControlServer.Outcome.response) ?? .later
       }
       switch request.commands[0] {
       case .watch(let tables, let interval):
@@ -93,7 +102,7 @@ final class RequestHandler {
         try captureRequests.start(
           target, program: program, snapshotLength: length, running, on: connection)
         return .elsewhere
-      default: return .response(try execute(request))
+      default: return try execute(request).map(ControlServer.Outcome.response) ?? .later
       }
     } catch {
       return .response(AnswerStream(Response(.failed(error))))
@@ -135,7 +144,10 @@ final class RequestHandler {
     return areKnown
   }
 
-  private func execute(_ request: Request) throws(ControlError) -> AnswerStream {
+  /// Carries out the commands of a request.
+  ///
+  /// - Returns: The answer; `nil` where others have to be asked first whether an address is theirs, and nothing is done yet.
+  private func execute(_ request: Request) throws(ControlError) -> AnswerStream? {
     let reports = request.commands.count(where: \.isReport)
     guard reports <= Self.reportLimit else {
       throw ControlError(
@@ -144,6 +156,10 @@ final class RequestHandler {
     var configuration = reconciler.configuration
     let transaction = try Transaction.execute(
       request.commands, on: &configuration, live: liveState)
+    guard transaction.questions.isEmpty else {
+      probes.ask(transaction.questions, now: monotonicMilliseconds())
+      return nil
+    }
     var notes = transaction.notes
     if !transaction.changes.isEmpty {
       for name in transaction.changes.ports {
@@ -309,7 +325,8 @@ final class RequestHandler {
         last = (name, state)
         return state
       },
-      goneAttachments: { self.goneAttachments })
+      goneAttachments: { self.goneAttachments },
+      addressState: { self.probes.state(of: $0) })
   }
 
   /// The ports that were attached to containers that are gone for good.

@@ -38,6 +38,7 @@ struct SwitchQueries {
     case .statistics(let port): return later { .statistics(statistics(of: port)) }
     case .drops: return later { .drops(drops()) }
     case .showTunnels: return later { .tunnels(tunnels()) }
+    case .showNetworks(let network): return later { .networks(networks(network)) }
     default: return nil
     }
   }
@@ -365,6 +366,32 @@ struct SwitchQueries {
         Tunnels.Listener(address: endpoint.local, port: endpoint.port, tunnels: tunnels)
       },
       features: features, filter: tunnels.isEmpty ? nil : running.filter.state())
+  }
+
+  // MARK: Networks
+
+  /// A network, or all in the order of their names.
+  private func networks(_ name: String?) -> [NetworkDescription] {
+    let networks = configuration.networks.values.filter { name == nil || $0.name == name }
+    return networks.sorted { $0.name < $1.name }.map { network in
+      var description = NetworkDescription(network, in: configuration)
+      if let tunnel = reconciler.desired.tunnels[network.tunnelPort] {
+        description.remotes = tunnel.remotes.map { remote in
+          let state = describe(remote, of: tunnel)
+          return NetworkDescription.Remote(
+            address: remote.address, mtu: state.mtu, error: state.error)
+        }
+        description.error = reconciler.fault(of: network.tunnelPort)?.sentence
+      }
+      for index in description.members.indices {
+        let port = description.members[index].port
+        description.members[index].error = reconciler.fault(of: port)?.sentence
+        if let address = link(of: port)?.address ?? reconciler.assigned(to: port)?.address {
+          description.members[index].mac = address
+        }
+      }
+      return description
+    }
   }
 
   /// How datagrams are sent and received, and why not better.

@@ -66,7 +66,11 @@ final class TableWatch {
     let (ports, isConfigured) = reconciler.takeExamined()
     guard !watched.isEmpty else { return }
     stalePorts.formUnion(ports)
-    areBridgesStale = areBridgesStale || isConfigured
+    let configuration = reconciler.configuration
+    // A network's row says what is wrong with its tunnel.
+    let isOfNetwork =
+      !configuration.networks.isEmpty && ports.contains { configuration.ports[$0]?.network != nil }
+    areBridgesStale = areBridgesStale || isConfigured || isOfNetwork
   }
 
   // MARK: What has changed
@@ -90,7 +94,7 @@ final class TableWatch {
     }
     if areBridgesStale {
       areBridgesStale = false
-      for table in [WatchedTable.bridge, .host] where watched.contains(table) {
+      for table in [WatchedTable.bridge, .network, .host] where watched.contains(table) {
         log.replace(table, rows(of: table))
       }
     }
@@ -112,7 +116,7 @@ final class TableWatch {
   private func rows(of table: WatchedTable) -> [String: ChangeLog.Row] {
     let configuration = reconciler.configuration
     switch table {
-    case .host, .bridge, .port, .interface:
+    case .host, .bridge, .network, .port, .interface:
       let live = self.live
       var rows: [String: ChangeLog.Row] = [:]
       for name in configuration.records(in: table) {

@@ -1,0 +1,186 @@
+package import OVXDatapath
+
+/// What is known of an address that a network is about to give to somebody.
+package enum AddressState: Equatable, Sendable {
+  /// It was asked for a moment ago, and nobody has answered.
+  case free
+  /// Somebody has answered.
+  case taken(MACAddress)
+  /// Nobody was asked.
+  case unknown
+}
+
+/// An address to ask for before it is given to somebody.
+package struct AddressQuestion: Hashable, Sendable {
+  package var bridge: String
+  package var vlan: VLANID
+  package var address: IPAddress
+
+  package init(bridge: String, vlan: VLANID, address: IPAddress) {
+    self.bridge = bridge
+    self.vlan = vlan
+    self.address = address
+  }
+
+  init(_ network: Configuration.Network, _ address: IPAddress) {
+    self.init(bridge: network.bridge, vlan: network.tag, address: address)
+  }
+}
+
+extension Configuration {
+  /// How many addresses of a network are its members' and gateways', and how many more this host may hand out.
+  func use(of network: Network) -> (used: Int, free: Int) {
+    let taken = takenAddresses(of: network)
+    var free = 0
+    for subnet in network.subnets {
+      for range in network.ranges(in: subnet) {
+        let (sum, isTooMany) = free.addingReportingOverflow(
+          range.count - taken.keys.count { range.contains($0) })
+        free = isTooMany ? .max : sum
+      }
+    }
+    return (taken.count, max(free, 0))
+  }
+
+  /// Whose the addresses of a network are that have been given to somebody: clauses such as "port eth0@web1's".
+  func takenAddresses(of network: Network) -> [IPAddress: String] {
+    var taken: [IPAddress: String] = [:]
+    for gateway in network.gateways { taken[gateway] = "the gateway's" }
+    for member in members(of: network.name) {
+      for address in member.interface.attachment?.addresses ?? member.interface.addresses {
+        taken[address.address] = "port \(printable(member.name))'s"
+      }
+    }
+    return taken
+  }
+}
+
+extension Transaction {
+  /// Gives an attachment to a network what it does not ask for: an address of each subnet, and the gateways as routers.
+  ///
+  /// - Parameters:
+  ///   - attachment: As it was asked for.
+  ///   - network: Where.
+  ///   - former: What it has been so far; `nil` for a new one.
+  /// - Returns: The attachment with addresses and gateways.
+  /// - Throws: That an address is none of the network's, or is somebody's, or that there are none left.
+  mutating func addressed(
+    _ attachment: Configuration.Attachment, in network: Configuration.Network,
+    former: Configuration.Attachment?
+  ) throws(ControlError) -> Configuration.Attachment {
+    var attachment = attachment
+    let own = Set(former?.addresses ?? [])
+    var taken = configuration.takenAddresses(of: network)
+    for address in own { taken[address.address] = nil }
+    for address in attachment.addresses {
+      try check(address, network, taken, isOwn: own.contains(address))
+    }
+    guard !network.subnets.isEmpty || !attachment.addresses.isEmpty else {
+      throw ControlError(
+        "network \(network.name) has no subnet to take an address from; give one with ip=ADDRESS/LENGTH, or the "
+          + "network a subnet with \"set network \(network.name) subnet=ADDRESS/LENGTH\"")
+    }
+    for subnet in network.subnets
+    where !attachment.addresses.contains(where: { subnet.contains($0.address) }) {
+      if let kept = own.first(where: { subnet.contains($0.address) }) {
+        attachment.addresses.append(kept)
+        continue
+      }
+      // Who asks for an address of a family has chosen among its subnets.
+      guard !attachment.addresses.contains(where: { $0.address.isIPv6 == subnet.base.isIPv6 })
+      else {
+        continue
+      }
+      let address = try freeAddress(in: subnet, of: network, taken)
+      taken[address] = "this"
+      attachment.addresses.append(InterfaceAddress(address, prefixLength: subnet.length))
+    }
+    if attachment.gateways.isEmpty {
+      attachment.gateways = network.gateways.filter { gateway in
+        attachment.addresses.contains { $0.contains(gateway) }
+      }
+    }
+    return attachment
+  }
+
+  private mutating func check(
+    _ address: InterfaceAddress, _ network: Configuration.Network, _ taken: [IPAddress: String],
+    isOwn: Bool
+  ) throws(ControlError) {
+    if !network.subnets.isEmpty {
+      let subnets = shortened(network.subnets.map(\.description))
+      guard let subnet = network.subnet(of: address.address),
+        subnet.stations.contains(address.address)
+      else {
+        throw ControlError(
+          "ip \(address) is no station's address in the subnets of network \(network.name) (\(subnets)); "
+            + "leave it out for a free one")
+      }
+      guard subnet.length == address.prefixLength else {
+        throw ControlError(
+          "ip \(address) has another prefix length than subnet \(subnet) of network \(network.name); "
+            + "type \(address.address)/\(subnet.length)")
+      }
+    }
+    if let owner = taken[address.address] {
+      throw ControlError(
+        "ip \(address.address) is \(owner) in network \(network.name); leave it out for a free one")
+    }
+    guard !isOwn else { return }
+    switch live.addressState(AddressQuestion(network, address.address)) {
+    case .free: break
+    case .unknown: questions.append(AddressQuestion(network, address.address))
+    case .taken(let mac):
+      throw ControlError(
+        "ip \(address.address) is in use in network \(network.name), by \(mac), which has answered for it; "
+          + "leave it out for a free one")
+    }
+  }
+
+  /// The lowest address of a subnet that is nobody's, as far as is known.
+  private mutating func freeAddress(
+    in subnet: IPPrefix, of network: Configuration.Network, _ taken: [IPAddress: String]
+  ) throws(ControlError) -> IPAddress {
+    var unknown: [AddressQuestion] = []
+    var answered = 0
+    search: for range in network.ranges(in: subnet) {
+      var number = range.numbers.lowerBound
+      while true {
+        let address = IPAddress(number: number, isIPv6: range.isIPv6)
+        if taken[address] == nil {
+          let question = AddressQuestion(network, address)
+          switch live.addressState(question) {
+          case .free: return address
+          case .taken: answered += 1
+          case .unknown:
+            unknown.append(question)
+            // More than one is asked for, as others come at the same time.
+            if unknown.count == Self.questionLimit { break search }
+          }
+        }
+        guard number < range.numbers.upperBound else { break }
+        number += 1
+      }
+    }
+    questions += unknown
+    guard let chosen = unknown.first?.address else {
+      let ranges = network.ranges.isEmpty ? "" : " in the range of this host"
+      throw ControlError(
+        "network \(network.name) has no free address left in subnet \(subnet)\(ranges): "
+          + "\(taken.keys.count { subnet.contains($0) }) are given to somebody"
+          + (answered > 0 ? ", and \(answered) answered for" : "")
+          + "; detach something, or widen range or subnet")
+    }
+    return chosen
+  }
+
+  /// Addresses that are asked for at a time.
+  private static let questionLimit = 32
+}
+
+extension InterfaceAddress {
+  init(_ address: IPAddress, prefixLength: Int) {
+    self.address = address
+    self.prefixLength = prefixLength
+  }
+}

@@ -1,0 +1,66 @@
+package import OVXDatapath
+
+/// A network as `net show` describes it: what it is, who is in it, and what is wrong with it.
+package struct NetworkDescription: Codable, Equatable, Sendable {
+  package var name: String
+  package var vni: VNI
+  package var bridge: String
+  package var tag: VLANID
+  package var subnets: [IPPrefix]
+  package var ranges: [AddressRange]
+  package var gateways: [IPAddress]
+  /// Addresses of members and gateways.
+  package var addressesUsed: Int
+  /// Addresses that this host can still hand out.
+  package var addressesFree: Int
+  package var remotes: [Remote] = []
+  package var members: [Member] = []
+  /// What is wrong with the tunnel, a sentence.
+  package var error: String?
+
+  /// A host that the network has a tunnel to.
+  package struct Remote: Codable, Equatable, Sendable {
+    package var address: IPAddress
+    /// The largest IP packet of the network that fits, in bytes; absent where there is no way.
+    package var mtu: Int?
+    /// Why it cannot be reached, a sentence.
+    package var error: String?
+
+    package init(address: IPAddress, mtu: Int?, error: String?) {
+      self.address = address
+      self.mtu = mtu
+      self.error = error
+    }
+  }
+
+  /// A port of the network on this host.
+  package struct Member: Codable, Equatable, Sendable {
+    package var port: String
+    /// For an attached one, the container and the interface inside.
+    package var target: String?
+    package var interface: String?
+    package var addresses: [InterfaceAddress]
+    package var mac: MACAddress?
+    package var error: String?
+  }
+
+  /// Describes a network of the configuration; the daemon adds remotes, and what it knows of members.
+  package init(_ network: Configuration.Network, in configuration: Configuration) {
+    name = network.name
+    vni = network.vni
+    bridge = network.bridge
+    tag = network.tag
+    subnets = network.subnets
+    ranges = network.ranges
+    gateways = network.gateways
+    let use = configuration.use(of: network)
+    addressesUsed = use.used
+    addressesFree = use.free
+    members = configuration.members(of: network.name).map { port in
+      let attachment = port.interface.attachment
+      return Member(
+        port: port.name, target: attachment?.target, interface: attachment?.interface,
+        addresses: attachment?.addresses ?? port.interface.addresses, mac: port.interface.mac)
+    }
+  }
+}

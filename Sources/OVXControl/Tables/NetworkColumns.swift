@@ -1,0 +1,83 @@
+internal import OVXDatapath
+
+extension Table<Configuration.Network> {
+  static var networks: Self {
+    Table(
+      name: .network,
+      records: \.networks,
+      columns: [
+        Column("_uuid", .one(.text)) { network, _, _ in
+          .scalar(.text(RecordID.text(.network, network.name)))
+        },
+        Column("name", .one(.text)) { network, _, _ in .scalar(.text(network.name)) },
+        Column(
+          "vni", .one(.integer(1...Int(VNI.max))),
+          read: { network, _, _ in .scalar(Atom(network.vni)) },
+          write: { network, datum in
+            guard case .integer(let number)? = datum.atoms.first,
+              let vni = VNI(rawValue: UInt32(clamping: number))
+            else { return }
+            network.vni = vni
+          }),
+        Column(
+          "bridge", .one(.text),
+          read: { network, _, _ in .scalar(.text(network.bridge)) },
+          write: { network, datum in network.bridge = datum.atoms.first?.bare ?? network.bridge }),
+        Column(
+          "tag", .one(.integer(1...4094)),
+          read: { network, _, _ in .scalar(Atom(network.tag)) },
+          write: { network, datum in
+            network.tag = datum.atoms.first.flatMap(VLANID.init) ?? network.tag
+          }),
+        .set("subnet", .prefix, \.subnets),
+        .set("range", .addressRange, \.ranges),
+        .set("remotes", .address, \.remotes),
+        .set("gateway", .address, \.gateways),
+        Column(
+          "mtu_request", .optional(.integer(Configuration.mtuRange)),
+          read: { network, _, _ in .scalar(network.mtuRequest.map(Atom.integer)) },
+          write: { network, datum in
+            guard case .integer(let mtu)? = datum.atoms.first else {
+              network.mtuRequest = nil
+              return
+            }
+            network.mtuRequest = mtu
+          }),
+        .map("other_config", \.otherConfig),
+        .map("external_ids", \.externalIDs),
+        Column("members", .set(.text)) { network, configuration, _ in
+          .set(configuration.members(of: network.name).map { .text($0.name) })
+        },
+        Column("status", .map) { network, configuration, _ in
+          let use = configuration.use(of: network)
+          return .map([
+            "addresses_used": .integer(use.used), "addresses_free": .integer(use.free),
+            "remotes": .integer(configuration.remotes(of: network).count),
+          ])
+        },
+        Column("error", .optional(.text)) { network, configuration, live in
+          guard configuration.ports[network.tunnelPort]?.network == network.name else {
+            return .scalar(nil)
+          }
+          return .scalar(live.interface(network.tunnelPort)?.error.map(Atom.text))
+        },
+      ]
+    )
+  }
+}
+
+extension Column {
+  /// A column of values that are written as their texts.
+  static func set<Value: LosslessStringConvertible>(
+    _ name: String, _ shape: AtomShape, _ path: WritableKeyPath<Record, [Value]>
+  ) -> Self {
+    Column(
+      name, .set(shape),
+      read: { record, _, _ in
+        .set(record[keyPath: path].map { Atom.text($0.description) }.sorted())
+      },
+      write: { record, datum in
+        record[keyPath: path] = datum.atoms.sorted().compactMap { Value($0.bare) }
+      })
+  }
+}

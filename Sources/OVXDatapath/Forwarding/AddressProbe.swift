@@ -1,0 +1,81 @@
+extension Datapath {
+  /// Asks a segment, on all hosts, whether somebody has an address, in nobody's name.
+  ///
+  /// By an ARP probe (RFC 5227, section 2.1.1) or a neighbor solicitation as duplicate address detection sends it (RFC
+  /// 4862, section 5.4.2). Who has the address answers, and is a neighbor of the bridge from then on. Before, whatever the
+  /// bridge knew of that neighbor is forgotten, so that a station that has gone does not answer.
+  ///
+  /// - Parameters:
+  ///   - address: What to ask for.
+  ///   - vlan: The segment.
+  ///   - bridge: The segment's bridge; nothing is asked where there is none.
+  ///   - source: The Ethernet address that the question comes from, which no station has.
+  package mutating func probe(
+    _ address: IPAddress, vlan: VLANID, bridge: BridgeID, from source: MACAddress
+  ) {
+    guard hasBridge(bridge) else { return }
+    forgetNeighbor(address, vlan: vlan, bridge: bridge)
+    let (headroom, limit) = (64, 256)
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: limit, alignment: 8)
+    defer { unsafe memory.deallocate() }
+    let start = unsafe memory + headroom
+    let count = unsafe writeProbe(for: address, from: source, to: start)
+    let members = tables.flooding(vlan: vlan, bridge: bridge)
+    for member in Int(members.first)..<Int(members.first &+ members.count) {
+      let id = tables.floodMembers[member]
+      let port = tables.ports[Int(id.rawValue)]
+      switch port.role {
+      case .device:
+        unsafe send(start, count: count, vlan: vlan, to: Destination(port: id))
+      case .tunnel:
+        for peer in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
+          unsafe send(
+            start, count: count, vlan: vlan,
+            to: Destination(port: id, peer: tables.tunnelPeers[peer]))
+        }
+      case .waiting, .absent: break
+      }
+    }
+    // Before the memory goes.
+    flush()
+  }
+
+  /// Who has told that an address of a segment is its own; `nil` where nobody is known to.
+  package func neighbor(
+    _ address: IPAddress, vlan: VLANID, bridge: BridgeID
+  ) -> MACAddress? {
+    guard hasBridge(bridge) else { return nil }
+    return neighbors[Int(bridge.rawValue)].lookUp(NeighborKey(vlan: vlan, address: address))?
+      .address
+  }
+
+  @unsafe private mutating func send(
+    _ start: UnsafeMutableRawPointer, count: Int, vlan: VLANID, to destination: Destination
+  ) {
+    var frame = unsafe Frame(
+      start: start, count: count, offload: .none, tag: .none, vlan: vlan, ingress: .none,
+      peer: .none, isFlooded: true)
+    unsafe deliver(&frame, to: destination, isShared: true)
+  }
+
+  /// Writes the frame, of at most 78 bytes; returns their number.
+  @unsafe private func writeProbe(
+    for address: IPAddress, from source: MACAddress, to start: UnsafeMutableRawPointer
+  ) -> Int {
+    let packet = unsafe start + EthernetHeader.byteCount
+    guard address.isIPv6 else {
+      unsafe EthernetHeader.write(
+        destination: .broadcast, source: source, etherType: .arp, to: start)
+      unsafe ARPPacket.write(
+        operation: .request, senderHardware: source, senderProtocol: IPAddress(v4: 0),
+        targetHardware: MACAddress(truncating: 0), targetProtocol: address, to: packet)
+      return EthernetHeader.byteCount + ARPPacket.byteCount
+    }
+    let group = unsafe NeighborDiscoveryMessage.writeProbe(for: address, to: packet)
+    // RFC 2464, section 7.
+    let multicast = MACAddress(truncating: 0x3333_0000_0000 | group.low & 0xFFFF_FFFF)
+    unsafe EthernetHeader.write(
+      destination: multicast, source: source, etherType: .ipv6, to: start)
+    return EthernetHeader.byteCount + NeighborDiscoveryMessage.probeByteCount
+  }
+}
