@@ -29,6 +29,7 @@ let package = Package(
     .executable(name: "ovx-vswitchd", targets: ["ovx-vswitchd"]),
     .executable(name: "ovx-ctl", targets: ["ovx-ctl"]),
     .executable(name: "ovx-docker", targets: ["ovx-docker"]),
+    .executable(name: "ovx-cni", targets: ["ovx-cni"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -83,6 +84,10 @@ let package = Package(
       ],
       swiftSettings: strict),
     .executableTarget(
+      name: "ovx-cni",
+      dependencies: ["CLinux", "OVXControl", "OVXDatapath", "OVXLinux", system],
+      swiftSettings: strict),
+    .executableTarget(
       name: "ovx-benchmark",
       dependencies: ["CChecksum", "OVXDatapath", "CLinux"],
       path: "Benchmarks/Pipeline",
@@ -111,6 +116,10 @@ let package = Package(
         "OVXControl", "OVXDatapath", "OVXSimulation", "ovx-ctl", system,
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "CNITests",
+      dependencies: ["ovx-cni", "OVXControl", "OVXDatapath", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(
       name: "SystemTests", dependencies: ["OVXControl", "OVXSimulation"], exclude: ["Traffic"],

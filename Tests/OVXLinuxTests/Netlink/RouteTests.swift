@@ -129,4 +129,39 @@ struct RouteTests {
       #expect(refusal.errno == errno)
     }
   }
+
+  @Test func `routes are added with all that belongs to them, and listed`() throws {
+    let namespace = try prepare()
+    var netlink = try namespace.netlink()
+    let veth0 = try netlink.existing("veth0")
+    // Bits behind the prefix mean nothing.
+    var far = RouteEntry(
+      destination: v4(198, 51, 100, 7), prefixLength: 23, gateway: v4(10, 0, 0, 254))
+    (far.mtu, far.advertisedMSS, far.priority, far.table) = (1300, 1200, 7, 1000)
+    let near = RouteEntry(destination: v4(203, 0, 113, 0), prefixLength: 24)
+    let six = RouteEntry(
+      destination: IPAddress(v6High: 0x2001_0DB8 << 32, low: 0), prefixLength: 33, gateway: v6(254))
+    let everywhere = RouteEntry(
+      destination: v4(0, 0, 0, 0), prefixLength: 0, gateway: v4(10, 0, 0, 9))
+    for route in [far, near, six, everywhere] { try netlink.add(route, on: veth0) }
+    let again = try message { () throws(LinuxError) in try netlink.add(near, on: veth0) }
+    #expect(again.errno == .fileExists)
+    let lost = try message { () throws(LinuxError) in
+      try netlink.add(
+        RouteEntry(destination: v4(192, 0, 2, 0), prefixLength: 24, gateway: v4(172, 16, 0, 1)),
+        on: veth0)
+    }
+    #expect(lost.errno == .networkUnreachable && lost.description.contains("192.0.2.0/24"))
+
+    let routes = try netlink.routes()
+    let listed = try #require(routes.first { $0.table == 1000 })
+    #expect(listed.destination == v4(198, 51, 100, 0) && listed.prefixLength == 23)
+    #expect(listed.mtu == 1300 && listed.advertisedMSS == 1200 && listed.priority == 7)
+    #expect(listed.gateway == v4(10, 0, 0, 254) && listed.linkIndex == veth0.index)
+    #expect(routes.contains { $0.destination == v4(203, 0, 113, 0) && $0.gateway == nil })
+    #expect(routes.contains { $0.destination == six.destination && $0.gateway == v6(254) })
+    #expect(routes.contains { $0.isDefault && $0.gateway == v4(10, 0, 0, 9) })
+    #expect(
+      try ip("route", "show", "table", "1000", in: namespace).contains("mtu 1300 advmss 1200"))
+  }
 }
