@@ -74,6 +74,7 @@ struct CreateEndpointRequest: Decodable {
   var networkID: String
   var endpointID: String
   var interface: Interface?
+  var options: PublishedPorts?
 
   struct Interface: Decodable {
     /// ADDRESS/LENGTH each; absent or empty where there is none.
@@ -89,16 +90,17 @@ struct EndpointRequest: Decodable {
   var endpointID: String
 }
 
-/// `NetworkDriver.ProgramExternalConnectivity`: the ports of `docker run -p`.
+/// `NetworkDriver.ProgramExternalConnectivity`.
 struct ConnectivityRequest: Decodable {
-  var options: Options?
+  var options: PublishedPorts?
+}
 
-  struct Options: Decodable {
-    var ports: [Port]?
+/// The ports of `docker run -p`, among an endpoint's options.
+struct PublishedPorts: Decodable {
+  var ports: [Port]?
 
-    enum CodingKeys: String, CodingKey {
-      case ports = "com.docker.network.portmap"
-    }
+  enum CodingKeys: String, CodingKey {
+    case ports = "com.docker.network.portmap"
   }
 
   struct Port: Decodable {

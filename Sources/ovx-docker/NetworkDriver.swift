@@ -111,6 +111,8 @@ struct NetworkDriver {
   func createEndpoint(_ request: CreateEndpointRequest) throws(ControlError) -> String? {
     let id = try checked(request.endpointID, "endpoint")
     let networkID = try checked(request.networkID, "network")
+    // Docker tells only drivers that give a gateway of the ports that it is to publish.
+    try publish(request.options)
     guard let network = try self.network(of: networkID, isNeeded: true) else { return nil }
     let interface = request.interface
     var settings = [
@@ -168,8 +170,8 @@ struct NetworkDriver {
   }
 
   /// Refuses to publish ports, which nothing does yet, rather than to let them be silent.
-  func publish(_ request: ConnectivityRequest) throws(ControlError) {
-    guard let port = request.options?.ports?.first else { return }
+  func publish(_ ports: PublishedPorts?) throws(ControlError) {
+    guard let port = ports?.ports?.first else { return }
     throw ControlError(
       "ovx publishes no ports (-p \(port.port.map { "\($0)" } ?? "")); a router in the network can, or leave out -p"
     )

@@ -109,7 +109,9 @@ private struct Service: HTTPHandler {
     case "/NetworkDriver.EndpointOperInfo": return OperationalInfoResponse()
     case "/NetworkDriver.Join": return try driver.join(Messages.decode(bytes))
     case "/NetworkDriver.DeleteEndpoint": try driver.deleteEndpoint(Messages.decode(bytes))
-    case "/NetworkDriver.ProgramExternalConnectivity": try driver.publish(Messages.decode(bytes))
+    case "/NetworkDriver.ProgramExternalConnectivity":
+      let request: ConnectivityRequest = try Messages.decode(bytes)
+      try driver.publish(request.options)
     case "/IpamDriver.GetCapabilities": return AddressCapabilitiesResponse()
     case "/IpamDriver.GetDefaultAddressSpaces": return AddressSpacesResponse()
     case "/IpamDriver.RequestPool": return try addresses.requestPool(Messages.decode(bytes))

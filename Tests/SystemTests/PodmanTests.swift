@@ -70,32 +70,11 @@ extension SystemTests {
       }
     }
 
-    /// A file system with a busybox and nothing else, as an archive.
-    private func image(_ lab: Lab) throws -> String {
-      let found = try Command([
-        Lab.packageRoot.appendingPathComponent("deploy/find-busybox").path
-      ]).finish(seconds: 120)
-      guard found.succeeded else { throw LabError(found.standardError) }
-      let busybox = found.standardOutput.trimmingCharacters(in: .whitespacesAndNewlines)
-      let archive = lab.directory.appendingPathComponent("image.tar").path
-      let made = try Command([
-        "sh", "-c",
-        """
-        set -e; mkdir -p "$2/image/bin"; cp "$1" "$2/image/bin/busybox"
-        for name in sh sleep ping ip; do ln -s busybox "$2/image/bin/$name"; done
-        tar -C "$2/image" -cf "$3" .
-        """,
-        "sh", busybox, lab.directory.path, archive,
-      ]).finish(seconds: 20)
-      guard made.succeeded else { throw LabError(made.standardError) }
-      return archive
-    }
-
     @Test func containersOnTwoHosts() throws {
       try Lab.run { lab in
         // A container's namespace may go before its port does.
         lab.expectLog("waits")
-        let archive = try image(lab)
+        let archive = try lab.containerImage()
         let (host1, host2) = try lab.twoHosts()
         var podmans: [Podman] = []
         // Where the test fails before its end, containers would outlive it.
