@@ -3,6 +3,7 @@ import OVXSimulation
 import Testing
 
 @testable import OVXControl
+@testable import ovx_ctl
 
 /// Tenants' networks: what their lines make of bridges, tunnels and ports, and what they refuse.
 @Suite struct NetworkTests {
@@ -140,6 +141,44 @@ import Testing
     #expect(refusal.contains("in use in network red, by 02:00:00:00:00:09"), "\(refusal)")
     try bench.run("attach red c2 eth0")
     #expect(bench.questions.count == 32 && bench.questions[0].address.description == "10.0.0.4")
+  }
+
+  /// Docker's driver has addresses before it has a port.
+  @Test func aReservedAddressIsNobodyElses() throws {
+    var bench = try bench("add-net red vni=100 subnet=10.0.0.0/29,fd00::/64 gateway=10.0.0.1")
+    func reserve(_ address: String?, of subnet: String? = nil) -> Command {
+      .reserveAddress(
+        network: "red", subnet: subnet.flatMap { IPPrefix($0) },
+        address: address.flatMap { IPAddress($0) })
+    }
+    #expect(try bench.run([reserve(nil)]) == [.names(["10.0.0.2/29"])])
+    #expect(try bench.run([reserve(nil, of: "fd00::/64")]) == [.names(["fd00::2/64"])])
+    #expect(try bench.run([reserve("10.0.0.4")]) == [.names(["10.0.0.4/29"])])
+    try bench.run("attach red c1 eth0")
+    #expect(addresses(bench, "c1") == ["10.0.0.3/29", "fd00::3/64"])
+    for (address, part) in [
+      ("10.0.0.2", "is reserved"), ("10.0.0.1", "is the gateway's"), ("10.0.0.3", "eth0@c1's"),
+      ("10.0.1.1", "no station's address"),
+    ] {
+      let error = #expect(throws: ControlError.self) { try bench.run([reserve(address)]) }
+      #expect(error?.message.contains(part) == true, "\(address): \(error?.message ?? "")")
+    }
+    #expect(throws: ControlError.self) { try bench.run([reserve(nil, of: "10.9.0.0/24")]) }
+    #expect(bench.refusal("attach red c2 eth0 ip=10.0.0.4/29").contains("is reserved"))
+    // A file says nothing of them.
+    let file = try ConfigurationFile(
+      name: "f",
+      bytes: Array(
+        "networks: {red: {vni: 100, subnet: [10.0.0.0/29, \"fd00::/64\"], gateway: 10.0.0.1}}".utf8)
+    )
+    try bench.run([.apply(file.configuration, declaresSwitch: false)])
+    #expect(
+      try bench.output("get network red reserved") == "[\"10.0.0.2\", \"10.0.0.4\", \"fd00::2\"]\n")
+    for _ in 0..<2 {
+      let address = try #require(IPAddress("10.0.0.2"))
+      try bench.run([.releaseAddress(network: "red", address: address)])
+    }
+    #expect(try bench.run([reserve(nil)]) == [.names(["10.0.0.2/29"])])
   }
 
   @Test func aNetworkWithoutSubnetsNeedsAnAddress() throws {
