@@ -15,7 +15,7 @@ extension Datapath {
   ) {
     guard hasBridge(bridge) else { return }
     forgetNeighbor(address, vlan: vlan, bridge: bridge)
-    let (headroom, limit) = (64, 256)
+    let (headroom, limit) = (Frame.headroom, 256)
     let memory = UnsafeMutableRawPointer.allocate(byteCount: limit, alignment: 8)
     defer { unsafe memory.deallocate() }
     let start = unsafe memory + headroom
@@ -53,9 +53,15 @@ extension Datapath {
     _ start: UnsafeMutableRawPointer, count: Int, vlan: VLANID, to destination: Destination
   ) {
     var frame = unsafe Frame(
-      start: start, count: count, offload: .none, tag: .none, vlan: vlan, ingress: .none,
-      peer: .none, isFlooded: true)
-    unsafe deliver(&frame, to: destination, isShared: true)
+      start, count: count, offload: .none, from: Destination(port: .none), group: .none)
+    frame.vlan = vlan
+    frame.isFlooded = true
+    switch tables.egress(of: frame, by: destination.port, tables.ports[Int(destination.port.rawValue)]) {
+    case .leave(let tag): deliver(&frame, to: destination, tag: tag, isShared: true)
+    case .refuse(let refusal):
+      guard refusal.isCountedInFlood else { return }
+      counters.dropped(refusal.dropReason, frames: 1, at: destination.port)
+    }
   }
 
   /// Writes the frame, of at most 78 bytes; returns their number.

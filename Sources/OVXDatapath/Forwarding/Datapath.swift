@@ -198,12 +198,20 @@ package struct Datapath: ~Copyable {
   @unsafe package func tunnel(
     of datagram: UnsafeRawPointer, count: Int, on endpoint: ListenerID, from remote: IPAddress
   ) -> (port: PortID, path: UnderlaySocketID)? {
-    guard count >= VXLANHeader.byteCount, let header = unsafe VXLANHeader(datagram.span(count)),
-      header.hasVNI, let vtep = tables.demultiplexer.vtep(remote),
-      let tunnel = tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
+    guard let tunnel = unsafe origin(of: datagram.span(max(count, 0)), on: endpoint, from: remote)
     else { return nil }
     let peer = tables.peers[Int(tunnel.peer.rawValue)]
     return (tunnel.port, UnderlaySocketID(rawValue: peer.firstPath))
+  }
+
+  /// The tunnel, and the remote of it, that a datagram comes from; `nil` where it belongs to none.
+  func origin(
+    of datagram: RawSpan, on endpoint: ListenerID, from remote: IPAddress
+  ) -> Destination? {
+    guard let header = VXLANHeader(datagram), header.hasVNI,
+      let vtep = tables.demultiplexer.vtep(remote)
+    else { return nil }
+    return tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
   }
 
   /// The tunnel that sends to one of its remotes by a socket; none where no tunnel does.

@@ -81,7 +81,7 @@ extension Datapath {
   ///   - reason: What it dies of.
   ///   - place: Where it was to go.
   ///   - limit: The bytes that it might have had, its Ethernet header and the tags inside counted.
-  @unsafe @inline(never)
+  @inline(never)
   mutating func refuseOversize(
     _ frame: borrowing Frame, _ reason: DropReason, at place: Destination, limit: Int
   ) {
@@ -92,36 +92,31 @@ extension Datapath {
     let mtu = limit &- offset
     oversize.note(place, mtu: mtu, byteCount: bytes.byteCount &- offset)
     guard let network, network.etherType == .ipv4 || network.etherType == .ipv6,
-      unsafe !frame.isFlooded, unsafe !frame.address(0).isGroup
+      !frame.isFlooded, !frame.destination.isGroup
     else { return }
     let isIPv6 = network.etherType == .ipv6
     guard
       let length = PacketTooBig.byteCount(
         answering: bytes.dropping(offset), isIPv6: isIPv6, mtu: mtu),
-      unsafe oversize.takeAnswer(of: frame.ingress)
+      oversize.takeAnswer(of: frame.ingress)
     else { return }
     // Made room for here, so that delivery does not flush, and give the memory to another one.
     if egress.isFull || !egress.hasScratch(offset &+ length) { flush() }
     let start = unsafe egress.scratchStart()
-    unsafe start.setAddress(0, frame.address(6))
-    unsafe start.setAddress(6, frame.address(0))
-    // Its tags inside, and its type.
-    unsafe (start + 12).copyMemory(from: frame.start + 12, byteCount: offset &- 12)
+    unsafe EthernetHeader.writeAnswer(to: frame.start, byteCount: offset, memory: start)
     unsafe PacketTooBig.write(
       answering: frame.start + offset, isIPv6: isIPv6, mtu: mtu, byteCount: length,
       to: start + offset)
     egress.useScratch(offset &+ length)
-    unsafe counters.reported(at: frame.ingress)
-    var answer = unsafe Frame(
-      start: start, count: offset &+ length, offload: .none, tag: frame.tag, vlan: frame.vlan,
-      ingress: frame.ingress, peer: .none)
-    unsafe deliver(&answer, to: Destination(port: frame.ingress, peer: frame.peer))
+    counters.reported(at: frame.ingress)
+    var answer = unsafe Frame(answering: frame, with: start, count: offset &+ length)
+    deliver(&answer, to: frame.origin, verdict(on: answer, to: frame.ingress))
   }
 
   /// Drops a frame that a tunnel brought and that is larger than a device takes, where `arrivalOffload` cannot help.
   ///
   /// Of TCP it is a superframe that cannot be cut; anything else is one packet.
-  @unsafe @inline(never)
+  @inline(never)
   mutating func refuseArrival(
     _ frame: borrowing Frame, _ reason: DropReason, at place: Destination, limit: Int
   ) {
@@ -129,6 +124,6 @@ extension Datapath {
     if let layout, layout.transport == .tcp, !layout.isFragment, !layout.isSourceRouted {
       return counters.dropped(reason, frames: 1, at: place.port)
     }
-    unsafe refuseOversize(frame, .exceedsDeviceMTU, at: place, limit: limit)
+    refuseOversize(frame, .exceedsDeviceMTU, at: place, limit: limit)
   }
 }

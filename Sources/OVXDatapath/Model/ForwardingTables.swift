@@ -50,8 +50,8 @@ package struct ForwardingTables: ~Copyable {
     var outerHeader = OuterHeaderRule()
     /// For a tunnel: the VNI of what it receives.
     var vni: UInt32 = 0
-    /// For a tunnel: whether it may pass on what tunnels of other joined VNIs have received.
-    var isJoined = false
+    /// Which other ports do not get what this one has received, nor the other way round.
+    var group = SplitHorizonGroup.none
   }
 
   struct Peer: BitwiseCopyable {
@@ -147,7 +147,7 @@ package struct ForwardingTables: ~Copyable {
       case .tunnel(let tunnel):
         record.role = .tunnel
         record.vni = tunnel.vni.rawValue
-        record.isJoined = tunnel.isJoined
+        record.group = tunnel.isJoined ? .joined(tunnel.vni) : .tunnels
         record.vxlanHeader = VXLANHeader.encoded(vni: tunnel.outgoingVNI).bigEndian
         record.outerHeader = tunnel.outerHeader
         record.firstPeer = UInt32(peersOfTunnels.count)
@@ -205,14 +205,6 @@ package struct ForwardingTables: ~Copyable {
     let record = ports[Int(port.rawValue)]
     let limit = bridges[Int(record.bridge.rawValue)].addressLimit
     return record.role == .tunnel ? .max : max(limit / 8, 8)
-  }
-
-  /// Whether a tunnel port may send what another one has received: only between VNIs that the operator joins.
-  ///
-  /// Within a VNI everybody sends to everybody, so that nothing need be passed on, and would go in circles.
-  func relays(from ingress: PortID, to port: Port) -> Bool {
-    let origin = ports[Int(ingress.rawValue)]
-    return port.isJoined && origin.isJoined && port.vni != origin.vni
   }
 
   /// Whether addresses that were learned on a port of these tables are all where they were in newer ones.

@@ -102,12 +102,12 @@ extension Datapath {
       AddressKey(vlan: vlan, address: address), bridge: bridge, from: former, to: latter, now: now)
   }
 
-  @unsafe @inline(never) mutating func publishAddress(
+  @inline(never) mutating func publishAddress(
     of frame: borrowing Frame, bridge: BridgeID
   ) {
-    unsafe updates.publish(
+    updates.publish(
       FDBUpdate(
-        frame.address(6), vlan: frame.vlan,
+        frame.source, vlan: frame.vlan,
         at: Destination(port: frame.ingress, peer: frame.peer), bridge: bridge))
   }
 

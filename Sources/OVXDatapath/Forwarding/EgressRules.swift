@@ -1,0 +1,129 @@
+// Whether a frame may leave by a port.
+//
+// One predicate decides it, as `should_deliver` does in Linux's bridge, for a frame to one station, for each copy of a
+// flood, for what is passed on between joined VNIs, and for a trace. The rules, in order:
+//
+//     ingress        not by the port that it came in by (hairpin)
+//     notInService   not by a port without a device or an underlay
+//     otherVLAN      not by a port that does not carry its VLAN
+//     splitHorizon   not by a port of the same split-horizon group
+//     noRemote       not by a tunnel without remotes
+//     tagInside      not where a tag inside the frame would pass for the VLAN, or is none of the port's customers
+
+/// Why a frame may not leave by a port.
+enum EgressRefusal: UInt8, BitwiseCopyable {
+  case ingress
+  case notInService
+  case otherVLAN
+  case splitHorizon
+  case noRemote
+  case tagInside
+
+  /// What a frame is dropped for that had this port as its only egress.
+  var dropReason: DropReason {
+    switch self {
+    case .ingress: .samePort
+    // No station is known behind a tunnel without remotes.
+    case .notInService, .noRemote: .waitingPort
+    case .otherVLAN: .vlanNotOnPort
+    case .splitHorizon: .splitHorizon
+    case .tagInside: .nestedTag
+    }
+  }
+
+  /// Whether a flood, which passes the port over, counts a drop there.
+  ///
+  /// Only what depends on the frame's content is a loss; all else is how the network is configured.
+  var isCountedInFlood: Bool { self == .tagInside }
+}
+
+/// Whether a frame leaves by a port, and with which tag.
+enum EgressVerdict: Equatable, BitwiseCopyable {
+  case leave(tag: VLANTag)
+  case refuse(EgressRefusal)
+}
+
+/// Which ports do not pass on to each other what they receive.
+///
+/// A mesh of tunnels needs it: everybody in a VNI sends to everybody, so that what one tunnel brought need not leave by
+/// another one, and would go in circles. Only VNIs that the operator has joined are groups of their own.
+struct SplitHorizonGroup: Equatable, BitwiseCopyable {
+  private let rawValue: UInt32
+
+  /// Of a device, which is in no group.
+  static let none = SplitHorizonGroup(rawValue: .max)
+  /// Of all tunnels whose VNIs are not joined.
+  static let tunnels = SplitHorizonGroup(rawValue: .max - 1)
+  /// Of the tunnels of a joined VNI.
+  static func joined(_ vni: VNI) -> SplitHorizonGroup { SplitHorizonGroup(rawValue: vni.rawValue) }
+
+  /// Whether it is one of a joined VNI.
+  var isJoined: Bool { rawValue <= VNI.max }
+
+  /// Whether what a port of one group has received may not leave by a port of the other.
+  @inline(__always) func isSeparate(from other: SplitHorizonGroup) -> Bool {
+    if self == .none || other == .none { return false }
+    return self == other || self == .tunnels || other == .tunnels
+  }
+}
+
+extension ForwardingTables {
+  /// Whether a frame may leave by a port: the one place that decides it.
+  ///
+  /// - Parameters:
+  ///   - frame: An admitted frame, or an answer of the switch.
+  ///   - id: The port.
+  ///   - port: Its record.
+  /// - Returns: The tag with which it leaves, or the first rule that refuses it.
+  @inline(__always)
+  func egress(of frame: borrowing Frame, by id: PortID, _ port: Port) -> EgressVerdict {
+    if id == frame.ingress, !frame.isAnswer { return .refuse(.ingress) }
+    guard port.role == .device || port.role == .tunnel else { return .refuse(.notInService) }
+    guard carries(frame.vlan, port: port) else { return .refuse(.otherVLAN) }
+    if frame.group.isSeparate(from: port.group) { return .refuse(.splitHorizon) }
+    guard port.role == .device || port.peerCount > 0 else { return .refuse(.noRemote) }
+    guard mayShowTagInside(frame, port: port) else { return .refuse(.tagInside) }
+    return .leave(tag: egressTag(frame, port: port))
+  }
+
+  /// Whether the tags inside the frame may be seen on the port.
+  private func mayShowTagInside(_ frame: borrowing Frame, port: Port) -> Bool {
+    let vlan = frame.vlan
+    if port.vlanMode != .dot1qTunnel, !frame.hasTagInside { return true }
+    switch port.vlanMode {
+    // Where the frame has no tag of its own, the one inside would pass for it: the frame would have
+    // hopped from the untagged VLAN to any that its sender chose.
+    case .trunk, .nativeTagged: return vlan != .untagged
+    case .nativeUntagged: return vlan != .untagged && vlan != port.ownVLAN
+    case .access: return false
+    case .dot1qTunnel:
+      guard frame.hasTagInside else { return isInSet(.untagged, of: port) }
+      guard let tag = frame.tagInside else { return false }
+      return isInSet(tag.vlan, of: port)
+    }
+  }
+
+  /// The tag that the frame carries on the port, with the priority it came with.
+  private func egressTag(_ frame: borrowing Frame, port: Port) -> VLANTag {
+    let vlan = frame.vlan
+    let tag = frame.tag
+    let priority = tag.isPresent ? tag.control & 0xF000 : 0
+    let isUntagged =
+      switch port.vlanMode {
+      case .access, .dot1qTunnel: true
+      case .nativeUntagged: vlan == port.ownVLAN || vlan == .untagged
+      case .trunk, .nativeTagged: vlan == .untagged
+      }
+    if !isUntagged {
+      return VLANTag(
+        control: priority | vlan.rawValue, protocolID: tag.isPresent ? tag.protocolID : 0x8100)
+    }
+    switch port.priorityTags {
+    case .never: return .none
+    case .ifNonzero where priority & 0xE000 == 0: return .none
+    // What shows a customer's tag has its priority there.
+    case .ifNonzero, .always:
+      return frame.hasTagInside ? .none : VLANTag(control: priority & 0xE000)
+    }
+  }
+}
