@@ -23,7 +23,7 @@ extension Datapath {
     let members = tables.flooding(vlan: vlan, bridge: bridge)
     for member in Int(members.first)..<Int(members.first &+ members.count) {
       let id = tables.floodMembers[member]
-      let port = tables.ports[Int(id.rawValue)]
+      let port = tables.ports[id]
       switch port.role {
       case .device:
         unsafe send(start, count: count, vlan: vlan, to: Destination(port: id))
@@ -45,8 +45,7 @@ extension Datapath {
     _ address: IPAddress, vlan: VLANID, bridge: BridgeID
   ) -> MACAddress? {
     guard hasBridge(bridge) else { return nil }
-    return neighbors[Int(bridge.rawValue)].lookUp(NeighborKey(vlan: vlan, address: address))?
-      .address
+    return neighbors.lookUp(NeighborKey(vlan: vlan, address: address), in: bridge)?.address
   }
 
   @unsafe private mutating func send(
@@ -56,7 +55,7 @@ extension Datapath {
       start, count: count, offload: .none, from: Destination(port: .none), group: .none)
     frame.vlan = vlan
     frame.isFlooded = true
-    switch tables.egress(of: frame, by: destination.port, tables.ports[Int(destination.port.rawValue)]) {
+    switch tables.egress(of: frame, by: destination.port, tables.ports[destination.port]) {
     case .leave(let tag): deliver(&frame, to: destination, tag: tag, isShared: true)
     case .refuse(let refusal):
       guard refusal.isCountedInFlood else { return }

@@ -33,13 +33,13 @@ extension Datapath {
       return counters.dropped(.malformedOffload, frames: 1, at: frame.ingress)
     }
     frame.isFlooded = true
-    let bridge = tables.ports[Int(frame.ingress.rawValue)].bridge
+    let bridge = tables.ports[frame.ingress].bridge
     let members = tables.flooding(vlan: frame.vlan, bridge: bridge)
     var copies = 0
     var mayRelay: Bool?
     for member in Int(members.first)..<Int(members.first &+ members.count) {
       let id = tables.floodMembers[member]
-      let port = tables.ports[Int(id.rawValue)]
+      let port = tables.ports[id]
       let verdict = tables.egress(of: frame, by: id, port)
       if case .refuse(let refusal) = verdict, !refusal.isCountedInFlood { continue }
       if port.role == .tunnel, frame.isFromTunnel {
@@ -75,7 +75,7 @@ extension Datapath {
     _ frame: inout Frame, to destination: Destination, tag: VLANTag, isShared: Bool = false
   ) {
     let id = destination.port
-    let port = tables.ports[Int(id.rawValue)]
+    let port = tables.ports[id]
     if egress.isFull { flush() }
     guard port.role == .tunnel else {
       return deliverToDevice(&frame, id: id, port: port, tag: tag, isShared: isShared)
@@ -89,7 +89,7 @@ extension Datapath {
   }
 
   private mutating func deliverToDevice(
-    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, tag: VLANTag, isShared: Bool
+    _ frame: inout Frame, id: PortID, port: CompiledTopology.Port, tag: VLANTag, isShared: Bool
   ) {
     let mtu = Int(port.mtu)
     let limit = Self.limit(of: frame, mtu: mtu, tag: tag)
@@ -174,7 +174,7 @@ extension Datapath {
 
   /// Whether a superframe is short enough for the device to take it whole.
   private func isShortEnough(
-    _ frame: borrowing Frame, port: ForwardingTables.Port, tag: VLANTag
+    _ frame: borrowing Frame, port: CompiledTopology.Port, tag: VLANTag
   ) -> Bool {
     let hasTagInside = frame.hasTagInside
     let length = frame.count + (tag.isPresent ? VLANHeader.byteCount : 0)
@@ -184,7 +184,7 @@ extension Datapath {
 
   /// Sends a superframe whole where the device takes it so and its segments fit; else cuts it.
   private mutating func deliverSuperframe(
-    _ frame: borrowing Frame, offload: Offload, id: PortID, port: ForwardingTables.Port,
+    _ frame: borrowing Frame, offload: Offload, id: PortID, port: CompiledTopology.Port,
     tag: VLANTag
   ) {
     guard let superframe = unsafe Superframe(frame.start, count: frame.count, offload: offload)

@@ -67,7 +67,7 @@ struct SplitHorizonGroup: Equatable, BitwiseCopyable {
   }
 }
 
-extension ForwardingTables {
+extension CompiledTopology {
   /// Whether a frame may leave by a port: the one place that decides it.
   ///
   /// - Parameters:

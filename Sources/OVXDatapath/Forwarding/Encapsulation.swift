@@ -3,10 +3,10 @@
 extension Datapath {
   /// Sends a frame in VXLAN to one remote VTEP.
   mutating func deliverToPeer(
-    _ frame: inout Frame, id: PortID, port: ForwardingTables.Port, peer number: RemoteVTEPID,
+    _ frame: inout Frame, id: PortID, port: CompiledTopology.Port, peer number: RemoteVTEPID,
     tag: VLANTag
   ) {
-    let peer = tables.peers[Int(number.rawValue)]
+    let peer = tables.peers[number]
     let hash = unsafe flowHash(frame.start, count: frame.count)
     let choice = (UInt64(hash) &* UInt64(peer.pathCount)) >> 32
     let path = UnderlaySocketID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
@@ -36,7 +36,7 @@ extension Datapath {
   }
 
   /// The bytes that a frame may have for a remote VTEP, without the tag that it gets there.
-  static func limit(of peer: ForwardingTables.Peer, tag: VLANTag) -> Int {
+  static func limit(of peer: CompiledTopology.Peer, tag: VLANTag) -> Int {
     Int(peer.mtu) + EthernetHeader.byteCount - (tag.isPresent ? VLANHeader.byteCount : 0)
   }
 
@@ -44,7 +44,7 @@ extension Datapath {
   ///
   /// `false` where its segments are too large and cannot be made smaller: nothing was done then.
   private mutating func deliverSuperframe(
-    _ frame: borrowing Frame, inside id: PortID, peer: ForwardingTables.Peer,
+    _ frame: borrowing Frame, inside id: PortID, peer: CompiledTopology.Peer,
     path: UnderlaySocketID,
     outer: OuterHeader, tag: VLANTag
   ) -> Bool {
@@ -70,7 +70,7 @@ extension Datapath {
 
   @unsafe private mutating func writeTrains(
     _ start: UnsafeMutableRawPointer, count: Int, offload: Offload, ingress: PortID, id: PortID,
-    peer: ForwardingTables.Peer, path: UnderlaySocketID, outer: OuterHeader
+    peer: CompiledTopology.Peer, path: UnderlaySocketID, outer: OuterHeader
   ) -> Bool {
     guard let superframe = unsafe Superframe(start, count: count, offload: offload) else {
       counters.dropped(Superframe.refusal(of: offload), frames: 1, at: ingress)
@@ -109,10 +109,10 @@ extension Datapath {
   }
 }
 
-extension ForwardingTables {
+extension CompiledTopology {
   /// The VXLAN header of a tunnel port, in memory that stays until the next change of topology.
   @unsafe func vxlanHeader(of port: PortID) -> UnsafeRawPointer {
-    unsafe UnsafeRawPointer(ports.address(of: Int(port.rawValue)))
+    unsafe UnsafeRawPointer(ports.address(of: port))
       + (MemoryLayout<Port>.offset(of: \.vxlanHeader) ?? 0)
   }
 }

@@ -36,7 +36,7 @@ extension Datapath {
 
   /// Decides on the frame's segment, takes its tag out, and says why it may not enter, if so.
   mutating func admit(_ frame: inout Frame) -> DropReason? {
-    let port = tables.ports[Int(frame.ingress.rawValue)]
+    let port = tables.ports[frame.ingress]
     let source = frame.source
     if frame.destination.isLinkLocalReserved { return .reservedDestination }
     if source.isGroup || source.rawValue == 0 { return .invalidSource }
@@ -58,7 +58,7 @@ extension Datapath {
 
   /// Puts a customer's frame, with the tag that it may have, in the service VLAN.
   private mutating func admitCustomer(
-    _ frame: inout Frame, at port: ForwardingTables.Port
+    _ frame: inout Frame, at port: CompiledTopology.Port
   ) -> DropReason? {
     if frame.tag.isPresent { frame.putBackTag() }
     let customer = frame.tagInside
@@ -72,13 +72,13 @@ extension Datapath {
   /// Learns what an admitted frame tells, and decides what becomes of it.
   mutating func decide(_ frame: inout Frame) -> Decision {
     let ingress = frame.ingress
-    let port = tables.ports[Int(ingress.rawValue)]
+    let port = tables.ports[ingress]
     let learning = learnSource(of: frame, at: port)
     if case .held = learning { return .drop(.loop) }
     if frame.destination.isGroup && !mayFlood(from: ingress) { return .drop(.stormLimit) }
-    let bridge = Int(port.bridge.rawValue)
+    let bridge = port.bridge
     if frame.mayConcernNeighborTable, mayTellOfNeighbors(ingress, bridge: bridge),
-      snoopNeighbors(&frame, bridge: port.bridge, learning: learning)
+      snoopNeighbors(&frame, bridge: bridge, learning: learning)
     {
       chargeFlood(1, to: ingress)
       return .answer(verdict(on: frame, to: ingress))
@@ -87,12 +87,12 @@ extension Datapath {
     // A request may have been addressed to the neighbor itself.
     let target = frame.destination
     guard !target.isGroup else { return .flood }
-    if let known = databases[bridge].lookUp(AddressKey(vlan: frame.vlan, address: target)) {
+    if let known = fdb.lookUp(AddressKey(vlan: frame.vlan, address: target), in: bridge) {
       return .unicast(known, verdict(on: frame, to: known.port))
     }
     guard mayFlood(from: ingress) else { return .drop(.stormLimit) }
     // No frame has come from it, but it may be a device's own address.
-    switch tables.owner(of: target, vlan: frame.vlan, bridge: port.bridge) {
+    switch tables.owner(of: target, vlan: frame.vlan, bridge: bridge) {
     case .unowned: return .flood
     case .nobody: return .drop(.ownAddress)
     case .station(let owner):
@@ -102,33 +102,32 @@ extension Datapath {
 
   @inline(__always)
   func verdict(on frame: borrowing Frame, to port: PortID) -> EgressVerdict {
-    tables.egress(of: frame, by: port, tables.ports[Int(port.rawValue)])
+    tables.egress(of: frame, by: port, tables.ports[port])
   }
 
   /// Enters a frame's source address in the address table, and tells the other workers what is new.
   @inline(__always)
   private mutating func learnSource(
-    of frame: borrowing Frame, at port: ForwardingTables.Port
+    of frame: borrowing Frame, at port: CompiledTopology.Port
   ) -> FDB.Learning {
-    let bridge = Int(port.bridge.rawValue)
+    let bridge = port.bridge
     let source = frame.source
-    let learning = databases[bridge].learn(
-      AddressKey(vlan: frame.vlan, address: source), at: frame.origin, now: now,
+    let learning = fdb.learn(
+      AddressKey(vlan: frame.vlan, address: source), at: frame.origin, in: bridge, now: now,
       holding: port.group.isJoined ? Self.joinHold : 0,
-      mayChange: mayMoveAddresses(to: frame.ingress), lists: &lists,
-      members: tables.bridgeMembers, tables.bridges[bridge].members)
+      mayChange: mayMoveAddresses(to: frame.ingress))
     switch learning {
     case .known, .refused: break
-    case .renewed: publishAddress(of: frame, bridge: port.bridge)
+    case .renewed: publishAddress(of: frame, bridge: bridge)
     case .learned:
       chargeNewAddress(to: frame.ingress)
-      publishAddress(of: frame, bridge: port.bridge)
+      publishAddress(of: frame, bridge: bridge)
     case .moved(let former):
       chargeNewAddress(to: frame.ingress)
-      noteMove(of: source, vlan: frame.vlan, bridge: port.bridge, from: former, to: frame.origin)
-      publishAddress(of: frame, bridge: port.bridge)
+      noteMove(of: source, vlan: frame.vlan, bridge: bridge, from: former, to: frame.origin)
+      publishAddress(of: frame, bridge: bridge)
     case .held(let former):
-      noteMove(of: source, vlan: frame.vlan, bridge: port.bridge, from: former, to: frame.origin)
+      noteMove(of: source, vlan: frame.vlan, bridge: bridge, from: former, to: frame.origin)
     }
     return learning
   }

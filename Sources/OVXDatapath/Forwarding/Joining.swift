@@ -24,9 +24,8 @@ extension Datapath {
 
   /// Whether one more frame may be flooded from a joined VNI into others.
   mutating func takeJoinFlood(of bridge: BridgeID) -> Bool {
-    let place = Int(bridge.rawValue)
-    guard joinFloods[place] < Self.joinFloodLimit else { return false }
-    joinFloods[place] &+= 1
+    guard joinFloods[bridge] < Self.joinFloodLimit else { return false }
+    joinFloods[bridge] &+= 1
     return true
   }
 
@@ -35,9 +34,9 @@ extension Datapath {
   /// Copies of a flood that come to two workers at once would have each believe another one. Both then believe the one
   /// of the lower number.
   func contradictsJoin(_ update: FDBUpdate) -> Bool {
-    guard tables.ports[Int(update.place.port.rawValue)].group.isJoined,
-      let known = databases[Int(update.bridge.rawValue)].lookUp(
-        AddressKey(vlan: update.vlan, address: update.address), now: now),
+    guard tables.ports[update.place.port].group.isJoined,
+      let known = fdb.lookUp(
+        AddressKey(vlan: update.vlan, address: update.address), in: update.bridge, now: now),
       known.value != update.place, known.age ?? 0 < Self.joinHold
     else { return false }
     return (known.value.peer.rawValue, known.value.port)
@@ -46,7 +45,7 @@ extension Datapath {
 
   /// Sends to a remote VTEP what came from another one.
   mutating func relay(
-    _ frame: inout Frame, to destination: Destination, port: ForwardingTables.Port, tag: VLANTag,
+    _ frame: inout Frame, to destination: Destination, port: CompiledTopology.Port, tag: VLANTag,
     isShared: Bool
   ) {
     let id = destination.port
@@ -54,7 +53,7 @@ extension Datapath {
     if !request.isSuperframe {
       // As for a device: the sender may have left the checksum, or the cutting, to others.
       let tags = (tag.isPresent ? 1 : 0) + (frame.hasTagInside ? 1 : 0)
-      let peer = tables.peers[Int(destination.peer.rawValue)]
+      let peer = tables.peers[destination.peer]
       let mtu = Int(peer.mtu) - tags * VLANHeader.byteCount
       switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
       case .accepted(let found): frame.offload = found

@@ -30,7 +30,7 @@ struct OversizeWatch: ~Copyable {
 
   private var reports = FixedArray<OversizeReport>(reserving: OversizeWatch.capacity)
   private var count = 0
-  private var answers = FixedArray<UInt16>(zeros: PortID.limit)
+  private var answers = IDTable<PortID, UInt16>(zeros: PortID.limit)
 
   /// Whether there is something to tell of.
   var hasNews: Bool { count > 0 }
@@ -57,14 +57,13 @@ struct OversizeWatch: ~Copyable {
 
   /// Whether one more frame that came by a port may be answered.
   mutating func takeAnswer(of port: PortID) -> Bool {
-    let place = Int(port.rawValue)
-    guard answers[place] < Self.answerLimit else { return false }
-    answers[place] &+= 1
+    guard answers[port] < Self.answerLimit else { return false }
+    answers[port] &+= 1
     return true
   }
 
   /// Lets frames that come by a port be answered again.
-  mutating func allowAnswers(of port: PortID) { answers[Int(port.rawValue)] = 0 }
+  mutating func allowAnswers(of port: PortID) { answers[port] = 0 }
 }
 
 extension Datapath {

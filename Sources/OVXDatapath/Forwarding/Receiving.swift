@@ -28,8 +28,8 @@ extension Datapath {
     _ frame: UnsafeMutableRawPointer, count: Int, offload: Offload, tag: VLANTag,
     from port: PortID
   ) -> Frame? {
-    guard Int(port.rawValue) < tables.ports.count else { return nil }
-    guard tables.ports[Int(port.rawValue)].role == .device else {
+    guard tables.ports.contains(port) else { return nil }
+    guard tables.ports[port].role == .device else {
       counters.dropped(.waitingPort, frames: 1, at: port)
       return nil
     }
@@ -41,7 +41,7 @@ extension Datapath {
     frameCount &+= 1
     return unsafe Frame(
       frame, count: count, offload: offload, tag: tag, from: Destination(port: port),
-      group: tables.ports[Int(port.rawValue)].group)
+      group: tables.ports[port].group)
   }
 
   /// Why a frame of a device is not even looked at, if so.
@@ -158,7 +158,7 @@ extension Datapath {
       }
       var frame = unsafe Frame(
         datagram + VXLANHeader.byteCount, count: frameLength, offload: offload, from: tunnel,
-        group: tables.ports[Int(tunnel.port.rawValue)].group)
+        group: tables.ports[tunnel.port].group)
       accept(&self, &frame)
     } while offset < count
   }
@@ -182,24 +182,24 @@ extension Datapath {
     guard mayPrefetch(from: port), count >= EthernetHeader.byteCount else { return }
     let bytes = unsafe frame.span(count)
     let header = EthernetHeader(known: bytes)
-    let record = tables.ports[Int(port.rawValue)]
+    let record = tables.ports[port]
     var vlan = record.ownVLAN
     if record.vlanMode != .access && record.vlanMode != .dot1qTunnel {
       let tagged = VLANTag(behindAddressesOf: bytes)?.vlan ?? .untagged
       let shown = tag.isPresent ? tag.vlan : tagged
       if shown != .untagged || record.vlanMode == .trunk { vlan = shown }
     }
-    let bridge = Int(record.bridge.rawValue)
-    databases[bridge].prefetch(AddressKey(vlan: vlan, address: header.source))
+    let bridge = record.bridge
+    fdb.prefetch(AddressKey(vlan: vlan, address: header.source), in: bridge)
     let target = header.destination
-    if !target.isGroup { databases[bridge].prefetch(AddressKey(vlan: vlan, address: target)) }
+    if !target.isGroup { fdb.prefetch(AddressKey(vlan: vlan, address: target), in: bridge) }
   }
 
   /// Whether `prefetch` would do anything for frames of a port.
   @inline(__always)
   package func mayPrefetch(from port: PortID) -> Bool {
-    Int(port.rawValue) < tables.ports.count
-      && databases[Int(tables.ports[Int(port.rawValue)].bridge.rawValue)].isLarge
+    tables.ports.contains(port)
+      && fdb.isLarge(tables.ports[port].bridge)
   }
 
   /// How many frames ahead of the one that is received `prefetch` pays most.

@@ -139,14 +139,13 @@ extension Datapath {
     case .learned, .moved: isKnown = false
     }
     guard let news = frame.neighborNews else { return false }
-    let number = Int(bridge.rawValue)
-    let isOld = learn(news.claim, from: frame, bridge: number)
+    let isOld = learn(news.claim, from: frame, bridge: bridge)
     if let probe = news.probe {
       let key = NeighborKey(vlan: frame.vlan, address: probe)
-      if let neighbor = neighbors[number].lookUp(key),
+      if let neighbor = neighbors.lookUp(key, in: bridge),
         neighbor.address == frame.destination
       {
-        ask(neighbor, key, bridge: number)
+        ask(neighbor, key, bridge: bridge)
       }
       return false
     }
@@ -154,7 +153,7 @@ extension Datapath {
       tables.flooding(vlan: frame.vlan, bridge: bridge).answersQuestions
     else { return false }
     return take(
-      question, of: news.asker, &frame, bridge: number, mayAnswer: isOld && isKnown)
+      question, of: news.asker, &frame, bridge: bridge, mayAnswer: isOld && isKnown)
   }
 
   /// Decides what becomes of a device's question to everybody.
@@ -163,11 +162,12 @@ extension Datapath {
   ///
   /// - Returns: Whether it was answered.
   private mutating func take(
-    _ question: IPAddress, of asker: IPAddress, _ frame: inout Frame, bridge: Int, mayAnswer: Bool
+    _ question: IPAddress, of asker: IPAddress, _ frame: inout Frame, bridge: BridgeID,
+    mayAnswer: Bool
   ) -> Bool {
     let vlan = frame.vlan
     let key = NeighborKey(vlan: vlan, address: question)
-    guard let known = neighbors[bridge].lookUp(key, now: now) else { return false }
+    guard let known = neighbors.lookUp(key, in: bridge, now: now) else { return false }
     var neighbor = known.value
     if neighbor.doubt.isUnanswered(now: now) {
       forget(key, bridge: bridge)
@@ -175,7 +175,8 @@ extension Datapath {
     }
     let isRepeated = neighbor.doubt.isRepetition(of: frame.source, now: now)
     guard mayAnswer, !isRepeated,
-      let place = databases[bridge].lookUp(AddressKey(vlan: vlan, address: neighbor.address)),
+      let place = fdb.lookUp(
+        AddressKey(vlan: vlan, address: neighbor.address), in: bridge),
       place.port != frame.ingress, isInService(place.port)
     else {
       ask(neighbor, key, bridge: bridge)
@@ -187,32 +188,32 @@ extension Datapath {
       directions[bridge] &+= 1
       return false
     }
-    neighbors[bridge].revise(key, to: neighbor)
+    neighbors.revise(key, to: neighbor, in: bridge)
     answer(question, of: asker, &frame, bridge: bridge, neighbor)
     return true
   }
 
   /// Notes that a question passes to a neighbor, which ought to answer it.
-  private mutating func ask(_ neighbor: Neighbor, _ key: NeighborKey, bridge: Int) {
+  private mutating func ask(_ neighbor: Neighbor, _ key: NeighborKey, bridge: BridgeID) {
     var neighbor = neighbor
     neighbor.doubt.noteQuestion(now: now)
-    neighbors[bridge].revise(key, to: neighbor)
+    neighbors.revise(key, to: neighbor, in: bridge)
   }
 
-  private mutating func forget(_ key: NeighborKey, bridge: Int) {
-    _ = neighbors[bridge].remove(key, lists: &neighborLists)
-    updates.publish(FDBUpdate(forgetting: key, bridge: BridgeID(rawValue: UInt16(bridge))))
+  private mutating func forget(_ key: NeighborKey, bridge: BridgeID) {
+    _ = neighbors.remove(key, in: bridge)
+    updates.publish(FDBUpdate(forgetting: key, bridge: bridge))
   }
 
   /// Forgets a neighbor of a bridge, where it is known.
   mutating func forgetNeighbor(_ address: IPAddress, vlan: VLANID, bridge: BridgeID) {
     let key = NeighborKey(vlan: vlan, address: address)
-    guard neighbors[Int(bridge.rawValue)].lookUp(key) != nil else { return }
-    forget(key, bridge: Int(bridge.rawValue))
+    guard neighbors.lookUp(key, in: bridge) != nil else { return }
+    forget(key, bridge: bridge)
   }
 
   private func isInService(_ port: PortID) -> Bool {
-    switch tables.ports[Int(port.rawValue)].role {
+    switch tables.ports[port].role {
     case .device, .tunnel: true
     case .waiting, .absent: false
     }
@@ -222,7 +223,7 @@ extension Datapath {
   ///
   /// - Returns: Whether it is credible and contradicts nothing, so that nobody need hear of it.
   private mutating func learn(
-    _ claim: NeighborNews.Claim, from frame: borrowing Frame, bridge: Int
+    _ claim: NeighborNews.Claim, from frame: borrowing Frame, bridge: BridgeID
   ) -> Bool {
     let place = Destination(port: frame.ingress, peer: frame.peer)
     let key: NeighborKey
@@ -241,7 +242,7 @@ extension Datapath {
     // A frame of another station than it tells of: bonds, proxies and liars send such.
     let isCredible = neighbor.address == frame.source
     if !isCredible || !isAnnounced {
-      guard let known = neighbors[bridge].lookUp(key) else { return isCredible }
+      guard let known = neighbors.lookUp(key, in: bridge) else { return isCredible }
       if known.address != neighbor.address {
         if isCredible { noteContest(key, bridge: bridge, from: known, to: neighbor) }
         forget(key, bridge: bridge)
@@ -250,17 +251,16 @@ extension Datapath {
       guard isCredible else { return false }
       neighbor.isRouter = known.isRouter
     }
-    let learning = neighbors[bridge].learn(
-      key, at: neighbor, now: now, portLimit: tables.neighborLimit(of: frame.ingress),
-      lists: &neighborLists, members: tables.bridgeMembers, tables.bridges[bridge].members)
+    let learning = neighbors.learn(
+      key, at: neighbor, in: bridge, now: now, portLimit: tables.neighborLimit(of: frame.ingress))
     switch learning {
     case .refused, .held: return true
     case .known:
       // It has told already in this second, and may have been asked since.
-      neighbors[bridge].revise(key, to: neighbor)
+      neighbors.revise(key, to: neighbor, in: bridge)
       return true
     case .learned, .renewed, .moved:
-      updates.publish(FDBUpdate(key, neighbor, bridge: BridgeID(rawValue: UInt16(bridge))))
+      updates.publish(FDBUpdate(key, neighbor, bridge: bridge))
     }
     guard case .moved(let former) = learning, former.address != neighbor.address else {
       return true
@@ -271,7 +271,7 @@ extension Datapath {
 
   /// Makes of a question the answer that the neighbor would give.
   private mutating func answer(
-    _ question: IPAddress, of asker: IPAddress, _ frame: inout Frame, bridge: Int,
+    _ question: IPAddress, of asker: IPAddress, _ frame: inout Frame, bridge: BridgeID,
     _ neighbor: Neighbor
   ) {
     let length =

@@ -96,27 +96,22 @@ extension Datapath {
   /// The neighbors that a bridge knows.
   package func neighbors(of bridge: BridgeID) -> [KnownNeighbor] {
     guard hasBridge(bridge) else { return [] }
-    return neighbors[Int(bridge.rawValue)].records(
-      members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, now: now,
-      lists: neighborLists
-    ).map { KnownNeighbor($0) }
+    return neighbors.records(of: bridge, now: now).map { KnownNeighbor($0) }
   }
 
   /// Forgets the neighbors of a bridge, and says how many.
   package mutating func flushNeighbors(of bridge: BridgeID) -> Int {
     guard hasBridge(bridge) else { return 0 }
-    return neighbors[Int(bridge.rawValue)].flush(
-      members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members,
-      lists: &neighborLists)
+    return neighbors.flush(bridge)
   }
 
   /// What has happened to a bridge's neighbor table since the bridge was made.
   package func neighborStatistics(of bridge: BridgeID) -> NeighborStatistics {
     var statistics = NeighborStatistics()
     guard hasBridge(bridge) else { return statistics }
-    statistics.table = neighbors[Int(bridge.rawValue)].statistics
-    statistics.answered = answers[Int(bridge.rawValue)]
-    statistics.unread = unread[Int(bridge.rawValue)]
+    statistics.table = neighbors.statistics(of: bridge)
+    statistics.answered = answers[bridge]
+    statistics.unread = unread[bridge]
     return statistics
   }
 }

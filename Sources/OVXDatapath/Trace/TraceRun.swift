@@ -60,7 +60,7 @@ package struct TraceRun: ~Copyable {
   private func ingress(of input: Input) -> Destination? {
     switch input {
     case .frame(_, _, _, let port):
-      return Int(port.rawValue) < datapath.tables.ports.count ? Destination(port: port) : nil
+      return datapath.tables.ports.contains(port) ? Destination(port: port) : nil
     case .datagram(let bytes, let endpoint, let remote, _):
       guard bytes.count >= VXLANHeader.byteCount + EthernetHeader.byteCount else { return nil }
       return unsafe datapath.origin(of: bytes.span.bytes, on: endpoint, from: remote)
@@ -102,7 +102,7 @@ package struct TraceRun: ~Copyable {
   /// The segment that an admitted frame is in, and what it tells and asks there.
   private func segment(of frame: borrowing Frame) -> TraceResult.Segment {
     var segment = TraceResult.Segment(
-      bridge: datapath.tables.ports[Int(frame.ingress.rawValue)].bridge, vlan: frame.vlan,
+      bridge: datapath.tables.ports[frame.ingress].bridge, vlan: frame.vlan,
       tag: frame.tag, source: frame.source, target: frame.destination, byteCount: frame.count)
     if frame.mayConcernNeighborTable, let news = frame.neighborNews {
       switch news.claim {
@@ -120,35 +120,32 @@ package struct TraceRun: ~Copyable {
   /// Gives the switch of the trace the entries that matter.
   private mutating func restore(_ snapshot: Snapshot, _ segment: TraceResult.Segment) {
     datapath.now = snapshot.now
-    let bridge = Int(segment.bridge.rawValue)
-    let members = datapath.tables.bridges[bridge].members
+    let bridge = segment.bridge
     // What would be forgotten to make room for the source is not there when the target is looked up.
     let addresses = snapshot.addresses.filter { $0 != snapshot.victim }
-    let room = snapshot.isFullOfStatics ? 0 : 1
-    datapath.databases[bridge] = FDB(limit: addresses.count + room, seed: 0)
+    datapath.fdb.resize(
+      bridge, limit: addresses.count + (snapshot.isFullOfStatics ? 0 : 1), seed: 0,
+      now: snapshot.now, portLimit: { _ in .max })
     for entry in addresses {
       let key = AddressKey(vlan: entry.vlan, address: entry.address)
       let destination = Destination(port: entry.port, peer: entry.peer)
       if let age = entry.age {
-        _ = datapath.databases[bridge].learn(
-          key, at: destination, now: min(snapshot.now &- age, lastSecond),
-          lists: &datapath.lists, members: datapath.tables.bridgeMembers, members)
+        _ = datapath.fdb.learn(
+          key, at: destination, in: bridge, now: min(snapshot.now &- age, lastSecond))
       } else {
-        _ = datapath.databases[bridge].setStatic(
-          key, at: destination, lists: &datapath.lists, members: datapath.tables.bridgeMembers,
-          members)
+        _ = datapath.fdb.setStatic(key, at: destination, in: bridge)
       }
     }
     let neighbors = snapshot.neighbors.filter { $0 != snapshot.neighborVictim }
-    datapath.neighbors[bridge] = AgingTable(limit: neighbors.count + 1, seed: 0)
+    datapath.neighbors.resize(
+      bridge, limit: neighbors.count + 1, seed: 0, now: snapshot.now, portLimit: { _ in .max })
     for known in neighbors {
-      _ = datapath.neighbors[bridge].learn(
+      _ = datapath.neighbors.learn(
         NeighborKey(vlan: known.vlan, address: known.ip),
         at: Neighbor(
           address: known.address, place: Destination(port: known.port, peer: known.peer),
-          isRouter: known.isRouter, doubt: known.doubt),
-        now: min(snapshot.now &- known.age, lastSecond), lists: &datapath.neighborLists,
-        members: datapath.tables.bridgeMembers, members)
+          isRouter: known.isRouter, doubt: known.doubt), in: bridge,
+        now: min(snapshot.now &- known.age, lastSecond))
     }
   }
 
@@ -168,7 +165,7 @@ package struct TraceRun: ~Copyable {
     _ snapshot: Snapshot
   ) -> TraceResult.Learning {
     let key = AddressKey(vlan: segment.vlan, address: segment.source)
-    let after = datapath.databases[Int(segment.bridge.rawValue)].lookUp(key, now: datapath.now)
+    let after = datapath.fdb.lookUp(key, in: segment.bridge, now: datapath.now)
     guard let after else { return .refused }
     guard
       let before = snapshot.addresses.first(where: { $0.address == segment.source })
@@ -185,7 +182,7 @@ package struct TraceRun: ~Copyable {
     from segment: TraceResult.Segment, _ snapshot: Snapshot
   ) -> KnownNeighbor? {
     guard let claim = segment.claim,
-      let after = datapath.neighbors[Int(segment.bridge.rawValue)].lookUp(claim, now: datapath.now)
+      let after = datapath.neighbors.lookUp(claim, in: segment.bridge, now: datapath.now)
     else { return nil }
     let now = KnownNeighbor(after)
     let before = snapshot.neighbors.first { $0.ip == now.ip }
@@ -199,9 +196,9 @@ package struct TraceRun: ~Copyable {
   private func describe(
     _ decision: Decision, on frame: borrowing Frame, _ segment: TraceResult.Segment
   ) -> TraceResult.Decision? {
-    let bridge = Int(segment.bridge.rawValue)
+    let bridge = segment.bridge
     let neighbor = segment.question.flatMap {
-      datapath.neighbors[bridge].lookUp($0, now: datapath.now)
+      datapath.neighbors.lookUp($0, in: bridge, now: datapath.now)
     }
     switch decision {
     case .drop(.ownAddress): return .nobody
@@ -210,7 +207,7 @@ package struct TraceRun: ~Copyable {
     case .answer: return neighbor.map { .answer(KnownNeighbor($0)) }
     case .unicast(let destination, _):
       let target = AddressKey(vlan: segment.vlan, address: frame.destination)
-      let record = datapath.databases[bridge].lookUp(target, now: datapath.now)
+      let record = datapath.fdb.lookUp(target, in: bridge, now: datapath.now)
       let known =
         record.map { KnownAddress($0) }
         ?? KnownAddress(
@@ -239,7 +236,7 @@ package struct TraceRun: ~Copyable {
         TraceResult.Delivery(port: destination.port, peer: destination.peer, outcome: outcome)
       ]
     case .flood:
-      let bridge = datapath.tables.ports[Int(frame.ingress.rawValue)].bridge
+      let bridge = datapath.tables.ports[frame.ingress].bridge
       return topology.ports.filter { $0.bridge == bridge }.flatMap { port in
         let verdict = datapath.verdict(on: frame, to: port.id)
         let outcome = TraceResult.Outcome(ofFlood: verdict)
@@ -326,35 +323,30 @@ extension Datapath {
   package func snapshot(for question: TraceRun.Question) -> TraceRun.Snapshot {
     var snapshot = TraceRun.Snapshot()
     snapshot.now = now
-    let bridge = Int(question.bridge.rawValue)
-    guard bridge < tables.bridges.count, tables.bridges[bridge].isPresent else {
-      return snapshot
-    }
-    let members = tables.bridges[bridge].members
+    let bridge = question.bridge
+    guard hasBridge(bridge) else { return snapshot }
     let source = AddressKey(vlan: question.vlan, address: question.source)
     var keys = [source, AddressKey(vlan: question.vlan, address: question.target)]
     for key in [question.claim, question.question].compactMap(\.self) {
-      guard let known = neighbors[bridge].lookUp(key, now: now) else { continue }
+      guard let known = neighbors.lookUp(key, in: bridge, now: now) else { continue }
       snapshot.neighbors.append(KnownNeighbor(known))
       keys.append(AddressKey(vlan: question.vlan, address: known.value.address))
     }
     for key in keys {
-      guard let record = databases[bridge].lookUp(key, now: now) else { continue }
+      guard let record = fdb.lookUp(key, in: bridge, now: now) else { continue }
       let known = KnownAddress(record)
       if !snapshot.addresses.contains(known) { snapshot.addresses.append(known) }
     }
-    let statistics = databases[bridge].statistics
+    let statistics = fdb.statistics(of: bridge)
     snapshot.isFullOfStatics = statistics.statics >= statistics.limit
-    snapshot.victim = databases[bridge].victim(
-      of: source, from: question.ingress, now: now, lists: lists, members: tables.bridgeMembers,
-      members
-    ).map { KnownAddress($0) }
+    snapshot.victim = fdb.victim(of: source, from: question.ingress, in: bridge, now: now)
+      .map { KnownAddress($0) }
     if let claim = question.claim,
-      question.mayBeLearned || neighbors[bridge].lookUp(claim, now: now) != nil
+      question.mayBeLearned || neighbors.lookUp(claim, in: bridge, now: now) != nil
     {
-      snapshot.neighborVictim = neighbors[bridge].victim(
-        of: claim, from: question.ingress, portLimit: tables.neighborLimit(of: question.ingress),
-        now: now, lists: neighborLists, members: tables.bridgeMembers, members
+      snapshot.neighborVictim = neighbors.victim(
+        of: claim, from: question.ingress, in: bridge,
+        portLimit: tables.neighborLimit(of: question.ingress), now: now
       ).map { KnownNeighbor($0) }
     }
     return snapshot
