@@ -40,7 +40,7 @@ extension Datapath {
     for member in Int(members.first)..<Int(members.first &+ members.count) {
       let id = tables.floodMembers[member]
       let port = tables.ports[id]
-      let verdict = tables.egress(of: frame, by: id, port)
+      let verdict = egress(of: frame, by: id)
       if case .refuse(let refusal) = verdict, !refusal.isCountedInFlood { continue }
       if port.role == .tunnel, frame.isFromTunnel {
         let isAllowed = mayRelay ?? takeJoinFlood(of: bridge)
@@ -74,23 +74,22 @@ extension Datapath {
   mutating func deliver(
     _ frame: inout Frame, to destination: Destination, tag: VLANTag, isShared: Bool = false
   ) {
-    let id = destination.port
-    let port = tables.ports[id]
     if egress.isFull { flush() }
-    guard port.role == .tunnel else {
-      return deliverToDevice(&frame, id: id, port: port, tag: tag, isShared: isShared)
+    guard tables.ports[destination.port].role == .tunnel else {
+      return deliverToDevice(&frame, id: destination.port, tag: tag, isShared: isShared)
     }
     if frame.isFromTunnel {
-      return relay(&frame, to: destination, port: port, tag: tag, isShared: isShared)
+      return relay(&frame, to: destination, tag: tag, isShared: isShared)
     }
     // Putting a tag in front of a superframe moves its addresses for a while.
     if isShared && frame.offload.isSuperframe && tag.isPresent { flush() }
-    deliverToPeer(&frame, id: id, port: port, peer: destination.peer, tag: tag)
+    deliverToPeer(&frame, at: destination, tag: tag)
   }
 
   private mutating func deliverToDevice(
-    _ frame: inout Frame, id: PortID, port: CompiledTopology.Port, tag: VLANTag, isShared: Bool
+    _ frame: inout Frame, id: PortID, tag: VLANTag, isShared: Bool
   ) {
+    let port = tables.ports[id]
     let mtu = Int(port.mtu)
     let limit = Self.limit(of: frame, mtu: mtu, tag: tag)
     var offload = frame.offload
@@ -109,7 +108,7 @@ extension Datapath {
       unsafe gro.pass(frame.start, count: frame.count, port: id)
     }
     if offload.isSuperframe {
-      return deliverSuperframe(frame, offload: offload, id: id, port: port, tag: tag)
+      return deliverSuperframe(frame, offload: offload, id: id, tag: tag)
     }
     guard frame.count <= limit else {
       return refuseOversize(
@@ -174,8 +173,9 @@ extension Datapath {
 
   /// Whether a superframe is short enough for the device to take it whole.
   private func isShortEnough(
-    _ frame: borrowing Frame, port: CompiledTopology.Port, tag: VLANTag
+    _ frame: borrowing Frame, id: PortID, tag: VLANTag
   ) -> Bool {
+    let port = tables.ports[id]
     let hasTagInside = frame.hasTagInside
     let length = frame.count + (tag.isPresent ? VLANHeader.byteCount : 0)
     let isTagged = tag.isPresent || hasTagInside
@@ -184,9 +184,9 @@ extension Datapath {
 
   /// Sends a superframe whole where the device takes it so and its segments fit; else cuts it.
   private mutating func deliverSuperframe(
-    _ frame: borrowing Frame, offload: Offload, id: PortID, port: CompiledTopology.Port,
-    tag: VLANTag
+    _ frame: borrowing Frame, offload: Offload, id: PortID, tag: VLANTag
   ) {
+    let port = tables.ports[id]
     guard let superframe = unsafe Superframe(frame.start, count: frame.count, offload: offload)
     else {
       return counters.dropped(
@@ -198,7 +198,7 @@ extension Datapath {
       return refuseOversize(
         frame, .exceedsDeviceMTU, at: Destination(port: id), limit: limit)
     }
-    let isShort = isShortEnough(frame, port: port, tag: tag)
+    let isShort = isShortEnough(frame, id: id, tag: tag)
     if isShort && !superframe.isInTunnel
       && port.capabilities.contains(superframe.neededCapability)
     {

@@ -67,27 +67,31 @@ struct SplitHorizonGroup: Equatable, BitwiseCopyable {
   }
 }
 
-extension CompiledTopology {
+extension Datapath {
   /// Whether a frame may leave by a port: the one place that decides it.
+  ///
+  /// Nothing is changed. The compiler hands a borrowed datapath over as a copy of a kilobyte, and one that may be changed as
+  /// it is.
   ///
   /// - Parameters:
   ///   - frame: An admitted frame, or an answer of the switch.
   ///   - id: The port.
-  ///   - port: Its record.
   /// - Returns: The tag with which it leaves, or the first rule that refuses it.
-  @inline(__always)
-  func egress(of frame: borrowing Frame, by id: PortID, _ port: Port) -> EgressVerdict {
+  mutating func egress(of frame: borrowing Frame, by id: PortID) -> EgressVerdict {
+    let port = tables.ports[id]
     if id == frame.ingress, !frame.isAnswer { return .refuse(.ingress) }
     guard port.role == .device || port.role == .tunnel else { return .refuse(.notInService) }
-    guard carries(frame.vlan, port: port) else { return .refuse(.otherVLAN) }
+    guard tables.carries(frame.vlan, port: port) else { return .refuse(.otherVLAN) }
     if frame.group.isSeparate(from: port.group) { return .refuse(.splitHorizon) }
     guard port.role == .device || port.peerCount > 0 else { return .refuse(.noRemote) }
-    guard mayShowTagInside(frame, port: port) else { return .refuse(.tagInside) }
-    return .leave(tag: egressTag(frame, port: port))
+    guard mayShowTagInside(frame, id) else { return .refuse(.tagInside) }
+    return .leave(tag: egressTag(frame, id))
   }
 
   /// Whether the tags inside the frame may be seen on the port.
-  private func mayShowTagInside(_ frame: borrowing Frame, port: Port) -> Bool {
+  @inline(__always)
+  private mutating func mayShowTagInside(_ frame: borrowing Frame, _ id: PortID) -> Bool {
+    let port = tables.ports[id]
     let vlan = frame.vlan
     if port.vlanMode != .dot1qTunnel, !frame.hasTagInside { return true }
     switch port.vlanMode {
@@ -97,14 +101,16 @@ extension CompiledTopology {
     case .nativeUntagged: return vlan != .untagged && vlan != port.ownVLAN
     case .access: return false
     case .dot1qTunnel:
-      guard frame.hasTagInside else { return isInSet(.untagged, of: port) }
+      guard frame.hasTagInside else { return tables.isInSet(.untagged, of: port) }
       guard let tag = frame.tagInside else { return false }
-      return isInSet(tag.vlan, of: port)
+      return tables.isInSet(tag.vlan, of: port)
     }
   }
 
   /// The tag that the frame carries on the port, with the priority it came with.
-  private func egressTag(_ frame: borrowing Frame, port: Port) -> VLANTag {
+  @inline(__always)
+  private mutating func egressTag(_ frame: borrowing Frame, _ id: PortID) -> VLANTag {
+    let port = tables.ports[id]
     let vlan = frame.vlan
     let tag = frame.tag
     let priority = tag.isPresent ? tag.control & 0xF000 : 0

@@ -3,27 +3,27 @@
 extension Datapath {
   /// Sends a frame in VXLAN to one remote VTEP.
   mutating func deliverToPeer(
-    _ frame: inout Frame, id: PortID, port: CompiledTopology.Port, peer number: RemoteVTEPID,
-    tag: VLANTag
+    _ frame: inout Frame, at destination: Destination, tag: VLANTag
   ) {
-    let peer = tables.peers[number]
+    let id = destination.port
+    let peer = tables.peers[destination.peer]
     let hash = unsafe flowHash(frame.start, count: frame.count)
     let choice = (UInt64(hash) &* UInt64(peer.pathCount)) >> 32
     let path = UnderlaySocketID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
-    let outer = unsafe port.outerHeader.header(for: frame.start, count: frame.count)
+    let outer = unsafe tables.ports[id].outerHeader.header(for: frame.start, count: frame.count)
     if frame.offload.isSuperframe {
       let isFitting = deliverSuperframe(
         frame, inside: id, peer: peer, path: path, outer: outer, tag: tag)
       guard isFitting else {
         return refuseOversize(
-          frame, .exceedsTunnelMTU, at: Destination(port: id, peer: number),
+          frame, .exceedsTunnelMTU, at: destination,
           limit: Self.limit(of: peer, tag: tag))
       }
       return
     }
     guard frame.count <= Self.limit(of: peer, tag: tag) else {
       return refuseOversize(
-        frame, .exceedsTunnelMTU, at: Destination(port: id, peer: number),
+        frame, .exceedsTunnelMTU, at: destination,
         limit: Self.limit(of: peer, tag: tag))
     }
     if frame.offload.needsChecksum && !frame.completeChecksum() {

@@ -40,7 +40,7 @@ extension Datapath {
     let source = frame.source
     if frame.destination.isLinkLocalReserved { return .reservedDestination }
     if source.isGroup || source.rawValue == 0 { return .invalidSource }
-    if port.vlanMode == .dot1qTunnel { return admitCustomer(&frame, at: port) }
+    if port.vlanMode == .dot1qTunnel { return admitCustomer(&frame) }
     if !frame.tag.isPresent, frame.hasTagInside, let reason = frame.takeOutTag() { return reason }
     let vlan = frame.tag.isPresent ? frame.tag.vlan : .untagged
     switch port.vlanMode {
@@ -57,9 +57,8 @@ extension Datapath {
   }
 
   /// Puts a customer's frame, with the tag that it may have, in the service VLAN.
-  private mutating func admitCustomer(
-    _ frame: inout Frame, at port: CompiledTopology.Port
-  ) -> DropReason? {
+  private mutating func admitCustomer(_ frame: inout Frame) -> DropReason? {
+    let port = tables.ports[frame.ingress]
     if frame.tag.isPresent { frame.putBackTag() }
     let customer = frame.tagInside
     if customer == nil, frame.hasTagInside { return .truncated }
@@ -73,7 +72,7 @@ extension Datapath {
   mutating func decide(_ frame: inout Frame) -> Decision {
     let ingress = frame.ingress
     let port = tables.ports[ingress]
-    let learning = learnSource(of: frame, at: port)
+    let learning = learnSource(of: frame)
     if case .held = learning { return .drop(.loop) }
     if frame.destination.isGroup && !mayFlood(from: ingress) { return .drop(.stormLimit) }
     let bridge = port.bridge
@@ -81,14 +80,14 @@ extension Datapath {
       snoopNeighbors(&frame, bridge: bridge, learning: learning)
     {
       chargeFlood(1, to: ingress)
-      return .answer(verdict(on: frame, to: ingress))
+      return .answer(egress(of: frame, by: ingress))
     }
 
     // A request may have been addressed to the neighbor itself.
     let target = frame.destination
     guard !target.isGroup else { return .flood }
     if let known = fdb.lookUp(AddressKey(vlan: frame.vlan, address: target), in: bridge) {
-      return .unicast(known, verdict(on: frame, to: known.port))
+      return .unicast(known, egress(of: frame, by: known.port))
     }
     guard mayFlood(from: ingress) else { return .drop(.stormLimit) }
     // No frame has come from it, but it may be a device's own address.
@@ -96,20 +95,14 @@ extension Datapath {
     case .unowned: return .flood
     case .nobody: return .drop(.ownAddress)
     case .station(let owner):
-      return .unicast(Destination(port: owner), verdict(on: frame, to: owner))
+      return .unicast(Destination(port: owner), egress(of: frame, by: owner))
     }
-  }
-
-  @inline(__always)
-  func verdict(on frame: borrowing Frame, to port: PortID) -> EgressVerdict {
-    tables.egress(of: frame, by: port, tables.ports[port])
   }
 
   /// Enters a frame's source address in the address table, and tells the other workers what is new.
   @inline(__always)
-  private mutating func learnSource(
-    of frame: borrowing Frame, at port: CompiledTopology.Port
-  ) -> FDB.Learning {
+  private mutating func learnSource(of frame: borrowing Frame) -> FDB.Learning {
+    let port = tables.ports[frame.ingress]
     let bridge = port.bridge
     let source = frame.source
     let learning = fdb.learn(

@@ -45,10 +45,8 @@ extension Datapath {
 
   /// Sends to a remote VTEP what came from another one.
   mutating func relay(
-    _ frame: inout Frame, to destination: Destination, port: CompiledTopology.Port, tag: VLANTag,
-    isShared: Bool
+    _ frame: inout Frame, to destination: Destination, tag: VLANTag, isShared: Bool
   ) {
-    let id = destination.port
     let request = frame.offload
     if !request.isSuperframe {
       // As for a device: the sender may have left the checksum, or the cutting, to others.
@@ -66,7 +64,7 @@ extension Datapath {
     // Filling in a checksum changes the frame for good, and putting in a tag for a while.
     let changes = offload.isSuperframe ? tag.isPresent : offload.needsChecksum
     if isShared && changes { flush() }
-    deliverToPeer(&frame, id: id, port: port, peer: destination.peer, tag: tag)
+    deliverToPeer(&frame, at: destination, tag: tag)
     // What was found out goes by the MTU of this remote. A checksum that was filled in is not found missing again.
     frame.offload = request
   }

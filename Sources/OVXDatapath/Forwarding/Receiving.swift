@@ -16,32 +16,30 @@ extension Datapath {
     _ frame: UnsafeMutableRawPointer, count: Int, offload: Offload, tag: VLANTag,
     from port: PortID
   ) {
-    guard
-      var frame = unsafe accept(frame, count: count, offload: offload, tag: tag, from: port)
-    else { return }
-    process(&frame)
+    unsafe accept(frame, count: count, offload: offload, tag: tag, from: port) {
+      datapath, frame in datapath.process(&frame)
+    }
   }
 
-  /// Takes in a frame of a device, unless it is dropped at the door.
+  /// Takes in a frame of a device, and calls a function with it, unless it is dropped at the door.
   @inline(__always)
   @unsafe mutating func accept(
     _ frame: UnsafeMutableRawPointer, count: Int, offload: Offload, tag: VLANTag,
-    from port: PortID
-  ) -> Frame? {
-    guard tables.ports.contains(port) else { return nil }
+    from port: PortID, _ body: (inout Datapath, inout Frame) -> Void
+  ) {
+    guard tables.ports.contains(port) else { return }
     guard tables.ports[port].role == .device else {
-      counters.dropped(.waitingPort, frames: 1, at: port)
-      return nil
+      return counters.dropped(.waitingPort, frames: 1, at: port)
     }
     counters.received(byteCount: count, from: port)
     if let reason = Self.refusal(count: count, offload: offload) {
-      counters.dropped(reason, frames: 1, at: port)
-      return nil
+      return counters.dropped(reason, frames: 1, at: port)
     }
     frameCount &+= 1
-    return unsafe Frame(
+    var accepted = unsafe Frame(
       frame, count: count, offload: offload, tag: tag, from: Destination(port: port),
       group: tables.ports[port].group)
+    body(&self, &accepted)
   }
 
   /// Why a frame of a device is not even looked at, if so.
@@ -83,7 +81,7 @@ extension Datapath {
   @unsafe mutating func decapsulate(
     _ train: UnsafeMutableRawPointer, count: Int, segmentSize: Int,
     on endpoint: ListenerID, from remote: IPAddress, trafficClass: UInt8, device: UInt32? = nil,
-    _ accept: (inout Datapath, inout Frame) -> Void
+    _ body: (inout Datapath, inout Frame) -> Void
   ) {
     var stride = segmentSize > 0 && segmentSize < count ? segmentSize : max(count, 1)
     let frames = count > 0 ? (count - 1) / stride + 1 : 1
@@ -159,7 +157,7 @@ extension Datapath {
       var frame = unsafe Frame(
         datagram + VXLANHeader.byteCount, count: frameLength, offload: offload, from: tunnel,
         group: tables.ports[tunnel.port].group)
-      accept(&self, &frame)
+      body(&self, &frame)
     } while offset < count
   }
 

@@ -69,18 +69,19 @@ package struct TraceRun: ~Copyable {
 
   /// The frame as it comes through the switch's door; `nil` where it is dropped there.
   private mutating func accept(_ input: Input, in slot: borrowing Slot) -> Frame? {
+    var accepted: Frame?
     switch input {
     case .frame(let bytes, let offload, let tag, let port):
-      return unsafe datapath.accept(
-        slot.start, count: bytes.count, offload: offload, tag: tag, from: port)
+      unsafe datapath.accept(
+        slot.start, count: bytes.count, offload: offload, tag: tag, from: port
+      ) { _, frame in accepted = frame }
     case .datagram(let bytes, let endpoint, let remote, let trafficClass):
-      var accepted: Frame?
       unsafe datapath.decapsulate(
         slot.start, count: bytes.count, segmentSize: 0, on: endpoint, from: remote,
         trafficClass: trafficClass
       ) { _, frame in accepted = frame }
-      return accepted
     }
+    return accepted
   }
 
   /// Has the switch decide on an admitted frame and carry that out, and notes both.
@@ -221,7 +222,7 @@ package struct TraceRun: ~Copyable {
 
   /// What the decision says of every port that it concerns, as far as the port refuses the frame; the others are settled
   /// when the frame has been delivered.
-  private func deliveries(
+  private mutating func deliveries(
     of decision: Decision, on frame: Frame
   ) -> [TraceResult.Delivery] {
     switch decision {
@@ -238,7 +239,7 @@ package struct TraceRun: ~Copyable {
     case .flood:
       let bridge = datapath.tables.ports[frame.ingress].bridge
       return topology.ports.filter { $0.bridge == bridge }.flatMap { port in
-        let verdict = datapath.verdict(on: frame, to: port.id)
+        let verdict = datapath.egress(of: frame, by: port.id)
         let outcome = TraceResult.Outcome(ofFlood: verdict)
         guard case .tunnel(let tunnel) = port.attachment, !tunnel.peers.isEmpty else {
           return [TraceResult.Delivery(port: port.id, peer: .none, outcome: outcome)]
