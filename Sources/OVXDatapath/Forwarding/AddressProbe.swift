@@ -55,7 +55,7 @@ extension Datapath {
       start, count: count, offload: .none, from: Destination(port: .none), group: .none)
     frame.vlan = vlan
     frame.isFlooded = true
-    switch egress(of: frame, by: destination.port) {
+    switch egress(of: frame.egressClass, by: destination.port) {
     case .leave(let tag): deliver(&frame, to: destination, tag: tag, isShared: true)
     case .refuse(let refusal):
       guard refusal.isCountedInFlood else { return }

@@ -72,7 +72,9 @@ package struct Datapath: ~Copyable {
   }
 
   /// Hands over all transmissions; those that others were joined to get their payloads first.
-  mutating func flush() {
+  ///
+  /// Kept out of those who call it where there is no room left: it is longer than they are.
+  @inline(never) mutating func flush() {
     // First: an answer to what is sent may come to another worker.
     updates.handOver()
     while let frame = gro.finishNext() {

@@ -3,7 +3,7 @@
 
 extension Datapath {
   /// Carries out what was decided.
-  @inline(__always) mutating func deliver(_ frame: inout Frame, by decision: Decision) {
+  @inline(always) mutating func deliver(_ frame: inout Frame, by decision: Decision) {
     switch decision {
     case .unicast(let destination, let verdict): deliver(&frame, to: destination, verdict)
     case .flood: flood(&frame)
@@ -15,7 +15,7 @@ extension Datapath {
   }
 
   /// Delivers to one port, unless that refuses the frame.
-  @inline(__always)
+  @inline(always)
   mutating func deliver(
     _ frame: inout Frame, to destination: Destination, _ verdict: EgressVerdict
   ) {
@@ -35,12 +35,13 @@ extension Datapath {
     frame.isFlooded = true
     let bridge = tables.ports[frame.ingress].bridge
     let members = tables.flooding(vlan: frame.vlan, bridge: bridge)
+    let frameClass = frame.egressClass
     var copies = 0
     var mayRelay: Bool?
     for member in Int(members.first)..<Int(members.first &+ members.count) {
       let id = tables.floodMembers[member]
       let port = tables.ports[id]
-      let verdict = egress(of: frame, by: id)
+      let verdict = egress(of: frameClass, by: id)
       if case .refuse(let refusal) = verdict, !refusal.isCountedInFlood { continue }
       if port.role == .tunnel, frame.isFromTunnel {
         let isAllowed = mayRelay ?? takeJoinFlood(of: bridge)
@@ -71,6 +72,7 @@ extension Datapath {
   }
 
   /// Delivers to one port, and for a tunnel to one remote of it, by which the frame may leave.
+  @inline(always)
   mutating func deliver(
     _ frame: inout Frame, to destination: Destination, tag: VLANTag, isShared: Bool = false
   ) {

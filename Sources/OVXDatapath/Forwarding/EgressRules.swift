@@ -67,69 +67,85 @@ struct SplitHorizonGroup: Equatable, BitwiseCopyable {
   }
 }
 
+/// What the rules go by in a frame: frames of one class leave by the same ports, with the same tags.
+///
+/// A few numbers, which stay in registers; a frame would be copied for each port of a flood.
+struct EgressClass: BitwiseCopyable {
+  /// The port that the frame came in by; none for an answer of the switch, which leaves by it.
+  let ingress: PortID
+  let vlan: VLANID
+  /// The tag that the frame came with, for its priority and protocol.
+  let tag: VLANTag
+  let group: SplitHorizonGroup
+  let hasTagInside: Bool
+  /// The VLAN of that tag; `nil` also where the frame ends within it.
+  let vlanInside: VLANID?
+}
+
 extension Datapath {
   /// Whether a frame may leave by a port: the one place that decides it.
   ///
   /// Nothing is changed. The compiler hands a borrowed datapath over as a copy of a kilobyte, and one that may be changed as
-  /// it is.
+  /// it is. And `__always` would be a hint, which it does not follow for as much as this.
   ///
   /// - Parameters:
-  ///   - frame: An admitted frame, or an answer of the switch.
+  ///   - frame: The class of an admitted frame, or of an answer of the switch.
   ///   - id: The port.
   /// - Returns: The tag with which it leaves, or the first rule that refuses it.
-  mutating func egress(of frame: borrowing Frame, by id: PortID) -> EgressVerdict {
+  @inline(always)
+  mutating func egress(of frame: EgressClass, by id: PortID) -> EgressVerdict {
+    if id == frame.ingress { return .refuse(.ingress) }
     let port = tables.ports[id]
-    if id == frame.ingress, !frame.isAnswer { return .refuse(.ingress) }
     guard port.role == .device || port.role == .tunnel else { return .refuse(.notInService) }
     guard tables.carries(frame.vlan, port: port) else { return .refuse(.otherVLAN) }
     if frame.group.isSeparate(from: port.group) { return .refuse(.splitHorizon) }
     guard port.role == .device || port.peerCount > 0 else { return .refuse(.noRemote) }
-    guard mayShowTagInside(frame, id) else { return .refuse(.tagInside) }
+    if frame.hasTagInside || port.vlanMode == .dot1qTunnel {
+      guard mayShowTagInside(frame, id) else { return .refuse(.tagInside) }
+    }
     return .leave(tag: egressTag(frame, id))
   }
 
-  /// Whether the tags inside the frame may be seen on the port.
-  @inline(__always)
-  private mutating func mayShowTagInside(_ frame: borrowing Frame, _ id: PortID) -> Bool {
+  /// Whether the tag inside the frame may be seen on the port; of a dot1q-tunnel port, also whether there may be none.
+  @inline(never) private mutating func mayShowTagInside(_ frame: EgressClass, _ id: PortID) -> Bool
+  {
     let port = tables.ports[id]
-    let vlan = frame.vlan
-    if port.vlanMode != .dot1qTunnel, !frame.hasTagInside { return true }
     switch port.vlanMode {
     // Where the frame has no tag of its own, the one inside would pass for it: the frame would have
     // hopped from the untagged VLAN to any that its sender chose.
-    case .trunk, .nativeTagged: return vlan != .untagged
-    case .nativeUntagged: return vlan != .untagged && vlan != port.ownVLAN
+    case .trunk, .nativeTagged: return frame.vlan != .untagged
+    case .nativeUntagged: return frame.vlan != .untagged && frame.vlan != port.ownVLAN
     case .access: return false
     case .dot1qTunnel:
       guard frame.hasTagInside else { return tables.isInSet(.untagged, of: port) }
-      guard let tag = frame.tagInside else { return false }
-      return tables.isInSet(tag.vlan, of: port)
+      guard let customer = frame.vlanInside else { return false }
+      return tables.isInSet(customer, of: port)
     }
   }
 
   /// The tag that the frame carries on the port, with the priority it came with.
   @inline(__always)
-  private mutating func egressTag(_ frame: borrowing Frame, _ id: PortID) -> VLANTag {
+  private mutating func egressTag(_ frame: EgressClass, _ id: PortID) -> VLANTag {
     let port = tables.ports[id]
-    let vlan = frame.vlan
     let tag = frame.tag
-    let priority = tag.isPresent ? tag.control & 0xF000 : 0
-    let isUntagged =
-      switch port.vlanMode {
-      case .access, .dot1qTunnel: true
-      case .nativeUntagged: vlan == port.ownVLAN || vlan == .untagged
-      case .trunk, .nativeTagged: vlan == .untagged
-      }
-    if !isUntagged {
+    if frame.vlan != .untagged && frame.vlan != port.bareVLAN {
+      let priority = tag.isPresent ? tag.control & 0xF000 : 0
       return VLANTag(
-        control: priority | vlan.rawValue, protocolID: tag.isPresent ? tag.protocolID : 0x8100)
+        control: priority | frame.vlan.rawValue, protocolID: tag.isPresent ? tag.protocolID : 0x8100
+      )
     }
-    switch port.priorityTags {
+    if port.priorityTags == .never { return .none }
+    return priorityTag(frame, port.priorityTags)
+  }
+
+  /// The tag of no VLAN that a frame carries for its priority.
+  @inline(never) private func priorityTag(_ frame: EgressClass, _ rule: PriorityTags) -> VLANTag {
+    let priority = frame.tag.isPresent ? frame.tag.control & 0xE000 : 0
+    switch rule {
     case .never: return .none
-    case .ifNonzero where priority & 0xE000 == 0: return .none
+    case .ifNonzero where priority == 0: return .none
     // What shows a customer's tag has its priority there.
-    case .ifNonzero, .always:
-      return frame.hasTagInside ? .none : VLANTag(control: priority & 0xE000)
+    case .ifNonzero, .always: return frame.hasTagInside ? .none : VLANTag(control: priority)
     }
   }
 }

@@ -22,20 +22,22 @@ enum Decision: Equatable, BitwiseCopyable {
 
 extension Datapath {
   /// Takes a frame all the way, from its arrival to its egress.
-  @inline(__always) mutating func process(_ frame: inout Frame) {
+  ///
+  /// One function, with all steps inlined: each call costs a frame more than some of the steps do.
+  @inline(never) mutating func process(_ frame: inout Frame) {
     let decision = forward(&frame)
     deliver(&frame, by: decision)
   }
 
   // MARK: Admit, learn, decide
 
-  @inline(__always) mutating func forward(_ frame: inout Frame) -> Decision {
+  @inline(always) mutating func forward(_ frame: inout Frame) -> Decision {
     if let reason = admit(&frame) { return .drop(reason) }
     return decide(&frame)
   }
 
   /// Decides on the frame's segment, takes its tag out, and says why it may not enter, if so.
-  mutating func admit(_ frame: inout Frame) -> DropReason? {
+  @inline(always) mutating func admit(_ frame: inout Frame) -> DropReason? {
     let port = tables.ports[frame.ingress]
     let source = frame.source
     if frame.destination.isLinkLocalReserved { return .reservedDestination }
@@ -69,25 +71,24 @@ extension Datapath {
   }
 
   /// Learns what an admitted frame tells, and decides what becomes of it.
-  mutating func decide(_ frame: inout Frame) -> Decision {
+  @inline(always) mutating func decide(_ frame: inout Frame) -> Decision {
     let ingress = frame.ingress
-    let port = tables.ports[ingress]
+    let bridge = tables.ports[ingress].bridge
     let learning = learnSource(of: frame)
     if case .held = learning { return .drop(.loop) }
     if frame.destination.isGroup && !mayFlood(from: ingress) { return .drop(.stormLimit) }
-    let bridge = port.bridge
     if frame.mayConcernNeighborTable, mayTellOfNeighbors(ingress, bridge: bridge),
       snoopNeighbors(&frame, bridge: bridge, learning: learning)
     {
       chargeFlood(1, to: ingress)
-      return .answer(egress(of: frame, by: ingress))
+      return .answer(egress(of: frame.egressClass, by: ingress))
     }
 
     // A request may have been addressed to the neighbor itself.
     let target = frame.destination
     guard !target.isGroup else { return .flood }
     if let known = fdb.lookUp(AddressKey(vlan: frame.vlan, address: target), in: bridge) {
-      return .unicast(known, egress(of: frame, by: known.port))
+      return .unicast(known, egress(of: frame.egressClass, by: known.port))
     }
     guard mayFlood(from: ingress) else { return .drop(.stormLimit) }
     // No frame has come from it, but it may be a device's own address.
@@ -95,12 +96,11 @@ extension Datapath {
     case .unowned: return .flood
     case .nobody: return .drop(.ownAddress)
     case .station(let owner):
-      return .unicast(Destination(port: owner), egress(of: frame, by: owner))
+      return .unicast(Destination(port: owner), egress(of: frame.egressClass, by: owner))
     }
   }
 
   /// Enters a frame's source address in the address table, and tells the other workers what is new.
-  @inline(__always)
   private mutating func learnSource(of frame: borrowing Frame) -> FDB.Learning {
     let port = tables.ports[frame.ingress]
     let bridge = port.bridge

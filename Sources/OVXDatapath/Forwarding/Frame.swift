@@ -24,6 +24,10 @@ struct Frame {
   var isFlooded = false
   /// Whether the switch itself has made it, and it is to leave by its ingress.
   let isAnswer: Bool
+  /// Whether the type behind the addresses is that of a tag.
+  ///
+  /// From admission on, that is a second one.
+  private(set) var hasTagInside: Bool
 
   /// A frame that came in by a port.
   ///
@@ -47,6 +51,7 @@ struct Frame {
     peer = origin.peer
     self.group = group
     isAnswer = false
+    hasTagInside = unsafe EtherType(rawValue: start.big16(EthernetHeader.addressByteCount)).isVLAN
   }
 
   /// A frame of the switch's own that answers another one, in its segment and with its tag.
@@ -63,6 +68,7 @@ struct Frame {
     peer = .none
     group = .none
     isAnswer = true
+    hasTagInside = unsafe EtherType(rawValue: start.big16(EthernetHeader.addressByteCount)).isVLAN
   }
 
   var isFromTunnel: Bool { peer != .none }
@@ -84,17 +90,25 @@ struct Frame {
     }
   }
 
+  private var header: EthernetHeader {
+    @inline(__always) @_lifetime(borrow self) get {
+      // A length that the compiler knows costs no check.
+      let span = unsafe RawSpan(_unsafeStart: memory, byteCount: EthernetHeader.byteCount)
+      return EthernetHeader(known: unsafe _overrideLifetime(span, borrowing: self))
+    }
+  }
+
   var destination: MACAddress {
-    @inline(__always) get { EthernetHeader(known: bytes).destination }
+    @inline(__always) get { header.destination }
   }
 
   var source: MACAddress {
-    @inline(__always) get { EthernetHeader(known: bytes).source }
+    @inline(__always) get { header.source }
   }
 
   /// What is behind the addresses.
   var etherType: EtherType {
-    @inline(__always) get { EthernetHeader(known: bytes).etherType }
+    @inline(__always) get { header.etherType }
   }
 
   /// Addresses the frame to another station.
@@ -103,13 +117,6 @@ struct Frame {
   }
 
   // MARK: Tags
-
-  /// Whether the type behind the addresses is that of a tag.
-  ///
-  /// From admission on, that is a second one.
-  var hasTagInside: Bool {
-    @inline(__always) get { etherType.isVLAN }
-  }
 
   /// That tag; `nil` where there is none, or the frame ends within it.
   var tagInside: VLANTag? {
@@ -132,6 +139,7 @@ struct Frame {
       from: memory, byteCount: EthernetHeader.addressByteCount)
     unsafe memory += VLANHeader.byteCount
     count -= VLANHeader.byteCount
+    hasTagInside = etherType.isVLAN
     return nil
   }
 
@@ -143,6 +151,16 @@ struct Frame {
     if offload.needsChecksum { offload.checksumStart &+= UInt16(VLANHeader.byteCount) }
     if offload.isSuperframe { offload.headerLength &+= UInt16(VLANHeader.byteCount) }
     tag = .none
+    hasTagInside = etherType.isVLAN
+  }
+
+  /// What the egress rules go by.
+  var egressClass: EgressClass {
+    @inline(__always) get {
+      EgressClass(
+        ingress: isAnswer ? .none : ingress, vlan: vlan, tag: tag, group: group,
+        hasTagInside: hasTagInside, vlanInside: hasTagInside ? tagInside?.vlan : nil)
+    }
   }
 
   // MARK: Checksum

@@ -109,7 +109,7 @@ extension Datapath {
     egress.useScratch(offset &+ length)
     counters.reported(at: frame.ingress)
     var answer = unsafe Frame(answering: frame, with: start, count: offset &+ length)
-    deliver(&answer, to: frame.origin, egress(of: answer, by: frame.ingress))
+    deliver(&answer, to: frame.origin, egress(of: answer.egressClass, by: frame.ingress))
   }
 
   /// Drops a frame that a tunnel brought and that is larger than a device takes, where `arrivalOffload` cannot help.

@@ -36,23 +36,25 @@ package struct CompiledTopology: ~Copyable, Sendable {
     ///
     /// The customer's for a dot1q-tunnel port.
     var vlanSet: Int32 = -1
+    /// The VLAN whose frames leave without a tag, beside those of none; `.untagged` where there is no such VLAN.
+    var bareVLAN = VLANID.untagged
+    /// Which other ports do not get what this one has received, nor the other way round.
+    var group = SplitHorizonGroup.none
+    /// For a tunnel: its peers in `tunnelPeers`.
+    var peerCount: UInt32 = 0
+    var firstPeer: UInt32 = 0
     var limits = PortLimits.none
     /// For a device: its MTU.
     var mtu: Int32 = 0
     /// For a device: see `Topology.Device`.
     var superframeLimit: Int32 = 0
     var taggedSuperframeLimit: Int32 = 0
-    /// For a tunnel: its peers in `tunnelPeers`.
-    var firstPeer: UInt32 = 0
-    var peerCount: UInt32 = 0
     /// For a tunnel: the VXLAN header of all it sends, as it lies in memory.
     var vxlanHeader: UInt64 = 0
     /// For a tunnel.
     var outerHeader = OuterHeaderRule()
     /// For a tunnel: the VNI of what it receives.
     var vni: UInt32 = 0
-    /// Which other ports do not get what this one has received, nor the other way round.
-    var group = SplitHorizonGroup.none
   }
 
   struct Peer: BitwiseCopyable {
@@ -130,6 +132,11 @@ package struct CompiledTopology: ~Copyable, Sendable {
       let vlans = VLANRule(port.vlans)
       record.vlanMode = vlans.mode
       record.ownVLAN = vlans.own
+      record.bareVLAN =
+        switch vlans.mode {
+        case .access, .dot1qTunnel, .nativeUntagged: vlans.own
+        case .trunk, .nativeTagged: .untagged
+        }
       record.serviceProtocol = vlans.serviceProtocol
       if let set = vlans.set {
         record.vlanSet = Int32(sets.count)

@@ -239,7 +239,7 @@ package struct TraceRun: ~Copyable {
     case .flood:
       let bridge = datapath.tables.ports[frame.ingress].bridge
       return topology.ports.filter { $0.bridge == bridge }.flatMap { port in
-        let verdict = datapath.egress(of: frame, by: port.id)
+        let verdict = datapath.egress(of: frame.egressClass, by: port.id)
         let outcome = TraceResult.Outcome(ofFlood: verdict)
         guard case .tunnel(let tunnel) = port.attachment, !tunnel.peers.isEmpty else {
           return [TraceResult.Delivery(port: port.id, peer: .none, outcome: outcome)]
