@@ -74,7 +74,10 @@ extension Datapath {
   @inline(always) mutating func decide(_ frame: inout Frame) -> Decision {
     let ingress = frame.ingress
     let bridge = tables.ports[ingress].bridge
-    let learning = learnSource(of: frame)
+    let source = AddressKey(vlan: frame.vlan, address: frame.source)
+    // So it is with nearly every frame; what it takes to learn stays out of their way.
+    let isCurrent = fdb.isCurrent(source, at: frame.origin, in: bridge, now: now)
+    let learning = isCurrent ? .known : learnSource(of: &frame)
     if case .held = learning { return .drop(.loop) }
     if frame.destination.isGroup && !mayFlood(from: ingress) { return .drop(.stormLimit) }
     if frame.mayConcernNeighborTable, mayTellOfNeighbors(ingress, bridge: bridge),
@@ -101,7 +104,10 @@ extension Datapath {
   }
 
   /// Enters a frame's source address in the address table, and tells the other workers what is new.
-  private mutating func learnSource(of frame: borrowing Frame) -> FDB.Learning {
+  ///
+  /// Nothing of the frame is changed. If it were borrowed, it would be copied.
+  @inline(never)
+  private mutating func learnSource(of frame: inout Frame) -> FDB.Learning {
     let port = tables.ports[frame.ingress]
     let bridge = port.bridge
     let source = frame.source

@@ -146,6 +146,14 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Learning
 
+  /// Whether `learn` would change nothing: the value is known, and static or told of in this second.
+  @inline(__always) func isCurrent(_ key: Key, at value: Value, now: UInt32) -> Bool {
+    let found = find(key)
+    guard found.entry != nowhere else { return false }
+    let entry = entries[Int(found.entry)]
+    return entry.value == value && (entry.lastSeen == now || entry.lastSeen == never)
+  }
+
   /// Notes what a port has told.
   ///
   /// - Parameters:

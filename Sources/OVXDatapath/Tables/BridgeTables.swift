@@ -80,7 +80,7 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Looking up
 
-  @inline(__always) func lookUp(_ key: Key, in bridge: BridgeID) -> Value? {
+  @inline(always) func lookUp(_ key: Key, in bridge: BridgeID) -> Value? {
     unsafe table(of: bridge).pointee.lookUp(key)
   }
 
@@ -122,8 +122,15 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Learning
 
+  /// Whether `learn` would change nothing: the value is known, and static or told of in this second.
+  @inline(always) func isCurrent(
+    _ key: Key, at value: Value, in bridge: BridgeID, now: UInt32
+  ) -> Bool {
+    unsafe table(of: bridge).pointee.isCurrent(key, at: value, now: now)
+  }
+
   /// Notes what a port has told: see `AgingTable.learn`.
-  @inline(__always) mutating func learn(
+  @inline(always) mutating func learn(
     _ key: Key, at value: Value, in bridge: BridgeID, now: UInt32, portLimit: Int = .max,
     holding: UInt32 = 0, mayChange: Bool = true
   ) -> Table.Learning {
