@@ -167,9 +167,9 @@ struct Bench: ~Copyable {
     return numbers.count > 2 ? (numbers[1] - numbers[2]) * Int(sysconf(Int32(_SC_PAGESIZE))) : 0
   }
 
-  /// The median time to swap in a topology of so many access ports and a tunnel for every tenth,
-  /// compiled beforehand as the daemon does.
-  static func microsecondsToApply(ports: Int) -> Double {
+  /// The median times to compile a topology of so many access ports, as the control thread does, to copy it for a worker,
+  /// and to swap it in, for which frames wait.
+  static func microsecondsToApply(ports: Int) -> (compile: Double, copy: Double, swap: Double) {
     var datapath = unsafe Datapath(seed: 7) { _, _ in }
     let all = (0..<ports).map { index in
       Topology.Port(
@@ -177,17 +177,24 @@ struct Bench: ~Copyable {
         vlans: .access(VLANID(rawValue: UInt16(1 + index / 10)) ?? .untagged),
         attachment: .device(Topology.Device(mtu: 1500, capabilities: .all)))
     }
-    var rounds: [Double] = []
+    var rounds: [[Double]] = [[], [], []]
     for round in 0..<21 {
       // One port more or less, as when a container comes or goes.
       let topology = Topology(
         bridges: [Topology.Bridge(id: BridgeID(rawValue: 0))],
         ports: Array(all.dropLast(round % 2)))
       let start = now()
-      datapath.apply(topology)
-      rounds.append(Double(now() - start) / 1000)
+      let compiled = CompiledTopology(topology)
+      let middle = now()
+      let copy = compiled.copy()
+      let end = now()
+      datapath.apply(copy)
+      for (number, time) in [middle - start, end - middle, now() - end].enumerated() {
+        rounds[number].append(Double(time) / 1000)
+      }
     }
-    return rounds.sorted()[10]
+    let medians = rounds.map { $0.sorted()[10] }
+    return (medians[0], medians[1], medians[2])
   }
 }
 

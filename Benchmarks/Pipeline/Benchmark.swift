@@ -41,9 +41,12 @@ enum Benchmark {
       print(name.padded(to: 40), column(figure / 1000))
     }
 
-    print("\nswapping in a topology, microseconds")
+    print("\na topology of so many ports, microseconds")
+    print("                            compile       copy       swap")
     for ports in [10, 100, 1000] {
-      print(String(ports).padded(to: 24), column(Bench.microsecondsToApply(ports: ports)))
+      let times = Bench.microsecondsToApply(ports: ports)
+      print(
+        String(ports).padded(to: 24), column(times.compile), column(times.copy), column(times.swap))
     }
 
     var bench = Bench(hosts: 512)

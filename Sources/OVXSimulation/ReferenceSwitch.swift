@@ -448,13 +448,16 @@ package struct ReferenceSwitch {
       answer(tooLarge: passage, mtu: mtu, &outcome)
     }
     let tagsInside = FrameAnatomy(passage.frame.bytes)?.tags.count ?? 0
+    if case .waiting = port.attachment { return die(.waitingPort) }
     guard port.vlans.includes(passage.vlan) else { return die(.vlanNotOnPort) }
+    if case .tunnel = port.attachment, passage.isFromTunnel, !port.isJoined(to: passage.ingress) {
+      return die(.splitHorizon)
+    }
     guard mayShowTagInside(passage, port) else { return die(.nestedTag) }
     var frame = passage.frame
     switch port.attachment {
-    case .waiting: return die(.waitingPort)
+    case .waiting: return
     case .tunnel(let tunnel):
-      if passage.isFromTunnel, !port.isJoined(to: passage.ingress) { return die(.splitHorizon) }
       guard let remote = tunnel.peers.first(where: { $0.id == peer }) else { return }
       let packetLimit =
         remote.mtu - 4 * tagsInside - (egressTag(passage, port) == nil ? 0 : 4)

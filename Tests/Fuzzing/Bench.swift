@@ -28,6 +28,14 @@ enum Bench {
             settings: try texts("key=0x2A", "remote=fd05::3", "local=fd05::2", "trunks=1,2"),
             mayExist: false),
           .attach(bridge: "br0", attachment: attachment, settings: settings, mayExist: false),
+          .addNetwork(
+            network: "red",
+            settings: try texts(
+              "vni=300", "subnet=10.3.0.0/24,fd03::/64", "gateway=10.3.0.1", "remotes=192.0.2.9",
+              "tag=300", "bridge=br0"), mayExist: false),
+          .addPort(
+            bridge: "br0", port: "veth2", settings: try texts("network=red"), mayExist: false),
+          .reserveAddress(network: "red", subnet: nil, address: nil),
           .set(
             table: "Interface", record: "br0",
             settings: try texts("addresses=[172.17.42.1/24,fd00::1/64]", "external_ids:\"a b\"=c"),
@@ -73,7 +81,7 @@ enum Bench {
 
   /// What `list` prints, `set` reads.
   private static func checkPrintedValues(of configuration: Configuration) throws(ControlError) {
-    for table in ["Bridge", "Port", "Interface"] {
+    for table in ["Bridge", "Port", "Interface", "Network"] {
       var same = configuration
       let list = try Transaction.execute(
         [.list(table: table, records: [], columns: [], ifExists: false)], on: &same, live: live)
@@ -95,7 +103,7 @@ enum Bench {
   private static let readOnly: Set = [
     "name", "ports", "interfaces", "attachment", "mac_in_use", "mtu", "ifindex", "admin_state",
     "link_state", "error", "status", "statistics", "_uuid", "ofport", "link_speed",
-    "duplex",
+    "duplex", "members", "reserved",
   ]
 }
 

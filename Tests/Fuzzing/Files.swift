@@ -18,20 +18,25 @@ public func fuzzFiles(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     return 0
   }
   do throws(ControlError) {
-    try declared.validate()
-    let file = ExportedFile(configuration: declared)
+    // What a file need not say of its networks.
+    var completed = declared
+    try completed.completeNetworks(after: Configuration())
+    try completed.validate()
+    let file = ExportedFile(configuration: completed)
     for text in [try file.yaml, try file.json] {
-      let again = try ConfigurationFile(name: "export", bytes: Array(text.utf8)).configuration
-      guard again == declared else { finding("The file means something else: \(text)") }
+      var again = try ConfigurationFile(name: "export", bytes: Array(text.utf8)).configuration
+      try again.completeNetworks(after: Configuration())
+      guard again == completed else { finding("The file means something else: \(text)") }
     }
   } catch {
     finding("It was taken, but: \(error)")
   }
   var configuration = Bench.configuration
   do throws(ControlError) {
-    _ = try Transaction.execute([.apply(declared)], on: &configuration, live: Bench.live)
+    _ = try Transaction.execute(
+      [.apply(declared, declaresSwitch: true)], on: &configuration, live: Bench.live)
     let second = try Transaction.execute(
-      [.apply(declared)], on: &configuration, live: Bench.live)
+      [.apply(declared, declaresSwitch: true)], on: &configuration, live: Bench.live)
     guard second.replies == [.changes([])] else { finding("Applied twice it changes something.") }
   } catch {
     // The container of the bench may be in the way, or a name that it has.

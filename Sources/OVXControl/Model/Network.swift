@@ -130,7 +130,7 @@ extension Configuration {
   /// Adds what a file need not say of its networks: their VLANs, bridges and tunnels, and the tags of their members.
   ///
   /// A network whose `tag` is `untagged` has none yet; it gets the one that it has had in `former`, or a free one.
-  mutating func completeNetworks(after former: Configuration) throws(ControlError) {
+  package mutating func completeNetworks(after former: Configuration) throws(ControlError) {
     for name in networks.keys.sorted() {
       guard var network = networks[name] else { continue }
       if network.tag == .untagged {

@@ -15,7 +15,7 @@ extension Datapath {
   ) {
     guard hasBridge(bridge) else { return }
     forgetNeighbor(address, vlan: vlan, bridge: bridge)
-    let (headroom, limit) = (64, 256)
+    let (headroom, limit) = (Frame.headroom, 256)
     let memory = UnsafeMutableRawPointer.allocate(byteCount: limit, alignment: 8)
     defer { unsafe memory.deallocate() }
     let start = unsafe memory + headroom
@@ -23,7 +23,7 @@ extension Datapath {
     let members = tables.flooding(vlan: vlan, bridge: bridge)
     for member in Int(members.first)..<Int(members.first &+ members.count) {
       let id = tables.floodMembers[member]
-      let port = tables.ports[Int(id.rawValue)]
+      let port = tables.ports[id]
       switch port.role {
       case .device:
         unsafe send(start, count: count, vlan: vlan, to: Destination(port: id))
@@ -45,17 +45,22 @@ extension Datapath {
     _ address: IPAddress, vlan: VLANID, bridge: BridgeID
   ) -> MACAddress? {
     guard hasBridge(bridge) else { return nil }
-    return neighbors[Int(bridge.rawValue)].lookUp(NeighborKey(vlan: vlan, address: address))?
-      .address
+    return neighbors.lookUp(NeighborKey(vlan: vlan, address: address), in: bridge)?.address
   }
 
   @unsafe private mutating func send(
     _ start: UnsafeMutableRawPointer, count: Int, vlan: VLANID, to destination: Destination
   ) {
     var frame = unsafe Frame(
-      start: start, count: count, offload: .none, tag: .none, vlan: vlan, ingress: .none,
-      peer: .none, isFlooded: true)
-    unsafe deliver(&frame, to: destination, isShared: true)
+      start, count: count, offload: .none, from: Destination(port: .none), group: .none)
+    frame.vlan = vlan
+    frame.isFlooded = true
+    switch egress(of: frame.egressClass, by: destination.port) {
+    case .leave(let tag): deliver(&frame, to: destination, tag: tag, isShared: true)
+    case .refuse(let refusal):
+      guard refusal.isCountedInFlood else { return }
+      counters.dropped(refusal.dropReason, frames: 1, at: destination.port)
+    }
   }
 
   /// Writes the frame, of at most 78 bytes; returns their number.

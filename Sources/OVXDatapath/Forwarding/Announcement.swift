@@ -36,30 +36,30 @@ extension Datapath {
   package mutating func announce(
     _ announcement: Announcement, on port: PortID, isRepetition: Bool
   ) {
-    guard Int(port.rawValue) < tables.ports.count,
-      tables.ports[Int(port.rawValue)].role == .device
+    guard tables.ports.contains(port),
+      tables.ports[port].role == .device
     else { return }
-    let (headroom, limit) = (64, 256)
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: limit, alignment: 8)
+    // More than any of them has.
+    let limit = 128
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: Frame.headroom + limit, alignment: 8)
     defer { unsafe memory.deallocate() }
-    let start = unsafe memory + headroom
+    let start = unsafe memory + Frame.headroom
     let count = unsafe write(announcement, to: start)
-    var frame = unsafe Frame(
-      start: start, count: count, offload: .none, tag: .none, ingress: port, peer: .none)
-    let record = tables.ports[Int(port.rawValue)]
-    guard unsafe admit(&frame, at: record) == nil else { return }
-    let vlan = unsafe frame.vlan
-    let key = NeighborKey(vlan: vlan, address: announcement.ip)
+    let record = tables.ports[port]
+    let untouched = unsafe Frame(
+      start, count: count, offload: .none, from: Destination(port: port), group: record.group)
+    var frame = untouched
+    guard admit(&frame) == nil else { return }
+    let key = NeighborKey(vlan: frame.vlan, address: announcement.ip)
     if isRepetition,
-      let known = neighbors[Int(record.bridge.rawValue)].lookUp(key),
+      let known = neighbors.lookUp(key, in: record.bridge),
       known.address != announcement.address || known.port != port
     {
       return
     }
-    guard hasOthers(than: port, vlan: vlan, bridge: record.bridge) else { return }
-    unsafe frame = Frame(
-      start: start, count: count, offload: .none, tag: .none, ingress: port, peer: .none)
-    unsafe forward(&frame)
+    guard hasOthers(than: port, vlan: frame.vlan, bridge: record.bridge) else { return }
+    frame = untouched
+    process(&frame)
     // Before the memory goes.
     flush()
   }
@@ -90,7 +90,7 @@ extension Datapath {
     let members = tables.flooding(vlan: vlan, bridge: bridge)
     return (Int(members.first)..<Int(members.first &+ members.count)).contains { member in
       let id = tables.floodMembers[member]
-      let record = tables.ports[Int(id.rawValue)]
+      let record = tables.ports[id]
       return id != port && (record.role == .device || record.peerCount > 0)
     }
   }

@@ -2,7 +2,7 @@
 ///
 /// What comes by another one, such as a bridge's internal port, was sent by somebody else under the VTEP's address. Tunnels
 /// with the same remote may send to it from different addresses, and by different routes: any of them will do.
-struct Arrivals: ~Copyable {
+struct Arrivals: ~Copyable, Sendable {
   struct Span: BitwiseCopyable {
     var first: Int32 = 0
     /// Negative for any device.
@@ -35,6 +35,13 @@ struct Arrivals: ~Copyable {
     self.spans = FixedArray(spans)
     self.devices = FixedArray(devices)
   }
+
+  private init(_ spans: consuming FixedArray<Span>, _ devices: consuming FixedArray<UInt32>) {
+    self.spans = spans
+    self.devices = devices
+  }
+
+  func copy() -> Arrivals { Arrivals(spans.copy(), devices.copy()) }
 
   /// Whether datagrams of a VTEP may come in by a device.
   func isExpected(_ vtep: UInt32, by device: UInt32) -> Bool {

@@ -32,37 +32,35 @@ struct CounterTable: ~Copyable {
   }
 
   private static let reasonCount = DropReason.allCases.count
-  private var traffic = FixedArray(repeating: Traffic(), count: PortID.limit)
-  private var answeredFrames = FixedArray<UInt64>(zeros: PortID.limit)
-  private var reportedFrames = FixedArray<UInt64>(zeros: PortID.limit)
+  private var traffic = IDTable<PortID, Traffic>(repeating: Traffic(), count: PortID.limit)
+  private var answeredFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
+  private var reportedFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var drops = FixedArray<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
 
   @inline(__always) mutating func received(byteCount: Int, from port: PortID) {
-    let index = Int(port.rawValue)
-    traffic[index].receivedFrames &+= 1
-    traffic[index].receivedBytes &+= UInt64(truncatingIfNeeded: byteCount)
+    traffic[port].receivedFrames &+= 1
+    traffic[port].receivedBytes &+= UInt64(truncatingIfNeeded: byteCount)
   }
 
   @inline(__always) mutating func sent(byteCount: Int, frames: Int, to port: PortID) {
-    let index = Int(port.rawValue)
-    traffic[index].sentFrames &+= UInt64(truncatingIfNeeded: frames)
-    traffic[index].sentBytes &+= UInt64(truncatingIfNeeded: byteCount)
+    traffic[port].sentFrames &+= UInt64(truncatingIfNeeded: frames)
+    traffic[port].sentBytes &+= UInt64(truncatingIfNeeded: byteCount)
   }
 
   /// The frames sent to a port.
-  func sentFrames(to port: PortID) -> UInt64 { traffic[Int(port.rawValue)].sentFrames }
+  func sentFrames(to port: PortID) -> UInt64 { traffic[port].sentFrames }
 
   /// Takes back what was counted as sent and was not.
   mutating func notSent(frames: Int, to port: PortID) {
-    guard Int(port.rawValue) < PortID.limit else { return }
-    traffic[Int(port.rawValue)].sentFrames &-= UInt64(truncatingIfNeeded: frames)
+    guard traffic.contains(port) else { return }
+    traffic[port].sentFrames &-= UInt64(truncatingIfNeeded: frames)
   }
 
   /// Counts a question of a port that was answered.
-  mutating func answered(at port: PortID) { answeredFrames[Int(port.rawValue)] &+= 1 }
+  mutating func answered(at port: PortID) { answeredFrames[port] &+= 1 }
 
   /// Counts a frame of a port that was too large, and was answered.
-  mutating func reported(at port: PortID) { reportedFrames[Int(port.rawValue)] &+= 1 }
+  mutating func reported(at port: PortID) { reportedFrames[port] &+= 1 }
 
   /// Counts frames lost at a port; `PortID.none` stands for no port.
   mutating func dropped(_ reason: DropReason, frames: Int, at port: PortID) {
@@ -73,9 +71,9 @@ struct CounterTable: ~Copyable {
 
   /// Starts a port's counters anew.
   mutating func reset(_ port: PortID) {
-    traffic[Int(port.rawValue)] = Traffic()
-    answeredFrames[Int(port.rawValue)] = 0
-    reportedFrames[Int(port.rawValue)] = 0
+    traffic[port] = Traffic()
+    answeredFrames[port] = 0
+    reportedFrames[port] = 0
     for reason in 0..<CounterTable.reasonCount {
       drops[Int(port.rawValue) * CounterTable.reasonCount + reason] = 0
     }
@@ -85,13 +83,13 @@ struct CounterTable: ~Copyable {
   func counters(of port: PortID) -> PortCounters {
     var result = PortCounters()
     let line = min(Int(port.rawValue), PortID.limit)
-    if line < PortID.limit {
-      result.receivedFrames = traffic[line].receivedFrames
-      result.receivedBytes = traffic[line].receivedBytes
-      result.sentFrames = traffic[line].sentFrames
-      result.sentBytes = traffic[line].sentBytes
-      result.answeredFrames = answeredFrames[line]
-      result.reportedFrames = reportedFrames[line]
+    if traffic.contains(port) {
+      result.receivedFrames = traffic[port].receivedFrames
+      result.receivedBytes = traffic[port].receivedBytes
+      result.sentFrames = traffic[port].sentFrames
+      result.sentBytes = traffic[port].sentBytes
+      result.answeredFrames = answeredFrames[port]
+      result.reportedFrames = reportedFrames[port]
     }
     for reason in 0..<CounterTable.reasonCount {
       result.dropsByReason[reason] = drops[line * CounterTable.reasonCount + reason]

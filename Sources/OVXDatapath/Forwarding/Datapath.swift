@@ -15,26 +15,26 @@ package struct Datapath: ~Copyable {
 
   var egress: Egress
   var gro = GRO()
-  var tables = ForwardingTables(Topology())
-  var databases = BridgeTables<AddressKey, Destination>()
-  var lists = FixedArray(repeating: AgeLists.empty, count: PortID.limit)
+  var tables = CompiledTopology(Topology())
+  /// The forwarding databases: which address was seen where.
+  var fdb = BridgeTables<AddressKey, Destination>()
   var neighbors = BridgeTables<NeighborKey, Neighbor>()
-  var neighborLists = FixedArray(repeating: AgeLists.empty, count: PortID.limit)
   /// Questions that each bridge has answered in the place of those who were asked.
-  var answers = FixedArray<UInt64>(zeros: BridgeID.limit)
+  var answers = IDTable<BridgeID, UInt64>(zeros: BridgeID.limit)
   /// Questions that each bridge has addressed to those alone who were asked.
-  var directions = FixedArray<UInt64>(zeros: BridgeID.limit)
+  var directions = IDTable<BridgeID, UInt64>(zeros: BridgeID.limit)
   /// Frames of each bridge that may have said something about neighbors, and were not read for it.
-  var unread = FixedArray<UInt64>(zeros: BridgeID.limit)
+  var unread = IDTable<BridgeID, UInt64>(zeros: BridgeID.limit)
   /// Frames that each bridge has flooded from joined VNIs into others since the last tick.
-  var joinFloods = FixedArray<UInt32>(zeros: BridgeID.limit)
+  var joinFloods = IDTable<BridgeID, UInt32>(zeros: BridgeID.limit)
   var flapping = FlapWatch<AddressKey, Destination>(window: FlappingAddress.window)
   var contests = FlapWatch<NeighborKey, Neighbor>(window: ContestedNeighbor.window)
   var oversize = OversizeWatch()
   /// Who has sent datagrams lately and is a remote of no tunnel.
   package internal(set) var unknownVTEPs = UnknownVTEPs()
   /// What each port may still cost, by `PortLimits`.
-  var buckets = FixedArray(repeating: PortBuckets(.none, now: 0), count: PortID.limit)
+  var buckets = IDTable<PortID, PortBuckets>(
+    repeating: PortBuckets(.none, now: 0), count: PortID.limit)
   /// Milliseconds from some fixed point, as told with the latest burst.
   package internal(set) var burstTime: UInt32 = 0
   /// Frames that came so far, and those that storm control has refused.
@@ -72,7 +72,9 @@ package struct Datapath: ~Copyable {
   }
 
   /// Hands over all transmissions; those that others were joined to get their payloads first.
-  mutating func flush() {
+  ///
+  /// Kept out of those who call it where there is no room left: it is longer than they are.
+  @inline(never) mutating func flush() {
     // First: an answer to what is sent may come to another worker.
     updates.handOver()
     while let frame = gro.finishNext() {
@@ -88,16 +90,12 @@ package struct Datapath: ~Copyable {
   /// The last second before the number wraps counts as the one before it.
   package mutating func tick(now time: UInt32) {
     now = min(time, lastSecond)
-    for bridge in 0..<tables.bridges.count where tables.bridges[bridge].isPresent {
+    for bridge in tables.bridges.ids where tables.bridges[bridge].isPresent {
       let record = tables.bridges[bridge]
       joinFloods[bridge] = 0
-      for member in record.members {
-        let port = tables.bridgeMembers[member]
-        oversize.allowAnswers(of: port)
-        databases[bridge].expire(port: port, now: now, age: record.agingTime, lists: &lists)
-        neighbors[bridge].expire(
-          port: port, now: now, age: record.agingTime, lists: &neighborLists)
-      }
+      for member in record.members { oversize.allowAnswers(of: tables.bridgeMembers[member]) }
+      fdb.expire(bridge, now: now, age: record.agingTime)
+      neighbors.expire(bridge, now: now, age: record.agingTime)
     }
   }
 
@@ -107,85 +105,71 @@ package struct Datapath: ~Copyable {
   ///
   /// Addresses learned on ports that are gone, or no longer in their VLAN, are forgotten.
   package mutating func apply(_ topology: Topology) {
-    apply(ForwardingTables(topology))
+    apply(CompiledTopology(topology))
   }
 
   /// Swaps in tables that were compiled beforehand, which is the long part of it.
-  package mutating func apply(_ new: consuming ForwardingTables) {
+  package mutating func apply(_ new: consuming CompiledTopology) {
     flush()
     stoppedInjectors = 0
-    for index in 0..<tables.ports.count {
-      forgetStaleAddresses(PortID(rawValue: UInt16(index)), new: new)
-    }
-    for index in 0..<new.ports.count where new.ports[index].role != .absent {
-      if index >= tables.ports.count || tables.ports[index].role == .absent {
-        counters.reset(PortID(rawValue: UInt16(index)))
-      }
+    for port in tables.ports.ids { forgetStaleAddresses(port, new: new) }
+    for port in new.ports.ids
+    where new.role(of: port) != .absent && tables.role(of: port) == .absent {
+      counters.reset(port)
     }
     fillBuckets(new: new)
-    for bridge in 0..<BridgeID.limit { resize(bridge, new: new) }
+    fdb.setPorts(new)
+    neighbors.setPorts(new)
+    for number in 0..<BridgeID.limit { resize(BridgeID(rawValue: UInt16(number)), new: new) }
     tables = new
   }
 
   private mutating func forgetStaleAddresses(
-    _ id: PortID, new: borrowing ForwardingTables
+    _ id: PortID, new: borrowing CompiledTopology
   ) {
-    let old = tables.ports[Int(id.rawValue)]
+    let old = tables.ports[id]
     guard old.role != .absent else { return }
-    let record =
-      Int(id.rawValue) < new.ports.count
-      ? new.ports[Int(id.rawValue)] : ForwardingTables.Port()
+    let record = new.ports.contains(id) ? new.ports[id] : CompiledTopology.Port()
     if tables.areSame(old, record, of: new) { return }
     let isSameBridge = record.role != .absent && record.bridge == old.bridge
     // A port that waits keeps what it knew: its device is likely to be back soon.
     func isStale(_ vlan: VLANID, _ peer: RemoteVTEPID) -> Bool {
       if !isSameBridge || !new.carries(vlan, port: record) { return true }
       if peer == .none { return record.role == .tunnel }
-      return Int(peer.rawValue) >= new.peers.count || new.peers[Int(peer.rawValue)].port != id
+      return !new.peers.contains(peer) || new.peers[peer].port != id
         || record.role != .tunnel || record.vni != old.vni
     }
-    let bridge = Int(old.bridge.rawValue)
-    databases[bridge].forget(port: id, lists: &lists) { isStale($0.vlan, $1.peer) }
-    neighbors[bridge].forget(port: id, lists: &neighborLists) {
-      isStale($0.vlan, $1.place.peer)
-    }
+    fdb.forget(port: id, of: old.bridge) { isStale($0.vlan, $1.peer) }
+    neighbors.forget(port: id, of: old.bridge) { isStale($0.vlan, $1.place.peer) }
   }
 
   /// Gives a bridge tables of the size that it is to have, with what was known as far as it fits.
-  private mutating func resize(_ bridge: Int, new: borrowing ForwardingTables) {
-    let old = bridge < tables.bridges.count ? tables.bridges[bridge] : ForwardingTables.Bridge()
-    let record = bridge < new.bridges.count ? new.bridges[bridge] : ForwardingTables.Bridge()
-    if !record.isPresent {
+  private mutating func resize(_ bridge: BridgeID, new: borrowing CompiledTopology) {
+    let isPresent = new.hasBridge(bridge)
+    if !isPresent {
       answers[bridge] = 0
       directions[bridge] = 0
       unread[bridge] = 0
     }
-    let limit = record.isPresent ? record.addressLimit : 0
-    guard limit != databases[bridge].statistics.limit else { return }
-    let seed = seed &+ UInt64(bridge)
-    databases[bridge].resize(
-      limit: limit, seed: seed, now: now, lists: &lists, from: tables.bridgeMembers, old.members,
-      to: new.bridgeMembers, record.members, portLimit: { _ in .max })
-    neighbors[bridge].resize(
-      limit: limit, seed: seed, now: now, lists: &neighborLists, from: tables.bridgeMembers,
-      old.members, to: new.bridgeMembers, record.members,
-      portLimit: { new.neighborLimit(of: $0) })
+    let limit = isPresent ? new.bridges[bridge].addressLimit : 0
+    guard limit != fdb.statistics(of: bridge).limit else { return }
+    let seed = seed &+ UInt64(bridge.rawValue)
+    fdb.resize(bridge, limit: limit, seed: seed, now: now, portLimit: { _ in .max })
+    neighbors.resize(
+      bridge, limit: limit, seed: seed, now: now, portLimit: { new.neighborLimit(of: $0) })
   }
 
   // MARK: Who belongs where
 
   /// The bridge of a port; `nil` for a port that is not there.
   package func bridge(of port: PortID) -> BridgeID? {
-    guard Int(port.rawValue) < tables.ports.count else { return nil }
-    let record = tables.ports[Int(port.rawValue)]
+    guard tables.ports.contains(port) else { return nil }
+    let record = tables.ports[port]
     return record.role == .absent ? nil : record.bridge
   }
 
   /// Whether there is a bridge of this number.
-  package func hasBridge(_ bridge: BridgeID) -> Bool {
-    Int(bridge.rawValue) < tables.bridges.count
-      && tables.bridges[Int(bridge.rawValue)].isPresent
-  }
+  package func hasBridge(_ bridge: BridgeID) -> Bool { tables.hasBridge(bridge) }
 
   /// The tunnel that a datagram belongs to, as `receiveDatagrams` finds it.
   ///
@@ -198,17 +182,25 @@ package struct Datapath: ~Copyable {
   @unsafe package func tunnel(
     of datagram: UnsafeRawPointer, count: Int, on endpoint: ListenerID, from remote: IPAddress
   ) -> (port: PortID, path: UnderlaySocketID)? {
-    guard count >= VXLANHeader.byteCount, let header = unsafe VXLANHeader(datagram.span(count)),
-      header.hasVNI, let vtep = tables.demultiplexer.vtep(remote),
-      let tunnel = tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
+    guard let tunnel = unsafe origin(of: datagram.span(max(count, 0)), on: endpoint, from: remote)
     else { return nil }
-    let peer = tables.peers[Int(tunnel.peer.rawValue)]
+    let peer = tables.peers[tunnel.peer]
     return (tunnel.port, UnderlaySocketID(rawValue: peer.firstPath))
+  }
+
+  /// The tunnel, and the remote of it, that a datagram comes from; `nil` where it belongs to none.
+  func origin(
+    of datagram: RawSpan, on endpoint: ListenerID, from remote: IPAddress
+  ) -> Destination? {
+    guard let header = VXLANHeader(datagram), header.hasVNI,
+      let vtep = tables.demultiplexer.vtep(remote)
+    else { return nil }
+    return tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
   }
 
   /// The tunnel that sends to one of its remotes by a socket; none where no tunnel does.
   package func tunnel(sendingBy path: UnderlaySocketID) -> PortID {
-    for number in 0..<tables.peers.count {
+    for number in tables.peers.ids {
       let peer = tables.peers[number]
       if path.rawValue &- peer.firstPath < peer.pathCount { return peer.port }
     }
@@ -243,17 +235,13 @@ package struct Datapath: ~Copyable {
   /// The addresses that a bridge knows.
   package func addresses(of bridge: BridgeID) -> [KnownAddress] {
     guard hasBridge(bridge) else { return [] }
-    return databases[Int(bridge.rawValue)].records(
-      members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, now: now,
-      lists: lists
-    ).map { KnownAddress($0) }
+    return fdb.records(of: bridge, now: now).map { KnownAddress($0) }
   }
 
   /// Forgets the learned addresses of a bridge, and says how many; static ones stay.
   package mutating func flushAddresses(of bridge: BridgeID) -> Int {
     guard hasBridge(bridge) else { return 0 }
-    return databases[Int(bridge.rawValue)].flush(
-      members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members, lists: &lists)
+    return fdb.flush(bridge)
   }
 
   /// Adds a static address, in place of whatever was known of it.
@@ -263,8 +251,8 @@ package struct Datapath: ~Copyable {
   package mutating func addStaticAddress(
     _ address: MACAddress, vlan: VLANID, on port: PortID, bridge: BridgeID
   ) -> Bool {
-    guard hasBridge(bridge), Int(port.rawValue) < tables.ports.count else { return false }
-    let record = tables.ports[Int(port.rawValue)]
+    guard hasBridge(bridge), tables.ports.contains(port) else { return false }
+    let record = tables.ports[port]
     guard record.role != .absent, record.bridge == bridge, tables.carries(vlan, port: record)
     else { return false }
     var peer = RemoteVTEPID.none
@@ -272,9 +260,8 @@ package struct Datapath: ~Copyable {
       guard record.peerCount > 0 else { return false }
       peer = tables.tunnelPeers[Int(record.firstPeer)]
     }
-    return databases[Int(bridge.rawValue)].setStatic(
-      AddressKey(vlan: vlan, address: address), at: Destination(port: port, peer: peer),
-      lists: &lists, members: tables.bridgeMembers, tables.bridges[Int(bridge.rawValue)].members)
+    return fdb.setStatic(
+      AddressKey(vlan: vlan, address: address), at: Destination(port: port, peer: peer), in: bridge)
   }
 
   /// Removes an address, learned or static.
@@ -284,42 +271,12 @@ package struct Datapath: ~Copyable {
     _ address: MACAddress, vlan: VLANID, bridge: BridgeID
   ) -> Bool {
     guard hasBridge(bridge) else { return false }
-    return databases[Int(bridge.rawValue)].remove(
-      AddressKey(vlan: vlan, address: address), lists: &lists)
+    return fdb.remove(AddressKey(vlan: vlan, address: address), in: bridge)
   }
 
   /// What has happened to a bridge's table since the bridge was made.
   package func addressStatistics(of bridge: BridgeID) -> AddressStatistics {
     guard hasBridge(bridge) else { return AddressStatistics() }
-    return databases[Int(bridge.rawValue)].statistics
-  }
-}
-
-/// The tables of all bridges of one kind; one of no size stands for a bridge that is not there.
-@safe
-struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
-  private let places: UnsafeMutablePointer<AgingTable<Key, Value>>
-
-  init() {
-    unsafe places = .allocate(capacity: BridgeID.limit)
-    for bridge in 0..<BridgeID.limit {
-      unsafe (places + bridge).initialize(to: AgingTable(limit: 0, seed: 0))
-    }
-  }
-
-  subscript(bridge: Int) -> AgingTable<Key, Value> {
-    @inline(__always) _read {
-      precondition(bridge >= 0 && bridge < BridgeID.limit)
-      yield unsafe places[bridge]
-    }
-    @inline(__always) _modify {
-      precondition(bridge >= 0 && bridge < BridgeID.limit)
-      yield unsafe &places[bridge]
-    }
-  }
-
-  deinit {
-    unsafe places.deinitialize(count: BridgeID.limit)
-    unsafe places.deallocate()
+    return fdb.statistics(of: bridge)
   }
 }

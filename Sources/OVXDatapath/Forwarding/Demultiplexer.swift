@@ -2,7 +2,7 @@
 ///
 /// Looked up in two steps, so that datagrams of strangers cost the least: the VTEP once per train,
 /// then the VNI once per run of datagrams with the same one.
-struct Demultiplexer: ~Copyable {
+struct Demultiplexer: ~Copyable, Sendable {
   struct Entry: BitwiseCopyable {
     var key: UInt64 = .max
     var destination = Destination(port: .none)
@@ -52,6 +52,14 @@ struct Demultiplexer: ~Copyable {
       entries[place] = Entry(key: key, destination: destination)
     }
   }
+
+  private init(copying other: borrowing Demultiplexer) {
+    vteps = other.vteps.copy()
+    entries = other.entries.copy()
+    arrivals = other.arrivals.copy()
+  }
+
+  func copy() -> Demultiplexer { Demultiplexer(copying: self) }
 
   /// The number of a VTEP that is a remote of some tunnel, or `nil`.
   func vtep(_ address: IPAddress) -> UInt32? {

@@ -2,7 +2,7 @@
 ///
 /// Up to the decision a frame is charged to the port it came in by, from then on to the port it was
 /// to leave by.
-package enum DropReason: UInt8, CaseIterable, Sendable {
+package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   // Receiving
   case receiveQueueFull
   case truncated

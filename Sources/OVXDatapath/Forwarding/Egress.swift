@@ -252,7 +252,7 @@ struct Egress: ~Copyable {
     var end = unsafe UnsafeMutableRawPointer(mutating: base) + used
     unsafe end.copyMemory(from: header, byteCount: VXLANHeader.byteCount)
     unsafe end += VXLANHeader.byteCount
-    let addresses = tag.isPresent ? 12 : 0
+    let addresses = tag.isPresent ? EthernetHeader.addressByteCount : 0
     if tag.isPresent {
       unsafe tag.write(behindAddressesOf: frame, to: end)
       unsafe end += VLANTag.addressedByteCount
@@ -294,7 +294,7 @@ struct Egress: ~Copyable {
 
   /// Whether receivers find the end of the frame by themselves.
   @unsafe private static func mayBePadded(_ frame: UnsafeRawPointer) -> Bool {
-    let type = unsafe EtherType(rawValue: frame.big16(12))
+    let type = unsafe EthernetHeader(known: frame.span(EthernetHeader.byteCount)).etherType
     return type == .ipv4 || type == .ipv6 || type == .arp
   }
 
@@ -409,7 +409,8 @@ struct Egress: ~Copyable {
     let header = unsafe UnsafeMutableRawPointer(taggedHeaders.address(of: number))
     unsafe tag.write(behindAddressesOf: frame, to: header)
     unsafe append(header, VLANTag.addressedByteCount)
-    unsafe append(frame + 12, frameLength &- 12)
+    unsafe append(
+      frame + EthernetHeader.addressByteCount, frameLength &- EthernetHeader.addressByteCount)
     transmissions[number].byteCount &+= UInt32(VLANHeader.byteCount)
   }
 }

@@ -24,9 +24,8 @@ extension Datapath {
 
   /// Whether one more frame may be flooded from a joined VNI into others.
   mutating func takeJoinFlood(of bridge: BridgeID) -> Bool {
-    let place = Int(bridge.rawValue)
-    guard joinFloods[place] < Self.joinFloodLimit else { return false }
-    joinFloods[place] &+= 1
+    guard joinFloods[bridge] < Self.joinFloodLimit else { return false }
+    joinFloods[bridge] &+= 1
     return true
   }
 
@@ -35,9 +34,9 @@ extension Datapath {
   /// Copies of a flood that come to two workers at once would have each believe another one. Both then believe the one
   /// of the lower number.
   func contradictsJoin(_ update: FDBUpdate) -> Bool {
-    guard tables.ports[Int(update.place.port.rawValue)].isJoined,
-      let known = databases[Int(update.bridge.rawValue)].lookUp(
-        AddressKey(vlan: update.vlan, address: update.address), now: now),
+    guard tables.ports[update.place.port].group.isJoined,
+      let known = fdb.lookUp(
+        AddressKey(vlan: update.vlan, address: update.address), in: update.bridge, now: now),
       known.value != update.place, known.age ?? 0 < Self.joinHold
     else { return false }
     return (known.value.peer.rawValue, known.value.port)
@@ -45,33 +44,28 @@ extension Datapath {
   }
 
   /// Sends to a remote VTEP what came from another one.
-  @unsafe mutating func relay(
-    _ frame: inout Frame, to destination: Destination, port: ForwardingTables.Port, tag: VLANTag,
-    isShared: Bool
+  mutating func relay(
+    _ frame: inout Frame, to destination: Destination, tag: VLANTag, isShared: Bool
   ) {
-    let id = destination.port
-    guard unsafe tables.relays(from: frame.ingress, to: port) else {
-      return counters.dropped(.splitHorizon, frames: 1, at: id)
-    }
-    let request = unsafe frame.offload
+    let request = frame.offload
     if !request.isSuperframe {
       // As for a device: the sender may have left the checksum, or the cutting, to others.
-      let tags = (tag.isPresent ? 1 : 0) + (unsafe frame.hasTagInside ? 1 : 0)
-      let peer = tables.peers[Int(destination.peer.rawValue)]
+      let tags = (tag.isPresent ? 1 : 0) + (frame.hasTagInside ? 1 : 0)
+      let peer = tables.peers[destination.peer]
       let mtu = Int(peer.mtu) - tags * VLANHeader.byteCount
       switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
-      case .accepted(let found): unsafe frame.offload = found
+      case .accepted(let found): frame.offload = found
       case .refused:
-        return unsafe refuseOversize(
+        return refuseOversize(
           frame, .exceedsTunnelMTU, at: destination, limit: Self.limit(of: peer, tag: tag))
       }
     }
-    let offload = unsafe frame.offload
+    let offload = frame.offload
     // Filling in a checksum changes the frame for good, and putting in a tag for a while.
     let changes = offload.isSuperframe ? tag.isPresent : offload.needsChecksum
     if isShared && changes { flush() }
-    unsafe deliverToPeer(&frame, id: id, port: port, peer: destination.peer, tag: tag)
+    deliverToPeer(&frame, at: destination, tag: tag)
     // What was found out goes by the MTU of this remote. A checksum that was filled in is not found missing again.
-    unsafe frame.offload = request
+    frame.offload = request
   }
 }

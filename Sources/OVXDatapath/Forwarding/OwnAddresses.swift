@@ -3,7 +3,7 @@
 /// A frame to one of them is for the device's user, whom the switch knows without having heard from them; or for nobody,
 /// where the device is only the switch's end of a cable. To flood it would show it to the whole segment for nothing. What
 /// was learned or set comes before: a virtual machine may have the address of its TAP.
-struct OwnAddresses: ~Copyable {
+struct OwnAddresses: ~Copyable, Sendable {
   /// Whose an address is.
   enum Owner: Equatable {
     /// No device of the segment has it.
@@ -44,6 +44,10 @@ struct OwnAddresses: ~Copyable {
     self.entries = entries
   }
 
+  private init(_ entries: consuming FixedArray<Entry>) { self.entries = entries }
+
+  func copy() -> OwnAddresses { OwnAddresses(entries.copy()) }
+
   /// Where an address may be entered first; entries follow each other up to a free place.
   fileprivate func place(of address: MACAddress, bridge: BridgeID) -> (key: UInt64, place: Int) {
     let key = Self.key(address, bridge)
@@ -59,7 +63,7 @@ struct OwnAddresses: ~Copyable {
   }
 }
 
-extension ForwardingTables {
+extension CompiledTopology {
   /// Whose an address is that devices of a segment have themselves; a station's before nobody's, where several have it.
   func owner(of address: MACAddress, vlan: VLANID, bridge: BridgeID) -> OwnAddresses.Owner {
     let (key, first) = ownAddresses.place(of: address, bridge: bridge)
@@ -67,7 +71,7 @@ extension ForwardingTables {
     var owner = OwnAddresses.Owner.unowned
     while ownAddresses.entries[place].key != .max {
       let entry = ownAddresses.entries[place]
-      if entry.key == key, carries(vlan, port: ports[Int(entry.port.rawValue)]) {
+      if entry.key == key, carries(vlan, port: ports[entry.port]) {
         if entry.isStation { return .station(entry.port) }
         owner = .nobody
       }

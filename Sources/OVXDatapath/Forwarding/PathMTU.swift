@@ -30,7 +30,7 @@ struct OversizeWatch: ~Copyable {
 
   private var reports = FixedArray<OversizeReport>(reserving: OversizeWatch.capacity)
   private var count = 0
-  private var answers = FixedArray<UInt16>(zeros: PortID.limit)
+  private var answers = IDTable<PortID, UInt16>(zeros: PortID.limit)
 
   /// Whether there is something to tell of.
   var hasNews: Bool { count > 0 }
@@ -57,14 +57,13 @@ struct OversizeWatch: ~Copyable {
 
   /// Whether one more frame that came by a port may be answered.
   mutating func takeAnswer(of port: PortID) -> Bool {
-    let place = Int(port.rawValue)
-    guard answers[place] < Self.answerLimit else { return false }
-    answers[place] &+= 1
+    guard answers[port] < Self.answerLimit else { return false }
+    answers[port] &+= 1
     return true
   }
 
   /// Lets frames that come by a port be answered again.
-  mutating func allowAnswers(of port: PortID) { answers[Int(port.rawValue)] = 0 }
+  mutating func allowAnswers(of port: PortID) { answers[port] = 0 }
 }
 
 extension Datapath {
@@ -81,7 +80,7 @@ extension Datapath {
   ///   - reason: What it dies of.
   ///   - place: Where it was to go.
   ///   - limit: The bytes that it might have had, its Ethernet header and the tags inside counted.
-  @unsafe @inline(never)
+  @inline(never)
   mutating func refuseOversize(
     _ frame: borrowing Frame, _ reason: DropReason, at place: Destination, limit: Int
   ) {
@@ -92,36 +91,31 @@ extension Datapath {
     let mtu = limit &- offset
     oversize.note(place, mtu: mtu, byteCount: bytes.byteCount &- offset)
     guard let network, network.etherType == .ipv4 || network.etherType == .ipv6,
-      unsafe !frame.isFlooded, unsafe !frame.address(0).isGroup
+      !frame.isFlooded, !frame.destination.isGroup
     else { return }
     let isIPv6 = network.etherType == .ipv6
     guard
       let length = PacketTooBig.byteCount(
         answering: bytes.dropping(offset), isIPv6: isIPv6, mtu: mtu),
-      unsafe oversize.takeAnswer(of: frame.ingress)
+      oversize.takeAnswer(of: frame.ingress)
     else { return }
     // Made room for here, so that delivery does not flush, and give the memory to another one.
     if egress.isFull || !egress.hasScratch(offset &+ length) { flush() }
     let start = unsafe egress.scratchStart()
-    unsafe start.setAddress(0, frame.address(6))
-    unsafe start.setAddress(6, frame.address(0))
-    // Its tags inside, and its type.
-    unsafe (start + 12).copyMemory(from: frame.start + 12, byteCount: offset &- 12)
+    unsafe EthernetHeader.writeAnswer(to: frame.start, byteCount: offset, memory: start)
     unsafe PacketTooBig.write(
       answering: frame.start + offset, isIPv6: isIPv6, mtu: mtu, byteCount: length,
       to: start + offset)
     egress.useScratch(offset &+ length)
-    unsafe counters.reported(at: frame.ingress)
-    var answer = unsafe Frame(
-      start: start, count: offset &+ length, offload: .none, tag: frame.tag, vlan: frame.vlan,
-      ingress: frame.ingress, peer: .none)
-    unsafe deliver(&answer, to: Destination(port: frame.ingress, peer: frame.peer))
+    counters.reported(at: frame.ingress)
+    var answer = unsafe Frame(answering: frame, with: start, count: offset &+ length)
+    deliver(&answer, to: frame.origin, egress(of: answer.egressClass, by: frame.ingress))
   }
 
   /// Drops a frame that a tunnel brought and that is larger than a device takes, where `arrivalOffload` cannot help.
   ///
   /// Of TCP it is a superframe that cannot be cut; anything else is one packet.
-  @unsafe @inline(never)
+  @inline(never)
   mutating func refuseArrival(
     _ frame: borrowing Frame, _ reason: DropReason, at place: Destination, limit: Int
   ) {
@@ -129,6 +123,6 @@ extension Datapath {
     if let layout, layout.transport == .tcp, !layout.isFragment, !layout.isSourceRouted {
       return counters.dropped(reason, frames: 1, at: place.port)
     }
-    unsafe refuseOversize(frame, .exceedsDeviceMTU, at: place, limit: limit)
+    refuseOversize(frame, .exceedsDeviceMTU, at: place, limit: limit)
   }
 }

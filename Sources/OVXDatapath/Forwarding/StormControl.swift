@@ -91,9 +91,8 @@ extension Datapath {
 
   /// Whether what comes by a port may be flooded, or answered in the place of all.
   @inline(__always) mutating func mayFlood(from ingress: PortID) -> Bool {
-    let place = Int(ingress.rawValue)
-    let rate = tables.ports[place].limits.floodedCopies
-    return rate == .max || buckets[place].floodedCopies.hasToken(rate: rate, now: burstTime)
+    let rate = tables.ports[ingress].limits.floodedCopies
+    return rate == .max || buckets[ingress].floodedCopies.hasToken(rate: rate, now: burstTime)
   }
 
   /// Drops a frame that was to be flooded.
@@ -104,48 +103,40 @@ extension Datapath {
 
   /// Charges a port with the copies that were made of its frame.
   @inline(__always) mutating func chargeFlood(_ copies: Int, to ingress: PortID) {
-    let place = Int(ingress.rawValue)
-    if tables.ports[place].limits.floodedCopies != .max {
-      buckets[place].floodedCopies.spend(copies)
+    if tables.ports[ingress].limits.floodedCopies != .max {
+      buckets[ingress].floodedCopies.spend(copies)
     }
   }
 
   /// Whether a port may tell of a new place of an address.
   @inline(__always) mutating func mayMoveAddresses(to ingress: PortID) -> Bool {
-    let place = Int(ingress.rawValue)
-    let rate = tables.ports[place].limits.newAddresses
-    return rate == .max || buckets[place].newAddresses.hasToken(rate: rate, now: burstTime)
+    let rate = tables.ports[ingress].limits.newAddresses
+    return rate == .max || buckets[ingress].newAddresses.hasToken(rate: rate, now: burstTime)
   }
 
   /// Charges a port with a new place of an address.
   @inline(__always) mutating func chargeNewAddress(to ingress: PortID) {
-    let place = Int(ingress.rawValue)
-    if tables.ports[place].limits.newAddresses != .max { buckets[place].newAddresses.spend(1) }
+    if tables.ports[ingress].limits.newAddresses != .max { buckets[ingress].newAddresses.spend(1) }
   }
 
   /// Whether a frame of a port is to be read for what it says about neighbors; the port is charged for it.
-  mutating func mayTellOfNeighbors(_ ingress: PortID, bridge: Int) -> Bool {
-    let place = Int(ingress.rawValue)
-    let rate = tables.ports[place].limits.neighborMessages
+  mutating func mayTellOfNeighbors(_ ingress: PortID, bridge: BridgeID) -> Bool {
+    let rate = tables.ports[ingress].limits.neighborMessages
     guard rate != .max else { return true }
-    guard buckets[place].neighborMessages.hasToken(rate: rate, now: burstTime) else {
+    guard buckets[ingress].neighborMessages.hasToken(rate: rate, now: burstTime) else {
       unread[bridge] &+= 1
       return false
     }
-    buckets[place].neighborMessages.spend(1)
+    buckets[ingress].neighborMessages.spend(1)
     return true
   }
 
   /// Fills the buckets of the ports that are new in some tables, or have other limits there.
-  mutating func fillBuckets(new: borrowing ForwardingTables) {
-    for index in 0..<new.ports.count where new.ports[index].role != .absent {
-      let limits = new.ports[index].limits
-      if index < tables.ports.count, tables.ports[index].role != .absent,
-        tables.ports[index].limits == limits
-      {
-        continue
-      }
-      buckets[index] = PortBuckets(limits, now: burstTime)
+  mutating func fillBuckets(new: borrowing CompiledTopology) {
+    for id in new.ports.ids where new.ports[id].role != .absent {
+      let limits = new.ports[id].limits
+      if tables.role(of: id) != .absent, tables.ports[id].limits == limits { continue }
+      buckets[id] = PortBuckets(limits, now: burstTime)
     }
   }
 }

@@ -215,7 +215,7 @@ extension Datapath {
   /// Lets a superframe leave whole; `false` where it has to be cut.
   @unsafe mutating func inject(
     _ superframe: Superframe, _ start: UnsafeRawPointer, count: Int, offload: Offload,
-    segmentSize: Int, id: PortID, peer: ForwardingTables.Peer, path: UnderlaySocketID,
+    segmentSize: Int, id: PortID, peer: CompiledTopology.Peer, path: UnderlaySocketID,
     outer: OuterHeader
   ) -> Bool {
     guard peer.firstInjectionPort != .max,

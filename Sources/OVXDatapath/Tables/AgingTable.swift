@@ -19,17 +19,6 @@ extension UInt64 {
   }
 }
 
-/// The ends of a port's two lists in a table, and how long the one of learned entries is.
-struct AgeLists: BitwiseCopyable {
-  fileprivate var youngest = nowhere
-  fileprivate var oldest = nowhere
-  fileprivate var firstStatic = nowhere
-  fileprivate(set) var learnedCount: UInt32 = 0
-
-  /// The lists of a port that has told nothing.
-  static let empty = AgeLists()
-}
-
 private let nowhere = UInt32.max
 /// The time stamp of a static entry.
 private let never = UInt32.max
@@ -55,6 +44,17 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     var lastSeen: UInt32
     var younger: UInt32
     var older: UInt32
+  }
+
+  /// The ends of a port's two lists in a table, and how long the one of learned entries is.
+  struct PortLists: BitwiseCopyable {
+    fileprivate var youngest = nowhere
+    fileprivate var oldest = nowhere
+    fileprivate var firstStatic = nowhere
+    fileprivate(set) var learnedCount: UInt32 = 0
+
+    /// The lists of a port that has told nothing.
+    static var empty: PortLists { PortLists() }
   }
 
   /// An entry as it is told to others.
@@ -146,6 +146,14 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Learning
 
+  /// Whether `learn` would change nothing: the value is known, and static or told of in this second.
+  @inline(__always) func isCurrent(_ key: Key, at value: Value, now: UInt32) -> Bool {
+    let found = find(key)
+    guard found.entry != nowhere else { return false }
+    let entry = entries[Int(found.entry)]
+    return entry.value == value && (entry.lastSeen == now || entry.lastSeen == never)
+  }
+
   /// Notes what a port has told.
   ///
   /// - Parameters:
@@ -158,13 +166,13 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   ///     entry is then held, not refused.
   ///   - mayChange: Whether a key that is new, or has another value, is to be noted; else it is refused.
   ///   - lists: The lists of all ports.
-  ///   - members: The ports of all bridges, to find one to evict from.
+  ///   - ports: The ports of all bridges, to find one to evict from.
   ///   - stretch: Where in it this bridge's are.
   /// - Returns: What that changed.
   @inline(__always) mutating func learn(
     _ key: Key, at value: Value, now: UInt32, portLimit: Int = .max, holding: UInt32 = 0,
-    mayChange: Bool = true, lists: inout FixedArray<AgeLists>,
-    members: borrowing FixedArray<PortID>,
+    mayChange: Bool = true, lists: inout IDTable<PortID, PortLists>,
+    ports: borrowing FixedArray<PortID>,
     _ stretch: Range<Int>
   ) -> Learning {
     let found = find(key)
@@ -181,7 +189,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     }
     if limit(value.port, to: portLimit, lists: &lists) { statistics.limited &+= 1 }
     guard
-      insert(key, at: value, lastSeen: now, lists: &lists, members: members, stretch)
+      insert(key, at: value, lastSeen: now, lists: &lists, ports: ports, stretch)
     else { return .refused }
     statistics.learned &+= 1
     return .learned
@@ -189,7 +197,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   private mutating func renew(
     _ number: UInt32, at value: Value, now: UInt32, portLimit: Int, holding: UInt32,
-    mayChange: Bool, lists: inout FixedArray<AgeLists>
+    mayChange: Bool, lists: inout IDTable<PortID, PortLists>
   ) -> Learning {
     let entry = entries[Int(number)]
     if entry.lastSeen == never {
@@ -220,12 +228,13 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// Notes what another worker's table of the same bridge has learned, and counted.
   @discardableResult
   mutating func adopt(
-    _ key: Key, at value: Value, now: UInt32, portLimit: Int, lists: inout FixedArray<AgeLists>,
-    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>
+    _ key: Key, at value: Value, now: UInt32, portLimit: Int,
+    lists: inout IDTable<PortID, PortLists>,
+    ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Learning {
     let counted = statistics
     let learning = learn(
-      key, at: value, now: now, portLimit: portLimit, lists: &lists, members: members, stretch)
+      key, at: value, now: now, portLimit: portLimit, lists: &lists, ports: ports, stretch)
     statistics.learned = counted.learned
     statistics.moved = counted.moved
     return learning
@@ -233,9 +242,9 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Makes room for one more entry of a port that holds as many as it may; says whether it did.
   @inline(__always) private mutating func limit(
-    _ port: PortID, to portLimit: Int, lists: inout FixedArray<AgeLists>
+    _ port: PortID, to portLimit: Int, lists: inout IDTable<PortID, PortLists>
   ) -> Bool {
-    let held = lists[Int(port.rawValue)]
+    let held = lists[port]
     guard Int(held.learnedCount) >= portLimit, held.oldest != nowhere else { return false }
     remove(held.oldest, lists: &lists)
     return true
@@ -243,8 +252,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Adds an entry; `false` where the table is full of static ones.
   private mutating func insert(
-    _ key: Key, at value: Value, lastSeen: UInt32, lists: inout FixedArray<AgeLists>,
-    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>
+    _ key: Key, at value: Value, lastSeen: UInt32, lists: inout IDTable<PortID, PortLists>,
+    ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Bool {
     var number = firstFree
     if number != nowhere {
@@ -253,7 +262,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
       number = UInt32(truncatingIfNeeded: firstUntouched)
       firstUntouched += 1
     } else {
-      guard evict(lists: &lists, members: members, stretch) else { return false }
+      guard evict(lists: &lists, ports: ports, stretch) else { return false }
       number = firstFree
       firstFree = entries[Int(number)].older
     }
@@ -274,9 +283,10 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   ///
   /// `false` where all entries are static.
   private mutating func evict(
-    lists: inout FixedArray<AgeLists>, members: borrowing FixedArray<PortID>, _ stretch: Range<Int>
+    lists: inout IDTable<PortID, PortLists>, ports: borrowing FixedArray<PortID>,
+    _ stretch: Range<Int>
   ) -> Bool {
-    let oldest = oldestOfFullest(lists: lists, members: members, stretch)
+    let oldest = oldestOfFullest(lists: lists, ports: ports, stretch)
     guard oldest != nowhere else { return false }
     remove(oldest, lists: &lists)
     statistics.evicted &+= 1
@@ -285,17 +295,16 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// The least recently seen entry of the port that holds the most; `nowhere` where all are static.
   private func oldestOfFullest(
-    lists: borrowing FixedArray<AgeLists>, members: borrowing FixedArray<PortID>,
+    lists: borrowing IDTable<PortID, PortLists>, ports: borrowing FixedArray<PortID>,
     _ stretch: Range<Int>
   ) -> UInt32 {
     var oldest = nowhere
     var most: UInt32 = 0
-    for member in stretch {
-      let port = members[member].rawValue
-      let held = lists[Int(port)].learnedCount
-      if held > most {
-        most = held
-        oldest = lists[Int(port)].oldest
+    for number in stretch {
+      let held = lists[ports[number]]
+      if held.learnedCount > most {
+        most = held.learnedCount
+        oldest = held.oldest
       }
     }
     return oldest
@@ -304,7 +313,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// What would give way if a port told of a key now, as `learn` does it; `nil` where nothing would.
   func victim(
     of key: Key, from port: PortID, portLimit: Int = .max, now: UInt32,
-    lists: borrowing FixedArray<AgeLists>, members: borrowing FixedArray<PortID>,
+    lists: borrowing IDTable<PortID, PortLists>, ports: borrowing FixedArray<PortID>,
     _ stretch: Range<Int>
   ) -> Record? {
     let found = find(key)
@@ -313,12 +322,12 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
       let entry = entries[Int(found.entry)]
       guard entry.lastSeen != never, entry.value.port != port else { return nil }
     }
-    let held = lists[Int(port.rawValue)]
+    let held = lists[port]
     var victim = nowhere
     if Int(held.learnedCount) >= portLimit {
       victim = held.oldest
     } else if !isKnown, firstFree == nowhere, firstUntouched == entries.count {
-      victim = oldestOfFullest(lists: lists, members: members, stretch)
+      victim = oldestOfFullest(lists: lists, ports: ports, stretch)
     }
     return victim == nowhere ? nil : record(of: victim, now: now)
   }
@@ -326,10 +335,12 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// Forgets what of a port was not seen for `age` seconds.
   ///
   /// Costs what it forgets.
-  mutating func expire(port: PortID, now: UInt32, age: UInt32, lists: inout FixedArray<AgeLists>) {
+  mutating func expire(
+    port: PortID, now: UInt32, age: UInt32, lists: inout IDTable<PortID, PortLists>
+  ) {
     guard age > 0 else { return }
     while true {
-      let oldest = lists[Int(port.rawValue)].oldest
+      let oldest = lists[port].oldest
       guard oldest != nowhere, now &- entries[Int(oldest)].lastSeen >= age else { return }
       remove(oldest, lists: &lists)
       statistics.expired &+= 1
@@ -338,9 +349,9 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Forgets the entries of a port, learned and static, for which the condition holds.
   mutating func forget(
-    port: PortID, lists: inout FixedArray<AgeLists>, where isStale: (Key, Value) -> Bool
+    port: PortID, lists: inout IDTable<PortID, PortLists>, where isStale: (Key, Value) -> Bool
   ) {
-    for first in [lists[Int(port.rawValue)].youngest, lists[Int(port.rawValue)].firstStatic] {
+    for first in [lists[port].youngest, lists[port].firstStatic] {
       var number = first
       while number != nowhere {
         let entry = entries[Int(number)]
@@ -352,11 +363,12 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Forgets the learned entries of some ports; gives back how many.
   mutating func flush(
-    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>, lists: inout FixedArray<AgeLists>
+    ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>,
+    lists: inout IDTable<PortID, PortLists>
   ) -> Int {
     var count = 0
-    for member in stretch {
-      let port = Int(members[member].rawValue)
+    for number in stretch {
+      let port = ports[number]
       while lists[port].youngest != nowhere {
         remove(lists[port].youngest, lists: &lists)
         count += 1
@@ -365,52 +377,25 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return count
   }
 
-  /// Changes the limit, and keeps of what is known what fits: the most recently seen.
-  ///
-  /// Entries are of ports in `old`, in the stretch of this bridge; what remains is of ports in `new`.
-  mutating func resize(
-    limit: Int, seed: UInt64, now: UInt32, lists: inout FixedArray<AgeLists>,
-    from old: borrowing FixedArray<PortID>, _ oldStretch: Range<Int>,
-    to new: borrowing FixedArray<PortID>, _ newStretch: Range<Int>, portLimit: (PortID) -> Int
-  ) {
-    var known: [Record] = []
-    if statistics.current > 0 {
-      known = records(members: old, oldStretch, now: now, lists: lists)
-      for member in oldStretch { forget(port: old[member], lists: &lists) { _, _ in true } }
-    }
-    self = AgingTable(limit: limit, seed: seed)
-    guard limit > 0 else { return }
-    // The longest unseen first, so that a smaller table keeps the youngest.
-    for record in known.sorted(by: { ($0.age ?? 0) > ($1.age ?? 0) }) {
-      if let age = record.age {
-        _ = learn(
-          record.key, at: record.value, now: min(now &- age, lastSecond),
-          portLimit: portLimit(record.value.port), lists: &lists, members: new, newStretch)
-      } else {
-        _ = setStatic(record.key, at: record.value, lists: &lists, members: new, newStretch)
-      }
-    }
-  }
-
   // MARK: Static entries
 
   /// Sets a static entry, over whatever was known of the address.
   ///
   /// `false` where the table is full of static ones.
   mutating func setStatic(
-    _ key: Key, at value: Value, lists: inout FixedArray<AgeLists>,
-    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>
+    _ key: Key, at value: Value, lists: inout IDTable<PortID, PortLists>,
+    ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Bool {
     let found = find(key)
     if found.entry != nowhere { remove(found.entry, lists: &lists) }
     return insert(
-      key, at: value, lastSeen: never, lists: &lists, members: members, stretch)
+      key, at: value, lastSeen: never, lists: &lists, ports: ports, stretch)
   }
 
   /// Removes an entry of either kind.
   ///
   /// `false` where there is none.
-  mutating func remove(_ key: Key, lists: inout FixedArray<AgeLists>) -> Bool {
+  mutating func remove(_ key: Key, lists: inout IDTable<PortID, PortLists>) -> Bool {
     let found = find(key)
     guard found.entry != nowhere else { return false }
     remove(found.entry, lists: &lists)
@@ -419,13 +404,13 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// The entries of some ports, of each the static ones first and then the youngest.
   func records(
-    members: borrowing FixedArray<PortID>, _ stretch: Range<Int>, now: UInt32,
-    lists: borrowing FixedArray<AgeLists>
+    ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>, now: UInt32,
+    lists: borrowing IDTable<PortID, PortLists>
   ) -> [Record] {
     var result: [Record] = []
     result.reserveCapacity(statistics.current)
-    for member in stretch {
-      let port = Int(members[member].rawValue)
+    for number in stretch {
+      let port = ports[number]
       for first in [lists[port].firstStatic, lists[port].youngest] {
         var number = first
         while number != nowhere {
@@ -439,8 +424,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Links
 
-  private mutating func link(_ number: UInt32, lists: inout FixedArray<AgeLists>) {
-    let port = Int(entries[Int(number)].value.port.rawValue)
+  private mutating func link(_ number: UInt32, lists: inout IDTable<PortID, PortLists>) {
+    let port = entries[Int(number)].value.port
     let isStatic = entries[Int(number)].lastSeen == never
     let next = isStatic ? lists[port].firstStatic : lists[port].youngest
     entries[Int(number)].younger = nowhere
@@ -455,9 +440,9 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     }
   }
 
-  private mutating func unlink(_ number: UInt32, lists: inout FixedArray<AgeLists>) {
+  private mutating func unlink(_ number: UInt32, lists: inout IDTable<PortID, PortLists>) {
     let entry = entries[Int(number)]
-    let port = Int(entry.value.port.rawValue)
+    let port = entry.value.port
     let isStatic = entry.lastSeen == never
     if entry.older != nowhere {
       entries[Int(entry.older)].younger = entry.younger
@@ -474,7 +459,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     if !isStatic { lists[port].learnedCount &-= 1 }
   }
 
-  private mutating func remove(_ number: UInt32, lists: inout FixedArray<AgeLists>) {
+  private mutating func remove(_ number: UInt32, lists: inout IDTable<PortID, PortLists>) {
     let entry = entries[Int(number)]
     if entry.lastSeen == never { statistics.statics -= 1 }
     statistics.current -= 1

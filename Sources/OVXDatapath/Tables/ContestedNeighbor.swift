@@ -31,12 +31,12 @@ package struct ContestedNeighbor: Equatable, Sendable {
 extension Datapath {
   /// Watches who announces an IP address that another station had.
   mutating func noteContest(
-    _ key: NeighborKey, bridge: Int, from former: Neighbor, to latter: Neighbor
+    _ key: NeighborKey, bridge: BridgeID, from former: Neighbor, to latter: Neighbor
   ) {
     guard watchesFlapping else { return }
     // One that is made anew again and again, each time with another address, is contested by nobody.
     contests.note(
-      key, bridge: BridgeID(rawValue: UInt16(bridge)), from: former, to: latter, now: now
+      key, bridge: bridge, from: former, to: latter, now: now
     ) { $0.address == latter.address }
   }
 

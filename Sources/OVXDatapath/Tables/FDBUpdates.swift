@@ -102,12 +102,12 @@ extension Datapath {
       AddressKey(vlan: vlan, address: address), bridge: bridge, from: former, to: latter, now: now)
   }
 
-  @unsafe @inline(never) mutating func publishAddress(
+  @inline(never) mutating func publishAddress(
     of frame: borrowing Frame, bridge: BridgeID
   ) {
-    unsafe updates.publish(
+    updates.publish(
       FDBUpdate(
-        frame.address(6), vlan: frame.vlan,
+        frame.source, vlan: frame.vlan,
         at: Destination(port: frame.ingress, peer: frame.peer), bridge: bridge))
   }
 
@@ -115,20 +115,19 @@ extension Datapath {
   ///
   /// That one may have had another topology than this one has now: what does not fit is ignored.
   package mutating func learn(_ update: FDBUpdate) {
-    let bridge = Int(update.bridge.rawValue)
-    guard hasBridge(update.bridge) else { return }
+    let bridge = update.bridge
+    guard hasBridge(bridge) else { return }
     if update.kind == .neighborGone {
       let key = NeighborKey(vlan: update.vlan, address: update.ip)
-      _ = neighbors[bridge].remove(key, lists: &neighborLists)
+      _ = neighbors.remove(key, in: bridge)
       return
     }
     guard tables.hasPlace(update.place, vlan: update.vlan, bridge: update.bridge) else { return }
     if update.kind == .address {
       guard !contradictsJoin(update) else { return }
-      let learning = databases[bridge].adopt(
-        AddressKey(vlan: update.vlan, address: update.address), at: update.place, now: now,
-        portLimit: .max, lists: &lists, members: tables.bridgeMembers,
-        tables.bridges[bridge].members)
+      let learning = fdb.adopt(
+        AddressKey(vlan: update.vlan, address: update.address), at: update.place, in: bridge,
+        now: now, portLimit: .max)
       if case .moved(let former) = learning {
         noteMove(
           of: update.address, vlan: update.vlan, bridge: update.bridge, from: former,
@@ -138,11 +137,11 @@ extension Datapath {
       let key = NeighborKey(vlan: update.vlan, address: update.ip)
       let neighbor = Neighbor(
         address: update.address, place: update.place, isRouter: update.isRouter)
-      let learning = neighbors[bridge].adopt(
-        key, at: neighbor, now: now, portLimit: tables.neighborLimit(of: update.place.port),
-        lists: &neighborLists, members: tables.bridgeMembers, tables.bridges[bridge].members)
+      let learning = neighbors.adopt(
+        key, at: neighbor, in: bridge, now: now,
+        portLimit: tables.neighborLimit(of: update.place.port))
       switch learning {
-      case .known: neighbors[bridge].revise(key, to: neighbor)
+      case .known: neighbors.revise(key, to: neighbor, in: bridge)
       case .moved(let former) where former.address != neighbor.address:
         noteContest(key, bridge: bridge, from: former, to: neighbor)
       case .learned, .renewed, .moved, .refused, .held: break
@@ -151,17 +150,17 @@ extension Datapath {
   }
 }
 
-extension ForwardingTables {
+extension CompiledTopology {
   /// Whether something in a VLAN of a bridge can be at a place.
   fileprivate func hasPlace(_ place: Destination, vlan: VLANID, bridge: BridgeID) -> Bool {
-    guard Int(place.port.rawValue) < ports.count else { return false }
-    let port = ports[Int(place.port.rawValue)]
+    guard ports.contains(place.port) else { return false }
+    let port = ports[place.port]
     guard port.role != .absent, port.bridge == bridge, carries(vlan, port: port) else {
       return false
     }
     if place.peer == .none { return port.role != .tunnel }
-    return port.role == .tunnel && Int(place.peer.rawValue) < peers.count
-      && peers[Int(place.peer.rawValue)].port == place.port
+    return port.role == .tunnel && peers.contains(place.peer)
+      && peers[place.peer].port == place.port
   }
 }
 

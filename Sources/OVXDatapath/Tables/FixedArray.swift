@@ -36,6 +36,13 @@ package struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
   /// Makes an array of zeros; a large one takes memory only where it is used.
   package init(zeros count: Int) where Element: FixedWidthInteger { self.init(reserving: count) }
 
+  /// The same elements in memory of their own.
+  package func copy() -> FixedArray {
+    let copy = FixedArray(reserving: count)
+    unsafe copy.base.update(from: base, count: count)
+    return copy
+  }
+
   /// Bytes from which on memory is asked for in huge pages: such tables are larger than what a core's TLB knows in pages
   /// of 4 KiB, and each look-up would miss it.
   private static var hugeSize: Int { 4 << 20 }
@@ -73,3 +80,6 @@ package struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
 
   deinit { unsafe free(base) }
 }
+
+// It is owned by one place, and so by one thread at a time.
+extension FixedArray: @unchecked Sendable where Element: Sendable {}

@@ -39,102 +39,73 @@ package struct TraceRun: ~Copyable {
     _ input: Input, lookUp: (Question) -> Snapshot
   ) -> TraceResult {
     var result = TraceResult()
-    var snapshot = Snapshot()
-    if let admission = admission(of: input) {
-      result.ingress = admission.ingress
-      if let segment = admission.segment {
-        result.segment = segment
-        snapshot = lookUp(Question(segment, from: admission.ingress.port))
-        restore(snapshot, segment)
+    result.ingress = ingress(of: input)
+    let slot = Slot(input.bytes)
+    if var frame = accept(input, in: slot) {
+      if let reason = datapath.admit(&frame) {
+        datapath.deliver(&frame, by: .drop(reason))
+      } else {
+        forward(&frame, lookUp, &result)
       }
+      datapath.endBurst()
     }
-    forward(input)
     result.drops = drops(at: result.ingress?.port ?? .none)
-    guard let segment = result.segment else { return result }
-    let bridge = Int(segment.bridge.rawValue)
-    result.learning = learning(of: segment, from: result.ingress, snapshot)
-    if result.drops[.loop] != nil { return result }
-    result.neighbor = neighborLearned(from: segment, snapshot)
-    let target = AddressKey(vlan: segment.vlan, address: segment.target)
-    if datapath.answers[bridge] > 0, let question = segment.question,
-      let known = datapath.neighbors[bridge].lookUp(question, now: datapath.now)
-    {
-      result.decision = .answer(KnownNeighbor(known))
-    } else if datapath.directions[bridge] > 0, let question = segment.question,
-      let known = datapath.neighbors[bridge].lookUp(question, now: datapath.now),
-      let place = datapath.databases[bridge].lookUp(
-        AddressKey(vlan: segment.vlan, address: known.value.address), now: datapath.now)
-    {
-      result.decision = .direction(KnownNeighbor(known), KnownAddress(place))
-    } else if segment.target.isGroup {
-      result.decision = .flood(isUnknown: false)
-    } else if let known = datapath.databases[bridge].lookUp(target, now: datapath.now) {
-      result.decision = .destination(KnownAddress(known))
-    } else {
-      result.decision = unknownDecision(segment)
-    }
-    result.deliveries = deliveries(of: result, segment)
+    settle(&result)
     return result
   }
 
-  /// What is decided about a destination that is not in the address table.
-  private func unknownDecision(_ segment: TraceResult.Segment) -> TraceResult.Decision {
-    let owner = datapath.tables.owner(
-      of: segment.target, vlan: segment.vlan, bridge: segment.bridge)
-    switch owner {
-    case .unowned: return .flood(isUnknown: true)
-    case .nobody: return .nobody
-    case .station(let port):
-      return .destination(
-        KnownAddress(
-          address: segment.target, vlan: segment.vlan, port: port, peer: .none, age: nil))
+  // MARK: The steps of the frame path
+
+  /// Where something comes in; `nil` for a port that is not there, and a datagram of no tunnel.
+  private func ingress(of input: Input) -> Destination? {
+    switch input {
+    case .frame(_, _, _, let port):
+      return datapath.tables.ports.contains(port) ? Destination(port: port) : nil
+    case .datagram(let bytes, let endpoint, let remote, _):
+      guard bytes.count >= VXLANHeader.byteCount + EthernetHeader.byteCount else { return nil }
+      return unsafe datapath.origin(of: bytes.span.bytes, on: endpoint, from: remote)
     }
   }
 
-  // MARK: Before
-
-  /// Where the frame enters and in which segment it would be, both by the functions of the frame path.
-  private mutating func admission(
-    of input: Input
-  ) -> (ingress: Destination, segment: TraceResult.Segment?)? {
+  /// The frame as it comes through the switch's door; `nil` where it is dropped there.
+  private mutating func accept(_ input: Input, in slot: borrowing Slot) -> Frame? {
+    var accepted: Frame?
     switch input {
     case .frame(let bytes, let offload, let tag, let port):
-      guard Int(port.rawValue) < datapath.tables.ports.count else { return nil }
-      let ingress = Destination(port: port)
-      guard datapath.tables.ports[Int(port.rawValue)].role == .device else {
-        return (ingress, nil)
-      }
-      return (ingress, segment(of: bytes, skipping: 0, offload, tag, ingress))
-    case .datagram(let bytes, let endpoint, let remote, _):
-      guard bytes.count >= VXLANHeader.byteCount + EthernetHeader.byteCount,
-        let header = unsafe VXLANHeader(bytes.span.bytes), header.hasVNI,
-        let vtep = datapath.tables.demultiplexer.vtep(remote),
-        let ingress = datapath.tables.demultiplexer.tunnel(
-          vni: header.vni, vtep: vtep, endpoint: endpoint)
-      else { return nil }
-      return (
-        ingress, segment(of: bytes, skipping: VXLANHeader.byteCount, .none, .none, ingress)
-      )
+      unsafe datapath.accept(
+        slot.start, count: bytes.count, offload: offload, tag: tag, from: port
+      ) { _, frame in accepted = frame }
+    case .datagram(let bytes, let endpoint, let remote, let trafficClass):
+      unsafe datapath.decapsulate(
+        slot.start, count: bytes.count, segmentSize: 0, on: endpoint, from: remote,
+        trafficClass: trafficClass
+      ) { _, frame in accepted = frame }
     }
+    return accepted
   }
 
-  private mutating func segment(
-    of bytes: [UInt8], skipping offset: Int, _ offload: Offload, _ tag: VLANTag,
-    _ ingress: Destination
-  ) -> TraceResult.Segment? {
-    guard Datapath.refusal(count: bytes.count - offset, offload: offload) == nil else {
-      return nil
-    }
-    let slot = Slot(bytes)
-    var frame = unsafe Frame(
-      start: slot.start + offset, count: bytes.count - offset, offload: offload, tag: tag,
-      ingress: ingress.port, peer: ingress.peer)
-    let port = datapath.tables.ports[Int(ingress.port.rawValue)]
-    guard unsafe datapath.admit(&frame, at: port) == nil else { return nil }
-    var segment = unsafe TraceResult.Segment(
-      bridge: port.bridge, vlan: frame.vlan, tag: frame.tag, source: frame.address(6),
-      target: frame.address(0), byteCount: frame.count)
-    if unsafe frame.mayConcernNeighborTable, let news = unsafe frame.neighborNews {
+  /// Has the switch decide on an admitted frame and carry that out, and notes both.
+  private mutating func forward(
+    _ frame: inout Frame, _ lookUp: (Question) -> Snapshot, _ result: inout TraceResult
+  ) {
+    let segment = segment(of: frame)
+    let snapshot = lookUp(Question(segment, from: frame.ingress))
+    restore(snapshot, segment)
+    let decision = datapath.decide(&frame)
+    result.segment = segment
+    result.learning = learning(of: segment, from: frame, decision, snapshot)
+    if decision != .drop(.loop) { result.neighbor = neighborLearned(from: segment, snapshot) }
+    result.decision = describe(decision, on: frame, segment)
+    result.deliveries = deliveries(of: decision, on: frame)
+    datapath.deliver(&frame, by: decision)
+  }
+
+  /// The segment that an admitted frame is in, and what it tells and asks there.
+  private func segment(of frame: borrowing Frame) -> TraceResult.Segment {
+    var segment = TraceResult.Segment(
+      bridge: datapath.tables.ports[frame.ingress].bridge, vlan: frame.vlan,
+      tag: frame.tag, source: frame.source, target: frame.destination, byteCount: frame.count)
+    if frame.mayConcernNeighborTable, let news = frame.neighborNews {
       switch news.claim {
       case .none: break
       case .announcement(let ip, let address, _):
@@ -150,54 +121,32 @@ package struct TraceRun: ~Copyable {
   /// Gives the switch of the trace the entries that matter.
   private mutating func restore(_ snapshot: Snapshot, _ segment: TraceResult.Segment) {
     datapath.now = snapshot.now
-    let bridge = Int(segment.bridge.rawValue)
-    let members = datapath.tables.bridges[bridge].members
+    let bridge = segment.bridge
     // What would be forgotten to make room for the source is not there when the target is looked up.
     let addresses = snapshot.addresses.filter { $0 != snapshot.victim }
-    let room = snapshot.isFullOfStatics ? 0 : 1
-    datapath.databases[bridge] = FDB(limit: addresses.count + room, seed: 0)
+    datapath.fdb.resize(
+      bridge, limit: addresses.count + (snapshot.isFullOfStatics ? 0 : 1), seed: 0,
+      now: snapshot.now, portLimit: { _ in .max })
     for entry in addresses {
       let key = AddressKey(vlan: entry.vlan, address: entry.address)
       let destination = Destination(port: entry.port, peer: entry.peer)
       if let age = entry.age {
-        _ = datapath.databases[bridge].learn(
-          key, at: destination, now: min(snapshot.now &- age, lastSecond),
-          lists: &datapath.lists, members: datapath.tables.bridgeMembers, members)
+        _ = datapath.fdb.learn(
+          key, at: destination, in: bridge, now: min(snapshot.now &- age, lastSecond))
       } else {
-        _ = datapath.databases[bridge].setStatic(
-          key, at: destination, lists: &datapath.lists, members: datapath.tables.bridgeMembers,
-          members)
+        _ = datapath.fdb.setStatic(key, at: destination, in: bridge)
       }
     }
     let neighbors = snapshot.neighbors.filter { $0 != snapshot.neighborVictim }
-    datapath.neighbors[bridge] = AgingTable(limit: neighbors.count + 1, seed: 0)
+    datapath.neighbors.resize(
+      bridge, limit: neighbors.count + 1, seed: 0, now: snapshot.now, portLimit: { _ in .max })
     for known in neighbors {
-      _ = datapath.neighbors[bridge].learn(
+      _ = datapath.neighbors.learn(
         NeighborKey(vlan: known.vlan, address: known.ip),
         at: Neighbor(
           address: known.address, place: Destination(port: known.port, peer: known.peer),
-          isRouter: known.isRouter, doubt: known.doubt),
-        now: min(snapshot.now &- known.age, lastSecond), lists: &datapath.neighborLists,
-        members: datapath.tables.bridgeMembers, members)
-    }
-  }
-
-  // MARK: Run
-
-  private mutating func forward(_ input: Input) {
-    switch input {
-    case .frame(let bytes, let offload, let tag, let port):
-      let slot = Slot(bytes)
-      unsafe datapath.receiveFrame(
-        slot.start, count: bytes.count, offload: offload, tag: tag,
-        from: port)
-      datapath.endBurst()
-    case .datagram(let bytes, let endpoint, let remote, let trafficClass):
-      let slot = Slot(bytes)
-      unsafe datapath.receiveDatagrams(
-        slot.start, count: bytes.count, segmentSize: 0, on: endpoint, from: remote,
-        trafficClass: trafficClass)
-      datapath.endBurst()
+          isRouter: known.isRouter, doubt: known.doubt), in: bridge,
+        now: min(snapshot.now &- known.age, lastSecond))
     }
   }
 
@@ -213,10 +162,11 @@ package struct TraceRun: ~Copyable {
   }
 
   private func learning(
-    of segment: TraceResult.Segment, from ingress: Destination?, _ snapshot: Snapshot
+    of segment: TraceResult.Segment, from frame: borrowing Frame, _ decision: Decision,
+    _ snapshot: Snapshot
   ) -> TraceResult.Learning {
     let key = AddressKey(vlan: segment.vlan, address: segment.source)
-    let after = datapath.databases[Int(segment.bridge.rawValue)].lookUp(key, now: datapath.now)
+    let after = datapath.fdb.lookUp(key, in: segment.bridge, now: datapath.now)
     guard let after else { return .refused }
     guard
       let before = snapshot.addresses.first(where: { $0.address == segment.source })
@@ -225,7 +175,7 @@ package struct TraceRun: ~Copyable {
     if Destination(port: before.port, peer: before.peer) != after.value {
       return .moved(from: before)
     }
-    return after.value == ingress ? .known(before) : .held(before)
+    return decision == .drop(.loop) ? .held(before) : .known(before)
   }
 
   /// What the frame has told of a neighbor that was not known, or otherwise.
@@ -233,7 +183,7 @@ package struct TraceRun: ~Copyable {
     from segment: TraceResult.Segment, _ snapshot: Snapshot
   ) -> KnownNeighbor? {
     guard let claim = segment.claim,
-      let after = datapath.neighbors[Int(segment.bridge.rawValue)].lookUp(claim, now: datapath.now)
+      let after = datapath.neighbors.lookUp(claim, in: segment.bridge, now: datapath.now)
     else { return nil }
     let now = KnownNeighbor(after)
     let before = snapshot.neighbors.first { $0.ip == now.ip }
@@ -243,69 +193,127 @@ package struct TraceRun: ~Copyable {
     return isNews ?? true ? now : nil
   }
 
-  /// What became of the frame at every port that it might have left by.
-  private func deliveries(
-    of result: TraceResult, _ segment: TraceResult.Segment
-  ) -> [TraceResult.Delivery] {
-    let sent = Dictionary(grouping: recorder.sent) { wayOut(of: $0) }
-    var waysOut: [Destination] = []
-    switch result.decision {
-    case .direction(_, let known):
-      waysOut.append(Destination(port: known.port, peer: known.peer))
-    case .destination(let known):
-      let isBack = known.port == result.ingress?.port
-      if !isBack { waysOut.append(Destination(port: known.port, peer: known.peer)) }
-    case .flood: waysOut = waysOutOfAll(in: segment.bridge)
-    case .answer, .nobody, nil: break
+  /// The decision with what the tables say of those whom it names.
+  private func describe(
+    _ decision: Decision, on frame: borrowing Frame, _ segment: TraceResult.Segment
+  ) -> TraceResult.Decision? {
+    let bridge = segment.bridge
+    let neighbor = segment.question.flatMap {
+      datapath.neighbors.lookUp($0, in: bridge, now: datapath.now)
     }
-    for wayOut in sent.keys.sorted(by: { $0.port < $1.port }) where !waysOut.contains(wayOut) {
-      waysOut.append(wayOut)
-    }
-    return waysOut.map { wayOut in
-      TraceResult.Delivery(
-        port: wayOut.port, peer: wayOut.peer,
-        outcome: outcome(at: wayOut, sent[wayOut] ?? [], result, segment))
+    switch decision {
+    case .drop(.ownAddress): return .nobody
+    case .drop: return nil
+    case .flood: return .flood(isUnknown: !segment.target.isGroup)
+    case .answer: return neighbor.map { .answer(KnownNeighbor($0)) }
+    case .unicast(let destination, _):
+      let target = AddressKey(vlan: segment.vlan, address: frame.destination)
+      let record = datapath.fdb.lookUp(target, in: bridge, now: datapath.now)
+      let known =
+        record.map { KnownAddress($0) }
+        ?? KnownAddress(
+          address: target.address, vlan: segment.vlan, port: destination.port,
+          peer: destination.peer, age: nil)
+      // Only a request for a neighbor goes to one station and was for a group.
+      guard segment.target.isGroup else { return .destination(known) }
+      return neighbor.map { .direction(KnownNeighbor($0), known) }
     }
   }
 
-  private func outcome(
-    at wayOut: Destination, _ sent: [TraceResult.Sent], _ result: TraceResult,
-    _ segment: TraceResult.Segment
-  ) -> TraceResult.Outcome {
-    if !sent.isEmpty { return .sent(sent) }
-    if wayOut.port == result.ingress?.port { return .passedOver(.ingress) }
-    if let reason = drops(at: wayOut.port).keys.first { return .dropped(reason) }
-    let port = datapath.tables.ports[Int(wayOut.port.rawValue)]
-    if port.role == .waiting { return .passedOver(.waiting) }
-    if !datapath.tables.carries(segment.vlan, port: port) { return .passedOver(.otherVLAN) }
-    if port.role == .tunnel {
-      if let ingress = result.ingress, ingress.peer != .none,
-        !datapath.tables.relays(from: ingress.port, to: port)
-      {
-        return .passedOver(.splitHorizon)
+  /// What the decision says of every port that it concerns, as far as the port refuses the frame; the others are settled
+  /// when the frame has been delivered.
+  private mutating func deliveries(
+    of decision: Decision, on frame: Frame
+  ) -> [TraceResult.Delivery] {
+    switch decision {
+    case .drop, .answer, .unicast(_, .refuse(.ingress)): return []
+    case .unicast(let destination, let verdict):
+      let outcome: TraceResult.Outcome =
+        switch verdict {
+        case .leave: .passedOver(.unknown)
+        case .refuse(let refusal): .dropped(refusal.dropReason)
+        }
+      return [
+        TraceResult.Delivery(port: destination.port, peer: destination.peer, outcome: outcome)
+      ]
+    case .flood:
+      let bridge = datapath.tables.ports[frame.ingress].bridge
+      return topology.ports.filter { $0.bridge == bridge }.flatMap { port in
+        let verdict = datapath.egress(of: frame.egressClass, by: port.id)
+        let outcome = TraceResult.Outcome(ofFlood: verdict)
+        guard case .tunnel(let tunnel) = port.attachment, !tunnel.peers.isEmpty else {
+          return [TraceResult.Delivery(port: port.id, peer: .none, outcome: outcome)]
+        }
+        return tunnel.peers.map {
+          TraceResult.Delivery(port: port.id, peer: $0.id, outcome: outcome)
+        }
       }
-      if wayOut.peer == .none { return .passedOver(.noRemote) }
     }
-    // What is wrong with the frame itself is charged to the port that it came in by.
-    return result.drops.keys.first.map { .dropped($0) } ?? .passedOver(.unknown)
+  }
+
+  /// Adds what was sent, and what was dropped on the way out.
+  private func settle(_ result: inout TraceResult) {
+    let sent = Dictionary(grouping: recorder.sent) { destination(of: $0) }
+    for index in result.deliveries.indices
+    where result.deliveries[index].outcome == .passedOver(.unknown) {
+      let port = result.deliveries[index].port
+      let destination = Destination(port: port, peer: result.deliveries[index].peer)
+      if let pieces = sent[destination] {
+        result.deliveries[index].outcome = .sent(pieces)
+      } else if let reason = drops(at: port).keys.first ?? result.drops.keys.first {
+        // What is wrong with the frame itself is charged to the port that it came in by.
+        result.deliveries[index].outcome = .dropped(reason)
+      }
+    }
+    // Answers of the switch leave by the ingress, which no frame does that came in there.
+    for destination in sent.keys.sorted(by: { $0.port < $1.port }) {
+      guard let pieces = sent[destination] else { continue }
+      let outcome = TraceResult.Outcome.sent(pieces)
+      if let index = result.deliveries.firstIndex(where: {
+        $0.port == destination.port && $0.peer == destination.peer
+      }) {
+        result.deliveries[index].outcome = outcome
+      } else {
+        result.deliveries.append(
+          TraceResult.Delivery(port: destination.port, peer: destination.peer, outcome: outcome))
+      }
+    }
   }
 
   /// The port, and the remote of it, that something was sent to.
-  private func wayOut(of sent: TraceResult.Sent) -> Destination {
+  private func destination(of sent: TraceResult.Sent) -> Destination {
     guard let path = sent.path, let port = topology.ports.first(where: { $0.id == sent.port }),
       case .tunnel(let tunnel) = port.attachment,
       let peer = tunnel.peers.first(where: { $0.paths.contains(path.rawValue) })
     else { return Destination(port: sent.port) }
     return Destination(port: sent.port, peer: peer.id)
   }
+}
 
-  private func waysOutOfAll(in bridge: BridgeID) -> [Destination] {
-    topology.ports.filter { $0.bridge == bridge }.flatMap { port in
-      guard case .tunnel(let tunnel) = port.attachment, !tunnel.peers.isEmpty else {
-        return [Destination(port: port.id)]
-      }
-      return tunnel.peers.map { Destination(port: port.id, peer: $0.id) }
+extension TraceRun.Input {
+  fileprivate var bytes: [UInt8] {
+    switch self {
+    case .frame(let bytes, _, _, _), .datagram(let bytes, _, _, _): bytes
     }
+  }
+}
+
+extension TraceResult.Outcome {
+  /// What a flood does at a port, as far as that is known before it is carried out.
+  fileprivate init(ofFlood verdict: EgressVerdict) {
+    guard case .refuse(let refusal) = verdict else {
+      self = .passedOver(.unknown)
+      return
+    }
+    self =
+      switch refusal {
+      case .ingress: .passedOver(.ingress)
+      case .notInService: .passedOver(.waiting)
+      case .otherVLAN: .passedOver(.otherVLAN)
+      case .splitHorizon: .passedOver(.splitHorizon)
+      case .noRemote: .passedOver(.noRemote)
+      case .tagInside: .dropped(refusal.dropReason)
+      }
   }
 }
 
@@ -316,35 +324,30 @@ extension Datapath {
   package func snapshot(for question: TraceRun.Question) -> TraceRun.Snapshot {
     var snapshot = TraceRun.Snapshot()
     snapshot.now = now
-    let bridge = Int(question.bridge.rawValue)
-    guard bridge < tables.bridges.count, tables.bridges[bridge].isPresent else {
-      return snapshot
-    }
-    let members = tables.bridges[bridge].members
+    let bridge = question.bridge
+    guard hasBridge(bridge) else { return snapshot }
     let source = AddressKey(vlan: question.vlan, address: question.source)
     var keys = [source, AddressKey(vlan: question.vlan, address: question.target)]
     for key in [question.claim, question.question].compactMap(\.self) {
-      guard let known = neighbors[bridge].lookUp(key, now: now) else { continue }
+      guard let known = neighbors.lookUp(key, in: bridge, now: now) else { continue }
       snapshot.neighbors.append(KnownNeighbor(known))
       keys.append(AddressKey(vlan: question.vlan, address: known.value.address))
     }
     for key in keys {
-      guard let record = databases[bridge].lookUp(key, now: now) else { continue }
+      guard let record = fdb.lookUp(key, in: bridge, now: now) else { continue }
       let known = KnownAddress(record)
       if !snapshot.addresses.contains(known) { snapshot.addresses.append(known) }
     }
-    let statistics = databases[bridge].statistics
+    let statistics = fdb.statistics(of: bridge)
     snapshot.isFullOfStatics = statistics.statics >= statistics.limit
-    snapshot.victim = databases[bridge].victim(
-      of: source, from: question.ingress, now: now, lists: lists, members: tables.bridgeMembers,
-      members
-    ).map { KnownAddress($0) }
+    snapshot.victim = fdb.victim(of: source, from: question.ingress, in: bridge, now: now)
+      .map { KnownAddress($0) }
     if let claim = question.claim,
-      question.mayBeLearned || neighbors[bridge].lookUp(claim, now: now) != nil
+      question.mayBeLearned || neighbors.lookUp(claim, in: bridge, now: now) != nil
     {
-      snapshot.neighborVictim = neighbors[bridge].victim(
-        of: claim, from: question.ingress, portLimit: tables.neighborLimit(of: question.ingress),
-        now: now, lists: neighborLists, members: tables.bridgeMembers, members
+      snapshot.neighborVictim = neighbors.victim(
+        of: claim, from: question.ingress, in: bridge,
+        portLimit: tables.neighborLimit(of: question.ingress), now: now
       ).map { KnownNeighbor($0) }
     }
     return snapshot

@@ -20,6 +20,8 @@ package struct EtherType: RawRepresentable, Hashable, Sendable {
 /// The 14 bytes at the start of every frame: destination, source, EtherType (IEEE 802.3, clause 3.1).
 package struct EthernetHeader: ~Escapable {
   package static let byteCount = 14
+  /// Bytes of the two addresses.
+  package static let addressByteCount = 12
 
   private let bytes: RawSpan
 
@@ -30,8 +32,17 @@ package struct EthernetHeader: ~Escapable {
     self.bytes = bytes
   }
 
-  package var destination: MACAddress { bytes.address(0) }
-  package var source: MACAddress { bytes.address(6) }
+  /// Views a frame that is known to hold the header.
+  @inline(__always)
+  @_lifetime(copy bytes)
+  init(known bytes: RawSpan) {
+    assert(bytes.byteCount >= Self.byteCount)
+    self.bytes = bytes
+  }
+
+  // Eight bytes are one load, and there are that many behind each.
+  package var destination: MACAddress { MACAddress(truncating: bytes.big64(0) >> 16) }
+  package var source: MACAddress { MACAddress(truncating: bytes.big64(6) >> 16) }
   package var etherType: EtherType { EtherType(rawValue: bytes.big16(12)) }
 
   /// All that follows the header, padding included.
@@ -49,6 +60,24 @@ package struct EthernetHeader: ~Escapable {
     unsafe memory.setAddress(0, destination)
     unsafe memory.setAddress(6, source)
     unsafe memory.setBig16(12, etherType.rawValue)
+  }
+
+  /// Writes the header of an answer to a frame: the addresses exchanged, VLAN tags and type as they are.
+  ///
+  /// `byteCount` is that of the header with its tags, of both.
+  static func writeAnswer(
+    to frame: UnsafeRawPointer, byteCount: Int, memory: UnsafeMutableRawPointer
+  ) {
+    let asked = unsafe EthernetHeader(known: frame.span(byteCount))
+    unsafe memory.setAddress(0, asked.source)
+    unsafe memory.setAddress(6, asked.destination)
+    unsafe (memory + addressByteCount).copyMemory(
+      from: frame + addressByteCount, byteCount: byteCount &- addressByteCount)
+  }
+
+  /// Writes another destination into a header.
+  static func setDestination(_ destination: MACAddress, of header: UnsafeMutableRawPointer) {
+    unsafe header.setAddress(0, destination)
   }
 }
 

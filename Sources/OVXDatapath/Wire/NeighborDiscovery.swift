@@ -12,8 +12,20 @@ package struct NeighborDiscoveryMessage: ~Escapable {
     case neighborAdvertisement = 136
   }
 
-  /// Bytes of the shortest message in an Ethernet frame: a router solicitation without options.
-  static let minimumFrameByteCount = EthernetHeader.byteCount + IPv6Header.byteCount + 8
+  /// Whether an untagged frame, of an Ethernet header at least, may hold a message; if not, that is known at a glance.
+  @inline(__always)
+  static func mayBe(in frame: RawSpan) -> Bool {
+    let type = EthernetHeader.byteCount + IPv6Header.byteCount
+    // The shortest one is a router solicitation without options.
+    guard EthernetHeader(known: frame).etherType == .ipv6, frame.byteCount >= type + 8
+    else { return false }
+    switch IPProtocol(rawValue: frame.octet(EthernetHeader.byteCount + 6)) {
+    case .icmpv6: return frame.octet(type) &- Kind.routerSolicitation.rawValue < 4
+    // What is behind them does not show at a glance; few frames have any.
+    case .hopByHop, .routing, .destinationOptions: return true
+    default: return false
+    }
+  }
 
   package let kind: Kind
   package let source: IPAddress

@@ -1,4 +1,5 @@
 package import OVXDatapath
+private import Synchronization
 package import SystemPackage
 
 /// A running switch: worker threads, each with its ring and its `Datapath`, and the handle to command them by.
@@ -129,7 +130,16 @@ package final class Switch: Sendable {
   /// Devices and sockets that it refers to are to be attached before, those that it does not refer to any more to be
   /// detached after.
   package func apply(_ topology: Topology) {
-    gather { worker in worker.apply(topology) }
+    // Compiled here, once, and not by workers whose frames wait meanwhile.
+    let compiled = CompiledTopology(topology)
+    let queues = VNIQueues.all(in: topology)
+    let replies = workers.map { thread in
+      let copy = Parcel(compiled.copy())
+      return thread.command { worker in
+        if let topology = copy.take() { worker.apply(topology, queues) }
+      }
+    }
+    for reply in replies { reply.wait() }
   }
 
   /// The largest IP packet that the path of a sending socket takes now, in bytes; `nil` where there is no such socket.
@@ -241,4 +251,14 @@ package final class Switch: Sendable {
     undo()
     throw refusal
   }
+}
+
+/// A topology on its way to the worker that is going to own it.
+private final class Parcel: Sendable {
+  private let topology: Mutex<CompiledTopology?>
+
+  init(_ topology: consuming sending CompiledTopology) { self.topology = Mutex(topology) }
+
+  /// Hands it over; `nil` a second time.
+  func take() -> CompiledTopology? { topology.withLock { $0.take() } }
 }

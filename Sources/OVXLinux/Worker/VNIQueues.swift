@@ -11,7 +11,7 @@ internal import OVXDatapath
 ///
 /// Among several workers, which have as many sockets each, it chooses by the outer source port, which stands for a flow.
 /// Without the filter the kernel chooses by addresses and ports: nothing is lost but the order of tenants.
-struct VNIQueues: Equatable {
+struct VNIQueues: Equatable, Sendable {
   /// Sockets of an endpoint for each worker.
   static let count = 16
   /// Endpoints that have so many, those of the lowest numbers; the others have one, so that descriptors suffice.
@@ -25,6 +25,16 @@ struct VNIQueues: Equatable {
   private var ports: [PortID] = []
 
   init() {}
+
+  /// What the sockets are for of every endpoint that has several.
+  static func all(in topology: borrowing Topology) -> [ListenerID: VNIQueues] {
+    var all: [ListenerID: VNIQueues] = [:]
+    for number in 0..<endpointLimit {
+      let endpoint = ListenerID(rawValue: UInt16(number))
+      all[endpoint] = VNIQueues(of: endpoint, in: topology)
+    }
+    return all
+  }
 
   /// Gathers the VNIs that tunnels of a topology receive by an endpoint.
   init(of endpoint: ListenerID, in topology: borrowing Topology) {

@@ -308,9 +308,9 @@ internal import SystemPackage
   }
 
   /// Gives each VNI a socket of its endpoints.
-  private mutating func assignQueues(_ topology: borrowing Topology) {
+  private mutating func assignQueues(_ assignment: [ListenerID: VNIQueues]) {
     for (endpoint, old) in queues {
-      let new = VNIQueues(of: endpoint, in: topology)
+      let new = assignment[endpoint] ?? VNIQueues()
       guard new != old, let first = Receiver.source(of: endpoint, queue: 0) else { continue }
       queues[endpoint] = new
       // One does it for all.
@@ -379,10 +379,11 @@ internal import SystemPackage
   }
 
   /// Swaps in a topology, and ends the captures of what it does not have.
-  mutating func apply(_ topology: Topology) {
+  mutating func apply(_ topology: consuming CompiledTopology, _ assignment: [ListenerID: VNIQueues])
+  {
     // Updates that were given with the topology before the last one are not to be taken for one of the next.
     listen()
-    assignQueues(topology)
+    assignQueues(assignment)
     datapath.apply(topology)
     if captures.isArmed { captures.endAbsent(datapath) }
   }

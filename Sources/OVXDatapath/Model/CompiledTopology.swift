@@ -1,8 +1,9 @@
 /// A topology as the frame path wants it: plain records in fixed arrays, numbers for names, flood lists
 /// made ready.
 ///
-/// Built once per change, on any thread, and read-only from then on.
-package struct ForwardingTables: ~Copyable {
+/// Compiled once per change, on the control thread, and read-only from then on. Each worker gets a `copy`, so that no
+/// memory on a frame's way is shared.
+package struct CompiledTopology: ~Copyable, Sendable {
   /// How a port takes part in forwarding.
   enum Role: UInt8, BitwiseCopyable {
     case absent
@@ -35,23 +36,25 @@ package struct ForwardingTables: ~Copyable {
     ///
     /// The customer's for a dot1q-tunnel port.
     var vlanSet: Int32 = -1
+    /// The VLAN whose frames leave without a tag, beside those of none; `.untagged` where there is no such VLAN.
+    var bareVLAN = VLANID.untagged
+    /// Which other ports do not get what this one has received, nor the other way round.
+    var group = SplitHorizonGroup.none
+    /// For a tunnel: its peers in `tunnelPeers`.
+    var peerCount: UInt32 = 0
+    var firstPeer: UInt32 = 0
     var limits = PortLimits.none
     /// For a device: its MTU.
     var mtu: Int32 = 0
     /// For a device: see `Topology.Device`.
     var superframeLimit: Int32 = 0
     var taggedSuperframeLimit: Int32 = 0
-    /// For a tunnel: its peers in `tunnelPeers`.
-    var firstPeer: UInt32 = 0
-    var peerCount: UInt32 = 0
     /// For a tunnel: the VXLAN header of all it sends, as it lies in memory.
     var vxlanHeader: UInt64 = 0
     /// For a tunnel.
     var outerHeader = OuterHeaderRule()
     /// For a tunnel: the VNI of what it receives.
     var vni: UInt32 = 0
-    /// For a tunnel: whether it may pass on what tunnels of other joined VNIs have received.
-    var isJoined = false
   }
 
   struct Peer: BitwiseCopyable {
@@ -80,9 +83,9 @@ package struct ForwardingTables: ~Copyable {
     var members: Range<Int> { firstMember..<(firstMember + memberCount) }
   }
 
-  private(set) var ports: FixedArray<Port>
-  private(set) var peers: FixedArray<Peer>
-  private(set) var bridges: FixedArray<Bridge>
+  private(set) var ports: IDTable<PortID, Port>
+  private(set) var peers: IDTable<RemoteVTEPID, Peer>
+  private(set) var bridges: IDTable<BridgeID, Bridge>
   let tunnelPeers: FixedArray<RemoteVTEPID>
   let injectionHeaders: FixedArray<InjectionHeader>
   let injectionPorts: FixedArray<UInt16>
@@ -111,9 +114,9 @@ package struct ForwardingTables: ~Copyable {
     let accepted = topology.ports.filter { port in
       Int(port.id.rawValue) < PortID.limit && knownBridges.contains(port.bridge)
     }
-    ports = FixedArray(
+    ports = IDTable(
       repeating: Port(), count: (accepted.map { Int($0.id.rawValue) }.max() ?? -1) + 1)
-    bridges = FixedArray(
+    bridges = IDTable(
       repeating: Bridge(), count: (topology.bridges.map { Int($0.id.rawValue) }.max() ?? -1) + 1)
 
     var sets: [UInt64] = []
@@ -129,6 +132,11 @@ package struct ForwardingTables: ~Copyable {
       let vlans = VLANRule(port.vlans)
       record.vlanMode = vlans.mode
       record.ownVLAN = vlans.own
+      record.bareVLAN =
+        switch vlans.mode {
+        case .access, .dot1qTunnel, .nativeUntagged: vlans.own
+        case .trunk, .nativeTagged: .untagged
+        }
       record.serviceProtocol = vlans.serviceProtocol
       if let set = vlans.set {
         record.vlanSet = Int32(sets.count)
@@ -147,7 +155,7 @@ package struct ForwardingTables: ~Copyable {
       case .tunnel(let tunnel):
         record.role = .tunnel
         record.vni = tunnel.vni.rawValue
-        record.isJoined = tunnel.isJoined
+        record.group = tunnel.isJoined ? .joined(tunnel.vni) : .tunnels
         record.vxlanHeader = VXLANHeader.encoded(vni: tunnel.outgoingVNI).bigEndian
         record.outerHeader = tunnel.outerHeader
         record.firstPeer = UInt32(peersOfTunnels.count)
@@ -168,11 +176,11 @@ package struct ForwardingTables: ~Copyable {
           allPeers.append((peer.id, entry))
         }
       }
-      ports[Int(port.id.rawValue)] = record
+      ports[port.id] = record
     }
-    peers = FixedArray(
+    peers = IDTable(
       repeating: Peer(), count: (allPeers.map { Int($0.0.rawValue) }.max() ?? -1) + 1)
-    for (id, peer) in allPeers { peers[Int(id.rawValue)] = peer }
+    for (id, peer) in allPeers { peers[id] = peer }
     vlanSets = FixedArray(sets)
     tunnelPeers = FixedArray(peersOfTunnels)
     injectionHeaders = FixedArray(headers)
@@ -187,7 +195,7 @@ package struct ForwardingTables: ~Copyable {
     for (position, bridge) in topology.bridges.enumerated() {
       let first = members.count
       members += (byBridge[bridge.id] ?? []).map(\.id)
-      bridges[Int(bridge.id.rawValue)] = Bridge(
+      bridges[bridge.id] = Bridge(
         isPresent: true, agingTime: bridge.agingTime, addressLimit: bridge.addressLimit,
         firstVLAN: position * 4096, firstFloodList: flooding.firstListOfBridge[position],
         firstMember: first, memberCount: members.count - first)
@@ -198,25 +206,44 @@ package struct ForwardingTables: ~Copyable {
     ownAddresses = OwnAddresses(accepted)
   }
 
+  /// A copy in memory of its own, which is made much faster than another compilation.
+  package func copy() -> CompiledTopology { CompiledTopology(copying: self) }
+
+  private init(copying other: borrowing CompiledTopology) {
+    ports = other.ports.copy()
+    peers = other.peers.copy()
+    bridges = other.bridges.copy()
+    tunnelPeers = other.tunnelPeers.copy()
+    injectionHeaders = other.injectionHeaders.copy()
+    injectionPorts = other.injectionPorts.copy()
+    vlanSets = other.vlanSets.copy()
+    floodListOfVLAN = other.floodListOfVLAN.copy()
+    floodLists = other.floodLists.copy()
+    floodMembers = other.floodMembers.copy()
+    bridgeMembers = other.bridgeMembers.copy()
+    demultiplexer = other.demultiplexer.copy()
+    ownAddresses = other.ownAddresses.copy()
+  }
+
+  /// Whether there is a bridge of this number.
+  func hasBridge(_ bridge: BridgeID) -> Bool {
+    bridges.contains(bridge) && bridges[bridge].isPresent
+  }
+
+  /// How a port takes part in forwarding, also one that is not there.
+  func role(of port: PortID) -> Role { ports.contains(port) ? ports[port].role : .absent }
+
   /// Neighbors that a port may have in its bridge's table: the share of one device, or all.
   ///
   /// A tunnel stands for the devices of other hosts, which have been limited there.
   func neighborLimit(of port: PortID) -> Int {
-    let record = ports[Int(port.rawValue)]
-    let limit = bridges[Int(record.bridge.rawValue)].addressLimit
+    let record = ports[port]
+    let limit = bridges[record.bridge].addressLimit
     return record.role == .tunnel ? .max : max(limit / 8, 8)
   }
 
-  /// Whether a tunnel port may send what another one has received: only between VNIs that the operator joins.
-  ///
-  /// Within a VNI everybody sends to everybody, so that nothing need be passed on, and would go in circles.
-  func relays(from ingress: PortID, to port: Port) -> Bool {
-    let origin = ports[Int(ingress.rawValue)]
-    return port.isJoined && origin.isJoined && port.vni != origin.vni
-  }
-
   /// Whether addresses that were learned on a port of these tables are all where they were in newer ones.
-  func areSame(_ port: Port, _ newer: Port, of tables: borrowing ForwardingTables) -> Bool {
+  func areSame(_ port: Port, _ newer: Port, of tables: borrowing CompiledTopology) -> Bool {
     guard port.role == newer.role, port.bridge == newer.bridge, port.vlanMode == newer.vlanMode,
       port.ownVLAN == newer.ownVLAN, (port.vlanSet < 0) == (newer.vlanSet < 0),
       port.vni == newer.vni, port.peerCount == newer.peerCount
@@ -253,7 +280,7 @@ package struct ForwardingTables: ~Copyable {
 
   /// The ports of a segment, as a stretch of `floodMembers`.
   @inline(__always) func flooding(vlan: VLANID, bridge: BridgeID) -> Span {
-    let record = bridges[Int(bridge.rawValue)]
+    let record = bridges[bridge]
     let list = floodListOfVLAN[record.firstVLAN + Int(vlan.rawValue)]
     return floodLists[record.firstFloodList + Int(list)]
   }
@@ -266,7 +293,7 @@ private struct FloodLists {
   /// 4096 numbers per bridge, each counted from the bridge's first list.
   var listOfVLAN: [UInt16] = []
   var firstListOfBridge: [Int] = []
-  var lists: [ForwardingTables.Span] = []
+  var lists: [CompiledTopology.Span] = []
   var members: [PortID] = []
 
   init(bridges: [Topology.Bridge], ports: [Topology.Port]) {
@@ -305,7 +332,7 @@ private struct FloodLists {
     _ ports: [PortID], of bridge: Topology.Bridge, _ tunnels: Set<PortID>
   ) {
     lists.append(
-      ForwardingTables.Span(
+      CompiledTopology.Span(
         first: UInt32(members.count), count: UInt32(ports.count),
         answersQuestions: bridge.suppressesNeighborQuestions
           && ports.contains(where: tunnels.contains)))
@@ -315,7 +342,7 @@ private struct FloodLists {
 
 /// A port's VLAN membership, taken apart.
 private struct VLANRule {
-  var mode: ForwardingTables.VLANMode
+  var mode: CompiledTopology.VLANMode
   var own = VLANID.untagged
   var set: Set<VLANID>?
   var serviceProtocol: UInt16 = 0
