@@ -1,0 +1,173 @@
+private import OVXDatapath
+
+/// Bridges and ports, and what `attach` puts into containers.
+extension Transaction {
+  // MARK: Bridges
+
+  mutating func addBridge(_ name: String, mayExist: Bool) throws(ControlError) {
+    try checkDeviceName(name, of: "bridge")
+    if configuration.bridges[name] != nil {
+      guard mayExist else {
+        throw ControlError(
+          "cannot create a bridge named \(name) because a bridge named \(name) already exists; "
+            + "--may-exist accepts that"
+        )
+      }
+      return
+    }
+    if let port = configuration.ports[name] {
+      throw ControlError(
+        "cannot create a bridge named \(name) because a port named \(name) already exists "
+          + "on bridge \(port.bridge); take another name, or delete the port first"
+      )
+    }
+    configuration.bridges[name] = Configuration.Bridge(name: name)
+    configuration.ports[name] = Configuration.Port(
+      name: name,
+      bridge: name,
+      interface: Configuration.Interface(type: .internal)
+    )
+  }
+
+  mutating func deleteBridge(_ name: String, ifExists: Bool) throws(ControlError) {
+    let networks = configuration.networks.values.filter { $0.bridge == name }.map(\.name).sorted()
+    guard networks.isEmpty else {
+      throw ControlError(
+        "bridge \(name) has \(networks.count == 1 ? "network" : "networks") \(shortened(networks)); "
+          + "del-net deletes a network", record: name)
+    }
+    guard configuration.bridges.removeValue(forKey: name) != nil else {
+      if !ifExists { throw noBridge(name) }
+      return
+    }
+    for port in configuration.ports(of: name) { configuration.ports[port.name] = nil }
+  }
+
+  // MARK: Ports
+
+  mutating func addPort(
+    _ name: String,
+    to bridge: String,
+    _ settings: [Setting],
+    mayExist: Bool
+  ) throws(ControlError) {
+    try requireBridge(bridge)
+    if let port = configuration.ports[name] {
+      guard mayExist, port.bridge == bridge, !port.isBridgeInternal else {
+        throw ControlError(alreadyExists(name, on: port, mayExist: mayExist))
+      }
+      try applyPortSettings(settings, to: name)
+      return
+    }
+    try checkDeviceName(name, of: "port")
+    configuration.ports[name] = Configuration.Port(name: name, bridge: bridge)
+    try applyPortSettings(settings, to: name)
+  }
+
+  private func alreadyExists(
+    _ name: String,
+    on port: Configuration.Port,
+    mayExist: Bool
+  ) -> String {
+    if port.isBridgeInternal {
+      return "cannot create a port named \(name) because a bridge named \(name) already exists; "
+        + "take another name"
+    }
+    return "cannot create a port named \(name) because a port named \(name) already exists "
+      + "on bridge \(port.bridge); "
+      + (mayExist ? "del-port \(name) removes it from there" : "--may-exist accepts that")
+  }
+
+  mutating func deletePort(
+    _ name: String,
+    of bridge: String?,
+    ifExists: Bool
+  ) throws(ControlError) {
+    // As with ovs-vsctl: where there is no port, the bridge may be gone as well.
+    if ifExists, configuration.ports[name] == nil { return }
+    if let bridge { try requireBridge(bridge) }
+    let port = try requirePort(name)
+    guard !port.isBridgeInternal else {
+      throw ControlError(
+        "cannot delete port \(name) because it is the local port for bridge \(name); "
+          + "del-br \(name) deletes the entire bridge"
+      )
+    }
+    if let bridge, port.bridge != bridge {
+      throw ControlError(
+        "bridge \(bridge) does not have a port \(name); it belongs to bridge \(port.bridge), "
+          + "so type del-port \(port.bridge) \(name)"
+      )
+    }
+    configuration.ports[name] = nil
+  }
+
+  // MARK: Containers
+
+  mutating func attach(
+    _ attachment: Configuration.Attachment,
+    to bridge: String,
+    _ settings: [Setting],
+    mayExist: Bool
+  ) throws(ControlError) {
+    let network = configuration.networks[bridge]
+    let bridge = network?.bridge ?? bridge
+    try requireBridge(bridge)
+    var attachment = attachment
+    if let network {
+      let former = configuration.attachedPort(
+        target: attachment.target, interface: attachment.interface)
+      attachment = try addressed(
+        attachment, in: network,
+        former: former?.network == network.name ? former?.interface.attachment : nil)
+    }
+    try attachment.check()
+    let name: String
+    if let port = configuration.attachedPort(
+      target: attachment.target,
+      interface: attachment.interface
+    ) {
+      guard mayExist, port.bridge == bridge, port.network == network?.name else {
+        throw ControlError(
+          "\(printable(attachment.target)) already has an interface \(attachment.interface), "
+            + "attached to bridge \(port.bridge) as port \(port.name); "
+            + (mayExist ? "detach it from there first" : "detach it first, or use --may-exist")
+        )
+      }
+      name = port.name
+    } else {
+      name = attachment.portName { configuration.ports[$0] != nil }
+      configuration.ports[name] = Configuration.Port(
+        name: name,
+        bridge: bridge,
+        interface: Configuration.Interface(type: .tap)
+      )
+      if network == nil { noteVLANs(of: name, settings) }
+    }
+    configuration.ports[name]?.interface.attachment = attachment
+    if let network {
+      configuration.ports[name]?.network = network.name
+      configuration.ports[name]?.interface.mtuRequest = network.mtuRequest
+    }
+    try applyPortSettings(settings, to: name)
+  }
+
+  mutating func detach(
+    _ interface: String,
+    from target: String,
+    ifExists: Bool
+  ) throws(ControlError) {
+    if let port = configuration.attachedPort(target: target, interface: interface) {
+      configuration.ports[port.name] = nil
+      return
+    }
+    guard !ifExists else { return }
+    let attached = configuration.ports.values.compactMap(\.interface.attachment)
+      .map { "\(printable($0.target)) \($0.interface)" }.sorted()
+    throw ControlError(
+      "nothing named \(printable(interface)) is attached to \(printable(target)); "
+        + (attached.isEmpty
+          ? "there are no attachments" : "the attachments are \(shortened(attached))")
+    )
+  }
+}

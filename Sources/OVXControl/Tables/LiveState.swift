@@ -1,0 +1,50 @@
+/// What the daemon knows of the host and the configuration does not say, for one request.
+package struct LiveState {
+  /// Whether the host has a network device of this name.
+  package var deviceExists: (String) -> Bool
+  /// What the kernel and the switch say of a configured interface; `nil` for an unknown one.
+  ///
+  /// They are asked once: the answer is the same for all columns, and frames wait for it.
+  package let interface: (String) -> InterfaceState?
+  /// The ports that were attached to containers that are gone for good.
+  package var goneAttachments: () -> [String]
+  /// What is known of an address that somebody is to be given.
+  package var addressState: (AddressQuestion) -> AddressState
+
+  package init(
+    deviceExists: @escaping (String) -> Bool,
+    interface: @escaping (String) -> InterfaceState? = { _ in nil },
+    goneAttachments: @escaping () -> [String] = { [] },
+    addressState: @escaping (AddressQuestion) -> AddressState = { _ in .free }
+  ) {
+    self.addressState = addressState
+    self.deviceExists = deviceExists
+    self.goneAttachments = goneAttachments
+    var known: [String: InterfaceState?] = [:]
+    self.interface = { name in
+      if let state = known[name] { return state }
+      let state = interface(name)
+      known[name] = .some(state)
+      return state
+    }
+  }
+}
+
+/// The read-only columns of an interface.
+package struct InterfaceState: Equatable, Sendable {
+  package var ifindex: Int?
+  package var macInUse: String?
+  package var mtu: Int?
+  package var isAdministrativelyUp: Bool?
+  package var hasCarrier: Bool?
+  /// Why the interface is not in service, a sentence.
+  package var error: String?
+  package var status: [String: String] = [:]
+  package var statistics: [String: UInt64] = [:]
+  /// Bits per second, as the device's driver says.
+  package var linkSpeed: Int?
+  /// The port's number: 65534 for a bridge's own, -1 for one that is not in service.
+  package var ofport: Int?
+
+  package init() {}
+}
