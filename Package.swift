@@ -82,7 +82,9 @@ let package = Package(
         .product(name: "FlyingFox", package: "FlyingFox"),
         .product(name: "FlyingSocks", package: "FlyingFox"),
       ],
-      swiftSettings: strict),
+      swiftSettings: strict,
+      // FlyingFox passes requests on by FoundationNetworking, which stands on it when it is linked statically.
+      linkerSettings: [.linkedLibrary("curl")]),
     .executableTarget(
       name: "ovx-cni",
       dependencies: ["CLinux", "OVXControl", "OVXDatapath", "OVXLinux", system],
