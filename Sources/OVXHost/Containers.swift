@@ -116,11 +116,19 @@ package final class Containers {
   /// is gone or does not run.
   package func identity(of target: Target) -> NetworkNamespace.Identity?? {
     guard let question = target.question else {
-      return .some((try? NetworkNamespace.find(withoutAsking: target.name))?.identity)
+      do throws(LinuxError) {
+        return .some(try NetworkNamespace.find(withoutAsking: target.name).identity)
+      } catch {
+        return error.isOfShortage ? nil : .some(nil)
+      }
     }
     switch freshAnswer(question) {
     case .success(let container):
-      return .some((try? NetworkNamespace(pid: container.pid))?.identity)
+      do throws(LinuxError) {
+        return .some(try NetworkNamespace(pid: container.pid).identity)
+      } catch {
+        return error.isOfShortage ? nil : .some(nil)
+      }
     case .failure(let error) where error.isOfGoneContainer: return .some(nil)
     case .failure, nil: return nil
     }
@@ -129,7 +137,12 @@ package final class Containers {
   /// Whether a container is certain to be gone for good.
   package func isGone(_ target: Target) -> Bool {
     guard let question = target.question else {
-      return (try? NetworkNamespace.find(withoutAsking: target.name)) == nil
+      do throws(LinuxError) {
+        _ = try NetworkNamespace.find(withoutAsking: target.name)
+        return false
+      } catch {
+        return !error.isOfShortage
+      }
     }
     guard case .failure(let error) = freshAnswer(question) else { return false }
     return error.errno == .noSuchFileOrDirectory
@@ -225,6 +238,11 @@ package final class Containers {
 extension LinuxError {
   /// Whether a container is certain to be gone, or not to run.
   var isOfGoneContainer: Bool { errno == .noSuchFileOrDirectory || errno == .noSuchProcess }
+
+  /// Whether the daemon has no descriptor left to look with, which says nothing of what it looks for.
+  var isOfShortage: Bool {
+    [.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(errno)
+  }
 
   /// Whether somebody was asked where a container is, and has not answered so far.
   var isWithoutAnswer: Bool { errno == .nowInProgress || errno == .timedOut }

@@ -7,7 +7,10 @@ extension SystemTests {
     static let directory = Lab.packageRoot.appendingPathComponent("configs").path
 
     static func examples() throws -> [String] {
-      try FileManager.default.contentsOfDirectory(atPath: directory).sorted()
+      try FileManager.default.contentsOfDirectory(atPath: directory).filter {
+        $0.hasSuffix(".yaml")
+      }
+      .sorted()
     }
 
     /// Makes what a file's ports stand on: a veth for each device of the host that it names.
@@ -15,7 +18,7 @@ extension SystemTests {
       let lines = try host.ctl("--dry-run -f csv apply -f \(file)").split(separator: "\n")
       for line in lines {
         let cells = line.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-        guard cells.count == 6, cells[3] == "type", cells[5] == "system" else { continue }
+        guard cells.count >= 6, cells[3] == "type", cells[5] == "system" else { continue }
         try host.must("ip link add \(cells[2]) mtu 1400 type veth peer name \(cells[2])-c")
       }
     }
