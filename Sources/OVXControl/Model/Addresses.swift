@@ -39,13 +39,7 @@ package struct InterfaceAddress: Hashable, Codable, Sendable {
 
   /// Whether another address lies in the same network.
   package func contains(_ other: IPAddress) -> Bool {
-    guard other.isIPv6 == address.isIPv6 else { return false }
-    let padding = 128 - address.bitCount
-    let length = prefixLength + padding
-    let highMask: UInt64 = length >= 64 ? .max : ~(UInt64.max >> UInt64(length))
-    let lowMask: UInt64 = length <= 64 ? 0 : length >= 128 ? .max : ~(.max >> UInt64(length - 64))
-    // An IPv4 address occupies the low 32 bits; the bits above them are zero in both.
-    return (other.high ^ address.high) & highMask == 0 && (other.low ^ address.low) & lowMask == 0
+    IPPrefix(of: self).contains(other)
   }
 
   package init(from decoder: any Decoder) throws {

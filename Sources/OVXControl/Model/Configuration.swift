@@ -21,6 +21,12 @@ package struct Configuration: Codable, Equatable, Sendable {
     self.ports = ports
   }
 
+  /// Adds a bridge, which has none of that name, with its internal port.
+  mutating func addBridge(_ name: String) {
+    bridges[name] = Bridge(name: name)
+    ports[name] = Port(name: name, bridge: name, interface: Interface(type: .internal))
+  }
+
   /// The ports of one bridge in the order of their names, its internal port among them.
   package func ports(of bridge: String) -> [Port] {
     ports.values.filter { $0.bridge == bridge }.sorted { $0.name < $1.name }

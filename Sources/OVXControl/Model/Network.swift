@@ -139,11 +139,7 @@ extension Configuration {
         if let old, isFree { network.tag = old } else { network.tag = try freeTag(for: network) }
         networks[name] = network
       }
-      if bridges[network.bridge] == nil {
-        bridges[network.bridge] = Bridge(name: network.bridge)
-        ports[network.bridge] = Port(
-          name: network.bridge, bridge: network.bridge, interface: Interface(type: .internal))
-      }
+      if bridges[network.bridge] == nil { addBridge(network.bridge) }
     }
     for network in networks.values {
       let port = ports[network.tunnelPort]

@@ -21,12 +21,7 @@ extension Transaction {
           + "on bridge \(port.bridge); take another name, or delete the port first"
       )
     }
-    configuration.bridges[name] = Configuration.Bridge(name: name)
-    configuration.ports[name] = Configuration.Port(
-      name: name,
-      bridge: name,
-      interface: Configuration.Interface(type: .internal)
-    )
+    configuration.addBridge(name)
   }
 
   mutating func deleteBridge(_ name: String, ifExists: Bool) throws(ControlError) {
