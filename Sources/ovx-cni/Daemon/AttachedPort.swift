@@ -139,7 +139,7 @@ extension Daemon {
       mac: rows.text("mac_in_use", row).flatMap { MACAddress($0) },
       mtu: rows.text("mtu", row).flatMap { Int($0) },
       addresses: (rows.value("addresses", row)?.atoms ?? []).compactMap {
-        InterfaceAddress($0.plain)
+        InterfaceAddress($0.bare)
       },
       gateways: (attachment["gateway"] ?? "").split(separator: ",").compactMap {
         IPAddress(String($0))

@@ -56,24 +56,13 @@ extension RecordList {
 
   /// The text of a column in a row.
   func text(_ column: String, _ row: [Datum]) -> String? {
-    value(column, row)?.atoms.first.map(\.plain)
+    value(column, row)?.atoms.first.map(\.bare)
   }
 
   /// The entries of a map in a row.
   func entries(_ column: String, _ row: [Datum]) -> [String: String] {
     guard case .map(let entries)? = value(column, row) else { return [:] }
-    return entries.mapValues(\.plain)
-  }
-}
-
-extension Atom {
-  /// The value without quotes.
-  var plain: String {
-    switch self {
-    case .boolean(let isTrue): String(isTrue)
-    case .integer(let number): String(number)
-    case .text(let text): text
-    }
+    return entries.mapValues(\.bare)
   }
 }
 

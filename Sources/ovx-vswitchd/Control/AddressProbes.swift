@@ -39,7 +39,7 @@ final class AddressProbes {
   /// That it is free was true a moment ago, and another host may have given it to somebody since, who has told so.
   func state(of question: AddressQuestion) -> AddressState {
     guard let verdict = probes[question]?.verdict else { return .unknown }
-    guard verdict == .free, let owner = owner(of: question) else { return verdict }
+    guard verdict == .free, let owner = owners(of: [question])[question] else { return verdict }
     probes[question] = Probe(
       next: monotonicMilliseconds() + Self.takenValidity, verdict: .taken(owner))
     return .taken(owner)
@@ -60,6 +60,8 @@ final class AddressProbes {
   func work(now: Int64) {
     let due = probes.filter { $0.value.next <= now }.keys
     guard !due.isEmpty else { return }
+    let owners = owners(
+      of: due.filter { probes[$0].map { $0.count > 0 && $0.verdict == .unknown } == true })
     var asked: [AddressQuestion] = []
     for question in due {
       guard var probe = probes[question] else { continue }
@@ -67,7 +69,7 @@ final class AddressProbes {
         probes[question] = nil
         continue
       }
-      if probe.count > 0, let owner = owner(of: question) {
+      if let owner = owners[question] {
         probe.verdict = .taken(owner)
         probe.next = now + Self.takenValidity
       } else if probe.count == Self.pauses.count {
@@ -85,9 +87,7 @@ final class AddressProbes {
 
   private func send(_ questions: [AddressQuestion]) {
     guard let source = Self.source else { return }
-    let questions = questions.compactMap { question in
-      running.reconciler.bridge(question.bridge).map { (question, $0) }
-    }
+    let questions = located(questions)
     guard !questions.isEmpty else { return }
     running.dataplane.perform { datapath in
       for (question, bridge) in questions {
@@ -96,10 +96,28 @@ final class AddressProbes {
     }
   }
 
-  private func owner(of question: AddressQuestion) -> MACAddress? {
-    guard let bridge = running.reconciler.bridge(question.bridge) else { return nil }
-    return running.dataplane.performOnAll { datapath in
-      datapath.neighbor(question.address, vlan: question.vlan, bridge: bridge)
-    }.compactMap { $0 }.first
+  /// Who has answered for some addresses; each worker is asked once for all of them.
+  private func owners(of questions: [AddressQuestion]) -> [AddressQuestion: MACAddress] {
+    let questions = located(questions)
+    guard !questions.isEmpty else { return [:] }
+    let found = running.dataplane.performOnAll { datapath in
+      questions.map { question, bridge in
+        datapath.neighbor(question.address, vlan: question.vlan, bridge: bridge)
+      }
+    }
+    var owners: [AddressQuestion: MACAddress] = [:]
+    for answers in found {
+      for ((question, _), address) in zip(questions, answers) where owners[question] == nil {
+        owners[question] = address
+      }
+    }
+    return owners
+  }
+
+  /// Questions with the numbers of their bridges, without those whose bridge is gone.
+  private func located(_ questions: [AddressQuestion]) -> [(AddressQuestion, BridgeID)] {
+    questions.compactMap { question in
+      running.reconciler.bridge(question.bridge).map { (question, $0) }
+    }
   }
 }
