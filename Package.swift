@@ -30,6 +30,7 @@ let package = Package(
     .executable(name: "ovx-ctl", targets: ["ovx-ctl"]),
     .executable(name: "ovx-docker", targets: ["ovx-docker"]),
     .executable(name: "ovx-cni", targets: ["ovx-cni"]),
+    .executable(name: "ovx-exporter", targets: ["ovx-exporter"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -86,6 +87,16 @@ let package = Package(
       // FlyingFox passes requests on by FoundationNetworking, which stands on it when it is linked statically.
       linkerSettings: [.linkedLibrary("curl")]),
     .executableTarget(
+      name: "ovx-exporter",
+      dependencies: [
+        "OVXControl", "OVXDatapath", argumentParser,
+        .product(name: "FlyingFox", package: "FlyingFox"),
+        .product(name: "FlyingSocks", package: "FlyingFox"),
+      ],
+      resources: [.embedInCode("page.html")],
+      swiftSettings: strict,
+      linkerSettings: [.linkedLibrary("curl")]),
+    .executableTarget(
       name: "ovx-cni",
       dependencies: ["CLinux", "OVXControl", "OVXDatapath", "OVXLinux", system],
       swiftSettings: strict),
@@ -122,6 +133,9 @@ let package = Package(
     .testTarget(
       name: "CNITests",
       dependencies: ["ovx-cni", "OVXControl", "OVXDatapath", "OVXSimulation"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ExporterTests", dependencies: ["ovx-exporter", "OVXControl", "OVXDatapath"],
       swiftSettings: strict),
     .testTarget(
       name: "SystemTests", dependencies: ["OVXControl", "OVXSimulation"], exclude: ["Traffic"],

@@ -1,0 +1,183 @@
+internal import OVXControl
+private import OVXDatapath
+
+/// Metrics as text, in one of the two formats that Prometheus reads.
+///
+/// Source: OpenMetrics 1.0.0; "Exposition formats", Prometheus text format 0.0.4. In the first a counter's family has no
+/// `_total`, and the text an end.
+struct Exposition {
+  enum Format {
+    case openMetrics, prometheus
+
+    var contentType: String {
+      switch self {
+      case .openMetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8"
+      case .prometheus: "text/plain; version=0.0.4; charset=utf-8"
+      }
+    }
+  }
+
+  private enum Kind: String {
+    case counter, gauge
+  }
+
+  private(set) var text = ""
+  private let format: Format
+
+  /// Writes down the state of the switch, or that it does not answer.
+  init(of state: Result<SwitchState, ControlError>, _ format: Format) {
+    self.format = format
+    switch state {
+    case .failure: family("ovx_up", .gauge, "Whether the daemon answers.", [([], 0)])
+    case .success(let state):
+      family("ovx_up", .gauge, "Whether the daemon answers.", [([], 1)])
+      family(
+        "ovx_build_info", .gauge, "The daemon's version.",
+        [([("version", state.version.daemon)], 1)])
+      family(
+        "ovx_control_latency_seconds", .gauge, "How long the daemon took for this answer.",
+        [([], state.latency)])
+      ports(state)
+      tunnels(state)
+      networks(state)
+      tables(state)
+    }
+    if format == .openMetrics { text += "# EOF\n" }
+  }
+
+  // MARK: Families
+
+  private mutating func ports(_ state: SwitchState) {
+    typealias Counter = (name: String, help: String, value: (PortStatistics) -> UInt64)
+    let counters: [Counter] = [
+      ("received_frames", "Frames that came in by the port.", { $0.receivedFrames }),
+      ("received_bytes", "Bytes of these.", { $0.receivedBytes }),
+      ("sent_frames", "Frames that left by the port.", { $0.sentFrames }),
+      ("sent_bytes", "Bytes of these.", { $0.sentBytes }),
+      (
+        "answered_frames", "Questions for neighbors that the switch answered.",
+        { $0.answeredFrames }
+      ),
+      (
+        "reported_frames", "Frames too large for their path, of which the sender was told.",
+        { $0.reportedFrames }
+      ),
+    ]
+    for counter in counters {
+      family(
+        "ovx_port_\(counter.name)", .counter, counter.help,
+        state.ports.map { port in
+          ([("bridge", port.bridge), ("port", port.port)], Double(counter.value(port)))
+        })
+    }
+    family(
+      "ovx_drops", .counter, "Lost frames by port and reason; without a port those of no tunnel.",
+      state.drops.map { ([("port", $0.port ?? ""), ("reason", $0.reason)], Double($0.count)) })
+    family(
+      "ovx_port_up", .gauge, "Whether the port is in service and its device carries frames.",
+      state.bridges.flatMap { bridge in
+        bridge.ports.map { port in
+          let isUp = port.interface.error == nil && port.interface.linkState != "down"
+          return (
+            [
+              ("bridge", bridge.name), ("port", port.name), ("network", port.network ?? ""),
+              ("type", port.interface.type?.rawValue ?? ""),
+            ], isUp ? 1 : 0
+          )
+        }
+      })
+  }
+
+  private mutating func tunnels(_ state: SwitchState) {
+    let remotes = state.tunnels.tunnels.flatMap { tunnel in
+      tunnel.remotes.map { (tunnel: tunnel, remote: $0) }
+    }
+    func labels(_ tunnel: Tunnels.Tunnel, _ remote: Tunnels.Remote) -> [(String, String)] {
+      [("port", tunnel.port), ("vni", "\(tunnel.vni)"), ("remote", "\(remote.address)")]
+    }
+    family(
+      "ovx_remote_up", .gauge, "Whether there is a way to the remote VTEP.",
+      remotes.map { (labels($0.tunnel, $0.remote), $0.remote.error == nil ? 1 : 0) })
+    family(
+      "ovx_remote_mtu_bytes", .gauge, "The largest IP packet that fits the way to the remote VTEP.",
+      remotes.compactMap { entry in
+        entry.remote.mtu.map { (labels(entry.tunnel, entry.remote), Double($0)) }
+      })
+    family(
+      "ovx_underlay_refused_packets", .counter,
+      "Packets of other programs to remote VTEPs that the underlay filter has refused.",
+      state.tunnels.filter?.refused.map { [([], Double($0))] } ?? [])
+  }
+
+  private mutating func networks(_ state: SwitchState) {
+    typealias Gauge = (name: String, help: String, value: (NetworkDescription) -> Int)
+    let gauges: [Gauge] = [
+      ("members", "Ports of the network on this host.", { $0.members.count }),
+      ("addresses_used", "Addresses of members and gateways.", { $0.addressesUsed }),
+      ("addresses_free", "Addresses that this host can still hand out.", { $0.addressesFree }),
+      ("up", "Whether nothing is wrong with the network's tunnel.", { $0.error == nil ? 1 : 0 }),
+    ]
+    for gauge in gauges {
+      family(
+        "ovx_network_\(gauge.name)", .gauge, gauge.help,
+        state.networks.map { network in
+          ([("network", network.name), ("vni", "\(network.vni)")], Double(gauge.value(network)))
+        })
+    }
+  }
+
+  private mutating func tables(_ state: SwitchState) {
+    typealias Gauge = (name: String, help: String, kind: Kind)
+    func labels(_ bridge: String) -> [(String, String)] { [("bridge", bridge)] }
+    let fdb = state.addressTables
+    family(
+      "ovx_fdb_entries", .gauge, "Ethernet addresses that are known.",
+      fdb.map { (labels($0.bridge), Double($0.current)) })
+    family(
+      "ovx_fdb_limit", .gauge, "How many there may be.",
+      fdb.map { (labels($0.bridge), Double($0.limit)) })
+    family(
+      "ovx_fdb_learned", .counter, "Addresses learned.",
+      fdb.map { (labels($0.bridge), Double($0.learned)) })
+    family(
+      "ovx_fdb_moved", .counter, "Addresses seen at another port than before.",
+      fdb.map { (labels($0.bridge), Double($0.moved)) })
+    family(
+      "ovx_fdb_evicted", .counter, "Addresses forgotten to make room.",
+      fdb.map { (labels($0.bridge), Double($0.evicted)) })
+    family(
+      "ovx_neighbor_entries", .gauge, "IP addresses that are known.",
+      state.neighborTables.map { (labels($0.bridge), Double($0.current)) })
+    family(
+      "ovx_neighbor_limit", .gauge, "How many there may be.",
+      state.neighborTables.map { (labels($0.bridge), Double($0.limit)) })
+  }
+
+  // MARK: Text
+
+  private mutating func family(
+    _ name: String, _ kind: Kind, _ help: String, _ samples: [([(String, String)], Double)]
+  ) {
+    let sample = kind == .counter ? "\(name)_total" : name
+    let family = format == .openMetrics ? name : sample
+    text += "# HELP \(family) \(help)\n# TYPE \(family) \(kind.rawValue)\n"
+    for (labels, value) in samples {
+      text += sample
+      if !labels.isEmpty {
+        let list = labels.map { "\($0.0)=\"\(Self.escaped($0.1))\"" }.joined(separator: ",")
+        text += "{\(list)}"
+      }
+      text += " \(Self.number(value))\n"
+    }
+  }
+
+  /// A label's value: a quotation mark, a backslash and the end of a line are escaped.
+  static func escaped(_ value: String) -> String {
+    value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+  }
+
+  /// A whole number without a fraction.
+  private static func number(_ value: Double) -> String {
+    Int64(exactly: value).map { "\($0)" } ?? "\(value)"
+  }
+}

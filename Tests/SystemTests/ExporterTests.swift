@@ -1,0 +1,161 @@
+import Foundation
+import Testing
+
+extension SystemTests {
+  /// What is shown to Prometheus and to a browser.
+  @Suite struct ExporterTests {
+    /// Asks the exporter of a host; the answer's head and its body.
+    private func get(
+      _ path: String, on host: Namespace, as name: String = "localhost", _ headers: String = ""
+    ) throws -> (head: String, body: String) {
+      let request =
+        "GET \(path) HTTP/1.1\\r\\nHost: \(name)\\r\\n\(headers)Connection: close\\r\\n\\r\\n"
+      let answer = try host.must("printf '\(request)' | socat -t 10 - TCP:127.0.0.1:9475")
+      let parts = answer.replacing("\r\n", with: "\n").split(separator: "\n\n", maxSplits: 1)
+      return (String(parts.first ?? ""), String(parts.count > 1 ? parts[1] : ""))
+    }
+
+    @Test func metricsAndPage() throws {
+      try Lab.run { lab in
+        let (host1, _) = try lab.twoHosts()
+        let daemon = try lab.daemon(on: host1)
+        try host1.ctl("set switch . local_ip=192.168.5.2 remotes=192.168.5.3")
+        try host1.ctl("add-net red vni=100 subnet=172.17.42.0/24")
+        let (web, db) = (try lab.namespace("web"), try lab.namespace("db"))
+        try host1.ctl("attach red \(web.name) eth0 -- attach red \(db.name) eth0")
+        try web.expectPing("172.17.42.3")
+        let exporter = try host1.start("exec ovx-exporter --rundir \(host1.rundir)")
+        try eventually("the exporter is there") {
+          try host1.run("socat -u OPEN:/dev/null TCP:127.0.0.1:9475").succeeded
+        }
+        let metrics = try get("/metrics", on: host1)
+        #expect(metrics.head.contains("text/plain; version=0.0.4"))
+        for line in [
+          "ovx_up 1", "ovx_network_members{network=\"red\",vni=\"100\"} 2",
+          "ovx_remote_up{port=\"vni100\",vni=\"100\",remote=\"192.168.5.3\"} 1",
+          "ovx_port_up{bridge=\"br0\",port=\"eth0@\(web.name)\",network=\"red\",type=\"tap\"} 1",
+        ] {
+          #expect(metrics.body.contains("\n\(line)\n"), "\(line) is not in \(metrics.body)")
+        }
+        // The judgement of Prometheus's own checker.
+        let file = lab.directory.appendingPathComponent("metrics")
+        try metrics.body.write(to: file, atomically: true, encoding: .utf8)
+        let found = try Command([
+          Lab.packageRoot.appendingPathComponent("deploy/find-promtool").path
+        ]).finish(seconds: 120)
+        let promtool = found.standardOutput.trimmingCharacters(in: .whitespacesAndNewlines)
+        let verdict = try Command([
+          "sh", "-c", "exec \"$0\" check metrics < \"$1\"", promtool, file.path,
+        ]).finish(seconds: 20)
+        #expect(verdict.succeeded && verdict.standardError.isEmpty, "\(verdict)")
+        let open = try get(
+          "/metrics", on: host1, "Accept: application/openmetrics-text; version=1.0.0\\r\\n")
+        #expect(open.head.contains("application/openmetrics-text"))
+        #expect(open.body.contains("# TYPE ovx_drops counter\n") && open.body.hasSuffix("# EOF\n"))
+
+        let page = try get("/", on: host1)
+        #expect(
+          page.head.contains("default-src 'none'") && page.body.contains("<title>ovx</title>"))
+        #expect(try get("/api/state", on: host1).body.contains("\"name\":\"red\""))
+        let places = try get("/api/addresses?find=172.17.42.3", on: host1)
+        #expect(places.body.contains("eth0@\(db.name)"), "\(places)")
+        let trace = try get("/api/trace?port=eth0@\(web.name)&frame=to%%20172.17.42.3", on: host1)
+        #expect(trace.body.contains("eth0@\(db.name)"), "\(trace)")
+        let wrong = try get("/api/trace?port=nobody&frame=arp", on: host1)
+        #expect(wrong.head.contains("400") && wrong.body.contains("there is no port nobody"))
+        // By a name that anybody may give to this address nothing is told but metrics.
+        for path in ["/", "/api/state", "/api/addresses?find=1"] {
+          #expect(try get(path, on: host1, as: "evil.example").head.contains("403"), "\(path)")
+        }
+        #expect(try get("/elsewhere", on: host1).head.contains("404"))
+        #expect(try get("/readyz", on: host1).head.contains("200"))
+
+        _ = try daemon.stop(SIGTERM)
+        try eventually("it is not ready") { try get("/readyz", on: host1).head.contains("503") }
+        #expect(try get("/healthz", on: host1).head.contains("200"))
+        #expect(try get("/metrics", on: host1).body.contains("ovx_up 0\n"))
+        try lab.daemon(on: host1)
+        try eventually("it is ready again") { try get("/readyz", on: host1).head.contains("200") }
+        exporter.signal(SIGTERM)
+        _ = exporter.wait(seconds: 5)
+      }
+    }
+
+    /// The page in a browser, on a desk and on a phone: it shows what is there, and names stay text.
+    @Test(arguments: ["1200x1500", "390x900"])
+    func thePage(_ size: String) throws {
+      try Lab.run { lab in
+        let (host1, _) = try lab.twoHosts()
+        try lab.daemon(on: host1)
+        try host1.ctl("add-net red vni=100 subnet=172.17.42.0/24 range=172.17.42.31-172.17.42.40")
+        try host1.ctl("set switch . local_ip=192.168.5.2 remotes=192.168.5.3")
+        let (web, db) = (try lab.namespace("web"), try lab.namespace("db"))
+        try host1.ctl("attach red \(web.name) eth0 -- attach red \(db.name) eth0")
+        _ = try host1.ctl(["add-port", "br0", "<b>x", "type=tap", "tag=9"])
+        try web.expectPing("172.17.42.32")
+        let exporter = try host1.start("exec ovx-exporter --rundir \(host1.rundir)")
+        let chromium = try Command([
+          Lab.packageRoot.appendingPathComponent("deploy/find-chromium").path
+        ]).finish(seconds: 180).standardOutput.trimmingCharacters(in: .whitespacesAndNewlines)
+        let script = Lab.packageRoot.appendingPathComponent("Tests/SystemTests/Traffic/browse.py")
+          .path
+        try eventually("the exporter is there") {
+          try host1.run("socat -u OPEN:/dev/null TCP:127.0.0.1:9475").succeeded
+        }
+        let text = try host1.must(
+          "python3 \(script) \(chromium) http://localhost:9475/ 8 --click --size \(size)")
+        let seen = try JSONDecoder().decode(Seen.self, from: Data(text.utf8))
+        #expect(seen.errors.isEmpty && seen.markup == 0, "\(seen)")
+        // At least two rates of each of the ports: br0, x, two containers, a tunnel.
+        #expect(seen.curves >= 10, "\(seen)")
+        #expect("\(seen.width)" == size.prefix { $0 != "x" }, "wider than its window: \(seen)")
+        for words in [
+          "in service", "172.17.42.0/24", "eth0@\(db.name)", "<b>x", "192.168.5.3",
+          "172.17.42.32\tbr0", "verdict sent by eth0@\(db.name)",
+        ] {
+          #expect(
+            seen.text.replacing(#/[ ]+/#, with: " ").contains(words),
+            "\(words) is not in \(seen.text)")
+        }
+        exporter.signal(SIGTERM)
+        _ = exporter.wait(seconds: 5)
+      }
+    }
+
+    /// What a browser says of the page.
+    private struct Seen: Decodable {
+      var text: String
+      var markup: Int
+      var curves: Int
+      var width: Int
+      var errors: [String]
+    }
+
+    /// Requests that are no requests do it no harm.
+    @Test func hostileRequests() throws {
+      try Lab.run { lab in
+        let (host1, _) = try lab.twoHosts()
+        let exporter = try host1.start("exec ovx-exporter --rundir \(host1.rundir)")
+        try eventually("the exporter is there") {
+          try host1.run("socat -u OPEN:/dev/null TCP:127.0.0.1:9475").succeeded
+        }
+        for script in [
+          "head -c 100000 /dev/urandom", "yes | head -c 3000000", "printf 'GET / HTTP/1.1\\r\\n'",
+          "printf 'GET %%ff%%00%%2e%%2e/..//\\\\x HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n'",
+          "printf 'POST /api/state HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Length: 99999999999999999999\\r\\n\\r\\n'",
+          "printf 'GET /api/trace?port=%%00%%ff&frame=%%22%%0a HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n'",
+          "printf 'GET /metrics HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Length: -1\\r\\n\\r\\n'",
+        ] {
+          _ = try host1.run("\(script) | socat -t 1 - TCP:127.0.0.1:9475 >/dev/null 2>&1")
+          #expect(exporter.isRunning, "\(script)")
+        }
+        #expect(try get("/healthz", on: host1).head.contains("200"))
+        let second = try host1.run("ovx-exporter --rundir \(host1.rundir)")
+        #expect(
+          !second.succeeded && second.standardError.contains("cannot listen on 127.0.0.1:9475"))
+        exporter.signal(SIGTERM)
+        _ = exporter.wait(seconds: 5)
+      }
+    }
+  }
+}
