@@ -20,27 +20,21 @@ struct SwitchConnection {
   }
 
   func networks() throws(ControlError) -> [Network] {
-    let columns = ["name", "bridge", "subnet", "gateway", "external_ids"]
-    let replies = try send([
-      .list(table: "Network", records: [], columns: columns, ifExists: false)
-    ])
-    guard case .records(let list)? = replies.first else { return [] }
-    return list.rows.compactMap { row in
-      guard row.count == columns.count, case .map(let ids) = row[4] else { return nil }
-      return Network(
-        name: row[0].atoms.first?.bare ?? "", bridge: row[1].atoms.first?.bare ?? "",
-        subnets: row[2].atoms.map(\.bare), gateways: row[3].atoms.map(\.bare),
-        externalIDs: ids.mapValues(\.bare))
+    let list = try send([
+      .list(
+        table: "Network", records: [],
+        columns: ["name", "bridge", "subnet", "gateway", "external_ids"], ifExists: false)
+    ])[0].rows
+    return list.rows.map { row in
+      Network(
+        name: list.text("name", row) ?? "", bridge: list.text("bridge", row) ?? "",
+        subnets: list.texts("subnet", row), gateways: list.texts("gateway", row),
+        externalIDs: list.entries("external_ids", row))
     }
   }
 
   /// Carries out commands, all of them or none.
   func send(_ commands: [Command]) throws(ControlError) -> [Reply] {
-    let response = try client.send(
-      Request(commands: commands, timeout: Self.timeout, dryRun: false))
-    switch response.outcome {
-    case .done(let replies): return replies
-    case .failed(let error): throw error
-    }
+    try client.replies(to: commands, timeout: Self.timeout)
   }
 }

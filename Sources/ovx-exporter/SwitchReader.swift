@@ -127,10 +127,6 @@ actor SwitchReader {
   }
 
   private func send(_ commands: [Command]) throws(ControlError) -> [Reply] {
-    let response = try client.send(Request(commands: commands, timeout: Self.patience))
-    switch response.outcome {
-    case .done(let replies): return replies
-    case .failed(let error): throw error
-    }
+    try client.replies(to: commands, timeout: Self.patience)
   }
 }

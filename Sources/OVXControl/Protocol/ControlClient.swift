@@ -46,6 +46,28 @@ package struct ControlClient {
     }
   }
 
+  /// Has commands carried out, all of them or none.
+  ///
+  /// - Parameters:
+  ///   - commands: One or more.
+  ///   - timeout: Seconds that the daemon has for an answer.
+  /// - Returns: As many replies.
+  /// - Throws: What the daemon refuses, and as `send`.
+  package func replies(
+    to commands: [Command], timeout: Double
+  ) throws(ControlError) -> [Reply] {
+    switch try send(Request(commands: commands, timeout: timeout)).outcome {
+    case .failed(let error): throw error
+    case .done(let replies):
+      guard replies.count == commands.count else {
+        throw ControlError(
+          "the daemon on \(socketPath) has answered \(replies.count) of \(commands.count) commands",
+          kind: .unavailable)
+      }
+      return replies
+    }
+  }
+
   /// Sends a request whose answer goes on: gives the response, what has come behind it, and the connection.
   ///
   /// The connection does not block, and is the caller's to close. After a refusal there is none.

@@ -138,8 +138,8 @@ extension Daemon {
     return PortState(
       mac: rows.text("mac_in_use", row).flatMap { MACAddress($0) },
       mtu: rows.text("mtu", row).flatMap { Int($0) },
-      addresses: (rows.value("addresses", row)?.atoms ?? []).compactMap {
-        InterfaceAddress($0.bare)
+      addresses: rows.texts("addresses", row).compactMap {
+        InterfaceAddress($0)
       },
       gateways: (attachment["gateway"] ?? "").split(separator: ",").compactMap {
         IPAddress(String($0))

@@ -28,7 +28,7 @@ extension Daemon {
           + "or name a \"bridge\" instead of a \"network\"")
     }
     return KnownNetwork(
-      subnets: (list.value("subnet", row)?.atoms ?? []).compactMap { IPPrefix($0.bare) },
+      subnets: list.texts("subnet", row).compactMap { IPPrefix($0) },
       freeAddresses: list.entries("status", row)["addresses_free"].flatMap { Int($0) })
   }
 
@@ -87,7 +87,7 @@ extension Daemon {
       return vlan
     }
     // Without a tag the tunnel is a trunk: what has no tag in it is of VLAN 0.
-    let trunks = list.value("trunks", row)?.atoms.map(\.bare) ?? []
+    let trunks = list.texts("trunks", row)
     guard trunks.isEmpty || trunks.contains("0") else {
       throw PluginError(
         .invalidConfiguration,
