@@ -171,10 +171,17 @@ struct ContainerDevice {
     }
     for gateway in settings.gateways {
       do { try netlink.addDefaultRoute(via: gateway, on: link) } catch {
-        if isNew || error.errno != .fileExists { throw error }
+        guard error.errno == .fileExists else { throw error }
+        guard isNew else { continue }
+        // In a container with several networks, that of the first stays in force, and this one waits to take its place.
+        let metric = Self.reserveMetric + UInt32(bitPattern: link.index)
+        try netlink.addDefaultRoute(via: gateway, on: link, metric: metric)
       }
     }
   }
+
+  /// More than what the kernel gives to routes without a metric: 0 for IPv4, 1024 for IPv6.
+  private static let reserveMetric: UInt32 = 2048
 }
 
 extension DesiredState.ContainerInterface {

@@ -71,16 +71,23 @@ struct PortDevices {
     return device.link(in: kernel, ownership)
   }
 
-  /// The kernel's description of the device of a port in a container; `nil` where it is not open, or gone.
-  func linkInContainer(of name: String) -> Link? {
+  /// Looks at the device of a port in a container.
+  ///
+  /// - Parameters:
+  ///   - name: The port's.
+  ///   - body: Gets a connection to the kernel of the container's namespace, and the device's number there.
+  /// - Returns: What it says, and the namespace; `nil` where the device is not open, or gone.
+  func lookInContainer<Value>(
+    of name: String, _ body: (inout Netlink, Int32) throws(LinuxError) -> Value?
+  ) -> (value: Value, namespace: NetworkNamespace)? {
     guard let device = open[name], device.namespace != nil, let handle = device.handle,
       let namespace = try? handle.namespace()
     else { return nil }
-    let link = try? namespace.perform { () throws(LinuxError) in
+    let value = try? namespace.perform { () throws(LinuxError) in
       var netlink = try Netlink()
-      return try netlink.link(index: device.index)
+      return try body(&netlink, device.index)
     }
-    return link ?? nil
+    return (value ?? nil).map { ($0, namespace) }
   }
 
   /// The Ethernet address that a device was given, whatever a container has made of it since; `nil` while it is not open,

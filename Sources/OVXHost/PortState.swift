@@ -56,7 +56,24 @@ extension Reconciler {
   package func linkOnHost(of port: String) -> Link? { devices.link(of: port) }
 
   /// The kernel's description of a port's device in a container; `nil` where it is not open, or gone.
-  package func linkInContainer(of port: String) -> Link? { devices.linkInContainer(of: port) }
+  package func linkInContainer(of port: String) -> Link? {
+    devices.lookInContainer(of: port) {
+      (netlink: inout Netlink, index: Int32) throws(LinuxError) -> Link? in
+      try netlink.link(index: index)
+    }?.value
+  }
+
+  /// The same with its addresses, and the namespace that it is in.
+  package func endInContainer(
+    of port: String
+  ) -> (link: Link, addresses: [OVXLinux.InterfaceAddress], namespace: NetworkNamespace)? {
+    devices.lookInContainer(of: port) {
+      (netlink: inout Netlink, index: Int32) throws(LinuxError)
+        -> (Link, [OVXLinux.InterfaceAddress])? in
+      guard let link = try netlink.link(index: index) else { return nil }
+      return (link, try netlink.addresses(of: link))
+    }.map { ($0.value.0, $0.value.1, $0.namespace) }
+  }
 
   /// The Ethernet address that the device of a port was given, and the MTU in bytes, where the kernel does not tell; `nil`
   /// while it is not open.

@@ -132,6 +132,8 @@ import Testing
     ("port-to-br veth1", [.portToBridge(port: "veth1")]),
     ("iface-to-br veth1", [.portToBridge(port: "veth1")]),
     ("show", [.show]),
+    ("show --links", [.showLinks(bridge: nil)]),
+    ("show --links br0", [.showLinks(bridge: "br0")]),
     (
       "attach br0 pid:7 eth0 ip=10.0.0.5/24 tag=5 gateway=10.0.0.1",
       [

@@ -132,6 +132,10 @@ import Testing
     show.bridges[0].ports[0].interface.linkState = "up"
     show.bridges[0].ports[0].interface.peer = "eth0 in red1"
     try check("show", .show(show))
+    var named = PortLink.example
+    named.namespace = PortLink.Namespace(name: "red1")
+    named.remotes = [IPAddress("192.168.5.3")].compactMap(\.self)
+    try check("show --links", .links([PortLink.example, named]))
     try check("export", .configuration(bench.configuration))
     var other = bench
     try other.run(

@@ -64,6 +64,7 @@ import Testing
       ]),
       .records(RecordList(columns: ["c"], rows: [[.set([.integer(1), .text("b")])]])),
       .show(Show(bench.configuration) { $0 == "v" ? "It fails." : nil }),
+      .links([PortLink.example]),
       .addresses([BridgeAddresses(bridge: "br0", entries: [entry])]),
       .addressStatistics([BridgeAddressStatistics(bridge: "br0", AddressStatistics())]),
       .neighbors([BridgeNeighbors(bridge: "br0", entries: [neighbor])]),

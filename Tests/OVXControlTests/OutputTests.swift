@@ -282,6 +282,23 @@ import Testing
     #expect(json.contains("\"outgoingVNI\" : 41") && !json.contains("\"outgoingVNI\" : 7"))
   }
 
+  @Test func theOtherEnds() throws {
+    var container = PortLink(bridge: "br0", port: "eth0@web1")
+    container.peer = "eth0"
+    container.peerIndex = 2
+    container.namespace = PortLink.Namespace(pid: 4711, container: "web1")
+    var tunnel = PortLink(bridge: "br0", port: "vxlan0")
+    tunnel.remotes = ["192.168.5.3", "192.168.5.4"].compactMap { IPAddress($0) }
+    #expect(
+      try text(.links([container, tunnel, .example])) == """
+        Bridge  Port       Index  Peer                     Peer-index  Namespace                Addresses
+        br0     eth0@web1         eth0                              2  web1 (pid 4711)
+        br0     vxlan0            192.168.5.3 192.168.5.4
+        br0     veth1         69  eth0                             68  3fa2b1c0d9e8 (pid 4711)  10.0.0.5/24
+
+        """)
+  }
+
   @Test func smallReplies() throws {
     #expect(try text(.done) == "")
     #expect(try text(.done, .json) == "")
@@ -295,5 +312,19 @@ import Testing
     #expect(
       try text(.records(RecordList(columns: ["c"], rows: [[.scalar(.text("\u{1B}[2J"))]])), .table)
         == "c\n\"\\u001b[2J\"\n")
+  }
+}
+
+extension PortLink {
+  /// A veth whose other end is in a container; all members have a value.
+  static var example: PortLink {
+    var link = PortLink(bridge: "br0", port: "veth1")
+    link.index = 69
+    link.peer = "eth0"
+    link.peerIndex = 68
+    link.namespace = Namespace(
+      pid: 4711, container: "3fa2b1c0d9e8" + String(repeating: "0", count: 52))
+    link.addresses = [InterfaceAddress("10.0.0.5/24")].compactMap(\.self)
+    return link
   }
 }

@@ -292,6 +292,17 @@ extension SystemTests {
 
         let runtime = Runtime(lab: lab, host: host1)
         let green = runtime.configuration("\"network\": \"green\"", name: "web")
+        // Of two networks with a gateway that of the first counts, and the other's when it has gone.
+        try host1.ctl("add-net lilac vni=400 subnet=10.4.0.0/24 gateway=10.4.0.1")
+        let lilac = runtime.configuration("\"network\": \"lilac\"", name: "lilac")
+        let both = try lab.namespace("both")
+        try runtime.must("ADD", both, green)
+        let second = try runtime.must("ADD", both, as: "eth1", lilac)
+        #expect(try both.must("ip route get 198.51.100.1").contains("via 10.3.0.1"))
+        try runtime.must("CHECK", both, as: "eth1", withResult(second, lilac))
+        try runtime.must("DEL", both, green)
+        #expect(try both.must("ip route get 198.51.100.1").contains("via 10.4.0.1"))
+        try runtime.must("DEL", both, as: "eth1", lilac)
         let other = try lab.namespace("other")
         let asked = try runtime.must("ADD", other, arguments: "IP=10.3.0.99", green)
         #expect(asked.addresses.first == "10.3.0.99/24", "\(asked.text)")

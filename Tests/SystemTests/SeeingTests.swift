@@ -19,6 +19,22 @@ extension SystemTests {
       return ((host1, host2), (c1, c2))
     }
 
+    /// What `show --links` prints of a port.
+    private struct OtherEnd: Decodable {
+      var port: String
+      var index: Int?
+      var peer: String?
+      var peerIndex: Int?
+      var namespace: Place?
+      var addresses: [String]
+      var remotes: [String]
+
+      struct Place: Decodable {
+        var name: String?
+        var pid: pid_t?
+      }
+    }
+
     /// Starts a capture and waits until it runs.
     private func capture(_ words: String, on host: Namespace) throws -> Command {
       let command = try host.start("exec ovx-ctl capture \(words)")
@@ -71,6 +87,50 @@ extension SystemTests {
           return try host1.drops()["vxlan0 remote-not-listening", default: 0] > 0
         }
         #expect(try !host1.drops().keys.contains { $0.hasPrefix("- ") })
+      }
+    }
+
+    /// Each kind of port says whom it leads to: where `ethtool -S` and `ip link` had to be put together.
+    @Test func theOtherEndOfEachPort() throws {
+      try Lab.run { lab in
+        let (host1, _) = try lab.twoHosts()
+        try lab.overlay(on: host1, remotes: [2])
+        let named = try lab.container("red1", on: host1, by: .veth, address: "172.17.42.11/24")
+        let attached = try lab.container("red2", on: host1, by: .tap, address: "172.17.42.12/24")
+        let hidden = try host1.start("exec unshare -n sleep 60")
+        try host1.must("ip link add v3 type veth peer name v3x")
+        try eventually("the namespace is there") {
+          try host1.run("ip link set v3x netns \(hidden.pid) name eth7").succeeded
+        }
+        try host1.must("nsenter -n -t \(hidden.pid) ip addr add 172.17.42.13/24 dev eth7")
+        try host1.must("ip link add v4 type veth peer name v4x; ip addr add 10.4.0.1/24 dev v4x")
+        try host1.ctl("add-port br0 v3 -- add-port br0 v4")
+        let text = try host1.ctl("-f json show --links br0")
+        let ends = try JSONDecoder().decode([OtherEnd].self, from: Data(text.utf8))
+        func end(_ port: String) throws -> OtherEnd {
+          try #require(ends.first { $0.port == port }, "\(text)")
+        }
+        func index(_ device: String, _ namespace: Namespace) throws -> Int? {
+          let text = try namespace.must("cat /sys/class/net/\(device)/ifindex")
+          return Int(text.trimmingCharacters(in: .whitespacesAndNewlines))
+        }
+        let veth = try #require(ends.first { $0.namespace?.name == named.name }, "\(text)")
+        #expect(try veth.peer == "eth0" && veth.peerIndex == index("eth0", named))
+        #expect(veth.addresses.contains("172.17.42.11/24") && veth.index != nil)
+        let inside = try end("eth0@\(attached.name)")
+        #expect(inside.peer == "eth0" && inside.namespace?.name == attached.name)
+        #expect(try inside.peerIndex == index("eth0", attached) && inside.index == nil)
+        let process = try end("v3")
+        #expect(process.peer == "eth7" && process.namespace?.pid == hidden.pid, "\(text)")
+        #expect(process.addresses == ["172.17.42.13/24"])
+        let here = try end("v4")
+        #expect(try here.peer == "v4x" && here.namespace == nil && here.index == index("v4", host1))
+        #expect(try end("vxlan0").remotes == ["192.168.5.3"])
+        #expect(try end("br0").peer == "br0")
+        #expect(try host1.ctl("show --links").contains("pid \(hidden.pid)"))
+        // The process takes its namespace along, and v3 with it.
+        try host1.ctl("del-port v3")
+        hidden.signal(SIGKILL)
       }
     }
 

@@ -127,6 +127,7 @@ extension AnswerStream.Part {
           ]
             + [.list(list.rows, costEach: 64 * list.columns.count)] + [.bytes(Array("]}".utf8))])
       case .show(let show): try Self.reply("show", parts(of: show))
+      case .links(let links): Self.reply("links", array(links))
       case .names(let names): Self.reply("names", array(names))
       case .values(let values): Self.reply("values", array(values))
       case .statistics(let ports): Self.reply("statistics", array(ports))

@@ -82,6 +82,8 @@ package enum Command: Codable, Equatable, Sendable {
   case show
   /// One bridge and its ports.
   case showBridge(bridge: String)
+  /// Who is at the other end of each port of a bridge, or of all.
+  case showLinks(bridge: String?)
   /// The address tables of the given bridges, of all where none is given.
   case showAddresses(bridges: [String])
   /// Forgets learned addresses of one bridge, or of all.

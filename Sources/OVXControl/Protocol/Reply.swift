@@ -16,6 +16,8 @@ package enum Reply: Codable, Equatable, Sendable {
   /// Records of `list` and `find`; in JSON an array of objects whose members are named as the columns.
   case records(RecordList)
   case show(Show)
+  /// In JSON an array.
+  case links([PortLink])
   /// In JSON an object whose members are named as the bridges, each an array of entries, as Open vSwitch prints them.
   case addresses([BridgeAddresses])
   case addressStatistics([BridgeAddressStatistics])

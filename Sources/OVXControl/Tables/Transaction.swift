@@ -147,7 +147,7 @@ package struct Transaction {
       let entries = configuration.bridges[bridge]?.externalIDs ?? [:]
       if let key { return .names(entries[key].map { [$0] } ?? []) }
       return .names(entries.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
-    case .showBridge(let bridge):
+    case .showBridge(let bridge), .showLinks(.some(let bridge)):
       try requireBridge(bridge)
       return nil
     case .showAddresses(let bridges), .addressStatistics(let bridges),
@@ -182,7 +182,8 @@ package struct Transaction {
         throw ControlError("port \(port) is on bridge \(owner), not on \(bridge)")
       }
       return nil
-    case .show, .drops, .showTunnels, .logLevel, .setLogLevel, .endCapture, .version, .exit, .watch:
+    case .show, .showLinks(.none), .drops, .showTunnels, .logLevel, .setLogLevel, .endCapture,
+      .version, .exit, .watch:
       return nil
     }
     return .done

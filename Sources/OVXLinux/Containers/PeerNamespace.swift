@@ -30,20 +30,11 @@ extension Netlink {
 
   /// The namespace for which this one has a number.
   private mutating func namespace(_ number: Int32) throws(LinuxError) -> NetworkNamespace? {
-    for directory in NetworkNamespace.directories {
-      for name in NetworkNamespace.entries(of: directory) {
-        guard let namespace = try? NetworkNamespace(path: "\(directory)/\(name)") else { continue }
-        if try self.number(of: namespace) == number { return namespace }
-      }
+    var found: NetworkNamespace?
+    try NetworkNamespace.forEachOccupied { namespace, _ throws(LinuxError) in
+      if try self.number(of: namespace) == number { found = namespace }
+      return found == nil
     }
-    // Processes that share one are many; each namespace is asked for once.
-    var seen: Set<NetworkNamespace.Identity> = []
-    for name in NetworkNamespace.entries(of: "/proc") {
-      guard let pid = Int32(name), let namespace = try? NetworkNamespace(pid: pid),
-        seen.insert(namespace.identity).inserted
-      else { continue }
-      if try self.number(of: namespace) == number { return namespace }
-    }
-    return nil
+    return found
   }
 }

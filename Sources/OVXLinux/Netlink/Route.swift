@@ -109,11 +109,13 @@ extension Netlink {
   /// - Parameters:
   ///   - gateway: A neighbor's address.
   ///   - link: The device it is reached by; `nil` leaves that to the kernel.
-  /// - Throws: `EEXIST` where there is a default route, `ENETUNREACH` or `EHOSTUNREACH` where the gateway is in no subnet
+  ///   - metric: Of several default routes the one with the lowest counts; `nil` for the kernel's own.
+  /// - Throws: `EEXIST` where there is a default route with that metric, `ENETUNREACH` or `EHOSTUNREACH` where the gateway is in no subnet
   ///   of the device.
   package mutating func addDefaultRoute(
     via gateway: IPAddress,
-    on link: Link? = nil
+    on link: Link? = nil,
+    metric: UInt32? = nil
   ) throws(LinuxError) {
     var family = rtmsg()
     family.rtm_family = UInt8(truncatingIfNeeded: gateway.family)
@@ -128,6 +130,7 @@ extension Netlink {
     )
     request.put(Int(RTA_GATEWAY.rawValue), gateway)
     if let link { request.put(Int(RTA_OIF.rawValue), UInt32(bitPattern: link.index)) }
+    if let metric { request.put(Int(RTA_PRIORITY.rawValue), metric) }
 
     let place = link.map { " on \($0.name)" } ?? ""
     try transact(

@@ -161,6 +161,7 @@ struct Output {
     case .values(let values): try Self.encode(values)
     case .records(let list): try Self.encode(list.objects)
     case .show(let show): try Self.encode(show)
+    case .links(let links): try Self.encode(links)
     case .addresses(let bridges):
       try Self.encode(Dictionary(bridges.map { ($0.bridge, $0.entries) }, uniquingKeysWith: +))
     case .addressStatistics(let statistics): try Self.encode(statistics)
@@ -257,6 +258,7 @@ struct Output {
     case .logLevel(let level): TextTable(["Level"], [[.text(level.rawValue)]])
     case .records(let list): TextTable(list.columns, list.rows)
     case .show(let show): showTable(show)
+    case .links(let links): linkTable(links)
     case .addresses(let bridges): addressTable(bridges, named: format != .table)
     case .addressStatistics(let statistics):
       TextTable(
@@ -338,6 +340,21 @@ struct Output {
     }
     return TextTable(
       ["Bridge", "Port", "VLAN", "Type", "Link", "MAC", "Addresses", "Other-end", "Error"], rows)
+  }
+
+  /// `show --links`: who is at the other end of each port.
+  private func linkTable(_ links: [PortLink]) -> TextTable {
+    TextTable(
+      ["Bridge", "Port", "Index", "Peer", "Peer-index", "Namespace", "Addresses"],
+      links.map { link in
+        [
+          .text(link.bridge), .text(link.port), .scalar(link.index.map { .integer(Int($0)) }),
+          .text(link.peer ?? link.remotes.map { "\($0)" }.joined(separator: " ")),
+          .scalar(link.peerIndex.map { .integer(Int($0)) }),
+          .text(link.namespace.map(\.text) ?? ""),
+          .text(link.addresses.map(\.description).joined(separator: " ")),
+        ]
+      })
   }
 
   private func addressTable(_ bridges: [BridgeAddresses], named: Bool = false) -> TextTable {
@@ -466,6 +483,18 @@ extension RecordList {
   /// The records as JSON prints them: an object each.
   fileprivate var objects: [[String: Datum]] {
     rows.map { Dictionary(zip(columns, $0), uniquingKeysWith: { first, _ in first }) }
+  }
+}
+
+extension PortLink.Namespace {
+  /// What it is called by those who see it: `red1`, `web1`, `3fa2b1c0d9e8 (pid 4711)`, `pid 4711`.
+  fileprivate var text: String {
+    let process = pid.map { "pid \($0)" }
+    if let name { return name }
+    guard let container else { return process ?? "unknown" }
+    let isID = container.count == 64
+    let word = isID ? String(container.prefix(12)) : container
+    return process.map { "\(word) (\($0))" } ?? word
   }
 }
 

@@ -221,13 +221,23 @@ struct ShowAll: Verb {
       EXAMPLES
         ovx-ctl show br0
         ovx-ctl show --brief
+        ovx-ctl show --links
       """)
 
   @OptionGroup var global: GlobalOptions
   @Flag(help: "Print one line for each port.") var brief = false
+  @Flag(help: "Print who is at the other end of each port, and in which namespace or container.")
+  var links = false
   @Argument(help: "The bridge.") var bridge: String?
 
-  func command() -> Command { bridge.map { .showBridge(bridge: $0) } ?? .show }
+  func validate() throws {
+    if brief, links { throw ValidationError("--brief and --links are two different tables") }
+  }
+
+  func command() -> Command {
+    guard !links else { return .showLinks(bridge: bridge) }
+    return bridge.map { .showBridge(bridge: $0) } ?? .show
+  }
 }
 
 // MARK: Containers

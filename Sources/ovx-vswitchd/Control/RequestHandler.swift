@@ -343,7 +343,7 @@ extension Command {
   /// Whether the answer describes all of the switch or of its configuration, or a large part.
   var isReport: Bool {
     switch self {
-    case .show, .showBridge, .showAddresses, .addressStatistics, .showNeighbors,
+    case .show, .showBridge, .showLinks, .showAddresses, .addressStatistics, .showNeighbors,
       .neighborStatistics,
       .statistics, .drops, .showTunnels, .export, .trace, .traceTo:
       true

@@ -29,6 +29,7 @@ struct SwitchQueries {
     switch command {
     case .show: return later { .show(show()) }
     case .showBridge(let bridge): return later { .show(show(bridge)) }
+    case .showLinks(let bridge): return later { .links(links(bridge)) }
     case .showAddresses(let bridges): return .later { addresses(of: bridges) }
     case .addressStatistics(let bridges):
       return later { .addressStatistics(addressStatistics(of: bridges)) }

@@ -65,6 +65,12 @@ struct RouteTests {
     }
     #expect(second.errno == .fileExists)
     #expect(second.description.contains("there is a default route already"))
+    // Two with different metrics are not in each other's way.
+    for (gateway, other) in [(v4(10, 0, 0, 253), v4(10, 0, 0, 254)), (v6(253), v6(254))] {
+      try netlink.addDefaultRoute(via: gateway, on: veth0, metric: 2050)
+      let destination = gateway.isIPv6 ? far[1] : far[0]
+      #expect(try netlink.route(to: destination).gateway == other)
+    }
   }
 
   @Test func `a gateway out of reach is refused with the reason`() throws {

@@ -17,11 +17,11 @@ extension KernelTests {
       let tcp = try Throughput.tcp(
         from: tunnel.left, to: tunnel.right, "10.0.0.2", seconds: 1, options: "-P 8")
       print("Two workers, a tunnel, 8 streams: \(tcp)")
-      for bridge in tunnel.switches {
-        expectShares(bridge, .left)
-        expectShares(bridge, .tunnel)
-        #expect(bridge.takeEvents().isEmpty)
-      }
+      // The other way there are but eight streams' acknowledgments: a coin falls eight times
+      // on one side once in 128 rounds.
+      expectShares(tunnel.switches[0], .left)
+      expectShares(tunnel.switches[1], .tunnel)
+      for bridge in tunnel.switches { #expect(bridge.takeEvents().isEmpty) }
       try expectEqualKnowledge(tunnel.switches)
     }
 

@@ -1,0 +1,43 @@
+extension NetworkNamespace {
+  /// Who lives in a namespace, by which people know it.
+  package struct Occupant: Equatable, Sendable {
+    /// What `ip netns` calls it; `nil` where it has no name.
+    package var name: String?
+    /// One of its processes; `nil` where a name was found first.
+    package var pid: Int32?
+    /// The id of the container that the process is in, of which engines show the first twelve digits; `nil` for none.
+    package var container: String?
+  }
+
+  /// Goes through the namespaces that have a name or a process, the named ones first, and each once.
+  ///
+  /// - Parameter visit: Gets a namespace and who lives there, and returns whether to go on.
+  /// - Throws: What `visit` throws.
+  package static func forEachOccupied(
+    _ visit: (NetworkNamespace, Occupant) throws(LinuxError) -> Bool
+  ) throws(LinuxError) {
+    var seen: Set<Identity> = []
+    for directory in directories {
+      for name in entries(of: directory) {
+        guard let namespace = try? NetworkNamespace(path: "\(directory)/\(name)"),
+          seen.insert(namespace.identity).inserted
+        else { continue }
+        guard try visit(namespace, Occupant(name: name)) else { return }
+      }
+    }
+    // Processes that share one are many, and the first of a container mostly has the lowest number.
+    for pid in entries(of: "/proc").compactMap({ Int32($0) }).sorted() {
+      guard let namespace = try? NetworkNamespace(pid: pid),
+        seen.insert(namespace.identity).inserted
+      else { continue }
+      guard try visit(namespace, Occupant(pid: pid, container: container(of: pid))) else { return }
+    }
+  }
+
+  /// The container that a process is in, by the names that engines give to control groups.
+  private static func container(of pid: Int32) -> String? {
+    Files.read("/proc/\(pid)/cgroup", limit: 4096)?.firstMatch(of: /[0-9a-f]{64}/).map {
+      String($0.output)
+    }
+  }
+}
