@@ -60,10 +60,11 @@ extension SourceRules {
     guard let header = IPv4Header(packet) else { return .hiddenHeaders }
     examined = header.headerLength
     let source = header.source
-    if isGateway(source, rule) { return .gatewayAddress }
+    let owner = owner(of: source, rule)
+    if owner == .gateway { return .gatewayAddress }
     // Later fragments have no ports, and cannot change those of the first.
     guard header.transport == .udp, header.fragmentOffset == 0 else {
-      return mayUse(source, rule) ? nil : .ipNotAllowed
+      return owner == .port ? nil : .ipNotAllowed
     }
     guard let ports = UDPHeader.ports(header.payload) else { return .hiddenHeaders }
     examined &+= UDPHeader.checksumOffset
@@ -71,7 +72,7 @@ extension SourceRules {
     if ports.source == DHCP.serverPort || ports.destination == DHCP.clientPort {
       return .dhcpServer
     }
-    if mayUse(source, rule) { return nil }
+    if owner == .port { return nil }
     let asksForAnAddress =
       source.isUnspecified && ports.source == DHCP.clientPort
       && ports.destination == DHCP.serverPort && !header.isFragment
@@ -85,9 +86,9 @@ extension SourceRules {
       return .hiddenHeaders
     }
     examined = layer.offset
-    let source = header.source
-    if isGateway(source, rule) { return .gatewayAddress }
-    guard layer.fragmentOffset == 0 else { return mayUse(source, rule) ? nil : .ipNotAllowed }
+    let owner = owner(of: header.source, rule)
+    if owner == .gateway { return .gatewayAddress }
+    guard layer.fragmentOffset == 0 else { return owner == .port ? nil : .ipNotAllowed }
     let payload = header.payload.dropping(layer.offset &- IPv6Header.byteCount)
     switch layer.transport {
     case .hopByHop, .routing, .destinationOptions, .fragment: return .hiddenHeaders
@@ -100,27 +101,24 @@ extension SourceRules {
     case .icmpv6:
       guard payload.byteCount >= 4 else { return .hiddenHeaders }
       examined &+= 2
-      return refusal(ofICMPv6: packet, type: payload.octet(0), from: source, offload, rule)
+      return refusal(ofICMPv6: packet, type: payload.octet(0), isOwn: owner == .port, offload, rule)
     default: break
     }
-    return mayUse(source, rule) ? nil : .ipNotAllowed
+    return owner == .port ? nil : .ipNotAllowed
   }
 
   private func refusal(
-    ofICMPv6 packet: RawSpan, type: UInt8, from source: IPAddress, _ offload: Offload,
-    _ rule: borrowing Rule
+    ofICMPv6 packet: RawSpan, type: UInt8, isOwn: Bool, _ offload: Offload, _ rule: borrowing Rule
   ) -> DropReason? {
+    let isNobodys = IPv6Header(packet)?.source.isUnspecified == true
     guard let kind = NeighborDiscoveryMessage.Kind(rawValue: type) else {
       if type == NeighborDiscoveryMessage.redirect { return .routerAdvertisement }
       // Who has no address yet says so what groups it listens to (RFC 3810, section 5.2.13).
       let isReport = type == 131 || type == 132 || type == 143
-      return mayUse(source, rule) || (isReport && source.isUnspecified) ? nil : .ipNotAllowed
+      return isOwn || (isReport && isNobodys) ? nil : .ipNotAllowed
     }
     guard kind != .routerAdvertisement else { return .routerAdvertisement }
-    let isSolicitation = kind != .neighborAdvertisement
-    guard mayUse(source, rule) || (isSolicitation && source.isUnspecified) else {
-      return .ipNotAllowed
-    }
+    guard isOwn || (isNobodys && kind != .neighborAdvertisement) else { return .ipNotAllowed }
     // One that receivers would not take is none that somebody sends for good.
     guard !offload.needsChecksum, !offload.isSuperframe,
       let message = NeighborDiscoveryMessage(packet), !message.hasOtherLinkLayerAddress
@@ -129,11 +127,10 @@ extension SourceRules {
       if address == rule.gatewayStation { return .gatewayAddress }
       guard mayUse(address, rule) else { return .neighborNotAllowed }
     }
-    let isClaim =
-      kind == .neighborAdvertisement || (kind == .neighborSolicitation && source.isUnspecified)
-    guard isClaim else { return nil }
-    if isGateway(message.target, rule) { return .gatewayAddress }
-    return mayUse(message.target, rule) ? nil : .neighborNotAllowed
+    guard kind == .neighborAdvertisement || (kind == .neighborSolicitation && isNobodys) else {
+      return nil
+    }
+    return refusal(ofClaim: message.target, otherwise: .neighborNotAllowed, rule)
   }
 
   private func refusal(
@@ -145,9 +142,19 @@ extension SourceRules {
     guard mayUse(arp.senderHardware, rule) else { return .arpNotAllowed }
     // A probe tells by its target which address its sender means to have (RFC 5227, section 2.1.1).
     let isProbe = arp.operation == .request && arp.senderProtocol.isUnspecified
-    let claim = isProbe ? arp.targetProtocol : arp.senderProtocol
-    if isGateway(claim, rule) { return .gatewayAddress }
-    return mayUse(claim, rule) ? nil : .arpNotAllowed
+    return refusal(
+      ofClaim: isProbe ? arp.targetProtocol : arp.senderProtocol, otherwise: .arpNotAllowed, rule)
+  }
+
+  /// Why a port may not say that it has an address.
+  private func refusal(
+    ofClaim address: IPAddress, otherwise reason: DropReason, _ rule: borrowing Rule
+  ) -> DropReason? {
+    switch owner(of: address, rule) {
+    case .port: nil
+    case .gateway: .gatewayAddress
+    case .somebodyElse: reason
+    }
   }
 }
 

@@ -18,8 +18,20 @@ struct SourceRules: ~Copyable, Sendable {
     var ipv6 = Stretch()
     /// Those that it may never send from, in `prefixes`.
     var gateways = Stretch()
+    /// The first address of each family that is one alone, from which nearly all frames come; none is of the other family.
+    var ownIPv4 = IPAddress(v6High: 0, low: 0)
+    var ownIPv6 = IPAddress(v4: 0)
     /// No station's address where there is none.
     var gatewayStation = MACAddress(truncating: 0)
+  }
+
+  /// Whose an IP address is.
+  enum Owner: BitwiseCopyable {
+    /// The port may send from it.
+    case port
+    /// No such port may.
+    case gateway
+    case somebodyElse
   }
 
   /// Addresses that begin with the same bits, in the form of `IPAddress`.
@@ -77,6 +89,11 @@ struct SourceRules: ~Copyable, Sendable {
         rule.ipv4 = stretch(addresses.filter { !$0.base.isIPv6 })
         let linkLocal = own.map { PortSecurity.Prefix(base: $0.linkLocal, length: 128) }
         rule.ipv6 = stretch(addresses.filter(\.base.isIPv6) + linkLocal)
+        let alone = addresses.filter {
+          $0.length >= ($0.base.isIPv6 ? 128 : 32) && !gateways.contains($0.base)
+        }.map(\.base)
+        rule.ownIPv4 = alone.first { !$0.isIPv6 } ?? rule.ownIPv4
+        rule.ownIPv6 = alone.first(where: \.isIPv6) ?? rule.ownIPv6
       }
       rules.append(rule)
     }
@@ -103,20 +120,19 @@ struct SourceRules: ~Copyable, Sendable {
     return false
   }
 
-  /// Whether a port may send from an IP address, which is no gateway's.
-  @inline(__always) func mayUse(_ address: IPAddress, _ rule: borrowing Rule) -> Bool {
-    guard rule.bindsAddresses else { return true }
-    let own = address.isIPv6 ? rule.ipv6 : rule.ipv4
-    for index in own.range where prefixes[index].contains(address) { return true }
-    return false
+  /// Whose an IP address is, as a port sees it.
+  @inline(__always) func owner(of address: IPAddress, _ rule: borrowing Rule) -> Owner {
+    address == (address.isIPv6 ? rule.ownIPv6 : rule.ownIPv4) ? .port : find(address, rule)
   }
 
-  /// Whether an IP address is a gateway's.
-  @inline(__always) func isGateway(_ address: IPAddress, _ rule: borrowing Rule) -> Bool {
+  @inline(never) private func find(_ address: IPAddress, _ rule: borrowing Rule) -> Owner {
     for index in rule.gateways.range
     where prefixes[index].isIPv6 == address.isIPv6 && prefixes[index].contains(address) {
-      return true
+      return .gateway
     }
-    return false
+    guard rule.bindsAddresses else { return .port }
+    let own = address.isIPv6 ? rule.ipv6 : rule.ipv4
+    for index in own.range where prefixes[index].contains(address) { return .port }
+    return .somebodyElse
   }
 }
