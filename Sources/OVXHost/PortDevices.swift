@@ -90,6 +90,14 @@ struct PortDevices {
     return (value ?? nil).map { ($0, namespace) }
   }
 
+  /// The Ethernet address that a device was given, whatever a container has made of it since; `nil` while it is not open,
+  /// and for one that the host has only lent.
+  func station(of name: String) -> MACAddress? {
+    guard let device = open[name], device.desired.isMade else { return nil }
+    if device.desired.place.isOnHost { return link(of: name)?.address }
+    return device.settings.mac ?? device.desired.place.stableAddress(opening.identity)
+  }
+
   /// The Ethernet address of a device that the daemon made; `nil` while it is not open.
   func address(of name: String) -> MACAddress? { open[name]?.address }
 

@@ -94,9 +94,14 @@ package final class Reconciler {
     let commanded = changes.ports.filter {
       isCommanded && oldDesired.devices[$0]?.place != desired.devices[$0]?.place
     }
+    var names = changes.ports
+    // What their members may send follows from them.
+    for network in changes.networks {
+      names.formUnion(configuration.members(of: network).map(\.name))
+    }
+    if !changes.bridges.isEmpty { names.formUnion(changes.bridges.union(desired.tunnels.keys)) }
     reconcile(
-      changes.bridges.isEmpty
-        ? changes.ports : changes.ports.union(changes.bridges).union(desired.tunnels.keys),
+      names,
       commanded: commanded, isUnderlayConcerned: isUnderlayConcerned)
   }
 
@@ -149,6 +154,8 @@ package final class Reconciler {
       names, &numbers, configuration, desired, datapathIDs,
       Provision(
         device: { self.devices.device(of: $0) },
+        station: { self.devices.station(of: $0) },
+        isUplink: { self.devices.link(of: $0)?.isCard == true },
         endpoint: { self.underlay.endpoint($0) },
         path: { peer in
           guard let sockets = self.underlay.sockets(to: peer),

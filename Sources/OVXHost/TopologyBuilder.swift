@@ -5,6 +5,10 @@ internal import OVXDatapath
 struct Provision {
   /// The device of a port; `nil` while it is not there.
   var device: (String) -> Topology.Device?
+  /// The Ethernet address that a port's device was given; `nil` while that is not known.
+  var station: (String) -> MACAddress? = { _ in nil }
+  /// Whether a port's device leads out of the host.
+  var isUplink: (String) -> Bool = { _ in false }
   /// The socket to receive by; `nil` while it is not open.
   var endpoint: (DesiredState.Endpoint) -> ListenerID?
   /// The sockets towards a VTEP and the largest inner packet on the way; `nil` while there is no way.
@@ -122,7 +126,10 @@ extension Topology.Port {
     }
     self.init(
       id: id, bridge: bridgeID, vlans: port.vlans, priorityTags: port.priorityTags,
-      limits: port.limits, attachment: attachment)
+      limits: port.limits,
+      security: configuration.security(
+        of: port, station: provision.station(name), isUplink: provision.isUplink(name)),
+      attachment: attachment)
   }
 }
 

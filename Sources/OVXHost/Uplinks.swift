@@ -38,5 +38,5 @@ struct Uplinks {
 
 extension Link {
   /// Whether it leads out of the host: a network card, or what the kernel makes of one, such as a bond.
-  fileprivate var isCard: Bool { isEthernet && kind != "veth" && kind != "tun" }
+  var isCard: Bool { isEthernet && kind != "veth" && kind != "tun" }
 }

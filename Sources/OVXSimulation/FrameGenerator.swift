@@ -43,7 +43,8 @@ package struct FrameGenerator {
 
   /// A valid frame with these tags.
   package mutating func frame(tags: [VLANTag]) -> PartialFrame {
-    switch random.below(14) {
+    switch random.below(16) {
+    case 14, 15: suspectFrame(tags: tags)
     case 0, 12: arpFrame(tags: tags)
     case 13: discoveryFrame(tags: tags)
     case 1: otherFrame(tags: tags)
@@ -235,7 +236,7 @@ package struct FrameGenerator {
   }
 
   /// The address that an honest station has.
-  private func ip(of station: MACAddress, isIPv6: Bool = false) -> IPAddress {
+  func ip(of station: MACAddress, isIPv6: Bool = false) -> IPAddress {
     let number = station.rawValue & 0xFFFF
     return isIPv6
       ? IPAddress(v6High: 0xFE80_0000_0000_0000, low: number)
@@ -243,7 +244,7 @@ package struct FrameGenerator {
   }
 
   /// The frame with tags put in.
-  private func tagged(_ frame: [UInt8], _ tags: [VLANTag]) -> [UInt8] {
+  func tagged(_ frame: [UInt8], _ tags: [VLANTag]) -> [UInt8] {
     var header = Array(frame[..<12])
     for tag in tags {
       header.append(number: tag.protocolID)
@@ -287,7 +288,7 @@ package struct FrameGenerator {
 
   // MARK: Addresses
 
-  private mutating func sourceAddress() -> MACAddress {
+  mutating func sourceAddress() -> MACAddress {
     switch random.below(60) {
     case 0: MACAddress(truncating: 0)
     case 1: MACAddress(truncating: random.next() | 1 << 40)

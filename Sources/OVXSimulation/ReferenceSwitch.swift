@@ -208,6 +208,11 @@ package struct ReferenceSwitch {
   private mutating func forward(_ passage: inout Passage) -> Outcome {
     let ingress = passage.ingress.id
     if let reason = admit(&passage) { return Outcome(drops: [Drop(reason: reason, port: ingress)]) }
+    if let security = passage.ingress.security, !passage.isFromTunnel,
+      let reason = ReferenceSecurity.refusal(of: passage.frame, by: security)
+    {
+      return Outcome(drops: [Drop(reason: reason, port: ingress)])
+    }
     let bridge = passage.ingress.bridge
     let sourceKey = ReferenceTable.Key(vlan: passage.vlan, address: passage.source)
     if case .tunnel(let tunnel) = passage.ingress.attachment, tunnel.isJoined,

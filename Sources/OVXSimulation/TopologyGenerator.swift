@@ -13,6 +13,8 @@ package struct TopologyGenerator {
   package var addressLimits = 10...40
   /// Whether every device has an MTU that no generated frame exceeds.
   package var hasAmpleMTU = false
+  /// Whether some devices may only send what `PortSecurity` says.
+  package var hasSecurity = true
 
   private var nextPath: UInt32 = 1
   private var vnisOfSegment: [Segment: Set<VNI>] = [:]
@@ -74,6 +76,7 @@ package struct TopologyGenerator {
       if let victim {
         topology.ports[victim].vlans = membership()
         topology.ports[victim].priorityTags = priorityTags()
+        topology.ports[victim].security = security()
         topology.ports[victim].attachment = random.oneIn(4) ? .waiting : .device(device())
       }
     }
@@ -138,7 +141,7 @@ package struct TopologyGenerator {
         Topology.Port(
           id: id,
           bridge: random.pick(topology.bridges).id,
-          vlans: membership(), priorityTags: priorityTags(),
+          vlans: membership(), priorityTags: priorityTags(), security: security(),
           attachment: attachment
         )
       )

@@ -139,6 +139,19 @@ struct NetworkDriver {
     } catch {
       throw ControlError("a veth for endpoint \(id.prefix(12)) cannot be made: \(error)")
     }
+    // Whose the port is says nobody but this: the container's end is out of the switch's sight.
+    let own = interface?.macAddress.flatMap { $0.isEmpty ? nil : $0 } ?? address?.description
+    let given =
+      [own].compactMap(\.self)
+      + [interface?.address, interface?.addressIPv6].compactMap { text in
+        text.flatMap { InterfaceAddress($0) }?.address.description
+      }
+    if !given.isEmpty {
+      settings.append(
+        Setting(
+          column: "allowed_addresses",
+          value: given.map { Atom.text($0).description }.joined(separator: ",")))
+    }
     do throws(ControlError) {
       _ = try connection.send([
         .addPort(bridge: network.bridge, port: port, settings: settings, mayExist: true)

@@ -106,7 +106,8 @@ extension Script.Arrival {
     ]
     let rest = bytes.count - network
     let numbers = [
-      0, 1, 2, 7, 8, 17, 20, 28, 40, 43, 44, 58, 60, 0x0800, 0x0806, 0x1FFF, 0x2000, 0x4000, 0x8000,
+      0, 1, 2, 7, 8, 17, 20, 28, 40, 43, 44, 58, 60, 67, 68, 134, 137, 546, 547, 0xAAAA, 0x0800,
+      0x0806, 0x1FFF, 0x2000, 0x4000, 0x8000,
       0x8100, 0x86DD, 0x88A8, 0xFFFE, 0xFFFF, rest, rest - 20, rest - 40, rest - 1, rest + 1,
       bytes.count, segmentSize, segmentSize - network, 2 * segmentSize - network,
       random.below(65536),

@@ -54,6 +54,7 @@ enum RandomConfiguration {
       }
       if Bool.random(using: &random) { network.remotes = ["192.0.2.9"].compactMap(IPAddress.init) }
       if Bool.random(using: &random) { network.mtuRequest = 1280 }
+      network.portSecurity = Bool.random(using: &random)
       network.externalIDs = texts(&random)
       configuration.networks[network.name] = network
       for (name, port) in configuration.ports
@@ -112,6 +113,10 @@ enum RandomConfiguration {
     case 3: (port.vlanMode, port.tag, port.customerVLANs) = (.dot1qTunnel, vlan, vlans)
     default: break
     }
+    port.portSecurity = [nil, true, false].randomElement(using: &random) ?? nil
+    port.allowedAddresses = ["02:00:00:00:00:05", "10.9.8.7", "10.9.9.0/24", "fd00:7::/64"]
+      .filter { _ in Bool.random(using: &random) }.compactMap(AllowedAddress.init)
+      .sorted { "\($0)" < "\($1)" }
     port.otherConfig = texts(&random)
     port.externalIDs = texts(&random)
     port.interface.otherConfig = texts(&random)

@@ -129,6 +129,10 @@ extension Configuration {
     package var customerVLANs: Set<VLANID> = []
     /// The network that it is a member of, or the tunnel of; then `tag` is the network's.
     package var network: String?
+    /// Whether it may send only what it was given; `nil` for what its network says, and no without one.
+    package var portSecurity: Bool?
+    /// What it may use for its own beside what it was given, in order of their texts.
+    package var allowedAddresses: [AllowedAddress] = []
     package var vlanMode: VLANMode?
     package var otherConfig: [String: String] = [:]
     package var externalIDs: [String: String] = [:]

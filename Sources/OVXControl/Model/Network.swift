@@ -21,6 +21,8 @@ extension Configuration {
     package var gateways: [IPAddress] = []
     /// Addresses that other programs have been given for what they attach, in order: nobody else gets them.
     package var reserved: [IPAddress] = []
+    /// Whether its members' ports may send only what they were given: `port_security`.
+    package var portSecurity = true
     /// The MTU of attached interfaces that ask for none, in bytes of IP packet.
     package var mtuRequest: Int?
     package var otherConfig: [String: String] = [:]

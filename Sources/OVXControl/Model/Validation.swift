@@ -27,6 +27,8 @@ extension Configuration {
     }
     var concerned = changes.ports
     if changes.bridges.contains(where: { bridges[$0] == nil }) { concerned.formUnion(ports.keys) }
+    // What a network says of its gateway and of security is for its members.
+    for network in changes.networks { concerned.formUnion(members(of: network).map(\.name)) }
     for name in concerned.sorted() {
       guard let port = ports[name] else { continue }
       do { try validate(port) } catch { throw error.about(name) }
@@ -106,6 +108,7 @@ extension Configuration {
       throw ControlError("port \(port.name) belongs to bridge \(port.bridge), which does not exist")
     }
     try validateVLANs(of: port)
+    try validateSecurity(of: port)
     try checkMap(port.otherConfig, "other_config of port \(port.name)")
     try checkMap(port.externalIDs, "external_ids of port \(port.name)")
     try validateInterface(of: port)
@@ -300,6 +303,10 @@ extension Configuration {
       tellUnknown(
         port.interface.otherConfig, of: "interface \(port.name)",
         known: Interface.otherConfigChoices.map(\.key))
+      if !port.allowedAddresses.isEmpty, !isSecured(port) {
+        notes.append(
+          "port \(port.name): allowed_addresses mean nothing while the port has no port_security")
+      }
     }
     for bridge in changes.bridges.sorted().compactMap({ bridges[$0] }) {
       tellUnknown(bridge.otherConfig, of: "bridge \(bridge.name)", known: Bridge.otherConfigKeys)

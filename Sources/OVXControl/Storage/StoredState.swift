@@ -99,6 +99,14 @@ var migrator: DatabaseMigrator {
         ALTER TABLE switch ADD COLUMN remotes TEXT NOT NULL DEFAULT '[]';
         """)
   }
+  migrator.registerMigration("8: what ports may send") { database in
+    try database.execute(
+      sql: """
+        ALTER TABLE network ADD COLUMN port_security INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE port ADD COLUMN port_security INTEGER;
+        ALTER TABLE port ADD COLUMN allowed_addresses TEXT NOT NULL DEFAULT '[]';
+        """)
+  }
   return migrator
 }
 
@@ -258,12 +266,16 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
   var cvlans: [UInt16]
   var vlanMode: String?
   var network: String?
+  var portSecurity: Bool?
+  var allowedAddresses: [AllowedAddress]
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
     case name, bridge, tag, trunks, cvlans, network
     case vlanMode = "vlan_mode"
+    case portSecurity = "port_security"
+    case allowedAddresses = "allowed_addresses"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
   }
@@ -276,6 +288,8 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
     cvlans = port.customerVLANs.map(\.rawValue).sorted()
     vlanMode = port.vlanMode?.rawValue
     network = port.network
+    portSecurity = port.portSecurity
+    allowedAddresses = port.allowedAddresses
     otherConfig = port.otherConfig
     externalIDs = port.externalIDs
   }
@@ -294,6 +308,8 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
         port.vlanMode = mode
       }
       port.network = network
+      port.portSecurity = portSecurity
+      port.allowedAddresses = allowedAddresses
       port.otherConfig = otherConfig
       port.externalIDs = externalIDs
       return port
@@ -320,12 +336,14 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
   var remotes: [IPAddress]
   var gateway: [IPAddress]
   var reserved: [IPAddress]
+  var portSecurity: Bool
   var mtuRequest: Int?
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
     case name, vni, bridge, tag, subnet, range, remotes, gateway, reserved
+    case portSecurity = "port_security"
     case mtuRequest = "mtu_request"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
@@ -341,6 +359,7 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
     remotes = network.remotes
     gateway = network.gateways
     reserved = network.reserved
+    portSecurity = network.portSecurity
     mtuRequest = network.mtuRequest
     otherConfig = network.otherConfig
     externalIDs = network.externalIDs
@@ -358,6 +377,7 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
       network.remotes = remotes
       network.gateways = gateway
       network.reserved = reserved
+      network.portSecurity = portSecurity
       network.mtuRequest = mtuRequest
       network.otherConfig = otherConfig
       network.externalIDs = externalIDs

@@ -34,6 +34,10 @@ extension Table<Configuration.Network> {
         .set("remotes", .address, \.remotes),
         .set("gateway", .address, \.gateways),
         Column(
+          "port_security", .one(.boolean),
+          read: { network, _, _ in .scalar(.boolean(network.portSecurity)) },
+          write: { network, datum in network.portSecurity = datum.atoms.first == .boolean(true) }),
+        Column(
           "mtu_request", .optional(.integer(Configuration.mtuRange)),
           read: { network, _, _ in .scalar(network.mtuRequest.map(Atom.integer)) },
           write: { network, datum in

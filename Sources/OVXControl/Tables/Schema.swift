@@ -200,6 +200,7 @@ enum ColumnShape {
 
 /// What a column's atoms may be.
 enum AtomShape {
+  case boolean
   case integer(ClosedRange<Int>)
   case text
   /// One of a list; the second list is of Open vSwitch's values that ovx does not know, the third of other names.
@@ -213,6 +214,8 @@ enum AtomShape {
   case prefix
   /// Addresses from one to another.
   case addressRange
+  /// An Ethernet address, an IP address or a network's: `AllowedAddress`.
+  case allowedAddress
 
   /// Reads an element of a set: one atom, or with `A-B` the integers from one to another, as in Open vSwitch.
   func atoms(_ text: String) throws(ControlError) -> [Atom] {
@@ -227,6 +230,13 @@ enum AtomShape {
   /// Reads one atom.
   func atom(_ text: String) throws(ControlError) -> Atom {
     switch self {
+    case .boolean:
+      switch text {
+      case "true", "yes", "on", "1": return .boolean(true)
+      case "false", "no", "off", "0": return .boolean(false)
+      default:
+        throw ControlError("\"\(printable(text))\" is not a valid boolean; it is true or false")
+      }
     case .integer(let range):
       guard let number = Int(text) else {
         throw ControlError(
@@ -294,6 +304,13 @@ enum AtomShape {
             + "it looks like 172.17.42.100-172.17.42.199 or 172.17.42.128/25")
       }
       return .text(range.description)
+    case .allowedAddress:
+      guard let address = AllowedAddress(text) else {
+        throw ControlError(
+          "\"\(printable(text))\" is no station's Ethernet or IP address, and no network's; "
+            + "it looks like 02:00:00:00:00:01, 172.17.42.9 or 172.17.42.128/25")
+      }
+      return .text(address.description)
     }
   }
 }

@@ -103,6 +103,12 @@ extension Table<Configuration.Port> {
           "network", .optional(.text),
           read: { port, _, _ in .scalar(port.network.map(Atom.text)) },
           write: { port, datum in port.network = datum.atoms.first?.bare }),
+        Column(
+          "port_security", .optional(.boolean),
+          read: { port, _, _ in .scalar(port.portSecurity.map(Atom.boolean)) },
+          write: { port, datum in port.portSecurity = datum.atoms.first.map { $0 == .boolean(true) }
+          }),
+        .set("allowed_addresses", .allowedAddress, \.allowedAddresses),
         .map("other_config", \.otherConfig),
         .map("external_ids", \.externalIDs),
       ] + Column.portConstants

@@ -28,6 +28,15 @@ package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case taggedOnAccessPort
   case vlanNotOnPort
   case nestedTag
+  // Port security
+  case macNotAllowed
+  case ipNotAllowed
+  case arpNotAllowed
+  case neighborNotAllowed
+  case gatewayAddress
+  case dhcpServer
+  case routerAdvertisement
+  case hiddenHeaders
   // Decision
   case samePort
   case splitHorizon
@@ -102,6 +111,20 @@ package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case .vlanNotOnPort: "The port is not a member of the frame's VLAN."
     case .nestedTag:
       "A tag inside the frame may not be seen on the port, or would be taken for the frame's VLAN."
+    case .macNotAllowed:
+      "The source is not the Ethernet address that the port was given, nor one of its allowed_addresses."
+    case .ipNotAllowed:
+      "The source is no IP address that the port was given, nor one of its allowed_addresses."
+    case .arpNotAllowed:
+      "ARP in the name of an address that the port was not given, and that is none of its allowed_addresses."
+    case .neighborNotAllowed:
+      "Neighbor discovery in the name of an address that the port was not given and that is none of its allowed_addresses, or that no receiver would take."
+    case .gatewayAddress: "The frame claims to come from the network's gateway."
+    case .dhcpServer: "A DHCP server's answer; with port_security, containers have none to give."
+    case .routerAdvertisement:
+      "A router advertisement or a redirect; with port_security, containers are no routers."
+    case .hiddenHeaders:
+      "The frame's headers are broken, or do not show what it carries, so that port_security cannot look at it."
     case .samePort: "The destination was learned on the port that the frame came from."
     case .splitHorizon:
       "The frame came from a tunnel, and its destination is behind another one whose VNI is not joined."

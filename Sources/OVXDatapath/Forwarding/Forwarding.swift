@@ -1,6 +1,6 @@
 // The frame path. Every frame takes the same four steps, in this order:
 //
-//     admit    Is it a frame, may it enter here, and which segment is it in?
+//     admit    Is it a frame, may it enter here with what it says it is, and which segment is it in?
 //     learn    Its source address is behind this port. An ARP request that the switch can answer ends here.
 //     decide   One port, all ports of the segment, or none.
 //     deliver  As the egress can take it: whole, cut, tagged, or in VXLAN.
@@ -38,6 +38,13 @@ extension Datapath {
 
   /// Decides on the frame's segment, takes its tag out, and says why it may not enter, if so.
   @inline(always) mutating func admit(_ frame: inout Frame) -> DropReason? {
+    if let reason = assignSegment(&frame) { return reason }
+    let rule = tables.ports[frame.ingress].sourceRule
+    guard rule >= 0 else { return nil }
+    return tables.sourceRules.refusal(of: frame.bytes, frame.offload, by: rule)
+  }
+
+  @inline(always) private mutating func assignSegment(_ frame: inout Frame) -> DropReason? {
     let port = tables.ports[frame.ingress]
     let source = frame.source
     if frame.destination.isLinkLocalReserved { return .reservedDestination }

@@ -44,6 +44,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var peerCount: UInt32 = 0
     var firstPeer: UInt32 = 0
     var limits = PortLimits.none
+    /// Where `sourceRules` says what the port may send; negative for anything.
+    var sourceRule: Int32 = -1
     /// For a device: its MTU.
     var mtu: Int32 = 0
     /// For a device: see `Topology.Device`.
@@ -97,6 +99,7 @@ package struct CompiledTopology: ~Copyable, Sendable {
   let bridgeMembers: FixedArray<PortID>
   let demultiplexer: Demultiplexer
   let ownAddresses: OwnAddresses
+  let sourceRules: SourceRules
 
   /// A stretch of `floodMembers`.
   struct Span: BitwiseCopyable {
@@ -124,6 +127,7 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var peersOfTunnels: [RemoteVTEPID] = []
     var headers: [InjectionHeader] = []
     var sourcePorts: [UInt16] = []
+    var securities: [PortSecurity] = []
     for port in accepted {
       var record = Port()
       record.bridge = port.bridge
@@ -152,6 +156,10 @@ package struct CompiledTopology: ~Copyable, Sendable {
         record.capabilities = device.capabilities
         record.superframeLimit = Int32(clamping: device.superframeLimit)
         record.taggedSuperframeLimit = Int32(clamping: device.taggedSuperframeLimit)
+        if let security = port.security {
+          record.sourceRule = Int32(securities.count)
+          securities.append(security)
+        }
       case .tunnel(let tunnel):
         record.role = .tunnel
         record.vni = tunnel.vni.rawValue
@@ -204,6 +212,7 @@ package struct CompiledTopology: ~Copyable, Sendable {
 
     demultiplexer = Demultiplexer(accepted)
     ownAddresses = OwnAddresses(accepted)
+    sourceRules = SourceRules(securities)
   }
 
   /// A copy in memory of its own, which is made much faster than another compilation.
@@ -223,6 +232,7 @@ package struct CompiledTopology: ~Copyable, Sendable {
     bridgeMembers = other.bridgeMembers.copy()
     demultiplexer = other.demultiplexer.copy()
     ownAddresses = other.ownAddresses.copy()
+    sourceRules = other.sourceRules.copy()
   }
 
   /// Whether there is a bridge of this number.

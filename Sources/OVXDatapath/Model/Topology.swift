@@ -41,17 +41,20 @@ package struct Topology: Equatable, Sendable {
     package var vlans: VLANMembership
     package var priorityTags: PriorityTags
     package var limits: PortLimits
+    /// What it may send; `nil` for anything, as with tunnels.
+    package var security: PortSecurity?
     package var attachment: Attachment
 
     package init(
       id: PortID, bridge: BridgeID, vlans: VLANMembership, priorityTags: PriorityTags = .never,
-      limits: PortLimits = .none, attachment: Attachment
+      limits: PortLimits = .none, security: PortSecurity? = nil, attachment: Attachment
     ) {
       self.id = id
       self.bridge = bridge
       self.vlans = vlans
       self.priorityTags = priorityTags
       self.limits = limits
+      self.security = security
       self.attachment = attachment
     }
   }

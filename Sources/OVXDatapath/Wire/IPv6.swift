@@ -41,6 +41,8 @@ package struct IPv6Header: ~Escapable {
     package var isFragment: Bool
     /// Whether there is a fragment header, also one that says that the packet is whole (RFC 6946).
     package var hasFragmentHeader: Bool
+    /// Where in its datagram the fragment belongs that the packet is, in bytes; 0 for the first, and for what is whole.
+    package var fragmentOffset: Int
     /// Whether a routing header has stops left, so that the destination is not the last one.
     package var isSourceRouted: Bool
 
@@ -49,12 +51,14 @@ package struct IPv6Header: ~Escapable {
       offset: Int,
       isFragment: Bool = false,
       hasFragmentHeader: Bool? = nil,
+      fragmentOffset: Int = 0,
       isSourceRouted: Bool = false
     ) {
       self.transport = transport
       self.offset = offset
       self.isFragment = isFragment
       self.hasFragmentHeader = hasFragmentHeader ?? isFragment
+      self.fragmentOffset = fragmentOffset
       self.isSourceRouted = isSourceRouted
     }
   }
@@ -88,6 +92,7 @@ package struct IPv6Header: ~Escapable {
         layer.hasFragmentHeader = true
         // A fragment header on an undivided datagram is legal: an atomic fragment (RFC 6946).
         if bytes.big16(layer.offset &+ 2) & 0xFFF9 != 0 { layer.isFragment = true }
+        layer.fragmentOffset = Int(bytes.big16(layer.offset &+ 2) & 0xFFF8)
       default:
         return layer
       }

@@ -12,6 +12,9 @@ package struct NeighborDiscoveryMessage: ~Escapable {
     case neighborAdvertisement = 136
   }
 
+  /// The ICMPv6 type of a redirect (RFC 4861, section 4.5), which is not viewed.
+  package static let redirect: UInt8 = 137
+
   /// Whether an untagged frame, of an Ethernet header at least, may hold a message; if not, that is known at a glance.
   @inline(__always)
   static func mayBe(in frame: RawSpan) -> Bool {
@@ -34,6 +37,9 @@ package struct NeighborDiscoveryMessage: ~Escapable {
   ///
   /// `nil` where there is none that has the length of an Ethernet address.
   package let linkLayerAddress: MACAddress?
+  /// Whether there is an option for a link-layer address, of the sender or the target, that has something else in it than
+  /// `linkLayerAddress`.
+  package let hasOtherLinkLayerAddress: Bool
   private let bytes: RawSpan
 
   /// Views an IPv6 packet, or nothing unless it is a valid message.
@@ -50,6 +56,7 @@ package struct NeighborDiscoveryMessage: ~Escapable {
     let wanted: UInt8 = kind == .neighborAdvertisement ? 2 : 1
     var address: MACAddress?
     var isSourceAddressThere = false
+    var isAnotherThere = false
     var offset = kind.fixedByteCount
     while offset < bytes.byteCount {
       guard bytes.byteCount &- offset >= 8 else { return nil }
@@ -59,12 +66,16 @@ package struct NeighborDiscoveryMessage: ~Escapable {
       if bytes.octet(offset) == wanted, length == 8, address == nil {
         address = bytes.address(offset &+ 2)
       }
+      if bytes.octet(offset) &- 1 < 2, length != 8 || bytes.address(offset &+ 2) != address {
+        isAnotherThere = true
+      }
       offset &+= length
     }
     self.kind = kind
     source = header.source
     destination = header.destination
     linkLayerAddress = address
+    hasOtherLinkLayerAddress = isAnotherThere
     self.bytes = bytes
     let isValid =
       switch kind {

@@ -3,6 +3,8 @@
 /// Its length is consistent; its checksum is not verified.
 package struct UDPHeader: ~Escapable {
   package static let byteCount = 8
+  /// Where the checksum is.
+  static let checksumOffset = 6
 
   private let bytes: RawSpan
 
@@ -13,6 +15,13 @@ package struct UDPHeader: ~Escapable {
       Int(bytes.big16(4)) <= bytes.byteCount
     else { return nil }
     self.bytes = bytes
+  }
+
+  /// The ports of a datagram, or of one of which there is only the first fragment; `nil` where the header is not whole.
+  @inline(__always)
+  static func ports(_ bytes: RawSpan) -> (source: UInt16, destination: UInt16)? {
+    guard bytes.byteCount >= byteCount else { return nil }
+    return (bytes.big16(0), bytes.big16(2))
   }
 
   package var sourcePort: UInt16 { bytes.big16(0) }

@@ -258,6 +258,10 @@ struct Attach: Verb {
         gateway=ADDR     the default route, one of each family
         mac=MAC mtu=N    of the interface (default MTU: what fits the underlay)
         tag=VLAN         and the other settings of add-port
+        allowed_addresses=ADDR,...  what it may send from besides: MAC addresses,
+                         IP addresses, networks
+        port_security=BOOL  whether it is held to its addresses (default: as the
+                         network says)
 
       EXAMPLES
         ovx-ctl attach red web1 eth0

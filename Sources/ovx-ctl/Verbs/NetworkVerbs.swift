@@ -22,6 +22,8 @@ struct AddNetwork: Verb {
         bridge=BRIDGE    where it is (default: br0)
         tag=VLAN         its VLAN there (default: a free one)
         mtu_request=N    of attached interfaces (default: what fits)
+        port_security=false  lets members send from any address, and be routers
+                         and DHCP servers (default: true)
 
       EXAMPLES
         ovx-ctl set switch . local_ip=192.168.5.2 remotes=192.168.5.3,192.168.5.4

@@ -106,12 +106,12 @@ import Testing
   }
 
   @Test(arguments: [
-    ("1100 0001 00000000", true),  // first
-    ("1100 0008 00000000", true),  // last, at byte 8
-    ("1100 FFF9 00000000", true),
-    ("1100 0006 00000000", false),  // atomic; reserved bits do not count
+    ("1100 0001 00000000", true, 0),  // first
+    ("1100 0008 00000000", true, 8),  // last, at byte 8
+    ("1100 FFF9 00000000", true, 0xFFF8),
+    ("1100 0006 00000000", false, 0),  // atomic; reserved bits do not count
   ])
-  func fragments(header: String, isFragment: Bool) {
+  func fragments(header: String, isFragment: Bool, offset: Int) {
     let memory = GuardedMemory(256)
     guard let header = IPv6Header(memory.view(packet(44, hex(header) + [1, 2, 3, 4]))) else {
       Issue.record("refused")
@@ -121,7 +121,7 @@ import Testing
       header.upperLayer
         == .init(
           transport: .udp, offset: 48, isFragment: isFragment, hasFragmentHeader: true,
-          isSourceRouted: false)
+          fragmentOffset: offset, isSourceRouted: false)
     )
   }
 
@@ -140,6 +140,7 @@ import Testing
           transport: .destinationOptions,
           offset: 48,
           isFragment: true,
+          fragmentOffset: 8,
           isSourceRouted: false
         )
     )
