@@ -29,6 +29,7 @@ let package = Package(
     .executable(name: "ovx-vswitchd", targets: ["ovx-vswitchd"]),
     .executable(name: "ovx-ctl", targets: ["ovx-ctl"]),
     .executable(name: "ovx-docker", targets: ["ovx-docker"]),
+    .executable(name: "ovx-gatewayd", targets: ["ovx-gatewayd"]),
     .executable(name: "ovx-cni", targets: ["ovx-cni"]),
   ],
   dependencies: [
@@ -85,6 +86,10 @@ let package = Package(
       swiftSettings: strict,
       // FlyingFox passes requests on by FoundationNetworking, which stands on it when it is linked statically.
       linkerSettings: [.linkedLibrary("curl")]),
+    .executableTarget(
+      name: "ovx-gatewayd",
+      dependencies: ["OVXControl", "OVXDatapath", "OVXLinux", argumentParser, system],
+      swiftSettings: strict),
     .executableTarget(
       name: "ovx-cni",
       dependencies: ["CLinux", "OVXControl", "OVXDatapath", "OVXLinux", system],

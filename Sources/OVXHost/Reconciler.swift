@@ -94,9 +94,14 @@ package final class Reconciler {
     let commanded = changes.ports.filter {
       isCommanded && oldDesired.devices[$0]?.place != desired.devices[$0]?.place
     }
+    var names = changes.ports
+    // Whether a gateway is this host's alone stands in its network, not in its port.
+    names.formUnion(
+      changes.networks.compactMap { configuration.networks[$0]?.gatewayPort }
+        .filter { configuration.ports[$0] != nil })
     reconcile(
       changes.bridges.isEmpty
-        ? changes.ports : changes.ports.union(changes.bridges).union(desired.tunnels.keys),
+        ? names : names.union(changes.bridges).union(desired.tunnels.keys),
       commanded: commanded, isUnderlayConcerned: isUnderlayConcerned)
   }
 

@@ -113,7 +113,15 @@ extension Topology.Port {
     guard let id = datapathIDs.port(portName), let bridgeID = datapathIDs.bridge(port.bridge)
     else { return nil }
     var attachment = Topology.Attachment.waiting
-    if let device = provision.device(name) {
+    var gateway: Topology.Gateway?
+    if var device = provision.device(name) {
+      if configuration.isGateway(port) {
+        // It is known although the device is in a namespace of its own, and nobody need have heard from it.
+        device.address = port.interface.mac
+        gateway =
+          port.network.flatMap { configuration.networks[$0] }?.gatewayMode == .central
+          ? .central : .distributed
+      }
       attachment = .device(device)
     } else if let tunnel {
       attachment = Topology.Attachment(
@@ -122,7 +130,7 @@ extension Topology.Port {
     }
     self.init(
       id: id, bridge: bridgeID, vlans: port.vlans, priorityTags: port.priorityTags,
-      limits: port.limits, attachment: attachment)
+      limits: port.limits, attachment: attachment, gateway: gateway)
   }
 }
 

@@ -17,8 +17,12 @@ extension Configuration {
     package var ranges: [AddressRange] = []
     /// The other hosts; empty for those of the switch.
     package var remotes: [IPAddress] = []
-    /// The gateways' addresses, at most one in each subnet.
+    /// The gateways' addresses, at most one of each address family.
     package var gateways: [IPAddress] = []
+    /// Which hosts have the gateway; of no account where there is no address for it.
+    package var gatewayMode = GatewayMode.distributed
+    /// By which addresses its members are seen beyond the gateway.
+    package var nat = AddressTranslation.none
     /// Addresses that other programs have been given for what they attach, in order: nobody else gets them.
     package var reserved: [IPAddress] = []
     /// The MTU of attached interfaces that ask for none, in bytes of IP packet.
@@ -64,10 +68,12 @@ extension Configuration {
     }
   }
 
-  /// The ports that are members of a network, in the order of their names; its tunnel is none.
+  /// The ports that are members of a network, in the order of their names; its tunnel and its gateway are none.
   package func members(of network: String) -> [Port] {
-    ports.values.filter { $0.network == network && $0.interface.type != .vxlan }
-      .sorted { $0.name < $1.name }
+    ports.values.filter {
+      $0.network == network && $0.interface.type != .vxlan && !isGateway($0)
+    }
+    .sorted { $0.name < $1.name }
   }
 
   /// The remote VTEPs of a network, this host not among them.
@@ -254,6 +260,7 @@ extension Configuration {
             + "container has one default route of each; name one")
       }
     }
+    try network.validateGateway()
     if let mtu = network.mtuRequest, !Configuration.mtuRange.contains(mtu) {
       throw ControlError(
         "network \(network.name): mtu_request \(mtu) is not in the valid range "

@@ -99,6 +99,13 @@ var migrator: DatabaseMigrator {
         ALTER TABLE switch ADD COLUMN remotes TEXT NOT NULL DEFAULT '[]';
         """)
   }
+  migrator.registerMigration("8: gateways of networks") { database in
+    try database.execute(
+      sql: """
+        ALTER TABLE network ADD COLUMN gateway_mode TEXT NOT NULL DEFAULT 'distributed';
+        ALTER TABLE network ADD COLUMN nat TEXT NOT NULL DEFAULT 'none';
+        """)
+  }
   return migrator
 }
 
@@ -319,13 +326,16 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
   var range: [AddressRange]
   var remotes: [IPAddress]
   var gateway: [IPAddress]
+  var gatewayMode: String
+  var nat: String
   var reserved: [IPAddress]
   var mtuRequest: Int?
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
-    case name, vni, bridge, tag, subnet, range, remotes, gateway, reserved
+    case name, vni, bridge, tag, subnet, range, remotes, gateway, nat, reserved
+    case gatewayMode = "gateway_mode"
     case mtuRequest = "mtu_request"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
@@ -340,6 +350,8 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
     range = network.ranges
     remotes = network.remotes
     gateway = network.gateways
+    gatewayMode = network.gatewayMode.rawValue
+    nat = network.nat.rawValue
     reserved = network.reserved
     mtuRequest = network.mtuRequest
     otherConfig = network.otherConfig
@@ -357,6 +369,14 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
       network.ranges = range
       network.remotes = remotes
       network.gateways = gateway
+      guard let mode = Configuration.GatewayMode(rawValue: gatewayMode),
+        let translation = Configuration.AddressTranslation(rawValue: nat)
+      else {
+        throw ControlError(
+          "network \(name) has the unknown gateway_mode \"\(gatewayMode)\" or nat \"\(nat)\"")
+      }
+      network.gatewayMode = mode
+      network.nat = translation
       network.reserved = reserved
       network.mtuRequest = mtuRequest
       network.otherConfig = otherConfig

@@ -31,6 +31,7 @@ package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   // Decision
   case samePort
   case splitHorizon
+  case gatewayAddress
   case loop
   case joinFloodLimit
   case stormLimit
@@ -104,7 +105,9 @@ package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
       "A tag inside the frame may not be seen on the port, or would be taken for the frame's VLAN."
     case .samePort: "The destination was learned on the port that the frame came from."
     case .splitHorizon:
-      "The frame came from a tunnel, and its destination is behind another one whose VNI is not joined."
+      "The frame came from a tunnel, and its destination is behind another one whose VNI is not joined; or it is between a tunnel and a gateway that every host has for itself."
+    case .gatewayAddress:
+      "The source address is that of the network's gateway, which is behind another port."
     case .loop:
       "The frame came by a joined VNI from elsewhere than its source was seen a moment ago: another host joins it, too."
     case .joinFloodLimit:

@@ -42,10 +42,12 @@ package struct Topology: Equatable, Sendable {
     package var priorityTags: PriorityTags
     package var limits: PortLimits
     package var attachment: Attachment
+    /// Whether the port's device is the gateway of its segment; `nil` where it is not.
+    package var gateway: Gateway?
 
     package init(
       id: PortID, bridge: BridgeID, vlans: VLANMembership, priorityTags: PriorityTags = .never,
-      limits: PortLimits = .none, attachment: Attachment
+      limits: PortLimits = .none, attachment: Attachment, gateway: Gateway? = nil
     ) {
       self.id = id
       self.bridge = bridge
@@ -53,7 +55,16 @@ package struct Topology: Equatable, Sendable {
       self.priorityTags = priorityTags
       self.limits = limits
       self.attachment = attachment
+      self.gateway = gateway
     }
+  }
+
+  /// A router whose address nobody else of its segment may have for a source.
+  package enum Gateway: Equatable, Sendable {
+    /// Of all hosts that have the segment.
+    case central
+    /// Of this host alone, as the others have each their own: nothing from or to it crosses a tunnel.
+    case distributed
   }
 
   package enum Attachment: Equatable, Sendable {
