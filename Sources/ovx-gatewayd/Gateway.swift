@@ -10,6 +10,14 @@ struct Gateway: Equatable {
   /// The gateway's addresses, at most one of each family.
   var addresses: [IPAddress]
   var nat: Configuration.AddressTranslation
+  /// Members that have an address of their own outside, in the order of these.
+  var floating: [Floating] = []
+
+  /// An address outside, and whose it is.
+  struct Floating: Hashable {
+    var outside: IPAddress
+    var member: IPAddress
+  }
 
   /// The host's end of the transit pair: at most 14 bytes.
   var transitDevice: String { Self.transitPrefix + "\(vni.rawValue)" }

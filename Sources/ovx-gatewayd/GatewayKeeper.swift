@@ -210,11 +210,15 @@ struct GatewayKeeper: ~Copyable {
     }
     opened = toOpen
     for device in opened { Uplinks.setForwarding(true, on: device) }
+    try FloatingAddresses(tools).answer(
+      for: wishes.gateways.flatMap { $0.floating.map(\.outside) }, on: uplinks)
+    messages.tell(try FloatingAddresses.faults(wishes.gateways, &netlink), about: "floating")
   }
 
   private mutating func unfilterHost() throws(LinuxError) {
     for device in opened { Uplinks.setForwarding(false, on: device) }
     opened = []
+    try FloatingAddresses(tools).answer(for: [], on: [])
     if hostRules != nil || (isHostFilterDoubtful && tools.list("table", "inet", "ovx") != nil) {
       try tools.removeFilter()
     }

@@ -42,6 +42,14 @@ struct HostRules: Equatable {
         }
       }
     }
+    for gateway in gateways {
+      for floating in gateway.floating {
+        let device = "\"\(gateway.transitDevice)\""
+        let family = floating.outside.isIPv6 ? "ip6" : "ip"
+        sources.append("iifname \(device) \(family) saddr \(floating.outside) accept")
+        inward.append("oifname \(device) \(family) daddr \(floating.outside) accept")
+      }
+    }
     let forbidden =
       ["ct state invalid drop"]
       + pools.map { "iifname \(any) \($0.base.isIPv6 ? "ip6" : "ip") daddr \($0) drop" }

@@ -152,37 +152,48 @@ struct Router {
     try route(link, transits, &netlink)
   }
 
-  /// Leads packets to the tenant's own addresses to the router, where they are not translated.
+  /// Leads packets to the tenant to its router: to floating addresses, and to the tenant's own where they are not
+  /// translated.
   private func route(
     _ link: Link, _ transits: [Transit], _ netlink: inout Netlink
   ) throws(LinuxError) {
-    let all = try netlink.routes()
-    for transit in transits where gateway.nat == .none {
-      for subnet in gateway.subnets(isIPv6: transit.host.isIPv6) {
-        let route = RouteEntry(
-          destination: subnet.base, prefixLength: UInt8(subnet.length), gateway: transit.router)
-        let near = all.filter {
-          !$0.isDefault && $0.prefixLength > 0 && $0.destination.isIPv6 == subnet.base.isIPv6
-            && IPPrefix($0).overlaps(subnet)
-        }
-        if near.contains(where: { $0.linkIndex == link.index && $0.gateway == transit.router }) {
+    let all = try netlink.routes().filter { !$0.isDefault }
+    let present = all.filter { $0.linkIndex == link.index && $0.gateway != nil }
+    var wanted: Set<IPPrefix> = []
+    for transit in transits {
+      let isIPv6 = transit.host.isIPv6
+      let floating = gateway.floating.map(\.outside).filter { $0.isIPv6 == isIPv6 }
+      wanted.formUnion(
+        floating.map { IPPrefix(numbered: $0.number, length: $0.bitCount, isIPv6: isIPv6) })
+      if gateway.nat == .none { wanted.formUnion(gateway.subnets(isIPv6: isIPv6)) }
+    }
+    for route in present where !wanted.contains(IPPrefix(route)) {
+      try netlink.remove(route, from: link)
+    }
+    for transit in transits {
+      for prefix in wanted.sorted(by: { $0.base < $1.base })
+      where prefix.base.isIPv6 == transit.host.isIPv6 {
+        if present.contains(where: { IPPrefix($0) == prefix && $0.gateway == transit.router }) {
           continue
         }
-        if let other = near.first {
-          throw LinuxError(
-            action: "route", subject: "\(subnet) to network \(gateway.network)", errno: .fileExists,
-            detail: "the host has a route to \(IPPrefix(other)) already",
-            remedy:
-              "with nat=masquerade its members need no route, or give the network another subnet")
+        // A floating address is one of the uplink's network, in most cases, and more narrow than that.
+        let isSubnet = prefix.length < prefix.base.bitCount
+        let other = all.first {
+          $0.linkIndex != link.index && $0.destination.isIPv6 == prefix.base.isIPv6
+            && (isSubnet ? IPPrefix($0).overlaps(prefix) : IPPrefix($0) == prefix)
         }
+        if let other {
+          throw LinuxError(
+            action: "route", subject: "\(prefix) to network \(gateway.network)", errno: .fileExists,
+            detail: "the host has a route to \(IPPrefix(other)) already",
+            remedy: isSubnet
+              ? "with nat=masquerade its members need no route, or give the network another subnet"
+              : "remove it, or name another floating address")
+        }
+        let route = RouteEntry(
+          destination: prefix.base, prefixLength: UInt8(prefix.length), gateway: transit.router)
         try netlink.add(route, on: link)
       }
-    }
-    guard gateway.nat != .none else { return }
-    // Those of before it was translated.
-    for route in all
-    where route.linkIndex == link.index && route.gateway != nil && !route.isDefault {
-      try netlink.remove(route, from: link)
     }
   }
 

@@ -3,7 +3,7 @@ private import OVXDatapath
 
 /// The packet filter inside of a router, as nft(8) reads it.
 ///
-/// The tenant's side may ask the router itself for nothing but an echo; what it sends further has addresses of its own,
+/// The tenant's side may ask the router itself for nothing but an echo of the gateway's addresses; what it sends further has addresses of its own,
 /// and what comes back belongs to that.
 struct RouterRules {
   let gateway: Gateway
@@ -26,14 +26,27 @@ struct RouterRules {
           "iifname \(Self.outside) oifname \(Self.tenant) \(family) daddr { \(subnets) } accept")
       }
     }
-    let translation =
-      gateway.nat == .masquerade
-      ? """
-        chain postrouting {
-          type nat hook postrouting priority srcnat; policy accept;
-          oifname \(Self.outside) masquerade
-        }
-      """ : ""
+    let echoes = gateway.addresses.map {
+      $0.isIPv6
+        ? "iifname \(Self.tenant) ip6 daddr \($0) icmpv6 type echo-request accept"
+        : "iifname \(Self.tenant) ip daddr \($0) icmp type echo-request accept"
+    }
+    var inward: [String] = []
+    var outward: [String] = []
+    for floating in gateway.floating {
+      let family = floating.outside.isIPv6 ? "ip6" : "ip"
+      inward.append(
+        "iifname \(Self.outside) \(family) daddr \(floating.outside) dnat \(family) to \(floating.member)"
+      )
+      outward.append(
+        "oifname \(Self.outside) \(family) saddr \(floating.member) snat \(family) to \(floating.outside)"
+      )
+    }
+    if !gateway.floating.isEmpty {
+      forward.append(
+        "iifname \(Self.outside) oifname \(Self.tenant) ct status dnat accept")
+    }
+    if gateway.nat == .masquerade { outward.append("oifname \(Self.outside) masquerade") }
     return """
       table inet ovx
       delete table inet ovx
@@ -43,8 +56,9 @@ struct RouterRules {
           type filter hook input priority filter; policy drop;
           iifname lo accept
           ct state established,related accept
-          icmp type echo-request accept
-          icmpv6 type echo-request accept
+          iifname \(Self.outside) icmp type echo-request accept
+          iifname \(Self.outside) icmpv6 type echo-request accept
+          \(echoes.joined(separator: "\n    "))
           icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept
         }
         chain forward {
@@ -53,7 +67,14 @@ struct RouterRules {
           ct state established,related accept
           \(forward.joined(separator: "\n    "))
         }
-      \(translation)
+        chain prerouting {
+          type nat hook prerouting priority dstnat; policy accept;
+          \(inward.joined(separator: "\n    "))
+        }
+        chain postrouting {
+          type nat hook postrouting priority srcnat; policy accept;
+          \(outward.joined(separator: "\n    "))
+        }
       }
 
       """

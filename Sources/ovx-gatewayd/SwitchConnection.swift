@@ -16,14 +16,15 @@ struct SwitchConnection {
     let replies = try send([
       .list(
         table: "Network", records: [],
-        columns: ["name", "vni", "subnet", "gateway", "gateway_mode", "nat"], ifExists: false),
+        columns: ["name", "vni", "subnet", "gateway", "gateway_mode", "nat", "floating"],
+        ifExists: false),
       .list(table: "Switch", records: [], columns: ["other_config"], ifExists: false),
     ])
     guard replies.count == 2, case .records(let networks) = replies[0],
       case .records(let switches) = replies[1]
     else { throw ControlError("the switch has not told of its networks") }
     var wishes = Wishes()
-    for row in networks.rows where row.count == 6 {
+    for row in networks.rows where row.count == 7 {
       guard let name = row[0].atoms.first?.bare,
         let number = row[1].atoms.first.flatMap({ UInt32($0.bare) }),
         let vni = VNI(rawValue: number),
@@ -34,10 +35,19 @@ struct SwitchConnection {
       else { throw ControlError("the switch has told of a network in words of another version") }
       let addresses = row[3].atoms.compactMap { IPAddress($0.bare) }
       guard !addresses.isEmpty, mode != .remote else { continue }
+      var floating: [Gateway.Floating] = []
+      if case .map(let entries) = row[6] {
+        floating = entries.compactMap { outside, member in
+          guard let outside = IPAddress(outside), let member = IPAddress(member.bare) else {
+            return nil
+          }
+          return Gateway.Floating(outside: outside, member: member)
+        }
+      }
       wishes.gateways.append(
         Gateway(
           network: name, vni: vni, subnets: row[2].atoms.compactMap { IPPrefix($0.bare) },
-          addresses: addresses, nat: nat))
+          addresses: addresses, nat: nat, floating: floating.sorted { $0.outside < $1.outside }))
     }
     wishes.gateways.sort { $0.network < $1.network }
     if case .map(let config)? = switches.rows.first?.first {

@@ -4,7 +4,7 @@ private import SystemPackage
 
 /// The two programs that do what a gateway needs of the kernel beside its devices: `ip netns` and `nft`.
 struct Tools {
-  private let ip: String
+  private let ipPath: String
   private let nft: String
   /// Where a transaction of nft is written, which it reads.
   private let scriptPath: FilePath
@@ -16,7 +16,7 @@ struct Tools {
   /// - Parameter rundir: The daemon's run directory, for files of ours.
   /// - Throws: Which one is not installed, and where it is from.
   init(rundir: String) throws(ControlError) {
-    ip = try Self.find("ip", package: "iproute2")
+    ipPath = try Self.find("ip", package: "iproute2")
     nft = try Self.find("nft", package: "nftables")
     scriptPath = FilePath(rundir).appending("gatewayd.nft")
   }
@@ -45,12 +45,16 @@ struct Tools {
     return output.output
   }
 
+  /// Runs ip(8), which must succeed; gives what it printed.
+  @discardableResult
+  func ip(_ words: String...) throws(LinuxError) -> String { try Self.run(ipPath, words) }
+
   func addNamespace(_ name: String) throws(LinuxError) {
-    _ = try Self.run(ip, ["netns", "add", name])
+    _ = try ip("netns", "add", name)
   }
 
   func deleteNamespace(_ name: String) throws(LinuxError) {
-    _ = try Self.run(ip, ["netns", "delete", name])
+    _ = try ip("netns", "delete", name)
   }
 
   /// Carries out a transaction of nft in the calling thread's network namespace.

@@ -52,6 +52,20 @@ import Testing
       "which gateway_mode=remote says is another host"
     ),
     ("set network red nat=masquerade -- clear network red gateway", "leave nat=none"),
+    ("set network red floating:203.0.113.5=172.17.99.9", "no station's address in its subnets"),
+    ("set network red floating:203.0.113.5=web", "looks like floating:203.0.113.50=172.17.42.10"),
+    ("set network red floating:172.17.42.7=172.17.42.8", "is none outside of the network"),
+    ("set network red floating:2001.db8=172.17.42.8", "is not an address outside"),
+    ("set network red floating:203.0.113.5=172.17.42.1", "which the member is not itself"),
+    ("set network red floating:\"2001:db8::5\"=\"fd42::5\"", "takes a gateway of its family"),
+    (
+      "set network red floating:203.0.113.5=172.17.42.8 floating:203.0.113.6=172.17.42.8",
+      "are both 172.17.42.8's"
+    ),
+    (
+      "set network red floating:203.0.113.5=172.17.42.8 -- add-net blue vni=200 subnet=10.0.0.0/24 "
+        + "gateway=10.0.0.1 floating:203.0.113.5=10.0.0.8", "networks blue and red both have"
+    ),
     ("set switch . other_config:gateway-transit=10.0.0.1/24", "is not an IPv4 network"),
     ("set switch . other_config:gateway-transit=fd00::/64", "is not an IPv4 network"),
     ("set switch . other_config:gateway-transit=10.0.0.0/31", "is not an IPv4 network"),

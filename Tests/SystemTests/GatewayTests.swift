@@ -45,7 +45,9 @@ extension SystemTests {
       /// What the names of a host's routers begin with; all hosts here share the names of namespaces.
       func prefix(_ index: Int) -> String { "\(Lab.prefix)r\(index)-" }
 
-      /// Starts a host's maker of gateways. `ip netns exec` would keep the names that it makes to itself.
+      /// Starts a host's maker of gateways.
+      ///
+      /// `ip netns exec` would keep the names that it makes to itself.
       func start(_ index: Int) throws {
         makers[index] = try Command(
           [
@@ -153,10 +155,16 @@ extension SystemTests {
         // Sources that are not the tenant's own go nowhere.
         try red.must("ip addr add 9.9.9.9/32 dev lo")
         #expect(try !red.run("ping -c 2 -W 1 -I 9.9.9.9 198.51.100.1").succeeded)
-        // Nothing of red can write VXLAN in the host's name.
-        let before = try host.ctl("-f json tunnel show")
-        _ = try red.run("echo x | socat -u - UDP:203.0.113.254:4789")
-        #expect(!before.isEmpty)
+        // Nor can red write VXLAN in the host's name, where the underlay is a way out.
+        try host.ctl("set switch . other_config:gateway-uplinks=\"eth0,wan\"")
+        try expectWayOut(red, Family.ipv4.address(2))
+        func refused() throws -> Int {
+          let text = try host.ctl("-f json tunnel show")
+          return Int(try #require(text.firstMatch(of: /"refused" ?: ?(\d+)/)).output.1) ?? -1
+        }
+        #expect(try refused() == 0)
+        try red.must("echo x | socat -u - UDP:\(Family.ipv4.address(2)):4789")
+        try eventually("it is refused") { try refused() > 0 }
         for container in [red, blue] { try expectWayOut(container) }
       }
     }
@@ -222,10 +230,12 @@ extension SystemTests {
         _ = try #require(lab.daemons.first).stop(SIGKILL)
         try lab.daemon(on: site.hosts[0])
         try expectWayOut(red)
+        // The namespace of its port is gone for a moment.
+        lab.expectLog("port gw100 waits")
         for damage in [
           "ip netns del \(site.prefix(0))red", "nft flush ruleset", "ip link del ovx-gw100",
         ] {
-          try Command(
+          _ = try Command(
             ["nsenter", "--net=/run/netns/\(site.hosts[0].name)"]
               + damage.split(separator: " ").map(String.init)
           ).finish(seconds: 5)
@@ -267,6 +277,42 @@ extension SystemTests {
         try site.hosts[0].ctl("clear network blue gateway")
         try expectWayOut(red)
         try site.outside.expectPing("172.17.42.10")
+      }
+    }
+
+    @Test func aFloatingAddressIsOneMembersBothWays() throws {
+      try run { lab, site in
+        let red = try site.attach("red", to: "red", on: 0)
+        let blue = try site.attach("blue", to: "blue", on: 0)
+        try expectWayOut(red)
+        // The host answers for one address; the other is led to it by a route.
+        try site.hosts[0].ctl("set network red floating:203.0.113.50=172.17.42.10")
+        try site.hosts[0].ctl("set network blue floating:198.51.100.77=172.17.42.10")
+        try site.outside.must("ip route add 198.51.100.77/32 via 203.0.113.1")
+        for (container, address) in [(red, "203.0.113.50"), (blue, "198.51.100.77")] {
+          try expectWayOut(site.outside, address)
+          let service = try container.start(
+            "exec socat TCP-LISTEN:8080,fork,reuseaddr EXEC:'echo \(address)'")
+          defer { service.signal(SIGTERM) }
+          try eventually("\(address) is \(container.name)'s") {
+            try site.outside.run("timeout 2 socat -u TCP:\(address):8080,connect-timeout=1 -")
+              .standardOutput.contains(address)
+          }
+          let sniffer = try site.outside.start(
+            "exec tcpdump -lnni lan -c 1 icmp and src \(address)")
+          try eventually("\(container.name) is seen as \(address)") {
+            _ = try container.run("ping -c 1 -W 1 198.51.100.1")
+            return sniffer.standardOutput.contains(address)
+          }
+        }
+        try red.expectNoPing("198.51.100.77")
+        try site.hosts[0].ctl("clear network red floating")
+        try site.hosts[0].ctl("set network blue nat=none -- clear network blue floating gateway")
+        try eventually("the host answers for nobody any more") {
+          try !site.hosts[0].must("ip neigh show proxy; ip route").contains(/\.50|\.77/)
+        }
+        try site.outside.expectNoPing("203.0.113.50")
+        try expectWayOut(red)
       }
     }
 

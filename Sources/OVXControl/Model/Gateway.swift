@@ -69,8 +69,66 @@ extension Configuration.Network {
     return port
   }
 
+  /// The addresses outside and those of the members that have them there, by the former; what is none is left out.
+  package var floatingAddresses: [(outside: IPAddress, member: IPAddress)] {
+    floating.compactMap { outside, member in
+      guard let outside = IPAddress(outside), let member = IPAddress(member) else { return nil }
+      return (outside, member)
+    }
+    .sorted { $0.outside < $1.outside }
+  }
+
+  /// Checks that each floating address is one, of one member of the network.
+  private func validateFloating() throws(ControlError) {
+    guard !floating.isEmpty else { return }
+    guard floating.count <= 1024 else {
+      throw ControlError(
+        "network \(name) has \(floating.count) floating addresses; it may have 1024")
+    }
+    for (outside, member) in floating.sorted(by: { $0.key < $1.key }) {
+      guard let outside = IPAddress(outside), let member = IPAddress(member),
+        outside.isIPv6 == member.isIPv6
+      else {
+        throw ControlError(
+          "network \(name): floating:\(printable(outside))=\(printable(member)) is not an address outside and one of a "
+            + "member, both of one family; it looks like floating:203.0.113.50=172.17.42.10")
+      }
+      guard let subnet = subnet(of: member), subnet.stations.contains(member) else {
+        throw ControlError(
+          "network \(name): floating:\(outside)=\(member) names no station's address in its subnets ("
+            + shortened(subnets.map(\.description)) + ")")
+      }
+      guard !outside.isMulticast, !outside.isUnspecified, !outside.isLimitedBroadcast,
+        self.subnet(of: outside) == nil
+      else {
+        throw ControlError(
+          "network \(name): floating address \(outside) is none outside of the network; name one that the host's "
+            + "network leads to the host")
+      }
+      guard gateways.contains(where: { $0.isIPv6 == member.isIPv6 }), gatewayMode != .remote,
+        !gateways.contains(member)
+      else {
+        throw ControlError(
+          "network \(name): floating:\(outside)=\(member) takes a gateway of its family on this host, which the "
+            + "member is not itself; name one with gateway=ADDRESS, or \"remove network \(name) floating \(outside)\""
+        )
+      }
+    }
+    let addresses = floatingAddresses
+    for (index, (outside, member)) in addresses.enumerated() {
+      if let other = addresses[..<index].first(where: {
+        $0.member == member || $0.outside == outside
+      }) {
+        throw ControlError(
+          "network \(name): floating addresses \(other.outside) and \(outside) are both \(member)'s, which can have one; "
+            + "\"remove network \(name) floating \(outside)\" leaves the other")
+      }
+    }
+  }
+
   /// Checks that what is said of the gateway goes together.
   func validateGateway() throws(ControlError) {
+    try validateFloating()
     guard nat != .none else { return }
     guard !gateways.isEmpty else {
       throw ControlError(

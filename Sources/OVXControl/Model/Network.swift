@@ -23,6 +23,8 @@ extension Configuration {
     package var gatewayMode = GatewayMode.distributed
     /// By which addresses its members are seen beyond the gateway.
     package var nat = AddressTranslation.none
+    /// Addresses outside, each by that of a member which has it there: `floatingAddresses` as texts.
+    package var floating: [String: String] = [:]
     /// Addresses that other programs have been given for what they attach, in order: nobody else gets them.
     package var reserved: [IPAddress] = []
     /// The MTU of attached interfaces that ask for none, in bytes of IP packet.
@@ -182,11 +184,19 @@ extension Configuration {
     guard !changes.networks.isEmpty || !changes.bridges.isEmpty else { return }
     var owners: [VNI: String] = [:]
     var places: [NetworkPlace: String] = [:]
+    var outsiders: [IPAddress: String] = [:]
     for network in all {
       if let other = owners.updateValue(network.name, forKey: network.vni) {
         throw ControlError(
           "networks \(other) and \(network.name) both have VNI \(network.vni), which is one network's; "
             + "give one of them another", record: network.name)
+      }
+      for (outside, _) in network.floatingAddresses {
+        guard let other = outsiders.updateValue(network.name, forKey: outside) else { continue }
+        throw ControlError(
+          "networks \(other) and \(network.name) both have the floating address \(outside), which is one member's; "
+            + "\"remove network \(network.name) floating \(outside)\" leaves it to the other",
+          record: network.name)
       }
       let place = NetworkPlace(bridge: network.bridge, tag: network.tag)
       if let other = places.updateValue(network.name, forKey: place) {

@@ -104,6 +104,7 @@ var migrator: DatabaseMigrator {
       sql: """
         ALTER TABLE network ADD COLUMN gateway_mode TEXT NOT NULL DEFAULT 'distributed';
         ALTER TABLE network ADD COLUMN nat TEXT NOT NULL DEFAULT 'none';
+        ALTER TABLE network ADD COLUMN floating TEXT NOT NULL DEFAULT '{}';
         """)
   }
   return migrator
@@ -328,13 +329,14 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
   var gateway: [IPAddress]
   var gatewayMode: String
   var nat: String
+  var floating: [String: String]
   var reserved: [IPAddress]
   var mtuRequest: Int?
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
-    case name, vni, bridge, tag, subnet, range, remotes, gateway, nat, reserved
+    case name, vni, bridge, tag, subnet, range, remotes, gateway, nat, floating, reserved
     case gatewayMode = "gateway_mode"
     case mtuRequest = "mtu_request"
     case otherConfig = "other_config"
@@ -352,6 +354,7 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
     gateway = network.gateways
     gatewayMode = network.gatewayMode.rawValue
     nat = network.nat.rawValue
+    floating = network.floating
     reserved = network.reserved
     mtuRequest = network.mtuRequest
     otherConfig = network.otherConfig
@@ -377,6 +380,7 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
       }
       network.gatewayMode = mode
       network.nat = translation
+      network.floating = floating
       network.reserved = reserved
       network.mtuRequest = mtuRequest
       network.otherConfig = otherConfig

@@ -35,6 +35,7 @@ extension Table<Configuration.Network> {
         .set("gateway", .address, \.gateways),
         .choice("gateway_mode", \.gatewayMode, usually: .distributed),
         .choice("nat", \.nat, usually: .none),
+        .map("floating", \.floating),
         Column(
           "mtu_request", .optional(.integer(Configuration.mtuRange)),
           read: { network, _, _ in .scalar(network.mtuRequest.map(Atom.integer)) },
