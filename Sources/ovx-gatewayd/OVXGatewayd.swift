@@ -3,6 +3,7 @@ private import Foundation
 private import Glibc
 internal import OVXControl
 private import OVXLinux
+private import SystemPackage
 
 /// The maker of gateways: follows the networks of the switch, and makes their routers.
 @main
@@ -52,6 +53,8 @@ struct OVXGatewayd: ParsableCommand {
     let messages = Messages()
     do throws(ControlError) {
       let tools = try Tools(rundir: rundir)
+      let lock = try lock(messages)
+      defer { try? lock.close() }
       var keeper: GatewayKeeper
       let connection = SwitchConnection(ControlClient(runDirectory: rundir))
       do throws(LinuxError) {
@@ -74,6 +77,38 @@ struct OVXGatewayd: ParsableCommand {
     } catch {
       FileHandle.standardError.write(Data("ovx-gatewayd: \(error.message)\n".utf8))
       throw ExitCode(1)
+    }
+  }
+
+  /// Makes sure that no other process makes the same gateways: each would take the other's work for damage.
+  ///
+  /// The lock goes with the process. The file stays, as two processes could each lock one of that name otherwise.
+  ///
+  /// - Parameter messages: Where it is told that the run directory is not there yet; the switch makes it.
+  /// - Returns: What holds the lock.
+  /// - Throws: That there is another process, or that the file cannot be used.
+  private func lock(_ messages: Messages) throws(ControlError) -> FileDescriptor {
+    let path = FilePath(rundir).appending("gatewayd.lock")
+    while true {
+      do throws(Errno) {
+        let file = try TrustedFile.open(
+          path, .readWrite, options: .create, permissions: .ownerReadWrite, isPrivate: true)
+        if flock(file.rawValue, LOCK_EX | LOCK_NB) == 0 { return file }
+        try? file.close()
+        throw .wouldBlock
+      } catch {
+        switch error {
+        case .noSuchFileOrDirectory:
+          messages.tell(
+            "there is no run directory \(rundir); it comes with ovx-vswitchd, or name its directory with --rundir",
+            about: "switch")
+          usleep(200_000)
+        case .wouldBlock:
+          throw ControlError(
+            "another ovx-gatewayd makes the gateways of the switch in \(rundir); end it first")
+        default: throw ControlError("\(path) cannot be used: \(error)")
+        }
+      }
     }
   }
 
