@@ -29,6 +29,7 @@ let package = Package(
     .executable(name: "ovx-vswitchd", targets: ["ovx-vswitchd"]),
     .executable(name: "ovx-ctl", targets: ["ovx-ctl"]),
     .executable(name: "ovx-docker", targets: ["ovx-docker"]),
+    .executable(name: "ovx-gatewayd", targets: ["ovx-gatewayd"]),
     .executable(name: "ovx-cni", targets: ["ovx-cni"]),
     .executable(name: "ovx-exporter", targets: ["ovx-exporter"]),
   ],
@@ -96,6 +97,10 @@ let package = Package(
       resources: [.embedInCode("page.html")],
       swiftSettings: strict,
       linkerSettings: [.linkedLibrary("curl")]),
+    .executableTarget(
+      name: "ovx-gatewayd",
+      dependencies: ["OVXControl", "OVXDatapath", "OVXLinux", argumentParser, system],
+      swiftSettings: strict),
     .executableTarget(
       name: "ovx-cni",
       dependencies: ["CLinux", "OVXControl", "OVXDatapath", "OVXLinux", system],

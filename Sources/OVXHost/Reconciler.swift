@@ -95,9 +95,12 @@ package final class Reconciler {
       isCommanded && oldDesired.devices[$0]?.place != desired.devices[$0]?.place
     }
     var names = changes.ports
-    // What their members may send follows from them.
     for network in changes.networks {
+      // What their members may send follows from them, and whether a gateway is this host's alone.
       names.formUnion(configuration.members(of: network).map(\.name))
+      if let port = configuration.networks[network]?.gatewayPort, configuration.ports[port] != nil {
+        names.insert(port)
+      }
     }
     if !changes.bridges.isEmpty { names.formUnion(changes.bridges.union(desired.tunnels.keys)) }
     reconcile(

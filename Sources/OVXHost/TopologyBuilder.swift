@@ -117,7 +117,15 @@ extension Topology.Port {
     guard let id = datapathIDs.port(portName), let bridgeID = datapathIDs.bridge(port.bridge)
     else { return nil }
     var attachment = Topology.Attachment.waiting
-    if let device = provision.device(name) {
+    var gateway: Topology.Gateway?
+    if var device = provision.device(name) {
+      if configuration.isGateway(port) {
+        // It is known although the device is in a namespace of its own, and nobody need have heard from it.
+        device.address = port.interface.mac
+        gateway =
+          port.network.flatMap { configuration.networks[$0] }?.gatewayMode == .central
+          ? .central : .distributed
+      }
       attachment = .device(device)
     } else if let tunnel {
       attachment = Topology.Attachment(
@@ -129,7 +137,7 @@ extension Topology.Port {
       limits: port.limits,
       security: configuration.security(
         of: port, station: provision.station(name), isUplink: provision.isUplink(name)),
-      attachment: attachment)
+      attachment: attachment, gateway: gateway)
   }
 }
 

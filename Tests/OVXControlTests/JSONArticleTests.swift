@@ -220,6 +220,10 @@ import Testing
     port.interface.attachment = Configuration.Attachment(
       target: "c", interface: "eth0", addresses: [try #require(InterfaceAddress("10.0.0.8/24"))])
     configuration.ports["p"] = port
+    var gateway = Configuration.Port(name: network.gatewayPort, bridge: "br0")
+    gateway.network = "red"
+    gateway.interface.attachment = Configuration.Attachment(target: "ovx-red", interface: "tenant")
+    configuration.ports[gateway.name] = gateway
     var description = NetworkDescription(network, in: configuration)
     description.remotes = [
       NetworkDescription.Remote(address: address, mtu: 1450, error: "It is away.")

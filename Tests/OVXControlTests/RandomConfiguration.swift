@@ -50,6 +50,9 @@ enum RandomConfiguration {
       if Bool.random(using: &random) {
         network.subnets = ["10.\(number).0.0/16", "fd00:\(number)::/64"].compactMap(IPPrefix.init)
         network.gateways = ["10.\(number).0.1"].compactMap(IPAddress.init)
+        let modes = Configuration.GatewayMode.allCases
+        network.gatewayMode = modes.randomElement(using: &random) ?? .central
+        if network.gatewayMode != .remote, Bool.random(using: &random) { network.nat = .masquerade }
         network.ranges = ["10.\(number).0.8-10.\(number).0.99"].compactMap(AddressRange.init)
       }
       if Bool.random(using: &random) { network.remotes = ["192.0.2.9"].compactMap(IPAddress.init) }

@@ -299,6 +299,7 @@ extension Declaration {
     keys.compactMap { key in
       guard let column = table.columns.first(where: { $0.name == key.column }) else { return nil }
       let datum = column.read(record, Configuration(), LiveState(deviceExists: { _ in false }))
+      guard datum != column.usual else { return nil }
       return node(datum, of: key).map { Node.Member(key: key.name, value: $0) }
     }
   }

@@ -56,6 +56,9 @@ extension Configuration {
     package var otherConfig: [String: String] = [:]
     /// Notes of other programs, such as `system-id`; ovx never reads them.
     package var externalIDs: [String: String] = [:]
+
+    /// The keys of `other_config` that mean something.
+    static let otherConfigKeys = ["gateway-transit", "gateway-uplinks"]
   }
 
   /// The one record of the table Switch, under its name.

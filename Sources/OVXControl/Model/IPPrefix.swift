@@ -9,11 +9,21 @@ package struct IPPrefix: Hashable, Sendable {
 
   /// The network that an interface with an address is in.
   package init(of address: InterfaceAddress) {
-    let bits = address.address.bitCount - address.prefixLength
-    base = IPAddress(
-      number: bits >= 128 ? 0 : (address.address.number >> bits) << bits,
+    self.init(
+      numbered: address.address.number, length: address.prefixLength,
       isIPv6: address.address.isIPv6)
-    length = address.prefixLength
+  }
+
+  /// The prefix of a length to which the address with a number belongs.
+  ///
+  /// - Parameters:
+  ///   - number: As `IPAddress.number` has it.
+  ///   - length: 0...32 or 0...128.
+  ///   - isIPv6: Of which family it is.
+  package init(numbered number: UInt128, length: Int, isIPv6: Bool) {
+    let bits = (isIPv6 ? 128 : 32) - length
+    base = IPAddress(number: bits >= 128 ? 0 : (number >> bits) << bits, isIPv6: isIPv6)
+    self.length = length
   }
 
   /// Whether an address is one of them.

@@ -17,8 +17,14 @@ extension Configuration {
     package var ranges: [AddressRange] = []
     /// The other hosts; empty for those of the switch.
     package var remotes: [IPAddress] = []
-    /// The gateways' addresses, at most one in each subnet.
+    /// The gateways' addresses, at most one of each address family.
     package var gateways: [IPAddress] = []
+    /// Which hosts have the gateway; of no account where there is no address for it.
+    package var gatewayMode = GatewayMode.distributed
+    /// By which addresses its members are seen beyond the gateway.
+    package var nat = AddressTranslation.none
+    /// Addresses outside, each by that of a member which has it there: `floatingAddresses` as texts.
+    package var floating: [String: String] = [:]
     /// Addresses that other programs have been given for what they attach, in order: nobody else gets them.
     package var reserved: [IPAddress] = []
     /// Whether its members' ports may send only what they were given: `port_security`.
@@ -66,10 +72,12 @@ extension Configuration {
     }
   }
 
-  /// The ports that are members of a network, in the order of their names; its tunnel is none.
+  /// The ports that are members of a network, in the order of their names; its tunnel and its gateway are none.
   package func members(of network: String) -> [Port] {
-    ports.values.filter { $0.network == network && $0.interface.type != .vxlan }
-      .sorted { $0.name < $1.name }
+    ports.values.filter {
+      $0.network == network && $0.interface.type != .vxlan && !isGateway($0)
+    }
+    .sorted { $0.name < $1.name }
   }
 
   /// The remote VTEPs of a network, this host not among them.
@@ -178,11 +186,19 @@ extension Configuration {
     guard !changes.networks.isEmpty || !changes.bridges.isEmpty else { return }
     var owners: [VNI: String] = [:]
     var places: [NetworkPlace: String] = [:]
+    var outsiders: [IPAddress: String] = [:]
     for network in all {
       if let other = owners.updateValue(network.name, forKey: network.vni) {
         throw ControlError(
           "networks \(other) and \(network.name) both have VNI \(network.vni), which is one network's; "
             + "give one of them another", record: network.name)
+      }
+      for (outside, _) in network.floatingAddresses {
+        guard let other = outsiders.updateValue(network.name, forKey: outside) else { continue }
+        throw ControlError(
+          "networks \(other) and \(network.name) both have the floating address \(outside), which is one member's; "
+            + "\"remove network \(network.name) floating \(outside)\" leaves it to the other",
+          record: network.name)
       }
       let place = NetworkPlace(bridge: network.bridge, tag: network.tag)
       if let other = places.updateValue(network.name, forKey: place) {
@@ -256,6 +272,7 @@ extension Configuration {
             + "container has one default route of each; name one")
       }
     }
+    try network.validateGateway()
     if let mtu = network.mtuRequest, !Configuration.mtuRange.contains(mtu) {
       throw ControlError(
         "network \(network.name): mtu_request \(mtu) is not in the valid range "

@@ -23,7 +23,9 @@ extension Configuration {
     let network = port.network.flatMap { networks[$0] }
     guard isSecured(port, isUplink: isUplink) else { return nil }
     var security = PortSecurity(gateways: network?.gateways ?? [])
-    if let network, !network.gateways.isEmpty { security.gatewayStation = network.gatewayStation }
+    if let network, !network.gateways.isEmpty {
+      security.gatewayStation = network.gatewayEthernetAddress
+    }
     let interface = port.interface
     let stations = port.allowedAddresses.compactMap(\.station)
     if interface.attachment != nil || interface.type == .internal {
@@ -47,6 +49,7 @@ extension Configuration {
     if let own = port.portSecurity { return own }
     guard let network = port.network.flatMap({ networks[$0] }) else { return false }
     return network.portSecurity && port.interface.type != .internal && !isUplink
+      && !isGateway(port)
   }
 
   /// Checks what a port is told it may send.
@@ -68,7 +71,7 @@ extension Configuration {
       let isGateway: Bool
       switch allowed {
       case .station(let station):
-        isGateway = !network.gateways.isEmpty && station == network.gatewayStation
+        isGateway = !network.gateways.isEmpty && station == network.gatewayEthernetAddress
       case .addresses(let prefix):
         isGateway =
           prefix.length == prefix.base.bitCount && network.gateways.contains(prefix.base)
@@ -80,12 +83,5 @@ extension Configuration {
         )
       }
     }
-  }
-}
-
-extension Configuration.Network {
-  /// The Ethernet address of the gateway that every host has: 02:6f:76 and the VNI.
-  package var gatewayStation: MACAddress {
-    MACAddress(rawValue: 0x026F_7600_0000 | UInt64(vni.rawValue)) ?? .broadcast
   }
 }

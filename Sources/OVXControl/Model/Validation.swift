@@ -18,6 +18,7 @@ extension Configuration {
     if changes.host {
       try checkMap(host.otherConfig, "other_config of the switch")
       try checkMap(host.externalIDs, "external_ids of the switch")
+      try host.validateGateways()
     }
     // A bridge has its internal port, and a port its bridge.
     let concernedBridges = changes.bridges.union(changes.ports.filter { bridges[$0] != nil })
@@ -296,7 +297,9 @@ extension Configuration {
         "\(owner): other_config has \(shortened(unknown)), of which ovx knows nothing"
           + (known.isEmpty ? "" : "; it knows \(known.joined(separator: ", "))"))
     }
-    if changes.host { tellUnknown(host.otherConfig, of: "switch", known: []) }
+    if changes.host {
+      tellUnknown(host.otherConfig, of: "switch", known: SwitchRecord.otherConfigKeys)
+    }
     for port in changes.ports.sorted().compactMap({ ports[$0] }) {
       let known = Port.otherConfigChoices.map(\.key) + Port.otherConfigKeys
       tellUnknown(port.otherConfig, of: "port \(port.name)", known: known)

@@ -30,6 +30,8 @@ package enum Command: Codable, Equatable, Sendable {
   /// or the first. Answers it as `names`, with the length of its prefix.
   case reserveAddress(network: String, subnet: IPPrefix?, address: IPAddress?)
   case releaseAddress(network: String, address: IPAddress)
+  /// Makes the gateway's port of a network in a network namespace, which `target` names as `attach` takes it.
+  case openGateway(network: String, target: String)
   case listNetworks
   /// Networks with their members, tunnels and addresses; all where none is named.
   case showNetworks(network: String?)

@@ -9,13 +9,17 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
   package var subnets: [IPPrefix]
   package var ranges: [AddressRange]
   package var gateways: [IPAddress]
+  package var gatewayMode: Configuration.GatewayMode
+  package var nat: Configuration.AddressTranslation
+  /// The port that is the gateway on this host; absent where there is none.
+  package var gatewayPort: String?
   /// Addresses of members and gateways.
   package var addressesUsed: Int
   /// Addresses that this host can still hand out.
   package var addressesFree: Int
   package var remotes: [Remote] = []
   package var members: [Member] = []
-  /// What is wrong with the tunnel, a sentence.
+  /// What is wrong with the tunnel or the gateway, a sentence.
   package var error: String?
 
   /// A host that the network has a tunnel to.
@@ -53,6 +57,11 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
     subnets = network.subnets
     ranges = network.ranges
     gateways = network.gateways
+    gatewayMode = network.gatewayMode
+    nat = network.nat
+    gatewayPort = configuration.ports[network.gatewayPort].flatMap {
+      network.isGateway($0) ? $0.name : nil
+    }
     let use = configuration.use(of: network)
     addressesUsed = use.used
     addressesFree = use.free

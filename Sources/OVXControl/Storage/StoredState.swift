@@ -107,6 +107,14 @@ var migrator: DatabaseMigrator {
         ALTER TABLE port ADD COLUMN allowed_addresses TEXT NOT NULL DEFAULT '[]';
         """)
   }
+  migrator.registerMigration("9: gateways of networks") { database in
+    try database.execute(
+      sql: """
+        ALTER TABLE network ADD COLUMN gateway_mode TEXT NOT NULL DEFAULT 'distributed';
+        ALTER TABLE network ADD COLUMN nat TEXT NOT NULL DEFAULT 'none';
+        ALTER TABLE network ADD COLUMN floating TEXT NOT NULL DEFAULT '{}';
+        """)
+  }
   return migrator
 }
 
@@ -335,6 +343,9 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
   var range: [AddressRange]
   var remotes: [IPAddress]
   var gateway: [IPAddress]
+  var gatewayMode: String
+  var nat: String
+  var floating: [String: String]
   var reserved: [IPAddress]
   var portSecurity: Bool
   var mtuRequest: Int?
@@ -342,7 +353,8 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
-    case name, vni, bridge, tag, subnet, range, remotes, gateway, reserved
+    case name, vni, bridge, tag, subnet, range, remotes, gateway, nat, floating, reserved
+    case gatewayMode = "gateway_mode"
     case portSecurity = "port_security"
     case mtuRequest = "mtu_request"
     case otherConfig = "other_config"
@@ -358,6 +370,9 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
     range = network.ranges
     remotes = network.remotes
     gateway = network.gateways
+    gatewayMode = network.gatewayMode.rawValue
+    nat = network.nat.rawValue
+    floating = network.floating
     reserved = network.reserved
     portSecurity = network.portSecurity
     mtuRequest = network.mtuRequest
@@ -376,6 +391,15 @@ private struct NetworkRow: Codable, Equatable, FetchableRecord, PersistableRecor
       network.ranges = range
       network.remotes = remotes
       network.gateways = gateway
+      guard let mode = Configuration.GatewayMode(rawValue: gatewayMode),
+        let translation = Configuration.AddressTranslation(rawValue: nat)
+      else {
+        throw ControlError(
+          "network \(name) has the unknown gateway_mode \"\(gatewayMode)\" or nat \"\(nat)\"")
+      }
+      network.gatewayMode = mode
+      network.nat = translation
+      network.floating = floating
       network.reserved = reserved
       network.portSecurity = portSecurity
       network.mtuRequest = mtuRequest

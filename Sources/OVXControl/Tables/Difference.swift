@@ -136,7 +136,9 @@ extension Transaction {
     }
     var wanted = declared
     if !declaresSwitch { wanted.host = configuration.host }
-    let attached = configuration.ports.values.filter { $0.interface.attachment != nil }
+    let attached = configuration.ports.values.filter {
+      $0.interface.attachment != nil && !configuration.isGateway($0)
+    }
     for port in attached.sorted(by: { $0.name < $1.name }) {
       guard wanted.ports[port.name] == nil else {
         throw ControlError(
@@ -147,6 +149,12 @@ extension Transaction {
     }
     for (name, network) in configuration.networks {
       wanted.networks[name]?.reserved = network.reserved
+      // What follows from the network is settled later; with the network its gateway goes.
+      if wanted.networks[name] != nil, let port = configuration.ports[network.gatewayPort],
+        network.isGateway(port), wanted.ports[port.name] == nil
+      {
+        wanted.ports[port.name] = port
+      }
     }
     try wanted.completeNetworks(after: configuration)
     for bridge in configuration.bridges.keys.sorted() where wanted.bridges[bridge] == nil {

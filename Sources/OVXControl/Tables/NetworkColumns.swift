@@ -33,6 +33,9 @@ extension Table<Configuration.Network> {
         .set("range", .addressRange, \.ranges),
         .set("remotes", .address, \.remotes),
         .set("gateway", .address, \.gateways),
+        .choice("gateway_mode", \.gatewayMode, usually: .distributed),
+        .choice("nat", \.nat, usually: .none),
+        .map("floating", \.floating),
         Column(
           "port_security", .one(.boolean),
           read: { network, _, _ in .scalar(.boolean(network.portSecurity)) },
@@ -63,10 +66,10 @@ extension Table<Configuration.Network> {
           ])
         },
         Column("error", .optional(.text)) { network, configuration, live in
-          guard configuration.ports[network.tunnelPort]?.network == network.name else {
-            return .scalar(nil)
+          let ports = [network.tunnelPort, network.gatewayPort].filter {
+            configuration.ports[$0]?.network == network.name
           }
-          return .scalar(live.interface(network.tunnelPort)?.error.map(Atom.text))
+          return .scalar(ports.compactMap { live.interface($0)?.error }.first.map(Atom.text))
         },
       ]
     )
@@ -86,5 +89,26 @@ extension Column {
       write: { record, datum in
         record[keyPath: path] = datum.atoms.sorted().compactMap { Value($0.bare) }
       })
+  }
+}
+
+extension Column {
+  /// A column of one of a list of words.
+  ///
+  /// - Parameters:
+  ///   - name: Its name.
+  ///   - path: Where a record has its value.
+  ///   - value: What it is where nothing is said.
+  /// - Returns: The column.
+  static func choice<Value: CaseIterable & RawRepresentable<String>>(
+    _ name: String, _ path: WritableKeyPath<Record, Value>, usually value: Value
+  ) -> Self {
+    Column(
+      name, .one(.choice(Value.allCases.map(\.rawValue))),
+      read: { record, _, _ in .scalar(.text(record[keyPath: path].rawValue)) },
+      write: { record, datum in
+        record[keyPath: path] =
+          datum.atoms.first.flatMap { Value(rawValue: $0.bare) } ?? record[keyPath: path]
+      }, usual: .scalar(.text(value.rawValue)))
   }
 }

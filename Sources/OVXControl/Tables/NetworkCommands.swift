@@ -69,7 +69,8 @@ extension Transaction {
   /// What is typed for columns with a longer name, and what people try.
   private static let networkShorthands = [
     "mtu": "mtu_request", "remote": "remotes", "subnets": "subnet", "ranges": "range",
-    "vlan": "tag", "gateways": "gateway", "gw": "gateway", "key": "vni",
+    "vlan": "tag", "gateways": "gateway", "gw": "gateway", "key": "vni", "mode": "gateway_mode",
+    "snat": "nat",
   ]
 
   /// The value of a column among settings that is needed before the record is there.
@@ -124,6 +125,7 @@ extension Transaction {
         try settle(network, after: original.networks[name], &changes)
       } else if let former = original.networks[name] {
         try removeTunnel(of: former, &changes)
+        removeGateway(of: former, &changes)
         if let member = configuration.members(of: name).first {
           throw ControlError(
             "port \(printable(member.name)) is a member of network \(name), which would be gone; "
@@ -144,6 +146,8 @@ extension Transaction {
       changes.ports.insert(network.bridge)
     }
     try configuration.validateRemotes(network.remotes, of: "network \(network.name)")
+    // With another VNI its port is no gateway, and would pass for a member.
+    settleGateway(of: network, after: former, &changes)
     let members = configuration.members(of: network.name)
     if let former {
       if let member = members.first(where: { $0.bridge != network.bridge }) {
@@ -226,6 +230,10 @@ extension Transaction {
       guard configuration.tunnel(of: network) == port else {
         throw refusal(of: port, network)
       }
+      return
+    }
+    if network.isGateway(port) {
+      guard network.gateway(from: port) == port else { throw refusal(of: port, of: network) }
       return
     }
     guard port.interface.type != .vxlan, !port.isBridgeInternal else {

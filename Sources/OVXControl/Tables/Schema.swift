@@ -94,15 +94,19 @@ struct Column<Record> {
   let write: ((inout Record, Datum) -> Void)?
   /// Whether `list` prints it without being asked for it.
   let isListed: Bool
+  /// What a record has of which nothing is said, where that is not nothing: files leave it out.
+  let usual: Datum?
 
   init(
     _ name: String,
     _ shape: ColumnShape,
     read: @escaping (Record, Configuration, LiveState) -> Datum,
     write: ((inout Record, Datum) -> Void)? = nil,
-    isListed: Bool = true
+    isListed: Bool = true,
+    usual: Datum? = nil
   ) {
     self.isListed = isListed
+    self.usual = usual
     self.name = name
     self.shape = shape
     self.read = read

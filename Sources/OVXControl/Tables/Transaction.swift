@@ -97,6 +97,8 @@ package struct Transaction {
       return try reserveAddress(in: network, of: subnet, address)
     case .releaseAddress(let network, let address):
       releaseAddress(in: network, address)
+    case .openGateway(let network, let target):
+      try openGateway(of: network, in: target)
     case .listNetworks:
       return .names(configuration.networks.keys.sorted())
     case .showNetworks(let network):
@@ -332,7 +334,7 @@ extension Command {
     case .addNetwork(let network, _, _), .deleteNetwork(let network, _),
       .reserveAddress(let network, _, _), .releaseAddress(let network, _):
       return Configuration.Changes(networks: [network])
-    case .deleteBridge, .attach, .detach, .detachStale, .apply, .destroy: return nil
+    case .deleteBridge, .attach, .openGateway, .detach, .detachStale, .apply, .destroy: return nil
     default: return Configuration.Changes()
     }
   }

@@ -122,6 +122,20 @@ package struct Datapath: ~Copyable {
     neighbors.setPorts(new)
     for number in 0..<BridgeID.limit { resize(BridgeID(rawValue: UInt16(number)), new: new) }
     tables = new
+    forgetImpostors()
+  }
+
+  /// Forgets where the addresses of gateways were seen before their ports had them.
+  private mutating func forgetImpostors() {
+    for place in 0..<tables.ownAddresses.entries.count {
+      let entry = tables.ownAddresses.entries[place]
+      guard entry.key != .max, entry.isStation, tables.ports[entry.port].isGateway else { continue }
+      let port = tables.ports[entry.port]
+      let key = AddressKey(vlan: port.ownVLAN, address: MACAddress(truncating: entry.key))
+      if let known = fdb.lookUp(key, in: port.bridge), known.port != entry.port {
+        _ = fdb.remove(key, in: port.bridge)
+      }
+    }
   }
 
   private mutating func forgetStaleAddresses(

@@ -119,7 +119,8 @@ package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
       "ARP in the name of an address that the port was not given, and that is none of its allowed_addresses."
     case .neighborNotAllowed:
       "Neighbor discovery in the name of an address that the port was not given and that is none of its allowed_addresses, or that no receiver would take."
-    case .gatewayAddress: "The frame claims to come from the network's gateway."
+    case .gatewayAddress:
+      "The frame claims to come from the network's gateway, which is behind another port."
     case .dhcpServer: "A DHCP server's answer; with port_security, containers have none to give."
     case .routerAdvertisement:
       "A router advertisement or a redirect; with port_security, containers are no routers."
@@ -127,7 +128,7 @@ package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
       "The frame's headers are broken, or do not show what it carries, so that port_security cannot look at it."
     case .samePort: "The destination was learned on the port that the frame came from."
     case .splitHorizon:
-      "The frame came from a tunnel, and its destination is behind another one whose VNI is not joined."
+      "The frame came from a tunnel, and its destination is behind another one whose VNI is not joined; or it is between a tunnel and a gateway that every host has for itself."
     case .loop:
       "The frame came by a joined VNI from elsewhere than its source was seen a moment ago: another host joins it, too."
     case .joinFloodLimit:

@@ -46,13 +46,14 @@ enum EgressVerdict: Equatable, BitwiseCopyable {
 /// Which ports do not pass on to each other what they receive.
 ///
 /// A mesh of tunnels needs it: everybody in a VNI sends to everybody, so that what one tunnel brought need not leave by
-/// another one, and would go in circles. Only VNIs that the operator has joined are groups of their own.
+/// another one, and would go in circles. Only VNIs that the operator has joined are groups of their own. A gateway that
+/// every host has belongs to the tunnels: the other hosts have theirs.
 struct SplitHorizonGroup: Equatable, BitwiseCopyable {
   private let rawValue: UInt32
 
-  /// Of a device, which is in no group.
+  /// Of a device, which is in no group unless it is a distributed gateway.
   static let none = SplitHorizonGroup(rawValue: .max)
-  /// Of all tunnels whose VNIs are not joined.
+  /// Of all tunnels whose VNIs are not joined, and of distributed gateways.
   static let tunnels = SplitHorizonGroup(rawValue: .max - 1)
   /// Of the tunnels of a joined VNI.
   static func joined(_ vni: VNI) -> SplitHorizonGroup { SplitHorizonGroup(rawValue: vni.rawValue) }

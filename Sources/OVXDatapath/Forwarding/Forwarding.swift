@@ -84,6 +84,7 @@ extension Datapath {
     let source = AddressKey(vlan: frame.vlan, address: frame.source)
     // So it is with nearly every frame; what it takes to learn stays out of their way.
     let isCurrent = fdb.isCurrent(source, at: frame.origin, in: bridge, now: now)
+    if !isCurrent, posesAsGateway(frame) { return .drop(.gatewayAddress) }
     let learning = isCurrent ? .known : learnSource(of: &frame)
     if case .held = learning { return .drop(.loop) }
     if frame.destination.isGroup && !mayFlood(from: ingress) { return .drop(.stormLimit) }
@@ -108,6 +109,18 @@ extension Datapath {
     case .station(let owner):
       return .unicast(Destination(port: owner), egress(of: frame.egressClass, by: owner))
     }
+  }
+
+  /// Whether a frame has the address of its segment's gateway for a source, and does not come from there.
+  ///
+  /// What is in the address table has been asked, as such an address gets into it from nowhere else.
+  @inline(never) private mutating func posesAsGateway(_ frame: borrowing Frame) -> Bool {
+    let ingress = frame.ingress
+    guard
+      case .station(let owner) = tables.owner(
+        of: frame.source, vlan: frame.vlan, bridge: tables.ports[ingress].bridge)
+    else { return false }
+    return owner != ingress && tables.ports[owner].isGateway
   }
 
   /// Enters a frame's source address in the address table, and tells the other workers what is new.

@@ -40,6 +40,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var bareVLAN = VLANID.untagged
     /// Which other ports do not get what this one has received, nor the other way round.
     var group = SplitHorizonGroup.none
+    /// Whether the port's device is the gateway of its segment.
+    var isGateway = false
     /// For a tunnel: its peers in `tunnelPeers`.
     var peerCount: UInt32 = 0
     var firstPeer: UInt32 = 0
@@ -152,6 +154,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
       case .waiting: record.role = .waiting
       case .device(let device):
         record.role = .device
+        record.isGateway = port.gateway != nil
+        if port.gateway == .distributed { record.group = .tunnels }
         record.mtu = Int32(clamping: device.mtu)
         record.capabilities = device.capabilities
         record.superframeLimit = Int32(clamping: device.superframeLimit)

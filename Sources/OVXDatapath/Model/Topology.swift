@@ -44,10 +44,13 @@ package struct Topology: Equatable, Sendable {
     /// What it may send; `nil` for anything, as with tunnels.
     package var security: PortSecurity?
     package var attachment: Attachment
+    /// Whether the port's device is the gateway of its segment; `nil` where it is not.
+    package var gateway: Gateway?
 
     package init(
       id: PortID, bridge: BridgeID, vlans: VLANMembership, priorityTags: PriorityTags = .never,
-      limits: PortLimits = .none, security: PortSecurity? = nil, attachment: Attachment
+      limits: PortLimits = .none, security: PortSecurity? = nil, attachment: Attachment,
+      gateway: Gateway? = nil
     ) {
       self.id = id
       self.bridge = bridge
@@ -56,7 +59,16 @@ package struct Topology: Equatable, Sendable {
       self.limits = limits
       self.security = security
       self.attachment = attachment
+      self.gateway = gateway
     }
+  }
+
+  /// A router whose address nobody else of its segment may have for a source.
+  package enum Gateway: Equatable, Sendable {
+    /// Of all hosts that have the segment.
+    case central
+    /// Of this host alone, as the others have each their own: nothing from or to it crosses a tunnel.
+    case distributed
   }
 
   package enum Attachment: Equatable, Sendable {

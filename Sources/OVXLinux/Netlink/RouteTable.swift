@@ -99,6 +99,25 @@ extension Netlink {
         }
       })
   }
+
+  /// Removes a route by a device from the main table.
+  ///
+  /// - Throws: `ESRCH` where there is no such route.
+  package mutating func remove(_ route: RouteEntry, from link: Link) throws(LinuxError) {
+    var family = rtmsg()
+    family.rtm_family = UInt8(truncatingIfNeeded: route.destination.family)
+    family.rtm_dst_len = route.prefixLength
+    family.rtm_table = UInt8(truncatingIfNeeded: RT_TABLE_MAIN.rawValue)
+    family.rtm_scope = UInt8(truncatingIfNeeded: RT_SCOPE_NOWHERE.rawValue)
+    var request = NetlinkRequest(type: Int(RTM_DELROUTE), flags: 0, family: family)
+    if !route.isDefault { request.put(Int(RTA_DST.rawValue), route.maskedDestination) }
+    request.put(Int(RTA_OIF.rawValue), UInt32(bitPattern: link.index))
+    try transact(
+      request,
+      for: Purpose(
+        action: "remove the route to \(route.maskedDestination)/\(route.prefixLength) on",
+        subject: link.name))
+  }
 }
 
 extension RouteEntry {

@@ -1,3 +1,4 @@
+private import Glibc
 package import SystemPackage
 
 /// Small files that are read and written as a whole.
@@ -18,6 +19,13 @@ package enum Files {
   package static func write(_ text: String, to path: String) throws {
     let file = try FileDescriptor.open(FilePath(path), .writeOnly, options: .closeOnExec)
     try file.closeAfter { _ = try file.writeAll(text.utf8) }
+  }
+
+  /// Removes a file.
+  ///
+  /// - Throws: The kernel's reason.
+  package static func remove(_ path: String) throws(Errno) {
+    guard unsafe unlink(path) == 0 else { throw .latest }
   }
 }
 

@@ -42,6 +42,26 @@ package enum ProcSettings {
     return (try? namespace.perform { () throws(LinuxError) in look() }) ?? true
   }
 
+  /// Whether a setting of a device, or of `all`, is on; `false` where the kernel does not have it.
+  ///
+  /// - Parameters:
+  ///   - family: "ipv4" or "ipv6".
+  ///   - device: The device's name.
+  ///   - name: The setting's.
+  /// - Returns: Whether it is another number than 0.
+  package static func isOn(family: String, device: String, _ name: String) -> Bool {
+    read("/proc/sys/net/\(family)/conf/\(device)/\(name)").map { $0 != "0" } ?? false
+  }
+
+  /// Gives a setting of a device, or of `all`, a value, in the calling thread's network namespace.
+  ///
+  /// Where the kernel does not have it, nothing is to do; where it has the value, nothing is done, as some settings of `all`
+  /// change those of all devices when they are written.
+  package static func write(_ value: String, family: String, device: String, _ name: String) {
+    let path = "/proc/sys/net/\(family)/conf/\(device)/\(name)"
+    if let present = read(path), present != value { write(value, path) }
+  }
+
   /// The release of the running kernel.
   package static var kernelRelease: String { read("/proc/sys/kernel/osrelease") ?? "unknown" }
 

@@ -138,7 +138,7 @@ package final class RunningProgram {
 }
 
 /// Looks a program up in a list of directories, separated by colons; those that are no absolute paths do not count.
-func find(program name: String, in searchPath: String) -> String? {
+package func find(program name: String, in searchPath: String) -> String? {
   searchPath.split(separator: ":").lazy.map { "\($0)/\(name)" }
     .first { unsafe $0.hasPrefix("/") && access($0, X_OK) == 0 }
 }

@@ -9,8 +9,10 @@ struct ExportedFile {
   /// YAML, a line for each port; what attach has made is named in a comment, as it is not part of it.
   var yaml: String {
     get throws(ControlError) {
-      let attached = configuration.ports.values.filter { $0.interface.attachment != nil }
-        .map(\.name).sorted()
+      let attached = configuration.ports.values.filter {
+        $0.interface.attachment != nil && !configuration.isGateway($0)
+      }
+      .map(\.name).sorted()
       let comment = attached.map { "# Not in here, as attach made it: \($0)\n" }.joined()
       do {
         let node = Self.node(Declaration.tree(of: configuration), depth: 0)

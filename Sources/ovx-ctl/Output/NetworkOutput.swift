@@ -13,7 +13,10 @@ extension NetworkDescription {
     if !subnets.isEmpty {
       add("subnet: \(list(subnets))")
       if !ranges.isEmpty { add("range: \(list(ranges))") }
-      if !gateways.isEmpty { add("gateway: \(list(gateways))") }
+      if !gateways.isEmpty {
+        let port = gatewayPort.map { ", port \($0)" } ?? ""
+        add("gateway: \(list(gateways)) (\(gatewayMode.rawValue), nat \(nat.rawValue)\(port))")
+      }
       add("addresses: \(addressesUsed) used, \(addressesFree) free")
     }
     if remotes.isEmpty { add("remotes: none, so the network is on this host only") }

@@ -18,6 +18,10 @@ struct AddNetwork: Verb {
         range=A-B,...    what this host hands out of them (default: all); give
                          hosts that share a subnet disjoint ones
         gateway=ADDR     the members' router, one of each address family
+        gateway_mode=M   who is that router: distributed (every host by itself,
+                         the default), central (this host) or remote
+        nat=masquerade   members are seen as this host beyond the gateway
+        floating:OUT=IN  the member with address IN has address OUT outside
         remotes=ADDR,... the hosts of this network (default: the switch's)
         bridge=BRIDGE    where it is (default: br0)
         tag=VLAN         its VLAN there (default: a free one)

@@ -133,6 +133,9 @@ final class RequestHandler {
       case .attach(_, let attachment, _, _):
         let isKnown = containers.isKnown(Containers.Target(name: attachment.target))
         areKnown = areKnown && isKnown
+      case .openGateway(_, let target):
+        let isKnown = containers.isKnown(Containers.Target(name: target))
+        areKnown = areKnown && isKnown
       case .detachStale:
         for target in reconciler.desired.devices.values.compactMap(\.target) {
           let isKnown = containers.isKnown(target)

@@ -384,6 +384,9 @@ struct SwitchQueries {
         }
         description.error = reconciler.fault(of: network.tunnelPort)?.sentence
       }
+      if description.error == nil, let port = description.gatewayPort {
+        description.error = reconciler.fault(of: port)?.sentence
+      }
       for index in description.members.indices {
         let port = description.members[index].port
         description.members[index].error = reconciler.fault(of: port)?.sentence

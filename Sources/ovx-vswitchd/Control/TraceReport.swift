@@ -285,7 +285,8 @@ struct TraceReport {
         case .ingress: "the frame came in there"
         case .otherVLAN: "not of the segment"
         case .splitHorizon:
-          "a tunnel, and what a tunnel brought goes to none, unless their VNIs are joined"
+          "a tunnel, and what a tunnel brought goes to none, unless their VNIs are joined; nor does what comes from or "
+            + "goes to a gateway that every host has"
         case .waiting: reconciler.fault(of: name).map { "waits: \($0.sentence)" } ?? "waits"
         case .noRemote: "has no remote that can be reached"
         case .unknown: "left out"

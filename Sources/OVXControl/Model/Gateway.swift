@@ -1,0 +1,272 @@
+package import OVXDatapath
+
+// A network's gateway: the router that its members have for a default route, as a port of the network.
+//
+// The port is a TAP in a network namespace, its router, which `ovx-gatewayd` makes with all that is beyond the port. That
+// says when there is one (`openGateway`); everything else about the port follows from the network, as its tunnel does, and
+// with the network it goes.
+
+extension Configuration {
+  /// Which hosts have a network's gateway: the column `gateway_mode`.
+  package enum GatewayMode: String, Codable, CaseIterable, Sendable {
+    /// Every host, with the same addresses; nothing from or to it crosses a tunnel.
+    case distributed
+    /// This host, for all hosts of the network.
+    case central
+    /// Another host.
+    case remote
+  }
+
+  /// By which addresses a network's members are seen beyond its gateway: the column `nat`.
+  package enum AddressTranslation: String, Codable, CaseIterable, Sendable {
+    /// Their own.
+    case none
+    /// The host's.
+    case masquerade
+  }
+}
+
+extension Configuration.Network {
+  /// The name of the port that is its gateway.
+  package var gatewayPort: String { "gw\(vni.rawValue)" }
+
+  /// The name that the gateway's device has in its namespace.
+  package static let gatewayDevice = "tenant"
+
+  /// The gateway's Ethernet address: 02:6f:76 and the VNI.
+  ///
+  /// The same on all hosts, so that a container which moves between hosts goes on with the gateway of the host it is on.
+  package var gatewayEthernetAddress: MACAddress {
+    MACAddress(truncating: 0x026F_7600_0000 | UInt64(vni.rawValue))
+  }
+
+  /// Whether this host is to have the gateway.
+  package var hasGatewayHere: Bool { !gateways.isEmpty && gatewayMode != .remote }
+
+  /// The gateway's addresses with the lengths of their subnets.
+  package var gatewayAddresses: [InterfaceAddress] {
+    gateways.compactMap { gateway in
+      subnet(of: gateway).map { InterfaceAddress(gateway, prefixLength: $0.length) }
+    }
+  }
+
+  /// Whether a port is the network's gateway.
+  package func isGateway(_ port: Configuration.Port) -> Bool {
+    port.network == name && port.name == gatewayPort && port.interface.attachment != nil
+  }
+
+  /// The gateway's port, made of the one that there is; `nil` where this host is to have none.
+  func gateway(from old: Configuration.Port) -> Configuration.Port? {
+    guard hasGatewayHere else { return nil }
+    var port = old
+    port.bridge = bridge
+    port.tag = tag
+    port.network = name
+    port.interface.type = .tap
+    port.interface.mac = gatewayEthernetAddress
+    port.interface.attachment?.addresses = gatewayAddresses
+    port.interface.attachment?.gateways = []
+    return port
+  }
+
+  /// The addresses outside and those of the members that have them there, by the former; what is none is left out.
+  package var floatingAddresses: [(outside: IPAddress, member: IPAddress)] {
+    floating.compactMap { outside, member in
+      guard let outside = IPAddress(outside), let member = IPAddress(member) else { return nil }
+      return (outside, member)
+    }
+    .sorted { $0.outside < $1.outside }
+  }
+
+  /// Checks that each floating address is one, of one member of the network.
+  private func validateFloating() throws(ControlError) {
+    guard !floating.isEmpty else { return }
+    guard floating.count <= 1024 else {
+      throw ControlError(
+        "network \(name) has \(floating.count) floating addresses; it may have 1024")
+    }
+    for (outside, member) in floating.sorted(by: { $0.key < $1.key }) {
+      guard let outside = IPAddress(outside), let member = IPAddress(member),
+        outside.isIPv6 == member.isIPv6
+      else {
+        throw ControlError(
+          "network \(name): floating:\(printable(outside))=\(printable(member)) is not an address outside and one of a "
+            + "member, both of one family; it looks like floating:203.0.113.50=172.17.42.10")
+      }
+      guard let subnet = subnet(of: member), subnet.stations.contains(member) else {
+        throw ControlError(
+          "network \(name): floating:\(outside)=\(member) names no station's address in its subnets ("
+            + shortened(subnets.map(\.description)) + ")")
+      }
+      guard !outside.isMulticast, !outside.isUnspecified, !outside.isLimitedBroadcast,
+        self.subnet(of: outside) == nil
+      else {
+        throw ControlError(
+          "network \(name): floating address \(outside) is none outside of the network; name one that the host's "
+            + "network leads to the host")
+      }
+      guard gateways.contains(where: { $0.isIPv6 == member.isIPv6 }), gatewayMode != .remote,
+        !gateways.contains(member)
+      else {
+        throw ControlError(
+          "network \(name): floating:\(outside)=\(member) takes a gateway of its family on this host, which the "
+            + "member is not itself; name one with gateway=ADDRESS, or \"remove network \(name) floating \(outside)\""
+        )
+      }
+    }
+    let addresses = floatingAddresses
+    for (index, (outside, member)) in addresses.enumerated() {
+      if let other = addresses[..<index].first(where: {
+        $0.member == member || $0.outside == outside
+      }) {
+        throw ControlError(
+          "network \(name): floating addresses \(other.outside) and \(outside) are both \(member)'s, which can have one; "
+            + "\"remove network \(name) floating \(outside)\" leaves the other")
+      }
+    }
+  }
+
+  /// Checks that what is said of the gateway goes together.
+  func validateGateway() throws(ControlError) {
+    try validateFloating()
+    guard nat != .none else { return }
+    guard !gateways.isEmpty else {
+      throw ControlError(
+        "network \(name): nat=\(nat.rawValue) is what its gateway does, and it has none; "
+          + "name its address with gateway=ADDRESS, or leave nat=none")
+    }
+    guard gatewayMode != .remote else {
+      throw ControlError(
+        "network \(name): nat=\(nat.rawValue) is done where the gateway is, which gateway_mode=remote says is "
+          + "another host; say nat there, and leave nat=none here")
+    }
+  }
+}
+
+extension Configuration {
+  /// Whether a port is the gateway of its network.
+  package func isGateway(_ port: Port) -> Bool {
+    port.network.flatMap { networks[$0] }?.isGateway(port) ?? false
+  }
+}
+
+// MARK: - What follows
+
+extension Transaction {
+  /// Makes the gateway's port of a network in a namespace, its router, or moves it there.
+  ///
+  /// - Parameters:
+  ///   - name: The network.
+  ///   - target: The namespace, as `attach` takes it.
+  /// - Throws: That there is no such network, or no gateway of it on this host, or that its port's name is taken.
+  mutating func openGateway(of name: String, in target: String) throws(ControlError) {
+    guard let network = configuration.networks[name] else { throw noNetwork(name) }
+    guard network.hasGatewayHere else {
+      throw ControlError(
+        "network \(name) has no gateway on this host; "
+          + (network.gateways.isEmpty
+            ? "\"set network \(name) gateway=ADDRESS\" names one" : "its gateway_mode is remote"),
+        record: name)
+    }
+    var port: Configuration.Port
+    if let old = configuration.ports[network.gatewayPort] {
+      guard network.isGateway(old) else {
+        throw ControlError(
+          "network \(name) needs the name \(network.gatewayPort) for its gateway, and there is a port of that name "
+            + "on bridge \(old.bridge); delete that, or take another VNI", record: name)
+      }
+      guard old.interface.attachment?.target != target else { return }
+      port = old
+    } else {
+      port = Configuration.Port(
+        name: network.gatewayPort, bridge: network.bridge,
+        interface: Configuration.Interface(type: .tap))
+    }
+    port.interface.attachment = Configuration.Attachment(
+      target: target, interface: Configuration.Network.gatewayDevice)
+    port.interface.mtuRequest = network.mtuRequest
+    configuration.ports[port.name] = network.gateway(from: port)
+  }
+
+  /// Makes the gateway's port of a network what the network says now, or removes it where that has none any more.
+  mutating func settleGateway(
+    of network: Configuration.Network, after former: Configuration.Network?,
+    _ changes: inout Configuration.Changes
+  ) {
+    if let former, former.gatewayPort != network.gatewayPort {
+      removeGateway(of: former, &changes)
+    }
+    guard let port = configuration.ports[network.gatewayPort], network.isGateway(port) else {
+      return
+    }
+    configuration.ports[port.name] = network.gateway(from: port)
+    changes.ports.insert(port.name)
+  }
+
+  /// Removes the gateway's port of a network, where there is one.
+  mutating func removeGateway(
+    of network: Configuration.Network, _ changes: inout Configuration.Changes
+  ) {
+    guard let port = configuration.ports[network.gatewayPort], network.isGateway(port) else {
+      return
+    }
+    configuration.ports[port.name] = nil
+    changes.ports.insert(port.name)
+  }
+
+  func refusal(
+    of gateway: Configuration.Port, of network: Configuration.Network
+  ) -> ControlError {
+    ControlError(
+      "port \(gateway.name) is the gateway of network \(network.name), and its tag, mac and addresses are the "
+        + "network's; \"set network \(network.name) gateway=ADDRESS\" changes them, and "
+        + "\"clear network \(network.name) gateway\" removes it", record: gateway.name)
+  }
+}
+
+// MARK: - Of all gateways of a host
+
+extension Configuration.SwitchRecord {
+  /// A record of which nothing is said but this.
+  package init(otherConfig: [String: String]) {
+    self.init()
+    self.otherConfig = otherConfig
+  }
+
+  /// Where gateways' ways to the host have their addresses from: `other_config:gateway-transit`, an IPv4 prefix.
+  ///
+  /// Where nothing is said it is the block for what is between providers and customers (RFC 6598).
+  package var gatewayTransit: IPPrefix {
+    otherConfig["gateway-transit"].flatMap { IPPrefix($0) } ?? Self.usualTransit
+  }
+
+  private static let usualTransit = IPPrefix(
+    numbered: UInt128(100) << 24 | UInt128(64) << 16, length: 10, isIPv6: false)
+
+  /// The devices by which tenants get outside: `other_config:gateway-uplinks`, separated by commas; `nil` for those of the
+  /// host's default routes.
+  package var gatewayUplinks: [String]? { otherConfig["gateway-uplinks"].map(addressList) }
+
+  /// Checks what is said of gateways.
+  func validateGateways() throws(ControlError) {
+    if let text = otherConfig["gateway-transit"] {
+      let prefix = IPPrefix(text)
+      guard let prefix, !prefix.base.isIPv6, (8...30).contains(prefix.length),
+        !prefix.base.isMulticast
+      else {
+        throw ControlError(
+          "switch: other_config:gateway-transit \"\(printable(text))\" is not an IPv4 network with a prefix of 8 to 30 "
+            + "bits, such as 100.64.0.0/10; \"remove switch . other_config gateway-transit\" sets it back to that"
+        )
+      }
+    }
+    if let devices = gatewayUplinks {
+      for device in devices { try checkDeviceName(device, of: "gateway-uplinks device") }
+      guard !devices.isEmpty else {
+        throw ControlError(
+          "switch: other_config:gateway-uplinks names no device; \"remove switch . other_config gateway-uplinks\" "
+            + "leaves it to the host's default routes")
+      }
+    }
+  }
+}

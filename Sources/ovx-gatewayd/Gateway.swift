@@ -1,0 +1,43 @@
+internal import OVXControl
+internal import OVXDatapath
+
+/// What the switch says of one network's gateway: all that a router is made of.
+struct Gateway: Equatable {
+  /// The network's name.
+  var network: String
+  var vni: VNI
+  var subnets: [IPPrefix]
+  /// The gateway's addresses, at most one of each family.
+  var addresses: [IPAddress]
+  var nat: Configuration.AddressTranslation
+  /// Members that have an address of their own outside, in the order of these.
+  var floating: [Floating] = []
+
+  /// An address outside, and whose it is.
+  struct Floating: Hashable {
+    var outside: IPAddress
+    var member: IPAddress
+  }
+
+  /// The host's end of the transit pair: at most 14 bytes.
+  var transitDevice: String { Self.transitPrefix + "\(vni.rawValue)" }
+
+  /// What the names of all transit pairs on the host begin with.
+  static let transitPrefix = "ovx-gw"
+
+  /// Whether it routes packets of a family.
+  func routes(isIPv6: Bool) -> Bool { addresses.contains { $0.isIPv6 == isIPv6 } }
+
+  /// The subnets of a family.
+  func subnets(isIPv6: Bool) -> [IPPrefix] { subnets.filter { $0.base.isIPv6 == isIPv6 } }
+}
+
+/// What the switch says of all gateways of this host.
+struct Wishes: Equatable {
+  /// In the order of their networks' names.
+  var gateways: [Gateway] = []
+  /// The devices by which tenants get outside; `nil` for those of the host's default routes.
+  var uplinks: [String]?
+  /// Where the addresses of transit pairs are from.
+  var transit = Configuration.SwitchRecord(otherConfig: [:]).gatewayTransit
+}

@@ -1,0 +1,249 @@
+internal import OVXControl
+private import OVXDatapath
+internal import OVXLinux
+
+/// Keeps the gateways of this host what the switch says that they are to be.
+///
+/// Each round compares the kernel with the wishes, and does what is missing: after a start, a crash or a reboot it is the
+/// same work. The packet filters come before the packets: a tenant's port is put into its router when those of the router
+/// and of the host are in force, and the host's are the last to go.
+struct GatewayKeeper: ~Copyable {
+  private let tools: Tools
+  private let connection: SwitchConnection
+  /// What the names of routers begin with.
+  private let namespacePrefix: String
+  private let messages: Messages
+  private var netlink: Netlink
+  /// News of the packet filter, to see that somebody has flushed it.
+  private var events: NftablesEvents
+  private var wishes = Wishes()
+  /// Whether the switch has been asked so far; before that, nothing is known to be too much.
+  private var areWishesKnown = false
+  /// The filters that are in force in routers, by network.
+  private var routers: [String: Filtered] = [:]
+  /// The host's filter that is in force; `nil` where that is not known.
+  private var hostRules: HostRules?
+  /// Uplinks that were opened for the gateways' sake.
+  private var opened: [String]
+  /// Whether the table of the host may be otherwise than it was made.
+  private var isHostFilterDoubtful = true
+  /// How often has been looked at the packet filter alone since all was looked at.
+  private var looks = 0
+
+  /// A router's filter as it was put in force.
+  private struct Filtered: Equatable {
+    var gateway: Gateway
+    var place: NetworkNamespace.Identity
+  }
+
+  /// Begins with what a former process has left.
+  init(
+    _ connection: SwitchConnection, _ tools: Tools, namespacePrefix: String, _ messages: Messages
+  ) throws(LinuxError) {
+    let netlink = try Netlink()
+    let events = try NftablesEvents(exceptFor: Nftables())
+    self.connection = connection
+    self.tools = tools
+    self.namespacePrefix = namespacePrefix
+    self.messages = messages
+    self.netlink = netlink
+    self.events = events
+    let set = tools.list("set", "inet", "ovx", HostRules.openedSet) ?? ""
+    opened = set.split(separator: "\"", omittingEmptySubsequences: false).enumerated()
+      .filter { !$0.offset.isMultiple(of: 2) }.map { String($0.element) }
+  }
+
+  /// Asks the switch what there is to be, and makes it so.
+  mutating func follow() throws(ControlError) {
+    wishes = try connection.wishes()
+    areWishesKnown = true
+    keep()
+    for gateway in wishes.gateways {
+      guard routers[gateway.network]?.gateway == gateway else { continue }
+      do throws(ControlError) {
+        try connection.openGateway(
+          of: gateway.network, in: namespacePrefix + gateway.network)
+        messages.clear("port of \(gateway.network)")
+      } catch {
+        if error.kind == .unavailable { throw error }
+        messages.tell(error.message, about: "port of \(gateway.network)")
+      }
+    }
+  }
+
+  /// Looks whether all is as it was made, and makes it so where it is not.
+  ///
+  /// To be called each second. The packet filter is looked after at once, and all else each fifth time: it takes a few
+  /// system calls for each gateway.
+  mutating func look() {
+    takeNews()
+    looks += 1
+    let isForwardingAnew = !opened.isEmpty && Uplinks.opened(opened, former: opened).isEmpty
+    if isHostFilterDoubtful || isForwardingAnew || looks >= 5 { keep() }
+  }
+
+  private mutating func keep() {
+    guard areWishesKnown else { return }
+    looks = 0
+    takeNews()
+    do throws(LinuxError) {
+      try makeAll()
+      messages.clear("gateways")
+    } catch {
+      messages.tell("\(error)", about: "gateways")
+    }
+  }
+
+  private mutating func takeNews() {
+    do throws(LinuxError) {
+      while let event = try events.next() {
+        if event == .changed(table: "ovx") || event == .overrun { isHostFilterDoubtful = true }
+      }
+    } catch {
+      isHostFilterDoubtful = true
+    }
+  }
+
+  private mutating func makeAll() throws(LinuxError) {
+    let found = try Router.all(&netlink)
+    let wanted = Dictionary(
+      wishes.gateways.map { ($0.transitDevice, $0) }, uniquingKeysWith: { first, _ in first })
+    for (device, router) in found.sorted(by: { $0.key < $1.key }) {
+      let gateway = wanted[device]
+      // Another daemon's on the same host are not ours to remove.
+      guard router.namespace.hasPrefix(namespacePrefix),
+        gateway.map({ namespacePrefix + $0.network }) != router.namespace
+      else { continue }
+      try Router.remove(router, tools, &netlink)
+      messages.note("the gateway in namespace \(router.namespace) is removed")
+    }
+    let present = try Router.all(&netlink)
+    let transits = try chooseTransits(present)
+    try filterHost(transits)
+    var kept: [String: Filtered] = [:]
+    for gateway in wishes.gateways {
+      let router = Router(
+        namespace: namespacePrefix + gateway.network, gateway: gateway)
+      let former = routers[gateway.network]
+      do throws(LinuxError) {
+        let place = try router.make(
+          present[gateway.transitDevice], transits[gateway.network] ?? [],
+          isFiltered: { former == Filtered(gateway: gateway, place: $0) }, tools, &netlink)
+        kept[gateway.network] = Filtered(gateway: gateway, place: place.identity)
+        if former?.place != place.identity {
+          messages.note("the gateway of network \(gateway.network) is in namespace \(place.name)")
+        }
+        messages.clear(gateway.network)
+      } catch {
+        messages.tell(
+          "network \(gateway.network): its gateway is not in force: \(error)",
+          about: gateway.network)
+      }
+    }
+    routers = kept
+  }
+
+  // MARK: Transit pairs
+
+  /// The addresses of each gateway's transit pairs: those that it has, or the first that are free.
+  private mutating func chooseTransits(
+    _ present: [String: Router.Found]
+  ) throws(LinuxError) -> [String: [Transit]] {
+    var transits: [String: [Transit]] = [:]
+    var taken: Set<Int> = []
+    var waiting: [Gateway] = []
+    for gateway in wishes.gateways {
+      var number: Int?
+      if let link = present[gateway.transitDevice]?.link {
+        let pool = wishes.transit
+        let addresses = try netlink.addresses(of: link)
+        number = addresses.lazy.compactMap { Transit.number(ofHost: $0.address, in: pool) }.first
+      }
+      guard let number, taken.insert(number).inserted else {
+        waiting.append(gateway)
+        continue
+      }
+      transits[gateway.network] = pairs(number, gateway)
+    }
+    var next = 0
+    for gateway in waiting {
+      while taken.contains(next) { next += 1 }
+      taken.insert(next)
+      transits[gateway.network] = pairs(next, gateway)
+    }
+    return transits
+  }
+
+  private func pairs(_ number: Int, _ gateway: Gateway) -> [Transit] {
+    var pools = [wishes.transit]
+    if gateway.routes(isIPv6: true) { pools.append(Transit.ipv6Pool) }
+    return pools.compactMap { Transit(number, of: $0) }
+  }
+
+  // MARK: The host
+
+  /// Puts the host's filter in force, and opens the uplinks behind it; removes both where there are no gateways.
+  private mutating func filterHost(_ transits: [String: [Transit]]) throws(LinuxError) {
+    guard !wishes.gateways.isEmpty else { return try unfilterHost() }
+    let uplinks: [String]
+    if let named = wishes.uplinks {
+      uplinks = named
+    } else {
+      uplinks = try Uplinks.ofDefaultRoutes(&netlink)
+    }
+    let toOpen = Uplinks.opened(uplinks, former: opened)
+    // Nobody is let in by a device that was opened for us and is none of the uplinks any more.
+    for device in opened where !toOpen.contains(device) && !uplinks.contains(device) {
+      Uplinks.setForwarding(false, on: device)
+    }
+    let rules = HostRules(
+      gateways: wishes.gateways, transits: transits,
+      pools: [wishes.transit, Transit.ipv6Pool], uplinks: uplinks,
+      opened: toOpen)
+    if rules != hostRules || isHostFilterDoubtful {
+      try tools.filter(rules.script)
+      hostRules = rules
+      isHostFilterDoubtful = false
+      // What was heard since is our own change.
+      discardNews()
+      tellOfOthers(uplinks)
+    }
+    opened = toOpen
+    for device in opened { Uplinks.setForwarding(true, on: device) }
+    try FloatingAddresses(tools).answer(
+      for: wishes.gateways.flatMap { $0.floating.map(\.outside) }, on: uplinks)
+    messages.tell(try FloatingAddresses.faults(wishes.gateways, &netlink), about: "floating")
+  }
+
+  private mutating func unfilterHost() throws(LinuxError) {
+    for device in opened { Uplinks.setForwarding(false, on: device) }
+    opened = []
+    try FloatingAddresses(tools).answer(for: [], on: [])
+    if hostRules != nil || (isHostFilterDoubtful && tools.list("table", "inet", "ovx") != nil) {
+      try tools.removeFilter()
+    }
+    hostRules = nil
+    isHostFilterDoubtful = false
+    discardNews()
+  }
+
+  private mutating func discardNews() {
+    while let event = try? events.next() { _ = event }
+  }
+
+  /// Tells what outside of our reach keeps tenants from getting outside.
+  private func tellOfOthers(_ uplinks: [String]) {
+    var faults = ForeignFilters.faults(tools)
+    if uplinks.isEmpty {
+      faults.append(
+        "the host has no default route, so tenants have no way out; add one, or name the devices with "
+          + "`ovx-ctl set switch . other_config:gateway-uplinks=DEVICE,...`")
+    }
+    if wishes.gateways.contains(where: { $0.routes(isIPv6: true) }),
+      let fault = Uplinks.fault(ofIPv6On: uplinks)
+    {
+      faults.append(fault)
+    }
+    messages.tell(faults, about: "the host")
+  }
+}

@@ -1,0 +1,107 @@
+internal import OVXControl
+internal import OVXDatapath
+
+/// The packet filter of the host, as nft(8) reads it: one table, in which no rule is about anybody else's packets.
+///
+/// A tenant gets outside by the uplinks and by no other device, which might be another tenant's, a container engine's or
+/// a bridge of the host's own; the host itself answers nothing.
+struct HostRules: Equatable {
+  var gateways: [Gateway]
+  /// Of each gateway, by its network.
+  var transits: [String: [Transit]]
+  /// Where the transit pairs' addresses are from.
+  var pools: [IPPrefix]
+  /// The devices by which tenants get outside.
+  var uplinks: [String]
+  /// Those of them whose packets the host forwards for the gateways' sake alone.
+  var opened: [String]
+
+  /// The name of the set that has `opened`, for a successor to read.
+  static let openedSet = "opened"
+
+  /// One transaction that makes the table, in the place of the one that is there.
+  var script: String {
+    let any = "\"\(Gateway.transitPrefix)*\""
+    var sources: [String] = []
+    var inward: [String] = []
+    var translated: [String] = []
+    for gateway in gateways {
+      let device = "\"\(gateway.transitDevice)\""
+      for transit in transits[gateway.network] ?? [] {
+        let isIPv6 = transit.host.isIPv6
+        let family = isIPv6 ? "ip6" : "ip"
+        switch gateway.nat {
+        case .masquerade:
+          sources.append("iifname \(device) \(family) saddr \(transit.router) accept")
+          translated.append(
+            "iifname \(device) \(family) saddr \(transit.router) oifname @uplinks masquerade")
+        case .none:
+          let subnets = gateway.subnets(isIPv6: isIPv6).map(\.description).joined(separator: ", ")
+          sources.append("iifname \(device) \(family) saddr { \(subnets) } accept")
+          inward.append("oifname \(device) \(family) daddr { \(subnets) } accept")
+        }
+      }
+    }
+    for gateway in gateways {
+      for floating in gateway.floating {
+        let device = "\"\(gateway.transitDevice)\""
+        let family = floating.outside.isIPv6 ? "ip6" : "ip"
+        sources.append("iifname \(device) \(family) saddr \(floating.outside) accept")
+        inward.append("oifname \(device) \(family) daddr \(floating.outside) accept")
+      }
+    }
+    let forbidden =
+      ["ct state invalid drop"]
+      + pools.map { "iifname \(any) \($0.base.isIPv6 ? "ip6" : "ip") daddr \($0) drop" }
+    return """
+      table inet ovx
+      delete table inet ovx
+      table inet ovx {
+        comment "gateways of networks, made and kept by ovx-gatewayd"
+        set uplinks {
+          type ifname
+          \(Self.elements(uplinks))
+        }
+        set \(Self.openedSet) {
+          type ifname
+          \(Self.elements(opened))
+        }
+        chain input {
+          type filter hook input priority filter - 10; policy accept;
+          iifname \(any) ct state established,related accept
+          iifname \(any) icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept
+          iifname \(any) counter drop
+        }
+        chain forward {
+          type filter hook forward priority filter - 10; policy accept;
+          iifname \(any) jump from-tenants
+          oifname \(any) jump to-tenants
+          iifname @opened counter drop
+        }
+        chain from-tenants {
+          oifname != @uplinks counter drop
+          \(forbidden.joined(separator: "\n    "))
+          ip daddr 169.254.0.0/16 counter drop
+          \(sources.joined(separator: "\n    "))
+          counter drop
+        }
+        chain to-tenants {
+          iifname != @uplinks counter drop
+          ct state established,related accept
+          \(inward.joined(separator: "\n    "))
+          counter drop
+        }
+        chain postrouting {
+          type nat hook postrouting priority srcnat; policy accept;
+          \(translated.joined(separator: "\n    "))
+        }
+      }
+
+      """
+  }
+
+  private static func elements(_ devices: [String]) -> String {
+    devices.isEmpty
+      ? "" : "elements = { \(devices.map { "\"\($0)\"" }.joined(separator: ", ")) }"
+  }
+}

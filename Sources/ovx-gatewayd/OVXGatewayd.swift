@@ -1,0 +1,131 @@
+internal import ArgumentParser
+private import Foundation
+private import Glibc
+internal import OVXControl
+private import OVXLinux
+private import SystemPackage
+
+/// The maker of gateways: follows the networks of the switch, and makes their routers.
+@main
+struct OVXGatewayd: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "ovx-gatewayd",
+    abstract: "Makes the gateways of ovx's networks.",
+    discussion: """
+      Started beside ovx-vswitchd, it makes of each network with a gateway a router in a network namespace of its own, \
+      ovx-NETWORK:
+
+        ovx-ctl set network red gateway=172.17.42.1 nat=masquerade
+
+      Ended or killed, it leaves the gateways in force as they are; what has changed meanwhile is made when it is started \
+      again. "ovx-ctl clear network red gateway" removes one, with all that was made for it.
+      """,
+    version: OVXVersion.current)
+
+  @Option(help: "The run directory of the daemon (default: OVX_RUNDIR, or /run/ovx).")
+  var rundir = ProcessInfo.processInfo.environment["OVX_RUNDIR"] ?? "/run/ovx"
+
+  @Option(
+    help: ArgumentHelp(
+      "What the names of routers begin with; of use where several hosts share their network namespaces' names.",
+      valueName: "text"))
+  var namespacePrefix = "ovx-"
+
+  /// Milliseconds between two looks at the kernel.
+  private static let interval: Int32 = 1000
+
+  func validate() throws {
+    let isName = namespacePrefix.utf8.allSatisfy {
+      Character(UnicodeScalar($0)).isLetter || Character(UnicodeScalar($0)).isNumber
+        || "-_.".utf8.contains($0)
+    }
+    guard isName, namespacePrefix.first?.isLetter == true, namespacePrefix.utf8.count <= 64 else {
+      throw ValidationError(
+        "--namespace-prefix is up to 64 letters, digits, '-', '_' and '.', and begins with a letter"
+      )
+    }
+  }
+
+  func run() throws {
+    umask(0o077)
+    // What it says goes to a log whose reader may have gone.
+    signal(SIGPIPE, SIG_IGN)
+    let messages = Messages()
+    do throws(ControlError) {
+      let tools = try Tools(rundir: rundir)
+      let lock = try lock(messages)
+      defer { try? lock.close() }
+      var keeper: GatewayKeeper
+      let connection = SwitchConnection(ControlClient(runDirectory: rundir))
+      do throws(LinuxError) {
+        keeper = try GatewayKeeper(
+          connection, tools, namespacePrefix: namespacePrefix, messages)
+      } catch {
+        throw ControlError("\(error)")
+      }
+      while true {
+        do throws(ControlError) {
+          try follow(connection, &keeper, messages)
+        } catch {
+          // The gateways stay in force without the switch, which comes back.
+          guard error.kind == .unavailable || error.kind == .timedOut else { throw error }
+          messages.tell(error.message, about: "switch")
+          keeper.look()
+          usleep(200_000)
+        }
+      }
+    } catch {
+      FileHandle.standardError.write(Data("ovx-gatewayd: \(error.message)\n".utf8))
+      throw ExitCode(1)
+    }
+  }
+
+  /// Makes sure that no other process makes the same gateways: each would take the other's work for damage.
+  ///
+  /// The lock goes with the process. The file stays, as two processes could each lock one of that name otherwise.
+  ///
+  /// - Parameter messages: Where it is told that the run directory is not there yet; the switch makes it.
+  /// - Returns: What holds the lock.
+  /// - Throws: That there is another process, or that the file cannot be used.
+  private func lock(_ messages: Messages) throws(ControlError) -> FileDescriptor {
+    let path = FilePath(rundir).appending("gatewayd.lock")
+    while true {
+      do throws(Errno) {
+        let file = try TrustedFile.open(
+          path, .readWrite, options: .create, permissions: .ownerReadWrite, isPrivate: true)
+        if flock(file.rawValue, LOCK_EX | LOCK_NB) == 0 { return file }
+        try? file.close()
+        throw .wouldBlock
+      } catch {
+        switch error {
+        case .noSuchFileOrDirectory:
+          messages.tell(
+            "there is no run directory \(rundir); it comes with ovx-vswitchd, or name its directory with --rundir",
+            about: "switch")
+          usleep(200_000)
+        case .wouldBlock:
+          throw ControlError(
+            "another ovx-gatewayd makes the gateways of the switch in \(rundir); end it first")
+        default: throw ControlError("\(path) cannot be used: \(error)")
+        }
+      }
+    }
+  }
+
+  /// Follows the switch until it ends.
+  private func follow(
+    _ connection: SwitchConnection, _ keeper: inout GatewayKeeper, _ messages: Messages
+  ) throws(ControlError) {
+    var watch = try connection.watch()
+    messages.clear("switch")
+    while true {
+      guard try watch.next(within: Self.interval) != nil else {
+        keeper.look()
+        continue
+      }
+      // All that has been told by now is asked for at once.
+      for _ in 0..<1000 { guard try watch.next(within: 20) != nil else { break } }
+      try keeper.follow()
+    }
+  }
+}

@@ -1,0 +1,82 @@
+private import OVXControl
+private import OVXDatapath
+
+/// The packet filter inside of a router, as nft(8) reads it.
+///
+/// The tenant's side may ask the router itself for nothing but an echo of the gateway's addresses; what it sends further has addresses of its own,
+/// and what comes back belongs to that.
+struct RouterRules {
+  let gateway: Gateway
+
+  /// Names of the router's two devices.
+  static let outside = "outside"
+  static var tenant: String { Configuration.Network.gatewayDevice }
+
+  /// One transaction that makes the table, in the place of the one that is there.
+  var script: String {
+    var forward: [String] = []
+    for isIPv6 in [false, true] where gateway.routes(isIPv6: isIPv6) {
+      let subnets = gateway.subnets(isIPv6: isIPv6).map(\.description).joined(separator: ", ")
+      let family = isIPv6 ? "ip6" : "ip"
+      forward.append(
+        "iifname \(Self.tenant) \(family) saddr { \(subnets) } oifname { \(Self.tenant), \(Self.outside) } accept"
+      )
+      if gateway.nat == .none {
+        forward.append(
+          "iifname \(Self.outside) oifname \(Self.tenant) \(family) daddr { \(subnets) } accept")
+      }
+    }
+    let echoes = gateway.addresses.map {
+      $0.isIPv6
+        ? "iifname \(Self.tenant) ip6 daddr \($0) icmpv6 type echo-request accept"
+        : "iifname \(Self.tenant) ip daddr \($0) icmp type echo-request accept"
+    }
+    var inward: [String] = []
+    var outward: [String] = []
+    for floating in gateway.floating {
+      let family = floating.outside.isIPv6 ? "ip6" : "ip"
+      inward.append(
+        "iifname \(Self.outside) \(family) daddr \(floating.outside) dnat \(family) to \(floating.member)"
+      )
+      outward.append(
+        "oifname \(Self.outside) \(family) saddr \(floating.member) snat \(family) to \(floating.outside)"
+      )
+    }
+    if !gateway.floating.isEmpty {
+      forward.append(
+        "iifname \(Self.outside) oifname \(Self.tenant) ct status dnat accept")
+    }
+    if gateway.nat == .masquerade { outward.append("oifname \(Self.outside) masquerade") }
+    return """
+      table inet ovx
+      delete table inet ovx
+      table inet ovx {
+        comment "the gateway of network \(gateway.network), made and kept by ovx-gatewayd"
+        chain input {
+          type filter hook input priority filter; policy drop;
+          iifname lo accept
+          ct state established,related accept
+          iifname \(Self.outside) icmp type echo-request accept
+          iifname \(Self.outside) icmpv6 type echo-request accept
+          \(echoes.joined(separator: "\n    "))
+          icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept
+        }
+        chain forward {
+          type filter hook forward priority filter; policy drop;
+          ct state invalid drop
+          ct state established,related accept
+          \(forward.joined(separator: "\n    "))
+        }
+        chain prerouting {
+          type nat hook prerouting priority dstnat; policy accept;
+          \(inward.joined(separator: "\n    "))
+        }
+        chain postrouting {
+          type nat hook postrouting priority srcnat; policy accept;
+          \(outward.joined(separator: "\n    "))
+        }
+      }
+
+      """
+  }
+}

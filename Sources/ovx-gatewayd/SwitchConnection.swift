@@ -1,0 +1,79 @@
+internal import OVXControl
+private import OVXDatapath
+
+/// The switch of this host, as the gateways' maker asks it.
+struct SwitchConnection {
+  private let client: ControlClient
+  /// Seconds that it has for an answer.
+  private static let timeout = 10.0
+
+  init(_ client: ControlClient) {
+    self.client = client
+  }
+
+  /// What gateways there are to be.
+  func wishes() throws(ControlError) -> Wishes {
+    let replies = try send([
+      .list(
+        table: "Network", records: [],
+        columns: ["name", "vni", "subnet", "gateway", "gateway_mode", "nat", "floating"],
+        ifExists: false),
+      .list(table: "Switch", records: [], columns: ["other_config"], ifExists: false),
+    ])
+    guard replies.count == 2, case .records(let networks) = replies[0],
+      case .records(let switches) = replies[1]
+    else { throw ControlError("the switch has not told of its networks") }
+    var wishes = Wishes()
+    for row in networks.rows where row.count == 7 {
+      guard let name = row[0].atoms.first?.bare,
+        let number = row[1].atoms.first.flatMap({ UInt32($0.bare) }),
+        let vni = VNI(rawValue: number),
+        let mode = row[4].atoms.first.flatMap({ Configuration.GatewayMode(rawValue: $0.bare) }),
+        let nat = row[5].atoms.first.flatMap({
+          Configuration.AddressTranslation(rawValue: $0.bare)
+        })
+      else { throw ControlError("the switch has told of a network in words of another version") }
+      let addresses = row[3].atoms.compactMap { IPAddress($0.bare) }
+      guard !addresses.isEmpty, mode != .remote else { continue }
+      var floating: [Gateway.Floating] = []
+      if case .map(let entries) = row[6] {
+        floating = entries.compactMap { outside, member in
+          guard let outside = IPAddress(outside), let member = IPAddress(member.bare) else {
+            return nil
+          }
+          return Gateway.Floating(outside: outside, member: member)
+        }
+      }
+      wishes.gateways.append(
+        Gateway(
+          network: name, vni: vni, subnets: row[2].atoms.compactMap { IPPrefix($0.bare) },
+          addresses: addresses, nat: nat, floating: floating.sorted { $0.outside < $1.outside }))
+    }
+    wishes.gateways.sort { $0.network < $1.network }
+    if case .map(let config)? = switches.rows.first?.first {
+      let record = Configuration.SwitchRecord(otherConfig: config.mapValues(\.bare))
+      wishes.uplinks = record.gatewayUplinks
+      wishes.transit = record.gatewayTransit
+    }
+    return wishes
+  }
+
+  /// Has the switch put a network's gateway port into its router.
+  func openGateway(of network: String, in namespace: String) throws(ControlError) {
+    _ = try send([.openGateway(network: network, target: namespace)])
+  }
+
+  /// Begins to hear of what may change gateways.
+  func watch() throws(ControlError) -> WatchConnection {
+    try client.watch([.network, .host, .port], timeout: Self.timeout)
+  }
+
+  private func send(_ commands: [Command]) throws(ControlError) -> [Reply] {
+    let response = try client.send(
+      Request(commands: commands, timeout: Self.timeout, dryRun: false))
+    switch response.outcome {
+    case .done(let replies): return replies
+    case .failed(let error): throw error
+    }
+  }
+}

@@ -1,0 +1,80 @@
+internal import OVXControl
+internal import OVXLinux
+private import SystemPackage
+
+/// The two programs that do what a gateway needs of the kernel beside its devices: `ip netns` and `nft`.
+struct Tools {
+  private let ipPath: String
+  private let nft: String
+  /// Where a transaction of nft is written, which it reads.
+  private let scriptPath: FilePath
+  /// How long one of them may take.
+  private static let patience = Duration.seconds(30)
+
+  /// Finds the programs.
+  ///
+  /// - Parameter rundir: The daemon's run directory, for files of ours.
+  /// - Throws: Which one is not installed, and where it is from.
+  init(rundir: String) throws(ControlError) {
+    ipPath = try Self.find("ip", package: "iproute2")
+    nft = try Self.find("nft", package: "nftables")
+    scriptPath = FilePath(rundir).appending("gatewayd.nft")
+  }
+
+  private static func find(_ name: String, package: String) throws(ControlError) -> String {
+    guard let path = OVXLinux.find(program: name, in: searchPath) else {
+      throw ControlError(
+        "\(name) is not installed, which gateways need; Debian has it in the package \(package)")
+    }
+    return path
+  }
+
+  /// Where programs of the system are.
+  static let searchPath = "/usr/sbin:/sbin:/usr/bin:/bin"
+
+  /// Runs a program that must succeed; gives what it printed.
+  static func run(_ path: String, _ arguments: [String]) throws(LinuxError) -> String {
+    let output = try OVXLinux.run(path, arguments, until: .now + patience)
+    guard output.status == 0 else {
+      let name = path.split(separator: "/").last.map(String.init) ?? path
+      let words = output.errors.split(separator: "\n").prefix(3).joined(separator: " ")
+      throw LinuxError(
+        action: "run", subject: "\(name) \(arguments.prefix(3).joined(separator: " "))",
+        errno: .ioError, detail: words.isEmpty ? "it ended with \(output.status)" : words)
+    }
+    return output.output
+  }
+
+  /// Runs ip(8), which must succeed; gives what it printed.
+  @discardableResult
+  func ip(_ words: String...) throws(LinuxError) -> String { try Self.run(ipPath, words) }
+
+  func addNamespace(_ name: String) throws(LinuxError) {
+    _ = try ip("netns", "add", name)
+  }
+
+  func deleteNamespace(_ name: String) throws(LinuxError) {
+    _ = try ip("netns", "delete", name)
+  }
+
+  /// Carries out a transaction of nft in the calling thread's network namespace.
+  func filter(_ script: String) throws(LinuxError) {
+    do throws(Errno) {
+      try TrustedFile.replace(scriptPath, with: script, permissions: .ownerReadWrite)
+    } catch {
+      throw LinuxError(action: "write", subject: scriptPath.string, errno: error)
+    }
+    defer { _ = try? Files.remove(scriptPath.string) }
+    _ = try Self.run(nft, ["-f", scriptPath.string])
+  }
+
+  /// Removes the table where it is there.
+  func removeFilter() throws(LinuxError) {
+    try filter("table inet ovx\ndelete table inet ovx\n")
+  }
+
+  /// What nft prints; `nil` where it prints nothing, such as of a table that is not there.
+  func list(_ words: String...) -> String? { list(words) }
+
+  func list(_ words: [String]) -> String? { try? Self.run(nft, ["list"] + words) }
+}

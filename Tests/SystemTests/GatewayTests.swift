@@ -1,0 +1,336 @@
+import Foundation
+import Glibc
+import Testing
+
+extension SystemTests {
+  /// Gateways of tenants' networks: the way out, and no way to anybody else.
+  @Suite struct GatewayTests {
+    /// Two hosts with switches and gateways' makers, a cable between them, and an outside that both reach by `wan`.
+    private final class Site {
+      let hosts: [Namespace]
+      let outside: Namespace
+      private let lab: Lab
+      private var makers: [Command?] = [nil, nil]
+
+      init(_ lab: Lab, networks: [(name: String, vni: Int)], settings: String) throws {
+        self.lab = lab
+        let (host1, host2) = try lab.twoHosts()
+        hosts = [host1, host2]
+        outside = try lab.namespace("outside")
+        try outside.must("ip link add name lan type bridge && ip link set lan up")
+        try outside.must(
+          "ip addr add 203.0.113.254/24 dev lan && ip addr add 198.51.100.1/32 dev lo")
+        for (index, host) in hosts.enumerated() {
+          try host.must(
+            """
+            ip link add wan type veth peer name host\(index) netns \(outside.name)
+            ip addr add 203.0.113.\(index + 1)/24 dev wan && ip link set wan up
+            """)
+          try outside.must("ip link set host\(index) master lan up")
+          try host.must("ip route add default via 203.0.113.254")
+          try lab.daemon(on: host)
+          try host.ctl(
+            "set switch . local_ip=\(Family.ipv4.address(index + 1)) remotes=\(Family.ipv4.address(1)),\(Family.ipv4.address(2))"
+          )
+          for (name, vni) in networks {
+            _ = try lab.announcedNamespace("r\(index)-\(name)")
+            try host.ctl(
+              "add-net \(name) vni=\(vni) subnet=172.17.42.0/24 range=172.17.42.\(index + 1)0-172.17.42.\(index + 1)9 gateway=172.17.42.1 \(settings)"
+            )
+          }
+          try start(index)
+        }
+      }
+
+      /// What the names of a host's routers begin with; all hosts here share the names of namespaces.
+      func prefix(_ index: Int) -> String { "\(Lab.prefix)r\(index)-" }
+
+      /// Starts a host's maker of gateways.
+      ///
+      /// `ip netns exec` would keep the names that it makes to itself.
+      func start(_ index: Int) throws {
+        makers[index] = try Command(
+          [
+            "nsenter", "--net=/run/netns/\(hosts[index].name)", "\(Lab.binaries)/ovx-gatewayd",
+            "--rundir", hosts[index].rundir, "--namespace-prefix", prefix(index),
+          ])
+      }
+
+      func stop(_ index: Int, _ signal: Int32) {
+        makers[index]?.signal(signal)
+        _ = makers[index]?.wait(seconds: 5)
+        makers[index] = nil
+      }
+
+      func log(_ index: Int) -> String { makers[index]?.standardError ?? "" }
+
+      func attach(_ name: String, to network: String, on index: Int) throws -> Namespace {
+        let container = try lab.namespace(name)
+        try hosts[index].ctl("attach \(network) \(container.name) eth0")
+        return container
+      }
+    }
+
+    private func run(
+      settings: String = "nat=masquerade", _ body: (Lab, Site) throws -> Void
+    ) throws {
+      try Lab.run { lab in
+        let site = try Site(
+          lab, networks: [("red", 100), ("blue", 200)], settings: settings)
+        defer { for index in 0...1 { site.stop(index, SIGTERM) } }
+        do { try body(lab, site) } catch {
+          print(site.log(0), site.log(1))
+          throw error
+        }
+      }
+    }
+
+    private func expectWayOut(_ container: Namespace, _ address: String = "198.51.100.1") throws {
+      try eventually("\(container.name) gets outside") {
+        try container.run("ping -c 1 -W 1 \(address)").succeeded
+      }
+    }
+
+    @Test func tenantsWithTheSameAddressesGetOutside() throws {
+      try run { lab, site in
+        let red = try site.attach("red", to: "red", on: 0)
+        let blue = try site.attach("blue", to: "blue", on: 0)
+        let far = try site.attach("far", to: "red", on: 1)
+        for container in [red, blue, far] {
+          try expectWayOut(container)
+          try container.expectPing("172.17.42.1")
+        }
+        try red.expectPing("172.17.42.20")
+        try red.expectTransfer(2_000_000, to: site.outside, at: "198.51.100.1")
+        let shown = try site.hosts[0].ctl("net show red")
+        #expect(shown.contains("gateway: 172.17.42.1 (distributed, nat masquerade, port gw100)"))
+        #expect(try site.hosts[0].must("cat /proc/sys/net/ipv4/ip_forward") == "0\n")
+      }
+    }
+
+    @Test func tenantsReachNobodyElse() throws {
+      try run { lab, site in
+        let red = try site.attach("red", to: "red", on: 0)
+        let blue = try site.attach("blue", to: "blue", on: 0)
+        for container in [red, blue] { try expectWayOut(container) }
+        let host = site.hosts[0]
+        // What the host has beside its uplink: another network of its own, and its services.
+        let own = try lab.vethContainer("own", on: host, address: "10.99.0.2/24")
+        try host.must("ip addr add 10.99.0.1/24 dev own")
+        try own.must("ip route add default via 10.99.0.1")
+        let services = try [host, own].map {
+          try $0.start("exec socat TCP-LISTEN:8080,fork,reuseaddr EXEC:'echo hello'")
+        }
+        defer { for service in services { service.signal(SIGTERM) } }
+        func answers(_ address: String, from container: Namespace) throws -> Bool {
+          try container.run("timeout 2 socat -u TCP:\(address):8080,connect-timeout=1 -")
+            .standardOutput.contains("hello")
+        }
+        try eventually("the services listen") {
+          try answers("127.0.0.1", from: host) && answers("10.99.0.2", from: host)
+        }
+        #expect(try answers("203.0.113.1", from: site.outside), "it is open to others")
+        let transit = try host.must("ip -o -4 addr show dev ovx-gw200").split(separator: " ")
+          .first { $0.contains("/31") }
+        let blueTransit = String(try #require(transit).prefix { $0 != "/" })
+        let blueRouter = blueTransit.replacing(/\d+$/) { "\((Int($0.output) ?? 0) + 1)" }
+        let addresses = [
+          Family.ipv4.address(1), "203.0.113.1", "10.99.0.1", "10.99.0.2", Family.ipv4.address(2),
+          blueTransit, blueRouter, "100.64.0.0", "100.64.0.1", "100.64.0.2", "100.64.0.3",
+        ]
+        for address in addresses {
+          #expect(try !answers(address, from: red), "\(address) has answered")
+          try red.expectNoPing(address)
+        }
+        // Blue has the same address as red, and one that red has not: by no route does red get there.
+        try blue.must("ip addr add 172.17.99.9/24 dev eth0")
+        let service = try blue.start("exec socat TCP-LISTEN:8080,fork,reuseaddr EXEC:'echo hello'")
+        defer { service.signal(SIGTERM) }
+        try red.must("ip route add 172.17.99.0/24 via 172.17.42.1")
+        #expect(try !answers("172.17.99.9", from: red))
+        // Nor does the host pass on for others, outside of which it is no router.
+        try site.outside.must(
+          "ip route add 10.99.0.0/24 via 203.0.113.1 && ip route add 100.64.0.0/10 via 203.0.113.1")
+        for address in ["10.99.0.2", blueRouter] { try site.outside.expectNoPing(address) }
+        // Sources that are not the tenant's own go nowhere.
+        try red.must("ip addr add 9.9.9.9/32 dev lo")
+        #expect(try !red.run("ping -c 2 -W 1 -I 9.9.9.9 198.51.100.1").succeeded)
+        // Nor can red write VXLAN in the host's name, where the underlay is a way out.
+        try host.ctl("set switch . other_config:gateway-uplinks=\"eth0,wan\"")
+        try expectWayOut(red, Family.ipv4.address(2))
+        func refused() throws -> Int {
+          let text = try host.ctl("-f json tunnel show")
+          return Int(try #require(text.firstMatch(of: /"refused" ?: ?(\d+)/)).output.1) ?? -1
+        }
+        #expect(try refused() == 0)
+        try red.must("echo x | socat -u - UDP:\(Family.ipv4.address(2)):4789")
+        try eventually("it is refused") { try refused() > 0 }
+        for container in [red, blue] { try expectWayOut(container) }
+      }
+    }
+
+    @Test func aDistributedGatewayIsEachHostsOwn() throws {
+      try run { lab, site in
+        let near = try site.attach("near", to: "red", on: 0)
+        let far = try site.attach("far", to: "red", on: 1)
+        let sniffer = try site.hosts[0].start(
+          "exec tcpdump -lnnei eth0 udp port 4789 and 'ether[50:4] = 0x026f7600 or ether[56:4] = 0x026f7600'"
+        )
+        defer { sniffer.signal(SIGTERM) }
+        for container in [near, far] {
+          try expectWayOut(container)
+          try container.must("ip neigh flush dev eth0")
+          try container.expectPing("172.17.42.1")
+          #expect(try container.must("ip neigh show 172.17.42.1").contains("02:6f:76:00:00:64"))
+        }
+        try near.expectPing("172.17.42.20")
+        #expect(!sniffer.standardOutput.contains("02:6f:76"), "\(sniffer.standardOutput)")
+        // Who has taken the gateway's address is not heard, and does not take it from anybody.
+        let thief = try site.attach("thief", to: "red", on: 0)
+        try thief.must("ip link set eth0 address 02:6f:76:00:00:64")
+        _ = try thief.run("arping -c 3 -w 2 -U -I eth0 172.17.42.1 || ping -c 2 -W 1 172.17.42.10")
+        #expect(try site.hosts[0].ctl("drops").contains("gateway-address"))
+        for container in [near, far] { try expectWayOut(container) }
+      }
+    }
+
+    @Test func aCentralGatewayServesBothHosts() throws {
+      try run(settings: "gateway_mode=remote") { lab, site in
+        for network in ["red", "blue"] {
+          try site.hosts[0].ctl("set network \(network) gateway_mode=central nat=masquerade")
+        }
+        let far = try site.attach("far", to: "red", on: 1)
+        try expectWayOut(far)
+        #expect(try !site.hosts[1].ctl("list-ports br0").contains("gw100"))
+        try site.hosts[0].ctl("set network red gateway_mode=distributed")
+        try eventually("the gateway is host 1's alone") {
+          try !far.run("ping -c 1 -W 1 172.17.42.1").succeeded
+        }
+      }
+    }
+
+    @Test func gatewaysOutliveWhatIsKilled() throws {
+      try run { lab, site in
+        let red = try site.attach("red", to: "red", on: 0)
+        try expectWayOut(red)
+        // Without its maker a gateway works on, and a new one finds it as it is.
+        let ping = try red.start("exec ping -i 0.05 -c 60 -W 1 -q 198.51.100.1")
+        usleep(500_000)
+        site.stop(0, SIGKILL)
+        usleep(500_000)
+        try site.start(0)
+        let output = try ping.finish(seconds: 15)
+        #expect(output.standardOutput.contains(" 0% packet loss"), "\(output)")
+        // What has changed meanwhile is made, and what has gone is made again.
+        site.stop(0, SIGTERM)
+        try site.hosts[0].ctl("set network red gateway=172.17.42.9")
+        try red.must("ip route replace default via 172.17.42.9")
+        try site.start(0)
+        try expectWayOut(red)
+        _ = try #require(lab.daemons.first).stop(SIGKILL)
+        try lab.daemon(on: site.hosts[0])
+        try expectWayOut(red)
+        // The namespace of its port is gone for a moment.
+        lab.expectLog("port gw100 waits")
+        for damage in [
+          "ip netns del \(site.prefix(0))red", "nft flush ruleset", "ip link del ovx-gw100",
+        ] {
+          _ = try Command(
+            ["nsenter", "--net=/run/netns/\(site.hosts[0].name)"]
+              + damage.split(separator: " ").map(String.init)
+          ).finish(seconds: 5)
+          try expectWayOut(red)
+        }
+      }
+    }
+
+    @Test func nothingIsLeftOfAGateway() throws {
+      try run { lab, site in
+        let host = site.hosts[0]
+        let red = try site.attach("red", to: "red", on: 0)
+        try expectWayOut(red)
+        #expect(try host.must("cat /proc/sys/net/ipv4/conf/wan/forwarding") == "1\n")
+        try host.ctl("detach \(red.name) eth0")
+        try host.ctl("del-net red")
+        try eventually("the network's router is gone") {
+          try !host.must("ip netns list; ip link; nft list ruleset").contains(
+            /r0-red|ovx-gw100/)
+        }
+        try host.ctl("set network blue nat=none -- clear network blue gateway")
+        try eventually("all is as it was") {
+          try !host.must("ip netns list; ip link; ip route; nft list tables").contains(
+            /r0-|ovx-gw|100\.64|inet ovx$/)
+            && host.must("cat /proc/sys/net/ipv4/conf/wan/forwarding") == "0\n"
+        }
+        #expect(try host.must("ls \(host.rundir)").contains("gatewayd.nft") == false)
+        // A second maker would take the first one's work for damage.
+        let second = try host.run("ovx-gatewayd --rundir \(host.rundir)", seconds: 10)
+        #expect(second.status == 1 && second.standardError.contains("another ovx-gatewayd"))
+      }
+    }
+
+    @Test func withoutTranslationTheSubnetIsRouted() throws {
+      try run(settings: "nat=none") { lab, site in
+        let red = try site.attach("red", to: "red", on: 0)
+        try site.outside.must("ip route add 172.17.42.0/24 via 203.0.113.1")
+        // Both networks have the same subnet, of which one can be routed.
+        try eventually("one of them is refused in words") {
+          site.log(0).contains("the host has a route to 172.17.42.0/24 already")
+        }
+        try site.hosts[0].ctl("clear network blue gateway")
+        try expectWayOut(red)
+        try site.outside.expectPing("172.17.42.10")
+      }
+    }
+
+    @Test func aFloatingAddressIsOneMembersBothWays() throws {
+      try run { lab, site in
+        let red = try site.attach("red", to: "red", on: 0)
+        let blue = try site.attach("blue", to: "blue", on: 0)
+        try expectWayOut(red)
+        // The host answers for one address; the other is led to it by a route.
+        try site.hosts[0].ctl("set network red floating:203.0.113.50=172.17.42.10")
+        try site.hosts[0].ctl("set network blue floating:198.51.100.77=172.17.42.10")
+        try site.outside.must("ip route add 198.51.100.77/32 via 203.0.113.1")
+        for (container, address) in [(red, "203.0.113.50"), (blue, "198.51.100.77")] {
+          try expectWayOut(site.outside, address)
+          let service = try container.start(
+            "exec socat TCP-LISTEN:8080,fork,reuseaddr EXEC:'echo \(address)'")
+          defer { service.signal(SIGTERM) }
+          try eventually("\(address) is \(container.name)'s") {
+            try site.outside.run("timeout 2 socat -u TCP:\(address):8080,connect-timeout=1 -")
+              .standardOutput.contains(address)
+          }
+          let sniffer = try site.outside.start(
+            "exec tcpdump -lnni lan -c 1 icmp and src \(address)")
+          try eventually("\(container.name) is seen as \(address)") {
+            _ = try container.run("ping -c 1 -W 1 198.51.100.1")
+            return sniffer.standardOutput.contains(address)
+          }
+        }
+        try red.expectNoPing("198.51.100.77")
+        try site.hosts[0].ctl("clear network red floating")
+        try site.hosts[0].ctl("set network blue nat=none -- clear network blue floating gateway")
+        try eventually("the host answers for nobody any more") {
+          try !site.hosts[0].must("ip neigh show proxy; ip route").contains(/\.50|\.77/)
+        }
+        try site.outside.expectNoPing("203.0.113.50")
+        try expectWayOut(red)
+      }
+    }
+
+    @Test func whatEatsThePacketsIsNamed() throws {
+      try run { lab, site in
+        site.stop(0, SIGTERM)
+        try site.hosts[0].must(
+          "nft add table ip filter && nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'"
+        )
+        try site.start(0)
+        try eventually("the chain is named") {
+          site.log(0).contains("chain FORWARD of nftables table ip filter drops")
+        }
+        #expect(try site.hosts[0].must("nft list table ip filter").contains("policy drop"))
+      }
+    }
+  }
+}
