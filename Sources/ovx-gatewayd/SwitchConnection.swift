@@ -20,9 +20,7 @@ struct SwitchConnection {
         ifExists: false),
       .list(table: "Switch", records: [], columns: ["other_config"], ifExists: false),
     ])
-    guard replies.count == 2, case .records(let networks) = replies[0],
-      case .records(let switches) = replies[1]
-    else { throw ControlError("the switch has not told of its networks") }
+    let (networks, switches) = (replies[0].rows, replies[1].rows)
     var wishes = Wishes()
     for row in networks.rows where row.count == 7 {
       guard let name = row[0].atoms.first?.bare,
@@ -69,11 +67,6 @@ struct SwitchConnection {
   }
 
   private func send(_ commands: [Command]) throws(ControlError) -> [Reply] {
-    let response = try client.send(
-      Request(commands: commands, timeout: Self.timeout, dryRun: false))
-    switch response.outcome {
-    case .done(let replies): return replies
-    case .failed(let error): throw error
-    }
+    try client.replies(to: commands, timeout: Self.timeout)
   }
 }

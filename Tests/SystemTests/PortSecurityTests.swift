@@ -141,10 +141,13 @@ extension SystemTests {
         try near.namespace.expectTransfer(5_000_000, to: far.namespace, at: far.ipv4)
         try near.namespace.expectTransfer(5_000_000, to: far.namespace, at: far.ipv6)
         // Its own link-local address, found to be nobody else's; and groups that it joins.
-        let linkLocal = try far.namespace.must("ip -6 -o addr show dev eth0 scope link")
+        var linkLocal = ""
+        try eventually("its link-local address is found to be nobody else's") {
+          linkLocal = try far.namespace.must("ip -6 -o addr show dev eth0 scope link")
+          return !linkLocal.contains("tentative")
+        }
+        #expect(!linkLocal.contains("dadfailed"), "\(linkLocal)")
         let address = try #require(linkLocal.firstMatch(of: /fe80::[0-9a-f:]+/)).0
-        #expect(
-          !linkLocal.contains("tentative") && !linkLocal.contains("dadfailed"), "\(linkLocal)")
         try near.namespace.expectPing("\(address)%eth0")
         try near.namespace.must("ip maddr add 33:33:00:00:01:23 dev eth0")
         try near.namespace.must("ip link set eth0 down && ip link set eth0 up")
