@@ -26,6 +26,8 @@ package struct DesiredState: Equatable {
     package var addresses: [OVXControl.InterfaceAddress] = []
     /// Whether it is an internal one, which can have addresses from us.
     package var isInternal = false
+    /// Whether it is a gateway, by which a router passes on packets that others have made.
+    package var isGateway = false
     /// For one in a container: the default routes to give the container.
     package var gateways: [IPAddress] = []
     /// For one in a container: which container it is, as `Configuration.Attachment` has it.
@@ -141,6 +143,7 @@ package struct DesiredState: Equatable {
           mtuRequest: port.interface.mtuRequest, vlans: port.vlans,
           addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
           isInternal: port.interface.type == .internal,
+          isGateway: configuration.isGateway(port),
           gateways: port.interface.attachment?.gateways ?? [],
           container: port.interface.attachment?.container,
           acceptsRouterAdvertisements: port.interface.acceptsRouterAdvertisements)

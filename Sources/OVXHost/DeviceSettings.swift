@@ -52,7 +52,9 @@ struct DeviceSettings: Equatable {
     mtu = desired.mtuRequest ?? mtu
     self.mtu = mtu
     self.bound = desired.mtuRequest == nil ? bound : limits.tunnel
-    gsoMaxSize = limits.gsoMaxSize(mtu: mtu)
+    // Superframes of elsewhere are as large as their sender's device takes them. By a smaller one the kernel passes them on
+    // in single segments.
+    gsoMaxSize = desired.isGateway ? MTU.wholeGSOMaxSize : limits.gsoMaxSize(mtu: mtu)
     queueLength = Self.queueLength
   }
 }

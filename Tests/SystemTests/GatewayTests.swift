@@ -104,6 +104,9 @@ extension SystemTests {
         try red.expectTransfer(2_000_000, to: site.outside, at: "198.51.100.1")
         let shown = try site.hosts[0].ctl("net show red")
         #expect(shown.contains("gateway: 172.17.42.1 (distributed, nat masquerade, port gw100)"))
+        // What comes from outside in superframes is passed on in superframes.
+        let device = try site.hosts[0].must("ip -d -n \(site.prefix(0))red link show tenant")
+        #expect(device.contains("gso_max_size 65536"), "\(device)")
         #expect(try site.hosts[0].must("cat /proc/sys/net/ipv4/ip_forward") == "0\n")
       }
     }
