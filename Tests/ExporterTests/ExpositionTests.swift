@@ -1,3 +1,4 @@
+import Foundation
 import OVXControl
 import OVXDatapath
 import Testing
@@ -71,6 +72,24 @@ import Testing
     ] {
       #expect(text.contains("\n\(line)\n"), "\(line) is not in \(text)")
     }
+  }
+
+  /// Alert rules and dashboard ask for what there is: a metric by another name would be silent for ever.
+  @Test(arguments: ["ovx.rules.yml", "grafana.json"])
+  func whatIsAskedForExists(_ name: String) throws {
+    let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
+    let asking = try String(
+      contentsOf: root.appending(path: "deploy/monitoring/\(name)"), encoding: .utf8)
+    let text = Exposition(of: .success(try state()), .prometheus).text
+    let known = Set(text.matches(of: /# TYPE (ovx_[a-z_]+)/).map(\.output.1))
+    let asked = Set(asking.matches(of: /\bovx_[a-z_]+/).map(\.output))
+    #expect(asked.count > 5)
+    #expect(asked.isSubset(of: known), "\(asked.subtracting(known))")
+    let reasons = asking.matches(of: /reason=~\\?"([a-z|-]+)/).flatMap {
+      $0.output.1.split(separator: "|").map(String.init)
+    }
+    let symbols = Set(DropReason.allCases.map(\.symbol))
+    #expect(Set(reasons).isSubset(of: symbols), "\(Set(reasons).subtracting(symbols))")
   }
 
   @Test func aSwitchThatDoesNotAnswer() {

@@ -81,6 +81,50 @@ extension SystemTests {
       }
     }
 
+    /// A real Prometheus asks the exporter, and its rules see what goes wrong.
+    @Test func prometheusAsks() throws {
+      try Lab.run { lab in
+        let (host1, _) = try lab.twoHosts()
+        let daemon = try lab.daemon(on: host1)
+        try host1.ctl("add-br br0")
+        let exporter = try host1.start("exec ovx-exporter --rundir \(host1.rundir)")
+        let monitoring = Lab.packageRoot.appendingPathComponent("deploy/monitoring")
+        var settings = try String(
+          contentsOf: monitoring.appendingPathComponent("prometheus.yml"), encoding: .utf8)
+        settings = settings.replacing(/targets: .*/, with: "targets: [\"127.0.0.1:9475\"]")
+          .replacing("scrape_interval: 15s", with: "scrape_interval: 1s")
+          .replacing("ovx.rules.yml", with: monitoring.appendingPathComponent("ovx.rules.yml").path)
+        settings = "global: {evaluation_interval: 1s}\n" + settings
+        let file = lab.directory.appendingPathComponent("prometheus.yml")
+        try settings.write(to: file, atomically: true, encoding: .utf8)
+        let found = try Command([
+          Lab.packageRoot.appendingPathComponent("deploy/find-promtool").path
+        ]).finish(seconds: 120).standardOutput.trimmingCharacters(in: .whitespacesAndNewlines)
+        let program = URL(fileURLWithPath: found).deletingLastPathComponent()
+          .appendingPathComponent("prometheus").path
+        let data = lab.directory.appendingPathComponent("prometheus").path
+        let prometheus = try host1.start(
+          "exec \(program) --config.file=\(file.path) --storage.tsdb.path=\(data) "
+            + "--web.listen-address=127.0.0.1:9090 --log.level=warn")
+        func ask(_ path: String) throws -> String {
+          try host1.run(
+            "printf 'GET \(path) HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' | socat -t 5 - TCP:127.0.0.1:9090"
+          ).standardOutput
+        }
+        try eventually("it has asked", within: 30) {
+          try ask("/api/v1/query?query=ovx_port_up").contains("\"port\":\"br0\"")
+        }
+        _ = try daemon.stop(SIGTERM)
+        try eventually("the alert waits for its time", within: 30) {
+          try ask("/api/v1/alerts").contains("OVXDown")
+        }
+        for process in [prometheus, exporter] {
+          process.signal(SIGTERM)
+          _ = process.wait(seconds: 10)
+        }
+      }
+    }
+
     /// The page in a browser, on a desk and on a phone: it shows what is there, and names stay text.
     @Test(arguments: ["1200x1500", "390x900"])
     func thePage(_ size: String) throws {
