@@ -74,13 +74,10 @@ package struct FrameGenerator {
 
   /// The same frame with its outermost tag beside it instead of inside.
   private func takingOutTag(_ input: Input) -> Input {
-    let bytes = input.frame.bytes
-    guard let tag = FrameAnatomy(bytes)?.tags.first else { return input }
+    guard let tag = FrameAnatomy(input.frame.bytes)?.tags.first else { return input }
     var result = input
     result.tag = tag
-    result.frame.bytes = Array(bytes[..<12] + bytes[16...])
-    if result.frame.offload.needsChecksum { result.frame.offload.checksumStart -= 4 }
-    if result.frame.offload.isSuperframe { result.frame.offload.headerLength -= 4 }
+    result.frame.removeTag()
     return result
   }
 

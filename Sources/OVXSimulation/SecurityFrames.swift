@@ -16,7 +16,6 @@ extension FrameGenerator {
     }
     frame.bytes = tagged(frame.bytes, random.oneIn(12) ? tags + [tag(), tag(), tag()] : tags)
     if random.oneIn(12) { frame = askingForAChecksum(frame) }
-    if random.oneIn(20) { frame = broken(frame) }
     return frame
   }
 
