@@ -12,6 +12,7 @@ import base64
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,8 @@ class Browser:
         self.process = subprocess.Popen(
             ["sh", "-c", f"exec \"$0\" \"$@\" 3<&{to_browser} 4>&{from_browser}", program, "--no-sandbox", "--disable-gpu",
              "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={directory}", "about:blank"],
-            pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True)
         os.close(to_browser)
         os.close(from_browser)
         self.buffer, self.number, self.errors = b"", 0, []
@@ -88,7 +90,8 @@ def main():
     parser.add_argument("--picture")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    with tempfile.TemporaryDirectory() as directory:
+    # Its processes may write to the end, and one that is on its way out makes no failure of what was seen.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         browser = Browser(options.chromium, directory)
         try:
             target = browser.call("Target.createTarget", url="about:blank")["targetId"]
@@ -125,7 +128,7 @@ def main():
                 "errors": browser.errors,
             }))
         finally:
-            browser.process.kill()
+            os.killpg(browser.process.pid, signal.SIGKILL)
             browser.process.wait()
 
 
