@@ -48,28 +48,22 @@ struct Exposition {
   // MARK: Families
 
   private mutating func ports(_ state: SwitchState) {
-    typealias Counter = (name: String, help: String, value: (PortStatistics) -> UInt64)
-    let counters: [Counter] = [
-      ("received_frames", "Frames that came in by the port.", { $0.receivedFrames }),
-      ("received_bytes", "Bytes of these.", { $0.receivedBytes }),
-      ("sent_frames", "Frames that left by the port.", { $0.sentFrames }),
-      ("sent_bytes", "Bytes of these.", { $0.sentBytes }),
-      (
-        "answered_frames", "Questions for neighbors that the switch answered.",
-        { $0.answeredFrames }
-      ),
-      (
-        "reported_frames", "Frames too large for their path, of which the sender was told.",
-        { $0.reportedFrames }
-      ),
-    ]
-    for counter in counters {
-      family(
-        "ovx_port_\(counter.name)", .counter, counter.help,
-        state.ports.map { port in
-          ([("bridge", port.bridge), ("port", port.port)], Double(counter.value(port)))
-        })
-    }
+    families(
+      of: state.ports, .counter, labels: { [("bridge", $0.bridge), ("port", $0.port)] },
+      [
+        ("ovx_port_received_frames", "Frames that came in by the port.", { $0.receivedFrames }),
+        ("ovx_port_received_bytes", "Bytes of these.", { $0.receivedBytes }),
+        ("ovx_port_sent_frames", "Frames that left by the port.", { $0.sentFrames }),
+        ("ovx_port_sent_bytes", "Bytes of these.", { $0.sentBytes }),
+        (
+          "ovx_port_answered_frames", "Questions for neighbors that the switch answered.",
+          { $0.answeredFrames }
+        ),
+        (
+          "ovx_port_reported_frames",
+          "Frames too large for their path, of which the sender was told.", { $0.reportedFrames }
+        ),
+      ])
     family(
       "ovx_drops", .counter, "Lost frames by port and reason; without a port those of no tunnel.",
       state.drops.map { ([("port", $0.port ?? ""), ("reason", $0.reason)], Double($0.count)) })
@@ -110,50 +104,56 @@ struct Exposition {
   }
 
   private mutating func networks(_ state: SwitchState) {
-    typealias Gauge = (name: String, help: String, value: (NetworkDescription) -> Int)
-    let gauges: [Gauge] = [
-      ("members", "Ports of the network on this host.", { $0.members.count }),
-      ("addresses_used", "Addresses of members and gateways.", { $0.addressesUsed }),
-      ("addresses_free", "Addresses that this host can still hand out.", { $0.addressesFree }),
-      ("up", "Whether nothing is wrong with the network's tunnel.", { $0.error == nil ? 1 : 0 }),
-    ]
-    for gauge in gauges {
-      family(
-        "ovx_network_\(gauge.name)", .gauge, gauge.help,
-        state.networks.map { network in
-          ([("network", network.name), ("vni", "\(network.vni)")], Double(gauge.value(network)))
-        })
-    }
+    families(
+      of: state.networks, .gauge, labels: { [("network", $0.name), ("vni", "\($0.vni)")] },
+      [
+        ("ovx_network_members", "Ports of the network on this host.", { $0.members.count }),
+        ("ovx_network_addresses_used", "Addresses of members and gateways.", { $0.addressesUsed }),
+        (
+          "ovx_network_addresses_free", "Addresses that this host can still hand out.",
+          { $0.addressesFree }
+        ),
+        (
+          "ovx_network_up", "Whether nothing is wrong with the network's tunnel.",
+          { $0.error == nil ? 1 : 0 }
+        ),
+      ])
   }
 
   private mutating func tables(_ state: SwitchState) {
-    typealias Gauge = (name: String, help: String, kind: Kind)
-    func labels(_ bridge: String) -> [(String, String)] { [("bridge", bridge)] }
-    let fdb = state.addressTables
-    family(
-      "ovx_fdb_entries", .gauge, "Ethernet addresses that are known.",
-      fdb.map { (labels($0.bridge), Double($0.current)) })
-    family(
-      "ovx_fdb_limit", .gauge, "How many there may be.",
-      fdb.map { (labels($0.bridge), Double($0.limit)) })
-    family(
-      "ovx_fdb_learned", .counter, "Addresses learned.",
-      fdb.map { (labels($0.bridge), Double($0.learned)) })
-    family(
-      "ovx_fdb_moved", .counter, "Addresses seen at another port than before.",
-      fdb.map { (labels($0.bridge), Double($0.moved)) })
-    family(
-      "ovx_fdb_evicted", .counter, "Addresses forgotten to make room.",
-      fdb.map { (labels($0.bridge), Double($0.evicted)) })
-    family(
-      "ovx_neighbor_entries", .gauge, "IP addresses that are known.",
-      state.neighborTables.map { (labels($0.bridge), Double($0.current)) })
-    family(
-      "ovx_neighbor_limit", .gauge, "How many there may be.",
-      state.neighborTables.map { (labels($0.bridge), Double($0.limit)) })
+    families(
+      of: state.addressTables, .gauge, labels: { [("bridge", $0.bridge)] },
+      [
+        ("ovx_fdb_entries", "Ethernet addresses that are known.", { $0.current }),
+        ("ovx_fdb_limit", "How many there may be.", { $0.limit }),
+      ])
+    families(
+      of: state.addressTables, .counter, labels: { [("bridge", $0.bridge)] },
+      [
+        ("ovx_fdb_learned", "Addresses learned.", { $0.learned }),
+        ("ovx_fdb_moved", "Addresses seen at another port than before.", { $0.moved }),
+        ("ovx_fdb_evicted", "Addresses forgotten to make room.", { $0.evicted }),
+      ])
+    families(
+      of: state.neighborTables, .gauge, labels: { [("bridge", $0.bridge)] },
+      [
+        ("ovx_neighbor_entries", "IP addresses that are known.", { $0.current }),
+        ("ovx_neighbor_limit", "How many there may be.", { $0.limit }),
+      ])
   }
 
   // MARK: Text
+
+  /// Several families that have a sample of each record.
+  private mutating func families<Record, Value: BinaryInteger>(
+    of records: [Record], _ kind: Kind, labels: (Record) -> [(String, String)],
+    _ list: [(name: String, help: String, value: (Record) -> Value)]
+  ) {
+    for entry in list {
+      family(
+        entry.name, kind, entry.help, records.map { (labels($0), Double(entry.value($0))) })
+    }
+  }
 
   private mutating func family(
     _ name: String, _ kind: Kind, _ help: String, _ samples: [([(String, String)], Double)]
