@@ -7,6 +7,8 @@ internal import OVXLinux
 /// works anyway. What is ours among the kernel's proxy entries is told by the number of who made it.
 struct FloatingAddresses {
   private let tools: Tools
+  /// Whether the host may answer for any: a former process may have left some.
+  private var mayAnswer = true
   /// The protocol number of what ovx makes, as with addresses (`AddressMark.ovx`).
   private static let mark = "111"
 
@@ -26,7 +28,9 @@ struct FloatingAddresses {
   ///   - addresses: Those outside.
   ///   - uplinks: The devices.
   /// - Throws: What the kernel refuses.
-  func answer(for addresses: [IPAddress], on uplinks: [String]) throws(LinuxError) {
+  mutating func answer(for addresses: [IPAddress], on uplinks: [String]) throws(LinuxError) {
+    guard mayAnswer || !addresses.isEmpty else { return }
+    mayAnswer = true
     let present = try proxies()
     var wanted: Set<Proxy> = []
     for address in addresses {
@@ -39,6 +43,7 @@ struct FloatingAddresses {
       try tools.ip(
         "neigh", "replace", "proxy", proxy.address, "dev", proxy.device, "protocol", Self.mark)
     }
+    mayAnswer = !wanted.isEmpty
   }
 
   /// What the host answers for because of us: lines such as `203.0.113.50 dev eth0 proxy proto 111`.

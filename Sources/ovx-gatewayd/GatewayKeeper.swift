@@ -23,6 +23,7 @@ struct GatewayKeeper: ~Copyable {
   private var routers: [String: Filtered] = [:]
   /// The host's filter that is in force; `nil` where that is not known.
   private var hostRules: HostRules?
+  private var floating: FloatingAddresses
   /// Uplinks that were opened for the gateways' sake.
   private var opened: [String]
   /// Whether the table of the host may be otherwise than it was made.
@@ -44,6 +45,7 @@ struct GatewayKeeper: ~Copyable {
     let events = try NftablesEvents(exceptFor: Nftables())
     self.connection = connection
     self.tools = tools
+    floating = FloatingAddresses(tools)
     self.namespacePrefix = namespacePrefix
     self.messages = messages
     self.netlink = netlink
@@ -210,7 +212,7 @@ struct GatewayKeeper: ~Copyable {
     }
     opened = toOpen
     for device in opened { Uplinks.setForwarding(true, on: device) }
-    try FloatingAddresses(tools).answer(
+    try floating.answer(
       for: wishes.gateways.flatMap { $0.floating.map(\.outside) }, on: uplinks)
     messages.tell(try FloatingAddresses.faults(wishes.gateways, &netlink), about: "floating")
   }
@@ -218,7 +220,7 @@ struct GatewayKeeper: ~Copyable {
   private mutating func unfilterHost() throws(LinuxError) {
     for device in opened { Uplinks.setForwarding(false, on: device) }
     opened = []
-    try FloatingAddresses(tools).answer(for: [], on: [])
+    try floating.answer(for: [], on: [])
     if hostRules != nil || (isHostFilterDoubtful && tools.list("table", "inet", "ovx") != nil) {
       try tools.removeFilter()
     }
