@@ -117,3 +117,8 @@ extension Reconciler {
     underlay.describeSuperframes(to: remote, of: tunnel)
   }
 }
+
+extension OVXControl.InterfaceAddress {
+  /// An address of a device as the protocol has it; `nil` for a prefix that is longer than the address.
+  package init?(_ address: OVXLinux.InterfaceAddress) { self.init("\(address)") }
+}

@@ -242,9 +242,8 @@ extension Netlink {
     _ wanted: [OVXLinux.InterfaceAddress], to link: Link
   ) throws(LinuxError) {
     let present = try addresses(of: link)
-    for address in present where !wanted.contains(address) {
-      let isLinkLocal = address.address.isIPv6 && address.address.high >> 54 == 0xFE80 >> 6
-      if !isLinkLocal { try remove(address, from: link) }
+    for address in present where !wanted.contains(address) && !address.address.isLinkLocalIPv6 {
+      try remove(address, from: link)
     }
     for address in wanted where !present.contains(address) { try add(address, to: link) }
   }

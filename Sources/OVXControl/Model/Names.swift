@@ -166,8 +166,7 @@ extension Configuration.Attachment {
           "gateway \(gateway) is the interface's own address; name the address of the router"
         )
       }
-      let isLinkLocal = gateway.isIPv6 && gateway.high >> 54 == 0xFE80 >> 6
-      guard isLinkLocal || addresses.contains(where: { $0.contains(gateway) }) else {
+      guard gateway.isLinkLocalIPv6 || addresses.contains(where: { $0.contains(gateway) }) else {
         let networks = addresses.map(\.description).joined(separator: ", ")
         throw ControlError(
           "gateway \(gateway) is in none of the interface's networks"

@@ -206,7 +206,7 @@ extension Configuration.Tunnel {
         "is the broadcast address"
       } else if address.isIPv4Mapped {
         "is an IPv4 address in IPv6 form; write it as an IPv4 address"
-      } else if address.isIPv6, address.high >> 54 == 0xFE80 >> 6 {
+      } else if address.isLinkLocalIPv6 {
         "is a link-local address, which is not unique on a host"
       } else {
         ""

@@ -191,6 +191,9 @@ package struct IPAddress: Hashable, Comparable, BitwiseCopyable, Sendable {
     isIPv6 ? high >> 56 == 0xFF : low >> 28 == 0xE
   }
 
+  /// Whether the address is an IPv6 one that is unique on its link alone, fe80::/10 (RFC 4291, section 2.5.6).
+  package var isLinkLocalIPv6: Bool { isIPv6 && high >> 54 == 0xFE80 >> 6 }
+
   /// Whether the address is an IPv4 one in IPv6 clothes, ::ffff:0:0/96.
   package var isIPv4Mapped: Bool { isIPv6 && high == 0 && low >> 32 == 0xFFFF }
 }

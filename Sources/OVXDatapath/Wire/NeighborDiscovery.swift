@@ -80,7 +80,7 @@ package struct NeighborDiscoveryMessage: ~Escapable {
     let isValid =
       switch kind {
       case .routerSolicitation: !source.isUnspecified || !isSourceAddressThere
-      case .routerAdvertisement: source.high >> 54 == 0xFE80 >> 6
+      case .routerAdvertisement: source.isLinkLocalIPv6
       case .neighborSolicitation:
         !target.isMulticast
           && (!source.isUnspecified || (!isSourceAddressThere && destination.isSolicitedNode))

@@ -65,9 +65,7 @@ extension PortLink {
   fileprivate mutating func take(_ link: Link, _ addresses: [OVXLinux.InterfaceAddress]) {
     peer = link.name
     peerIndex = link.index
-    self.addresses = addresses.compactMap {
-      OVXControl.InterfaceAddress("\($0.address)/\($0.prefixLength)")
-    }
+    self.addresses = addresses.compactMap { OVXControl.InterfaceAddress($0) }
   }
 }
 

@@ -22,7 +22,7 @@ extension SwitchQueries {
       interface.addresses = attachment.addresses
     } else if interface.type == .internal {
       interface.addresses = running.kernel.addresses(of: link).compactMap {
-        InterfaceAddress("\($0.address)/\($0.prefixLength)")
+        OVXControl.InterfaceAddress($0)
       }
     }
   }
