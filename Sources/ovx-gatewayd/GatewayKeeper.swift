@@ -23,6 +23,8 @@ struct GatewayKeeper: ~Copyable {
   private var routers: [String: Filtered] = [:]
   /// The host's filter that is in force; `nil` where that is not known.
   private var hostRules: HostRules?
+  /// How nft told these when they had been put in force; `nil` where it did not.
+  private var hostListing: String?
   private var floating: FloatingAddresses
   /// Uplinks that were opened for the gateways' sake.
   private var opened: [String]
@@ -203,12 +205,15 @@ struct GatewayKeeper: ~Copyable {
       pools: [wishes.transit, Transit.ipv6Pool], uplinks: uplinks,
       opened: toOpen)
     if rules != hostRules || isHostFilterDoubtful {
-      try tools.filter(rules.script)
-      hostRules = rules
-      isHostFilterDoubtful = false
-      // What was heard since is our own change.
-      discardNews()
-      tellOfOthers(uplinks)
+      // What was heard may be our own change: no news is thrown away, as somebody else's may be among it.
+      let isInForce = rules == hostRules && hostListing != nil && tools.hostFilter() == hostListing
+      if !isInForce {
+        try tools.filter(rules.script)
+        hostRules = rules
+        hostListing = tools.hostFilter()
+        tellOfOthers(uplinks)
+      }
+      isHostFilterDoubtful = hostListing == nil
     }
     opened = toOpen
     for device in opened { Uplinks.setForwarding(true, on: device) }
@@ -225,12 +230,8 @@ struct GatewayKeeper: ~Copyable {
       try tools.removeFilter()
     }
     hostRules = nil
+    hostListing = nil
     isHostFilterDoubtful = false
-    discardNews()
-  }
-
-  private mutating func discardNews() {
-    while let event = try? events.next() { _ = event }
   }
 
   /// Tells what outside of our reach keeps tenants from getting outside.

@@ -73,6 +73,9 @@ struct Tools {
     try filter("table inet ovx\ndelete table inet ovx\n")
   }
 
+  /// The host's table as nft tells it, without counters; `nil` where there is none.
+  func hostFilter() -> String? { try? Self.run(nft, ["-s", "list", "table", "inet", "ovx"]) }
+
   /// What nft prints; `nil` where it prints nothing, such as of a table that is not there.
   func list(_ words: String...) -> String? { list(words) }
 

@@ -233,6 +233,15 @@ extension SystemTests {
         _ = try #require(lab.daemons.first).stop(SIGKILL)
         try lab.daemon(on: site.hosts[0])
         try expectWayOut(red)
+        // The filter goes at any moment, also while it is being made.
+        for step in 0..<6 {
+          try site.hosts[0].ctl(
+            "set switch . other_config:gateway-uplinks=\(step.isMultiple(of: 2) ? "wan,lo" : "wan")"
+          )
+          usleep(UInt32(step) * 20_000)
+          try site.hosts[0].must("nft flush ruleset")
+          try expectWayOut(red)
+        }
         // The namespace of its port is gone for a moment.
         lab.expectLog("port gw100 waits")
         for damage in [
