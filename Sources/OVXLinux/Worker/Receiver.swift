@@ -52,8 +52,10 @@ internal import SystemPackage
     var isReporter = true
     /// Broken: not read any more.
     var isLost = false
-    /// Failed for a reason that may pass: to be read again at the next tick.
+    /// Failed for a reason that may pass, or had nothing when it was said to be ready: to be read again at the next tick.
     var isStalled = false
+    /// Not said to be ready again since a tick had it read.
+    var isRetried = false
     /// Brought something since the last tick.
     var hasReceived = false
     /// Datagrams that the socket had dropped when it was last asked.
@@ -268,6 +270,7 @@ internal import SystemPackage
     }
     guard completion.result >= 0 else { return lose(index, completion.errno) }
     if !completion.hasMore { unsafe sources[index].isWatched = false }
+    unsafe sources[index].isRetried = false
     guard unsafe !sources[index].isPaused else { return }
     if !completion.hasMore { watch(index, &ring) }
     turns.enqueue(Int32(truncatingIfNeeded: index))
@@ -279,6 +282,7 @@ internal import SystemPackage
     for index in 0..<Self.sourceLimit {
       if unsafe sources[index].isStalled {
         unsafe sources[index].isStalled = false
+        unsafe sources[index].isRetried = true
         turns.enqueue(Int32(truncatingIfNeeded: index))
       }
       if unsafe sources[index].hasReceived {
@@ -396,6 +400,14 @@ internal import SystemPackage
         leaveAlone(batch.source, pause)
       } else if isDrained {
         if unsafe !sources[Int(batch.source)].isWatched { unwatched.append(batch.source) }
+        // The kernel wakes the readers of a TAP that is removed before it takes the device from them (tun_detach_all):
+        // who is quick finds an empty queue, and is not woken again.
+        if received == 0, unsafe sources[Int(batch.source)].kind == .tap,
+          unsafe !sources[Int(batch.source)].isRetried
+        {
+          unsafe sources[Int(batch.source)].isStalled = true
+          hasStalled = true
+        }
       } else if received > 0 {
         turns.enqueue(batch.source)
       } else {
