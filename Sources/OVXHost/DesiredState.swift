@@ -24,6 +24,10 @@ package struct DesiredState: Equatable {
     package var vlans = VLANMembership.trunk(nil)
     /// For an internal one and one in a container: the addresses to give it.
     package var addresses: [OVXControl.InterfaceAddress] = []
+    /// For an internal one: the host's routes by it.
+    package var routes: [HostRoute] = []
+    /// For an existing one: what the host has on the bridge's own device instead.
+    package var displaced = HostPlace()
     /// Whether it is an internal one, which can have addresses from us.
     package var isInternal = false
     /// Whether it is a gateway, by which a router passes on packets that others have made.
@@ -131,17 +135,26 @@ package struct DesiredState: Equatable {
 
   /// Takes over what a configuration says of some ports, also that they are gone.
   package mutating func update(to configuration: Configuration, _ names: Set<String>) {
-    for name in names {
+    // What the host had on a port's device it has on the bridge's own.
+    let bridges = names.flatMap { name in
+      [configuration.ports[name]?.bridge, devices[name]?.bridge].compactMap(\.self)
+    }
+    for name in names.union(bridges) {
       let port = configuration.ports[name]
       tunnels[name] = port.flatMap { port in port.interface.tunnel.map { Tunnel(port, $0) } }
       devices[name] = nil
       if let port, tunnels[name] == nil, let place = Place(port) {
+        let isExisting = port.interface.type == .system
+        var host = HostPlace(addresses: port.interface.addresses, routes: port.interface.routes)
+        if port.isBridgeInternal { host.merge(configuration.displaced(to: port.bridge)) }
         devices[name] = Device(
           bridge: port.bridge, place: place,
           mac: port.interface.mac
             ?? (port.isBridgeInternal ? configuration.bridges[name]?.hardwareAddress : nil),
           mtuRequest: port.interface.mtuRequest, vlans: port.vlans,
-          addresses: port.interface.attachment?.addresses ?? port.interface.addresses,
+          addresses: port.interface.attachment?.addresses ?? (isExisting ? [] : host.addresses),
+          routes: isExisting ? [] : host.routes,
+          displaced: isExisting ? host : HostPlace(),
           isInternal: port.interface.type == .internal,
           isGateway: configuration.isGateway(port),
           gateways: port.interface.attachment?.gateways ?? [],
@@ -149,6 +162,25 @@ package struct DesiredState: Equatable {
           acceptsRouterAdvertisements: port.interface.acceptsRouterAdvertisements)
       }
     }
+  }
+}
+
+extension Configuration {
+  /// What the host has on a bridge's own device for its NICs.
+  fileprivate func displaced(to bridge: String) -> HostPlace {
+    var place = HostPlace()
+    for port in ports(of: bridge) where port.interface.type == .system {
+      place.merge(HostPlace(addresses: port.interface.addresses, routes: port.interface.routes))
+    }
+    return place
+  }
+}
+
+extension HostPlace {
+  /// Adds what another one has besides.
+  fileprivate mutating func merge(_ other: HostPlace) {
+    addresses += other.addresses.filter { !addresses.contains($0) }
+    routes += other.routes.filter { !routes.contains($0) }
   }
 }
 

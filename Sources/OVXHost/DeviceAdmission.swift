@@ -1,3 +1,4 @@
+internal import OVXControl
 internal import OVXLinux
 private import SystemPackage
 
@@ -31,9 +32,12 @@ extension HostKernel {
 
   /// Makes sure that the host does not lose addresses with a device that is to be a port's.
   ///
-  /// One that belongs to the switch already has lost them.
-  func checkAddresses(of link: Link, _ filter: StackFilter) throws(LinuxError) {
-    guard let address = try widerAddresses(of: link).first,
+  /// One that belongs to the switch already has lost them. Others the host has elsewhere from then on.
+  func checkAddresses(
+    of link: Link, exceptFor displaced: HostPlace, _ filter: StackFilter
+  ) throws(LinuxError) {
+    let kept = displaced.addresses.map(OVXLinux.InterfaceAddress.init)
+    guard let address = try widerAddresses(of: link).first(where: { !kept.contains($0) }),
       try !isIsolated(link, by: filter)
     else { return }
     throw LinuxError(
@@ -51,6 +55,7 @@ extension HostKernel {
   }
 
   private func remedy(_ link: Link) -> String {
-    "`ip addr flush dev \(link.name)`, and give the host its address on the bridge's own device"
+    "add it with migrate=true, by which the host keeps it on the bridge's own device, or "
+      + "`ip addr flush dev \(link.name)`"
   }
 }

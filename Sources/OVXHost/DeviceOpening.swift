@@ -101,19 +101,27 @@ struct DeviceOpening {
     // What was announced may be the first half of a change, such as the new name of a device that is being set down.
     try kernel.refresh(kernel.deviceForPort(name))
     let link = try kernel.deviceForPort(name)
-    try kernel.checkAddresses(of: link, ownership.filter)
+    let displaced = order.settings.displaced
+    try kernel.checkAddresses(of: link, exceptFor: displaced, ownership.filter)
     // Before all else: from here on no frame of the port reaches the host's network stack.
     _ = try kernel.isolate(link, by: ownership.filter)
-    // Several sockets can share what a device brings only if it is up.
-    try kernel.configure(link, order.settings, alias: nil, isNew: true)
-    let remark = try kernel.remark(on: link)
-    let socket = try kernel.openPacketSocket(name, queues: dataplane.queueCount)
-    let capabilities = socket.capabilities
-    try dataplane.attach(socket, as: order.port)
-    var result = OpenDevice(order, index: link.index, capabilities: capabilities)
-    result.incarnation = kernel.incarnation(link.index)
-    result.remark = remark
-    return result
+    do throws(LinuxError) {
+      try kernel.displace(displaced, from: link)
+      // Several sockets can share what a device brings only if it is up.
+      try kernel.configure(link, order.settings, alias: nil, isNew: true)
+      let remark = try kernel.remark(on: link)
+      let socket = try kernel.openPacketSocket(name, queues: dataplane.queueCount)
+      let capabilities = socket.capabilities
+      try dataplane.attach(socket, as: order.port)
+      var result = OpenDevice(order, index: link.index, capabilities: capabilities)
+      result.incarnation = kernel.incarnation(link.index)
+      result.remark = remark
+      return result
+    } catch {
+      // Better on a device that the host does not hear than nowhere, where nobody finds it again.
+      try? kernel.restore(displaced, to: link)
+      throw error
+    }
   }
 
   /// Makes a TAP in the daemon's own namespace, or finds it there.
@@ -131,7 +139,7 @@ struct DeviceOpening {
     }
     let settings = former == nil ? settings(ofNew: order) : order.settings
     try kernel.configure(link, settings, alias: ownership.mark, isNew: true)
-    if order.desired.isInternal { try kernel.address(link, with: order.settings.addresses) }
+    if order.desired.isInternal { try kernel.settle(order.settings.place, on: link) }
     let handle = try kernel.keep(tap)
     var result = OpenDevice(order, index: link.index, capabilities: tap.capabilities)
     result.incarnation = kernel.incarnation(link.index)
@@ -205,10 +213,12 @@ struct DeviceOpening {
       // Those of a port that is not internal any more go, too. With an MTU that is too small for IPv6 the kernel has taken
       // addresses away that are to be there again.
       let mayMiss = device.isUnfinished || device.settings.mtu != settings.mtu
-      if device.settings.addresses != settings.addresses
-        || (mayMiss && !settings.addresses.isEmpty)
-      {
-        try kernel.address(link, with: settings.addresses)
+      if device.settings.place != settings.place || (mayMiss && !settings.place.isEmpty) {
+        try kernel.settle(settings.place, on: link)
+      }
+      if device.settings.displaced != settings.displaced {
+        try kernel.restore(device.settings.displaced, to: link)
+        try kernel.displace(settings.displaced, from: link)
       }
       return isNews && device.desired.isMade ? introduction(of: link) : nil
     }

@@ -17,10 +17,17 @@ struct DeviceSettings: Equatable {
   var queueLength: Int?
   /// Of an internal one, or in a container; nobody else's are touched.
   var addresses: [OVXControl.InterfaceAddress] = []
+  /// Of an internal one.
+  var routes: [HostRoute] = []
+  /// Of an existing one.
+  var displaced = HostPlace()
   /// In a container only.
   var gateways: [IPAddress] = []
   /// Of an internal one: whether it takes addresses and routes from routers.
   var acceptsRouterAdvertisements = false
+
+  /// What the host is to have on an internal one.
+  var place: HostPlace { HostPlace(addresses: addresses, routes: routes) }
 
   /// Frames that may wait in a TAP to be read, four times the kernel's own `DEFAULT_TX_QUEUE_LEN`.
   ///
@@ -41,6 +48,8 @@ struct DeviceSettings: Equatable {
     mac = desired.mac
     mtu = desired.mtuRequest
     addresses = desired.addresses
+    routes = desired.routes
+    displaced = desired.displaced
     gateways = desired.gateways
     acceptsRouterAdvertisements = desired.acceptsRouterAdvertisements
     bound = limits.tunnel

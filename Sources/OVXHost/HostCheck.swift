@@ -74,7 +74,8 @@ package struct HostCheck {
     case .existing(let name):
       // One that is not there yet is waited for.
       if kernel.links[name] != nil {
-        try kernel.checkAddresses(of: kernel.deviceForPort(name), ownership.filter)
+        try kernel.checkAddresses(
+          of: kernel.deviceForPort(name), exceptFor: device.displaced, ownership.filter)
       }
     case .host(let name):
       // One of ours is there, where the port only moves or is made anew in one transaction.

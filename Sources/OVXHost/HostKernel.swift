@@ -49,8 +49,14 @@ protocol HostKernel: AnyObject {
   /// Gives a veth of somebody else's the MTU that fits; see `Adoption`.
   func fit(_ link: Link, to bound: SizeBound?, former: Adoption?) throws(LinuxError) -> Adoption?
 
-  /// Gives a device of the host the addresses that it is to have from us, and takes back the others that are from us.
-  func address(_ link: Link, with addresses: [OVXControl.InterfaceAddress]) throws(LinuxError)
+  /// Gives a device of the host what it is to have from us, and takes back what else is from us.
+  func settle(_ place: HostPlace, on link: Link) throws(LinuxError)
+
+  /// Takes from a NIC what the host has on the bridge's own device instead, as far as it is there.
+  func displace(_ place: HostPlace, from link: Link) throws(LinuxError)
+
+  /// Gives a NIC what `displace` has taken from it.
+  func restore(_ place: HostPlace, to link: Link) throws(LinuxError)
 
   /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take none.
   func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String)

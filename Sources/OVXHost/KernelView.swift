@@ -8,7 +8,7 @@ private import SystemPackage
 /// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is in the socket before
 /// the system call that caused it returns, so reading the socket before each request means never to decide by the past.
 package final class KernelView: HostKernel {
-  private var netlink: Netlink
+  var netlink: Netlink
   private var events: LinkEvents
   package private(set) var links: [String: Link] = [:]
   private var names: [Int32: Known] = [:]
@@ -231,32 +231,6 @@ package final class KernelView: HostKernel {
     let adoption = try Adoption.fit(link, to: bound, former: former, &netlink)
     if let link = try netlink.link(index: link.index) { take(link) }
     return adoption
-  }
-
-  /// Gives a device of the host the addresses that it is to have from us, and takes those that it has from us and is not to
-  /// have any more.
-  ///
-  /// Which are from us the kernel remembers, so that also a daemon that was killed in between finds them again. What the
-  /// host's administrator has given it stays, also where it is the same as one of ours.
-  func address(
-    _ link: Link, with addresses: [OVXControl.InterfaceAddress]
-  ) throws(LinuxError) {
-    let wanted = Set(addresses.map(OVXLinux.InterfaceAddress.init))
-    let before = try netlink.marksOfAddresses(of: link)
-    let outdated = before.filter { $0.value == .ovx && !wanted.contains($0.key) }.keys
-    for address in outdated { try netlink.remove(address, from: link) }
-    var after = before
-    if !outdated.isEmpty {
-      // With the first address of a network the kernel removes the others of the same network.
-      after = try netlink.marksOfAddresses(of: link)
-      for (address, mark) in before where after[address] == nil && !outdated.contains(address) {
-        try netlink.add(address, to: link, mark: mark)
-        after[address] = mark
-      }
-    }
-    for address in addresses.map(OVXLinux.InterfaceAddress.init) where after[address] == nil {
-      try netlink.add(address, to: link, mark: .ovx)
-    }
   }
 
   /// What a device cuts by itself.

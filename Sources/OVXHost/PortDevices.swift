@@ -169,6 +169,7 @@ struct PortDevices {
           open[name]?.isUnfinished = true
           // Those that it may have got before what comes next failed.
           open[name]?.settings.addresses += order.settings.addresses
+          open[name]?.settings.routes += order.settings.routes
           let introduction = try opening.change(device, to: order)
           if let introduction { introduce(name, introduction, desired.addresses) }
           open[name]?.unadopted = nil
@@ -216,6 +217,8 @@ struct PortDevices {
       let link = kernel.link(device.index)
     else { return }
     if try kernel.isolate(link, by: ownership.filter) { retaken.append(name) }
+    // What set the host up as it was before, such as ifup(8), has given it again what it has elsewhere.
+    try kernel.displace(device.settings.displaced, from: link)
     open[name]?.remark = try kernel.remark(on: link)
   }
 
@@ -367,6 +370,36 @@ struct PortDevices {
   mutating func removeAll() {
     close(Set(open.filter(\.value.desired.isMade).keys), exceptFor: DesiredState())
     removeOrphans(exceptFor: DesiredState())
+    for device in open.values {
+      guard case .existing = device.desired.place, let link = kernel.link(device.index) else {
+        continue
+      }
+      restore(device.settings.displaced, to: link)
+    }
+  }
+
+  /// What others are to know once the host has the addresses of a NIC on that again, and the bridge by whose own device
+  /// they have known it so far; `nil` where it has none elsewhere.
+  func farewell(of name: String) -> (bridge: String, announcements: [Announcement])? {
+    guard let device = open[name], !device.settings.displaced.addresses.isEmpty else { return nil }
+    let introduction = Introduction(
+      address: link(of: name)?.address, isRouter: kernel.forwardsIPv6(on: name))
+    return (
+      device.desired.bridge, introduction.announcements(of: device.settings.displaced.addresses)
+    )
+  }
+
+  /// Gives a device of the host that is no port what it had on it.
+  mutating func restore(_ place: HostPlace, to name: String) {
+    if let link = kernel.links[name] { restore(place, to: link) }
+  }
+
+  /// Gives a NIC what the host had on it.
+  private mutating func restore(_ place: HostPlace, to link: Link) {
+    guard !place.isEmpty else { return }
+    do { try kernel.restore(place, to: link) } catch {
+      notes.append("port \(link.name): what the host had on it is not there again: \(error)")
+    }
   }
 
   /// Removes what the daemon has made and is not desired, and gives back to the host what it has taken: left behind by a
@@ -403,9 +436,10 @@ struct PortDevices {
   ///
   /// Frames of other ports do not wait for it. The kernel waits for itself with every device, so many of them are removed at
   /// the same time.
-  private func remove(_ devices: inout [OpenDevice]) {
+  private mutating func remove(_ devices: inout [OpenDevice]) {
     var remains: [DeviceRemains] = []
     var forgotten: [DesiredState.ContainerInterface] = []
+    var returned: [(Link, HostPlace)] = []
     for device in devices {
       let queues = dataplane.detach(device.port)
       var link: Link?
@@ -413,6 +447,7 @@ struct PortDevices {
       case .existing:
         if let link = kernel.link(device.index) {
           kernel.release(link, from: ownership.filter)
+          returned.append((link, device.settings.displaced))
           if let adoption = device.adoption { _ = try? kernel.fit(link, to: nil, former: adoption) }
         }
       case .host(let name):
@@ -426,6 +461,8 @@ struct PortDevices {
     devices = []
     kernel.end(consume remains)
     ownership.forget(forgotten)
+    // The bridge's own device has lost it, or is gone.
+    for (link, place) in returned { restore(place, to: link) }
   }
 
   /// Closes all devices, and leaves them in place.

@@ -102,6 +102,13 @@ package final class Reconciler {
         names.insert(port)
       }
     }
+    for name in changes.ports {
+      // What the host had on a port's device it has on the bridge's own.
+      for bridge in [desired.devices[name]?.bridge, oldDesired.devices[name]?.bridge] {
+        guard let bridge, desired.devices[bridge] != oldDesired.devices[bridge] else { continue }
+        names.insert(bridge)
+      }
+    }
     if !changes.bridges.isEmpty { names.formUnion(changes.bridges.union(desired.tunnels.keys)) }
     reconcile(
       names,
@@ -140,7 +147,12 @@ package final class Reconciler {
       self.limits = limits
     }
     names.formUnion(uplinks.update(desired, kernel.links).filter { desired.devices[$0] != nil })
-    for name in names {
+    announceReturn(of: names.filter { desired.devices[$0] == nil })
+    // What moves to the host's own devices has to have left the others.
+    let ordered = names.sorted {
+      desired.devices[$0]?.isInternal != true && desired.devices[$1]?.isInternal == true
+    }
+    for name in ordered {
       guard let device = desired.devices[name], let number = port(name) else { continue }
       var settings = DeviceSettings(
         device, limits[name] ?? DesiredState.Limits(), hasIPv6: kernel.hasIPv6(device.place))
@@ -179,6 +191,19 @@ package final class Reconciler {
     datapathIDs.releaseQuarantined()
   }
 
+  /// Tells neighbors by NICs that are no ports any more that the host is behind the NIC's address again, as long as the
+  /// switch still can: else they send to the bridge's, which nobody has then.
+  private func announceReturn(of names: Set<String>) {
+    let orders = names.compactMap { name in
+      devices.farewell(of: name).flatMap { bridge, announcements in
+        numbers[bridge].map {
+          AnnouncementOrder(port: $0, announcements: announcements, isRepetition: false)
+        }
+      }
+    }
+    if !orders.isEmpty { dataplane.announce(orders) }
+  }
+
   /// When `introduce` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
   package var nextIntroduction: Int64? { introductions.next }
 
@@ -207,8 +232,16 @@ package final class Reconciler {
 
   /// Removes all devices that the daemon made, and its rules.
   package func removeDevices() {
+    announceReturn(of: Set(desired.devices.keys))
     devices.removeAll()
     filter.removeAll()
+  }
+
+  /// Gives devices of the host that are no ports what it had on them; `places` by their names.
+  package func restore(_ places: [String: HostPlace]) {
+    for (name, place) in places where desired.devices[name] == nil {
+      devices.restore(place, to: name)
+    }
   }
 
   /// Closes all devices for good, and leaves them in place.

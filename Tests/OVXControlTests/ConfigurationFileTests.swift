@@ -134,13 +134,13 @@ import Testing
     ("bridges: [br0]", "net.yaml:1:10: bridges is not a map; a name for each, such as br0:"),
     (
       "bridges:\n  br0:\n    adress: 10.0.0.1/8\n",
-      "net.yaml:3:5: bridge br0 has no \"adress\"; did you mean address? its keys are address, other_config, "
+      "net.yaml:3:5: bridge br0 has no \"adress\"; did you mean address? its keys are address, routes, other_config, "
         + "external_ids, ports"
     ),
     (
       "bridges: {br0: {ports: {p: {tga: 1}}}}",
       "net.yaml:1:29: port p has no \"tga\"; did you mean tag? its keys are type, mac, key, remote, local, dst_port, "
-        + "mtu, address, tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, options, other_config, external_ids, interface"
+        + "mtu, address, routes, tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, options, other_config, external_ids, interface"
     ),
     (
       "bridges: {br0: {ports: {p: {interface: {tag: 1}}}}}",
@@ -238,7 +238,7 @@ import Testing
     ),
     (
       "bridges: {br0: {ports: {t: {type: tap, address: 10.0.0.1/8}}}}",
-      "net.yaml:1:25: interface t: addresses are for internal interfaces, which the host talks by; give them to bridge br0, as addresses of interface br0"
+      "net.yaml:1:25: interface t: addresses are for internal interfaces, which the host talks by; give them to bridge br0, as those of interface br0"
     ),
     // Whole configurations
     (

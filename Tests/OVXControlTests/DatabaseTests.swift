@@ -474,7 +474,7 @@ import Testing
     let scratch = try Scratch()
     let directory = scratch.path.appending("mounted")
     let path = directory.appending("conf.db")
-    try mountMemory(at: directory, options: "size=320k")
+    try mountMemory(at: directory, options: "size=512k")
     defer { unmount(directory) }
     var bench = try Workbench("add-br br0")
     do {
@@ -489,7 +489,7 @@ import Testing
       while (try? file.writeAll(page)) != nil {}
       try file.close()
 
-      for number in 0..<50 {
+      for number in 0..<200 {
         try bench.run([
           .set(
             table: "bridge", record: "br0",

@@ -264,7 +264,7 @@ import Testing
     let silent: Set = [
       "add-br", "del-br", "add-port", "del-port", "add-net", "del-net", "br-exists", "attach",
       "detach", "set", "add",
-      "remove", "clear", "wait-until", "fdb add", "fdb del", "log set", "exit",
+      "remove", "clear", "wait-until", "fdb add", "fdb del", "log set", "exit", "confirm",
       "destroy", "comment", "br-set-external-id",
     ]
     let sections = Set(try Self.sections().keys)

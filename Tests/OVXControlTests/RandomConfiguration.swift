@@ -129,11 +129,16 @@ enum RandomConfiguration {
       port.interface.mac = MACAddress("52:54:00:12:34:56")
       port.interface.mtuRequest = Int.random(in: 68...9000, using: &random)
     }
-    if type == .internal, Bool.random(using: &random) {
+    if type == .internal || type == .system, Bool.random(using: &random) {
       port.interface.addresses = ["10.9.8.7/24", "::2/0", "fd00::1/64"].compactMap(
         InterfaceAddress.init
       )
       .shuffled(using: &random).prefix(2).sorted { "\($0)" < "\($1)" }
+      port.interface.routes = [
+        "default via 10.9.8.1", "10.0.0.0/8 via 10.9.8.2 metric 7 src 10.9.8.7",
+        "default via fd00::9", "fd01::/48",
+      ]
+      .compactMap(HostRoute.init).shuffled(using: &random).prefix(2).sorted { "\($0)" < "\($1)" }
     }
   }
 

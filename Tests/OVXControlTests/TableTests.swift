@@ -79,7 +79,7 @@ import Testing
     (
       "set interface veth1 statistics:x=1",
       "cannot modify read-only column statistics in table Interface; its columns that can be set are "
-        + "type, options, mac, mtu_request, addresses, other_config, external_ids"
+        + "type, options, mac, mtu_request, addresses, routes, other_config, external_ids"
     ),
     (
       "clear port veth1 interfaces",
@@ -127,7 +127,7 @@ import Testing
     (
       "add-port br0 veth3 foo=1",
       "a port has no \"foo\"; it takes addresses, allowed_addresses, cvlans, dst_port, external_ids, key, local, mac, mtu, mtu_request, network, options, "
-        + "other_config, port_security, remote, tag, trunks, type, vlan_mode"
+        + "other_config, port_security, remote, routes, tag, trunks, type, vlan_mode"
     ),
     (
       "attach br0 web1 eth0 tag=100 key=5",
@@ -137,7 +137,7 @@ import Testing
     (
       "attach br0 web1 eth0 foo=1",
       "a port has no \"foo\"; it takes addresses, allowed_addresses, cvlans, dst_port, external_ids, gateway, ip, key, local, mac, mtu, "
-        + "mtu_request, network, options, other_config, port_security, remote, tag, trunks, type, vlan_mode"
+        + "mtu_request, network, options, other_config, port_security, remote, routes, tag, trunks, type, vlan_mode"
     ),
   ])
   func refusals(line: String, sentence: String) throws {
@@ -278,6 +278,7 @@ import Testing
         mac          : []
         mtu_request  : []
         addresses    : []
+        routes       : []
         attachment   : {}
         mac_in_use   : []
         mtu          : []

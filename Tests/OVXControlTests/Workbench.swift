@@ -10,6 +10,8 @@ struct Workbench {
   /// The network devices that the host has.
   var devices: Set<String> = ["veth1", "veth2", "veth3"]
   var states: [String: InterfaceState] = [:]
+  /// What the host has on devices.
+  var places: [String: HostPlace] = [:]
   private(set) var notes: [String] = []
   /// Who answers for addresses, by their texts; where there are some, of all others nothing is known.
   var answers: [String: AddressState] = [:]
@@ -38,6 +40,7 @@ struct Workbench {
     let devices = devices
     let states = states
     let answers = answers
+    let places = places
     let before = configuration
     let transaction = try Transaction.execute(
       commands, on: &configuration,
@@ -45,7 +48,7 @@ struct Workbench {
         deviceExists: { devices.contains($0) }, interface: { states[$0] },
         addressState: {
           answers.isEmpty ? .free : answers[$0.address.description] ?? .unknown
-        }))
+        }, place: { places[$0] ?? HostPlace() }))
     questions = transaction.questions
     #expect(transaction.changes == configuration.changes(since: before), "\(commands)")
     notes = transaction.notes

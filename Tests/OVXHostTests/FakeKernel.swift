@@ -39,6 +39,8 @@ final class FakeKernel: HostKernel {
   var doubtful: Set<Int32> = []
   /// Devices without IPv6.
   var withoutIPv6: Set<String> = []
+  /// What the host has from us on its own devices, by their names.
+  private(set) var places: [String: HostPlace] = [:]
   /// What devices were given, by their names.
   private(set) var given: [String: DeviceSettings] = [:]
 
@@ -169,10 +171,23 @@ final class FakeKernel: HostKernel {
     return mtu == own ? nil : Adoption(ownMTU: own, peerMTU: own, givenMTU: mtu)
   }
 
-  func address(
-    _ link: Link, with addresses: [OVXControl.InterfaceAddress]
-  ) throws(LinuxError) {
+  func settle(_ place: HostPlace, on link: Link) throws(LinuxError) {
     try journal.perform("address \(link.name)")
+    places[link.name] = place
+  }
+
+  func displace(_ place: HostPlace, from link: Link) throws(LinuxError) {
+    guard !place.isEmpty else { return }
+    try journal.perform("displace from \(link.name)")
+    addresses[link.name]?.removeAll { address in
+      place.addresses.contains { $0.description == address.description }
+    }
+  }
+
+  func restore(_ place: HostPlace, to link: Link) throws(LinuxError) {
+    guard !place.isEmpty else { return }
+    try journal.perform("restore to \(link.name)")
+    addresses[link.name, default: []] += place.addresses.map(OVXLinux.InterfaceAddress.init)
   }
 
   func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String) {}

@@ -44,10 +44,9 @@ package struct Declaration {
 
   // MARK: Keys
 
-  /// The keys that a bridge has beside `ports`; `address` is that of its internal port.
+  /// The keys that a bridge has beside `ports`; `address` and `routes` are those of its internal port.
   package static let bridgeKeys: [Key] =
-    [Key(address, column: "addresses")]
-    + keys(of: .bridges, leavingOut: ["datapath_type"])
+    hostKeys + keys(of: .bridges, leavingOut: ["datapath_type"])
 
   /// The keys that `switch` has.
   package static let switchKeys: [Key] = keys(of: .hosts, leavingOut: [])
@@ -65,11 +64,11 @@ package struct Declaration {
     let ports = keys(of: .ports, leavingOut: [])
     let interfaces = keys(
       of: .interfaces,
-      leavingOut: ports.map(\.name) + ["addresses"]
+      leavingOut: ports.map(\.name) + hostKeys.map(\.column)
         + shorthands.compactMap {
           $0.mapKey == nil ? $0.column : nil
         })
-    return interfaces.filter { $0.form == .text } + shorthands + [Key(address, column: "addresses")]
+    return interfaces.filter { $0.form == .text } + shorthands + hostKeys
       + ports.filter { $0.form != .map } + interfaces.filter { $0.form == .map }
       + ports.filter { $0.form == .map }
   }()
@@ -80,7 +79,10 @@ package struct Declaration {
     return keys(of: .interfaces, leavingOut: []).filter { names.contains($0.name) }
   }()
 
-  private static let address = "address"
+  /// What the host has on a device; of a bridge, on its own.
+  private static let hostKeys = [
+    Key("address", column: "addresses"), Key("routes", column: "routes"),
+  ]
 
   /// The familiar ones first, in the order in which people write them.
   private static func rank(_ shorthand: String) -> String {
@@ -259,7 +261,7 @@ extension Declaration {
   {
     var members: [Node.Member] = []
     if let port = configuration.ports[bridge.name] {
-      members += Self.members(bridgeKeys.filter { $0.name == address }, of: port, .interfaces)
+      members += Self.members(hostKeys, of: port, .interfaces)
     }
     members += Self.members(bridgeKeys.filter { $0.table == .bridge }, of: bridge, .bridges)
     var ports: [Node.Member] = []
@@ -275,7 +277,8 @@ extension Declaration {
 
   private static func tree(of port: Configuration.Port) -> Node {
     var members: [Node.Member] = []
-    for key in portKeys where !(port.isBridgeInternal && key.name == address) {
+    for key in portKeys where !(port.isBridgeInternal && hostKeys.contains { $0.name == key.name })
+    {
       if key.column == "type", isImplied(port) { continue }
       if key.table == .port {
         members += Self.members([key], of: port, .ports)
@@ -311,7 +314,8 @@ extension Declaration {
       return atom.map(Node.atom)
     case .set(let atoms):
       guard let first = atoms.first else { return nil }
-      return atoms.count == 1 && key.name == address ? .atom(first) : .list(atoms)
+      let isHosts = hostKeys.contains { $0.name == key.name }
+      return atoms.count == 1 && isHosts ? .atom(first) : .list(atoms)
     case .map(let entries):
       if let name = key.mapKey {
         guard let atom = entries[name] else { return nil }

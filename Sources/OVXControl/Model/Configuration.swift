@@ -224,8 +224,12 @@ extension Configuration {
     package var externalIDs: [String: String] = [:]
     /// The addresses to give the device of an internal interface, which is the host's own; in order of their texts.
     ///
-    /// Beside them stand those that the host's administrator has given it, which the daemon leaves alone.
+    /// Beside them stand those that the host's administrator has given it, which the daemon leaves alone. Of a device of
+    /// the host, such as a NIC: those that the host has on it when it is no port, and on the bridge's own device while it is
+    /// one.
     package var addresses: [InterfaceAddress] = []
+    /// The routes of the host by the device, as with `addresses`.
+    package var routes: [HostRoute] = []
     /// For a TAP that lives in a container: where, and how it is addressed.
     package var attachment: Attachment?
 

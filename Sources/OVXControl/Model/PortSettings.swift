@@ -40,7 +40,8 @@ extension Transaction {
 
   /// All names that a setting without a key may have, or the beginning of.
   static let settingNames =
-    shorthands.keys.sorted() + portColumns + interfaceColumns + ["_uuid", "name", "interfaces"]
+    shorthands.keys.sorted() + portColumns + interfaceColumns
+    + ["_uuid", "name", "interfaces", migrate]
 
   private func resolve(
     _ setting: Setting,

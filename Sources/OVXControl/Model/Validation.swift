@@ -212,23 +212,7 @@ extension Configuration {
         )
       }
     }
-    if !interface.addresses.isEmpty {
-      guard type == .internal else {
-        throw ControlError(
-          "interface \(port.name): addresses are for internal interfaces, which the host talks by; "
-            + (interface.attachment == nil
-              ? "give them to bridge \(port.bridge), as addresses of interface \(port.bridge)"
-              : "attach gives a container its own, with ip=")
-        )
-      }
-      guard interface.addresses.count <= 256 else {
-        throw ControlError(
-          "interface \(port.name) has \(interface.addresses.count) addresses; it may have 256")
-      }
-      do { try checkAddresses(interface.addresses, as: "address") } catch {
-        throw ControlError("interface \(port.name): \(error.message)")
-      }
-    }
+    try validatePlace(of: port, type: type)
     if let mtu = interface.mtuRequest {
       guard Configuration.mtuRange.contains(mtu) else {
         throw ControlError(
@@ -242,6 +226,32 @@ extension Configuration {
             + "underlay; set it on the bridge's other ports"
         )
       }
+    }
+  }
+
+  /// The host's addresses and routes.
+  private func validatePlace(of port: Port, type: InterfaceType) throws(ControlError) {
+    let interface = port.interface
+    guard !interface.addresses.isEmpty || !interface.routes.isEmpty else { return }
+    let columns = [
+      interface.addresses.isEmpty ? nil : "addresses", interface.routes.isEmpty ? nil : "routes",
+    ]
+    guard type == .internal || type == .system else {
+      throw ControlError(
+        "interface \(port.name): \(columns.compactMap(\.self).joined(separator: " and ")) are for internal interfaces, "
+          + "which the host talks by; "
+          + (interface.attachment == nil
+            ? "give them to bridge \(port.bridge), as those of interface \(port.bridge)"
+            : "attach gives a container its own, with ip= and gateway=")
+      )
+    }
+    guard interface.addresses.count <= 256, interface.routes.count <= HostRoute.limit else {
+      throw ControlError(
+        "interface \(port.name) has \(interface.addresses.count) addresses and \(interface.routes.count) routes; it may "
+          + "have 256 and \(HostRoute.limit)")
+    }
+    do { try checkAddresses(interface.addresses, as: "address") } catch {
+      throw ControlError("interface \(port.name): \(error.message)")
     }
   }
 

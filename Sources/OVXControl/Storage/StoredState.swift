@@ -115,6 +115,10 @@ var migrator: DatabaseMigrator {
         ALTER TABLE network ADD COLUMN floating TEXT NOT NULL DEFAULT '{}';
         """)
   }
+  migrator.registerMigration("11: routes of interfaces") { database in
+    try database.execute(
+      sql: "ALTER TABLE interface ADD COLUMN routes TEXT NOT NULL DEFAULT '[]'")
+  }
   return migrator
 }
 
@@ -422,9 +426,10 @@ private struct InterfaceRow: Codable, Equatable, FetchableRecord, PersistableRec
   var otherConfig: [String: String]
   var externalIDs: [String: String]
   var addresses: [InterfaceAddress]
+  var routes: [HostRoute]
 
   enum CodingKeys: String, CodingKey {
-    case name, type, options, mac, addresses
+    case name, type, options, mac, addresses, routes
     case mtuRequest = "mtu_request"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
@@ -439,6 +444,7 @@ private struct InterfaceRow: Codable, Equatable, FetchableRecord, PersistableRec
     otherConfig = port.interface.otherConfig
     externalIDs = port.interface.externalIDs
     addresses = port.interface.addresses
+    routes = port.interface.routes
   }
 
   var interface: Configuration.Interface {
@@ -458,6 +464,7 @@ private struct InterfaceRow: Codable, Equatable, FetchableRecord, PersistableRec
       interface.otherConfig = otherConfig
       interface.externalIDs = externalIDs
       interface.addresses = addresses
+      interface.routes = routes
       return interface
     }
   }

@@ -51,12 +51,56 @@ extension Transaction {
       guard mayExist, port.bridge == bridge, !port.isBridgeInternal else {
         throw ControlError(alreadyExists(name, on: port, mayExist: mayExist))
       }
-      try applyPortSettings(settings, to: name)
+      try applyPortSettings(settings.filter { $0.column != Self.migrate }, to: name)
       return
     }
     try checkDeviceName(name, of: "port")
     configuration.ports[name] = Configuration.Port(name: name, bridge: bridge)
-    try applyPortSettings(settings, to: name)
+    try applyPortSettings(settings.filter { $0.column != Self.migrate }, to: name)
+    try migrate(name, settings.filter { $0.column == Self.migrate })
+  }
+
+  /// The setting of `add-port` by which addresses and routes move.
+  static let migrate = "migrate"
+
+  /// Has a port keep what the host has on its device now: see `Configuration.Interface.addresses`.
+  private mutating func migrate(_ name: String, _ settings: [Setting]) throws(ControlError) {
+    guard let setting = settings.last else { return }
+    do {
+      guard try AtomShape.boolean.atom(setting.value) == .boolean(true) else { return }
+    } catch {
+      throw ControlError("migrate of port \(name): \(error.message)")
+    }
+    guard let interface = configuration.ports[name]?.interface,
+      interface.addresses.isEmpty, interface.routes.isEmpty
+    else {
+      throw ControlError(
+        "port \(name): migrate=true finds out which addresses and routes move; leave it out, or addresses and routes"
+      )
+    }
+    guard interface.type ?? .system == .system, live.deviceExists(name) else {
+      throw ControlError(
+        "port \(name): migrate=true moves what the host has on a device, and this host has no device \(name)"
+      )
+    }
+    let port = try requirePort(name)
+    if let tag = port.tag, tag != configuration.ports[port.bridge]?.tag {
+      throw ControlError(
+        "port \(name): what the host has on it moves to \(port.bridge), which is not in VLAN \(tag); give that one the "
+          + "same tag (set port \(port.bridge) tag=\(tag)), or this one none")
+    }
+    let place = try live.place(name)
+    configuration.ports[name]?.interface.type = .system
+    configuration.ports[name]?.interface.addresses = place.addresses
+    configuration.ports[name]?.interface.routes = place.routes
+    guard !place.isEmpty else {
+      notes.append("port \(name): there is nothing to move, as it has neither addresses nor routes")
+      return
+    }
+    notes.append(
+      "port \(name): \((place.addresses.map(\.description) + place.routes.map(\.description)).joined(separator: ", ")) "
+        + "\(place.addresses.count + place.routes.count == 1 ? "moves" : "move") to "
+        + port.bridge)
   }
 
   private func alreadyExists(

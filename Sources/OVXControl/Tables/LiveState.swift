@@ -11,12 +11,19 @@ package struct LiveState {
   /// What is known of an address that somebody is to be given.
   package var addressState: (AddressQuestion) -> AddressState
 
+  /// What the host has on one of its devices, which moves to a bridge's own device with it.
+  ///
+  /// Throws what cannot move, in words.
+  package var place: (String) throws(ControlError) -> HostPlace
+
   package init(
     deviceExists: @escaping (String) -> Bool,
     interface: @escaping (String) -> InterfaceState? = { _ in nil },
     goneAttachments: @escaping () -> [String] = { [] },
-    addressState: @escaping (AddressQuestion) -> AddressState = { _ in .free }
+    addressState: @escaping (AddressQuestion) -> AddressState = { _ in .free },
+    place: @escaping (String) throws(ControlError) -> HostPlace = { _ in HostPlace() }
   ) {
+    self.place = place
     self.addressState = addressState
     self.deviceExists = deviceExists
     self.goneAttachments = goneAttachments

@@ -220,6 +220,8 @@ enum AtomShape {
   case addressRange
   /// An Ethernet address, an IP address or a network's: `AllowedAddress`.
   case allowedAddress
+  /// A route of the host: `HostRoute`.
+  case route
 
   /// Reads an element of a set: one atom, or with `A-B` the integers from one to another, as in Open vSwitch.
   func atoms(_ text: String) throws(ControlError) -> [Atom] {
@@ -315,6 +317,14 @@ enum AtomShape {
             + "it looks like 02:00:00:00:00:01, 172.17.42.9 or 172.17.42.128/25")
       }
       return .text(address.description)
+    case .route:
+      guard let route = HostRoute(text) else {
+        throw ControlError(
+          "\"\(printable(text))\" is not a route; with its quotes it looks like "
+            + "\"default via 203.0.113.9\" or \"10.0.0.0/8 via 203.0.113.8 metric 100\""
+        )
+      }
+      return .text(route.description)
     }
   }
 }

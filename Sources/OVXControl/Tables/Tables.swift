@@ -175,6 +175,7 @@ extension Table<Configuration.Port> {
             }
           }
         ),
+        .set("routes", .route, \.interface.routes),
         Column("attachment", .map) { port, _, _ in .map(port.interface.attachment?.entries ?? [:])
         },
         .live("mac_in_use", .optional(.text)) { .scalar($0.macInUse.map(Atom.text)) },

@@ -48,6 +48,11 @@ extension Netlink {
     return Dictionary(addresses, uniquingKeysWith: { first, _ in first })
   }
 
+  /// The addresses of a device that somebody has lent it for a time: a DHCP client, or a router by what it advertises.
+  package mutating func leasedAddresses(of link: Link) throws(LinuxError) -> [InterfaceAddress] {
+    try markedAddresses(of: link).filter { !$0.isPermanent }.map(\.address)
+  }
+
   /// The addresses of a device by which the host can be reached from further than its own link.
   package mutating func widerAddresses(of link: Link) throws(LinuxError) -> [InterfaceAddress] {
     try markedAddresses(of: link).filter { $0.scope < RT_SCOPE_LINK.rawValue }.map(\.address)
@@ -58,6 +63,8 @@ extension Netlink {
     var mark: AddressMark
     /// How far the address is known, `RT_SCOPE_...`: less is farther.
     var scope: UInt32
+    /// Whether it stays until somebody takes it away.
+    var isPermanent: Bool
   }
 
   private mutating func markedAddresses(
@@ -86,7 +93,8 @@ extension Netlink {
       return (local ?? address).map {
         MarkedAddress(
           address: InterfaceAddress($0, prefixLength: header.ifa_prefixlen), mark: mark,
-          scope: UInt32(header.ifa_scope))
+          scope: UInt32(header.ifa_scope),
+          isPermanent: UInt32(header.ifa_flags) & UInt32(IFA_F_PERMANENT) != 0)
       }
     }
   }

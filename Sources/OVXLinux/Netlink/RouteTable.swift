@@ -22,6 +22,10 @@ package struct RouteEntry: Hashable, Sendable {
   package var scope: UInt8?
   /// The index of the device; `nil` where there are several, or none.
   package var linkIndex: Int32?
+  /// The address that the host sends from by it; `nil` for the kernel's choice.
+  package var source: IPAddress?
+  /// Who has made it.
+  package var origin = RouteOrigin.administrator
 
   package init(destination: IPAddress, prefixLength: UInt8, gateway: IPAddress? = nil) {
     self.destination = destination
@@ -40,6 +44,23 @@ package struct RouteEntry: Hashable, Sendable {
     }
     return IPAddress(octets: octets) ?? destination
   }
+}
+
+/// Who has made a route, as the kernel remembers it (`rtm_protocol` of <linux/rtnetlink.h>).
+package struct RouteOrigin: RawRepresentable, Hashable, Sendable {
+  package let rawValue: UInt8
+  package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+  /// What `ip route add` and others who do not say give: `RTPROT_BOOT`, `RTPROT_STATIC`.
+  package static let administrator = RouteOrigin(rawValue: UInt8(RTPROT_STATIC))
+  /// The kernel, with an address: `RTPROT_KERNEL`.
+  package static let kernel = RouteOrigin(rawValue: UInt8(RTPROT_KERNEL))
+  /// The kernel, of a router advertisement: `RTPROT_RA`.
+  package static let routerAdvertisement = RouteOrigin(rawValue: UInt8(RTPROT_RA))
+  /// A client of DHCP: `RTPROT_DHCP`.
+  package static let dhcp = RouteOrigin(rawValue: UInt8(RTPROT_DHCP))
+  /// ovx-vswitchd, for a route of the configuration; the number of `AddressMark.ovx`.
+  package static let ovx = RouteOrigin(rawValue: 111)
 }
 
 extension Netlink {
@@ -67,7 +88,7 @@ extension Netlink {
     family.rtm_family = UInt8(truncatingIfNeeded: route.destination.family)
     family.rtm_dst_len = route.prefixLength
     family.rtm_table = UInt8(truncatingIfNeeded: RT_TABLE_UNSPEC.rawValue)
-    family.rtm_protocol = UInt8(truncatingIfNeeded: RTPROT_STATIC)
+    family.rtm_protocol = route.origin.rawValue
     let nearby = route.gateway == nil ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE
     family.rtm_scope = route.scope ?? UInt8(truncatingIfNeeded: nearby.rawValue)
     family.rtm_type = UInt8(truncatingIfNeeded: RTN_UNICAST)
@@ -77,6 +98,7 @@ extension Netlink {
     if let gateway = route.gateway { request.put(Int(RTA_GATEWAY.rawValue), gateway) }
     request.put(Int(RTA_OIF.rawValue), UInt32(bitPattern: link.index))
     if let priority = route.priority { request.put(Int(RTA_PRIORITY.rawValue), priority) }
+    if let source = route.source { request.put(Int(RTA_PREFSRC.rawValue), source) }
     request.put(
       Int(RTA_TABLE.rawValue), route.table ?? UInt32(RT_TABLE_MAIN.rawValue))
     if route.mtu != nil || route.advertisedMSS != nil {
@@ -112,6 +134,8 @@ extension Netlink {
     var request = NetlinkRequest(type: Int(RTM_DELROUTE), flags: 0, family: family)
     if !route.isDefault { request.put(Int(RTA_DST.rawValue), route.maskedDestination) }
     request.put(Int(RTA_OIF.rawValue), UInt32(bitPattern: link.index))
+    if let gateway = route.gateway { request.put(Int(RTA_GATEWAY.rawValue), gateway) }
+    if let priority = route.priority { request.put(Int(RTA_PRIORITY.rawValue), priority) }
     try transact(
       request,
       for: Purpose(
@@ -132,6 +156,7 @@ extension RouteEntry {
     }
     self.init(destination: everywhere, prefixLength: header.rtm_dst_len)
     table = UInt32(header.rtm_table)
+    origin = RouteOrigin(rawValue: header.rtm_protocol)
     scope = header.rtm_scope
     message.forEachAttribute(after: MemoryLayout<rtmsg>.size) { type, value in
       switch UInt32(truncatingIfNeeded: type) {
@@ -140,6 +165,7 @@ extension RouteEntry {
       case RTA_VIA.rawValue: gateway = value.extracting(droppingFirst: 2).ipAddress
       case RTA_OIF.rawValue: linkIndex = value.int32
       case RTA_PRIORITY.rawValue: priority = value.uint32
+      case RTA_PREFSRC.rawValue: source = value.ipAddress
       case RTA_TABLE.rawValue: table = value.uint32
       case RTA_METRICS.rawValue:
         value.forEachAttribute { metric, value in
