@@ -83,7 +83,7 @@ struct OVXCtl: ParsableCommand {
           AddressCommands.self, NeighborCommands.self, TunnelCommands.self, Statistics.self,
           Drops.self,
           Top.self, Monitor.self, LogCommands.self, TraceFrame.self, CaptureFrames.self,
-          ShowVersion.self,
+          ShowVersion.self, Confirm.self,
           ExitDaemon.self,
         ]
       ),
@@ -143,6 +143,12 @@ struct GlobalOptions: ParsableArguments {
   @Flag(help: "Have the daemon check everything, and change nothing.")
   var dryRun = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Take back what is changed after this many seconds, unless confirm comes.", valueName: "secs")
+  )
+  var confirmWithin: String?
+
   @Flag(help: "Print what a command prints in one line, with \\n where a line ends.")
   var oneline = false
 
@@ -172,6 +178,7 @@ struct GlobalOptions: ParsableArguments {
   func validate() throws {
     if let database { _ = try Self.socket(database) }
     if let timeout { _ = try Self.seconds(timeout) }
+    if let confirmWithin { _ = try Self.confirmSeconds(confirmWithin) }
     guard runDirectory != "" else {
       throw ControlError(
         "--rundir is empty; name a directory, or leave it out for $OVX_RUNDIR, else /run/ovx")
@@ -183,6 +190,15 @@ struct GlobalOptions: ParsableArguments {
       throw ControlError(
         "the timeout \"\(text)\" is not a number of seconds above 0 and up to 86400"
       )
+    }
+    return seconds
+  }
+
+  fileprivate static func confirmSeconds(_ text: String) throws(ControlError) -> Int {
+    guard let seconds = Int(text), Command.confirmRange.contains(seconds) else {
+      throw ControlError(
+        "--confirm-within \"\(text)\" is not a number of seconds from 1 to "
+          + "\(Command.confirmRange.upperBound)")
     }
     return seconds
   }
@@ -205,6 +221,8 @@ struct GlobalOptions: ParsableArguments {
     var timeout = 10.0
     var format: OutputFormat?
     var dryRun = false
+    /// Seconds after which a change is taken back that nobody confirms.
+    var confirmWithin: Int?
     /// The socket itself, where that is named instead of the run directory.
     var socket: String?
     var retries = false
@@ -233,6 +251,9 @@ struct GlobalOptions: ParsableArguments {
       }
       format = options.format ?? format
       dryRun = dryRun || options.dryRun
+      if let text = options.confirmWithin {
+        confirmWithin = try? GlobalOptions.confirmSeconds(text)
+      }
     }
   }
 }

@@ -122,6 +122,10 @@ package enum Command: Codable, Equatable, Sendable {
   /// `interval` is in milliseconds, in `watchIntervalRange`: how often counters are looked at.
   case watch(tables: [WatchedTable], interval: Int)
   case version
+  /// Has what the request changes taken back unless `confirm` comes within so many seconds, of `confirmRange`.
+  case confirmWithin(seconds: Int)
+  /// Lets the change stay that waits to be confirmed; with `undo`, takes it back at once. Stands alone.
+  case confirm(undo: Bool)
   /// Ends the daemon; with cleanup, removes the devices that it made.
   case exit(cleanup: Bool)
 }
@@ -129,6 +133,9 @@ package enum Command: Codable, Equatable, Sendable {
 extension Command {
   /// Milliseconds between two looks of a watch at the counters.
   package static let watchIntervalRange = 100...3_600_000
+
+  /// Seconds within which a change can be confirmed.
+  package static let confirmRange = 1...3600
 }
 
 /// A column to set, `column[:key]=value`, with the value still as text: only its column knows how to read it.

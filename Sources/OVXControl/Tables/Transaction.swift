@@ -125,6 +125,12 @@ package struct Transaction {
     case .reference(let id, let table, let record):
       try refer(id, to: record, of: table)
     case .comment: break
+    case .confirmWithin(let seconds):
+      guard Command.confirmRange.contains(seconds) else {
+        throw ControlError(
+          "a change can be confirmed within 1 to \(Command.confirmRange.upperBound) seconds, not \(seconds)"
+        )
+      }
     case .apply(let declared, let declaresSwitch):
       return try apply(declared, declaresSwitch: declaresSwitch)
     case .export:
@@ -185,7 +191,7 @@ package struct Transaction {
       }
       return nil
     case .show, .showLinks(.none), .drops, .showTunnels, .logLevel, .setLogLevel, .endCapture,
-      .version, .exit, .watch:
+      .version, .exit, .watch, .confirm:
       return nil
     }
     return .done

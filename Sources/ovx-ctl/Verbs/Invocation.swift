@@ -44,7 +44,7 @@ struct Invocation {
       }
       let client = options.client
       let request = Request(
-        commands: commands,
+        commands: commands + (options.confirmWithin.map { [.confirmWithin(seconds: $0)] } ?? []),
         timeout: options.timeout,
         dryRun: options.dryRun
       )
@@ -237,6 +237,7 @@ extension Invocation {
       guard arguments[index].hasPrefix("-") else { return index }
       let takesValue = [
         "-t", "--timeout", "-f", "--format", "-d", "--data", "--db", "--rundir", "--columns",
+        "--confirm-within",
       ].contains(arguments[index])
       index += takesValue ? 2 : 1
     }

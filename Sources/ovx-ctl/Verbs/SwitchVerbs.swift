@@ -199,6 +199,26 @@ struct ShowVersion: Verb {
   func command() -> Command { .version }
 }
 
+struct Confirm: Verb {
+  static let configuration = CommandConfiguration(
+    commandName: "confirm",
+    abstract: "Keep the last change, which was made with --confirm-within.",
+    discussion: """
+      With --confirm-within SECS behind a command, what it changes is taken back after that time, unless this comes: who \
+      has cut himself off from the host need only wait. Until then no other change is made.
+
+      EXAMPLES
+        ovx-ctl add-port br0 eno0 migrate=true --confirm-within 30
+        ovx-ctl confirm
+      """
+  )
+
+  @OptionGroup var global: GlobalOptions
+  @Flag(help: "Take the change back at once.") var undo = false
+
+  func command() -> Command { .confirm(undo: undo) }
+}
+
 struct ExitDaemon: Verb {
   static let configuration = CommandConfiguration(
     commandName: "exit",

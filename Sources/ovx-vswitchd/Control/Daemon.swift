@@ -67,7 +67,8 @@ final class Daemon {
       faultLog: faultLog, logger: logger)
     requests = RequestHandler(
       running, database: database, ownership: ownership, containers: containers,
-      watcher: watcher, faultLog: faultLog, watch: watch, log: log, logger: logger)
+      watcher: watcher, faultLog: faultLog, watch: watch,
+      unconfirmed: UnconfirmedChange(database: paths.database), log: log, logger: logger)
   }
 
   /// Puts in force what was stored.

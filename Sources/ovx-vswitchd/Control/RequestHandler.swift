@@ -34,6 +34,8 @@ final class RequestHandler {
   private let logger: Logger
   private var reconciler: Reconciler { running.reconciler }
   private var captureRequests = CaptureRequests()
+  /// The change that waits to be confirmed.
+  private let unconfirmed: UnconfirmedChange
   /// Whether a client has asked the daemon to end.
   private(set) var isExitRequested = false
   /// Whether all devices that the daemon made are to go with it.
@@ -47,15 +49,17 @@ final class RequestHandler {
   ///   - watcher: Takes the kernel's news in before a request is decided upon.
   ///   - faultLog: Tells of ports that have gone out of service by a request.
   ///   - watch: Follows the tables that clients watch.
+  ///   - unconfirmed: Knows what to go back to.
   ///   - log: Has the level that clients set.
   ///   - logger: Takes what an operator should know.
   init(
     _ running: RunningSwitch, database: Database, ownership: DeviceOwnership,
     containers: Containers, watcher: HostWatcher, faultLog: FaultLog, watch: TableWatch,
-    log: LogDestination, logger: Logger
+    unconfirmed: UnconfirmedChange, log: LogDestination, logger: Logger
   ) {
     self.running = running
     self.database = database
+    self.unconfirmed = unconfirmed
     self.ownership = ownership
     self.containers = containers
     self.watcher = watcher
@@ -67,10 +71,15 @@ final class RequestHandler {
   }
 
   /// When `work` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
-  var nextWork: Int64? { probes.next }
+  var nextWork: Int64? { [probes.next, unconfirmed.deadline].compactMap(\.self).min() }
 
   /// Goes on with what requests wait for; `now` is in milliseconds on the monotonic clock.
-  func work(now: Int64) { probes.work(now: now) }
+  func work(now: Int64) {
+    probes.work(now: now)
+    if let deadline = unconfirmed.deadline, deadline <= now {
+      takeBack("nobody has confirmed it in time")
+    }
+  }
 
   /// Carries out a request.
   ///
@@ -156,6 +165,11 @@ final class RequestHandler {
       throw ControlError(
         "a request can ask for \(Self.reportLimit) reports of the running switch, not \(reports)")
     }
+    if request.commands.count > 1,
+      request.commands.contains(where: { if case .confirm = $0 { true } else { false } })
+    {
+      throw ControlError("confirm stands alone, as it is about a change that was made before")
+    }
     var configuration = reconciler.configuration
     let transaction = try Transaction.execute(
       request.commands, on: &configuration, live: liveState)
@@ -175,9 +189,30 @@ final class RequestHandler {
       let hostCheck = HostCheck(
         configuration, transaction.changes, after: reconciler, ownership: ownership)
       try hostCheck.check()
-      if !request.dryRun {
-        notes += try put(configuration, transaction.changes, desired: hostCheck.desired)
+      if let seconds = unconfirmed.secondsLeft(now: monotonicMilliseconds()) {
+        throw ControlError(
+          "a change waits to be confirmed, and is taken back in \(seconds) s; type ovx-ctl confirm, or "
+            + "ovx-ctl confirm --undo, before the next one")
       }
+      if !request.dryRun {
+        let seconds = try prepareToTakeBack(request, hostCheck.desired)
+        do throws(ControlError) {
+          notes += try put(configuration, transaction.changes, desired: hostCheck.desired)
+        } catch {
+          unconfirmed.end()
+          throw error
+        }
+        if let seconds {
+          notes.append("all this is taken back in \(seconds) s unless ovx-ctl confirm comes")
+        }
+      }
+    } else if request.commands.contains(where: { $0.confirmSeconds != nil }) {
+      notes.append("nothing changes, so there is nothing to confirm")
+    }
+    if let seconds = unconfirmed.secondsLeft(now: monotonicMilliseconds()),
+      transaction.changes.isEmpty, request.commands.contains(.show)
+    {
+      notes.append("the last change is taken back in \(seconds) s unless ovx-ctl confirm comes")
     }
     var replies: [AnswerStream.Part] = []
     for (command, reply) in zip(request.commands, transaction.replies) {
@@ -230,6 +265,36 @@ final class RequestHandler {
         guard case .existing(let device)? = desired.devices[name]?.place else { return true }
         return running.kernel.links[device] != nil
       }.map { $0.value.sentence(about: $0.key) }
+  }
+
+  /// Notes what to go back to where a request wants that; returns the seconds that there are to confirm it.
+  private func prepareToTakeBack(
+    _ request: Request, _ desired: DesiredState
+  ) throws(ControlError) -> Int? {
+    guard let seconds = request.commands.compactMap(\.confirmSeconds).last else { return nil }
+    try unconfirmed.begin(
+      former: reconciler.configuration,
+      places: desired.devices.mapValues(\.displaced)
+        .filter { !$0.value.isEmpty }, seconds: seconds)
+    return seconds
+  }
+
+  /// Goes back to what was before the change that waits to be confirmed; `reason` is why, for the log.
+  private func takeBack(_ reason: String) {
+    guard let note = unconfirmed.note else { return }
+    let changes = note.former.changes(since: reconciler.configuration)
+    logger.warning("The last change is taken back: \(reason)")
+    do throws(ControlError) { try database.save(note.former, changes) } catch {
+      // The host is to be reached all the same.
+      logger.critical("The former configuration cannot be stored: \(error.message)")
+    }
+    logDatabaseNews()
+    reconciler.reconcile(
+      to: note.former, changes, DesiredState(note.former), isCommanded: true)
+    reconciler.restore(note.places)
+    for note in reconciler.takeNotes() { logger.info("\(note)") }
+    faultLog.tell()
+    unconfirmed.end()
   }
 
   /// Stores what is in force anew where somebody has removed the database: that is no wish for a switch without bridges.
@@ -302,6 +367,17 @@ final class RequestHandler {
     case .deleteAddress(let bridge, let vlan, let address):
       try queries.deleteAddress(address, vlan: vlan, bridge: bridge)
       return .done
+    case .confirm(let undo):
+      guard unconfirmed.note != nil else {
+        throw ControlError("no change waits to be confirmed; --confirm-within makes one that does")
+      }
+      if undo {
+        takeBack("ovx-ctl asks for it")
+      } else {
+        unconfirmed.end()
+        logger.notice("the last change is confirmed")
+      }
+      return .done
     case .setLogLevel(let level):
       log.level = Logger.Level(level)
       logger.notice("ovx-ctl sets the log's level to \(level.rawValue)")
@@ -329,7 +405,8 @@ final class RequestHandler {
         return state
       },
       goneAttachments: { self.goneAttachments },
-      addressState: { self.probes.state(of: $0) })
+      addressState: { self.probes.state(of: $0) },
+      place: { name throws(ControlError) in try self.running.kernel.place(of: name) })
   }
 
   /// The ports that were attached to containers that are gone for good.
@@ -343,6 +420,11 @@ final class RequestHandler {
 }
 
 extension Command {
+  /// Within which time what the request changes is to be confirmed.
+  fileprivate var confirmSeconds: Int? {
+    if case .confirmWithin(let seconds) = self { seconds } else { nil }
+  }
+
   /// Whether the answer describes all of the switch or of its configuration, or a large part.
   var isReport: Bool {
     switch self {
