@@ -107,6 +107,12 @@ struct ReferenceSecurity {
     let source = Array(packet[12..<16])
     statements.append(.isNoGateway(source))
     let fragment = packet.number16(at: 6) ?? 0
+    if packet[9] == 1, fragment & 0x1FFF == 0 {
+      let message = packet[header..<length]
+      guard message.count >= 4 else { return statements.append(.isNeverSent(.hiddenHeaders)) }
+      examined += 2
+      if [5, 9].contains(packet[header]) { statements.append(.isNeverSent(.routerAdvertisement)) }
+    }
     guard packet[9] == 17, fragment & 0x1FFF == 0 else {
       return statements.append(.isMyAddress(source, .ipNotAllowed))
     }

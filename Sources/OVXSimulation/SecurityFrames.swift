@@ -61,6 +61,10 @@ extension FrameGenerator {
       frame.setNumber(UInt16(20 + plan.ipOptions.count + random.below(9)), at: 16)
     }
     if random.oneIn(12) { frame[23] = random.bits(UInt8.self) }
+    if random.oneIn(8) {
+      frame[23] = 1
+      frame[34 + plan.ipOptions.count] = random.pick([0, 3, 5, 8, 9, 9, 10])
+    }
     FrameAnatomy(frame)?.fillChecksums(in: &frame)
     return frame
   }

@@ -13,7 +13,7 @@ extension SystemTests {
       "duplicate": "neighbor-not-allowed", "router": "router-advertisement",
       "router-options": "router-advertisement", "router-fragment": "hidden-headers",
       "redirect": "router-advertisement", "dhcp": "dhcp-server", "dhcp-fragment": "hidden-headers",
-      "dhcp6": "dhcp-server",
+      "dhcp6": "dhcp-server", "router4": "router-advertisement",
     ]
     private static let reasons = Set(forged.values)
 

@@ -4,7 +4,8 @@
 // - From the Ethernet and IP addresses that it was given, and no others: in the headers, and where ARP and neighbor
 //   discovery tell them. Who has no address yet may ask for one (DHCP from 0.0.0.0), and whether one that it was given is
 //   somebody else's (ARP from 0.0.0.0, RFC 5227; neighbor solicitations from ::, RFC 4862), and for routers and groups.
-// - Never from a gateway's address, and never as a DHCP server, nor router advertisements and redirects (RFC 4861).
+// - Never from a gateway's address, and never as a DHCP server, nor router advertisements and redirects (RFC 4861; of
+//   ICMPv4 RFC 1256 and RFC 792).
 // - Nothing that hides from this what it is: RFC 7113 and CVE-2021-27853 and following list what others were got past by.
 //   A fragment that is the first shows what it carries, extension headers come to an end, and behind VLAN tags there is no
 //   LLC/SNAP header.
@@ -63,7 +64,14 @@ extension SourceRules {
     let owner = owner(of: source, rule)
     if owner == .gateway { return .gatewayAddress }
     // Later fragments have no ports, and cannot change those of the first.
-    guard header.transport == .udp, header.fragmentOffset == 0 else {
+    guard header.transport == .udp || header.transport == .icmp, header.fragmentOffset == 0 else {
+      return owner == .port ? nil : .ipNotAllowed
+    }
+    if header.transport == .icmp {
+      guard header.payload.byteCount >= 4 else { return .hiddenHeaders }
+      examined &+= 2
+      let type = header.payload.octet(0)
+      if type == ICMP.routerAdvertisement || type == ICMP.redirect { return .routerAdvertisement }
       return owner == .port ? nil : .ipNotAllowed
     }
     guard let ports = UDPHeader.ports(header.payload) else { return .hiddenHeaders }
@@ -156,6 +164,12 @@ extension SourceRules {
     case .somebodyElse: reason
     }
   }
+}
+
+/// Types of ICMPv4 messages that routers send to hosts (RFC 792; RFC 1256, section 3).
+private enum ICMP {
+  static let redirect: UInt8 = 5
+  static let routerAdvertisement: UInt8 = 9
 }
 
 /// The UDP ports of DHCP (RFC 2131, section 4.1; RFC 8415, section 7.2).

@@ -71,6 +71,21 @@ import Testing
     return frame
   }
 
+  /// ICMPv4 of a type; `nil` for a packet that ends before it.
+  private static func ipv4(
+    _ source: IPAddress, icmp type: UInt8?, fragment: UInt16 = 0
+  ) -> [UInt8] {
+    var frame = ipv4(source, ports: (0, 0), fragment: fragment, payload: [0, 0, 0, 0])
+    frame[23] = 1
+    if let type {
+      frame[34] = type
+    } else {
+      frame.setNumber(UInt16(20), at: 16)
+    }
+    FrameAnatomy(frame)?.fillChecksums(in: &frame)
+    return frame
+  }
+
   private static func ipv6(
     _ source: IPAddress, from station: MACAddress = own, next: UInt8 = 6,
     _ payload: [UInt8] = [UInt8](repeating: 0, count: 20)
@@ -242,6 +257,11 @@ import Testing
       "behind extension headers",
       ipv6(v6(1), next: 60, [17, 0, 1, 4, 0, 0, 0, 0, 2, 0x23, 2, 0x22, 0, 8, 0, 1]), .dhcpServer
     ),
+    ("a router advertisement of ICMPv4", ipv4(v4(1), icmp: 9), .routerAdvertisement),
+    ("in a first fragment", ipv4(v4(1), icmp: 9, fragment: 0x2000), .routerAdvertisement),
+    ("a redirect of ICMPv4", ipv4(v4(1), icmp: 5), .routerAdvertisement),
+    ("ICMPv4 without a type", ipv4(v4(1), icmp: nil), .hiddenHeaders),
+    ("another's ping", ipv4(v4(2), icmp: 8), .ipNotAllowed),
     ("a router advertisement", icmp(134, from: own.linkLocal), .routerAdvertisement),
     ("a redirect", icmp(137, from: own.linkLocal), .routerAdvertisement),
     (

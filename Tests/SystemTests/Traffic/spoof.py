@@ -124,6 +124,8 @@ def frame(kind):
             return six(ipv6(link_local, bytes([60, 0, 0, 1, 0, 0, 0, 9]) + padding(58, mark), 44))
         case "redirect":
             return six(ipv6(link_local, icmp(137, link_local, bytes(4) + other6 + other6 + note(mark))))
+        case "router4":
+            return four(ipv4(own4, b"\x09\0\0\0\x01\x02\x07\x08" + own4 + bytes(4) + mark, protocol=1))
         case "dhcp":
             return four(ipv4(own4, udp((67, 68), mark)))
         case "dhcp-fragment":
