@@ -75,7 +75,7 @@ let package = Package(
       swiftSettings: strict),
     .executableTarget(
       name: "ovx-ctl",
-      dependencies: ["CCapture", "OVXControl", argumentParser, system, yams],
+      dependencies: ["CCapture", "OVXControl", "OVXLinux", argumentParser, system, yams],
       swiftSettings: strict),
     .executableTarget(
       name: "ovx-docker",

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/timex.h>
 #include <time.h>
 
 _Static_assert((int)ovx_capture_error_size == PCAP_ERRBUF_SIZE, "the size of libpcap's explanations");
@@ -104,4 +105,10 @@ void ovx_format_time(uint64_t nanoseconds, char *text) {
   unsigned microseconds = (unsigned)(nanoseconds % 1000000000u / 1000u);
   snprintf(text, 16, "%02u:%02u:%02u.%06u", (unsigned)parts.tm_hour % 100, (unsigned)parts.tm_min % 100,
            (unsigned)parts.tm_sec % 100, microseconds);
+}
+
+int ovx_clock_is_kept(void) {
+  struct timex facts = {0};
+  int state = adjtimex(&facts);
+  return state < 0 ? -1 : state != TIME_ERROR;
 }

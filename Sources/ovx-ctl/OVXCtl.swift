@@ -81,7 +81,7 @@ struct OVXCtl: ParsableCommand {
         name: "Switch",
         subcommands: [
           AddressCommands.self, NeighborCommands.self, TunnelCommands.self, Statistics.self,
-          Drops.self,
+          Drops.self, Doctor.self,
           Top.self, Monitor.self, LogCommands.self, TraceFrame.self, CaptureFrames.self,
           ShowVersion.self, Confirm.self,
           ExitDaemon.self,

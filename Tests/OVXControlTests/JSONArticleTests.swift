@@ -187,6 +187,8 @@ import Testing
     try check("drops", .drops([Drop(port: "p", reason: reason, count: 1)]))
     let lines = Rates(from: [], to: [statistics], seconds: 1).lines
     try check("top", try Output.encode(lines))
+    try check(
+      "doctor", try Output.encode([Finding(.fault, "clock", "It stands.", remedy: "wind it")]))
     let change = WatchEvent(
       .modify, table: .port, record: "p", new: ["tag": .scalar(.integer(1))],
       old: ["tag": .scalar(nil)])

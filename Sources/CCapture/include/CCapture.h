@@ -36,4 +36,8 @@ int ovx_end_signals(void);
 
 /* The time of day where the machine is, HH:MM:SS.uuuuuu, to at least 16 bytes. */
 void ovx_format_time(uint64_t nanoseconds, char *text);
+
+/* Whether something keeps the clock, such as NTP: 1 yes, 0 no (TIME_ERROR of adjtimex(2)), -1 where the kernel does not
+ * tell. */
+int ovx_clock_is_kept(void);
 #endif
