@@ -129,6 +129,10 @@ let package = Package(
       name: "VswitchdTests", dependencies: ["ovx-vswitchd", "OVXControl", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(
+      name: "GatewaydTests",
+      dependencies: ["ovx-gatewayd", "OVXControl", "OVXDatapath", "OVXLinux"],
+      swiftSettings: strict),
+    .testTarget(
       name: "OVXControlTests",
       dependencies: [
         "OVXControl", "OVXDatapath", "OVXSimulation", "ovx-ctl", system,

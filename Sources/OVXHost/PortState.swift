@@ -81,6 +81,10 @@ extension Reconciler {
     devices.settings(of: port).map { (devices.address(of: port) ?? $0.mac, $0.mtu) }
   }
 
+  /// The Ethernet address that a port's device was given, whatever a container has made of it since; `nil` while it is not
+  /// open, and for one that is not the daemon's.
+  package func station(of port: String) -> MACAddress? { devices.station(of: port) }
+
   // MARK: Tunnels
 
   /// The number of a remote VTEP of a tunnel.

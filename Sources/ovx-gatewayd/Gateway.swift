@@ -12,6 +12,8 @@ struct Gateway: Equatable {
   var nat: Configuration.AddressTranslation
   /// Members that have an address of their own outside, in the order of these.
   var floating: [Floating] = []
+  /// What it serves to the members.
+  var services = Services(dhcp: false, dns: false)
 
   /// An address outside, and whose it is.
   struct Floating: Hashable {
@@ -36,6 +38,8 @@ struct Gateway: Equatable {
 struct Wishes: Equatable {
   /// In the order of their networks' names.
   var gateways: [Gateway] = []
+  /// The networks that are on other hosts, too, and have their gateway here for all of these.
+  var central: Set<String> = []
   /// The devices by which tenants get outside; `nil` for those of the host's default routes.
   var uplinks: [String]?
   /// Where the addresses of transit pairs are from.

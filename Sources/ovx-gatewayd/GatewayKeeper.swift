@@ -1,5 +1,5 @@
 internal import OVXControl
-private import OVXDatapath
+internal import OVXDatapath
 internal import OVXLinux
 
 /// Keeps the gateways of this host what the switch says that they are to be.
@@ -30,6 +30,10 @@ struct GatewayKeeper: ~Copyable {
   private var opened: [String]
   /// Whether the table of the host may be otherwise than it was made.
   private var isHostFilterDoubtful = true
+  /// Who is in the networks that something is served to.
+  private var members: [String: [Member]] = [:]
+  /// The networks to whose members something is served, as far as this process has seen to it.
+  private var served: Set<String> = []
   /// How often has been looked at the packet filter alone since all was looked at.
   private var looks = 0
 
@@ -61,6 +65,7 @@ struct GatewayKeeper: ~Copyable {
   mutating func follow() throws(ControlError) {
     wishes = try connection.wishes()
     areWishesKnown = true
+    try askForMembers()
     keep()
     for gateway in wishes.gateways {
       guard routers[gateway.network]?.gateway == gateway else { continue }
@@ -86,6 +91,76 @@ struct GatewayKeeper: ~Copyable {
     if isHostFilterDoubtful || isForwardingAnew || looks >= 5 { keep() }
   }
 
+  private mutating func askForMembers() throws(ControlError) {
+    var known: [String: [Member]] = [:]
+    for gateway in wishes.gateways where gateway.services.isAny {
+      do throws(ControlError) {
+        known[gateway.network] = try connection.members(
+          of: gateway.network, isCentral: wishes.central.contains(gateway.network))
+      } catch {
+        // Where it is gone by now, the watch tells of that next.
+        if error.kind == .unavailable || error.kind == .timedOut { throw error }
+      }
+    }
+    members = known
+  }
+
+  /// Looks who is in the networks that something is served to, and whether that goes on.
+  ///
+  /// The watch does not tell of other hosts' members, nor of a device's Ethernet address that came later.
+  mutating func serve() throws(ControlError) {
+    guard wishes.gateways.contains(where: \.services.isAny) else { return }
+    try askForMembers()
+    for gateway in wishes.gateways where gateway.services.isAny {
+      guard let place = try? NetworkNamespace(named: namespacePrefix + gateway.network),
+        routers[gateway.network]?.place == place.identity
+      else { continue }
+      serve(gateway, in: place)
+    }
+  }
+
+  /// Has what a network asks for served in its router, once the gateway's port is there.
+  private mutating func serve(_ gateway: Gateway, in place: NetworkNamespace) {
+    let subject = "services of \(gateway.network)"
+    guard let program = tools.dnsmasq else {
+      return messages.tell(
+        "network \(gateway.network): neither DHCP nor DNS is served, as dnsmasq is not installed; "
+          + "Debian has it in the package dnsmasq-base", about: subject)
+    }
+    do throws(LinuxError) {
+      var inside = try place.perform { () throws(LinuxError) in try Netlink() }
+      guard let link = try inside.link(named: RouterRules.tenant), link.isUp else { return }
+      let present = Set(try inside.addresses(of: link).map(\.address))
+      guard present.isSuperset(of: gateway.addresses), let members = members[gateway.network] else {
+        return
+      }
+      let dnsmasq = Dnsmasq(of: gateway.network, in: tools.rundir)
+      let configuration = DnsmasqConfiguration(
+        gateway: gateway, services: gateway.services, device: link.index, place: place.identity,
+        deviceMTU: link.mtu,
+        resolvers: try resolvers(for: gateway), directory: dnsmasq.directory)
+      let isKnown = served.contains(gateway.network)
+      if try dnsmasq.serve(program, configuration, members, in: place, isKnown: isKnown) {
+        messages.note("the gateway of network \(gateway.network) serves its members")
+      }
+      served.insert(gateway.network)
+      messages.clear(subject)
+    } catch {
+      messages.tell(
+        "network \(gateway.network): neither DHCP nor DNS is served: \(error)", about: subject)
+    }
+  }
+
+  /// Whom a gateway may ask for names outside.
+  private mutating func resolvers(for gateway: Gateway) throws(LinuxError) -> [IPAddress] {
+    guard gateway.services.dns, gateway.nat == .masquerade else { return [] }
+    return Resolvers.usable(
+      in: Files.read(tools.resolvConf, limit: 1 << 16) ?? "",
+      own: Set(try netlink.addresses().map(\.address)), pools: [wishes.transit, Transit.ipv6Pool]
+    )
+    .filter { gateway.routes(isIPv6: $0.isIPv6) }
+  }
+
   private mutating func keep() {
     guard areWishesKnown else { return }
     looks = 0
@@ -109,6 +184,8 @@ struct GatewayKeeper: ~Copyable {
   }
 
   private mutating func makeAll() throws(LinuxError) {
+    Dnsmasq.removeAll(
+      except: Set(wishes.gateways.filter(\.services.isAny).map(\.network)), in: tools.rundir)
     let found = try Router.all(&netlink)
     let wanted = Dictionary(
       wishes.gateways.map { ($0.transitDevice, $0) }, uniquingKeysWith: { first, _ in first })
@@ -138,6 +215,7 @@ struct GatewayKeeper: ~Copyable {
           messages.note("the gateway of network \(gateway.network) is in namespace \(place.name)")
         }
         messages.clear(gateway.network)
+        if gateway.services.isAny { serve(gateway, in: place) }
       } catch {
         messages.tell(
           "network \(gateway.network): its gateway is not in force: \(error)",

@@ -27,6 +27,12 @@ struct OVXGatewayd: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "Where the resolvers stand that tenants' questions are passed on to, as in resolv.conf(5).",
+      valueName: "file"))
+  var resolvConf = "/etc/resolv.conf"
+
+  @Option(
+    help: ArgumentHelp(
       "What the names of routers begin with; of use where several hosts share their network namespaces' names.",
       valueName: "text"))
   var namespacePrefix = "ovx-"
@@ -52,7 +58,7 @@ struct OVXGatewayd: ParsableCommand {
     signal(SIGPIPE, SIG_IGN)
     let messages = Messages()
     do throws(ControlError) {
-      let tools = try Tools(rundir: rundir)
+      let tools = try Tools(rundir: rundir, resolvConf: resolvConf)
       let lock = try lock(messages)
       defer { try? lock.close() }
       var keeper: GatewayKeeper
@@ -118,9 +124,12 @@ struct OVXGatewayd: ParsableCommand {
   ) throws(ControlError) {
     var watch = try connection.watch()
     messages.clear("switch")
+    var quiet = 0
     while true {
       guard try watch.next(within: Self.interval) != nil else {
         keeper.look()
+        quiet += 1
+        if quiet.isMultiple(of: 2) { try keeper.serve() }
         continue
       }
       // All that has been told by now is asked for at once.

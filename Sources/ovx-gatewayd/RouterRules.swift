@@ -3,7 +3,7 @@ private import OVXDatapath
 
 /// The packet filter inside of a router, as nft(8) reads it.
 ///
-/// The tenant's side may ask the router itself for nothing but an echo of the gateway's addresses; what it sends further has addresses of its own,
+/// The tenant's side may ask the router itself for nothing but an echo of the gateway's addresses, and for what the network serves; what it sends further has addresses of its own,
 /// and what comes back belongs to that.
 struct RouterRules {
   let gateway: Gateway
@@ -11,6 +11,25 @@ struct RouterRules {
   /// Names of the router's two devices.
   static let outside = "outside"
   static var tenant: String { Configuration.Network.gatewayDevice }
+
+  /// What members may ask of the router beside an echo.
+  private var services: [String] {
+    var rules: [String] = []
+    for address in gateway.addresses {
+      let family = address.isIPv6 ? "ip6" : "ip"
+      if gateway.services.dhcp, !address.isIPv6 {
+        rules.append(
+          "iifname \(Self.tenant) ip daddr { 255.255.255.255, \(address) } udp sport 68 udp dport 67 accept"
+        )
+      }
+      if gateway.services.dns {
+        rules.append(
+          "iifname \(Self.tenant) \(family) daddr \(address) meta l4proto { tcp, udp } th dport 53 accept"
+        )
+      }
+    }
+    return rules
+  }
 
   /// One transaction that makes the table, in the place of the one that is there.
   var script: String {
@@ -31,6 +50,7 @@ struct RouterRules {
         ? "iifname \(Self.tenant) ip6 daddr \($0) icmpv6 type echo-request accept"
         : "iifname \(Self.tenant) ip daddr \($0) icmp type echo-request accept"
     }
+    let asked = services
     var inward: [String] = []
     var outward: [String] = []
     for floating in gateway.floating {
@@ -58,7 +78,7 @@ struct RouterRules {
           ct state established,related accept
           iifname \(Self.outside) icmp type echo-request accept
           iifname \(Self.outside) icmpv6 type echo-request accept
-          \(echoes.joined(separator: "\n    "))
+          \((echoes + asked).joined(separator: "\n    "))
           icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept
         }
         chain forward {

@@ -16,13 +16,17 @@ struct SwitchConnection {
     let replies = try send([
       .list(
         table: "Network", records: [],
-        columns: ["name", "vni", "subnet", "gateway", "gateway_mode", "nat", "floating"],
+        columns: [
+          "name", "vni", "subnet", "gateway", "gateway_mode", "nat", "floating", "dhcp", "dns",
+          "domain",
+          "mtu_request",
+        ],
         ifExists: false),
       .list(table: "Switch", records: [], columns: ["other_config"], ifExists: false),
     ])
     let (networks, switches) = (replies[0].rows, replies[1].rows)
     var wishes = Wishes()
-    for row in networks.rows where row.count == 7 {
+    for row in networks.rows where row.count == 11 {
       guard let name = row[0].atoms.first?.bare,
         let number = row[1].atoms.first.flatMap({ UInt32($0.bare) }),
         let vni = VNI(rawValue: number),
@@ -45,7 +49,11 @@ struct SwitchConnection {
       wishes.gateways.append(
         Gateway(
           network: name, vni: vni, subnets: row[2].atoms.compactMap { IPPrefix($0.bare) },
-          addresses: addresses, nat: nat, floating: floating.sorted { $0.outside < $1.outside }))
+          addresses: addresses, nat: nat, floating: floating.sorted { $0.outside < $1.outside },
+          services: Services(
+            dhcp: row[7].atoms.first == .boolean(true), dns: row[8].atoms.first == .boolean(true),
+            domain: row[9].atoms.first?.bare, mtu: row[10].atoms.first.flatMap { Int($0.bare) })))
+      if mode == .central { wishes.central.insert(name) }
     }
     wishes.gateways.sort { $0.network < $1.network }
     if case .map(let config)? = switches.rows.first?.first {
@@ -54,6 +62,54 @@ struct SwitchConnection {
       wishes.transit = record.gatewayTransit
     }
     return wishes
+  }
+
+  /// Who is in a network, as far as this host knows.
+  ///
+  /// - Parameters:
+  ///   - network: Its name.
+  ///   - isCentral: Whether those of other hosts count, too: these have told of them when they were attached.
+  /// - Returns: In the order of their ports' names, those of other hosts last.
+  /// - Throws: Also that the network is gone.
+  func members(of network: String, isCentral: Bool) throws(ControlError) -> [Member] {
+    let replies = try send([
+      .find(
+        table: "Port",
+        conditions: [Condition(column: "network", comparison: .equal, value: network)],
+        columns: ["name", "allowed_addresses"]),
+      .showNetworks(network: network),
+    ])
+    guard case .networks(let described) = replies[1], let description = described.first else {
+      return []
+    }
+    var allowed: [String: [AllowedAddress]] = [:]
+    for row in replies[0].rows.rows where row.count == 2 {
+      guard let name = row[0].atoms.first?.bare else { continue }
+      allowed[name] = row[1].atoms.compactMap { AllowedAddress($0.bare) }
+    }
+    var members = description.members.compactMap { member -> Member? in
+      let extra = allowed[member.port] ?? []
+      guard member.target == nil else {
+        return Member(
+          station: member.station, name: Member.name(ofPort: member.port),
+          addresses: member.addresses.map(\.address))
+      }
+      // Of a port that was not attached, such as a virtual machine's, this says what it has been given.
+      let stations = extra.compactMap(\.station)
+      let single = extra.compactMap(\.prefix).filter { $0.length == $0.base.bitCount }.map(\.base)
+      return Member(
+        station: stations.count == 1 ? stations[0] : nil, name: Member.name(ofPort: member.port),
+        addresses: single)
+    }
+    guard isCentral,
+      case .neighbors(let bridges)? = try send([.showNeighbors(bridges: [description.bridge])])
+        .first
+    else { return members }
+    for entry in bridges.flatMap(\.entries)
+    where entry.remote != nil && entry.vlan == description.tag && entry.rival == nil {
+      members.append(Member(station: entry.mac, addresses: [entry.ip], isRemote: true))
+    }
+    return members
   }
 
   /// Has the switch put a network's gateway port into its router.

@@ -8,14 +8,22 @@ struct Tools {
   private let nft: String
   /// Where a transaction of nft is written, which it reads.
   private let scriptPath: FilePath
+  /// The daemon's run directory.
+  let rundir: String
+  /// Where the host's resolvers stand.
+  let resolvConf: String
   /// How long one of them may take.
   private static let patience = Duration.seconds(30)
 
   /// Finds the programs.
   ///
-  /// - Parameter rundir: The daemon's run directory, for files of ours.
+  /// - Parameters:
+  ///   - rundir: The daemon's run directory, for files of ours.
+  ///   - resolvConf: Where the host's resolvers stand.
   /// - Throws: Which one is not installed, and where it is from.
-  init(rundir: String) throws(ControlError) {
+  init(rundir: String, resolvConf: String) throws(ControlError) {
+    self.rundir = rundir
+    self.resolvConf = resolvConf
     ipPath = try Self.find("ip", package: "iproute2")
     nft = try Self.find("nft", package: "nftables")
     scriptPath = FilePath(rundir).appending("gatewayd.nft")
@@ -28,6 +36,9 @@ struct Tools {
     }
     return path
   }
+
+  /// dnsmasq's path; `nil` where it is not installed, which only networks with DHCP or DNS need.
+  var dnsmasq: String? { OVXLinux.find(program: "dnsmasq", in: Self.searchPath) }
 
   /// Where programs of the system are.
   static let searchPath = "/usr/sbin:/sbin:/usr/bin:/bin"

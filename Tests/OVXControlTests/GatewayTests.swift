@@ -34,6 +34,21 @@ import Testing
     #expect(bench.configuration.networks["blue"]?.nat == .masquerade)
   }
 
+  @Test func whatItServesIsSet() throws {
+    var bench = try bench()
+    #expect(try bench.output("get network red dhcp dns domain") == "false\nfalse\n[]\n")
+    try bench.run("set network red dhcp=true dns=yes domain=red.example")
+    #expect(try bench.output("get network red dhcp dns domain") == "true\ntrue\nred.example\n")
+    #expect(try bench.output("--columns=name find network dns=true").contains("red"))
+    let yaml = try ExportedFile(configuration: bench.configuration).yaml
+    #expect(yaml.contains("dhcp: true") && yaml.contains("domain: red.example"), "\(yaml)")
+    let file = try ConfigurationFile(name: "net.yaml", bytes: Array(yaml.utf8))
+    #expect(file.configuration.networks["red"] == bench.configuration.networks["red"])
+    try bench.run("clear network red domain -- set network red dhcp=false dns=false")
+    let none = try ExportedFile(configuration: bench.configuration).yaml
+    #expect(!none.contains("dhcp") && !none.contains("dns") && !none.contains("domain"), "\(none)")
+  }
+
   @Test func aFileSaysOnlyWhatIsUnusual() throws {
     let bench = try bench("add-net blue vni=200 subnet=10.0.0.0/24 gateway=10.0.0.1 nat=masquerade")
     let yaml = try ExportedFile(configuration: bench.configuration).yaml
@@ -66,6 +81,24 @@ import Testing
       "set network red floating:203.0.113.5=172.17.42.8 -- add-net blue vni=200 subnet=10.0.0.0/24 "
         + "gateway=10.0.0.1 floating:203.0.113.5=10.0.0.8", "networks blue and red both have"
     ),
+    ("add-net blue vni=200 dhcp=true", "name its address with subnet=ADDRESS/LENGTH and gateway="),
+    (
+      "add-net blue vni=200 subnet=10.0.0.0/24 dhcp=true",
+      "it has none; name its address with gateway="
+    ),
+    ("add-net blue vni=200 dns=true", "dns=true is what its gateway does"),
+    ("set network red dhcp=true gateway_mode=remote", "dhcp=true is done where the gateway is"),
+    ("set network red dns=true gateway_mode=remote", "say dns there"),
+    ("set network red gateway=\"fd42::1\" dhcp=true", "gives members IPv4 addresses"),
+    ("set network red dhcp=true -- clear network red gateway", "or leave dhcp=false"),
+    ("set network red dhcp=maybe", "dhcp"),
+    ("set network red domain=-red.example", "is no domain name: its parts are 1 to 63"),
+    ("set network red domain=red..example", "is no domain name"),
+    ("set network red domain=red.example.", "is no domain name"),
+    ("set network red domain=\"red\\naddress=/#/1.2.3.4\"", "is no domain name"),
+    ("set network red domain=\"red,172.17.42.0/24\"", "is no domain name"),
+    ("set network red domain=rød.example", "is no domain name"),
+    ("set network red domain=\(String(repeating: "a.", count: 127))aa", "it has 256 bytes"),
     ("set switch . other_config:gateway-transit=10.0.0.1/24", "is not an IPv4 network"),
     ("set switch . other_config:gateway-transit=fd00::/64", "is not an IPv4 network"),
     ("set switch . other_config:gateway-transit=10.0.0.0/31", "is not an IPv4 network"),

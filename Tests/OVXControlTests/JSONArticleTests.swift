@@ -215,6 +215,7 @@ import Testing
     network.subnets = [try #require(IPPrefix("10.0.0.0/24"))]
     network.ranges = [try #require(AddressRange("10.0.0.8-10.0.0.9"))]
     network.gateways = [try #require(IPAddress("10.0.0.1"))]
+    network.domain = "red.example"
     configuration.networks["red"] = network
     var port = Configuration.Port(name: "p", bridge: "br0")
     port.network = "red"
@@ -232,6 +233,7 @@ import Testing
     ]
     description.error = "It is away."
     description.members[0].error = "It is away."
+    description.members[0].station = MACAddress("02:00:00:00:00:01")
     try check("net show", .networks([description]))
     var step = Trace.Step(.drop, "It dies.", port: "v", remote: address)
     step.vlan = vlan

@@ -53,8 +53,13 @@ enum RandomConfiguration {
         let modes = Configuration.GatewayMode.allCases
         network.gatewayMode = modes.randomElement(using: &random) ?? .central
         if network.gatewayMode != .remote, Bool.random(using: &random) { network.nat = .masquerade }
+        if network.gatewayMode != .remote {
+          network.dhcp = Bool.random(using: &random)
+          network.dns = Bool.random(using: &random)
+        }
         network.ranges = ["10.\(number).0.8-10.\(number).0.99"].compactMap(AddressRange.init)
       }
+      if Bool.random(using: &random) { network.domain = "no\(number).example" }
       if Bool.random(using: &random) { network.remotes = ["192.0.2.9"].compactMap(IPAddress.init) }
       if Bool.random(using: &random) { network.mtuRequest = 1280 }
       network.portSecurity = Bool.random(using: &random)

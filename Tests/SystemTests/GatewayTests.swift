@@ -6,7 +6,7 @@ extension SystemTests {
   /// Gateways of tenants' networks: the way out, and no way to anybody else.
   @Suite struct GatewayTests {
     /// Two hosts with switches and gateways' makers, a cable between them, and an outside that both reach by `wan`.
-    private final class Site {
+    final class Site {
       let hosts: [Namespace]
       let outside: Namespace
       private let lab: Lab
@@ -53,6 +53,7 @@ extension SystemTests {
           [
             "nsenter", "--net=/run/netns/\(hosts[index].name)", "\(Lab.binaries)/ovx-gatewayd",
             "--rundir", hosts[index].rundir, "--namespace-prefix", prefix(index),
+            "--resolv-conf", "\(hosts[index].rundir)/resolv.conf",
           ])
       }
 
@@ -71,7 +72,7 @@ extension SystemTests {
       }
     }
 
-    private func run(
+    func run(
       settings: String = "nat=masquerade", _ body: (Lab, Site) throws -> Void
     ) throws {
       try Lab.run { lab in
@@ -85,7 +86,7 @@ extension SystemTests {
       }
     }
 
-    private func expectWayOut(_ container: Namespace, _ address: String = "198.51.100.1") throws {
+    func expectWayOut(_ container: Namespace, _ address: String = "198.51.100.1") throws {
       try eventually("\(container.name) gets outside") {
         try container.run("ping -c 1 -W 1 \(address)").succeeded
       }

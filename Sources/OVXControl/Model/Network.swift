@@ -25,6 +25,12 @@ extension Configuration {
     package var nat = AddressTranslation.none
     /// Addresses outside, each by that of a member which has it there: `floatingAddresses` as texts.
     package var floating: [String: String] = [:]
+    /// Whether the gateway gives members their addresses by DHCP.
+    package var dhcp = false
+    /// Whether the gateway answers members' questions for names.
+    package var dns = false
+    /// The domain that members and their names are in, such as `red.example`; `nil` for none.
+    package var domain: String?
     /// Addresses that other programs have been given for what they attach, in order: nobody else gets them.
     package var reserved: [IPAddress] = []
     /// Whether its members' ports may send only what they were given: `port_security`.
@@ -273,6 +279,7 @@ extension Configuration {
       }
     }
     try network.validateGateway()
+    try network.validateServices()
     if let mtu = network.mtuRequest, !Configuration.mtuRange.contains(mtu) {
       throw ControlError(
         "network \(network.name): mtu_request \(mtu) is not in the valid range "

@@ -11,6 +11,12 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
   package var gateways: [IPAddress]
   package var gatewayMode: Configuration.GatewayMode
   package var nat: Configuration.AddressTranslation
+  /// Whether the gateway serves DHCP.
+  package var dhcp: Bool
+  /// Whether the gateway serves DNS.
+  package var dns: Bool
+  /// The domain of its members' names; absent where there is none.
+  package var domain: String?
   /// The port that is the gateway on this host; absent where there is none.
   package var gatewayPort: String?
   /// Addresses of members and gateways.
@@ -45,6 +51,8 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
     package var interface: String?
     package var addresses: [InterfaceAddress]
     package var mac: MACAddress?
+    /// The Ethernet address that its device was given, whatever a container has made of it since.
+    package var station: MACAddress?
     package var error: String?
   }
 
@@ -59,6 +67,9 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
     gateways = network.gateways
     gatewayMode = network.gatewayMode
     nat = network.nat
+    dhcp = network.dhcp
+    dns = network.dns
+    domain = network.domain
     gatewayPort = configuration.ports[network.gatewayPort].flatMap {
       network.isGateway($0) ? $0.name : nil
     }

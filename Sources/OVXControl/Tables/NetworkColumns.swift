@@ -36,6 +36,12 @@ extension Table<Configuration.Network> {
         .choice("gateway_mode", \.gatewayMode, usually: .distributed),
         .choice("nat", \.nat, usually: .none),
         .map("floating", \.floating),
+        .flag("dhcp", \.dhcp),
+        .flag("dns", \.dns),
+        Column(
+          "domain", .optional(.text),
+          read: { network, _, _ in .scalar(network.domain.map(Atom.text)) },
+          write: { network, datum in network.domain = datum.atoms.first?.bare }),
         Column(
           "port_security", .one(.boolean),
           read: { network, _, _ in .scalar(.boolean(network.portSecurity)) },
@@ -93,6 +99,15 @@ extension Column {
 }
 
 extension Column {
+  /// A column that is true or, where nothing is said, false.
+  static func flag(_ name: String, _ path: WritableKeyPath<Record, Bool>) -> Self {
+    Column(
+      name, .one(.boolean),
+      read: { record, _, _ in .scalar(.boolean(record[keyPath: path])) },
+      write: { record, datum in record[keyPath: path] = datum.atoms.first == .boolean(true) },
+      usual: .scalar(.boolean(false)))
+  }
+
   /// A column of one of a list of words.
   ///
   /// - Parameters:

@@ -17,8 +17,11 @@ extension NetworkDescription {
         let port = gatewayPort.map { ", port \($0)" } ?? ""
         add("gateway: \(list(gateways)) (\(gatewayMode.rawValue), nat \(nat.rawValue)\(port))")
       }
+      let services = [dhcp ? "DHCP" : nil, dns ? "DNS" : nil].compactMap { $0 }
+      if !services.isEmpty { add("serves: \(list(services))") }
       add("addresses: \(addressesUsed) used, \(addressesFree) free")
     }
+    if let domain { add("domain: \(domain)") }
     if remotes.isEmpty { add("remotes: none, so the network is on this host only") }
     for remote in remotes {
       add("Remote \(remote.address)")

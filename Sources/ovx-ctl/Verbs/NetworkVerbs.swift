@@ -22,6 +22,10 @@ struct AddNetwork: Verb {
                          the default), central (this host) or remote
         nat=masquerade   members are seen as this host beyond the gateway
         floating:OUT=IN  the member with address IN has address OUT outside
+        dhcp=true        the gateway gives members their addresses by DHCP
+        dns=true         the gateway knows members' names, and asks for others
+                         outside where there is nat=masquerade
+        domain=NAME      what members' names are in, such as red.example
         remotes=ADDR,... the hosts of this network (default: the switch's)
         bridge=BRIDGE    where it is (default: br0)
         tag=VLAN         its VLAN there (default: a free one)

@@ -389,6 +389,7 @@ struct SwitchQueries {
       }
       for index in description.members.indices {
         let port = description.members[index].port
+        description.members[index].station = reconciler.station(of: port)
         description.members[index].error = reconciler.fault(of: port)?.sentence
         if let address = link(of: port)?.address ?? reconciler.assigned(to: port)?.address {
           description.members[index].mac = address

@@ -1,0 +1,98 @@
+internal import OVXControl
+internal import OVXDatapath
+
+/// Which addresses a gateway gives to whom by DHCP: those that the members have been given already, and no others.
+///
+/// As a file of dnsmasq's, which keeps all that has to be known after a restart.
+struct Leases: Equatable {
+  /// The addresses, each of one station.
+  private(set) var stations: [IPAddress: MACAddress] = [:]
+  /// Those among them that another host has told of.
+  private var remote: Set<IPAddress> = []
+  /// What was given before and is not any more, and may still be in dnsmasq's memory.
+  private var former: [IPAddress: MACAddress] = [:]
+
+  /// Addresses that one network's gateway gives at most.
+  static let limit = 16384
+
+  init() {}
+
+  /// Chooses an address for each member.
+  ///
+  /// A member of this host is believed before what other hosts have told; who was told of once is known until somebody else
+  /// has its address, as a silent container is still there.
+  ///
+  /// - Parameters:
+  ///   - members: Of the network.
+  ///   - subnet: The one of the gateway's IPv4 address.
+  ///   - gateway: That address.
+  ///   - old: The leases until now.
+  init(_ members: [Member], in subnet: IPPrefix, gateway: IPAddress, after old: Leases) {
+    var taken: Set<MACAddress> = []
+    func isFit(_ address: IPAddress) -> Bool {
+      subnet.stations.contains(address) && address != gateway
+    }
+    func add(_ address: IPAddress, _ station: MACAddress, isRemote: Bool) {
+      guard isFit(address), !station.isGroup, stations.count < Self.limit, stations[address] == nil,
+        taken.insert(station).inserted
+      else { return }
+      stations[address] = station
+      if isRemote { remote.insert(address) }
+    }
+    for isRemote in [false, true] {
+      for member in members where member.isRemote == isRemote {
+        guard let station = member.station else { continue }
+        for address in member.addresses { add(address, station, isRemote: isRemote) }
+      }
+    }
+    for address in old.remote.sorted() {
+      if let station = old.stations[address] { add(address, station, isRemote: true) }
+    }
+    former = old.former
+    for (address, station) in old.stations where stations[address] != station {
+      former[address] = station
+    }
+    former = former.filter { stations[$0.key] != $0.value }
+  }
+
+  /// Reads the file; what is no line of ours is left out.
+  init(_ text: String) {
+    for line in text.split(separator: "\n") {
+      let isFormer = line.hasPrefix("# ")
+      let words = line.drop { "# ".contains($0) }.split(separator: ",")
+      guard words.count >= 2, let station = MACAddress(String(words[0])),
+        let address = IPAddress(String(words[1]))
+      else { continue }
+      if isFormer {
+        former[address] = station
+      } else {
+        stations[address] = station
+        if words.count > 2 { remote.insert(address) }
+      }
+    }
+  }
+
+  /// The file.
+  var text: String {
+    var lines: [String] = []
+    for (address, station) in former.sorted(by: { $0.key < $1.key }) {
+      lines.append("# \(station),\(address)")
+    }
+    for (address, station) in stations.sorted(by: { $0.key < $1.key }) {
+      lines.append("\(station),\(address)\(remote.contains(address) ? ",set:remote" : "")")
+    }
+    return lines.map { $0 + "\n" }.joined()
+  }
+
+  /// Whether an address has another station than dnsmasq may remember, so that it has to forget.
+  var isContradicting: Bool {
+    former.contains { stations[$0.key] != nil }
+  }
+
+  /// The same where nothing is remembered.
+  var withoutFormer: Leases {
+    var leases = self
+    leases.former = [:]
+    return leases
+  }
+}
