@@ -117,7 +117,7 @@ extension SystemTests {
       Refusal("diff -f /dev/null", names: "/dev/null", "bridges"),
       Refusal("apply -f /dev/zero", names: "/dev/zero", "1048576"),
       Refusal("-f csv export", names: "csv", "json"),
-      Refusal("set interface used1 addresses=10.0.0.1/24", names: "used1", "internal"),
+      Refusal("set interface vxlan0 addresses=10.0.0.1/24", names: "vxlan0", "internal"),
       Refusal("set interface br0 addresses=10.0.0.1", names: "10.0.0.1", "/24"),
       // Frames
       Refusal("trace nobridge used1 arp,src=02:00:00:00:00:01", names: "nobridge"),
