@@ -40,18 +40,8 @@ enum ForeignFilters {
 
   /// Chains of others at the hook for what is passed on whose policy it is to drop, as `nft list chains` tells them.
   static func droppingChains(in text: String) -> [(table: String, chain: String)] {
-    var found: [(table: String, chain: String)] = []
-    var table = ""
-    var chain = ""
-    for line in text.split(separator: "\n") {
-      let words = line.split(separator: " ").flatMap { $0.split(separator: "\t") }
-      if words.first == "table" { table = words.dropFirst().prefix(2).joined(separator: " ") }
-      if words.first == "chain", words.count > 1 { chain = String(words[1]) }
-      let isConcerned = !table.hasPrefix("ip6") && !table.hasPrefix("bridge") && table != "inet ovx"
-      if isConcerned, line.contains("hook forward"), line.contains("policy drop") {
-        found.append((table, chain))
-      }
+    OVXLinux.droppingChains(at: "forward", in: text).filter {
+      !$0.table.hasPrefix("ip6") && $0.table != "inet ovx"
     }
-    return found
   }
 }

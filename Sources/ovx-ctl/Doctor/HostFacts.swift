@@ -101,27 +101,14 @@ struct HostFacts: Equatable {
 
   /// Chains at the hook for what comes in whose policy it is to drop, as `nft list chains` tells them.
   static func droppingChains(in text: String) -> [(table: String, chain: String)] {
-    var found: [(table: String, chain: String)] = []
-    var table = ""
-    var chain = ""
-    for line in text.split(separator: "\n") {
-      let words = line.split { $0 == " " || $0 == "\t" }
-      if words.first == "table" { table = words.dropFirst().prefix(2).joined(separator: " ") }
-      if words.first == "chain", words.count > 1 { chain = String(words[1]) }
-      if line.contains("hook input"), line.contains("policy drop"), !table.hasPrefix("bridge") {
-        found.append((table, chain))
-      }
-    }
-    return found
+    OVXLinux.droppingChains(at: "input", in: text)
   }
 
   // MARK: Programs
 
   private static func find(_ program: String) -> String? {
     let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
-    let folders = path.split(separator: ":").map(String.init) + ["/usr/sbin", "/sbin", "/usr/bin"]
-    return folders.map { "\($0)/\(program)" }
-      .first { FileManager.default.isExecutableFile(atPath: $0) }
+    return OVXLinux.find(program: program, in: path + ":/usr/sbin:/sbin:/usr/bin")
   }
 
   /// What a program prints, up to 16 KiB; `nil` where it fails.
