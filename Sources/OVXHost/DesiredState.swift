@@ -145,7 +145,7 @@ package struct DesiredState: Equatable {
       devices[name] = nil
       if let port, tunnels[name] == nil, let place = Place(port) {
         let isExisting = port.interface.type == .system
-        var host = HostPlace(addresses: port.interface.addresses, routes: port.interface.routes)
+        var host = port.interface.place
         if port.isBridgeInternal { host.merge(configuration.displaced(to: port.bridge)) }
         devices[name] = Device(
           bridge: port.bridge, place: place,
@@ -170,7 +170,7 @@ extension Configuration {
   fileprivate func displaced(to bridge: String) -> HostPlace {
     var place = HostPlace()
     for port in ports(of: bridge) where port.interface.type == .system {
-      place.merge(HostPlace(addresses: port.interface.addresses, routes: port.interface.routes))
+      place.merge(port.interface.place)
     }
     return place
   }

@@ -31,12 +31,7 @@ extension KernelView {
     let wanted = Set(addresses.map(OVXLinux.InterfaceAddress.init))
     let before = try netlink.marksOfAddresses(of: link)
     let outdated = before.filter { $0.value == .ovx && !wanted.contains($0.key) }.keys
-    for address in outdated {
-      do { try netlink.remove(address, from: link) } catch {
-        // With the first address of a network the kernel removes the others of the same network.
-        if error.errno != .addressNotAvailable { throw error }
-      }
-    }
+    for address in outdated { try remove(address, from: link) }
     var after = before
     if !outdated.isEmpty {
       after = try netlink.marksOfAddresses(of: link)
@@ -52,6 +47,8 @@ extension KernelView {
 
   /// Takes from a NIC what the host has on the bridge's own device instead, as far as it is there.
   func displace(_ place: HostPlace, from link: Link) throws(LinuxError) {
+    // Of nearly all ports there is nothing to take, and nothing to ask the kernel for.
+    guard !place.isEmpty else { return }
     for route in try routes(of: link)
     where place.routes.contains(where: { RouteEntry($0, origin: .ovx).isSame(as: route) }) {
       try netlink.remove(route, from: link)
@@ -59,10 +56,16 @@ extension KernelView {
     let present = Set(try netlink.addresses(of: link))
     for address in place.addresses.map(OVXLinux.InterfaceAddress.init)
     where present.contains(address) {
-      do { try netlink.remove(address, from: link) } catch {
-        // With the first address of a network the kernel removes the others of the same network.
-        if error.errno != .addressNotAvailable { throw error }
-      }
+      try remove(address, from: link)
+    }
+  }
+
+  private func remove(
+    _ address: OVXLinux.InterfaceAddress, from link: Link
+  ) throws(LinuxError) {
+    do { try netlink.remove(address, from: link) } catch {
+      // With the first address of a network the kernel removes the others of the same network.
+      if error.errno != .addressNotAvailable { throw error }
     }
   }
 

@@ -94,3 +94,8 @@ package struct HostPlace: Codable, Equatable, Sendable {
     self.routes = routes
   }
 }
+
+extension Configuration.Interface {
+  /// What the host has on its device, or on the bridge's own for it.
+  package var place: HostPlace { HostPlace(addresses: addresses, routes: routes) }
+}
