@@ -93,6 +93,8 @@ package enum Command: Codable, Equatable, Sendable {
   case addAddress(bridge: String, port: String, vlan: VLANID, address: MACAddress)
   case deleteAddress(bridge: String, vlan: VLANID, address: MACAddress)
   case addressStatistics(bridges: [String])
+  /// Takes what an agent knows of other hosts; what of it cannot be in force is answered as `names`, a sentence each.
+  case agent(AgentUpdate)
   /// The neighbor tables of the given bridges, of all where none is given.
   case showNeighbors(bridges: [String])
   /// Forgets the neighbors of one bridge, or of all.

@@ -8,11 +8,17 @@ package enum WatchedTable: String, Codable, CaseIterable, Sendable {
   case interface = "Interface"
   /// Remote VTEPs of tunnels, and whether they can be reached.
   case tunnel = "Tunnel"
+  /// Stations behind devices of this host: those that were heard, and those that were attached.
+  case station = "FDB"
+  /// The IP addresses of such stations.
+  case neighbor = "Neighbor"
   /// Counters of ports, looked at once per interval.
   case statistics = "Statistics"
 
-  /// Those that are watched where none is named: all but the counters, which never come to rest.
-  package static let usual = allCases.filter { $0 != .statistics }
+  /// Those that are watched where none is named: all but those that traffic alone changes.
+  package static let usual = allCases.filter {
+    $0 != .statistics && $0 != .station && $0 != .neighbor
+  }
 
   /// Finds a table by its name or an unambiguous beginning of it, in any letter case.
   ///
@@ -104,7 +110,7 @@ extension Configuration {
     case .bridge: Array(bridges.keys)
     case .network: Array(networks.keys)
     case .port, .interface: Array(ports.keys)
-    case .tunnel, .statistics: []
+    case .tunnel, .station, .neighbor, .statistics: []
     }
   }
 
@@ -118,7 +124,7 @@ extension Configuration {
     case .network: Table.networks.row(name, self, live)
     case .port: Table.ports.row(name, self, live)
     case .interface: Table.interfaces.row(name, self, live)
-    case .tunnel, .statistics: nil
+    case .tunnel, .station, .neighbor, .statistics: nil
     }
   }
 }

@@ -165,6 +165,9 @@ package struct Transaction {
     case .flushAddresses(let bridge), .flushNeighbors(let bridge):
       if let bridge { try requireBridge(bridge) }
       return nil
+    case .agent(let update):
+      try update.validate()
+      return nil
     case .addAddress(let bridge, let port, let vlan, let address):
       try checkAddress(address, on: port, vlan: vlan, of: bridge)
       return nil
