@@ -1,0 +1,4 @@
+private import GRPCCore
+private import GRPCNIOTransportHTTP2Posix
+private import GoBGP
+@main struct M { static func main() {} }
