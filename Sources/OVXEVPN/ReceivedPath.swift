@@ -1,4 +1,5 @@
-package import OVXDatapath
+private import OVXControl
+internal import OVXDatapath
 
 /// A path as an engine hands it over: nothing in it has been checked, and all of it may be somebody's malice.
 package struct ReceivedPath: Sendable {

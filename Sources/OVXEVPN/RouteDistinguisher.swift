@@ -1,4 +1,4 @@
-package import OVXDatapath
+internal import OVXDatapath
 
 /// A route distinguisher: keeps routes apart that are of different hosts and networks (RFC 4364, section 4.2).
 package struct RouteDistinguisher: Hashable, Sendable {

@@ -1,5 +1,5 @@
-package import OVXControl
-package import OVXDatapath
+internal import OVXControl
+internal import OVXDatapath
 
 /// A station behind a device of this host: a row of table FDB.
 struct LocalStation: Equatable {
