@@ -174,6 +174,8 @@ if Context.environment["OVX_EVPN"] != nil {
         "OVXControl", "OVXDatapath", "OVXEVPN", "OVXLinux", "GoBGP", argumentParser, logging, system,
         .product(name: "GRPCCore", package: "grpc-swift-2"),
         .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
+        .product(name: "GRPCProtobuf", package: "grpc-swift-protobuf"),
+        .product(name: "SwiftProtobuf", package: "swift-protobuf"),
       ],
       swiftSettings: strict))
   package.targets.append(

@@ -35,9 +35,16 @@ extension Agent {
     }
   }
 
+  /// The switch has not taken an update: all is told anew.
+  package mutating func updateFailed(at now: Int64) {
+    switchUpdates.hasBegun = false
+    switchUpdates.hasEnded = false
+    tellAll()
+  }
+
   /// What the switch is to be told next; `nil` where there is nothing to tell now.
   ///
-  /// Each is taken to be in force; after a failure `switchConnected` begins anew.
+  /// Each is taken to be in force; after a failure `updateFailed` begins anew.
   package mutating func takeUpdate(at now: Int64) -> AgentUpdate? {
     guard switchUpdates.isConnected else { return nil }
     let hold = tables.hold
