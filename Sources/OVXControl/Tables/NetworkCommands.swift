@@ -115,6 +115,7 @@ extension Transaction {
     var concerned = changes.networks
     if changes.host,
       configuration.host.localIP != original.host.localIP
+        || configuration.host.controlPlane != original.host.controlPlane
         || configuration.host.remotes != original.host.remotes
     {
       concerned.formUnion(configuration.networks.keys)
