@@ -147,7 +147,8 @@ let package = Package(
       name: "ExporterTests", dependencies: ["ovx-exporter", "OVXControl", "OVXDatapath"],
       swiftSettings: strict),
     .testTarget(
-      name: "SystemTests", dependencies: ["OVXControl", "OVXSimulation"], exclude: ["Traffic"],
+      name: "SystemTests", dependencies: ["OVXControl", "OVXDatapath", "OVXSimulation"],
+      exclude: ["Traffic"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

@@ -96,8 +96,14 @@ struct AgentEntries {
     return orders
   }
 
-  /// - Parameter tellsAll: Whether the data plane is told also what was known: the agent says it once more, as a device
-  ///   may have said otherwise.
+  /// Takes what is told of one network.
+  ///
+  /// - Parameters:
+  ///   - entries: What it is.
+  ///   - name: The network's.
+  ///   - tellsAll: Whether the data plane is told also what was known: the agent says it once more, as a device may have
+  ///     said otherwise.
+  /// - Returns: What the data plane is to be told.
   private mutating func take(
     _ entries: AgentUpdate.Entries, of name: String, tellsAll: Bool
   ) -> [ExternalEntry] {

@@ -120,6 +120,7 @@ extension Transaction {
     {
       concerned.formUnion(configuration.networks.keys)
       try configuration.validateRemotes(configuration.host.remotes, of: "the switch")
+      try configuration.host.validateControlPlane()
     }
     for name in concerned.sorted() {
       if let network = configuration.networks[name] {
