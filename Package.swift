@@ -152,7 +152,8 @@ let package = Package(
       dependencies: ["OVXEVPN", "OVXControl", "OVXDatapath", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(
-      name: "SystemTests", dependencies: ["OVXControl", "OVXSimulation"], exclude: ["Traffic"],
+      name: "SystemTests", dependencies: ["OVXControl", "OVXDatapath", "OVXSimulation"],
+      exclude: ["Traffic"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
