@@ -47,6 +47,11 @@ protocol DataPlaneCommands: AnyObject {
 
   /// Takes out which ports have lost packets for their size since this was last called.
   func takeOversizeReports() -> [OversizeReport]
+
+  /// Takes what an agent tells of a VLAN of a bridge; see `Datapath.take`.
+  ///
+  /// - Returns: How many entries found no place.
+  func take(_ entries: [ExternalEntry], vlan: VLANID, bridge: BridgeID) -> Int
 }
 
 /// What is to be announced by one port.
@@ -70,5 +75,9 @@ extension Switch: DataPlaneCommands {
 
   func takeOversizeReports() -> [OversizeReport] {
     performOnAll { $0.takeOversizeReports() }.flatMap { $0 }
+  }
+
+  func take(_ entries: [ExternalEntry], vlan: VLANID, bridge: BridgeID) -> Int {
+    performOnAll { $0.take(entries, vlan: vlan, bridge: bridge) }.max() ?? 0
   }
 }

@@ -65,22 +65,29 @@ struct DatapathIDs {
       }
     }
     for name in changed?.ports ?? Set(known.keys).union(configuration.ports.keys) {
-      let old = known[name]
-      let new = configuration.ports[name].map { port in
-        let tunnel = desired.tunnels[name]
-        let portName = PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
-        return Known(
-          port: portName,
-          peers: tunnel?.remotes.map { PeerName(port: portName, remote: $0.address) } ?? [])
-      }
-      known[name] = new
-      if let old, old.port != new?.port { ports.release(old.port) }
-      for peer in old?.peers ?? [] where new?.peers.contains(peer) != true { peers.release(peer) }
-      if let new {
-        _ = ports.number(for: new.port)
-        for peer in new.peers { _ = peers.number(for: peer) }
-      }
+      update(for: configuration, desired, port: name)
     }
+  }
+
+  /// The same of one port.
+  mutating func update(
+    for configuration: Configuration, _ desired: DesiredState, port name: String
+  ) {
+    let old = known[name]
+    let new = configuration.ports[name].map { port in
+      let tunnel = desired.tunnels[name]
+      let portName = PortName(name: name, bridge: port.bridge, vni: tunnel?.vni)
+      return Known(
+        port: portName,
+        peers: tunnel?.remotes.map { PeerName(port: portName, remote: $0.address) } ?? [])
+    }
+    known[name] = new
+    if let old, old.port != new?.port { ports.release(old.port) }
+    let kept = Set(new?.peers ?? [])
+    for peer in old?.peers ?? [] where !kept.contains(peer) { peers.release(peer) }
+    guard let new else { return }
+    _ = ports.number(for: new.port)
+    for peer in new.peers { _ = peers.number(for: peer) }
   }
 
   /// Frees the numbers that were taken back: the data plane has a topology without them.

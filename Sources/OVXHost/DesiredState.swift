@@ -11,6 +11,8 @@ package struct DesiredState: Equatable {
   package var devices: [String: Device] = [:]
   /// By the names of their ports.
   package var tunnels: [String: Tunnel] = [:]
+  /// The remote VTEPs that an agent has told, by the names of tunnels' ports.
+  package private(set) var toldRemotes: [String: [IPAddress]] = [:]
 
   /// A network device of a port.
   package struct Device: Equatable {
@@ -79,8 +81,12 @@ package struct DesiredState: Equatable {
     package var outgoingVNI: VNI
     package var outerHeader = OuterHeaderRule()
     package var endpoint: Endpoint
-    /// Never empty, and none twice.
+    /// None twice; empty only where an agent tells them.
     package var remotes: [Remote]
+    /// Whether an agent tells the remotes and what is behind them, and nothing is learned of them.
+    package var isServedByAgent = false
+    /// Whether frames to stations that are not known go to all remotes.
+    package var floodsUnknown = true
     /// The segments that it carries.
     package var vlans = VLANMembership.trunk(nil)
     /// Whether superframes are to leave whole where that is possible.
@@ -133,6 +139,12 @@ package struct DesiredState: Equatable {
     update(to: configuration, Set(configuration.ports.keys))
   }
 
+  /// Takes over which remote VTEPs an agent tells for the tunnel of a port; those of the configuration are not touched.
+  mutating func tell(_ remotes: [IPAddress], of port: String, in configuration: Configuration) {
+    toldRemotes[port] = remotes.isEmpty ? nil : remotes
+    update(to: configuration, [port])
+  }
+
   /// Takes over what a configuration says of some ports, also that they are gone.
   package mutating func update(to configuration: Configuration, _ names: Set<String>) {
     // What the host had on a port's device it has on the bridge's own.
@@ -141,7 +153,9 @@ package struct DesiredState: Equatable {
     }
     for name in names.union(bridges) {
       let port = configuration.ports[name]
-      tunnels[name] = port.flatMap { port in port.interface.tunnel.map { Tunnel(port, $0) } }
+      tunnels[name] = port.flatMap { port in
+        port.interface.tunnel.map { Tunnel(port, $0, told: toldRemotes[name] ?? []) }
+      }
       devices[name] = nil
       if let port, tunnels[name] == nil, let place = Place(port) {
         let isExisting = port.interface.type == .system
@@ -202,7 +216,10 @@ extension DesiredState.Place {
 }
 
 extension DesiredState.Tunnel {
-  fileprivate init(_ port: Configuration.Port, _ tunnel: Configuration.Tunnel) {
+  fileprivate init(
+    _ port: Configuration.Port, _ tunnel: Configuration.Tunnel, told: [IPAddress]
+  ) {
+    let addresses = tunnel.isServedByAgent ? told : tunnel.remotes
     bridge = port.bridge
     vni = tunnel.vni
     outgoingVNI = tunnel.outgoingVNI
@@ -212,13 +229,15 @@ extension DesiredState.Tunnel {
       inheritsTrafficClass: tunnel.trafficClass == .inherited,
       inheritsHopLimit: tunnel.hopLimit == .inherited)
     endpoint = DesiredState.Endpoint(
-      local: tunnel.local, isIPv6: tunnel.remotes.contains(where: \.isIPv6),
+      local: tunnel.local, isIPv6: tunnel.local?.isIPv6 ?? addresses.contains(where: \.isIPv6),
       port: tunnel.destinationPort)
-    remotes = tunnel.remotes.map {
+    remotes = addresses.map {
       DesiredState.Remote(
         local: tunnel.local, address: $0, port: tunnel.destinationPort, header: header)
     }
     injectsSuperframes = tunnel.injectsSuperframes
+    isServedByAgent = tunnel.isServedByAgent
+    floodsUnknown = tunnel.floodsUnknown
     vlans = port.vlans
   }
 }

@@ -15,12 +15,16 @@ package import SystemPackage
 package final class Reconciler {
   package private(set) var configuration = Configuration()
   package private(set) var desired = DesiredState()
-  private let dataplane: any DataPlaneCommands
+  let dataplane: any DataPlaneCommands
   let kernel: any HostKernel
   private(set) var datapathIDs = DatapathIDs()
   private(set) var devices: PortDevices
   private(set) var underlay: Underlay
   private let filter: UnderlayFilter
+  /// What an agent tells of other hosts.
+  var agent = AgentEntries()
+  /// What of that found no place in the data plane, a sentence each, since it was asked for last.
+  var refusals: [String] = []
   /// What the data plane has.
   package private(set) var topology = Topology()
   /// The numbers by which it has ports, by name.
@@ -85,6 +89,17 @@ package final class Reconciler {
   ) {
     let oldDesired = self.desired
     examined.isConfigured = true
+    let old = self.configuration
+    var desired = desired
+    let forgotten = agent.forget { name in
+      guard let network = configuration.networks[name] else { return false }
+      // What was told is told of a VNI.
+      return configuration.isServedByAgent(network) && old.networks[name]?.vni == network.vni
+    }
+    for name in forgotten.keys {
+      guard let port = old.networks[name]?.tunnelPort else { continue }
+      desired.tell([], of: port, in: configuration)
+    }
     self.configuration = configuration
     self.desired = desired
     datapathIDs.update(for: configuration, desired, changes)
@@ -113,6 +128,18 @@ package final class Reconciler {
     reconcile(
       names,
       commanded: commanded, isUnderlayConcerned: isUnderlayConcerned)
+    give(forgotten)
+    _ = takeRemotes(of: changes.networks)
+  }
+
+  /// Makes VTEPs that an agent tells those of a network's tunnel.
+  func tell(_ remotes: [IPAddress], of network: String) {
+    guard let port = configuration.networks[network]?.tunnelPort,
+      desired.toldRemotes[port] ?? [] != remotes
+    else { return }
+    desired.tell(remotes, of: port, in: configuration)
+    datapathIDs.update(for: configuration, desired, port: port)
+    reconcile([port], isUnderlayConcerned: true)
   }
 
   /// Does again what the present configuration asks for.
@@ -180,7 +207,10 @@ package final class Reconciler {
         },
         injection: { self.underlay.injection(to: $0) },
         arrivals: { self.underlay.way(to: $0)?.devices }))
-    if isChanged { dataplane.apply(topology) }
+    if isChanged {
+      dataplane.apply(topology)
+      settleAgent()
+    }
     for (name, announcements) in devices.takeAnnouncements() {
       introductions.add(announcements, of: name)
     }

@@ -72,6 +72,12 @@ extension DesiredState {
   ) -> [String: Limits] {
     var bridges: [String: BridgeBounds] = [:]
     for (name, tunnel) in tunnels {
+      if tunnel.remotes.isEmpty, let local = tunnel.endpoint.local {
+        // Those that an agent is going to tell.
+        let mtu = MTU.innerMTU(pathMTU: MTU.defaultMTU, isIPv6: local.isIPv6)
+        bridges[tunnel.bridge, default: BridgeBounds()].add(
+          SizeBound(mtu: mtu, culprit: .tunnel(name, remote: local)), of: tunnel)
+      }
       for remote in tunnel.remotes {
         // Until the way is known it is taken for an Ethernet, so that devices need not shrink once it is.
         let mtu =

@@ -164,6 +164,7 @@ extension Topology.Attachment {
       Topology.Tunnel(
         vni: tunnel.vni, outgoingVNI: tunnel.outgoingVNI, outerHeader: tunnel.outerHeader,
         endpoint: endpoint, fallbackEndpoints: fallbacks[tunnel.endpoint],
-        peers: peers, isJoined: isJoined))
+        peers: peers, isJoined: isJoined, learns: !tunnel.isServedByAgent,
+        floodsUnknown: tunnel.floodsUnknown))
   }
 }

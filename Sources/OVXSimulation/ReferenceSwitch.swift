@@ -74,6 +74,12 @@ package struct ReferenceSwitch {
     var isFlooded = false
 
     var isFromTunnel: Bool { peer != .none }
+
+    /// Whether anything may be learned from it.
+    var isLearnedFrom: Bool {
+      guard case .tunnel(let tunnel) = ingress.attachment else { return true }
+      return tunnel.learns
+    }
   }
 
   package init() {}
@@ -118,9 +124,9 @@ package struct ReferenceSwitch {
     }
   }
 
-  /// Tells the time; the last second before the number wraps counts as the one before it.
+  /// Tells the time; the last seconds before the number wraps count as the one before them.
   package mutating func tick(now time: UInt32) {
-    now = min(time, .max - 1)
+    now = min(time, .max - 3)
     joinFloods = [:]
     oversizeAnswers = [:]
     for bridge in topology.bridges {
@@ -142,13 +148,38 @@ package struct ReferenceSwitch {
       guard let first = tunnel.peers.first else { return false }
       peer = first.id
     }
-    return tables[bridge]?.setStatic(
+    return tables[bridge]?.set(
       ReferenceTable.Key(vlan: vlan, address: address),
       port: port,
       peer: peer,
+      origin: .static,
       now: now,
       choose: chooseVictim
     ) ?? false
+  }
+
+  /// Takes what an agent tells of an address: where it is, or that it is nowhere.
+  package mutating func setExternal(
+    _ address: MACAddress, vlan: VLANID, at place: Destination?, isSticky: Bool = false,
+    bridge: BridgeID
+  ) -> Bool {
+    let key = ReferenceTable.Key(vlan: vlan, address: address)
+    let known = tables[bridge]?.entries[key]?.origin
+    guard let place else {
+      if known == .external || known == .stickyExternal { tables[bridge]?.entries[key] = nil }
+      return true
+    }
+    guard let port = topology.port(place.port), port.bridge == bridge, port.vlans.includes(vlan),
+      case .tunnel(let tunnel) = port.attachment,
+      tunnel.peers.contains(where: { $0.id == place.peer })
+    else { return false }
+    let isStation = topology.ports.contains {
+      $0.bridge == bridge && $0.vlans.includes(vlan) && $0.ownAddress == address && $0.isStation
+    }
+    guard !isStation else { return false }
+    return tables[bridge]?.set(
+      key, port: place.port, peer: place.peer, origin: isSticky ? .stickyExternal : .external,
+      now: now, choose: chooseVictim) ?? false
   }
 
   // MARK: Receiving
@@ -226,12 +257,16 @@ package struct ReferenceSwitch {
       port: ingress,
       peer: passage.peer,
       now: now,
+      mayChange: passage.isLearnedFrom,
+      overridesExternal: !passage.isFromTunnel,
       choose: chooseVictim
     )
 
     var outcome = Outcome()
     outcome.isDisputable = passage.frame.hasDisputableChecksumRequest
-    if let wasThere, let answer = snoopNeighbors(&passage, wasThere: wasThere) {
+    if let wasThere, passage.isLearnedFrom,
+      let answer = snoopNeighbors(&passage, wasThere: wasThere)
+    {
       deliver(answer, to: passage.ingress, peer: .none, &outcome)
       answers[bridge, default: 0] += 1
       return outcome
@@ -266,6 +301,10 @@ package struct ReferenceSwitch {
     var segment = topology.ports.filter { port in
       if case .waiting = port.attachment { return false }
       if passage.isFromTunnel, !port.isJoined(to: passage.ingress) { return false }
+      if case .tunnel(let tunnel) = port.attachment, !tunnel.floodsUnknown, !passage.target.isGroup
+      {
+        return false
+      }
       return port.bridge == bridge && port.vlans.includes(passage.vlan) && port.id != ingress
     }
     passage.isFlooded = true

@@ -22,8 +22,9 @@ package struct ReferenceTable {
   package struct Entry: Equatable {
     package var port: PortID
     package var peer: RemoteVTEPID
-    /// When it was last seen, in seconds; `nil` for a static one.
+    /// When it was last seen, in seconds; `nil` for one that does not age.
     package var lastSeen: UInt32?
+    package var origin = EntryOrigin.learned
   }
 
   package internal(set) var entries: [Key: Entry] = [:]
@@ -49,19 +50,29 @@ package struct ReferenceTable {
 
   /// Notes where an address was seen; `choose` picks the victim where one is needed.
   ///
-  /// `nil` where a static entry says otherwise or takes the last place; else whether it was known there.
+  /// `nil` where an entry that does not age says otherwise or takes the last place, or nothing may be learned there; else
+  /// whether it was known there.
   @discardableResult
   package mutating func learn(
     _ key: Key,
     port: PortID,
     peer: RemoteVTEPID,
     now: UInt32,
+    mayChange: Bool = true,
+    overridesExternal: Bool = true,
     choose: ([Key]) -> Key?
   ) -> Bool? {
     let known = entries[key]
     let isThere = known?.port == port && known?.peer == peer
+    if !mayChange, !isThere {
+      if known?.lastSeen != nil || known == nil { statistics.unlearned += 1 }
+      return nil
+    }
     if let known {
-      guard known.lastSeen != nil else { return isThere ? true : nil }
+      if known.lastSeen == nil {
+        if isThere { return true }
+        guard known.origin == .external, overridesExternal else { return nil }
+      }
       if known.port != port || known.peer != peer { statistics.moved += 1 }
     } else {
       guard makeRoom(now: now, choose: choose) else { return nil }
@@ -80,17 +91,19 @@ package struct ReferenceTable {
     return now &- lastSeen < seconds ? known : nil
   }
 
-  /// Sets a static entry; `false` where only static ones are left to give way.
-  package mutating func setStatic(
+  /// Sets an entry that does not age; `false` where only such are left to give way, or an operator has said otherwise.
+  package mutating func set(
     _ key: Key,
     port: PortID,
     peer: RemoteVTEPID,
+    origin: EntryOrigin,
     now: UInt32,
     choose: ([Key]) -> Key?
   ) -> Bool {
+    if entries[key]?.origin == .static, origin != .static { return false }
     entries[key] = nil
     guard makeRoom(now: now, choose: choose) else { return false }
-    entries[key] = Entry(port: port, peer: peer, lastSeen: nil)
+    entries[key] = Entry(port: port, peer: peer, lastSeen: nil, origin: origin)
     return true
   }
 
@@ -130,7 +143,8 @@ package struct ReferenceTable {
       entries[Key(vlan: line.vlan, address: line.address)] = Entry(
         port: line.port,
         peer: line.peer,
-        lastSeen: line.age.map { now &- $0 }
+        lastSeen: line.age.map { now &- $0 },
+        origin: line.origin
       )
     }
     return entries

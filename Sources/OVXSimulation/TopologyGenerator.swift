@@ -172,7 +172,9 @@ package struct TopologyGenerator {
         trafficClass: random.pick([0, 0, 0x28]), inheritsHopLimit: random.oneIn(4)),
       endpoint: ListenerID(rawValue: UInt16(random.below(2))),
       peers: [],
-      isJoined: joinedVNIs.contains(vni)
+      isJoined: joinedVNIs.contains(vni),
+      learns: !random.oneIn(6),
+      floodsUnknown: !random.oneIn(6)
     )
     for _ in 0..<random.below(5) { addPeer(to: &tunnel) }
     for segment in segments { vnisOfSegment[segment, default: []].insert(vni) }

@@ -157,15 +157,18 @@ import Testing
           entries: [
             BridgeAddresses.Entry(port: "p", vlan: vlan, mac: mac, age: nil),
             BridgeAddresses.Entry(port: "v", vlan: vlan, mac: mac, age: 3, remote: address),
+            BridgeAddresses.Entry(
+              port: "v", vlan: vlan, mac: mac, age: nil, remote: address, isExternal: true),
           ])
       ]))
     try check("fdb flush", .flushed(3))
     try check(
       "fdb stats", .addressStatistics([BridgeAddressStatistics(bridge: "br0", AddressStatistics())])
     )
-    let neighbor = KnownNeighbor(
+    var neighbor = KnownNeighbor(
       ip: address, vlan: vlan, address: mac, port: PortID(rawValue: 1), peer: .none,
       isRouter: false, age: 3)
+    neighbor.isExternal = true
     try check(
       "neigh show",
       .neighbors([

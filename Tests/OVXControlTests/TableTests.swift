@@ -49,7 +49,7 @@ import Testing
     (
       "set Open_vSwitch . a=1",
       "Switch does not contain a column whose name matches \"a\"; its columns are "
-        + "_uuid, bridges, ovx_version, datapath_types, iface_types, networks, local_ip, remotes, other_config, external_ids"
+        + "_uuid, bridges, ovx_version, datapath_types, iface_types, networks, local_ip, remotes, control_plane, other_config, external_ids"
     ),
     ("set port veth9 tag=1", "no record veth9 in table Port; it has br0, veth1, veth2, vxlan0"),
     (

@@ -334,13 +334,13 @@ import Testing
     (
       "key=1 remote=10.0.0.1 options:hops=64",
       "the option \"hops\" is not supported; a vxlan interface takes key, in_key, out_key, remote_ip, "
-        + "local_ip, dst_port, tos, ttl, df_default, csum, superframes"
+        + "local_ip, dst_port, tos, ttl, df_default, csum, superframes, flood_unknown"
     ),
     (
       "key=1 remote=10.0.0.1 options:exts=gbp",
       "the option \"exts\" is not supported, as ovx sends and receives plain VXLAN, neither its group "
         + "policy (gbp) nor GPE; a vxlan interface takes key, in_key, out_key, remote_ip, local_ip, "
-        + "dst_port, tos, ttl, df_default, csum, superframes"
+        + "dst_port, tos, ttl, df_default, csum, superframes, flood_unknown"
     ),
     (
       "key=1 remote=10.0.0.1 options:tos=5",

@@ -28,6 +28,8 @@ final class FakeDataPlane: DataPlaneCommands {
   private(set) var violations: [String] = []
   var oversizeReports: [OversizeReport] = []
   private(set) var announcements: [AnnouncementOrder] = []
+  /// The tables of a real one, which no frame comes to.
+  private var datapath = unsafe Datapath(seed: 1) { _, _ in }
 
   init(_ journal: Journal) { self.journal = journal }
 
@@ -116,6 +118,7 @@ final class FakeDataPlane: DataPlaneCommands {
   func apply(_ topology: Topology) {
     journal.note("apply")
     self.topology = topology
+    datapath.apply(topology)
     for port in topology.ports {
       if case .device = port.attachment, devices[port.id] == nil {
         violations.append("port \(port.id.rawValue) is to have a device that is not open")
@@ -137,6 +140,14 @@ final class FakeDataPlane: DataPlaneCommands {
   }
 
   func announce(_ orders: [AnnouncementOrder]) { announcements += orders }
+
+  func take(_ entries: [ExternalEntry], vlan: VLANID, bridge: BridgeID) -> Int {
+    datapath.take(entries, vlan: vlan, bridge: bridge)
+  }
+
+  func addresses(of bridge: BridgeID) -> [KnownAddress] { datapath.addresses(of: bridge) }
+
+  func neighbors(of bridge: BridgeID) -> [KnownNeighbor] { datapath.neighbors(of: bridge) }
 
   func takeOversizeReports() -> [OversizeReport] {
     defer { oversizeReports = [] }

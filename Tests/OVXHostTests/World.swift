@@ -76,7 +76,8 @@ struct World {
     #expect(journal.openDescriptors == dataplane.held, "nothing is open that is not in use")
     for name in reconciler.configuration.ports.keys.sorted() {
       #expect(
-        isInService(name) || reconciler.fault(of: name)?.isOutage == true,
+        isInService(name) || reconciler.fault(of: name)?.isOutage == true
+          || reconciler.desired.tunnels[name]?.remotes.isEmpty == true,
         "port \(name) is in service, or it is said why not")
     }
   }

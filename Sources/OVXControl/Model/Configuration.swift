@@ -52,13 +52,23 @@ extension Configuration {
     package var localIP: IPAddress?
     /// The hosts of all networks that name none; this one may be among them.
     package var remotes: [IPAddress] = []
+    /// Who tells the remote VTEPs and stations of networks that name no remotes.
+    package var controlPlane = ControlPlane.none
     /// Unknown keys are kept and mean nothing, and the operator is told so.
     package var otherConfig: [String: String] = [:]
     /// Notes of other programs, such as `system-id`; ovx never reads them.
     package var externalIDs: [String: String] = [:]
 
     /// The keys of `other_config` that mean something.
-    static let otherConfigKeys = ["gateway-transit", "gateway-uplinks"]
+    static let otherConfigKeys = ["gateway-transit", "gateway-uplinks", "evpn-hold"]
+  }
+
+  /// From where networks know what is on other hosts.
+  package enum ControlPlane: String, Codable, CaseIterable, Sendable {
+    /// From the `remotes` of the switch, and from what those send.
+    case none
+    /// From an agent that speaks BGP EVPN (RFC 8365).
+    case evpn
   }
 
   /// The one record of the table Switch, under its name.
@@ -296,8 +306,12 @@ extension Configuration {
     package var vni: VNI
     /// The VNI of frames that are sent: `out_key`, else `key`.
     package var outgoingVNI: VNI
-    /// The remote VTEPs, in the order given, all of one family, none twice; never empty.
+    /// The remote VTEPs, in the order given, all of one family, none twice; empty only where an agent tells them.
     package var remotes: [IPAddress]
+    /// Whether an agent tells the remote VTEPs and what is behind them: `remote_ip=evpn`.
+    package var isServedByAgent = false
+    /// Whether frames for stations that are not known go to all remote VTEPs: `flood_unknown`.
+    package var floodsUnknown = true
     /// The local VTEP address; `nil` for any.
     package var local: IPAddress?
     /// The UDP port of both ends.

@@ -86,9 +86,15 @@ extension Configuration {
     .sorted { $0.name < $1.name }
   }
 
-  /// The remote VTEPs of a network, this host not among them.
+  /// Whether an agent tells what of a network is on other hosts.
+  package func isServedByAgent(_ network: Network) -> Bool {
+    network.remotes.isEmpty && host.controlPlane != .none
+  }
+
+  /// The remote VTEPs that are named for a network, this host not among them; none where an agent tells them.
   package func remotes(of network: Network) -> [IPAddress] {
-    (network.remotes.isEmpty ? host.remotes : network.remotes).filter { $0 != host.localIP }
+    if isServedByAgent(network) { return [] }
+    return (network.remotes.isEmpty ? host.remotes : network.remotes).filter { $0 != host.localIP }
   }
 
   /// The tunnel that a network is to have; `nil` where there are no other hosts.
@@ -99,7 +105,8 @@ extension Configuration {
   /// The tunnel that a network is to have, made of the one that it has, whose other options stay.
   private func tunnel(of network: Network, from old: Port?) -> Port? {
     let remotes = remotes(of: network)
-    guard !remotes.isEmpty else { return nil }
+    let isServed = isServedByAgent(network)
+    guard !remotes.isEmpty || isServed else { return nil }
     var port = old ?? Port(name: network.tunnelPort, bridge: network.bridge)
     port.bridge = network.bridge
     port.tag = network.tag
@@ -107,7 +114,14 @@ extension Configuration {
     port.interface.type = .vxlan
     var options = port.interface.options
     options["key"] = "\(network.vni.rawValue)"
-    options["remote_ip"] = remotes.map(\.description).joined(separator: ",")
+    options["remote_ip"] =
+      isServed
+      ? host.controlPlane.rawValue : remotes.map(\.description).joined(separator: ",")
+    if isServed {
+      options["flood_unknown"] = network.floodsUnknown ? nil : "false"
+    } else if port.interface.tunnel?.isServedByAgent == true {
+      options["flood_unknown"] = nil
+    }
     options["local_ip"] = host.localIP?.description
     port.interface.options = options
     return port
@@ -184,6 +198,7 @@ extension Configuration {
   /// Checks networks that have changed, and the others as far as those may not get along with them.
   func validateNetworks(_ changes: Changes) throws(ControlError) {
     if changes.host { try validateRemotes(host.remotes, of: "the switch") }
+    if changes.host { try host.validateControlPlane() }
     let all = networks.values.sorted { $0.name < $1.name }
     for network in all
     where changes.networks.contains(network.name) || changes.bridges.contains(network.bridge) {
@@ -280,6 +295,7 @@ extension Configuration {
     }
     try network.validateGateway()
     try network.validateServices()
+    try network.validateControlPlane()
     if let mtu = network.mtuRequest, !Configuration.mtuRange.contains(mtu) {
       throw ControlError(
         "network \(network.name): mtu_request \(mtu) is not in the valid range "

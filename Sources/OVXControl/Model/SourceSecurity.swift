@@ -44,7 +44,7 @@ extension Configuration {
   }
 
   /// Whether `port_security` is in force for a port: its own, else its network's.
-  func isSecured(_ port: Port, isUplink: Bool = false) -> Bool {
+  package func isSecured(_ port: Port, isUplink: Bool = false) -> Bool {
     guard port.interface.type != .vxlan else { return false }
     if let own = port.portSecurity { return own }
     guard let network = port.network.flatMap({ networks[$0] }) else { return false }

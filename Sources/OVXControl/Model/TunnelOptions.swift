@@ -4,7 +4,7 @@ extension Configuration.Tunnel {
   /// The options that a VXLAN interface has, by Open vSwitch's names.
   package static let optionNames = [
     "key", "in_key", "out_key", "remote_ip", "local_ip", "dst_port", "tos", "ttl", "df_default",
-    "csum", "superframes",
+    "csum", "superframes", "flood_unknown",
   ]
 
   /// What Open vSwitch has for vxlan, and ovx has not, with the reason.
@@ -30,7 +30,8 @@ extension Configuration.Tunnel {
       )
     }
     (vni, outgoingVNI) = try Self.keys(options)
-    remotes = try Self.remotes(options["remote_ip"])
+    isServedByAgent = options["remote_ip"] == Configuration.ControlPlane.evpn.rawValue
+    remotes = isServedByAgent ? [] : try Self.remotes(options["remote_ip"])
     local = try options["local_ip"].map { text throws(ControlError) in
       try Self.endpoint(text, option: "local_ip")
     }
@@ -41,6 +42,14 @@ extension Configuration.Tunnel {
     hasChecksum = try Self.flag(options["csum"], option: "csum") ?? true
     injectsSuperframes = try Self.injects(options["superframes"])
 
+    floodsUnknown = try Self.flag(options["flood_unknown"], option: "flood_unknown") ?? true
+    guard !isServedByAgent else {
+      guard local != nil else {
+        throw ControlError(
+          "remote_ip=evpn needs local_ip, the address by which other hosts know this one")
+      }
+      return
+    }
     if let other = remotes.first(where: { $0.isIPv6 != remotes[0].isIPv6 }) {
       throw ControlError(
         "remote_ip has both \(remotes[0]) and \(other), but the remotes of one tunnel are all IPv4 or "

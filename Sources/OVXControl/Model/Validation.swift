@@ -145,6 +145,12 @@ extension Configuration {
     }
   }
 
+  /// Whether a port is the tunnel of a network for which an agent tells what is on other hosts.
+  private func isTunnelOfServedNetwork(_ name: String) -> Bool {
+    guard let network = ports[name]?.network.flatMap({ networks[$0] }) else { return false }
+    return network.tunnelPort == name && isServedByAgent(network)
+  }
+
   private func checkChoices(
     _ config: [String: String], _ choices: KeyValuePairs<String, [String]>, of owner: String
   ) throws(ControlError) {
@@ -181,10 +187,17 @@ extension Configuration {
     try checkChoices(
       interface.otherConfig, Interface.otherConfigChoices, of: "interface \(name)")
     if type == .vxlan {
+      let tunnel: Tunnel
       do {
-        _ = try Tunnel(options: interface.options)
+        tunnel = try Tunnel(options: interface.options)
       } catch {
         throw ControlError("tunnel \(name): \(error.message)")
+      }
+      if tunnel.isServedByAgent, !isTunnelOfServedNetwork(name) {
+        throw ControlError(
+          "tunnel \(name): remote_ip=evpn is for the tunnels that networks have by themselves; make the network with "
+            + "\"add-net NAME vni=\(tunnel.vni)\", after \"set switch . control_plane=evpn\"",
+          record: name)
       }
     } else if let option = interface.options.keys.min() {
       throw ControlError(

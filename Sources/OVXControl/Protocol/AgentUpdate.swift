@@ -37,7 +37,9 @@ package struct AgentUpdate: Codable, Equatable, Sendable {
     self.networks = networks
   }
 
-  /// What is told of one network. An entry is named once at most in one update.
+  /// What is told of one network.
+  ///
+  /// An entry is named once at most in one update.
   package struct Entries: Codable, Equatable, Sendable {
     /// Remote VTEPs that have the network, to which broadcasts and multicasts go.
     package var vteps: [IPAddress]

@@ -11,8 +11,10 @@ package struct BridgeNeighbors: Codable, Equatable, Sendable {
     package var vlan: VLANID
     package var ip: IPAddress
     package var mac: MACAddress
-    /// Seconds since it last told.
+    /// Seconds since it last told; 0 for an agent's.
     package var age: UInt32
+    /// Whether an agent has told it; absent where not.
+    package var external: Bool?
     /// Whether it is a router, as far as IPv6 tells; false for IPv4.
     package var router: Bool
     /// The remote VTEP behind which it was, for a tunnel port.
@@ -29,6 +31,7 @@ package struct BridgeNeighbors: Codable, Equatable, Sendable {
       ip = neighbor.ip
       mac = neighbor.address
       age = neighbor.age
+      external = neighbor.isExternal ? true : nil
       router = neighbor.isRouter
       self.remote = remote
       self.rival = rival

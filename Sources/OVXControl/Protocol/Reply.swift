@@ -40,6 +40,9 @@ package enum Reply: Codable, Equatable, Sendable {
   case capture(CaptureStart)
   case captureEnd(CaptureEnd)
   case version(Versions)
+  case evpn(EVPNState)
+  case evpnRoutes([EVPNRoute])
+  case evpnVTEPs([EVPNVTEP])
 }
 
 /// From which level on a log line is written; each includes those behind it.
@@ -151,18 +154,22 @@ package struct BridgeAddresses: Codable, Equatable, Sendable {
     package var port: String
     package var vlan: VLANID
     package var mac: MACAddress
-    /// Seconds since it was last seen; absent for a static one.
+    /// Seconds since it was last seen; absent for one that does not age.
     package var age: UInt32?
     /// The remote VTEP behind which the address is, for a tunnel port.
     package var remote: IPAddress?
+    /// Whether an agent has told it.
+    package var isExternal = false
 
     package init(
       port: String,
       vlan: VLANID,
       mac: MACAddress,
       age: UInt32?,
-      remote: IPAddress? = nil
+      remote: IPAddress? = nil,
+      isExternal: Bool = false
     ) {
+      self.isExternal = isExternal
       self.port = port
       self.vlan = vlan
       self.mac = mac
@@ -170,7 +177,7 @@ package struct BridgeAddresses: Codable, Equatable, Sendable {
       self.remote = remote
     }
 
-    /// Adds `static`, so that a reader need not conclude it from a missing age.
+    /// Adds `static`, so that a reader need not conclude it from what is missing.
     package func encode(to encoder: any Encoder) throws {
       var members = encoder.container(keyedBy: CodingKeys.self)
       try members.encode(port, forKey: .port)
@@ -178,7 +185,8 @@ package struct BridgeAddresses: Codable, Equatable, Sendable {
       try members.encode(mac, forKey: .mac)
       try members.encodeIfPresent(age, forKey: .age)
       try members.encodeIfPresent(remote, forKey: .remote)
-      try members.encode(age == nil, forKey: .static)
+      try members.encode(age == nil && !isExternal, forKey: .static)
+      if isExternal { try members.encode(true, forKey: .external) }
     }
 
     package init(from decoder: any Decoder) throws {
@@ -188,10 +196,11 @@ package struct BridgeAddresses: Codable, Equatable, Sendable {
       mac = try members.decode(MACAddress.self, forKey: .mac)
       age = try members.decodeIfPresent(UInt32.self, forKey: .age)
       remote = try members.decodeIfPresent(IPAddress.self, forKey: .remote)
+      isExternal = try members.decodeIfPresent(Bool.self, forKey: .external) ?? false
     }
 
     private enum CodingKeys: String, CodingKey {
-      case port, vlan, mac, age, remote, `static`
+      case port, vlan, mac, age, remote, `static`, external
     }
   }
 
@@ -207,6 +216,8 @@ package struct BridgeAddressStatistics: Codable, Equatable, Sendable {
   package var current: Int
   package var limit: Int
   package var statics: Int
+  /// Entries of agents.
+  package var external: Int
   package var learned: UInt64
   package var expired: UInt64
   package var evicted: UInt64
@@ -219,6 +230,7 @@ package struct BridgeAddressStatistics: Codable, Equatable, Sendable {
     current = statistics.current
     limit = statistics.limit
     statics = statistics.statics
+    external = statistics.external
     learned = statistics.learned
     expired = statistics.expired
     evicted = statistics.evicted

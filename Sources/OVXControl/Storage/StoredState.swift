@@ -127,6 +127,10 @@ var migrator: DatabaseMigrator {
     try database.execute(
       sql: "ALTER TABLE interface ADD COLUMN routes TEXT NOT NULL DEFAULT '[]'")
   }
+  migrator.registerMigration("12: who tells of other hosts") { database in
+    try database.execute(
+      sql: "ALTER TABLE switch ADD COLUMN control_plane TEXT NOT NULL DEFAULT 'none'")
+  }
   return migrator
 }
 
@@ -226,12 +230,14 @@ private struct SwitchRow: Codable, Equatable, FetchableRecord, PersistableRecord
   var name = "."
   var localIP: IPAddress?
   var remotes: [IPAddress]
+  var controlPlane: Configuration.ControlPlane
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
     case name, remotes
     case localIP = "local_ip"
+    case controlPlane = "control_plane"
     case otherConfig = "other_config"
     case externalIDs = "external_ids"
   }
@@ -239,13 +245,15 @@ private struct SwitchRow: Codable, Equatable, FetchableRecord, PersistableRecord
   init(_ record: Configuration.SwitchRecord) {
     localIP = record.localIP
     remotes = record.remotes
+    controlPlane = record.controlPlane
     otherConfig = record.otherConfig
     externalIDs = record.externalIDs
   }
 
   var record: Configuration.SwitchRecord {
     Configuration.SwitchRecord(
-      localIP: localIP, remotes: remotes, otherConfig: otherConfig, externalIDs: externalIDs)
+      localIP: localIP, remotes: remotes, controlPlane: controlPlane, otherConfig: otherConfig,
+      externalIDs: externalIDs)
   }
 }
 

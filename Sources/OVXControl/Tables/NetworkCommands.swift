@@ -115,10 +115,12 @@ extension Transaction {
     var concerned = changes.networks
     if changes.host,
       configuration.host.localIP != original.host.localIP
+        || configuration.host.controlPlane != original.host.controlPlane
         || configuration.host.remotes != original.host.remotes
     {
       concerned.formUnion(configuration.networks.keys)
       try configuration.validateRemotes(configuration.host.remotes, of: "the switch")
+      try configuration.host.validateControlPlane()
     }
     for name in concerned.sorted() {
       if let network = configuration.networks[name] {

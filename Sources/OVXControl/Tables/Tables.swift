@@ -52,6 +52,7 @@ extension Table<Configuration.SwitchRecord> {
             record.localIP = datum.atoms.first.flatMap { IPAddress($0.bare) }
           }),
         .set("remotes", .address, \.remotes),
+        .choice("control_plane", \.controlPlane, usually: .none),
         .map("other_config", \.otherConfig),
         .map("external_ids", \.externalIDs),
         // What scripts ask for to see which switch they talk to.

@@ -42,6 +42,10 @@ package struct Datapath: ~Copyable {
   package internal(set) var refusedFloods: Int64 = 0
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
+  /// Whether stations or neighbors may be others than when somebody asked last.
+  package internal(set) var hasStationNews = false
+  /// Whether anybody wants to know.
+  package var watchesStations = false
   var updates: PendingFDBUpdates
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.
@@ -87,15 +91,19 @@ package struct Datapath: ~Copyable {
 
   /// Tells the time, in seconds from any fixed point, once a second or so; addresses age by it.
   ///
-  /// The last second before the number wraps counts as the one before it.
+  /// The last seconds before the number wraps count as the one before them.
   package mutating func tick(now time: UInt32) {
     now = min(time, lastSecond)
     for bridge in tables.bridges.ids where tables.bridges[bridge].isPresent {
       let record = tables.bridges[bridge]
       joinFloods[bridge] = 0
       for member in record.members { oversize.allowAnswers(of: tables.bridgeMembers[member]) }
+      let known = fdb.statistics(of: bridge).current + neighbors.statistics(of: bridge).current
       fdb.expire(bridge, now: now, age: record.agingTime)
       neighbors.expire(bridge, now: now, age: record.agingTime)
+      if fdb.statistics(of: bridge).current + neighbors.statistics(of: bridge).current != known {
+        hasStationNews = true
+      }
     }
   }
 
@@ -111,6 +119,7 @@ package struct Datapath: ~Copyable {
   /// Swaps in tables that were compiled beforehand, which is the long part of it.
   package mutating func apply(_ new: consuming CompiledTopology) {
     flush()
+    hasStationNews = true
     stoppedInjectors = 0
     for port in tables.ports.ids { forgetStaleAddresses(port, new: new) }
     for port in new.ports.ids
@@ -255,6 +264,7 @@ package struct Datapath: ~Copyable {
   /// Forgets the learned addresses of a bridge, and says how many; static ones stay.
   package mutating func flushAddresses(of bridge: BridgeID) -> Int {
     guard hasBridge(bridge) else { return 0 }
+    hasStationNews = true
     return fdb.flush(bridge)
   }
 
@@ -274,8 +284,10 @@ package struct Datapath: ~Copyable {
       guard record.peerCount > 0 else { return false }
       peer = tables.tunnelPeers[Int(record.firstPeer)]
     }
-    return fdb.setStatic(
-      AddressKey(vlan: vlan, address: address), at: Destination(port: port, peer: peer), in: bridge)
+    hasStationNews = true
+    return fdb.set(
+      AddressKey(vlan: vlan, address: address), at: Destination(port: port, peer: peer), .static,
+      in: bridge)
   }
 
   /// Removes an address, learned or static.
@@ -285,6 +297,7 @@ package struct Datapath: ~Copyable {
     _ address: MACAddress, vlan: VLANID, bridge: BridgeID
   ) -> Bool {
     guard hasBridge(bridge) else { return false }
+    hasStationNews = true
     return fdb.remove(AddressKey(vlan: vlan, address: address), in: bridge)
   }
 

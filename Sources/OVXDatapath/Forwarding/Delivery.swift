@@ -35,7 +35,7 @@ extension Datapath {
     frame.isFlooded = true
     let bridge = tables.ports[frame.ingress].bridge
     let members = tables.flooding(vlan: frame.vlan, bridge: bridge)
-    let frameClass = frame.egressClass
+    let frameClass = frame.floodClass
     var copies = 0
     var mayRelay: Bool?
     for member in Int(members.first)..<Int(members.first &+ members.count) {

@@ -8,6 +8,7 @@
 //     otherVLAN      not by a port that does not carry its VLAN
 //     splitHorizon   not by a port of the same split-horizon group
 //     noRemote       not by a tunnel without remotes
+//     unknownUnicast not by a tunnel whose stations an agent tells all of, for a station that nobody has told
 //     tagInside      not where a tag inside the frame would pass for the VLAN, or is none of the port's customers
 
 /// Why a frame may not leave by a port.
@@ -17,6 +18,7 @@ enum EgressRefusal: UInt8, BitwiseCopyable {
   case otherVLAN
   case splitHorizon
   case noRemote
+  case unknownUnicast
   case tagInside
 
   /// What a frame is dropped for that had this port as its only egress.
@@ -27,6 +29,7 @@ enum EgressRefusal: UInt8, BitwiseCopyable {
     case .notInService, .noRemote: .waitingPort
     case .otherVLAN: .vlanNotOnPort
     case .splitHorizon: .splitHorizon
+    case .unknownUnicast: .nowhereToFlood
     case .tagInside: .nestedTag
     }
   }
@@ -81,6 +84,8 @@ struct EgressClass: BitwiseCopyable {
   let hasTagInside: Bool
   /// The VLAN of that tag; `nil` also where the frame ends within it.
   let vlanInside: VLANID?
+  /// Whether it is flooded although it is for one station.
+  var isUnknownUnicast = false
 }
 
 extension Datapath {
@@ -101,6 +106,7 @@ extension Datapath {
     guard tables.carries(frame.vlan, port: port) else { return .refuse(.otherVLAN) }
     if frame.group.isSeparate(from: port.group) { return .refuse(.splitHorizon) }
     guard port.role == .device || port.peerCount > 0 else { return .refuse(.noRemote) }
+    if frame.isUnknownUnicast, !port.floodsUnknown { return .refuse(.unknownUnicast) }
     if frame.hasTagInside || port.vlanMode == .dot1qTunnel {
       guard mayShowTagInside(frame, id) else { return .refuse(.tagInside) }
     }

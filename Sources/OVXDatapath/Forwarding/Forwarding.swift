@@ -134,14 +134,17 @@ extension Datapath {
     let learning = fdb.learn(
       AddressKey(vlan: frame.vlan, address: source), at: frame.origin, in: bridge, now: now,
       holding: port.group.isJoined ? Self.joinHold : 0,
-      mayChange: mayMoveAddresses(to: frame.ingress))
+      mayChange: port.learns && mayMoveAddresses(to: frame.ingress),
+      overridesExternal: port.role == .device)
     switch learning {
     case .known, .refused: break
     case .renewed: publishAddress(of: frame, bridge: bridge)
     case .learned:
+      hasStationNews = true
       chargeNewAddress(to: frame.ingress)
       publishAddress(of: frame, bridge: bridge)
     case .moved(let former):
+      hasStationNews = true
       chargeNewAddress(to: frame.ingress)
       noteMove(of: source, vlan: frame.vlan, bridge: bridge, from: former, to: frame.origin)
       publishAddress(of: frame, bridge: bridge)

@@ -163,6 +163,15 @@ struct Frame {
     }
   }
 
+  /// The same where the frame is flooded.
+  var floodClass: EgressClass {
+    @inline(__always) get {
+      var frameClass = egressClass
+      frameClass.isUnknownUnicast = !destination.isGroup
+      return frameClass
+    }
+  }
+
   // MARK: Checksum
 
   /// Fills in the checksum that is asked for; `false` where the request contradicts the frame.

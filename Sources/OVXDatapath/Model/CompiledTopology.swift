@@ -42,6 +42,10 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var group = SplitHorizonGroup.none
     /// Whether the port's device is the gateway of its segment.
     var isGateway = false
+    /// Whether addresses and neighbors are learned from what it receives.
+    var learns = true
+    /// Whether frames to stations that are not known leave by it.
+    var floodsUnknown = true
     /// For a tunnel: its peers in `tunnelPeers`.
     var peerCount: UInt32 = 0
     var firstPeer: UInt32 = 0
@@ -167,6 +171,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
       case .tunnel(let tunnel):
         record.role = .tunnel
         record.vni = tunnel.vni.rawValue
+        record.learns = tunnel.learns
+        record.floodsUnknown = tunnel.floodsUnknown
         record.group = tunnel.isJoined ? .joined(tunnel.vni) : .tunnels
         record.vxlanHeader = VXLANHeader.encoded(vni: tunnel.outgoingVNI).bigEndian
         record.outerHeader = tunnel.outerHeader

@@ -129,11 +129,15 @@ package struct Topology: Equatable, Sendable {
     /// Whether the operator has asked that the VNI be joined with others: what arrives by it may leave by tunnels of
     /// other joined VNIs of its segment.
     package var isJoined: Bool
+    /// Whether addresses and neighbors are learned from what arrives; else only an agent tells them.
+    package var learns: Bool
+    /// Whether frames to stations that are not known leave by it.
+    package var floodsUnknown: Bool
 
     package init(
       vni: VNI, outgoingVNI: VNI? = nil, outerHeader: OuterHeaderRule = OuterHeaderRule(),
       endpoint: ListenerID, fallbackEndpoints: [ListenerID] = [], peers: [Peer],
-      isJoined: Bool = false
+      isJoined: Bool = false, learns: Bool = true, floodsUnknown: Bool = true
     ) {
       self.vni = vni
       self.outgoingVNI = outgoingVNI ?? vni
@@ -142,6 +146,8 @@ package struct Topology: Equatable, Sendable {
       self.fallbackEndpoints = fallbackEndpoints
       self.peers = peers
       self.isJoined = isJoined
+      self.learns = learns
+      self.floodsUnknown = floodsUnknown
     }
   }
 

@@ -22,15 +22,50 @@ extension UInt64 {
 private let nowhere = UInt32.max
 /// The time stamp of a static entry.
 private let never = UInt32.max
+/// The time stamps of external entries: of one that holds against what devices tell, and of one that does not.
+private let stickyStamp = UInt32.max - 1
+private let externalStamp = UInt32.max - 2
 /// The largest time stamp of a learned one.
-let lastSecond = UInt32.max - 1
+let lastSecond = UInt32.max - 3
+
+/// Where an entry is from; what is further up counts more.
+package enum EntryOrigin: UInt8, BitwiseCopyable, Comparable, Sendable {
+  case learned
+  /// An agent's, as `NTF_EXT_LEARNED` of Linux has it: it does not age, and gives way to what a device tells.
+  case external
+  /// The same, which does not give way.
+  case stickyExternal
+  /// An operator's.
+  case `static`
+
+  package static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
+
+  fileprivate init(stamp: UInt32) {
+    switch stamp {
+    case never: self = .static
+    case stickyStamp: self = .stickyExternal
+    case externalStamp: self = .external
+    default: self = .learned
+    }
+  }
+
+  /// The time stamp of entries that do not age.
+  fileprivate var stamp: UInt32 {
+    switch self {
+    case .learned: 0
+    case .external: externalStamp
+    case .stickyExternal: stickyStamp
+    case .static: never
+    }
+  }
+}
 
 /// What is learned from ports and forgotten with time: the machinery of a bridge's address table
 /// and of its neighbor table.
 ///
 /// Entries lie in a `FixedArray` in no order. An open-addressing index of 4 bytes a place, at most half
 /// full and seeded so that nobody can aim at one chain, finds them: two cache lines touched per
-/// look-up. Each entry is also in one of two lists of its port, learned or static, the learned ones
+/// look-up. Each entry is also in one of two lists of its port, learned or lasting, the learned ones
 /// in the order in which they were last seen. Ageing and eviction take from the old end, so that
 /// they cost what they remove and nothing per frame; an entry moves to the young end once per second
 /// at most.
@@ -50,7 +85,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   struct PortLists: BitwiseCopyable {
     fileprivate var youngest = nowhere
     fileprivate var oldest = nowhere
-    fileprivate var firstStatic = nowhere
+    fileprivate var firstLasting = nowhere
     fileprivate(set) var learnedCount: UInt32 = 0
 
     /// The lists of a port that has told nothing.
@@ -61,8 +96,9 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   struct Record {
     var key: Key
     var value: Value
-    /// Seconds since it was last seen; `nil` for a static one.
+    /// Seconds since it was last seen; `nil` for one that does not age.
     var age: UInt32?
+    var origin: EntryOrigin
   }
 
   enum Learning {
@@ -140,18 +176,19 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   private func record(of number: UInt32, now: UInt32) -> Record {
     let entry = entries[Int(number)]
-    let age = entry.lastSeen == never ? nil : now &- entry.lastSeen
-    return Record(key: entry.key, value: entry.value, age: age)
+    let origin = EntryOrigin(stamp: entry.lastSeen)
+    let age = origin == .learned ? now &- entry.lastSeen : nil
+    return Record(key: entry.key, value: entry.value, age: age, origin: origin)
   }
 
   // MARK: Learning
 
-  /// Whether `learn` would change nothing: the value is known, and static or told of in this second.
+  /// Whether `learn` would change nothing: the value is known, and does not age or was told of in this second.
   @inline(__always) func isCurrent(_ key: Key, at value: Value, now: UInt32) -> Bool {
     let found = find(key)
     guard found.entry != nowhere else { return false }
     let entry = entries[Int(found.entry)]
-    return entry.value == value && (entry.lastSeen == now || entry.lastSeen == never)
+    return entry.value == value && (entry.lastSeen == now || entry.lastSeen > lastSecond)
   }
 
   /// Notes what a port has told.
@@ -165,13 +202,15 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   ///   - holding: Seconds for which what was told before is believed rather than this, where they differ; a static
   ///     entry is then held, not refused.
   ///   - mayChange: Whether a key that is new, or has another value, is to be noted; else it is refused.
+  ///   - overridesExternal: Whether an external entry gives way.
   ///   - lists: The lists of all ports.
   ///   - ports: The ports of all bridges, to find one to evict from.
   ///   - stretch: Where in it this bridge's are.
   /// - Returns: What that changed.
   @inline(__always) mutating func learn(
     _ key: Key, at value: Value, now: UInt32, portLimit: Int = .max, holding: UInt32 = 0,
-    mayChange: Bool = true, lists: inout IDTable<PortID, PortLists>,
+    mayChange: Bool = true, overridesExternal: Bool = true,
+    lists: inout IDTable<PortID, PortLists>,
     ports: borrowing FixedArray<PortID>,
     _ stretch: Range<Int>
   ) -> Learning {
@@ -181,7 +220,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
       if entry.value == value && entry.lastSeen == now { return .known }
       return renew(
         found.entry, at: value, now: now, portLimit: portLimit, holding: holding,
-        mayChange: mayChange, lists: &lists)
+        mayChange: mayChange, overridesExternal: overridesExternal, lists: &lists)
     }
     guard mayChange else {
       statistics.unlearned &+= 1
@@ -197,18 +236,23 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   private mutating func renew(
     _ number: UInt32, at value: Value, now: UInt32, portLimit: Int, holding: UInt32,
-    mayChange: Bool, lists: inout IDTable<PortID, PortLists>
+    mayChange: Bool, overridesExternal: Bool, lists: inout IDTable<PortID, PortLists>
   ) -> Learning {
     let entry = entries[Int(number)]
-    if entry.lastSeen == never {
-      return entry.value == value ? .known : holding > 0 ? .held(entry.value) : .refused
+    if entry.lastSeen > lastSecond {
+      if entry.value == value { return .known }
+      guard entry.lastSeen == externalStamp, overridesExternal else {
+        return holding > 0 ? .held(entry.value) : .refused
+      }
+    } else if entry.value != value && now &- entry.lastSeen < holding {
+      return .held(entry.value)
     }
-    if entry.value != value && now &- entry.lastSeen < holding { return .held(entry.value) }
     guard mayChange || entry.value == value else {
       statistics.unlearned &+= 1
       return .refused
     }
     unlink(number, lists: &lists)
+    if entry.lastSeen > lastSecond { statistics.external -= 1 }
     if limit(value.port, to: portLimit, lists: &lists) { statistics.limited &+= 1 }
     entries[Int(number)].value = value
     entries[Int(number)].lastSeen = now
@@ -228,13 +272,14 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// Notes what another worker's table of the same bridge has learned, and counted.
   @discardableResult
   mutating func adopt(
-    _ key: Key, at value: Value, now: UInt32, portLimit: Int,
+    _ key: Key, at value: Value, now: UInt32, portLimit: Int, overridesExternal: Bool,
     lists: inout IDTable<PortID, PortLists>,
     ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Learning {
     let counted = statistics
     let learning = learn(
-      key, at: value, now: now, portLimit: portLimit, lists: &lists, ports: ports, stretch)
+      key, at: value, now: now, portLimit: portLimit, overridesExternal: overridesExternal,
+      lists: &lists, ports: ports, stretch)
     statistics.learned = counted.learned
     statistics.moved = counted.moved
     return learning
@@ -250,7 +295,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return true
   }
 
-  /// Adds an entry; `false` where the table is full of static ones.
+  /// Adds an entry; `false` where the table is full of those that do not age.
   private mutating func insert(
     _ key: Key, at value: Value, lastSeen: UInt32, lists: inout IDTable<PortID, PortLists>,
     ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>
@@ -273,7 +318,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     // Eviction may have moved places around: look again.
     index[find(key).place] = number
     statistics.current += 1
-    if lastSeen == never { statistics.statics += 1 }
+    count(EntryOrigin(stamp: lastSeen), by: 1)
     return true
   }
 
@@ -281,7 +326,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   /// Makes room for one entry.
   ///
-  /// `false` where all entries are static.
+  /// `false` where no entry ages.
   private mutating func evict(
     lists: inout IDTable<PortID, PortLists>, ports: borrowing FixedArray<PortID>,
     _ stretch: Range<Int>
@@ -293,7 +338,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return true
   }
 
-  /// The least recently seen entry of the port that holds the most; `nowhere` where all are static.
+  /// The least recently seen entry of the port that holds the most; `nowhere` where none ages.
   private func oldestOfFullest(
     lists: borrowing IDTable<PortID, PortLists>, ports: borrowing FixedArray<PortID>,
     _ stretch: Range<Int>
@@ -320,7 +365,9 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     let isKnown = found.entry != nowhere
     if isKnown {
       let entry = entries[Int(found.entry)]
-      guard entry.lastSeen != never, entry.value.port != port else { return nil }
+      guard entry.lastSeen <= lastSecond || entry.lastSeen == externalStamp,
+        entry.value.port != port
+      else { return nil }
     }
     let held = lists[port]
     var victim = nowhere
@@ -347,11 +394,11 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     }
   }
 
-  /// Forgets the entries of a port, learned and static, for which the condition holds.
+  /// Forgets the entries of a port, of any origin, for which the condition holds.
   mutating func forget(
     port: PortID, lists: inout IDTable<PortID, PortLists>, where isStale: (Key, Value) -> Bool
   ) {
-    for first in [lists[port].youngest, lists[port].firstStatic] {
+    for first in [lists[port].youngest, lists[port].firstLasting] {
       var number = first
       while number != nowhere {
         let entry = entries[Int(number)]
@@ -377,32 +424,50 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return count
   }
 
-  // MARK: Static entries
+  // MARK: Entries that do not age
 
-  /// Sets a static entry, over whatever was known of the address.
+  /// Sets an entry that does not age, over what was known of the key.
   ///
-  /// `false` where the table is full of static ones.
-  mutating func setStatic(
-    _ key: Key, at value: Value, lists: inout IDTable<PortID, PortLists>,
+  /// - Parameters:
+  ///   - key: What it is about.
+  ///   - value: What it is.
+  ///   - origin: Whose it is; not `learned`.
+  ///   - lists: The lists of all ports.
+  ///   - ports: The ports of all bridges, to find one to evict from.
+  ///   - stretch: Where in it this bridge's are.
+  /// - Returns: `false` where an operator has said otherwise, or the table is full of such entries.
+  mutating func set(
+    _ key: Key, at value: Value, _ origin: EntryOrigin, lists: inout IDTable<PortID, PortLists>,
     ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>
   ) -> Bool {
     let found = find(key)
-    if found.entry != nowhere { remove(found.entry, lists: &lists) }
+    if found.entry != nowhere {
+      let entry = entries[Int(found.entry)]
+      if entry.lastSeen == never, origin != .static { return false }
+      if entry.lastSeen == origin.stamp {
+        guard entry.value != value else { return true }
+      }
+      remove(found.entry, lists: &lists)
+    }
     return insert(
-      key, at: value, lastSeen: never, lists: &lists, ports: ports, stretch)
+      key, at: value, lastSeen: origin.stamp, lists: &lists, ports: ports, stretch)
   }
 
-  /// Removes an entry of either kind.
+  /// Removes an entry of one of some origins.
   ///
   /// `false` where there is none.
-  mutating func remove(_ key: Key, lists: inout IDTable<PortID, PortLists>) -> Bool {
+  mutating func remove(
+    _ key: Key, of origins: ClosedRange<EntryOrigin>, lists: inout IDTable<PortID, PortLists>
+  ) -> Bool {
     let found = find(key)
-    guard found.entry != nowhere else { return false }
+    guard found.entry != nowhere,
+      origins.contains(EntryOrigin(stamp: entries[Int(found.entry)].lastSeen))
+    else { return false }
     remove(found.entry, lists: &lists)
     return true
   }
 
-  /// The entries of some ports, of each the static ones first and then the youngest.
+  /// The entries of some ports, of each those first that do not age, and then the youngest.
   func records(
     ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>, now: UInt32,
     lists: borrowing IDTable<PortID, PortLists>
@@ -411,7 +476,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     result.reserveCapacity(statistics.current)
     for number in stretch {
       let port = ports[number]
-      for first in [lists[port].firstStatic, lists[port].youngest] {
+      for first in [lists[port].firstLasting, lists[port].youngest] {
         var number = first
         while number != nowhere {
           result.append(record(of: number, now: now))
@@ -426,13 +491,13 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   private mutating func link(_ number: UInt32, lists: inout IDTable<PortID, PortLists>) {
     let port = entries[Int(number)].value.port
-    let isStatic = entries[Int(number)].lastSeen == never
-    let next = isStatic ? lists[port].firstStatic : lists[port].youngest
+    let isLasting = entries[Int(number)].lastSeen > lastSecond
+    let next = isLasting ? lists[port].firstLasting : lists[port].youngest
     entries[Int(number)].younger = nowhere
     entries[Int(number)].older = next
     if next != nowhere { entries[Int(next)].younger = number }
-    if isStatic {
-      lists[port].firstStatic = number
+    if isLasting {
+      lists[port].firstLasting = number
     } else {
       lists[port].youngest = number
       if next == nowhere { lists[port].oldest = number }
@@ -443,25 +508,34 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   private mutating func unlink(_ number: UInt32, lists: inout IDTable<PortID, PortLists>) {
     let entry = entries[Int(number)]
     let port = entry.value.port
-    let isStatic = entry.lastSeen == never
+    let isLasting = entry.lastSeen > lastSecond
     if entry.older != nowhere {
       entries[Int(entry.older)].younger = entry.younger
-    } else if !isStatic {
+    } else if !isLasting {
       lists[port].oldest = entry.younger
     }
     if entry.younger != nowhere {
       entries[Int(entry.younger)].older = entry.older
-    } else if isStatic {
-      lists[port].firstStatic = entry.older
+    } else if isLasting {
+      lists[port].firstLasting = entry.older
     } else {
       lists[port].youngest = entry.older
     }
-    if !isStatic { lists[port].learnedCount &-= 1 }
+    if !isLasting { lists[port].learnedCount &-= 1 }
+  }
+
+  /// Counts an entry that comes or goes.
+  private mutating func count(_ origin: EntryOrigin, by change: Int) {
+    switch origin {
+    case .learned: break
+    case .external, .stickyExternal: statistics.external += change
+    case .static: statistics.statics += change
+    }
   }
 
   private mutating func remove(_ number: UInt32, lists: inout IDTable<PortID, PortLists>) {
     let entry = entries[Int(number)]
-    if entry.lastSeen == never { statistics.statics -= 1 }
+    count(EntryOrigin(stamp: entry.lastSeen), by: -1)
     statistics.current -= 1
     unlink(number, lists: &lists)
     close(find(entry.key).place)

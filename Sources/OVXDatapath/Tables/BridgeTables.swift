@@ -73,7 +73,7 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
           record.key, at: record.value, in: bridge, now: min(now &- age, lastSecond),
           portLimit: portLimit(record.value.port))
       } else {
-        _ = setStatic(record.key, at: record.value, in: bridge)
+        _ = set(record.key, at: record.value, record.origin, in: bridge)
       }
     }
   }
@@ -99,7 +99,7 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     unsafe table(of: bridge).pointee.prefetch(key)
   }
 
-  /// The entries of a bridge, of each port the static ones first and then the youngest.
+  /// The entries of a bridge, of each port those first that do not age, and then the youngest.
   func records(of bridge: BridgeID, now: UInt32) -> [Table.Record] {
     guard unsafe table(of: bridge).pointee.statistics.current > 0 else { return [] }
     return unsafe table(of: bridge).pointee.records(
@@ -122,7 +122,7 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Learning
 
-  /// Whether `learn` would change nothing: the value is known, and static or told of in this second.
+  /// Whether `learn` would change nothing: the value is known, and does not age or was told of in this second.
   @inline(always) func isCurrent(
     _ key: Key, at value: Value, in bridge: BridgeID, now: UInt32
   ) -> Bool {
@@ -132,19 +132,21 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// Notes what a port has told: see `AgingTable.learn`.
   @inline(always) mutating func learn(
     _ key: Key, at value: Value, in bridge: BridgeID, now: UInt32, portLimit: Int = .max,
-    holding: UInt32 = 0, mayChange: Bool = true
+    holding: UInt32 = 0, mayChange: Bool = true, overridesExternal: Bool = true
   ) -> Table.Learning {
     unsafe table(of: bridge).pointee.learn(
       key, at: value, now: now, portLimit: portLimit, holding: holding, mayChange: mayChange,
-      lists: &lists, ports: ports, stretches[bridge].range)
+      overridesExternal: overridesExternal, lists: &lists, ports: ports, stretches[bridge].range)
   }
 
   /// Notes what another worker's table of the same bridge has learned, and counted.
   mutating func adopt(
-    _ key: Key, at value: Value, in bridge: BridgeID, now: UInt32, portLimit: Int
+    _ key: Key, at value: Value, in bridge: BridgeID, now: UInt32, portLimit: Int,
+    overridesExternal: Bool
   ) -> Table.Learning {
     unsafe table(of: bridge).pointee.adopt(
-      key, at: value, now: now, portLimit: portLimit, lists: &lists, ports: ports,
+      key, at: value, now: now, portLimit: portLimit, overridesExternal: overridesExternal,
+      lists: &lists, ports: ports,
       stretches[bridge].range)
   }
 
@@ -153,17 +155,21 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     unsafe table(of: bridge).pointee.revise(key, to: value)
   }
 
-  /// Sets a static entry, over whatever was known of the key; `false` where the table is full of static ones.
-  mutating func setStatic(_ key: Key, at value: Value, in bridge: BridgeID) -> Bool {
-    unsafe table(of: bridge).pointee.setStatic(
-      key, at: value, lists: &lists, ports: ports, stretches[bridge].range)
+  /// Sets an entry that does not age: see `AgingTable.set`.
+  mutating func set(
+    _ key: Key, at value: Value, _ origin: EntryOrigin, in bridge: BridgeID
+  ) -> Bool {
+    unsafe table(of: bridge).pointee.set(
+      key, at: value, origin, lists: &lists, ports: ports, stretches[bridge].range)
   }
 
   // MARK: Forgetting
 
-  /// Removes an entry, learned or static; `false` where there is none.
-  mutating func remove(_ key: Key, in bridge: BridgeID) -> Bool {
-    unsafe table(of: bridge).pointee.remove(key, lists: &lists)
+  /// Removes an entry of one of some origins; `false` where there is none.
+  mutating func remove(
+    _ key: Key, in bridge: BridgeID, of origins: ClosedRange<EntryOrigin> = .learned ... .static
+  ) -> Bool {
+    unsafe table(of: bridge).pointee.remove(key, of: origins, lists: &lists)
   }
 
   /// Forgets what of a bridge's ports was not seen for `age` seconds; costs what it forgets.
@@ -173,7 +179,7 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     }
   }
 
-  /// Forgets the entries of a port, learned and static, for which the condition holds.
+  /// Forgets the entries of a port, of any origin, for which the condition holds.
   mutating func forget(port: PortID, of bridge: BridgeID, where isStale: (Key, Value) -> Bool) {
     unsafe table(of: bridge).pointee.forget(port: port, lists: &lists, where: isStale)
   }

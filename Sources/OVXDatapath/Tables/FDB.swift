@@ -36,15 +36,16 @@ package struct KnownAddress: Equatable, Sendable {
   package var port: PortID
   /// The remote VTEP behind which the address is, for a tunnel port.
   package var peer: RemoteVTEPID
-  /// Seconds since it was last seen; `nil` for a static one.
+  /// Seconds since it was last seen; `nil` for one that does not age.
   package var age: UInt32?
+  package var origin = EntryOrigin.learned
 }
 
 extension KnownAddress {
   init(_ record: FDB.Record) {
     self.init(
       address: record.key.address, vlan: record.key.vlan, port: record.value.port,
-      peer: record.value.peer, age: record.age)
+      peer: record.value.peer, age: record.age, origin: record.origin)
   }
 }
 
@@ -53,6 +54,8 @@ package struct AddressStatistics: Equatable, Sendable {
   package var current = 0
   package var limit = 0
   package var statics = 0
+  /// Entries of agents.
+  package var external = 0
   package var learned: UInt64 = 0
   package var expired: UInt64 = 0
   /// Entries that gave way because the table was full.

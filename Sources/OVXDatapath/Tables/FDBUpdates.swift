@@ -119,15 +119,16 @@ extension Datapath {
     guard hasBridge(bridge) else { return }
     if update.kind == .neighborGone {
       let key = NeighborKey(vlan: update.vlan, address: update.ip)
-      _ = neighbors.remove(key, in: bridge)
+      _ = neighbors.remove(key, in: bridge, of: .learned ... .learned)
       return
     }
     guard tables.hasPlace(update.place, vlan: update.vlan, bridge: update.bridge) else { return }
     if update.kind == .address {
       guard !contradictsJoin(update) else { return }
+      hasStationNews = true
       let learning = fdb.adopt(
         AddressKey(vlan: update.vlan, address: update.address), at: update.place, in: bridge,
-        now: now, portLimit: .max)
+        now: now, portLimit: .max, overridesExternal: update.place.peer == .none)
       if case .moved(let former) = learning {
         noteMove(
           of: update.address, vlan: update.vlan, bridge: update.bridge, from: former,
@@ -139,7 +140,8 @@ extension Datapath {
         address: update.address, place: update.place, isRouter: update.isRouter)
       let learning = neighbors.adopt(
         key, at: neighbor, in: bridge, now: now,
-        portLimit: tables.neighborLimit(of: update.place.port))
+        portLimit: tables.neighborLimit(of: update.place.port),
+        overridesExternal: update.place.peer == .none)
       switch learning {
       case .known: neighbors.revise(key, to: neighbor, in: bridge)
       case .moved(let former) where former.address != neighbor.address:
@@ -213,6 +215,7 @@ extension AddressStatistics {
       sum.current = max(sum.current, table.current)
       sum.limit = max(sum.limit, table.limit)
       sum.statics = max(sum.statics, table.statics)
+      sum.external = max(sum.external, table.external)
       sum.learned &+= table.learned
       sum.moved &+= table.moved
       sum.unlearned &+= table.unlearned

@@ -10,12 +10,13 @@
 // Being wrong would be worse than being silent, so a question is only answered if
 //
 // - its segment has a tunnel, which is what makes flooding dear, and it came from a device;
-// - the neighbor told its address itself within the last half minute, and nobody has contradicted since;
+// - the neighbor told its address itself within the last half minute, and nobody has contradicted since, or an agent
+//   tells it;
 // - the neighbor has answered what was passed on to it (`NeighborDoubt`);
 // - the asker did not ask the same a moment ago: it would not, had the answer helped it;
 // - the neighbor's Ethernet address is known to be on another port that is in service;
 // - the asker told nothing new by asking. A station that was not seen here lately may have moved, and
-//   the switches of other hosts learn that, too, from the first that they hear of it.
+//   the switches of other hosts learn that, too, from the first that they hear of it; an agent tells them by itself.
 //
 // Of a neighbor that told longer ago the question goes to that neighbor alone, which costs one frame and not one for
 // each container of the tenant. Where it stays silent its entry is dropped, and the next question is flooded.
@@ -131,6 +132,8 @@ extension Datapath {
   @inline(never) mutating func snoopNeighbors(
     _ frame: inout Frame, bridge: BridgeID, learning: FDB.Learning
   ) -> Bool {
+    // Of what is behind other switches an agent tells.
+    if frame.isFromTunnel, !tables.ports[frame.ingress].learns { return false }
     // Who contradicts a static address is not believed.
     let isKnown: Bool
     switch learning {
@@ -169,12 +172,14 @@ extension Datapath {
     let key = NeighborKey(vlan: vlan, address: question)
     guard let known = neighbors.lookUp(key, in: bridge, now: now) else { return false }
     var neighbor = known.value
-    if neighbor.doubt.isUnanswered(now: now) {
+    if known.origin == .learned, neighbor.doubt.isUnanswered(now: now) {
       forget(key, bridge: bridge)
       return false
     }
-    let isRepeated = neighbor.doubt.isRepetition(of: frame.source, now: now)
-    guard mayAnswer, !isRepeated,
+    // What an agent tells is true for as long as it does, and other hosts hear by it who has come here.
+    let isExternal = known.origin != .learned
+    let isRepeated = !isExternal && neighbor.doubt.isRepetition(of: frame.source, now: now)
+    guard mayAnswer || isExternal, !isRepeated,
       let place = fdb.lookUp(
         AddressKey(vlan: vlan, address: neighbor.address), in: bridge),
       place.port != frame.ingress, isInService(place.port)
@@ -201,7 +206,9 @@ extension Datapath {
   }
 
   private mutating func forget(_ key: NeighborKey, bridge: BridgeID) {
-    _ = neighbors.remove(key, in: bridge)
+    // What an agent tells goes when it says so.
+    guard neighbors.remove(key, in: bridge, of: .learned ... .learned) else { return }
+    hasStationNews = true
     updates.publish(FDBUpdate(forgetting: key, bridge: bridge))
   }
 
@@ -252,7 +259,8 @@ extension Datapath {
       neighbor.isRouter = known.isRouter
     }
     let learning = neighbors.learn(
-      key, at: neighbor, in: bridge, now: now, portLimit: tables.neighborLimit(of: frame.ingress))
+      key, at: neighbor, in: bridge, now: now, portLimit: tables.neighborLimit(of: frame.ingress),
+      overridesExternal: !frame.isFromTunnel)
     switch learning {
     case .refused, .held: return true
     case .known:
@@ -262,6 +270,7 @@ extension Datapath {
     case .learned, .renewed, .moved:
       updates.publish(FDBUpdate(key, neighbor, bridge: bridge))
     }
+    if case .renewed = learning {} else { hasStationNews = true }
     guard case .moved(let former) = learning, former.address != neighbor.address else {
       return true
     }

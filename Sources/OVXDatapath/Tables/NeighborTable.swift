@@ -50,8 +50,10 @@ package struct KnownNeighbor: Equatable, Sendable {
   /// The remote VTEP behind which it was, for a tunnel port.
   package var peer: RemoteVTEPID
   package var isRouter: Bool
-  /// Seconds since it last told.
+  /// Seconds since it last told; 0 for an agent's.
   package var age: UInt32
+  /// Whether an agent says so.
+  package var isExternal = false
   /// What has come to speak against it since.
   var doubt = NeighborDoubt()
 
@@ -76,6 +78,7 @@ extension KnownNeighbor {
       ip: record.key.address, vlan: record.key.vlan, address: record.value.address,
       port: record.value.place.port, peer: record.value.place.peer,
       isRouter: record.value.isRouter, age: record.age ?? 0)
+    isExternal = record.origin != .learned
     doubt = record.value.doubt
   }
 }
@@ -102,6 +105,7 @@ extension Datapath {
   /// Forgets the neighbors of a bridge, and says how many.
   package mutating func flushNeighbors(of bridge: BridgeID) -> Int {
     guard hasBridge(bridge) else { return 0 }
+    hasStationNews = true
     return neighbors.flush(bridge)
   }
 

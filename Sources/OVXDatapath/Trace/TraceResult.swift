@@ -87,6 +87,7 @@ package struct TraceResult: Equatable, Sendable {
     case splitHorizon
     case waiting
     case noRemote
+    case unknownUnicast
     case unknown
   }
 

@@ -134,19 +134,23 @@ package struct TraceRun: ~Copyable {
         _ = datapath.fdb.learn(
           key, at: destination, in: bridge, now: min(snapshot.now &- age, lastSecond))
       } else {
-        _ = datapath.fdb.setStatic(key, at: destination, in: bridge)
+        _ = datapath.fdb.set(key, at: destination, entry.origin, in: bridge)
       }
     }
     let neighbors = snapshot.neighbors.filter { $0 != snapshot.neighborVictim }
     datapath.neighbors.resize(
       bridge, limit: neighbors.count + 1, seed: 0, now: snapshot.now, portLimit: { _ in .max })
     for known in neighbors {
-      _ = datapath.neighbors.learn(
-        NeighborKey(vlan: known.vlan, address: known.ip),
-        at: Neighbor(
-          address: known.address, place: Destination(port: known.port, peer: known.peer),
-          isRouter: known.isRouter, doubt: known.doubt), in: bridge,
-        now: min(snapshot.now &- known.age, lastSecond))
+      let key = NeighborKey(vlan: known.vlan, address: known.ip)
+      let neighbor = Neighbor(
+        address: known.address, place: Destination(port: known.port, peer: known.peer),
+        isRouter: known.isRouter, doubt: known.doubt)
+      if known.isExternal {
+        _ = datapath.neighbors.set(key, at: neighbor, .external, in: bridge)
+      } else {
+        _ = datapath.neighbors.learn(
+          key, at: neighbor, in: bridge, now: min(snapshot.now &- known.age, lastSecond))
+      }
     }
   }
 
@@ -171,7 +175,7 @@ package struct TraceRun: ~Copyable {
     guard
       let before = snapshot.addresses.first(where: { $0.address == segment.source })
     else { return .learned(insteadOf: snapshot.victim) }
-    if before.age == nil { return .isStatic(before) }
+    if after.origin != .learned { return .isStatic(before) }
     if Destination(port: before.port, peer: before.peer) != after.value {
       return .moved(from: before)
     }
@@ -239,7 +243,7 @@ package struct TraceRun: ~Copyable {
     case .flood:
       let bridge = datapath.tables.ports[frame.ingress].bridge
       return topology.ports.filter { $0.bridge == bridge }.flatMap { port in
-        let verdict = datapath.egress(of: frame.egressClass, by: port.id)
+        let verdict = datapath.egress(of: frame.floodClass, by: port.id)
         let outcome = TraceResult.Outcome(ofFlood: verdict)
         guard case .tunnel(let tunnel) = port.attachment, !tunnel.peers.isEmpty else {
           return [TraceResult.Delivery(port: port.id, peer: .none, outcome: outcome)]
@@ -312,6 +316,7 @@ extension TraceResult.Outcome {
       case .otherVLAN: .passedOver(.otherVLAN)
       case .splitHorizon: .passedOver(.splitHorizon)
       case .noRemote: .passedOver(.noRemote)
+      case .unknownUnicast: .passedOver(.unknownUnicast)
       case .tagInside: .dropped(refusal.dropReason)
       }
   }
@@ -339,7 +344,7 @@ extension Datapath {
       if !snapshot.addresses.contains(known) { snapshot.addresses.append(known) }
     }
     let statistics = fdb.statistics(of: bridge)
-    snapshot.isFullOfStatics = statistics.statics >= statistics.limit
+    snapshot.isFullOfStatics = statistics.statics + statistics.external >= statistics.limit
     snapshot.victim = fdb.victim(of: source, from: question.ingress, in: bridge, now: now)
       .map { KnownAddress($0) }
     if let claim = question.claim,

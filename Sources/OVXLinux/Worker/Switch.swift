@@ -196,6 +196,9 @@ package final class Switch: Sendable {
     /// Addresses keep moving between places or stations: `Datapath.takeFlappingAddresses` and `takeContestedNeighbors`
     /// tell which.
     case addressesFlap
+    /// Stations or neighbors may be others than before: `performOnAll` tells which they are. Only where
+    /// `Datapath.watchesStations` says that anybody wants to know.
+    case stationsChanged
     /// Frames are lost for their size: `Datapath.takeOversizeReports` tells where. At most one per worker and second.
     case framesTooLarge
     /// An injector takes nothing any more; superframes are cut until the next topology.

@@ -128,6 +128,7 @@ internal import SystemPackage
       settle()
       for command in mailbox.takeAll() { command(&self) }
     }
+    if datapath.watchesStations, datapath.takeStationNews() { events.post(.stationsChanged) }
   }
 
   /// Leaves sources alone that had better be, and reads them again when their moment has passed.

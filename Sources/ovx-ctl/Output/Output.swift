@@ -109,6 +109,8 @@ struct Output {
       return "\(level.rawValue)\n"
     case .networks(let networks) where format == .table:
       return networks.map(\.tree).joined()
+    case .evpn(let state) where format == .table:
+      return state.tree
     case .tunnels(let tunnels) where format == .table:
       return tunnelTable(tunnels).aligned + foot(of: tunnels)
     default: break
@@ -181,6 +183,9 @@ struct Output {
       try ExportedFile(configuration: configuration).json
     case .logLevel(let level): try Self.encode(["level": level])
     case .version(let versions): try Self.encode(versions)
+    case .evpn(let state): try Self.encode(state)
+    case .evpnRoutes(let routes): try Self.encode(routes)
+    case .evpnVTEPs(let vteps): try Self.encode(vteps)
     }
   }
 
@@ -263,13 +268,14 @@ struct Output {
     case .addressStatistics(let statistics):
       TextTable(
         [
-          "Bridge", "Current", "Limit", "Static", "Learned", "Expired", "Evicted", "Moved",
+          "Bridge", "Current", "Limit", "Static", "Agent", "Learned", "Expired", "Evicted", "Moved",
           "Unlearned",
         ],
         statistics.map {
           [
             .text($0.bridge), .number($0.current), .number($0.limit), .number($0.statics),
-            .number($0.learned), .number($0.expired), .number($0.evicted), .number($0.moved),
+            .number($0.external), .number($0.learned), .number($0.expired), .number($0.evicted),
+            .number($0.moved),
             .number($0.unlearned),
           ]
         }
@@ -286,6 +292,9 @@ struct Output {
       )
     case .tunnels(let tunnels): tunnelTable(tunnels)
     case .networks(let networks): networkTable(networks)
+    case .evpn(let state): evpnNetworkTable(state)
+    case .evpnRoutes(let routes): evpnRouteTable(routes)
+    case .evpnVTEPs(let vteps): evpnVTEPTable(vteps)
     case .trace(let trace): traceTable(trace)
     case .capture, .captureEnd: TextTable([], [])
     case .version(let versions):
@@ -366,7 +375,7 @@ struct Output {
       for entry in bridge.entries {
         var row: [Datum] = named ? [.text(bridge.bridge)] : []
         row += [.text(entry.port), .scalar(Atom(entry.vlan)), .text("\(entry.mac)")]
-        row.append(entry.age.map { .number($0) } ?? .text("static"))
+        row.append(entry.age.map { .number($0) } ?? .text(entry.isExternal ? "agent" : "static"))
         if hasRemotes { row.append(.text(entry.remote.map { "\($0)" } ?? "")) }
         rows.append(row)
       }
@@ -402,7 +411,8 @@ struct Output {
         var row: [Datum] = named ? [.text(bridge.bridge)] : []
         row += [
           .text(entry.port), .scalar(Atom(entry.vlan)), .text("\(entry.ip)"), .text("\(entry.mac)"),
-          .text(entry.router ? "yes" : "no"), .number(entry.age),
+          .text(entry.router ? "yes" : "no"),
+          entry.external == true ? .text("agent") : .number(entry.age),
         ]
         if hasRemotes { row.append(.text(entry.remote.map { "\($0)" } ?? "")) }
         if hasRivals { row.append(.text(entry.rival.map { "\($0)" } ?? "")) }

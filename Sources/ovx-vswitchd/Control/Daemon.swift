@@ -64,7 +64,7 @@ final class Daemon {
     watch = TableWatch(running)
     watcher = HostWatcher(
       running, database: database, containers: containers,
-      faultLog: faultLog, logger: logger)
+      faultLog: faultLog, watch: watch, logger: logger)
     requests = RequestHandler(
       running, database: database, ownership: ownership, containers: containers,
       watcher: watcher, faultLog: faultLog, watch: watch,

@@ -21,6 +21,7 @@ final class HostWatcher {
   private let database: Database
   private let containers: Containers
   private let faultLog: FaultLog
+  private let watch: TableWatch
   private let logger: Logger
   private var reconciler: Reconciler { running.reconciler }
   private var nextRetry: Int64 = 0
@@ -41,15 +42,17 @@ final class HostWatcher {
   ///   - database: Stores which containers are attached.
   ///   - containers: Knows where containers are.
   ///   - faultLog: Tells of ports that have gone out of service.
+  ///   - watch: Follows the tables that clients watch.
   ///   - logger: Takes what an operator should know.
   init(
     _ running: RunningSwitch, database: Database, containers: Containers,
-    faultLog: FaultLog, logger: Logger
+    faultLog: FaultLog, watch: TableWatch, logger: Logger
   ) {
     self.running = running
     self.database = database
     self.containers = containers
     self.faultLog = faultLog
+    self.watch = watch
     self.logger = logger
   }
 
@@ -74,6 +77,7 @@ final class HostWatcher {
     if let work = running.filter.nextWork { next.append(work) }
     if let end = reconciler.nextOversizeEnd { next.append(end) }
     if let examination = reconciler.nextExamination { next.append(examination) }
+    if let deadline = reconciler.agentDeadline { next.append(deadline) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
@@ -99,6 +103,11 @@ final class HostWatcher {
     if isRetryDue { nextRetry = now + Self.retryInterval }
     if isRetryDue && !faultLog.isEmpty || isWideningDue { reconcile(isRefreshing: true) }
     if reconciler.expireOversize(now: now) { faultLog.tell() }
+    if reconciler.expireAgent(now: now) {
+      logger.warning(
+        "the agent that tells of other hosts has been silent for too long; what it has told is forgotten"
+      )
+    }
   }
 
   /// Follows what has happened to containers.
@@ -184,6 +193,8 @@ final class HostWatcher {
         break
       case .addressesFlap:
         logFlapping()
+      case .stationsChanged:
+        watch.noteStations()
       case .framesTooLarge:
         reconciler.noteOversize(now: monotonicMilliseconds())
         faultLog.tell()

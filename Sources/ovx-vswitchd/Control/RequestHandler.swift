@@ -289,8 +289,9 @@ final class RequestHandler {
       logger.critical("The former configuration cannot be stored: \(error.message)")
     }
     logDatabaseNews()
-    reconciler.reconcile(
-      to: note.former, changes, DesiredState(note.former), isCommanded: true)
+    var desired = reconciler.desired
+    desired.update(to: note.former, changes.ports.union(changes.bridges))
+    reconciler.reconcile(to: note.former, changes, desired, isCommanded: true)
     reconciler.restore(note.places)
     for note in reconciler.takeNotes() { logger.info("\(note)") }
     faultLog.tell()
@@ -361,6 +362,10 @@ final class RequestHandler {
       return .flushed(queries.flushAddresses(of: bridge))
     case .flushNeighbors(let bridge):
       return .flushed(queries.flushNeighbors(of: bridge))
+    case .agent(let update):
+      let sentences = reconciler.take(update, now: monotonicMilliseconds())
+      faultLog.tell()
+      return .names(sentences)
     case .addAddress(let bridge, let port, let vlan, let address):
       try queries.addAddress(address, vlan: vlan, port: port, bridge: bridge)
       return .done

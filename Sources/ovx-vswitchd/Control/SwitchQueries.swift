@@ -74,7 +74,8 @@ struct SwitchQueries {
         return .list(of: shown) { address in
           BridgeAddresses.Entry(
             port: names[address.port] ?? "", vlan: address.vlan, mac: address.address,
-            age: address.age, remote: remotes[address.peer])
+            age: address.age, remote: remotes[address.peer],
+            isExternal: address.origin == .external || address.origin == .stickyExternal)
         }
       })
   }

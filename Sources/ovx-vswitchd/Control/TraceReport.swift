@@ -170,11 +170,21 @@ struct TraceReport {
         "\(segment.source) was seen at \(place(before.port, before.peer)) \(before.age ?? 0) s ago, and "
           + "by a joined VNI it is not believed to be at \(here) so soon"
       case .isStatic(let entry):
-        "\(segment.source) is static at \(place(entry.port, entry.peer)), which a frame does not change"
+        "\(segment.source) is \(entry.origin == .static ? "static" : "known from an agent") at "
+          + "\(place(entry.port, entry.peer)), which a frame does not change"
       case .refused:
-        "\(segment.source) is new, and would not be learned: the table is full of static addresses"
+        learns(result.ingress)
+          ? "\(segment.source) is new, and would not be learned: the table is full of addresses that do not age"
+          : "\(segment.source) is new, and would not be learned: an agent tells what is behind \(here)"
       }
     return Trace.Step(.learn, text, port: result.ingress.flatMap { names[$0.port] })
+  }
+
+  /// Whether addresses are learned from what comes in there.
+  private func learns(_ ingress: Destination?) -> Bool {
+    let port = topology.ports.first { $0.id == ingress?.port }
+    guard case .tunnel(let tunnel) = port?.attachment else { return true }
+    return tunnel.learns
   }
 
   private func neighbor(_ neighbor: KnownNeighbor) -> Trace.Step {
@@ -289,6 +299,7 @@ struct TraceReport {
             + "goes to a gateway that every host has"
         case .waiting: reconciler.fault(of: name).map { "waits: \($0.sentence)" } ?? "waits"
         case .noRemote: "has no remote that can be reached"
+        case .unknownUnicast: "an agent tells all stations behind it, and none has this address"
         case .unknown: "left out"
         }
       return Trace.Step(.skip, "\(place(delivery.port, delivery.peer)): \(why)", port: name)

@@ -116,7 +116,8 @@ private struct TableRun {
   // MARK: Steps
 
   mutating func step() throws {
-    switch random.below(40) {
+    switch random.below(46) {
+    case 40...: try tell()
     case 0..<26: greet()
     case 26..<30: pass()
     case 30..<33: try addStatic()
@@ -170,6 +171,29 @@ private struct TableRun {
     guard actual == expected else { throw Discrepancy("\(journal): \(actual), not \(expected)") }
   }
 
+  /// An agent says where an address is, or that it is nowhere.
+  private mutating func tell() throws {
+    let address = MACAddress(truncating: 0x0200_0000_0000 + UInt64(random.within(1...30)))
+    let vlan = random.pick(Self.vlans)
+    let place: Destination? =
+      random.oneIn(3)
+      ? nil
+      : Destination(
+        port: PortID(rawValue: random.oneIn(8) ? 0 : 9),
+        peer: RemoteVTEPID(rawValue: UInt16(random.within(0...4))))
+    let isSticky = random.oneIn(4)
+    journal =
+      "agent: \(address) in \(vlan) at \(place.map { "\($0)" } ?? "nowhere"), sticky: \(isSticky)"
+    let entry =
+      place.map { ExternalEntry.address(address, at: $0, isSticky: isSticky) }
+      ?? .lostAddress(address)
+    let actual = host.datapath.take([entry], vlan: vlan, bridge: Self.bridge) == 0
+    expectVictimAmongMissing()
+    let expected = reference.setExternal(
+      address, vlan: vlan, at: place, isSticky: isSticky, bridge: Self.bridge)
+    guard actual == expected else { throw Discrepancy("\(journal): \(actual), not \(expected)") }
+  }
+
   private mutating func remove() throws {
     let address = MACAddress(truncating: 0x0200_0000_0000 + UInt64(random.within(1...30)))
     let vlan = random.pick(Self.vlans)
@@ -194,6 +218,7 @@ private struct TableRun {
       let whole = Self.topology(devices: 0, limit: 10, agingTime: 0, tunnel: true)
       guard case .tunnel(let original) = whole.ports[0].attachment else { return }
       tunnel.peers = original.peers.filter { _ in !random.oneIn(3) }
+      tunnel.learns = !random.oneIn(3)
       topology.ports[port].attachment = .tunnel(tunnel)
     } else {
       let some = VLANMembership.trunk(Set(Self.vlans.filter { _ in !random.oneIn(4) }))
@@ -213,11 +238,11 @@ private struct TableRun {
     host.apply(topology)
     reference.apply(topology)
     let kept = host.datapath.addresses(of: Self.bridge)
-    let statics = reference.tables[Self.bridge]?.entries.filter { $0.value.lastSeen == nil }.count
+    let lasting = reference.tables[Self.bridge]?.entries.filter { $0.value.lastSeen == nil }.count
     if let wrong = reference.tables[Self.bridge]?.adopt(kept) { throw Discrepancy(wrong) }
     guard
-      kept.filter({ $0.age == nil }).count == min(statics ?? 0, topology.bridges[0].addressLimit)
-    else { throw Discrepancy("A smaller table lost static addresses that fit.") }
+      kept.filter({ $0.age == nil }).count == min(lasting ?? 0, topology.bridges[0].addressLimit)
+    else { throw Discrepancy("A smaller table lost addresses that do not age and fit.") }
     let fresh = host.datapath.addressStatistics(of: Self.bridge)
     reference.tables[Self.bridge]?.statistics = fresh
   }
@@ -236,7 +261,11 @@ private struct TableRun {
     guard let table = reference.tables[Self.bridge] else { return }
     let listed = host.datapath.addresses(of: Self.bridge)
     var statistics = table.statistics
-    statistics.statics = table.entries.values.filter { $0.lastSeen == nil }.count
+    statistics.statics = table.entries.values.filter { $0.origin == .static }.count
+    statistics.external =
+      table.entries.values.filter {
+        $0.origin == .external || $0.origin == .stickyExternal
+      }.count
     try checkTable(
       ReferenceTable.entries(listed, now: reference.now), lineCount: listed.count,
       is: table.entries, counted: host.datapath.addressStatistics(of: Self.bridge),

@@ -1,6 +1,7 @@
 internal import OVXControl
 private import OVXDatapath
 private import OVXHost
+private import OVXLinux
 
 /// Follows the tables that somebody watches: finds out which rows are to be looked at anew, and has the log tell of those
 /// that have changed.
@@ -12,6 +13,8 @@ final class TableWatch {
   private static let sliceLength = 256
   /// Watches at a time.
   static let limit = 64
+  /// Milliseconds between two looks at the stations, at least.
+  private static let stationInterval: Int64 = 5
 
   let log = ChangeLog()
   private let running: RunningSwitch
@@ -21,6 +24,10 @@ final class TableWatch {
   private var areBridgesStale = false
   /// The records that a tunnel's remotes have in the log, by its port.
   private var remotes: [String: Set<String>] = [:]
+  /// Whether stations may be others than the log says, and when they are looked at next, in milliseconds on the monotonic
+  /// clock.
+  private var areStationsStale = false
+  private var nextStationLook: Int64 = 0
   /// Milliseconds between two looks at the counters, and when the next one is due.
   private var interval: Int64?
   private var nextLook: Int64 = 0
@@ -37,7 +44,10 @@ final class TableWatch {
   /// `now` is in milliseconds on the monotonic clock.
   func timeout(now: Int64) -> Int32 {
     if !stalePorts.isEmpty || areBridgesStale { return 0 }
-    return interval == nil ? -1 : Int32(clamping: max(0, nextLook - now))
+    var next: [Int64] = []
+    if areStationsStale { next.append(nextStationLook) }
+    if interval != nil { next.append(nextLook) }
+    return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
   // MARK: What is watched
@@ -45,6 +55,7 @@ final class TableWatch {
   /// Begins to follow tables, before a watch of them takes its snapshot.
   func begin(_ tables: Set<WatchedTable>) {
     takeNews()
+    if !tables.isDisjoint(with: Self.stationTables) { watchStations(true) }
     for table in tables where !watched.contains(table) {
       watched.insert(table)
       log.begin(table, rows: rows(of: table))
@@ -60,7 +71,18 @@ final class TableWatch {
     watched = tables
     log.keep(tables)
     if !tables.contains(.tunnel) { remotes = [:] }
+    if tables.isDisjoint(with: Self.stationTables) { watchStations(false) }
   }
+
+  private static let stationTables: Set<WatchedTable> = [.station, .neighbor]
+
+  private func watchStations(_ isWatched: Bool) {
+    _ = running.dataplane.performOnAll { datapath in datapath.watchesStations = isWatched }
+    areStationsStale = areStationsStale && isWatched
+  }
+
+  /// Notes that stations or neighbors have come, moved or gone.
+  func noteStations() { areStationsStale = true }
 
   private func takeNews() {
     let (ports, isConfigured) = reconciler.takeExamined()
@@ -71,6 +93,10 @@ final class TableWatch {
     let isOfNetwork =
       !configuration.networks.isEmpty && ports.contains { configuration.ports[$0]?.network != nil }
     areBridgesStale = areBridgesStale || isConfigured || isOfNetwork
+    // What was attached is there without having been heard.
+    if !watched.isDisjoint(with: Self.stationTables), isConfigured || !ports.isEmpty {
+      areStationsStale = true
+    }
   }
 
   // MARK: What has changed
@@ -97,6 +123,16 @@ final class TableWatch {
       for table in [WatchedTable.bridge, .network, .host] where watched.contains(table) {
         log.replace(table, rows(of: table))
       }
+    }
+    if areStationsStale, now >= nextStationLook {
+      areStationsStale = false
+      let rows = self.queries.stations()
+      for table in Self.stationTables where watched.contains(table) {
+        log.replace(table, rows[table] ?? [:])
+      }
+      // What takes long is not done all the time.
+      let end = monotonicMilliseconds()
+      nextStationLook = end + max(Self.stationInterval, 10 * (end - now))
     }
     if let interval, now >= nextLook {
       nextLook = now + interval
@@ -132,6 +168,7 @@ final class TableWatch {
         rows.merge(new) { $1 }
       }
       return rows
+    case .station, .neighbor: return queries.stations()[table] ?? [:]
     case .statistics:
       return Dictionary(uniqueKeysWithValues: queries.statistics(of: nil).map { ($0.port, $0.row) })
     }
