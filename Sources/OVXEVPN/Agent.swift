@@ -128,7 +128,7 @@ package struct Agent {
       guard let number = numbers.number(of: vni) else { continue }
       let distinguisher = RouteDistinguisher(
         address: UInt32(truncatingIfNeeded: identity.routerID.low), number: number)
-      let target = settings.target ?? RouteTarget(automatic: vni, asn: identity.asn)
+      let target = settings.target ?? TargetCommunity(automatic: vni, asn: identity.asn)
       guard let network = networks[vni] else {
         networks[vni] = ServedNetwork(settings, distinguisher: distinguisher, target: target)
         vnis[settings.name] = vni
@@ -196,14 +196,15 @@ package struct Agent {
     network name: String, _ mac: MACAddress, at now: Int64
   ) throws(ControlError) {
     guard let vni = vnis[name], networks[vni] != nil else {
-      throw ControlError("EVPN serves no network \(name); \"ovx-ctl evpn show\" lists those it serves")
+      throw ControlError(
+        "EVPN serves no network \(name); \"ovx-ctl evpn show\" lists those it serves")
     }
     guard let place = networks[vni]?.frozen.removeValue(forKey: mac) else {
       throw ControlError("\(mac) is not frozen in network \(name)")
     }
     networks[vni]?.moves[mac] = nil
     if case .here(let sequence) = place { networks[vni]?.owned[mac] = sequence }
-    if case .there = place { networks[vni]?.yielded.insert(mac) }
+    if case .there = place { networks[vni]?.yielded[mac] = now }
     decide(vni, mac, at: now)
   }
 }

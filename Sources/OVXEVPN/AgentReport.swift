@@ -105,7 +105,8 @@ extension Agent {
   private func selected(_ name: String?) throws(ControlError) -> [VNI] {
     guard let name else { return networks.keys.sorted() }
     guard let vni = vnis[name] else {
-      throw ControlError("EVPN serves no network \(name); \"ovx-ctl evpn show\" lists those it serves")
+      throw ControlError(
+        "EVPN serves no network \(name); \"ovx-ctl evpn show\" lists those it serves")
     }
     return [vni]
   }

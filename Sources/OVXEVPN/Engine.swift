@@ -69,7 +69,8 @@ extension Agent {
         if rib[key] != nil { withdrawn.insert(key) }
         return
       }
-      let isOwn = path.isLocal && key.distinguisher.address.map { UInt64($0) } == identity?.routerID.low
+      let isOwn =
+        path.isLocal && key.distinguisher.address.map { UInt64($0) } == identity?.routerID.low
       let route: Route
       do throws(RouteFault) { route = try path.route() } catch {
         // What it was before is not so any more.
@@ -194,6 +195,12 @@ extension Agent {
     if holding.ends(at: now, hold: tables.hold, isListed: hasListed && isEngineConnected) {
       sweep(at: now)
     }
+    for vni in networks.keys where isReady && switchUpdates.isConnected {
+      for mac in networks[vni]?.overdue(at: now) ?? [] {
+        networks[vni]?.hear(mac)
+        decide(vni, mac, at: now)
+      }
+    }
     for vni in networks.keys {
       guard networks[vni]?.moves.isEmpty == false else { continue }
       let over = networks[vni]?.moves.filter { $0.value.isOver(at: now) }.keys ?? [:].keys
@@ -212,6 +219,8 @@ extension Agent {
       count += gone.count
       touch(vni, touched, at: now)
     }
-    if count > 0 { notices.append(Notice(.info, "\(count) routes were not told again, and are gone")) }
+    if count > 0 {
+      notices.append(Notice(.info, "\(count) routes were not told again, and are gone"))
+    }
   }
 }

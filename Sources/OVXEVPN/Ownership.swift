@@ -23,31 +23,32 @@ extension ServedNetwork {
     }
     guard let local else {
       owned[mac] = nil
-      yielded.remove(mac)
+      yielded[mac] = nil
       duplicates[mac] = nil
       return
     }
     guard let rival else {
-      yielded.remove(mac)
+      yielded[mac] = nil
       duplicates[mac] = nil
       if owned[mac] == nil { owned[mac] = adopted ?? 0 }
       return
     }
     if local.isAssigned {
-      yielded.remove(mac)
+      yielded[mac] = nil
       // Other hosts are to see that it is newer here than there, where it may have been until now.
       if owned[mac] == nil { owned[mac] = adopted ?? rival.mobility.successor }
-      noteDuplicate(mac, rival.vtep, "it is assigned to port \(local.port) here, which counts", &notices)
+      noteDuplicate(
+        mac, rival.vtep, "it is assigned to port \(local.port) here, which counts", &notices)
       return
     }
     guard !rival.mobility.isSticky else {
       owned[mac] = nil
-      yielded.insert(mac)
+      if yielded[mac] == nil { yielded[mac] = now }
       noteDuplicate(mac, rival.vtep, "it is assigned there, which counts", &notices)
       return
     }
     duplicates[mac] = nil
-    if owned[mac] == nil, !yielded.contains(mac), let adopted { owned[mac] = adopted }
+    if owned[mac] == nil, yielded[mac] == nil, let adopted { owned[mac] = adopted }
     if let mine = owned[mac] {
       guard
         rival.mobility.sequence > mine || (rival.mobility.sequence == mine && rival.vtep < vtep)
@@ -57,8 +58,8 @@ extension ServedNetwork {
         return
       }
       owned[mac] = nil
-      yielded.insert(mac)
-    } else if !yielded.contains(mac) {
+      if yielded[mac] == nil { yielded[mac] = now }
+    } else if yielded[mac] == nil {
       guard !isRestless(mac, at: now, &notices) else {
         frozen[mac] = .there(rival.vtep)
         return
@@ -68,7 +69,19 @@ extension ServedNetwork {
   }
 
   /// Takes notice that a station was heard here, whatever others say.
-  mutating func hear(_ mac: MACAddress) { yielded.remove(mac) }
+  mutating func hear(_ mac: MACAddress) { yielded[mac] = nil }
+
+  /// Stations that are still known here although the switch was told long ago that they are elsewhere, and does not hold them
+  /// there: they were heard again before it could say that they had gone.
+  func overdue(at now: Int64) -> [MACAddress] {
+    yielded.filter { mac, time in
+      now - time >= Self.yieldTime && frozen[mac] == nil
+        && remote.best(mac)?.mobility.isSticky == false
+    }.map(\.key)
+  }
+
+  /// Milliseconds within which the switch says that a station has gone from here.
+  private static let yieldTime: Int64 = 2000
 
   /// Where the switch is to take a station to be; `nil` where that is not at another host.
   func place(of mac: MACAddress) -> (vtep: IPAddress, isSticky: Bool)? {

@@ -129,18 +129,21 @@ extension ReceivedPath {
       case .mobility(let sequence, let isSticky):
         route.mobility = Mobility(sequence: sequence, isSticky: isSticky)
       case .defaultGateway: route.isGateway = true
-      case .twoOctet(RouteTarget.subType, let asn, let number):
-        guard asn <= 0xFFFF, let target = RouteTarget(asn: asn, number: number) else { continue }
+      case .twoOctet(TargetCommunity.subType, let asn, let number):
+        guard asn <= 0xFFFF, let target = TargetCommunity(asn: asn, number: number) else {
+          continue
+        }
         route.targets.append(target)
-      case .fourOctet(RouteTarget.subType, let asn, let number):
+      case .fourOctet(TargetCommunity.subType, let asn, let number):
         guard number <= 0xFFFF else { continue }
         route.targets.append(
-          RouteTarget(rawValue: 0x0202 << 48 | UInt64(asn) << 16 | UInt64(number)))
-      case .address(RouteTarget.subType, let address, let number):
-        guard let address = IPAddress(address), !address.isIPv6, let number = UInt16(exactly: number)
+          TargetCommunity(rawValue: 0x0202 << 48 | UInt64(asn) << 16 | UInt64(number)))
+      case .address(TargetCommunity.subType, let address, let number):
+        guard let address = IPAddress(address), !address.isIPv6,
+          let number = UInt16(exactly: number)
         else { continue }
         route.targets.append(
-          RouteTarget(address: UInt32(truncatingIfNeeded: address.low), number: number))
+          TargetCommunity(address: UInt32(truncatingIfNeeded: address.low), number: number))
       case .twoOctet, .fourOctet, .address: continue
       }
     }

@@ -37,13 +37,13 @@ package struct Route: Hashable, Sendable {
   /// Of the label, or of the multicast tunnel.
   package var vni: VNI
   /// The networks that it is for.
-  package var targets: [RouteTarget]
+  package var targets: [TargetCommunity]
   package var mobility = Mobility()
   /// Whether the station routes for the others (RFC 7432, section 10.1).
   package var isGateway = false
 
   package init(
-    _ key: RouteKey, vtep: IPAddress, vni: VNI, targets: [RouteTarget],
+    _ key: RouteKey, vtep: IPAddress, vni: VNI, targets: [TargetCommunity],
     mobility: Mobility = Mobility(), isGateway: Bool = false
   ) {
     self.key = key

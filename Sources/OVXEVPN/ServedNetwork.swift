@@ -8,27 +8,27 @@ struct ServedNetwork {
     var name: String
     var vni: VNI
     /// The route target that is given; of its VNI where there is none.
-    var target: RouteTarget?
+    var target: TargetCommunity?
   }
 
   var settings: Settings
   var distinguisher: RouteDistinguisher
   /// What its routes are told with.
-  var target: RouteTarget
+  var target: TargetCommunity
   var remote = RemoteStations()
 
   /// Stations that this host tells of, and with which sequence numbers.
   var owned: [MACAddress: UInt32] = [:]
   /// Stations that another host has taken over while they were known here, too: what is known here counts again when they
-  /// are heard.
-  var yielded: Set<MACAddress> = []
+  /// are heard. With the time of it, in milliseconds.
+  var yielded: [MACAddress: Int64] = [:]
   var moves: [MACAddress: MoveHistory] = [:]
   var frozen: [MACAddress: FrozenPlace] = [:]
   /// Stations that are here for certain, or there for certain, and which another host tells of as well.
   var duplicates: [MACAddress: IPAddress] = [:]
 
   init(
-    _ settings: Settings, distinguisher: RouteDistinguisher, target: RouteTarget
+    _ settings: Settings, distinguisher: RouteDistinguisher, target: TargetCommunity
   ) {
     self.settings = settings
     self.distinguisher = distinguisher
@@ -52,8 +52,10 @@ extension SwitchTables {
 
   /// Seconds for which entries stay when nobody tells of them any more; 0 for ever.
   var hold: Int {
-    host["other_config"]?.entries["evpn-hold"].flatMap(Int.init).flatMap {
-      AgentUpdate.holdRange.contains($0) ? $0 : nil
+    let text = host["other_config"]?.entries["evpn-hold"]
+    if text == "inf" { return 0 }
+    return text.flatMap(Int.init).flatMap {
+      AgentUpdate.holdRange.contains($0) && $0 > 0 ? $0 : nil
     } ?? 120
   }
 
@@ -83,9 +85,10 @@ extension SwitchTables {
       }
       var settings = ServedNetwork.Settings(name: name, vni: vni, target: nil)
       if let text = columns["other_config"]?.entries["route-target"] {
-        guard let target = RouteTarget(text) else {
+        guard let target = TargetCommunity(text) else {
           faults.append(
-            "network \(name) is not served: its route-target \"\(text)\" is not one, such as 65000:100")
+            "network \(name) is not served: its route-target \"\(text)\" is not one, such as 65000:100"
+          )
           continue
         }
         settings.target = target

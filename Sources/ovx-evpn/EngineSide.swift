@@ -165,7 +165,8 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
     core.peersRequested()
     let peers = try await client.serverStreaming(
       request: ClientRequest(message: Apipb_ListPeerRequest()), descriptor: GoBGPService.listPeer,
-      serializer: ProtobufSerializer(), deserializer: ProtobufDeserializer<Apipb_ListPeerResponse>(),
+      serializer: ProtobufSerializer(),
+      deserializer: ProtobufDeserializer<Apipb_ListPeerResponse>(),
       options: options(timeout: .seconds(60))
     ) { response in
       var peers: [EVPNPeer] = []
@@ -182,7 +183,8 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
     core.listBegan()
     try await client.serverStreaming(
       request: ClientRequest(message: request), descriptor: GoBGPService.listPath,
-      serializer: ProtobufSerializer(), deserializer: ProtobufDeserializer<Apipb_ListPathResponse>(),
+      serializer: ProtobufSerializer(),
+      deserializer: ProtobufDeserializer<Apipb_ListPathResponse>(),
       options: options()
     ) { response in
       var batch: [ReceivedPath] = []

@@ -39,7 +39,8 @@ struct OVXEVPN: AsyncParsableCommand {
           + "--api-hosts unix:///run/gobgpd/api.sock")
     }
     guard engineSocket.utf8.count <= ControlSocket.pathLimit else {
-      throw ValidationError("--gobgp names a path that is longer than \(ControlSocket.pathLimit) bytes")
+      throw ValidationError(
+        "--gobgp names a path that is longer than \(ControlSocket.pathLimit) bytes")
     }
   }
 

@@ -36,7 +36,8 @@ extension EVPNPeer {
       case .established: "established"
       default: "unknown"
       }
-    let address = peer.state.neighborAddress.isEmpty ? peer.conf.neighborAddress : peer.state.neighborAddress
+    let address =
+      peer.state.neighborAddress.isEmpty ? peer.conf.neighborAddress : peer.state.neighborAddress
     self.init(
       address: address, asn: peer.state.peerAsn == 0 ? peer.conf.peerAsn : peer.state.peerAsn,
       state: state)
@@ -187,7 +188,7 @@ extension Apipb_Path {
   }
 }
 
-extension RouteTarget {
+extension TargetCommunity {
   fileprivate func community() throws -> Google_Protobuf_Any {
     let low = UInt32(truncatingIfNeeded: rawValue)
     let middle = UInt32(truncatingIfNeeded: rawValue >> 16)

@@ -30,7 +30,8 @@ struct SwitchSide {
   private func listen() -> Never {
     while true {
       do throws(ControlError) {
-        var watch = try client.watch([.host, .network, .station, .neighbor], timeout: Self.patience)
+        var watch = try client.watch(
+          [.host, .network, .station, .neighbor], timeout: Self.patience)
         core.clear("switch", "the switch answers")
         core.update { agent, _ in agent.switchConnected() }
         while true {

@@ -13,7 +13,9 @@ private let two = "02:00:00:00:00:02"
     let bench = Bench()
     let route = try #require(bench.announced.values.first)
     #expect(bench.announced.count == 1)
-    #expect(route.key == .multicast(RouteDistinguisher(address: 0x0A00_0001, number: 100), ip("10.0.0.1")))
+    #expect(
+      route.key == .multicast(RouteDistinguisher(address: 0x0A00_0001, number: 100), ip("10.0.0.1"))
+    )
     #expect(route.vtep == ip("10.0.0.1"))
     #expect(route.vni.rawValue == 100)
     #expect(route.targets.map(\.description) == ["65000:100"])
@@ -22,9 +24,11 @@ private let two = "02:00:00:00:00:02"
   @Test func aStationIsToldAloneOrWithItsAddresses() {
     var bench = Bench()
     bench.hear(one)
-    #expect(bench.routes(of: one).map(\.key) == [
-      .station(RouteDistinguisher(address: 0x0A00_0001, number: 100), MACAddress(one) ?? .broadcast, nil)
-    ])
+    #expect(
+      bench.routes(of: one).map(\.key) == [
+        .station(
+          RouteDistinguisher(address: 0x0A00_0001, number: 100), MACAddress(one) ?? .broadcast, nil)
+      ])
     bench.neighbor("172.17.0.5", one)
     bench.neighbor("fd00::5", one)
     #expect(bench.routes(of: one).count == 2)
@@ -53,7 +57,9 @@ private let two = "02:00:00:00:00:02"
     #expect(bench.announced.isEmpty)
     bench.tell(Bench.network("red", 100, .modify))
     #expect(bench.announced.count == 2)
-    bench.tell(WatchEvent(.modify, table: .host, record: ".", new: ["control_plane": .scalar(.text("none"))]))
+    bench.tell(
+      WatchEvent(.modify, table: .host, record: ".", new: ["control_plane": .scalar(.text("none"))])
+    )
     #expect(bench.announced.isEmpty)
   }
 
@@ -89,7 +95,9 @@ private let two = "02:00:00:00:00:02"
     bench.connectEngine([left, kept])
     #expect(bench.routes(of: one).isEmpty)
     // What has not changed is not told again, and keeps its sequence number.
-    #expect(bench.agent.announced[VNI(rawValue: 100)!]?.stations[MACAddress(two)!]?.first?.mobility.sequence == 7)
+    #expect(
+      bench.agent.announced[VNI(rawValue: 100)!]?.stations[MACAddress(two)!]?.first?.mobility
+        .sequence == 7)
   }
 }
 
@@ -143,7 +151,10 @@ private let two = "02:00:00:00:00:02"
 
   @Test func theLimitOfANetwork() {
     var bench = Bench()
-    bench.tell(WatchEvent(.modify, table: .host, record: ".", new: ["other_config": .map(["evpn-limit": .text("2")])]))
+    bench.tell(
+      WatchEvent(
+        .modify, table: .host, record: ".", new: ["other_config": .map(["evpn-limit": .text("2")])])
+    )
     bench.receive(Bench.multicast(), Bench.path(one), Bench.path(two))
     #expect(bench.station(one) != nil)
     #expect(bench.station(two) == nil)
@@ -158,11 +169,15 @@ private let two = "02:00:00:00:00:02"
     bench.agent.listBegan()
     // What changes meanwhile is newer than the list.
     bench.receive(Bench.path(one, from: "10.0.0.3", vni: 200))
-    bench.agent.listed([Bench.path(one, from: "10.0.0.3", sequence: 9, vni: 200), Bench.path(two, vni: 200)], at: bench.now)
+    bench.agent.listed(
+      [Bench.path(one, from: "10.0.0.3", sequence: 9, vni: 200), Bench.path(two, vni: 200)],
+      at: bench.now)
     bench.agent.listEnded(at: bench.now)
     bench.flush()
     #expect(bench.stations["blue"]?.count == 2)
-    #expect(bench.agent.networks[VNI(rawValue: 200)!]?.remote.best(MACAddress(one)!)?.mobility.sequence == 0)
+    #expect(
+      bench.agent.networks[VNI(rawValue: 200)!]?.remote.best(MACAddress(one)!)?.mobility.sequence
+        == 0)
   }
 
   @Test func updatesAreBounded() throws {
@@ -179,7 +194,8 @@ private let two = "02:00:00:00:00:02"
     bench.flush()
     #expect(bench.stations["red"]?.count == 10_000)
     #expect(bench.neighbors["red"]?.count == 10_000)
-    #expect(bench.updates.reduce(0) { $0 + $1.networks.values.reduce(0) { $0 + $1.count } } == 20_000)
+    #expect(
+      bench.updates.reduce(0) { $0 + $1.networks.values.reduce(0) { $0 + $1.count } } == 20_000)
     for update in bench.updates {
       #expect(update.networks.values.reduce(0) { $0 + $1.count } <= AgentUpdate.limit)
       #expect(try Request(commands: [.agent(update)]).messageBytes().count < 900_000)
@@ -322,7 +338,8 @@ private let two = "02:00:00:00:00:02"
     bench.receive(Bench.path(two, withdrawn: true), established: 1)
     #expect(bench.station(two) == nil)
     // The last: its routes stay.
-    bench.receive(Bench.path(one, withdrawn: true), Bench.multicast(withdrawn: true), established: 0)
+    bench.receive(
+      Bench.path(one, withdrawn: true), Bench.multicast(withdrawn: true), established: 0)
     #expect(bench.station(one) != nil)
     #expect(bench.agent.state(at: bench.now).holding == 0)
     bench.advance(110)
@@ -336,7 +353,8 @@ private let two = "02:00:00:00:00:02"
   @Test func peersThatComeBack() {
     var bench = Bench()
     bench.receive(Bench.path(one), Bench.path(two))
-    bench.receive(Bench.path(one, withdrawn: true), Bench.path(two, withdrawn: true), established: 0)
+    bench.receive(
+      Bench.path(one, withdrawn: true), Bench.path(two, withdrawn: true), established: 0)
     bench.advance(60)
     bench.peers(established: 1)
     bench.receive(Bench.path(one))

@@ -38,7 +38,7 @@ struct Bench {
   ) {
     agent.switchConnected()
     var config: [String: Atom] = [:]
-    if let hold { config["evpn-hold"] = .text("\(hold)") }
+    if let hold { config["evpn-hold"] = .text(hold == 0 ? "inf" : "\(hold)") }
     var events = [
       WatchEvent(
         .initial, table: .host, record: ".",
@@ -67,7 +67,9 @@ struct Bench {
     agent.peersRequested()
     agent.peersTold(
       (0..<count).map {
-        EVPNPeer(address: "10.0.0.\(200 + $0)", asn: 65000, state: $0 < established ? "established" : "active")
+        EVPNPeer(
+          address: "10.0.0.\(200 + $0)", asn: 65000,
+          state: $0 < established ? "established" : "active")
       }, at: now)
     flush()
   }

@@ -9,15 +9,17 @@ import Testing
 @Suite struct ReceivedPathTests {
   @Test func targets() throws {
     for text in ["65000:100", "0:4294967295", "4200000000:7", "10.0.0.1:9"] {
-      #expect(try #require(RouteTarget(text)).description == text)
+      #expect(try #require(TargetCommunity(text)).description == text)
     }
-    for text in ["", "1", "1:2:3", "65536:65536", "4294967296:1", "10.0.0.1:65536", "fd00::1:1", "a:b", "-1:2"] {
-      #expect(RouteTarget(text) == nil, "\(text)")
+    for text in [
+      "", "1", "1:2:3", "65536:65536", "4294967296:1", "10.0.0.1:65536", "fd00::1:1", "a:b", "-1:2",
+    ] {
+      #expect(TargetCommunity(text) == nil, "\(text)")
     }
     let vni = try #require(VNI(rawValue: 100))
     // As FRR: of a long AS number its low 16 bits.
-    #expect(RouteTarget(automatic: vni, asn: 4_200_000_000).description == "59904:100")
-    #expect(RouteTarget(automatic: vni, asn: 1).isAutomatic(for: vni))
+    #expect(TargetCommunity(automatic: vni, asn: 4_200_000_000).description == "59904:100")
+    #expect(TargetCommunity(automatic: vni, asn: 1).isAutomatic(for: vni))
   }
 
   @Test func faults() throws {
@@ -67,14 +69,22 @@ import Testing
   @Test(arguments: 0..<20) func anythingGoes(_ round: Int) {
     var random = SeededRandom(seed: UInt64(round) &* 7919 &+ 1)
     var bench = Bench()
-    let texts = ["", "0.0.0.0", "10.0.0.2", "10.0.0.3", "9.9.9.9", "172.17.0.5", "fd00::1", "x", "\0", Bench.local]
-    let macs = ["02:00:00:00:00:01", "02:00:00:00:00:02", "ff:ff:ff:ff:ff:ff", "", "02:00:00:00:00:03"]
+    let texts = [
+      "", "0.0.0.0", "10.0.0.2", "10.0.0.3", "9.9.9.9", "172.17.0.5", "fd00::1", "x", "\0",
+      Bench.local,
+    ]
+    let macs = [
+      "02:00:00:00:00:01", "02:00:00:00:00:02", "ff:ff:ff:ff:ff:ff", "", "02:00:00:00:00:03",
+    ]
     let numbers: [UInt32] = [0, 1, 2, 6, 8, 100, 101, 65000, 65535, 65536, 1 << 24, .max]
-    func pick<Element>(_ list: [Element]) -> Element { list[Int(random.next() % UInt64(list.count))] }
+    func pick<Element>(_ list: [Element]) -> Element {
+      list[Int(random.next() % UInt64(list.count))]
+    }
     func path() -> ReceivedPath {
       if random.next() % 2 == 0 {
         return Bench.path(
-          pick(Array(macs.prefix(2))), ip: pick(["", "172.17.0.5"]), from: pick(["10.0.0.2", "10.0.0.3", "9.9.9.9"]),
+          pick(Array(macs.prefix(2))), ip: pick(["", "172.17.0.5"]),
+          from: pick(["10.0.0.2", "10.0.0.3", "9.9.9.9"]),
           sequence: pick([0, 1, 2, .max]), sticky: random.next() % 8 == 0,
           withdrawn: random.next() % 4 == 0)
       }
@@ -84,7 +94,9 @@ import Testing
       ])
       let content: ReceivedPath.Content = pick([
         .other, .multicast(rd, tag: 0, originator: pick(texts)),
-        .station(rd, tag: pick([0, 0, 0, 5]), mac: pick(macs), ip: pick(texts), labels: pick([[], [100], [100, 5], [.max]])),
+        .station(
+          rd, tag: pick([0, 0, 0, 5]), mac: pick(macs), ip: pick(texts),
+          labels: pick([[], [100], [100, 5], [.max]])),
       ])
       let communities: [ReceivedPath.Community] = (0..<Int(random.next() % 5)).map { _ in
         pick([
@@ -97,7 +109,9 @@ import Testing
       }
       return ReceivedPath(
         content, nextHop: pick(texts), communities: communities,
-        tunnel: pick([nil, .init(type: 6, label: 100), .init(type: pick(numbers), label: pick(numbers))]),
+        tunnel: pick([
+          nil, .init(type: 6, label: 100), .init(type: pick(numbers), label: pick(numbers)),
+        ]),
         isWithdrawal: random.next() % 4 == 0, isLocal: random.next() % 8 == 0)
     }
     for _ in 0..<2000 {
@@ -128,10 +142,14 @@ import Testing
         #expect(!routes.isEmpty)
         #expect(told?.stations[mac]?.vtep == network.place(of: mac)?.vtep, "seed \(round)")
       }
-      #expect(Set(told?.stations.keys ?? [:].keys).subtracting(network.remote.routes.keys).allSatisfy { network.frozen[$0] != nil })
+      #expect(
+        Set(told?.stations.keys ?? [:].keys).subtracting(network.remote.routes.keys).allSatisfy {
+          network.frozen[$0] != nil
+        })
       #expect(told?.vteps ?? [] == Set(network.remote.vteps.keys))
       for mac in network.owned.keys { #expect(told?.stations[mac] == nil) }
-      let count = network.remote.routes.values.reduce(0) { $0 + $1.count }
+      let count =
+        network.remote.routes.values.reduce(0) { $0 + $1.count }
         + network.remote.vteps.values.reduce(0) { $0 + $1.count }
       #expect(network.remote.count == count)
       #expect(bench.agent.rib.values.count { $0 == vni } == count)

@@ -7,7 +7,8 @@ extension EVPNState {
     lines.append("Engine: \(engine ? "gobgpd answers" : "gobgpd does not answer")")
     if let asn { lines.append("    AS: \(asn)") }
     if let routerID { lines.append("    router id: \(routerID)") }
-    lines.append("    graceful restart: \(gracefulRestart ? "on" : "off, as gobgpd 3.10 ends upon it")")
+    lines.append(
+      "    graceful restart: \(gracefulRestart ? "on" : "off, as gobgpd 3.10 ends upon it")")
     if let local { lines.append("Local VTEP: \(local)") }
     for peer in peers { lines.append("Peer \(peer.address): AS \(peer.asn), \(peer.state)") }
     if engine, peers.isEmpty { lines.append("Peers: none") }

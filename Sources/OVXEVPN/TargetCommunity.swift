@@ -1,7 +1,7 @@
 package import OVXDatapath
 
 /// A route target: which networks a route is for (RFC 4360, section 4; RFC 5668 for AS numbers of four octets).
-package struct RouteTarget: Hashable, Sendable {
+package struct TargetCommunity: Hashable, Sendable {
   /// The eight octets of the extended community, in the order of the wire.
   package let rawValue: UInt64
 
@@ -39,7 +39,7 @@ package struct RouteTarget: Hashable, Sendable {
   }
 }
 
-extension RouteTarget: LosslessStringConvertible {
+extension TargetCommunity: LosslessStringConvertible {
   /// Reads `A:B`, where A is an AS number or an IPv4 address.
   package init?(_ text: String) {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
