@@ -172,7 +172,7 @@ if Context.environment["OVX_EVPN"] != nil {
     .executableTarget(
       name: "ovx-evpn",
       dependencies: [
-        "OVXControl", "OVXDatapath", "OVXEVPN", "OVXLinux", "GoBGP", argumentParser, logging, system,
+        "GoBGP", "OVXControl", "OVXDatapath", "OVXEVPN", argumentParser, system,
         .product(name: "GRPCCore", package: "grpc-swift-2"),
         .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
         .product(name: "GRPCProtobuf", package: "grpc-swift-protobuf"),

@@ -55,7 +55,7 @@ package struct Agent {
 
   // What is to be told.
   var announced: [VNI: AnnouncedRoutes] = [:]
-  var unannounced: Set<LocalSubject> = []
+  var unannounced = Pending<LocalSubject>()
   var told: [VNI: ToldEntries] = [:]
   var untold: [VNI: RemoteStations.Touched] = [:]
   var switchUpdates = UpdateClock()
@@ -174,10 +174,12 @@ package struct Agent {
   mutating func decide(_ vni: VNI, _ mac: MACAddress, at now: Int64) {
     guard let name = networks[vni]?.settings.name else { return }
     if isReady, let localVTEP {
+      let local = tables.stationsByPlace[StationPlace(network: name, mac: mac)]
       networks[vni]?.decide(
-        mac, local: tables.stationsByPlace[StationPlace(network: name, mac: mac)],
-        adopted: adopted[vni]?[mac], vtep: localVTEP, at: now, &notices)
-      unannounced.insert(.station(vni, mac))
+        mac, local: local, adopted: adopted[vni]?[mac], vtep: localVTEP, at: now, &notices)
+      if local != nil || announced[vni]?.stations[mac] != nil {
+        unannounced.insert(.station(vni, mac))
+      }
     }
     untold[vni, default: .init()].stations.insert(mac)
   }

@@ -30,14 +30,15 @@ package struct Announcement: Equatable, Sendable {
 }
 
 extension Agent {
-  /// What the engine is to be told next; empty where it knows all.
+  /// What the engine is to be told next.
   ///
   /// - Parameter limit: How many subjects are looked at, most of which are one route each.
+  /// - Returns: Routes and withdrawals; none where the engine knows all.
   package mutating func takeAnnouncements(limit: Int = 500) -> [Announcement] {
     guard isEngineConnected, isReady else { return [] }
     var announcements: [Announcement] = []
-    for _ in 0..<limit {
-      guard let subject = unannounced.popFirst() else { break }
+    // Of a burst of subjects many are told already.
+    while announcements.count < limit, let subject = unannounced.popFirst() {
       let (vni, old): (VNI, [Route])
       switch subject {
       case .network(let number): (vni, old) = (number, announced[number]?.networks ?? [])

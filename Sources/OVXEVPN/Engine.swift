@@ -123,7 +123,8 @@ extension Agent {
   private mutating func touch(_ vni: VNI, _ touched: RemoteStations.Touched, at now: Int64) {
     untold[vni, default: .init()].vteps.formUnion(touched.vteps)
     untold[vni, default: .init()].addresses.formUnion(touched.addresses)
-    for mac in touched.stations { decide(vni, mac, at: now) }
+    var stations = touched.stations
+    while let mac = stations.popFirst() { decide(vni, mac, at: now) }
   }
 
   /// A route of this host that the engine has, told by an agent before this one.

@@ -37,8 +37,10 @@ struct Holding {
   /// Whether it ends now: what was not told again is to go.
   ///
   /// - Parameters:
+  ///   - now: In milliseconds.
   ///   - hold: Seconds; 0 for ever.
   ///   - isListed: Whether the engine's routes are all known.
+  /// - Returns: Once, that it does.
   mutating func ends(at now: Int64, hold: Int, isListed: Bool) -> Bool {
     guard let since else { return false }
     let isTold =

@@ -29,6 +29,8 @@ struct RemoteStations {
   private(set) var owners: [IPAddress: [MACAddress]] = [:]
   /// VTEPs that want broadcasts, by the routes that say so.
   private(set) var vteps: [IPAddress: [RouteKey: UInt32]] = [:]
+  /// The VTEP that such a route is of.
+  private var vtepsByRoute: [RouteKey: IPAddress] = [:]
   /// How many routes there are.
   private(set) var count = 0
 
@@ -39,9 +41,9 @@ struct RemoteStations {
 
   /// What has to be looked at anew.
   struct Touched {
-    var stations: Set<MACAddress> = []
-    var addresses: Set<IPAddress> = []
-    var vteps: Set<IPAddress> = []
+    var stations = Pending<MACAddress>()
+    var addresses = Pending<IPAddress>()
+    var vteps = Pending<IPAddress>()
 
     var isEmpty: Bool { stations.isEmpty && addresses.isEmpty && vteps.isEmpty }
   }
@@ -52,7 +54,7 @@ struct RemoteStations {
   ) -> Bool {
     switch route.key {
     case .multicast:
-      if let old = vteps.first(where: { $0.key != route.vtep && $0.value[route.key] != nil })?.key {
+      if let old = vtepsByRoute[route.key], old != route.vtep {
         removeMulticast(route.key, at: old, &touched)
       }
       let isNew = vteps[route.vtep]?[route.key] == nil
@@ -60,6 +62,7 @@ struct RemoteStations {
       if isNew { count += 1 }
       if vteps[route.vtep] == nil { touched.vteps.insert(route.vtep) }
       vteps[route.vtep, default: [:]][route.key] = generation
+      vtepsByRoute[route.key] = route.vtep
     case .station(let distinguisher, let mac, let ip):
       let new = StationRoute(
         distinguisher: distinguisher, ip: ip, vtep: route.vtep, mobility: route.mobility,
@@ -87,7 +90,7 @@ struct RemoteStations {
   mutating func remove(_ key: RouteKey, _ touched: inout Touched) {
     switch key {
     case .multicast:
-      guard let vtep = vteps.first(where: { $0.value[key] != nil })?.key else { return }
+      guard let vtep = vtepsByRoute[key] else { return }
       removeMulticast(key, at: vtep, &touched)
     case .station(let distinguisher, let mac, let ip):
       remove(mac, &touched) { $0.distinguisher == distinguisher && $0.ip == ip }
@@ -98,7 +101,7 @@ struct RemoteStations {
   mutating func expire(_ key: RouteKey) {
     switch key {
     case .multicast:
-      guard let vtep = vteps.first(where: { $0.value[key] != nil })?.key else { return }
+      guard let vtep = vtepsByRoute[key] else { return }
       vteps[vtep]?[key] = 0
     case .station(let distinguisher, let mac, let ip):
       guard
@@ -112,7 +115,10 @@ struct RemoteStations {
 
   /// Removes what is older than a generation.
   ///
-  /// - Parameter removed: Is told of each.
+  /// - Parameters:
+  ///   - generation: The first that stays.
+  ///   - touched: What has to be looked at anew.
+  ///   - removed: Is told of each.
   mutating func sweep(
     before generation: UInt32, _ touched: inout Touched, removed: (RouteKey) -> Void
   ) {
@@ -152,6 +158,7 @@ struct RemoteStations {
     _ key: RouteKey, at vtep: IPAddress, _ touched: inout Touched
   ) {
     guard vteps[vtep]?.removeValue(forKey: key) != nil else { return }
+    vtepsByRoute[key] = nil
     count -= 1
     guard vteps[vtep]?.isEmpty == true else { return }
     vteps[vtep] = nil

@@ -19,8 +19,9 @@ struct ServedNetwork {
 
   /// Stations that this host tells of, and with which sequence numbers.
   var owned: [MACAddress: UInt32] = [:]
-  /// Stations that another host has taken over while they were known here, too: what is known here counts again when they
-  /// are heard. With the time of it, in milliseconds.
+  /// Stations that another host has taken over while they were known here, too, and when that was, in milliseconds.
+  ///
+  /// What is known here counts again when they are heard.
   var yielded: [MACAddress: Int64] = [:]
   var moves: [MACAddress: MoveHistory] = [:]
   var frozen: [MACAddress: FrozenPlace] = [:]

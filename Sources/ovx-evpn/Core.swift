@@ -12,36 +12,46 @@ final class Core: Sendable {
   /// Whoever tells the switch.
   private let switchNews = DispatchSemaphore(value: 0)
   /// Whoever tells the engine, and who asks it.
-  let engineNews: AsyncStream<Void>
-  private let engineContinuation: AsyncStream<Void>.Continuation
-  let questions: AsyncStream<Void>
-  private let questionContinuation: AsyncStream<Void>.Continuation
+  private let listeners = Mutex<[Int: AsyncStream<Void>.Continuation]>([:])
 
-  init() {
-    agent = Mutex(Agent(at: 0))
-    (engineNews, engineContinuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
-    (questions, questionContinuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+  init() { agent = Mutex(Agent(at: 0)) }
+
+  /// A stream that says when there may be news; what comes while nobody looks is said once.
+  func listen() -> AsyncStream<Void> {
+    let (stream, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+    let number = listeners.withLock { listeners in
+      let number = (listeners.keys.max() ?? 0) + 1
+      listeners[number] = continuation
+      return number
+    }
+    continuation.onTermination = { _ in
+      _ = self.listeners.withLock { $0.removeValue(forKey: number) }
+    }
+    continuation.yield()
+    return stream
   }
 
   /// Has the agent take something in, logs what it has to say, and wakes those who may have something to do.
   ///
-  /// - Parameter body: Is given the time in milliseconds.
-  func update<Result: Sendable>(_ body: (inout Agent, Int64) -> Result) -> Result {
-    let (result, notices) = agent.withLock { agent in
-      let result = body(&agent, now)
-      let notices = agent.notices
-      agent.notices = []
-      return (result, notices)
+  /// - Parameters:
+  ///   - wakesSwitch: Whether the switch may have to be told of it.
+  ///   - body: Is given the time in milliseconds.
+  func update(wakesSwitch: Bool = true, _ body: (inout Agent, Int64) -> Void) {
+    let notices = agent.withLock { agent in
+      body(&agent, now)
+      defer { agent.notices = [] }
+      return agent.notices
     }
     for notice in notices { Self.log(notice) }
-    switchNews.signal()
-    engineContinuation.yield()
-    questionContinuation.yield()
-    return result
+    if wakesSwitch { switchNews.signal() }
+    wake()
   }
 
-  /// The engine says that something is new of its peers.
-  func peersChanged() { questionContinuation.yield() }
+  /// Wakes those who tell or ask the engine.
+  func wake() {
+    let listeners = listeners.withLock { Array($0.values) }
+    for listener in listeners { listener.yield() }
+  }
 
   /// Takes something out of the agent, which gives nobody news.
   func take<Result: Sendable>(_ body: (inout Agent, Int64) throws(ControlError) -> Result)
@@ -78,7 +88,9 @@ final class Core: Sendable {
 
   /// Takes notice that nothing is wrong with something any more.
   ///
-  /// - Parameter sentence: What is said where something was.
+  /// - Parameters:
+  ///   - subject: The something.
+  ///   - sentence: What is said where something was wrong.
   func clear(_ subject: String, _ sentence: String) {
     if faults.withLock({ $0.removeValue(forKey: subject) }) != nil {
       Self.log(Notice(.info, sentence))

@@ -123,7 +123,7 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
         case .peer(let peer):
           // The end of the peers that there are already is the first word of a watch that is in force.
           if peer.type == 2 { registered.yield() }
-          core.peersChanged()
+          core.wake()
         case .table(let table):
           let paths = table.paths.map(ReceivedPath.init)
           core.update { agent, now in agent.received(paths, at: now) }
@@ -143,7 +143,7 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
           try await Task.sleep(for: .seconds(1))
         }
       }
-      group.addTask { for await _ in core.questions { tick.yield() } }
+      group.addTask { for await _ in core.listen() { tick.yield() } }
       group.addTask {
         var lastPeers: ContinuousClock.Instant?
         for await _ in ticks {
@@ -206,7 +206,7 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
   private func announce() async throws {
     try await client.clientStreaming(
       request: StreamingClientRequest { writer in
-        for await _ in core.engineNews {
+        for await _ in core.listen() {
           while true {
             let announcements = core.nextAnnouncements()
             guard !announcements.isEmpty else { break }

@@ -55,7 +55,7 @@ struct SwitchSide {
   private func tell() -> Never {
     while true {
       core.awaitSwitchNews(milliseconds: 500)
-      core.update { agent, now in agent.tick(at: now) }
+      core.update(wakesSwitch: false) { agent, now in agent.tick(at: now) }
       while let update = core.nextUpdate() {
         do throws(ControlError) {
           let replies = try client.replies(to: [.agent(update)], timeout: Self.patience)
@@ -63,7 +63,7 @@ struct SwitchSide {
           core.clear("updates", "the switch takes what it is told")
         } catch {
           core.tell("the switch does not take what it is told: \(error.message)", about: "updates")
-          core.update { agent, now in agent.updateFailed(at: now) }
+          core.update(wakesSwitch: false) { agent, now in agent.updateFailed(at: now) }
           usleep(500_000)
         }
       }

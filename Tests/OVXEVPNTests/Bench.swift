@@ -19,7 +19,9 @@ struct Bench {
   var phases: [AgentUpdate.Phase] = []
   var updates: [AgentUpdate] = []
 
-  /// - Parameter isUp: Whether both sides are there, and a peer is, and all that was held is past.
+  /// - Parameters:
+  ///   - hold: Seconds; 0 for ever.
+  ///   - isUp: Whether both sides are there, and a peer is, and all that was held is past.
   init(hold: Int? = nil, isUp: Bool = true) {
     connectSwitch(hold: hold)
     guard isUp else { return }
