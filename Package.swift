@@ -61,6 +61,7 @@ let package = Package(
       name: "OVXControl",
       dependencies: ["OVXDatapath", system, .product(name: "GRDB", package: "GRDB.swift")],
       swiftSettings: strict),
+    .target(name: "OVXEVPN", dependencies: ["OVXControl", "OVXDatapath"], swiftSettings: strict),
     .target(name: "OVXSimulation", dependencies: ["OVXDatapath"], swiftSettings: strict),
     .target(
       name: "OVXHost",
@@ -147,9 +148,45 @@ let package = Package(
       name: "ExporterTests", dependencies: ["ovx-exporter", "OVXControl", "OVXDatapath"],
       swiftSettings: strict),
     .testTarget(
+      name: "OVXEVPNTests",
+      dependencies: ["OVXEVPN", "OVXControl", "OVXDatapath", "OVXSimulation"],
+      swiftSettings: strict),
+    .testTarget(
       name: "SystemTests", dependencies: ["OVXControl", "OVXDatapath", "OVXSimulation"],
       exclude: ["Traffic"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
+
+// What speaks gRPC takes minutes to build, so that only deploy/build-evpn, which sets this, fetches and builds it.
+if Context.environment["OVX_EVPN"] != nil {
+  package.products.append(.executable(name: "ovx-evpn", targets: ["ovx-evpn"]))
+  package.dependencies += [
+    .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
+    .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.2"),
+    .package(url: "https://github.com/grpc/grpc-swift-protobuf", from: "2.4.1"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+  ]
+  package.targets.append(
+    .executableTarget(
+      name: "ovx-evpn",
+      dependencies: [
+        "GoBGP", "OVXControl", "OVXDatapath", "OVXEVPN", argumentParser, system,
+        .product(name: "GRPCCore", package: "grpc-swift-2"),
+        .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
+        .product(name: "GRPCProtobuf", package: "grpc-swift-protobuf"),
+        .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+      ],
+      swiftSettings: strict))
+  package.targets.append(
+    // Generated code, which is not held to the rules of what is written.
+    .target(
+      name: "GoBGP",
+      dependencies: [
+        .product(name: "GRPCCore", package: "grpc-swift-2"),
+        .product(name: "GRPCProtobuf", package: "grpc-swift-protobuf"),
+        .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+      ],
+      exclude: ["gobgp.proto"]))
+}

@@ -80,7 +80,8 @@ struct OVXCtl: ParsableCommand {
       CommandGroup(
         name: "Switch",
         subcommands: [
-          AddressCommands.self, NeighborCommands.self, TunnelCommands.self, Statistics.self,
+          AddressCommands.self, NeighborCommands.self, TunnelCommands.self, EVPNCommands.self,
+          Statistics.self,
           Drops.self, Doctor.self,
           Top.self, Monitor.self, LogCommands.self, TraceFrame.self, CaptureFrames.self,
           ShowVersion.self, Confirm.self,

@@ -253,7 +253,31 @@ import Testing
     #expect(offset == stream.count)
     try check("capture", try CaptureSession.json(of: frame, port: "a\"b"))
     try check("log show", .logLevel(.info))
+    try checkEVPN(mac, address)
     try check("version", .version(Versions(pid: 7, kernel: "6.18")))
+  }
+
+  private func checkEVPN(_ mac: MACAddress, _ address: IPAddress) throws {
+    var state = EVPNState(engine: true)
+    (state.asn, state.routerID, state.local) = (65000, address, address)
+    state.peers = [EVPNPeer(address: "192.168.5.9", asn: 65000, state: "established")]
+    state.holding = 3
+    state.networks = [
+      EVPNState.Network(
+        name: "red", vni: try #require(VNI(rawValue: 7)), distinguisher: "192.168.5.3:7",
+        target: "65000:7", vteps: 1, stations: 2, localStations: 3, frozen: [mac],
+        duplicates: [EVPNState.Duplicate(mac: mac, vtep: address)])
+    ]
+    state.ignored = ["no VTEP's address as next hop": 1]
+    state.errors = ["It is away."]
+    try check("evpn show", .evpn(state))
+    var route = EVPNRoute(
+      network: "red", distinguisher: "192.168.5.3:7", vtep: address, isLocal: false, isBest: true)
+    (route.type, route.mac, route.ip, route.sequence) = (2, mac, address, 1)
+    try check("evpn routes", .evpnRoutes([route]))
+    try check(
+      "evpn vteps",
+      .evpnVTEPs([EVPNVTEP(network: "red", vtep: address, stations: 1, takesBroadcasts: true)]))
   }
 
   private static func statistics(_ port: String, _ count: UInt64) -> PortStatistics {
@@ -272,7 +296,7 @@ import Testing
       "add-br", "del-br", "add-port", "del-port", "add-net", "del-net", "br-exists", "attach",
       "detach", "set", "add",
       "remove", "clear", "wait-until", "fdb add", "fdb del", "log set", "exit", "confirm",
-      "destroy", "comment", "br-set-external-id",
+      "destroy", "comment", "br-set-external-id", "evpn unfreeze",
     ]
     let sections = Set(try Self.sections().keys)
     for command in OVXCtl.configuration.subcommands {

@@ -124,6 +124,13 @@ package enum Command: Codable, Equatable, Sendable {
   /// `interval` is in milliseconds, in `watchIntervalRange`: how often counters are looked at.
   case watch(tables: [WatchedTable], interval: Int)
   case version
+  // Questions to ovx-evpn, on a socket of its own
+  case showEVPN
+  /// The routes of a network, or of all.
+  case showEVPNRoutes(network: String?)
+  case showEVPNVTEPs(network: String?)
+  /// Lets a station move again that has moved too often.
+  case unfreezeStation(network: String, mac: MACAddress)
   /// Has what the request changes taken back unless `confirm` comes within so many seconds, of `confirmRange`.
   case confirmWithin(seconds: Int)
   /// Lets the change stay that waits to be confirmed; with `undo`, takes it back at once. Stands alone.

@@ -40,6 +40,9 @@ package enum Reply: Codable, Equatable, Sendable {
   case capture(CaptureStart)
   case captureEnd(CaptureEnd)
   case version(Versions)
+  case evpn(EVPNState)
+  case evpnRoutes([EVPNRoute])
+  case evpnVTEPs([EVPNVTEP])
 }
 
 /// From which level on a log line is written; each includes those behind it.

@@ -168,6 +168,8 @@ package struct Transaction {
     case .agent(let update):
       try update.validate()
       return nil
+    case .showEVPN, .showEVPNRoutes, .showEVPNVTEPs, .unfreezeStation:
+      throw ControlError("that is asked of ovx-evpn, on a socket of its own: ovx-ctl evpn show")
     case .addAddress(let bridge, let port, let vlan, let address):
       try checkAddress(address, on: port, vlan: vlan, of: bridge)
       return nil

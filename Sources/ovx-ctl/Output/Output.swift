@@ -109,6 +109,8 @@ struct Output {
       return "\(level.rawValue)\n"
     case .networks(let networks) where format == .table:
       return networks.map(\.tree).joined()
+    case .evpn(let state) where format == .table:
+      return state.tree
     case .tunnels(let tunnels) where format == .table:
       return tunnelTable(tunnels).aligned + foot(of: tunnels)
     default: break
@@ -181,6 +183,9 @@ struct Output {
       try ExportedFile(configuration: configuration).json
     case .logLevel(let level): try Self.encode(["level": level])
     case .version(let versions): try Self.encode(versions)
+    case .evpn(let state): try Self.encode(state)
+    case .evpnRoutes(let routes): try Self.encode(routes)
+    case .evpnVTEPs(let vteps): try Self.encode(vteps)
     }
   }
 
@@ -287,6 +292,9 @@ struct Output {
       )
     case .tunnels(let tunnels): tunnelTable(tunnels)
     case .networks(let networks): networkTable(networks)
+    case .evpn(let state): evpnNetworkTable(state)
+    case .evpnRoutes(let routes): evpnRouteTable(routes)
+    case .evpnVTEPs(let vteps): evpnVTEPTable(vteps)
     case .trace(let trace): traceTable(trace)
     case .capture, .captureEnd: TextTable([], [])
     case .version(let versions):

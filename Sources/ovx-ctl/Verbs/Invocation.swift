@@ -183,7 +183,8 @@ extension Invocation {
     let path = words(in: arguments)
     switch parsed {
     case is OVXCtl: throw ControlError("there is no command; ovx-ctl --help lists them")
-    case is AddressCommands, is NeighborCommands, is TunnelCommands, is LogCommands:
+    case is AddressCommands, is NeighborCommands, is TunnelCommands, is EVPNCommands,
+      is LogCommands:
       throw ControlError("\(path) needs one of its commands: \(commands(of: path))")
     default:
       if let index = commandIndex(in: arguments), path.isEmpty, arguments[index] != "help" {

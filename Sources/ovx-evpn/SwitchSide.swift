@@ -1,0 +1,78 @@
+private import Foundation
+private import Glibc
+internal import OVXControl
+private import OVXEVPN
+
+/// The switch of this host: one thread hears what it tells, another one tells it what others have.
+struct SwitchSide {
+  private let core: Core
+  private let client: ControlClient
+  /// Seconds that the daemon has for an answer.
+  private static let patience = 30.0
+
+  init(_ core: Core, runDirectory: String) {
+    self.core = core
+    client = ControlClient(runDirectory: runDirectory)
+  }
+
+  func start() throws(ControlError) {
+    let (core, socket) = (core, client.socketPath.string)
+    Thread { SwitchSide(core, socket: socket).listen() }.start()
+    Thread { SwitchSide(core, socket: socket).tell() }.start()
+  }
+
+  private init(_ core: Core, socket: String) {
+    self.core = core
+    client = ControlClient(socket: socket)
+  }
+
+  /// Follows the switch's tables, for as long as the process runs.
+  private func listen() -> Never {
+    while true {
+      do throws(ControlError) {
+        var watch = try client.watch(
+          [.host, .network, .station, .neighbor], timeout: Self.patience)
+        core.clear("switch", "the switch answers")
+        core.update { agent, _ in agent.switchConnected() }
+        while true {
+          guard let first = try watch.next() else { continue }
+          // What has come by now is taken in at once.
+          var events = [first]
+          while events.count < 1000, let next = try watch.next(within: 0) { events.append(next) }
+          core.update { [events] agent, now in
+            for event in events { agent.switchTold(event, at: now) }
+          }
+        }
+      } catch {
+        core.tell(error.message, about: "switch")
+        core.update { agent, _ in agent.switchLost() }
+        usleep(200_000)
+      }
+    }
+  }
+
+  /// Tells the switch of other hosts, for as long as the process runs.
+  private func tell() -> Never {
+    while true {
+      core.awaitSwitchNews(milliseconds: 500)
+      core.update(wakesSwitch: false) { agent, now in agent.tick(at: now) }
+      while let update = core.nextUpdate() {
+        do throws(ControlError) {
+          let replies = try client.replies(to: [.agent(update)], timeout: Self.patience)
+          for sentence in replies.flatMap(\.nameList) { core.tell(sentence, about: sentence) }
+          core.clear("updates", "the switch takes what it is told")
+        } catch {
+          core.tell("the switch does not take what it is told: \(error.message)", about: "updates")
+          core.update(wakesSwitch: false) { agent, now in agent.updateFailed(at: now) }
+          usleep(500_000)
+        }
+      }
+    }
+  }
+}
+
+extension Core {
+  fileprivate func nextUpdate() -> AgentUpdate? {
+    (try? take { (agent, now) throws(ControlError) in agent.takeUpdate(at: now) }) ?? nil
+  }
+}
