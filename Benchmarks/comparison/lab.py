@@ -44,12 +44,12 @@ def _before_exec():
 class Process:
     """A process in a namespace, whose output can be read line by line with a deadline."""
 
-    def __init__(self, argv, environment=None, log=None):
+    def __init__(self, argv, environment=None, log=None, stdin=subprocess.DEVNULL):
         self.argv = argv
         self.log = log
         output = open(log, "wb") if log else subprocess.PIPE
         self.popen = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log else subprocess.PIPE,
+            argv, stdin=stdin, stdout=output, stderr=subprocess.STDOUT if log else subprocess.PIPE,
             env={**os.environ, **(environment or {})}, preexec_fn=_before_exec, start_new_session=True)
         if log:
             output.close()
