@@ -86,6 +86,11 @@ final class Bench {
     datapath.addStaticAddress(
       address, vlan: vlan, on: PortID(rawValue: port), bridge: BridgeID(rawValue: 0))
   }
+  func take(_ entries: [ExternalEntry], _ vlan: VLANID) -> Int {
+    datapath.take(entries, vlan: vlan, bridge: BridgeID(rawValue: 0))
+  }
+  func takeStationNews() -> Bool { datapath.takeStationNews() }
+  func stations() -> [KnownAddress] { datapath.stations(of: BridgeID(rawValue: 0)) }
   func takeFlappingAddresses() -> [FlappingAddress] { datapath.takeFlappingAddresses() }
   func takeContestedNeighbors() -> [ContestedNeighbor] { datapath.takeContestedNeighbors() }
   func contestedNeighbors() -> [ContestedNeighbor] {

@@ -467,15 +467,15 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return true
   }
 
-  /// The entries of some ports, of each those first that do not age, and then the youngest.
+  /// The entries of those ports that are wanted, of each those first that do not age, and then the youngest.
   func records(
     ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>, now: UInt32,
-    lists: borrowing IDTable<PortID, PortLists>
+    lists: borrowing IDTable<PortID, PortLists>, isWanted: (PortID) -> Bool
   ) -> [Record] {
     var result: [Record] = []
-    result.reserveCapacity(statistics.current)
     for number in stretch {
       let port = ports[number]
+      guard isWanted(port) else { continue }
       for first in [lists[port].firstLasting, lists[port].youngest] {
         var number = first
         while number != nowhere {

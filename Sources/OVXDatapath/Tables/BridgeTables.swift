@@ -99,11 +99,13 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     unsafe table(of: bridge).pointee.prefetch(key)
   }
 
-  /// The entries of a bridge, of each port those first that do not age, and then the youngest.
-  func records(of bridge: BridgeID, now: UInt32) -> [Table.Record] {
+  /// The entries of a bridge's ports that are wanted, of each port those first that do not age, and then the youngest.
+  func records(
+    of bridge: BridgeID, now: UInt32, at isWanted: (PortID) -> Bool = { _ in true }
+  ) -> [Table.Record] {
     guard unsafe table(of: bridge).pointee.statistics.current > 0 else { return [] }
     return unsafe table(of: bridge).pointee.records(
-      ports: ports, stretches[bridge].range, now: now, lists: lists)
+      ports: ports, stretches[bridge].range, now: now, lists: lists, isWanted: isWanted)
   }
 
   /// What has happened to a bridge's table since the bridge was made.

@@ -54,6 +54,32 @@ extension Datapath {
       && tables.peers[place.peer].port == place.port
   }
 
+  /// The addresses behind devices of a bridge, and not behind its tunnels; costs what there are of them.
+  package func stations(of bridge: BridgeID) -> [KnownAddress] {
+    guard hasBridge(bridge) else { return [] }
+    let devices = devices(of: bridge)
+    return fdb.records(of: bridge, now: now) { devices.contains($0) }.map { KnownAddress($0) }
+  }
+
+  /// The neighbors behind devices of a bridge.
+  package func stationNeighbors(of bridge: BridgeID) -> [KnownNeighbor] {
+    guard hasBridge(bridge) else { return [] }
+    let devices = devices(of: bridge)
+    return neighbors.records(of: bridge, now: now) { devices.contains($0) }.map {
+      KnownNeighbor($0)
+    }
+  }
+
+  /// The ports of a bridge that are no tunnels.
+  private func devices(of bridge: BridgeID) -> Set<PortID> {
+    var devices: Set<PortID> = []
+    for member in tables.bridges[bridge].members {
+      let port = tables.bridgeMembers[member]
+      if tables.ports[port].role != .tunnel { devices.insert(port) }
+    }
+    return devices
+  }
+
   /// Whether stations or neighbors may be others than when this was called last.
   package mutating func takeStationNews() -> Bool {
     defer { hasStationNews = false }

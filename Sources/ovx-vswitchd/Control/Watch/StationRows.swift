@@ -1,6 +1,7 @@
 internal import OVXControl
 internal import OVXDatapath
 internal import OVXHost
+internal import OVXLinux
 
 // The rows of `FDB` and `Neighbor`: the stations behind devices of this host, and their IP addresses. A control plane tells
 // other hosts of them.
@@ -61,13 +62,17 @@ extension SwitchQueries {
       ]
     }
     for bridge in configuration.bridges.keys {
-      for known in knownAddresses(on: bridge) {
+      guard let id = reconciler.bridge(bridge) else { continue }
+      let tables = running.dataplane.performOnAll { datapath in
+        (datapath.stations(of: id), datapath.stationNeighbors(of: id))
+      }
+      for known in KnownAddress.merged(tables.map(\.0)) {
         guard let port = ports[known.port] else { continue }
         add(
           known.address, Segment(bridge: bridge, vlan: known.vlan), port: port,
           known.origin == .static ? .static : .learned)
       }
-      for known in knownNeighbors(on: bridge) {
+      for known in KnownNeighbor.merged(tables.map(\.1)) {
         guard let port = ports[known.port] else { continue }
         add(
           known.ip, known.address, Segment(bridge: bridge, vlan: known.vlan), port: port,
