@@ -19,7 +19,7 @@ struct AnnouncedRoutes {
 }
 
 /// A route that the engine is to tell, or to tell no more.
-package struct Announcement: Equatable, Sendable {
+package struct RouteChange: Equatable, Sendable {
   package var route: Route
   package var isWithdrawal: Bool
 
@@ -34,9 +34,9 @@ extension Agent {
   ///
   /// - Parameter limit: How many subjects are looked at, most of which are one route each.
   /// - Returns: Routes and withdrawals; none where the engine knows all.
-  package mutating func takeAnnouncements(limit: Int = 500) -> [Announcement] {
+  package mutating func takeAnnouncements(limit: Int = 500) -> [RouteChange] {
     guard isEngineConnected, isReady else { return [] }
-    var announcements: [Announcement] = []
+    var announcements: [RouteChange] = []
     // Of a burst of subjects many are told already.
     while announcements.count < limit, let subject = unannounced.popFirst() {
       let (vni, old): (VNI, [Route])
@@ -48,10 +48,10 @@ extension Agent {
       let new = routes(of: subject)
       guard old != new else { continue }
       // What replaces a route comes before it goes, so that others do not lose the station meanwhile.
-      announcements += new.filter { !old.contains($0) }.map { Announcement($0) }
+      announcements += new.filter { !old.contains($0) }.map { RouteChange($0) }
       let keys = new.map(\.key)
       announcements += old.filter { !keys.contains($0.key) }.map {
-        Announcement($0, isWithdrawal: true)
+        RouteChange($0, isWithdrawal: true)
       }
       switch subject {
       case .network: announced[vni, default: .init()].networks = new

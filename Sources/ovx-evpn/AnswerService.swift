@@ -52,12 +52,14 @@ struct AnswerService {
 
   private func serve(_ listener: Int32) -> Never {
     while true {
-      let client = unsafe accept4(
-        listener, nil, nil, Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue))
+      let client = accept(listener, nil, nil)
       guard client >= 0 else {
         usleep(10_000)
         continue
       }
+      // A client that is slow is waited for by poll(2).
+      _ = fcntl(client, F_SETFL, O_NONBLOCK)
+      _ = fcntl(client, F_SETFD, FD_CLOEXEC)
       serve(client: client)
       close(client)
     }
@@ -119,7 +121,7 @@ struct AnswerService {
       var entry = pollfd(fd: client, events: Int16(POLLOUT), revents: 0)
       guard unsafe poll(&entry, 1, Self.patience) > 0 else { return }
       let count = unsafe rest.withUnsafeBytes { bytes in
-        unsafe Glibc.send(client, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL.rawValue))
+        unsafe Glibc.send(client, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
       }
       guard count > 0 else { return }
       rest = rest.dropFirst(count)

@@ -1,4 +1,4 @@
-private import GRPCCore
+internal import GRPCCore
 private import GRPCNIOTransportHTTP2Posix
 private import GRPCProtobuf
 private import GoBGP
@@ -237,7 +237,7 @@ extension Core {
     try? take { (agent, _) throws(ControlError) in agent.peersRequested() }
   }
 
-  fileprivate func nextAnnouncements() -> [Announcement] {
+  fileprivate func nextAnnouncements() -> [RouteChange] {
     (try? take { (agent, _) throws(ControlError) in agent.takeAnnouncements() }) ?? []
   }
 }

@@ -120,7 +120,7 @@ extension Google_Protobuf_Any {
 
 extension Apipb_Path {
   /// What the engine is told of a route.
-  init(_ announcement: Announcement) throws {
+  init(_ announcement: RouteChange) throws {
     let route = announcement.route
     self.init()
     family = .evpn

@@ -2,6 +2,7 @@ private import Foundation
 private import Glibc
 internal import OVXControl
 private import OVXEVPN
+private import SystemPackage
 
 /// The switch of this host: one thread hears what it tells, another one tells it what others have.
 struct SwitchSide {

@@ -1,8 +1,8 @@
-import OVXControl
 import OVXDatapath
 import OVXSimulation
 import Testing
 
+@testable import OVXControl
 @testable import OVXEVPN
 
 /// What an engine hands over may be anything.
