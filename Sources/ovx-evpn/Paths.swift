@@ -66,8 +66,10 @@ extension ReceivedPath {
 extension ReceivedPath.Content {
   fileprivate init(_ nlri: Google_Protobuf_Any) {
     if let found = nlri.unpacked(as: Apipb_EVPNMACIPAdvertisementRoute.self) {
+      // As Go prints an address that is not there.
+      let ip = found.ipAddress == "<nil>" ? "" : found.ipAddress
       self = .station(
-        .init(found.rd), tag: found.ethernetTag, mac: found.macAddress, ip: found.ipAddress,
+        .init(found.rd), tag: found.ethernetTag, mac: found.macAddress, ip: ip,
         labels: found.labels)
     } else if let found = nlri.unpacked(as: Apipb_EVPNInclusiveMulticastEthernetTagRoute.self) {
       self = .multicast(.init(found.rd), tag: found.ethernetTag, originator: found.ipAddress)

@@ -60,7 +60,7 @@ extension Configuration {
     package var externalIDs: [String: String] = [:]
 
     /// The keys of `other_config` that mean something.
-    static let otherConfigKeys = ["gateway-transit", "gateway-uplinks", "evpn-hold"]
+    static let otherConfigKeys = ["gateway-transit", "gateway-uplinks", "evpn-hold", "evpn-limit"]
   }
 
   /// From where networks know what is on other hosts.
