@@ -79,6 +79,8 @@ final class Core: Sendable {
   /// Tells what is wrong with something, unless that has been told.
   func tell(_ sentence: String, about subject: String) {
     let isNew = faults.withLock { faults in
+      // Sentences of the switch have numbers in them; those of long ago may be told again.
+      if faults.count >= 256 { faults = [:] }
       let isNew = faults[subject] != sentence
       faults[subject] = sentence
       return isNew
