@@ -128,7 +128,7 @@ package struct Agent {
       guard let number = numbers.number(of: vni) else { continue }
       let distinguisher = RouteDistinguisher(
         address: UInt32(truncatingIfNeeded: identity.routerID.low), number: number)
-      let target = settings.target ?? TargetCommunity(automatic: vni, asn: identity.asn)
+      let target = settings.target ?? RouteTarget(automatic: vni, asn: identity.asn)
       guard let network = networks[vni] else {
         networks[vni] = ServedNetwork(settings, distinguisher: distinguisher, target: target)
         vnis[settings.name] = vni

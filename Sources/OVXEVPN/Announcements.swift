@@ -1,3 +1,4 @@
+internal import OVXControl
 internal import OVXDatapath
 
 // What this host tells the others.

@@ -1,4 +1,4 @@
-private import OVXControl
+internal import OVXControl
 internal import OVXDatapath
 
 /// A path as an engine hands it over: nothing in it has been checked, and all of it may be somebody's malice.
@@ -107,9 +107,9 @@ extension ReceivedPath {
   package func route() throws(RouteFault) -> Route {
     let key = try key()
     guard communities.count <= Self.communityLimit else { throw .communities }
-    guard let vtep = IPAddress(nextHop), !vtep.isUnspecified, !vtep.isMulticast,
-      !vtep.isLimitedBroadcast, !vtep.isLinkLocalIPv6
-    else { throw .nextHop }
+    guard let vtep = IPAddress(nextHop), vtep.isUnicast, !vtep.isLinkLocalIPv6 else {
+      throw .nextHop
+    }
     let label: UInt32?
     switch content {
     case .station(_, _, _, _, let labels): label = labels.first
@@ -129,21 +129,21 @@ extension ReceivedPath {
       case .mobility(let sequence, let isSticky):
         route.mobility = Mobility(sequence: sequence, isSticky: isSticky)
       case .defaultGateway: route.isGateway = true
-      case .twoOctet(TargetCommunity.subType, let asn, let number):
-        guard asn <= 0xFFFF, let target = TargetCommunity(asn: asn, number: number) else {
+      case .twoOctet(RouteTarget.subType, let asn, let number):
+        guard asn <= 0xFFFF, let target = RouteTarget(asn: asn, number: number) else {
           continue
         }
         route.targets.append(target)
-      case .fourOctet(TargetCommunity.subType, let asn, let number):
+      case .fourOctet(RouteTarget.subType, let asn, let number):
         guard number <= 0xFFFF else { continue }
         route.targets.append(
-          TargetCommunity(rawValue: 0x0202 << 48 | UInt64(asn) << 16 | UInt64(number)))
-      case .address(TargetCommunity.subType, let address, let number):
+          RouteTarget(rawValue: 0x0202 << 48 | UInt64(asn) << 16 | UInt64(number)))
+      case .address(RouteTarget.subType, let address, let number):
         guard let address = IPAddress(address), !address.isIPv6,
           let number = UInt16(exactly: number)
         else { continue }
         route.targets.append(
-          TargetCommunity(address: UInt32(truncatingIfNeeded: address.low), number: number))
+          RouteTarget(address: UInt32(truncatingIfNeeded: address.low), number: number))
       case .twoOctet, .fourOctet, .address: continue
       }
     }

@@ -1,3 +1,4 @@
+package import OVXControl
 package import OVXDatapath
 
 /// What an EVPN route is told apart by (RFC 7432, section 7): route types 2 and 3, which are all that ovx has a use for.
@@ -37,13 +38,13 @@ package struct Route: Hashable, Sendable {
   /// Of the label, or of the multicast tunnel.
   package var vni: VNI
   /// The networks that it is for.
-  package var targets: [TargetCommunity]
+  package var targets: [RouteTarget]
   package var mobility = Mobility()
   /// Whether the station routes for the others (RFC 7432, section 10.1).
   package var isGateway = false
 
   package init(
-    _ key: RouteKey, vtep: IPAddress, vni: VNI, targets: [TargetCommunity],
+    _ key: RouteKey, vtep: IPAddress, vni: VNI, targets: [RouteTarget],
     mobility: Mobility = Mobility(), isGateway: Bool = false
   ) {
     self.key = key

@@ -8,13 +8,13 @@ struct ServedNetwork {
     var name: String
     var vni: VNI
     /// The route target that is given; of its VNI where there is none.
-    var target: TargetCommunity?
+    var target: RouteTarget?
   }
 
   var settings: Settings
   var distinguisher: RouteDistinguisher
   /// What its routes are told with.
-  var target: TargetCommunity
+  var target: RouteTarget
   var remote = RemoteStations()
 
   /// Stations that this host tells of, and with which sequence numbers.
@@ -29,7 +29,7 @@ struct ServedNetwork {
   var duplicates: [MACAddress: IPAddress] = [:]
 
   init(
-    _ settings: Settings, distinguisher: RouteDistinguisher, target: TargetCommunity
+    _ settings: Settings, distinguisher: RouteDistinguisher, target: RouteTarget
   ) {
     self.settings = settings
     self.distinguisher = distinguisher
@@ -53,11 +53,7 @@ extension SwitchTables {
 
   /// Seconds for which entries stay when nobody tells of them any more; 0 for ever.
   var hold: Int {
-    let text = host["other_config"]?.entries["evpn-hold"]
-    if text == "inf" { return 0 }
-    return text.flatMap(Int.init).flatMap {
-      AgentUpdate.holdRange.contains($0) && $0 > 0 ? $0 : nil
-    } ?? 120
+    Configuration.SwitchRecord(otherConfig: host["other_config"]?.entries ?? [:]).agentHold
   }
 
   /// Routes that a network may have from other hosts.
@@ -86,7 +82,7 @@ extension SwitchTables {
       }
       var settings = ServedNetwork.Settings(name: name, vni: vni, target: nil)
       if let text = columns["other_config"]?.entries["route-target"] {
-        guard let target = TargetCommunity(text) else {
+        guard let target = RouteTarget(text) else {
           faults.append(
             "network \(name) is not served: its route-target \"\(text)\" is not one, such as 65000:100"
           )

@@ -3,15 +3,10 @@ internal import OVXDatapath
 
 /// A station behind a device of this host: a row of table FDB.
 struct LocalStation: Equatable {
-  /// How it is known.
-  enum Kind: String {
-    case learned, `static`, attached, gateway
-  }
-
   var network: String?
   var mac: MACAddress?
   var port = ""
-  var kind = Kind.learned
+  var kind = StationKind.learned
 
   /// Whether it is what somebody has said, rather than what was heard.
   var isAssigned: Bool { kind != .learned }
@@ -20,7 +15,7 @@ struct LocalStation: Equatable {
     if let value = columns["network"] { network = value.text }
     if let value = columns["mac"] { mac = value.text.flatMap(MACAddress.init) }
     if let value = columns["port"] { port = value.text ?? "" }
-    if let value = columns["kind"] { kind = value.text.flatMap(Kind.init) ?? .learned }
+    if let value = columns["kind"] { kind = value.text.flatMap(StationKind.init) ?? .learned }
   }
 }
 

@@ -15,10 +15,7 @@ extension Reconciler {
   ///   - now: Milliseconds on the monotonic clock.
   /// - Returns: What of it cannot be in force, a sentence each.
   package func take(_ update: AgentUpdate, now: Int64) -> [String] {
-    let configuration = configuration
-    func isServed(_ name: String) -> Bool {
-      configuration.networks[name].map { configuration.isServedByAgent($0) } ?? false
-    }
+    let isServed = configuration.isServedByAgent(_:) as (String) -> Bool
     var sentences: [String] = []
     for name in update.networks.keys.sorted() where !isServed(name) {
       let reason = configuration.networks[name] == nil ? "there is none" : "it has its own remotes"
@@ -39,25 +36,26 @@ extension Reconciler {
   package func expireAgent(now: Int64) -> Bool {
     guard let deadline = agentDeadline, deadline <= now else { return false }
     give(agent.forget { _ in false })
-    for name in configuration.networks.keys { tell([], of: name) }
+    tell(configuration.networks.mapValues { _ in [] })
     return true
   }
 
   /// Makes the VTEPs of networks those of their tunnels.
   func takeRemotes(of networks: Set<String>) -> [String] {
     var sentences: [String] = []
+    var remotes: [String: [IPAddress]] = [:]
     for name in networks.sorted() {
       // A network that is made after its VTEPs were told has none yet.
       guard let told = agent.takeRemotes(of: name), let local = configuration.host.localIP else {
         continue
       }
-      let remotes = told.filter { $0 != local && $0.isIPv6 == local.isIPv6 }
+      remotes[name] = told.filter { $0 != local && $0.isIPv6 == local.isIPv6 }
       if let other = told.first(where: { $0.isIPv6 != local.isIPv6 }) {
         sentences.append(
           "network \(name): \(other) is of another address family than local_ip \(local)")
       }
-      tell(remotes, of: name)
     }
+    tell(remotes)
     let count = desired.tunnels.values.reduce(0) { $0 + $1.remotes.count }
     if count >= RemoteVTEPID.limit {
       sentences.append(

@@ -28,10 +28,7 @@ package struct HostCheck {
     self.ownership = ownership
     self.configuration = configuration
     self.changes = changes
-    var desired = reconciler.desired
-    // A bridge's own settings are those of its internal port, too.
-    desired.update(to: configuration, changes.ports.union(changes.bridges))
-    self.desired = desired
+    desired = reconciler.desired(for: configuration, changes)
   }
 
   /// Refuses what cannot be put in force.

@@ -92,9 +92,9 @@ package final class Reconciler {
     let old = self.configuration
     var desired = desired
     let forgotten = agent.forget { name in
-      guard let network = configuration.networks[name] else { return false }
       // What was told is told of a VNI.
-      return configuration.isServedByAgent(network) && old.networks[name]?.vni == network.vni
+      configuration.isServedByAgent(name)
+        && old.networks[name]?.vni == configuration.networks[name]?.vni
     }
     for name in forgotten.keys {
       guard let port = old.networks[name]?.tunnelPort else { continue }
@@ -132,14 +132,28 @@ package final class Reconciler {
     _ = takeRemotes(of: changes.networks)
   }
 
-  /// Makes VTEPs that an agent tells those of a network's tunnel.
-  func tell(_ remotes: [IPAddress], of network: String) {
-    guard let port = configuration.networks[network]?.tunnelPort,
-      desired.toldRemotes[port] ?? [] != remotes
-    else { return }
-    desired.tell(remotes, of: port, in: configuration)
-    datapathIDs.update(for: configuration, desired, port: port)
-    reconcile([port], isUnderlayConcerned: true)
+  /// What the kernel is to have for another configuration, as far as that has changed; what an agent has told stays.
+  package func desired(
+    for configuration: Configuration, _ changes: Configuration.Changes
+  ) -> DesiredState {
+    var desired = desired
+    // A bridge's own settings are those of its internal port, too.
+    desired.update(to: configuration, changes.ports.union(changes.bridges))
+    return desired
+  }
+
+  /// Makes VTEPs that an agent tells, by networks, those of the networks' tunnels.
+  func tell(_ remotes: [String: [IPAddress]]) {
+    var ports: Set<String> = []
+    for (network, remotes) in remotes {
+      guard let port = configuration.networks[network]?.tunnelPort,
+        desired.toldRemotes[port] ?? [] != remotes
+      else { continue }
+      desired.tell(remotes, of: port, in: configuration)
+      datapathIDs.update(for: configuration, desired, port: port)
+      ports.insert(port)
+    }
+    if !ports.isEmpty { reconcile(ports, isUnderlayConcerned: true) }
   }
 
   /// Does again what the present configuration asks for.

@@ -190,7 +190,7 @@ extension Apipb_Path {
   }
 }
 
-extension TargetCommunity {
+extension RouteTarget {
   fileprivate func community() throws -> Google_Protobuf_Any {
     let low = UInt32(truncatingIfNeeded: rawValue)
     let middle = UInt32(truncatingIfNeeded: rawValue >> 16)

@@ -9,17 +9,17 @@ import Testing
 @Suite struct ReceivedPathTests {
   @Test func targets() throws {
     for text in ["65000:100", "0:4294967295", "4200000000:7", "10.0.0.1:9"] {
-      #expect(try #require(TargetCommunity(text)).description == text)
+      #expect(try #require(RouteTarget(text)).description == text)
     }
     for text in [
       "", "1", "1:2:3", "65536:65536", "4294967296:1", "10.0.0.1:65536", "fd00::1:1", "a:b", "-1:2",
     ] {
-      #expect(TargetCommunity(text) == nil, "\(text)")
+      #expect(RouteTarget(text) == nil, "\(text)")
     }
     let vni = try #require(VNI(rawValue: 100))
     // As FRR: of a long AS number its low 16 bits.
-    #expect(TargetCommunity(automatic: vni, asn: 4_200_000_000).description == "59904:100")
-    #expect(TargetCommunity(automatic: vni, asn: 1).isAutomatic(for: vni))
+    #expect(RouteTarget(automatic: vni, asn: 4_200_000_000).description == "59904:100")
+    #expect(RouteTarget(automatic: vni, asn: 1).isAutomatic(for: vni))
   }
 
   @Test func faults() throws {

@@ -275,8 +275,8 @@ extension World {
   /// Puts a configuration in force as the daemon does, which keeps what an agent has told.
   fileprivate func change(to configuration: Configuration) {
     let changes = configuration.changes(since: reconciler.configuration)
-    var desired = reconciler.desired
-    desired.update(to: configuration, changes.ports.union(changes.bridges))
-    reconciler.reconcile(to: configuration, changes, desired, isCommanded: true)
+    reconciler.reconcile(
+      to: configuration, changes, reconciler.desired(for: configuration, changes),
+      isCommanded: true)
   }
 }

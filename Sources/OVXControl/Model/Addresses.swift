@@ -4,6 +4,9 @@ extension IPAddress {
   /// Whether the address is 255.255.255.255.
   package var isLimitedBroadcast: Bool { !isIPv6 && low == 0xFFFF_FFFF }
 
+  /// Whether it can be one host's: no group's, nobody's and not everybody's.
+  package var isUnicast: Bool { !isUnspecified && !isMulticast && !isLimitedBroadcast }
+
   /// Bits in an address of this family: 32 or 128.
   package var bitCount: Int { isIPv6 ? 128 : 32 }
 }

@@ -28,39 +28,17 @@ extension Configuration.SwitchRecord {
   }
 }
 
-/// A route target of two numbers (RFC 4360, section 4; RFC 5668): `AS:NUMBER`.
-package struct RouteTarget: Hashable, Sendable, CustomStringConvertible {
-  /// 16 bits, or 32 where `number` has 16.
-  package var autonomousSystem: UInt32
-  package var number: UInt32
-
-  /// `nil` where the two do not fit into six octets.
-  package init?(autonomousSystem: UInt32, number: UInt32) {
-    guard autonomousSystem <= 0xFFFF || number <= 0xFFFF else { return nil }
-    self.autonomousSystem = autonomousSystem
-    self.number = number
-  }
-
-  /// Reads `AS:NUMBER`; `nil` where it is none.
-  package init?(_ text: String) {
-    let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-    guard parts.count == 2,
-      parts.allSatisfy({ $0.utf8.first.map { (0x30...0x39).contains($0) } == true }),
-      let system = UInt32(parts[0]), let number = UInt32(parts[1])
-    else { return nil }
-    self.init(autonomousSystem: system, number: number)
-  }
-
-  package var description: String { "\(autonomousSystem):\(number)" }
-}
-
 extension Configuration.Network {
   /// Whether frames for stations that the control plane has not told go to all hosts of the network:
   /// `other_config:evpn-flood-unknown`.
   package var floodsUnknown: Bool { otherConfig["evpn-flood-unknown"] == "true" }
 
   /// The route target of its routes, both ways, where it is not to follow from AS and VNI: `other_config:route-target`.
-  package var routeTarget: RouteTarget? { otherConfig["route-target"].flatMap { RouteTarget($0) } }
+  ///
+  /// `AS:NUMBER`; one of an IPv4 address does not count.
+  package var routeTarget: RouteTarget? {
+    otherConfig["route-target"].flatMap { RouteTarget($0) }.flatMap { $0.isOfAddress ? nil : $0 }
+  }
 
   /// Checks what is said of the control plane.
   func validateControlPlane() throws(ControlError) {

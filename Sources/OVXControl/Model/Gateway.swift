@@ -98,9 +98,7 @@ extension Configuration.Network {
           "network \(name): floating:\(outside)=\(member) names no station's address in its subnets ("
             + shortened(subnets.map(\.description)) + ")")
       }
-      guard !outside.isMulticast, !outside.isUnspecified, !outside.isLimitedBroadcast,
-        self.subnet(of: outside) == nil
-      else {
+      guard outside.isUnicast, self.subnet(of: outside) == nil else {
         throw ControlError(
           "network \(name): floating address \(outside) is none outside of the network; name one that the host's "
             + "network leads to the host")

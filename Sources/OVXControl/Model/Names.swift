@@ -188,8 +188,7 @@ extension Configuration.Attachment {
 func checkAddresses(_ addresses: [InterfaceAddress], as name: String) throws(ControlError) {
   for (index, address) in addresses.enumerated() {
     let host = address.address
-    guard !host.isUnspecified, !host.isMulticast, !host.isLimitedBroadcast, !host.isIPv4Mapped
-    else {
+    guard host.isUnicast, !host.isIPv4Mapped else {
       throw ControlError(
         "\(name) \(address) cannot be the address of an interface; give it a unicast address"
       )

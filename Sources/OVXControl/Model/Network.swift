@@ -91,6 +91,11 @@ extension Configuration {
     network.remotes.isEmpty && host.controlPlane != .none
   }
 
+  /// The same of a network by its name; not where there is none.
+  package func isServedByAgent(_ name: String) -> Bool {
+    networks[name].map { isServedByAgent($0) } ?? false
+  }
+
   /// The remote VTEPs that are named for a network, this host not among them; none where an agent tells them.
   package func remotes(of network: Network) -> [IPAddress] {
     if isServedByAgent(network) { return [] }
@@ -313,7 +318,7 @@ extension Configuration {
         "\(owner) has \(remotes.count) remotes; it may have \(RemoteVTEPID.limit - 1)")
     }
     for remote in remotes
-    where remote.isUnspecified || remote.isMulticast || remote.isLimitedBroadcast {
+    where !remote.isUnicast {
       throw ControlError(
         "remotes of \(owner): \(remote) is no host's address; name each host by its own")
     }

@@ -147,8 +147,8 @@ extension Configuration {
 
   /// Whether a port is the tunnel of a network for which an agent tells what is on other hosts.
   private func isTunnelOfServedNetwork(_ name: String) -> Bool {
-    guard let network = ports[name]?.network.flatMap({ networks[$0] }) else { return false }
-    return network.tunnelPort == name && isServedByAgent(network)
+    guard let network = ports[name]?.network, isServedByAgent(network) else { return false }
+    return networks[network]?.tunnelPort == name
   }
 
   private func checkChoices(

@@ -120,9 +120,7 @@ extension AgentUpdate {
 extension AgentUpdate.Entries {
   fileprivate func validate(_ network: String) throws(ControlError) {
     let hosts = vteps + stations.map(\.vtep)
-    if let vtep = hosts.first(where: {
-      $0.isUnspecified || $0.isMulticast || $0.isLimitedBroadcast
-    }) {
+    if let vtep = hosts.first(where: { !$0.isUnicast }) {
       throw ControlError("network \(printable(network)): \(vtep) is no host's address")
     }
     let addresses = stations.map(\.mac) + neighbors.map(\.mac)

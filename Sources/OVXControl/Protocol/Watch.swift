@@ -39,6 +39,18 @@ package enum WatchedTable: String, Codable, CaseIterable, Sendable {
   }
 }
 
+/// How a station of this host is known: the column `kind` of table FDB.
+package enum StationKind: String, Sendable {
+  /// A frame has come from it.
+  case learned
+  /// An operator has said so.
+  case `static`
+  /// It was attached to a network that is to have it nowhere else.
+  case attached
+  /// It is the gateway of all hosts that have the network.
+  case gateway
+}
+
 /// One line of a watch: what a row is, what has become of one, or how far the watch has come.
 ///
 /// A watch begins with every row that there is, each as `initial`, and `snapshot-end` behind the last. From then on each

@@ -125,14 +125,17 @@ extension Datapath {
     guard tables.hasPlace(update.place, vlan: update.vlan, bridge: update.bridge) else { return }
     if update.kind == .address {
       guard !contradictsJoin(update) else { return }
-      hasStationNews = true
       let learning = fdb.adopt(
         AddressKey(vlan: update.vlan, address: update.address), at: update.place, in: bridge,
         now: now, portLimit: .max, overridesExternal: update.place.peer == .none)
-      if case .moved(let former) = learning {
+      switch learning {
+      case .learned: hasStationNews = true
+      case .moved(let former):
+        hasStationNews = true
         noteMove(
           of: update.address, vlan: update.vlan, bridge: update.bridge, from: former,
           to: update.place)
+      case .known, .renewed, .refused, .held: break
       }
     } else {
       let key = NeighborKey(vlan: update.vlan, address: update.ip)

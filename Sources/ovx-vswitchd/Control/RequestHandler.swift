@@ -289,9 +289,8 @@ final class RequestHandler {
       logger.critical("The former configuration cannot be stored: \(error.message)")
     }
     logDatabaseNews()
-    var desired = reconciler.desired
-    desired.update(to: note.former, changes.ports.union(changes.bridges))
-    reconciler.reconcile(to: note.former, changes, desired, isCommanded: true)
+    reconciler.reconcile(
+      to: note.former, changes, reconciler.desired(for: note.former, changes), isCommanded: true)
     reconciler.restore(note.places)
     for note in reconciler.takeNotes() { logger.info("\(note)") }
     faultLog.tell()

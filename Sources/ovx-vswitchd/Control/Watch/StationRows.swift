@@ -7,18 +7,6 @@ internal import OVXLinux
 // other hosts of them.
 
 extension SwitchQueries {
-  /// How a station is known, by the word in its row.
-  private enum Kind: String {
-    /// A frame has come from it.
-    case learned
-    /// An operator has said so.
-    case `static`
-    /// It was attached to a network that is to have it nowhere else.
-    case attached
-    /// It is the gateway of all hosts that have the network.
-    case gateway
-  }
-
   private struct Segment: Hashable {
     var bridge: String
     var vlan: VLANID
@@ -42,7 +30,7 @@ extension SwitchQueries {
       if let id = reconciler.port(name) { ports[id] = name }
     }
     var rows: [WatchedTable: [String: ChangeLog.Row]] = [.station: [:], .neighbor: [:]]
-    func add(_ mac: MACAddress, _ segment: Segment, port: String, _ kind: Kind) {
+    func add(_ mac: MACAddress, _ segment: Segment, port: String, _ kind: StationKind) {
       rows[.station]?["\(segment.bridge)/\(segment.vlan)/\(mac)"] = [
         "bridge": .scalar(.text(segment.bridge)), "vlan": .scalar(Atom(segment.vlan)),
         "mac": .scalar(.text("\(mac)")), "port": .scalar(.text(port)),

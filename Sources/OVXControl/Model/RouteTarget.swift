@@ -1,7 +1,7 @@
 package import OVXDatapath
 
 /// A route target: which networks a route is for (RFC 4360, section 4; RFC 5668 for AS numbers of four octets).
-package struct TargetCommunity: Hashable, Sendable {
+package struct RouteTarget: Hashable, Sendable {
   /// The eight octets of the extended community, in the order of the wire.
   package let rawValue: UInt64
 
@@ -32,6 +32,9 @@ package struct TargetCommunity: Hashable, Sendable {
     rawValue = 0x0002 << 48 | UInt64(asn & 0xFFFF) << 32 | UInt64(vni.rawValue)
   }
 
+  /// Whether it is of an IPv4 address, and not of an AS.
+  package var isOfAddress: Bool { rawValue >> 48 == 0x0102 }
+
   /// Whether some AS would derive the target of a VNI by itself: hosts of a fabric may each have an AS of their own, and FRR
   /// looks at the VNI alone, too.
   package func isAutomatic(for vni: VNI) -> Bool {
@@ -39,11 +42,13 @@ package struct TargetCommunity: Hashable, Sendable {
   }
 }
 
-extension TargetCommunity: LosslessStringConvertible {
+extension RouteTarget: LosslessStringConvertible {
   /// Reads `A:B`, where A is an AS number or an IPv4 address.
   package init?(_ text: String) {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-    guard parts.count == 2, let number = UInt32(parts[1]) else { return nil }
+    guard parts.count == 2, parts.allSatisfy({ $0.first?.isNumber == true }),
+      let number = UInt32(parts[1])
+    else { return nil }
     if let asn = UInt32(parts[0]) {
       self.init(asn: asn, number: number)
     } else if let address = IPAddress(String(parts[0])), !address.isIPv6,
