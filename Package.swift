@@ -44,6 +44,8 @@ let package = Package(
   targets: [
     .target(
       name: "CLinux",
+      // For the kernel: deploy/build-fastpath makes a header of it.
+      exclude: ["bpf"],
       linkerSettings: [
         .linkedLibrary("uring"), .linkedLibrary("mnl"),
       ]),

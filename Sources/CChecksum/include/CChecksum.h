@@ -32,4 +32,8 @@ static inline uint16_t ovx_checksum_copy(void *destination, const void *source, 
 // Asks for a line of memory to be in the cache soon; any address will do.
 static inline void ovx_prefetch(const void *address) { __builtin_prefetch(address); }
 
+// Memory that other threads, or programs in the kernel, use at the same time.
+static inline void ovx_count_up(uint64_t *number) { __atomic_fetch_add(number, 1, __ATOMIC_SEQ_CST); }
+static inline uint64_t ovx_load(const uint64_t *number) { return __atomic_load_n(number, __ATOMIC_ACQUIRE); }
+
 #endif

@@ -13,5 +13,6 @@
 #include "process.h"
 #include "probe.h"
 #include "daemon.h"
+#include "fastpath.h"
 #include "footprint.h"
 #endif
