@@ -47,6 +47,17 @@ struct CounterTable: ~Copyable {
     traffic[port].sentBytes &+= UInt64(truncatingIfNeeded: byteCount)
   }
 
+  /// Counts what was forwarded without the switch: at a tunnel's end each packet, at a device's each superframe.
+  mutating func forwarded(
+    from ingress: PortID, isTunnel isFromTunnel: Bool, to egress: PortID, isTunnel: Bool,
+    frames: UInt64, segments: UInt64, byteCount: UInt64
+  ) {
+    traffic[ingress].receivedFrames &+= isFromTunnel ? segments : frames
+    traffic[ingress].receivedBytes &+= byteCount
+    traffic[egress].sentFrames &+= isTunnel ? segments : frames
+    traffic[egress].sentBytes &+= byteCount
+  }
+
   /// The frames sent to a port.
   func sentFrames(to port: PortID) -> UInt64 { traffic[port].sentFrames }
 

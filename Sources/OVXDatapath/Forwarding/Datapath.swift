@@ -50,6 +50,9 @@ package struct Datapath: ~Copyable {
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.
   var now: UInt32 = 0
+  /// Whether there is a fast path, which is offered what it could repeat.
+  package internal(set) var offersFlows = false
+  var flowOffers = FlowOffers()
   /// Injectors that are not to be used, a bit each.
   var stoppedInjectors: UInt32 = 0
   private let seed: UInt64

@@ -26,6 +26,7 @@ extension Datapath {
   /// One function, with all steps inlined: each call costs a frame more than some of the steps do.
   @inline(never) mutating func process(_ frame: inout Frame) {
     let decision = forward(&frame)
+    if offersFlows { offerFlow(of: &frame, decision) }
     deliver(&frame, by: decision)
   }
 

@@ -63,6 +63,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var outerHeader = OuterHeaderRule()
     /// For a tunnel: the VNI of what it receives.
     var vni: UInt32 = 0
+    /// For a device: its number, where the fast path may be used; else 0.
+    var fastPathIndex: UInt32 = 0
   }
 
   struct Peer: BitwiseCopyable {
@@ -74,6 +76,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var injectionHeader: UInt32 = 0
     /// Where `injectionPorts` has the source ports of the paths; `.max` where superframes are cut.
     var firstInjectionPort = UInt32.max
+    /// Where `fastPathHeaders` has the outer headers for the fast path; `.max` where that does not reach it.
+    var fastPathHeader = UInt32.max
   }
 
   struct Bridge: BitwiseCopyable {
@@ -97,6 +101,7 @@ package struct CompiledTopology: ~Copyable, Sendable {
   let tunnelPeers: FixedArray<RemoteVTEPID>
   let injectionHeaders: FixedArray<InjectionHeader>
   let injectionPorts: FixedArray<UInt16>
+  let fastPathHeaders: FixedArray<FastPathHeader>
   private let vlanSets: FixedArray<UInt64>
   private let floodListOfVLAN: FixedArray<UInt16>
   private let floodLists: FixedArray<Span>
@@ -134,6 +139,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var headers: [InjectionHeader] = []
     var sourcePorts: [UInt16] = []
     var securities: [PortSecurity] = []
+    var fastPathHeaders: [FastPathHeader] = []
+    let ambiguousOrigins = Self.ambiguousOrigins(of: accepted)
     for port in accepted {
       var record = Port()
       record.bridge = port.bridge
@@ -164,6 +171,7 @@ package struct CompiledTopology: ~Copyable, Sendable {
         record.capabilities = device.capabilities
         record.superframeLimit = Int32(clamping: device.superframeLimit)
         record.taggedSuperframeLimit = Int32(clamping: device.taggedSuperframeLimit)
+        record.fastPathIndex = device.fastPathIndex ?? 0
         if let security = port.security {
           record.sourceRule = Int32(securities.count)
           securities.append(security)
@@ -191,6 +199,12 @@ package struct CompiledTopology: ~Copyable, Sendable {
             headers.append(header)
             sourcePorts += injection.sourcePorts
           }
+          if let route = peer.fastPath, let header = FastPathHeader(route, tunnel),
+            !ambiguousOrigins.contains(VTEPOrigin(vni: tunnel.vni, remote: peer.remote))
+          {
+            entry.fastPathHeader = UInt32(fastPathHeaders.count)
+            fastPathHeaders.append(header)
+          }
           allPeers.append((peer.id, entry))
         }
       }
@@ -203,6 +217,7 @@ package struct CompiledTopology: ~Copyable, Sendable {
     tunnelPeers = FixedArray(peersOfTunnels)
     injectionHeaders = FixedArray(headers)
     injectionPorts = FixedArray(sourcePorts)
+    self.fastPathHeaders = FixedArray(fastPathHeaders)
 
     let flooding = FloodLists(bridges: topology.bridges, ports: accepted)
     floodListOfVLAN = FixedArray(flooding.listOfVLAN)
@@ -225,6 +240,24 @@ package struct CompiledTopology: ~Copyable, Sendable {
     sourceRules = SourceRules(securities)
   }
 
+  private struct VTEPOrigin: Hashable {
+    var vni: VNI
+    var remote: IPAddress
+  }
+
+  /// The VTEPs and VNIs of which several tunnels receive: which one depends on more than the fast path looks at.
+  private static func ambiguousOrigins(of ports: [Topology.Port]) -> Set<VTEPOrigin> {
+    var known: Set<VTEPOrigin> = []
+    var ambiguous: Set<VTEPOrigin> = []
+    for case .tunnel(let tunnel) in ports.map(\.attachment) {
+      for peer in tunnel.peers {
+        let origin = VTEPOrigin(vni: tunnel.vni, remote: peer.remote)
+        if !known.insert(origin).inserted { ambiguous.insert(origin) }
+      }
+    }
+    return ambiguous
+  }
+
   /// A copy in memory of its own, which is made much faster than another compilation.
   package func copy() -> CompiledTopology { CompiledTopology(copying: self) }
 
@@ -235,6 +268,7 @@ package struct CompiledTopology: ~Copyable, Sendable {
     tunnelPeers = other.tunnelPeers.copy()
     injectionHeaders = other.injectionHeaders.copy()
     injectionPorts = other.injectionPorts.copy()
+    fastPathHeaders = other.fastPathHeaders.copy()
     vlanSets = other.vlanSets.copy()
     floodListOfVLAN = other.floodListOfVLAN.copy()
     floodLists = other.floodLists.copy()

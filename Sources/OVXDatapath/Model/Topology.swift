@@ -96,6 +96,8 @@ package struct Topology: Equatable, Sendable {
     package var superframeLimit: Int
     /// The same for one with a tag, its own or one inside, counted with its tags; 0 where it takes none.
     package var taggedSuperframeLimit: Int
+    /// The number of the host's end of a veth for which the fast path may be used; `nil` for any other device.
+    package var fastPathIndex: UInt32?
 
     package init(
       mtu: Int, capabilities: OffloadCapabilities, superframeLimit: Int = .max,
@@ -163,12 +165,14 @@ package struct Topology: Equatable, Sendable {
     package var mtu: Int
     /// How superframes leave whole; `nil` where they are to be cut.
     package var injection: Injection?
+    /// How the fast path reaches the remote; `nil` where it does not.
+    package var fastPath: FastPathRoute?
     /// The indices of the devices by which the remote's datagrams may come in; `nil` for all.
     package var devices: [UInt32]?
 
     package init(
       id: RemoteVTEPID, remote: IPAddress, paths: Range<UInt32>, mtu: Int,
-      injection: Injection? = nil,
+      injection: Injection? = nil, fastPath: FastPathRoute? = nil,
       devices: [UInt32]? = nil
     ) {
       self.id = id
@@ -176,6 +180,7 @@ package struct Topology: Equatable, Sendable {
       self.paths = paths
       self.mtu = mtu
       self.injection = injection
+      self.fastPath = fastPath
       self.devices = devices
     }
   }

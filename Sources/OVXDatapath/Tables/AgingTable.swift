@@ -123,6 +123,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   /// Freed entries, linked by `older`.
   private var firstFree = nowhere
   private(set) var statistics = AddressStatistics()
+  /// What is told that an entry is another one, or gone.
+  var generations = Generations.none
 
   /// Makes an empty table of at most `limit` entries; its memory is reserved at once, and touched
   /// as it fills.
@@ -258,6 +260,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     entries[Int(number)].lastSeen = now
     link(number, lists: &lists)
     guard entry.value != value else { return .renewed }
+    generations.change(entry.key)
     statistics.moved &+= 1
     return .moved(from: entry.value)
   }
@@ -539,6 +542,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     statistics.current -= 1
     unlink(number, lists: &lists)
     close(find(entry.key).place)
+    generations.change(entry.key)
     entries[Int(number)].older = firstFree
     firstFree = number
   }

@@ -12,6 +12,14 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   private var ports = FixedArray<PortID>(reserving: 0)
   private var stretches = IDTable<BridgeID, Stretch>(
     repeating: Stretch(), count: BridgeID.limit)
+  /// What is told that an entry is another one, or gone.
+  var generations = Generations.none {
+    didSet {
+      for bridge in 0..<BridgeID.limit {
+        unsafe (tables + bridge).pointee.generations = generations
+      }
+    }
+  }
 
   private struct Stretch: BitwiseCopyable {
     var first: UInt32 = 0
@@ -65,6 +73,7 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
       unsafe table(of: bridge).pointee.forget(port: ports[port], lists: &lists) { _, _ in true }
     }
     unsafe table(of: bridge).pointee = Table(limit: limit, seed: seed)
+    unsafe table(of: bridge).pointee.generations = generations
     guard limit > 0 else { return }
     // The longest unseen first, so that a smaller table keeps the youngest.
     for record in known.sorted(by: { ($0.age ?? 0) > ($1.age ?? 0) }) {
