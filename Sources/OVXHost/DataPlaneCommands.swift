@@ -39,6 +39,12 @@ protocol DataPlaneCommands: AnyObject {
   /// Closes an injector; does nothing where there is none.
   func close(_ number: InjectorID)
 
+  /// Uses a fast path, or none; see `Switch.useFastPath`.
+  func useFastPath(_ isOn: Bool) throws(LinuxError)
+
+  /// How it stands with the fast path of a device; see `Switch.fastPathState`.
+  func fastPathState(ofDevice index: UInt32, isUnderlay: Bool) -> FastPathState
+
   /// Puts a topology in force, and returns when it is.
   func apply(_ topology: Topology)
 

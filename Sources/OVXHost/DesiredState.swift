@@ -13,6 +13,8 @@ package struct DesiredState: Equatable {
   package var tunnels: [String: Tunnel] = [:]
   /// The remote VTEPs that an agent has told, by the names of tunnels' ports.
   package private(set) var toldRemotes: [String: [IPAddress]] = [:]
+  /// Whether the kernel is to repeat decisions that the switch has taken, where it can.
+  package var usesFastPath = false
 
   /// A network device of a port.
   package struct Device: Equatable {
@@ -133,6 +135,11 @@ package struct DesiredState: Equatable {
     Set(tunnels.values.filter(\.injectsSuperframes).flatMap(\.remotes))
   }
 
+  /// The remotes of which it matters whether superframes reach them whole, be it injected or by the fast path.
+  var watchedRemotes: Set<Remote> {
+    usesFastPath ? Set(tunnels.values.flatMap(\.remotes)) : injectedRemotes
+  }
+
   package init() {}
 
   package init(_ configuration: Configuration) {
@@ -147,6 +154,7 @@ package struct DesiredState: Equatable {
 
   /// Takes over what a configuration says of some ports, also that they are gone.
   package mutating func update(to configuration: Configuration, _ names: Set<String>) {
+    usesFastPath = configuration.host.usesFastPath
     // What the host had on a port's device it has on the bridge's own.
     let bridges = names.flatMap { name in
       [configuration.ports[name]?.bridge, devices[name]?.bridge].compactMap(\.self)

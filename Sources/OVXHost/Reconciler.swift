@@ -25,6 +25,8 @@ package final class Reconciler {
   var agent = AgentEntries()
   /// What of that found no place in the data plane, a sentence each, since it was asked for last.
   var refusals: [String] = []
+  /// Why there is no fast path although there is to be one.
+  private(set) var fastPathFault: Fault?
   /// What the data plane has.
   package private(set) var topology = Topology()
   /// The numbers by which it has ports, by name.
@@ -103,9 +105,10 @@ package final class Reconciler {
     self.configuration = configuration
     self.desired = desired
     datapathIDs.update(for: configuration, desired, changes)
-    let isUnderlayConcerned = changes.ports.contains {
-      oldDesired.tunnels[$0] != desired.tunnels[$0]
-    }
+    let isFastPathConcerned = desired.usesFastPath != oldDesired.usesFastPath
+    let isUnderlayConcerned =
+      isFastPathConcerned
+      || changes.ports.contains { oldDesired.tunnels[$0] != desired.tunnels[$0] }
     let commanded = changes.ports.filter {
       isCommanded && oldDesired.devices[$0]?.place != desired.devices[$0]?.place
     }
@@ -123,6 +126,10 @@ package final class Reconciler {
         guard let bridge, desired.devices[bridge] != oldDesired.devices[bridge] else { continue }
         names.insert(bridge)
       }
+    }
+    if isFastPathConcerned {
+      fastPathFault = startFastPath()
+      names.formUnion(configuration.ports.keys)
     }
     if !changes.bridges.isEmpty { names.formUnion(changes.bridges.union(desired.tunnels.keys)) }
     reconcile(
@@ -209,7 +216,7 @@ package final class Reconciler {
     let isChanged = topology.update(
       names, &numbers, configuration, desired, datapathIDs,
       Provision(
-        device: { self.devices.device(of: $0) },
+        device: { self.device(of: $0) },
         station: { self.devices.station(of: $0) },
         isUplink: { self.devices.link(of: $0)?.isCard == true },
         endpoint: { self.underlay.endpoint($0) },
@@ -220,6 +227,7 @@ package final class Reconciler {
           return (sockets, way.innerMTU)
         },
         injection: { self.underlay.injection(to: $0) },
+        fastPath: { self.usesFastPath ? self.underlay.fastPath(to: $0) : nil },
         arrivals: { self.underlay.way(to: $0)?.devices }))
     if isChanged {
       dataplane.apply(topology)

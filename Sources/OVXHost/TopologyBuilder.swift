@@ -15,6 +15,8 @@ struct Provision {
   var path: (DesiredState.Peer) -> (sockets: Range<UInt32>, mtu: Int)?
   /// How superframes get to a VTEP whole; `nil` while they do not.
   var injection: (DesiredState.Peer) -> Injection?
+  /// How the fast path reaches a VTEP; `nil` where it does not.
+  var fastPath: (DesiredState.Peer) -> FastPathRoute? = { _ in nil }
   /// The devices by which a VTEP's datagrams may come in; `nil` for all.
   var arrivals: (DesiredState.Remote) -> [UInt32]? = { _ in nil }
 }
@@ -154,6 +156,7 @@ extension Topology.Attachment {
       return Topology.Peer(
         id: id, remote: remote, paths: path.sockets, mtu: path.mtu,
         injection: tunnel.injectsSuperframes ? provision.injection(peer) : nil,
+        fastPath: provision.fastPath(peer),
         devices: provision.arrivals(peer.remote))
     }
     guard let endpoint = provision.endpoint(tunnel.endpoint), !peers.isEmpty else {

@@ -106,9 +106,9 @@ struct Underlay {
   /// Whether ways are other ones than when they were looked up, or something is waited for.
   func isChanged(_ desired: DesiredState) -> Bool {
     guard endpointFaults.isEmpty, peerFaults.isEmpty else { return true }
-    let injected = desired.injectedRemotes
+    let watched = desired.watchedRemotes
     return Set(desired.tunnels.values.flatMap(\.remotes)).contains { remote in
-      (try? kernel.way(to: remote, isInjected: injected.contains(remote))) != ways[remote]
+      (try? kernel.way(to: remote, isInjected: watched.contains(remote))) != ways[remote]
     }
   }
 
@@ -131,7 +131,7 @@ struct Underlay {
     for peer in desired.tunnels.values.flatMap(\.peers) {
       wanted[peer.remote, default: []].insert(peer.vni)
     }
-    let injected = desired.injectedRemotes
+    let watched = desired.watchedRemotes
     let peerCount = wanted.values.reduce(0) { $0 + $1.count }
     let count = Self.socketsPerPeer(peers: peerCount, budget: socketBudget)
     let isWithinBudget = peerCount <= socketBudget
@@ -139,11 +139,11 @@ struct Underlay {
     for (remote, vnis) in wanted {
       let peers = vnis.map { DesiredState.Peer(remote: remote, vni: $0) }
       guard
-        isRefreshing || injected.contains(remote) != watchedRemotes.contains(remote)
+        isRefreshing || watched.contains(remote) != watchedRemotes.contains(remote)
           || peers.contains(where: { peerFaults[$0] != nil || sets[$0] == nil })
       else { continue }
       do {
-        let way = try kernel.way(to: remote, isInjected: injected.contains(remote))
+        let way = try kernel.way(to: remote, isInjected: watched.contains(remote))
         ways[remote] = way
         for peer in peers {
           open(peer, from: way.source, count: count, isWithinBudget: isWithinBudget)
@@ -152,7 +152,8 @@ struct Underlay {
         for peer in peers { peerFaults[peer] = error }
       }
     }
-    watchedRemotes = injected
+    watchedRemotes = watched
+    injectedRemotes = desired.injectedRemotes
     openMissingInjectors()
   }
 
@@ -318,6 +319,8 @@ struct Underlay {
 
   /// The remotes for which it is known how superframes can leave.
   private var watchedRemotes: Set<DesiredState.Remote> = []
+  /// Those of them that they are to leave for by an injector.
+  private var injectedRemotes: Set<DesiredState.Remote> = []
 
   private func outlet(to remote: DesiredState.Remote) -> UnderlayRoute.Outlet? {
     guard case .injected(let outlet) = ways[remote]?.superframes else { return nil }
@@ -337,6 +340,25 @@ struct Underlay {
       hopLimit: remote.header.hopLimit, forbidsFragments: remote.header.forbidsFragments)
   }
 
+  /// How the fast path reaches a VTEP; `nil` where it does not.
+  func fastPath(to peer: DesiredState.Peer) -> FastPathRoute? {
+    let remote = peer.remote
+    guard let outlet = outlet(to: remote), let set = sets[peer] else { return nil }
+    return FastPathRoute(
+      device: UInt32(bitPattern: outlet.linkIndex),
+      outer: Injection(
+        injector: InjectorID(rawValue: 0), source: outlet.source, destination: outlet.nextHop,
+        local: set.source, remote: remote.address, port: remote.port, sourcePorts: [],
+        trafficClass: remote.header.trafficClass, hopLimit: remote.header.hopLimit,
+        forbidsFragments: remote.header.forbidsFragments))
+  }
+
+  /// Why the fast path does not reach a VTEP, where it does not.
+  func fastPathFault(to peer: DesiredState.Peer) -> String {
+    if case .segmented(let reason) = ways[peer.remote]?.superframes { return reason }
+    return "there is no way"
+  }
+
   /// How a tunnel's superframes get to a VTEP, for people.
   func describeSuperframes(to remote: DesiredState.Remote, of tunnel: DesiredState.Tunnel) -> String
   {
@@ -353,7 +375,7 @@ struct Underlay {
   }
 
   private mutating func openMissingInjectors() {
-    for outlet in watchedRemotes.compactMap(outlet) {
+    for outlet in injectedRemotes.compactMap(outlet) {
       let index = outlet.linkIndex
       guard !openInjectors.contains(index), injectorFaults[index] == nil else { continue }
       guard let number = injectors.number(for: index) else {
@@ -373,7 +395,7 @@ struct Underlay {
   }
 
   private mutating func closeInjectors() {
-    let wanted = Set(watchedRemotes.compactMap { outlet(to: $0)?.linkIndex })
+    let wanted = Set(injectedRemotes.compactMap { outlet(to: $0)?.linkIndex })
     for index in openInjectors.subtracting(wanted) { closeInjector(index) }
     // To be asked for anew is to be tried anew.
     injectorFaults = injectorFaults.filter { wanted.contains($0.key) }

@@ -131,6 +131,7 @@ import Testing
     show.bridges[0].ports[0].network = "red"
     show.bridges[0].ports[0].interface.linkState = "up"
     show.bridges[0].ports[0].interface.peer = "eth0 in red1"
+    show.bridges[0].ports[0].interface.fastPath = "ready"
     try check("show", .show(show))
     var named = PortLink.example
     named.namespace = PortLink.Namespace(name: "red1")
@@ -202,7 +203,7 @@ import Testing
       remotes: [
         Tunnels.Remote(
           address: address, mtu: 1450, device: "eth0", sourcePorts: 4,
-          superframes: "segmented", error: "It is away.")
+          superframes: "segmented", fastPath: "in use", error: "It is away.")
       ])
     try check(
       "tunnel show",

@@ -27,6 +27,8 @@ final class FakeDataPlane: DataPlaneCommands {
   /// What was done that must not be: a topology that names what is not there, or something that is taken from one.
   private(set) var violations: [String] = []
   var oversizeReports: [OversizeReport] = []
+  /// What is said where it is to use a fast path.
+  var fastPathRefusal: LinuxError?
   private(set) var announcements: [AnnouncementOrder] = []
   /// The tables of a real one, which no frame comes to.
   private var datapath = unsafe Datapath(seed: 1) { _, _ in }
@@ -113,6 +115,15 @@ final class FakeDataPlane: DataPlaneCommands {
   func close(_ number: InjectorID) {
     guard let injector = injectors.removeValue(forKey: number) else { return }
     journal.note("close \(injector.name)")
+  }
+
+  func useFastPath(_ isOn: Bool) throws(LinuxError) {
+    if let fastPathRefusal { throw fastPathRefusal }
+    journal.note("fast path \(isOn)")
+  }
+
+  func fastPathState(ofDevice index: UInt32, isUnderlay: Bool) -> FastPathState {
+    isUnderlay ? .attached : .ready
   }
 
   func apply(_ topology: Topology) {

@@ -28,6 +28,9 @@ final class Lab {
   /// OVX_LONG=1 makes the traffic tests six times as long.
   static let isLong = ProcessInfo.processInfo.environment["OVX_LONG"] == "1"
 
+  /// OVX_FAST_PATH=on has every daemon use the fast path: what holds has to hold with it, too.
+  static let usesFastPath = ProcessInfo.processInfo.environment["OVX_FAST_PATH"] == "on"
+
   /// Of the names of all namespaces; the process id keeps two runs on one machine apart.
   static let prefix = "ovxt\(getpid())-"
 
@@ -128,6 +131,7 @@ final class Lab {
       on: host, arguments: arguments, searchPath: searchPath, through: wrapper)
     daemons.append(daemon)
     try daemon.waitUntilReady()
+    if Lab.usesFastPath { try host.ctl("set switch . other_config:fast-path=on") }
     return daemon
   }
 

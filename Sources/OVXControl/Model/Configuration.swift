@@ -60,7 +60,9 @@ extension Configuration {
     package var externalIDs: [String: String] = [:]
 
     /// The keys of `other_config` that mean something.
-    static let otherConfigKeys = ["gateway-transit", "gateway-uplinks", "evpn-hold", "evpn-limit"]
+    static let otherConfigKeys = [
+      "gateway-transit", "gateway-uplinks", "evpn-hold", "evpn-limit", "fast-path",
+    ]
   }
 
   /// From where networks know what is on other hosts.

@@ -203,7 +203,10 @@ extension Configuration {
   /// Checks networks that have changed, and the others as far as those may not get along with them.
   func validateNetworks(_ changes: Changes) throws(ControlError) {
     if changes.host { try validateRemotes(host.remotes, of: "the switch") }
-    if changes.host { try host.validateControlPlane() }
+    if changes.host {
+      try host.validateControlPlane()
+      try host.validateFastPath()
+    }
     let all = networks.values.sorted { $0.name < $1.name }
     for network in all
     where changes.networks.contains(network.name) || changes.bridges.contains(network.bridge) {

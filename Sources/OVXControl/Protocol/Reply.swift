@@ -126,6 +126,9 @@ package struct Show: Codable, Equatable, Sendable {
     package var linkState: String?
     /// The other end of a veth: its name, and " in NAMESPACE" where it is elsewhere.
     package var peer: String?
+    /// Whether the port is on the fast path, "in use" or "ready", and if not, why: "off: ..."; absent where the switch
+    /// has none.
+    package var fastPath: String?
 
     package init(name: String) {
       self.name = name
@@ -393,6 +396,9 @@ package struct Tunnels: Codable, Equatable, Sendable {
     package var sourcePorts: Int
     /// How superframes are sent, and why so: "injected into eth0", "segmented: ...".
     package var superframes: String?
+    /// Whether the fast path reaches the remote, "in use" or "ready", and if not, why: "off: ..."; absent where the
+    /// switch has none.
+    package var fastPath: String?
     /// Why the remote cannot be reached, a sentence.
     package var error: String?
 
@@ -402,6 +408,7 @@ package struct Tunnels: Codable, Equatable, Sendable {
       device: String? = nil,
       sourcePorts: Int,
       superframes: String? = nil,
+      fastPath: String? = nil,
       error: String? = nil
     ) {
       self.address = address
@@ -409,6 +416,7 @@ package struct Tunnels: Codable, Equatable, Sendable {
       self.device = device
       self.sourcePorts = sourcePorts
       self.superframes = superframes
+      self.fastPath = fastPath
       self.error = error
     }
   }

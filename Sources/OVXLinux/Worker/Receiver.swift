@@ -136,6 +136,11 @@ internal import SystemPackage
   /// The descriptor of a source, -1 where there is none.
   func descriptor(of source: Int) -> Int32 { unsafe sources[source].descriptor }
 
+  /// The packet socket of a source, -1 where it has none.
+  func packetSocket(of source: Int) -> Int32 {
+    unsafe sources[source].kind == .packet ? sources[source].descriptor : -1
+  }
+
   /// Says which port gets all that an endpoint's socket receives; none where there is no such one.
   mutating func setPort(_ port: PortID, of source: Int) { unsafe sources[source].port = port }
 

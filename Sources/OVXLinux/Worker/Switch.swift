@@ -14,6 +14,7 @@ package import SystemPackage
 package final class Switch: Sendable {
   private let workers: [WorkerThread]
   private let events: EventQueue
+  private let fastPath = Mutex<FastPath?>(nil)
 
   /// Starts the workers.
   ///
@@ -140,6 +141,33 @@ package final class Switch: Sendable {
       }
     }
     for reply in replies { reply.wait() }
+    guard let path = fastPath.withLock({ $0 }) else { return }
+    // All that was decided by the topology before was decided before this.
+    path.revokeAll()
+    path.want(FastPath.hooks(of: topology))
+  }
+
+  // MARK: The fast path
+
+  /// Uses a fast path from now on, for devices and VTEPs of which the topology says that it may be used, or none.
+  ///
+  /// - Throws: What the kernel refuses of it; the switch does without then.
+  package func useFastPath(_ isOn: Bool) throws(LinuxError) {
+    guard isOn != (fastPath.withLock { $0 } != nil) else { return }
+    let new = isOn ? try FastPath() : nil
+    let old = fastPath.withLock { path in
+      defer { path = new }
+      return path
+    }
+    gather { worker in worker.use(new) }
+    old?.revokeAll()
+    old?.want([])
+  }
+
+  /// How it stands with the fast path of a port's device, or of the device that leads to a VTEP.
+  package func fastPathState(ofDevice index: UInt32, isUnderlay: Bool) -> FastPathState {
+    fastPath.withLock { $0 }?
+      .state(of: FastPath.Hook(device: index, isUnderlay: isUnderlay)) ?? .off
   }
 
   /// The largest IP packet that the path of a sending socket takes now, in bytes; `nil` where there is no such socket.
@@ -157,6 +185,8 @@ package final class Switch: Sendable {
   /// It ends by itself when its reader goes away, or what it is of.
   package func start(_ capture: Capture) -> Bool {
     let isStarted = !gather { worker in worker.start(capture) }.contains(false)
+    // What the fast path forwards is not seen. While somebody captures, no worker puts anything into it.
+    fastPath.withLock { $0 }?.revokeAll()
     if !isStarted { _ = endCapture(capture.number) }
     return isStarted
   }

@@ -19,6 +19,9 @@ internal import SystemPackage
   private let events: EventQueue
   private let captures: CaptureSet
   private let sync: WorkerSync
+  /// What was put into the fast path, where there is one.
+  private var offloaded: OffloadedFlows?
+  private var fastPath: FastPath?
   /// What the sockets of endpoints are for, of those that have several.
   private var queues: [ListenerID: VNIQueues] = [:]
   private let interval: UnsafeMutablePointer<__kernel_timespec>
@@ -116,6 +119,8 @@ internal import SystemPackage
       unsafe transmitter.pointee.mayDefer = true
       datapath.endBurst()
       unsafe transmitter.pointee.mayDefer = false
+      // What is captured has to come by here.
+      if datapath.hasFlowOffers, !captures.isArmed { offloaded?.take(from: &datapath) }
     }
     pause()
     if isTickDue {
@@ -126,6 +131,7 @@ internal import SystemPackage
     if hasMail {
       hasMail = false
       settle()
+      offloaded?.harvest(to: &datapath)
       for command in mailbox.takeAll() { command(&self) }
     }
     if datapath.watchesStations, datapath.takeStationNews() { events.post(.stationsChanged) }
@@ -226,6 +232,7 @@ internal import SystemPackage
     let now = ovx_uptime_seconds()
     unsafe transmitter.pointee.now = now
     receiver.tick(&datapath)
+    offloaded?.tick(&datapath)
     datapath.tick(now: now)
     if datapath.hasFlappingAddresses || datapath.hasContestedNeighbors {
       events.post(.addressesFlap)
@@ -246,6 +253,19 @@ internal import SystemPackage
 
   // MARK: Commands
 
+  /// Offers decisions to a fast path from now on, or to none.
+  mutating func use(_ path: FastPath?) {
+    offloaded?.end(&datapath)
+    offloaded = nil
+    if let path { offloaded = OffloadedFlows(path) }
+    fastPath = path
+    datapath.offerFlows(by: path?.generations)
+    for port in 0..<PortID.limit {
+      guard let source = Receiver.source(of: PortID(rawValue: UInt16(port))) else { continue }
+      FastPath.filter(receiver.packetSocket(of: source), by: path)
+    }
+  }
+
   /// Takes a device over as a port's; what the port had before is closed.
   mutating func attach(
     _ share: Queues.Share,
@@ -260,6 +280,7 @@ internal import SystemPackage
       let file = try unsafe receiver.open(source, share, kind, &transmitter.pointee.ring)
       unsafe transmitter.pointee.setDevice(
         of: port, file: file, isSocket: kind == .packet, descriptor: share.descriptor)
+      if let fastPath { FastPath.filter(receiver.packetSocket(of: source), by: fastPath) }
       return nil
     } catch {
       _ = Descriptor(owning: share.descriptor)

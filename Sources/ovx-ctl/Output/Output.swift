@@ -226,6 +226,9 @@ struct Output {
         }
         if let state = interface.linkState { lines.append("            link_state: \(state)") }
         if let peer = interface.peer { lines.append("            peer: \(quoted(peer))") }
+        if let fastPath = interface.fastPath {
+          lines.append("            fast_path: \(quoted(fastPath))")
+        }
         if let addresses = interface.addresses, !addresses.isEmpty {
           let list = addresses.map(\.description).joined(separator: ", ")
           lines.append("            addresses: [\(list)]")
@@ -464,6 +467,7 @@ struct Output {
 
   private func tunnelTable(_ tunnels: Tunnels) -> TextTable {
     // Two columns only where the two ends of a tunnel count differently.
+    let hasFastPath = tunnels.tunnels.contains { $0.remotes.contains { $0.fastPath != nil } }
     let hasTwoVNIs = tunnels.tunnels.contains { $0.outgoingVNI != nil }
     var rows: [[Datum]] = []
     for tunnel in tunnels.tunnels {
@@ -476,14 +480,15 @@ struct Output {
           .number(tunnel.destinationPort), .text(remote.mtu.map(String.init) ?? "-"),
           .text(remote.device ?? "-"), .number(remote.sourcePorts),
           .text(remote.superframes ?? "-"),
-          .text(remote.error ?? "ok"),
         ]
+        rows[rows.count - 1] += hasFastPath ? [.text(remote.fastPath ?? "-")] : []
+        rows[rows.count - 1].append(.text(remote.error ?? "ok"))
       }
     }
     return TextTable(
       ["Port", "Bridge"] + (hasTwoVNIs ? ["VNI-in", "VNI-out"] : ["VNI"]) + [
-        "Local", "Remote", "UDP-port", "MTU", "Device", "Source-ports", "Superframes", "State",
-      ],
+        "Local", "Remote", "UDP-port", "MTU", "Device", "Source-ports", "Superframes",
+      ] + (hasFastPath ? ["Fast-path"] : []) + ["State"],
       rows
     )
   }

@@ -18,6 +18,7 @@ extension SwitchQueries {
     interface.mac = link.address
     interface.mtu = link.mtu
     interface.peer = peers.name(of: link)
+    interface.fastPath = reconciler.describeFastPath(ofDevice: name)
     if let attachment = configuration.ports[name]?.interface.attachment {
       interface.addresses = attachment.addresses
     } else if interface.type == .internal {

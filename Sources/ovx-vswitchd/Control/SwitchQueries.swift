@@ -421,6 +421,7 @@ struct SwitchQueries {
       address: remote.address, mtu: way?.innerMTU, device: way?.device,
       sourcePorts: sockets ?? 0,
       superframes: way == nil ? nil : reconciler.describeSuperframes(to: remote, of: tunnel),
+      fastPath: reconciler.describeFastPath(to: peer),
       error: reconciler.fault(of: peer)?.sentence)
   }
 }
