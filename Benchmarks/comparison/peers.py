@@ -244,6 +244,18 @@ class OvxVeth(Ovx):
         return container
 
 
+class OvxFast(OvxVeth):
+    """ovx that has the kernel repeat its decisions for TCP."""
+
+    name, label = "ovx-fast", "ovx, veth pairs, fast-path=on"
+
+    def switch(self, host, number):
+        super().switch(host, number)
+        # The next hop's address has to be known.
+        host.must(f"ping -c 1 -W 1 {underlay_address(3 - number)} >/dev/null || true")
+        self.ctl(host, "set switch . other_config:fast-path=on")
+
+
 class Interop(OvxTAP):
     """ovx on the first host, the kernel's bridge and vxlan device on the second."""
 
@@ -283,6 +295,20 @@ class InteropInject(Inject, Interop):
     name, label = "interop-inject", "ovx with superframes=inject here, kernel VTEP there"
 
 
+class InteropFast(OvxFast):
+    """The fast path on the first host, the kernel's bridge and vxlan device on the second."""
+
+    name, label = "interop-fast", "ovx with fast-path=on here, kernel VTEP there"
+
+    def build(self):
+        near, far = self.hosts
+        self.switch(near, 1)
+        self.near = self.container(near, "c1", NEAR)
+        self.neighbor = self.container(near, "c2", NEIGHBOR)
+        self.far = self.lab.veth_container("c1", far, FAR)
+        kernel_vtep(far, 2, ["c1"])
+
+
 class Wire(Peer):
     """No switch and no tunnel: the containers have a cable each to each other. What is left is what sending and receiving cost."""
 
@@ -296,9 +322,9 @@ class Wire(Peer):
             other.must(f"ip addr add {address} peer {NEAR} dev eth0 && ip link set eth0 up")
 
 
-PEERS = {peer.name: peer for peer in (Kernel, OpenVSwitch, OvxTAP, OvxVeth, Interop, Inject, InteropInject, Wire)}
+PEERS = {peer.name: peer for peer in (Kernel, OpenVSwitch, OvxTAP, OvxVeth, OvxFast, Interop, Inject, InteropInject, InteropFast, Wire)}
 # Who is only measured when named, or in a full run.
-EXTRAS = ("inject", "interop-inject", "wire")
+EXTRAS = ("ovx-fast", "inject", "interop-inject", "interop-fast", "wire")
 
 
 def wait_until(what, condition, seconds=10):

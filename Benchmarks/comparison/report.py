@@ -36,12 +36,12 @@ class Row:
 
     @property
     def extras(self):
-        """Who else has it: ovx with injection where TCP goes through a tunnel, and the cable where there is no other VTEP."""
+        """Who else has it: ovx with a fast path or injection where there is TCP, and the cable where there is no other VTEP."""
         if self.daemons or self.isolation:
             return ()
         if not self.ovx[1]:
-            return ("interop-inject",)
-        return ("inject", "wire") if self.measurement.startswith("tcp") else ("wire",)
+            return ("interop-inject", "interop-fast")
+        return ("ovx-fast", "inject", "wire") if self.measurement.startswith("tcp") else ("ovx-fast", "wire")
 
 
 def every(must, goal):
