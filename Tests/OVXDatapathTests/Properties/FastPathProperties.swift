@@ -149,7 +149,7 @@ private final class FastPathRun {
     return (port, remote)
   }
 
-  /// A segment of TCP comes in somewhere: what would the programs do with it, and what does the switch?
+  /// Has a segment of TCP come in somewhere, and holds what the programs would do with it against what the switch does.
   private func converse() throws {
     let source = random.pick(stations)
     let target = random.oneIn(20) ? random.pick(frames.stations) : random.pick(stations)
