@@ -61,9 +61,15 @@ struct Vswitchd: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Who may use ovx-ctl beside root: the group of the control socket. (default: the daemon's own)",
-      valueName: "name"))
+      "Who may use ovx-ctl beside root: the group of the control socket. (default: \(ControlRights.defaultChangers), where "
+        + "there is such a group)", valueName: "name"))
   var socketGroup: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Who may ask with ovx-ctl, and not change anything: a group. (default: \(ControlRights.defaultReaders), where there is "
+        + "such a group)", valueName: "name"))
+  var readerGroup: String?
 
   @Flag(
     inversion: .prefixedNo,
@@ -134,7 +140,7 @@ struct Vswitchd: ParsableCommand {
   private func serve() throws(StartFailure) {
     let rundir = unsafe getenv("OVX_RUNDIR").map { unsafe String(cString: $0) }
     let paths = Paths(self, environment: rundir)
-    let group = try socketGroup.map { name throws(StartFailure) in try SocketGroup(named: name) }
+    let rights = try ControlRights(changers: socketGroup, readers: readerGroup)
     ovx_share_heap()
     // Before the first thread is started: all inherit what is blocked here.
     let signals = try Signals()
@@ -145,7 +151,7 @@ struct Vswitchd: ParsableCommand {
     let logger = Logger(label: "ovx-vswitchd")
     if readiness != nil { unsafe chdir("/") }
     do {
-      try serve(paths, group, signals, directory, log, logger)
+      try serve(paths, rights, signals, directory, log, logger)
     } catch {
       // The operator reads it where the daemon was started; whoever looks for it later, in the log.
       if paths.log != nil { logger.critical("\(error)") }
@@ -154,18 +160,19 @@ struct Vswitchd: ParsableCommand {
   }
 
   private func serve(
-    _ paths: Paths, _ group: SocketGroup?, _ signals: consuming Signals,
+    _ paths: Paths, _ rights: ControlRights, _ signals: consuming Signals,
     _ directory: consuming RunDirectory, _ log: LogDestination, _ logger: Logger
   ) throws(StartFailure) {
     try directory.writeProcessID()
     try checkHost(logger)
     let daemon = try Daemon(
       paths: paths, workers: workers, pathMTUFloor: pathMTUFloor,
-      descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter, log: log,
-      logger: logger)
+      descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter, rights: rights,
+      log: log, logger: logger)
     daemon.start()
     let server = try ControlServer(
-      path: directory.socketPath, group: group, log: daemon.watch.log)
+      path: directory.socketPath, openPath: directory.openSocketPath, rights: rights,
+      log: daemon.watch.log, logger: logger)
 
     let service = ServiceNotification()
     logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")

@@ -28,7 +28,7 @@ extension SystemTests {
         }
         #expect(try host.must("stat -c %a \(host.rundir)/vswitchd.sock") == "660\n")
         let open = try host.must(
-          "find \(host.rundir) -perm /022 ! -type l ! -name vswitchd.sock")
+          "find \(host.rundir) -perm /022 ! -type l ! -type s")
         #expect(open.isEmpty, "others may write to \(open)")
         try daemon.stop(SIGKILL)
         try lab.daemon(on: host)

@@ -59,9 +59,7 @@ struct ControlLoop: ~Copyable {
   }
 
   private func serve(_ list: ArraySlice<pollfd>) {
-    server.serve(list, now: monotonicSeconds()) {
-      daemon.answer($0, on: $1, age: $2, watchCount: server.watchCount)
-    }
+    server.serve(list, now: monotonicSeconds()) { daemon.answer($0, of: $1, age: $2) }
   }
 
   /// Returns whether one of them was to end the daemon.
