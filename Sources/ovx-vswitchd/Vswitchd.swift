@@ -85,6 +85,11 @@ struct Vswitchd: ParsableCommand {
         + "\(MTU.pathMTUFloors.upperBound). With IPv6 it is 1280.", valueName: "bytes"))
   var pathMTUFloor = MTU.pathMTUFloors.upperBound
 
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Give up all system calls that the daemon does not need, once it is set up (seccomp).")
+  var syscallFilter = true
+
   /// For the program that `--detach` starts: where to report how the start went.
   @Option(help: .hidden)
   var readiness: Int32?
@@ -142,6 +147,9 @@ struct Vswitchd: ParsableCommand {
     let paths = Paths(self, environment: rundir)
     let rights = try ControlRights(changers: socketGroup, readers: readerGroup)
     ovx_share_heap()
+    do throws(Errno) { try ProgramStarter.begin() } catch {
+      throw StartFailure("no process can be started to ask docker and podman: \(error)")
+    }
     // Before the first thread is started: all inherit what is blocked here.
     let signals = try Signals()
     let directory = try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
@@ -174,6 +182,7 @@ struct Vswitchd: ParsableCommand {
       path: directory.socketPath, openPath: directory.openSocketPath, rights: rights,
       log: daemon.watch.log, logger: logger)
 
+    let confinement = Confinement(isWanted: syscallFilter, logger: logger)
     let service = ServiceNotification()
     logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")
     service.ready(status: daemon.summary)
@@ -181,7 +190,8 @@ struct Vswitchd: ParsableCommand {
     ovx_shrink()
 
     let loop = ControlLoop(
-      signals: signals, server: server, daemon: daemon, log: log, logger: logger)
+      signals: signals, confinement: confinement, server: server, daemon: daemon, log: log,
+      logger: logger)
     loop.run()
 
     service.stopping()
