@@ -240,6 +240,29 @@ extension SystemTests {
       }
     }
 
+    /// Without the process that starts programs, containers of docker and podman cannot be asked for;
+    /// whoever asks is told why, and all else goes on.
+    @Test func aStarterThatHasGone() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        let red = try lab.namespace("red")
+        let bin = "\(host.rundir)/bin"
+        try host.must(
+          "mkdir \(bin); printf '#!/bin/sh\\nexit 1\\n' > \(bin)/docker; chmod 755 \(bin)/docker")
+        let daemon = try lab.daemon(on: host, searchPath: bin)
+        let pid = daemon.process.pid
+        try host.must("kill -KILL $(cat /proc/\(pid)/task/\(pid)/children)")
+        try host.ctl("add-br br0")
+        try host.ctl("attach br0 \(red.name) eth0")
+        let refused = try host.ctl(["attach", "br0", "some-container", "eth0"])
+        #expect(
+          refused.status == 1
+            && refused.standardError.contains("the process that starts programs has gone"),
+          "\(refused)")
+        #expect(try host.ctl("list-ports br0").contains("eth0@\(red.name)"))
+      }
+    }
+
     /// What systemd thinks of the units: 2.0 at most, and no more than they have come to where
     /// their work does not let them get there.
     @Test func unitsAreExposedNoMoreThanTheyHaveToBe() throws {

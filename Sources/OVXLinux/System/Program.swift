@@ -47,7 +47,9 @@ package func run(
   do throws(Errno) {
     child = try Child(path, arguments, output: output.writer, errors: errors.writer)
   } catch {
-    throw failure(error)
+    let hasGone = error == .brokenPipe && ovx_starter_has_begun()
+    throw failure(
+      error, hasGone ? "the process that starts programs has gone; restart ovx-vswitchd" : nil)
   }
   output.closeWriter()
   errors.closeWriter()
