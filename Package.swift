@@ -50,6 +50,7 @@ let package = Package(
         .linkedLibrary("uring"), .linkedLibrary("mnl"),
       ]),
     .target(name: "CCapture", linkerSettings: [.linkedLibrary("pcap")]),
+    .target(name: "CConfinement", linkerSettings: [.linkedLibrary("seccomp")]),
     .target(name: "CChecksum"),
     .target(
       name: "OVXDatapath",
@@ -72,8 +73,8 @@ let package = Package(
     .executableTarget(
       name: "ovx-vswitchd",
       dependencies: [
-        "CLinux", "OVXControl", "OVXDatapath", "OVXHost", "OVXLinux", argumentParser, logging,
-        system,
+        "CConfinement", "CLinux", "OVXControl", "OVXDatapath", "OVXHost", "OVXLinux",
+        argumentParser, logging, system,
       ],
       swiftSettings: strict),
     .executableTarget(

@@ -61,9 +61,15 @@ struct Vswitchd: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Who may use ovx-ctl beside root: the group of the control socket. (default: the daemon's own)",
-      valueName: "name"))
+      "Who may use ovx-ctl beside root: the group of the control socket. (default: \(ControlRights.defaultChangers), where "
+        + "there is such a group)", valueName: "name"))
   var socketGroup: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Who may ask with ovx-ctl, and not change anything: a group. (default: \(ControlRights.defaultReaders), where there is "
+        + "such a group)", valueName: "name"))
+  var readerGroup: String?
 
   @Flag(
     inversion: .prefixedNo,
@@ -78,6 +84,11 @@ struct Vswitchd: ParsableCommand {
       "Smallest path MTU, in bytes, that an ICMP message of an IPv4 underlay is believed: \(MTU.pathMTUFloors.lowerBound) to "
         + "\(MTU.pathMTUFloors.upperBound). With IPv6 it is 1280.", valueName: "bytes"))
   var pathMTUFloor = MTU.pathMTUFloors.upperBound
+
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Give up all system calls that the daemon does not need, once it is set up (seccomp).")
+  var syscallFilter = true
 
   /// For the program that `--detach` starts: where to report how the start went.
   @Option(help: .hidden)
@@ -134,8 +145,11 @@ struct Vswitchd: ParsableCommand {
   private func serve() throws(StartFailure) {
     let rundir = unsafe getenv("OVX_RUNDIR").map { unsafe String(cString: $0) }
     let paths = Paths(self, environment: rundir)
-    let group = try socketGroup.map { name throws(StartFailure) in try SocketGroup(named: name) }
+    let rights = try ControlRights(changers: socketGroup, readers: readerGroup)
     ovx_share_heap()
+    do throws(Errno) { try ProgramStarter.begin() } catch {
+      throw StartFailure("no process can be started to ask docker and podman: \(error)")
+    }
     // Before the first thread is started: all inherit what is blocked here.
     let signals = try Signals()
     let directory = try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
@@ -145,7 +159,7 @@ struct Vswitchd: ParsableCommand {
     let logger = Logger(label: "ovx-vswitchd")
     if readiness != nil { unsafe chdir("/") }
     do {
-      try serve(paths, group, signals, directory, log, logger)
+      try serve(paths, rights, signals, directory, log, logger)
     } catch {
       // The operator reads it where the daemon was started; whoever looks for it later, in the log.
       if paths.log != nil { logger.critical("\(error)") }
@@ -154,19 +168,21 @@ struct Vswitchd: ParsableCommand {
   }
 
   private func serve(
-    _ paths: Paths, _ group: SocketGroup?, _ signals: consuming Signals,
+    _ paths: Paths, _ rights: ControlRights, _ signals: consuming Signals,
     _ directory: consuming RunDirectory, _ log: LogDestination, _ logger: Logger
   ) throws(StartFailure) {
     try directory.writeProcessID()
     try checkHost(logger)
     let daemon = try Daemon(
       paths: paths, workers: workers, pathMTUFloor: pathMTUFloor,
-      descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter, log: log,
-      logger: logger)
+      descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter, rights: rights,
+      log: log, logger: logger)
     daemon.start()
     let server = try ControlServer(
-      path: directory.socketPath, group: group, log: daemon.watch.log)
+      path: directory.socketPath, openPath: directory.openSocketPath, rights: rights,
+      log: daemon.watch.log, logger: logger)
 
+    let confinement = Confinement(isWanted: syscallFilter, logger: logger)
     let service = ServiceNotification()
     logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")
     service.ready(status: daemon.summary)
@@ -174,7 +190,8 @@ struct Vswitchd: ParsableCommand {
     ovx_shrink()
 
     let loop = ControlLoop(
-      signals: signals, server: server, daemon: daemon, log: log, logger: logger)
+      signals: signals, confinement: confinement, server: server, daemon: daemon, log: log,
+      logger: logger)
     loop.run()
 
     service.stopping()

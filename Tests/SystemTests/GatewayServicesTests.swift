@@ -70,6 +70,24 @@ extension SystemTests.GatewayTests {
       .finish(seconds: 5).standardOutput.split(separator: "\n").compactMap { pid_t($0) }
   }
 
+  /// With no more system calls and capabilities than the unit file leaves it, all of it works.
+  @Test func withTheRightsOfTheUnit() throws {
+    try run(settings: Self.settings, isConfined: true) { lab, site in
+      let web = try site.attach("web", to: "red", on: 0)
+      let other = try site.attach("other", to: "blue", on: 0)
+      for container in [web, other] { try expectWayOut(container) }
+      try expectLease(["ip=172.17.42.10/24", "dns=172.17.42.1"], to: web)
+      try expectAnswer("172.17.42.10", for: "\(web.name).red.example", to: web)
+      site.stop(0, SIGKILL)
+      try site.start(0)
+      try expectWayOut(web)
+      try site.hosts[0].ctl("detach \(other.name) eth0 -- del-net blue")
+      try eventually("the router has gone") {
+        try !site.hosts[0].must("ip netns list").contains("\(site.prefix(0))blue")
+      }
+    }
+  }
+
   @Test func membersAreGivenWhatTheyHave() throws {
     try run(settings: Self.settings) { lab, site in
       let web = try site.attach("web", to: "red", on: 0)

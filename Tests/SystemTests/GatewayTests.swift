@@ -10,10 +10,14 @@ extension SystemTests {
       let hosts: [Namespace]
       let outside: Namespace
       private let lab: Lab
+      private let isConfined: Bool
       private var makers: [Command?] = [nil, nil]
 
-      init(_ lab: Lab, networks: [(name: String, vni: Int)], settings: String) throws {
+      init(
+        _ lab: Lab, networks: [(name: String, vni: Int)], settings: String, isConfined: Bool = false
+      ) throws {
         self.lab = lab
+        self.isConfined = isConfined
         let (host1, host2) = try lab.twoHosts()
         hosts = [host1, host2]
         outside = try lab.namespace("outside")
@@ -49,9 +53,13 @@ extension SystemTests {
       ///
       /// `ip netns exec` would keep the names that it makes to itself.
       func start(_ index: Int) throws {
+        let rights = [
+          "/usr/bin/python3", "\(Lab.traffic)/confined.py",
+          Lab.packageRoot.appendingPathComponent("deploy/ovx-gatewayd.service").path,
+        ]
         makers[index] = try Command(
-          [
-            "nsenter", "--net=/run/netns/\(hosts[index].name)", "\(Lab.binaries)/ovx-gatewayd",
+          ["nsenter", "--net=/run/netns/\(hosts[index].name)"] + (isConfined ? rights : []) + [
+            "\(Lab.binaries)/ovx-gatewayd",
             "--rundir", hosts[index].rundir, "--namespace-prefix", prefix(index),
             "--resolv-conf", "\(hosts[index].rundir)/resolv.conf",
           ])
@@ -73,11 +81,12 @@ extension SystemTests {
     }
 
     func run(
-      settings: String = "nat=masquerade", _ body: (Lab, Site) throws -> Void
+      settings: String = "nat=masquerade", isConfined: Bool = false,
+      _ body: (Lab, Site) throws -> Void
     ) throws {
       try Lab.run { lab in
         let site = try Site(
-          lab, networks: [("red", 100), ("blue", 200)], settings: settings)
+          lab, networks: [("red", 100), ("blue", 200)], settings: settings, isConfined: isConfined)
         defer { for index in 0...1 { site.stop(index, SIGTERM) } }
         do { try body(lab, site) } catch {
           print(site.log(0), site.log(1))

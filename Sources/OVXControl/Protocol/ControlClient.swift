@@ -4,16 +4,20 @@ package import SystemPackage
 /// Asks a daemon, and waits for the answer no longer than the request says.
 package struct ControlClient {
   package let socketPath: FilePath
+  /// Where to ask where the other one must not be opened, if anywhere.
+  private let openSocketPath: FilePath?
   /// Whether a daemon that is not there is waited for, as long as the request says.
   package var waitsForDaemon = false
 
   package init(runDirectory: String) {
     socketPath = ControlSocket.path(in: FilePath(runDirectory))
+    openSocketPath = ControlSocket.openPath(in: FilePath(runDirectory))
   }
 
   /// Asks the daemon behind a socket that is named itself.
   package init(socket: String) {
     socketPath = FilePath(socket)
+    openSocketPath = nil
   }
 
   /// Sends a request and returns the daemon's response.
@@ -138,12 +142,18 @@ package struct ControlClient {
     }
     let connection = FileDescriptor(rawValue: number)
     do throws(ControlError) {
+      var path = socketPath
       while true {
-        let failure = try unsafe ControlSocket.withAddress(of: socketPath) { address, size in
+        let failure = try unsafe ControlSocket.withAddress(of: path) { address, size in
           unsafe Glibc.connect(number, address, size) == 0 ? 0 : errno
         }
         switch failure {
         case 0: return connection
+        case EACCES:
+          guard let openSocketPath, path == socketPath else { throw unreachable(failure) }
+          path = openSocketPath
+        // A daemon that has no other socket.
+        case ENOENT where path != socketPath: throw unreachable(EACCES)
         case EINTR: continue
         // The daemon's queue of connections is full; nothing announces room in it.
         case EAGAIN: try pause(deadline)
@@ -168,7 +178,7 @@ package struct ControlClient {
       case ECONNREFUSED:
         "no daemon answers on \(socketPath), left behind by one that has ended; \(start)"
       case EACCES, EPERM:
-        "no permission to use \(socketPath); run ovx-ctl as root or as a member of the socket's group"
+        "no permission to use \(socketPath); run it as root or as a member of the socket's group"
       default:
         "no daemon answers on \(socketPath): \(Errno(rawValue: cause)); \(start)"
       }

@@ -3,6 +3,8 @@ package import SystemPackage
 
 /// Where daemon and CLI meet: a Unix stream socket in the daemon's run directory.
 ///
+/// Who may do what is decided by who has connected (`Peer`), on either of the daemon's sockets.
+///
 /// The client sends one request, a line of JSON, and the daemon answers with one response, a line of JSON. A client may
 /// send another request on the same connection when it has the answer.
 package enum ControlSocket {
@@ -19,6 +21,15 @@ package enum ControlSocket {
   /// The socket of the daemon that has the given run directory.
   package static func path(in runDirectory: FilePath) -> FilePath {
     runDirectory.appending("vswitchd.sock")
+  }
+
+  /// The socket of the same daemon for everybody who may not open that one: those who may only
+  /// look, and those who are told that they may not do that either.
+  ///
+  /// A socket of its own, so that strangers, however many times they connect, wait in a queue in
+  /// which nobody waits who may change something.
+  package static func openPath(in runDirectory: FilePath) -> FilePath {
+    runDirectory.appending("vswitchd-open.sock")
   }
 
   /// The longest path that fits a socket's address, in bytes (`sun_path` of <linux/un.h> less its NUL).

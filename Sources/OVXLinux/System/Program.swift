@@ -1,6 +1,6 @@
 private import CLinux
 private import Glibc
-private import SystemPackage
+package import SystemPackage
 
 /// What another program said and how it ended.
 package struct ProgramOutput: Equatable, Sendable {
@@ -43,23 +43,19 @@ package func run(
   var output = try Pipe(failure)
   var errors = try Pipe(failure)
 
-  let child: pid_t
-  switch spawn(path, arguments, output: output.writer, errors: errors.writer) {
-  case .success(let pid): child = pid
-  case .failure(let errno): throw failure(errno)
+  let child: Child
+  do throws(Errno) {
+    child = try Child(path, arguments, output: output.writer, errors: errors.writer)
+  } catch {
+    let hasGone = error == .brokenPipe && ovx_starter_has_begun()
+    throw failure(
+      error, hasGone ? "the process that starts programs has gone; restart ovx-vswitchd" : nil)
   }
   output.closeWriter()
   errors.closeWriter()
 
-  let end = ovx_pidfd_open(child)
-  guard end >= 0 else {
-    _ = reap(child, killing: true)
-    throw failure(Errno(rawValue: 0 &- end))
-  }
-  let ending = Descriptor(owning: end)
-
   while true {
-    var waits = [ending.rawValue, output.reader, errors.reader].map {
+    var waits = [child.end, output.reader, errors.reader].map {
       pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
     }
     // Rounded up, so that the last wait does not become a spin.
@@ -67,18 +63,18 @@ package func run(
     let ready = unsafe poll(&waits, 3, Int32(clamping: Int(max(0, left.rounded(.up)))))
     if ready < 0, errno != EINTR {
       let errno = Errno.latest
-      _ = reap(child, killing: true)
+      _ = child.reap(killing: true)
       throw failure(errno)
     }
     output.drain()
     errors.drain()
     if ready > 0, waits[0].revents != 0 { break }
     guard left > 0 else {
-      _ = reap(child, killing: true)
+      _ = child.reap(killing: true)
       throw failure(.timedOut, "it gave no answer in time")
     }
   }
-  guard let status = reap(child, killing: false) else { throw failure(.noChildProcess) }
+  guard let status = child.reap(killing: false) else { throw failure(.noChildProcess) }
   // What it wrote last may have come after the look at the pipes above.
   output.drain()
   errors.drain()
@@ -89,7 +85,7 @@ package func run(
 ///
 /// It gets what a program gets by `run`, and is killed with its whole process group when it is let go of.
 package final class RunningProgram {
-  private let child: pid_t
+  private let child: Child
   private var output: Pipe
   private var isReaped = false
 
@@ -108,9 +104,10 @@ package final class RunningProgram {
     let number = unsafe open("/dev/null", O_WRONLY | O_CLOEXEC)
     guard number >= 0 else { throw failure(.latest) }
     let nobody = Descriptor(owning: number)
-    switch spawn(path, arguments, output: output.writer, errors: nobody.rawValue) {
-    case .success(let pid): child = pid
-    case .failure(let errno): throw failure(errno)
+    do throws(Errno) {
+      child = try Child(path, arguments, output: output.writer, errors: nobody.rawValue)
+    } catch {
+      throw failure(error)
     }
     output.closeWriter()
   }
@@ -133,7 +130,7 @@ package final class RunningProgram {
   package func stop() {
     guard !isReaped else { return }
     isReaped = true
-    _ = reap(child, killing: true)
+    _ = child.reap(killing: true)
   }
 }
 
@@ -193,27 +190,85 @@ private struct Pipe: ~Copyable {
   }
 }
 
-/// Starts a program.
-private func spawn(
-  _ path: String,
-  _ arguments: [String],
-  output: Int32,
-  errors: Int32
-) -> Result<pid_t, Errno> {
-  var words = unsafe ([path] + arguments).map { unsafe strdup($0) } + [nil]
-  defer { unsafe words.forEach { unsafe free($0) } }
-  let child = unsafe ovx_spawn(path, &words, output, errors)
-  return child > 0 ? .success(child) : .failure(Errno(rawValue: 0 &- child))
+/// A program that was started: by this process, or by the one that starts programs where there is
+/// one (`ProgramStarter`).
+private struct Child: ~Copyable {
+  /// `nil` where it is another process's child.
+  private let pid: pid_t?
+  private let ending: Descriptor
+
+  init(
+    _ path: String, _ arguments: [String], output: Int32, errors: Int32
+  ) throws(Errno) {
+    var words = unsafe ([path] + arguments).map { unsafe strdup($0) } + [nil]
+    defer { unsafe words.forEach { unsafe free($0) } }
+    guard !ovx_starter_has_begun() else {
+      let end = unsafe ovx_starter_spawn(path, &words, output, errors)
+      guard end >= 0 else { throw Errno(rawValue: 0 &- end) }
+      pid = nil
+      ending = Descriptor(owning: end)
+      return
+    }
+    let child = unsafe ovx_spawn(path, &words, output, errors)
+    guard child > 0 else { throw Errno(rawValue: 0 &- child) }
+    let end = ovx_pidfd_open(child)
+    guard end >= 0 else {
+      _ = Self.wait(for: child, killing: true)
+      throw Errno(rawValue: 0 &- end)
+    }
+    pid = child
+    ending = Descriptor(owning: end)
+  }
+
+  /// Readable once it has ended.
+  var end: Int32 { ending.rawValue }
+
+  /// Waits for its end; `nil` where somebody else has taken its status.
+  func reap(killing: Bool) -> Int32? {
+    if let pid { return Self.wait(for: pid, killing: killing) }
+    if killing { shutdown(ending.rawValue, Int32(SHUT_WR)) }
+    var status: Int32 = 0
+    let size = MemoryLayout<Int32>.size
+    while true {
+      let count = unsafe recv(ending.rawValue, &status, size, 0)
+      if count == size { return Self.exitStatus(status) }
+      guard count < 0, errno == EINTR else { return nil }
+    }
+  }
+
+  private static func wait(for child: pid_t, killing: Bool) -> Int32? {
+    // The group's number is the child's, which nobody else can have before the child is waited for.
+    if killing { kill(-child, SIGKILL) }
+    var status: Int32 = 0
+    while unsafe waitpid(child, &status, 0) < 0 {
+      guard errno == EINTR else { return nil }
+    }
+    return exitStatus(status)
+  }
+
+  private static func exitStatus(_ status: Int32) -> Int32 {
+    let signal = status & 0x7F
+    return signal == 0 ? status >> 8 & 0xFF : 128 + signal
+  }
 }
 
-/// Waits for the end of a child; `nil` where somebody else has taken its status.
-private func reap(_ child: pid_t, killing: Bool) -> Int32? {
-  // The group's number is the child's, which nobody else can have before the child is waited for.
-  if killing { kill(-child, SIGKILL) }
-  var status: Int32 = 0
-  while unsafe waitpid(child, &status, 0) < 0 {
-    guard errno == EINTR else { return nil }
+/// A process of its own that starts the programs that run containers, so that the daemon itself can
+/// do without the right to start anything.
+package enum ProgramStarter {
+  /// Starts it: before the process has another thread, and once.
+  ///
+  /// From then on programs are started by it alone, and no others than docker and podman where they
+  /// are found now.
+  ///
+  /// - Throws: What the kernel says.
+  package static func begin() throws(Errno) {
+    let directories = Container.defaultSearchPath.split(separator: ":")
+    let programs = directories.flatMap { directory in
+      Container.runtimes.map { "\(directory)/\($0)" }
+    }
+    var words = unsafe programs.map { unsafe strdup($0) } + [nil]
+    defer { unsafe words.forEach { unsafe free($0) } }
+    let status = unsafe ovx_starter_begin(&words)
+    guard status == 0 else { throw Errno(rawValue: 0 &- status) }
   }
-  let signal = status & 0x7F
-  return signal == 0 ? status >> 8 & 0xFF : 128 + signal
 }

@@ -3,7 +3,8 @@ internal import Glibc
 private import Synchronization
 package import SystemPackage
 
-/// Starts a thread that gets no signals, which are the business of the main thread.
+/// Starts a thread that gets no signals, which are the business of the main thread, but SIGSYS:
+/// that tells a thread of its own call, and would end the process where it is blocked.
 ///
 /// - Parameters:
 ///   - stackSize: Bytes of its stack; `nil` for as many as the main thread may have.
@@ -25,6 +26,7 @@ func startThread(
   var all = sigset_t()
   var previous = sigset_t()
   _ = unsafe sigfillset(&all)
+  _ = unsafe sigdelset(&all, SIGSYS)
   _ = unsafe pthread_sigmask(SIG_SETMASK, &all, &previous)
   let context = unsafe Unmanaged.passRetained(Run(body))
   let code = unsafe pthread_create(

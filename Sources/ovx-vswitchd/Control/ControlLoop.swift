@@ -8,16 +8,18 @@ private import OVXLinux
 /// a client.
 struct ControlLoop: ~Copyable {
   private let signals: Signals
+  private let confinement: Confinement
   private let server: ControlServer
   private let daemon: Daemon
   private let log: LogDestination
   private let logger: Logger
 
   init(
-    signals: consuming Signals, server: ControlServer, daemon: Daemon, log: LogDestination,
-    logger: Logger
+    signals: consuming Signals, confinement: Confinement, server: ControlServer, daemon: Daemon,
+    log: LogDestination, logger: Logger
   ) {
     self.signals = signals
+    self.confinement = confinement
     self.server = server
     self.daemon = daemon
     self.log = log
@@ -32,7 +34,7 @@ struct ControlLoop: ~Copyable {
     var isStopping = false
     while !isStopping {
       var list = [pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0)]
-      for descriptor in daemon.descriptors {
+      for descriptor in [confinement.descriptor] + daemon.descriptors {
         list.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
       }
       let first = list.count
@@ -44,6 +46,7 @@ struct ControlLoop: ~Copyable {
       // As poll(2) has it, -1 is for ever.
       wait(&list, timeout: timeouts.filter { $0 >= 0 }.min() ?? -1)
       if list[0].revents != 0 { isStopping = takeSignals() }
+      if list[1].revents != 0 { confinement.takeNews(logger) }
       daemon.takeNews(now: monotonicMilliseconds())
       serve(list[first...])
       isStopping = isStopping || daemon.isStopping
@@ -59,9 +62,7 @@ struct ControlLoop: ~Copyable {
   }
 
   private func serve(_ list: ArraySlice<pollfd>) {
-    server.serve(list, now: monotonicSeconds()) {
-      daemon.answer($0, on: $1, age: $2, watchCount: server.watchCount)
-    }
+    server.serve(list, now: monotonicSeconds()) { daemon.answer($0, of: $1, age: $2) }
   }
 
   /// Returns whether one of them was to end the daemon.

@@ -1,9 +1,10 @@
 internal import Glibc
+internal import Logging
 internal import OVXControl
 private import OVXLinux
 private import SystemPackage
 
-/// The control socket and the programs connected to it.
+/// The control sockets and the programs connected to them.
 ///
 /// One thread serves all of them, so nothing here ever waits for one: descriptors do not block, and what has not
 /// arrived or cannot leave yet stays in a buffer of bounded size. A client has one request in progress; until its
@@ -17,8 +18,15 @@ private import SystemPackage
 /// when one too many connects, the one that has been idle for the longest time makes room. A client that watches tables stays
 /// connected however slowly it reads: what is kept for all of them together is bounded (`ChangeLog`), a snapshot that nobody
 /// takes is given up, and the client is told that it has missed something.
+///
+/// Who may do nothing (`ControlRights`) is told so as soon as he has connected, and is no client:
+/// he costs no memory and takes nobody's place. He waits in the queue of the open socket, in which
+/// nobody waits who may open the other one. Clients who may only look make room for each other, and
+/// for those who may change something, never the other way round.
 final class ControlServer {
   static let clientLimit = 256
+  /// Clients who may only look, among them.
+  static let readerLimit = 128
   /// Seconds for which a client may leave an answer unread, or a request unfinished.
   static let stallLimit: Int64 = 30
   /// Seconds for which it may leave one unread while others wait for the memory that it holds.
@@ -31,11 +39,27 @@ final class ControlServer {
   private static let sliceLimit: Int64 = 10
   /// Connections that may wait to be taken in; a client that comes when it is full is told to try again.
   private static let backlog: Int32 = 1024
+  /// Connections to the open socket that are taken in, or turned away, before others have their
+  /// turn.
+  private static let strangerLimit = 64
   /// Bytes that are read at a time.
   private static let readSize = 65_536
 
+  /// Who asks for something.
+  struct Caller {
+    let peer: Peer
+    let right: Right
+    let connection: Int32
+    /// How many clients watch something.
+    let watchCount: Int
+    /// Those of them who may only look.
+    let readerWatchCount: Int
+  }
+
   private struct Client {
     let descriptor: Int32
+    let peer: Peer
+    let right: Right
     var decoder = MessageDecoder<Request>()
     /// A request that waits until there is memory for its answer.
     var waiting: Request?
@@ -78,9 +102,15 @@ final class ControlServer {
   }
 
   /// Does what a request of a connection asks for, or what it has asked for so many milliseconds ago.
-  typealias Answer = (Request, Int32, Int64) -> Outcome
+  typealias Answer = (Request, Caller, Int64) -> Outcome
 
   private let listener: Int32
+  /// For everybody.
+  private let openListener: Int32
+  private let rights: ControlRights
+  /// What strangers are told.
+  private let refusal: [UInt8]
+  private var strangers: StrangerLog
   /// What watchers are told.
   private let log: ChangeLog
   /// Descriptors that are kept for clients to come in by when ports and tunnels have all others: without them nobody
@@ -92,26 +122,45 @@ final class ControlServer {
   /// The client whose answer is gone on with first.
   private var turn = 0
 
-  /// Listens at a path, in place of a socket that a former daemon left there.
+  /// Listens at two paths, in place of sockets that a former daemon left there.
   ///
   /// The run directory's lock is held.
   ///
   /// - Parameters:
-  ///   - path: Where.
-  ///   - group: Whose members may connect, beside the daemon's own user; `nil` for the daemon's group.
+  ///   - path: Where those connect who may change something.
+  ///   - openPath: Where everybody may connect.
+  ///   - rights: Who may do what.
   ///   - log: What watchers are told.
+  ///   - logger: Takes what an operator should know.
   /// - Throws: Why nobody could connect there.
-  init(path: String, group: SocketGroup?, log: ChangeLog) throws(StartFailure) {
+  init(
+    path: String, openPath: String, rights: ControlRights, log: ChangeLog, logger: Logger
+  ) throws(StartFailure) {
     self.log = log
+    self.rights = rights
+    strangers = StrangerLog(logger)
+    refusal = (try? Response(.failed(rights.refusal(of: path))).messageBytes()) ?? []
+    listener = try Self.listen(at: path, mode: 0o660)
+    openListener = try Self.listen(at: openPath, mode: 0o666)
+    if let group = rights.changers, let failure = group.take(over: path) {
+      logger.warning(
+        "the control socket \(path) cannot be given to the group \"\(group.name)\" (\(failure)), whose members share \(openPath) with everybody; make the daemon a member of the group (SupplementaryGroups= of the service)"
+      )
+    }
+    keepSpares()
+  }
+
+  /// Makes a socket that has its mode from the first moment on.
+  private static func listen(at path: String, mode: mode_t) throws(StartFailure) -> Int32 {
     let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-    listener = socket(AF_UNIX, type, 0)
+    let listener = socket(AF_UNIX, type, 0)
     unsafe unlink(path)
-    // From the first moment on with the mode that it is to have: 0660.
-    let mask = umask(0o117)
+    let mask = umask(~mode & 0o777)
     defer { umask(mask) }
     do {
       let status = unsafe try ControlSocket.withAddress(of: FilePath(path)) { address, size in
-        unsafe bind(listener, address, size) == 0 && listen(listener, Self.backlog) == 0 ? 0 : errno
+        unsafe bind(listener, address, size) == 0 && Glibc.listen(listener, backlog) == 0
+          ? 0 : errno
       }
       guard status == 0 else {
         throw StartFailure(
@@ -125,12 +174,12 @@ final class ControlServer {
     } catch {
       throw StartFailure("\(error)")
     }
-    try group?.take(over: path)
-    keepSpares()
+    return listener
   }
 
   deinit {
     close(listener)
+    close(openListener)
     for spare in spares { close(spare) }
     for client in clients { close(client.descriptor) }
   }
@@ -143,9 +192,6 @@ final class ControlServer {
 
   /// Whether an answer is still on its way to a client.
   var hasOutput: Bool { clients.contains { $0.watch == nil && $0.hasOutput(log) } }
-
-  /// How many clients watch something.
-  var watchCount: Int { clients.count { $0.watch != nil } }
 
   /// What is watched by any client.
   var watchedTables: Set<WatchedTable> {
@@ -175,9 +221,10 @@ final class ControlServer {
     return clients.contains { $0.hasOutput(log) || $0.decoder.isMidMessage } ? 1000 : -1
   }
 
-  /// Adds what is to be polled for: the listening socket, then each client.
+  /// Adds what is to be polled for: the listening sockets, then each client.
   func addDescriptors(to list: inout [pollfd]) {
     list.append(pollfd(fd: listener, events: Int16(POLLIN), revents: 0))
+    list.append(pollfd(fd: openListener, events: Int16(POLLIN), revents: 0))
     for client in clients {
       // Whoever waits for memory, or for news, is only looked at for whether he has gone.
       let isWaiting = client.waiting != nil || client.postponed != nil
@@ -193,10 +240,11 @@ final class ControlServer {
   ///   - now: Seconds on the monotonic clock.
   ///   - answer: Says what becomes of requests.
   func serve(_ list: ArraySlice<pollfd>, now: Int64, answer: Answer) {
-    guard let first = list.first else { return }
+    let doors = list.prefix(2)
+    guard let door = doors.first, let openDoor = doors.last else { return }
     // Those who want something new, then those whose answers go on.
     var goingOn: [Int] = []
-    for (index, entry) in zip(clients.indices, list.dropFirst()) {
+    for (index, entry) in zip(clients.indices, list.dropFirst(2)) {
       if clients[index].hasOutput(log) {
         if entry.revents != 0 { goingOn.append(index) }
       } else if entry.revents != 0 || clients[index].mayHoldRequest {
@@ -213,7 +261,9 @@ final class ControlServer {
     for client in clients where isFinished(client, now: now, limit) { close(client.descriptor) }
     clients.removeAll { isFinished($0, now: now, limit) }
     dropUnfinished()
-    if first.revents != 0 { accept(now: now) }
+    if door.revents != 0 { accept(on: listener, atMost: Self.clientLimit, now: now) }
+    if openDoor.revents != 0 { accept(on: openListener, atMost: Self.strangerLimit, now: now) }
+    strangers.tell(now: now)
     keepSpares()
   }
 
@@ -241,11 +291,17 @@ final class ControlServer {
   private func dropUnfinished() {
     while clients.reduce(0, { $0 + $1.decoder.pendingCount }) > Self.requestLimit,
       let index = clients.indices.filter({ clients[$0].decoder.pendingCount > 0 })
-        .min(by: { (clients[$0].requestStart ?? 0) < (clients[$1].requestStart ?? 0) })
+        .min(by: { order(of: clients[$0]) < order(of: clients[$1]) })
     {
       close(clients[index].descriptor)
       clients.remove(at: index)
     }
+  }
+
+  /// Who goes first when there is no memory for all unfinished requests: those who may only look,
+  /// then the oldest.
+  private func order(of client: Client) -> (Int, Int64) {
+    (client.right.rawValue, client.requestStart ?? 0)
   }
 
   private func keepSpares() {
@@ -256,9 +312,9 @@ final class ControlServer {
     }
   }
 
-  private func accept(now: Int64) {
+  private func accept(on listener: Int32, atMost limit: Int, now: Int64) {
     // Bounded, so that a flood of connections cannot keep the loop here.
-    for round in 0..<Self.clientLimit {
+    for round in 0..<limit {
       var descriptor = Glibc.accept(listener, nil, nil)
       if descriptor < 0, errno == EMFILE || errno == ENFILE, let spare = spares.popLast() {
         close(spare)
@@ -267,25 +323,62 @@ final class ControlServer {
       guard descriptor >= 0 else {
         // Out of descriptors: the connection stays in the queue, and would wake the loop for ever. After the first round
         // there need not be one: the kernel says so before it looks, and the idlest may be the one just accepted.
-        if round == 0, errno == EMFILE || errno == ENFILE { disconnectIdlest() }
+        if round == 0, errno == EMFILE || errno == ENFILE, !disconnectIdlest(of: .look) {
+          disconnectIdlest(of: .change)
+        }
         return
       }
       _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
       _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-      if clients.count >= Self.clientLimit { disconnectIdlest() }
-      clients.append(Client(descriptor: descriptor, lastActive: now))
+      admit(descriptor, now: now)
     }
   }
 
-  private func disconnectIdlest() {
+  /// Makes a client of a connection, or tells a stranger that he is none.
+  private func admit(_ descriptor: Int32, now: Int64) {
+    guard let peer = Peer(connection: descriptor), let right = rights.right(of: peer) else {
+      strangers.note(Peer(connection: descriptor))
+      // A new socket has room for a sentence.
+      _ = unsafe send(
+        descriptor, refusal, refusal.count, Int32(MSG_NOSIGNAL))
+      close(descriptor)
+      return
+    }
+    if right == .look, clients.count(where: { $0.right == .look }) >= Self.readerLimit {
+      disconnectIdlest(of: .look)
+    }
+    if clients.count >= Self.clientLimit, !disconnectIdlest(of: .look) {
+      guard right == .change, disconnectIdlest(of: .change) else {
+        close(descriptor)
+        return
+      }
+    }
+    clients.append(Client(descriptor: descriptor, peer: peer, right: right, lastActive: now))
+  }
+
+  /// Returns whether there was one.
+  @discardableResult
+  private func disconnectIdlest(of right: Right) -> Bool {
     // Whoever watches is idle by nature; of those there are fewer than clients.
-    let asking = clients.indices.filter { clients[$0].watch == nil }
+    let asking = clients.indices.filter {
+      clients[$0].watch == nil && clients[$0].right == right
+    }
     let idle = asking.filter { !clients[$0].hasOutput(log) }
     let candidates = idle.isEmpty ? asking : idle
     guard let index = candidates.min(by: { clients[$0].lastActive < clients[$1].lastActive })
-    else { return }
+    else { return false }
     close(clients[index].descriptor)
     clients.remove(at: index)
+    return true
+  }
+
+  /// The client as whoever answers sees him.
+  private func caller(_ index: Int) -> Caller {
+    let watching = clients.filter { $0.watch != nil }
+    return Caller(
+      peer: clients[index].peer, right: clients[index].right,
+      connection: clients[index].descriptor, watchCount: watching.count,
+      readerWatchCount: watching.count { $0.right == .look })
   }
 
   private func takeRequest(_ index: Int, now: Int64, answer: Answer) {
@@ -317,7 +410,7 @@ final class ControlServer {
         clients[index].waiting = request
         return
       }
-      switch answer(request, descriptor, monotonicMilliseconds() - time) {
+      switch answer(request, caller(index), monotonicMilliseconds() - time) {
       case .response(let response):
         clients[index].answer = response
         clients[index].isTable = request.mayHaveTable

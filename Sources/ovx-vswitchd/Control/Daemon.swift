@@ -27,7 +27,7 @@ final class Daemon {
 
   init(
     paths: Paths, workers: Int, pathMTUFloor: Int, descriptorLimit: Int, filtersUnderlay: Bool,
-    log: LogDestination, logger: Logger
+    rights: ControlRights, log: LogDestination, logger: Logger
   ) throws(StartFailure) {
     self.logger = logger
     let dataplane: Switch
@@ -68,7 +68,8 @@ final class Daemon {
     requests = RequestHandler(
       running, database: database, ownership: ownership, containers: containers,
       watcher: watcher, faultLog: faultLog, watch: watch,
-      unconfirmed: UnconfirmedChange(database: paths.database), log: log, logger: logger)
+      unconfirmed: UnconfirmedChange(database: paths.database), rights: rights, log: log,
+      logger: logger)
   }
 
   /// Puts in force what was stored.
@@ -158,8 +159,8 @@ final class Daemon {
 
   /// Carries out a request; see `RequestHandler.answer`.
   func answer(
-    _ request: Request, on connection: Int32, age: Int64, watchCount: Int
+    _ request: Request, of caller: ControlServer.Caller, age: Int64
   ) -> ControlServer.Outcome {
-    requests.answer(request, on: connection, age: age, watchCount: watchCount)
+    requests.answer(request, of: caller, age: age)
   }
 }

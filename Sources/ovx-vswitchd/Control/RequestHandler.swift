@@ -30,6 +30,7 @@ final class RequestHandler {
   private let watch: TableWatch
   /// Asks for addresses before they are given to somebody.
   private let probes: AddressProbes
+  private let rights: ControlRights
   private let log: LogDestination
   private let logger: Logger
   private var reconciler: Reconciler { running.reconciler }
@@ -50,12 +51,13 @@ final class RequestHandler {
   ///   - faultLog: Tells of ports that have gone out of service by a request.
   ///   - watch: Follows the tables that clients watch.
   ///   - unconfirmed: Knows what to go back to.
+  ///   - rights: Knows who may do what.
   ///   - log: Has the level that clients set.
   ///   - logger: Takes what an operator should know.
   init(
     _ running: RunningSwitch, database: Database, ownership: DeviceOwnership,
     containers: Containers, watcher: HostWatcher, faultLog: FaultLog, watch: TableWatch,
-    unconfirmed: UnconfirmedChange, log: LogDestination, logger: Logger
+    unconfirmed: UnconfirmedChange, rights: ControlRights, log: LogDestination, logger: Logger
   ) {
     self.running = running
     self.database = database
@@ -66,6 +68,7 @@ final class RequestHandler {
     self.faultLog = faultLog
     self.watch = watch
     probes = AddressProbes(running)
+    self.rights = rights
     self.log = log
     self.logger = logger
   }
@@ -85,12 +88,41 @@ final class RequestHandler {
   ///
   /// - Parameters:
   ///   - request: What is asked for.
-  ///   - connection: The client's.
+  ///   - caller: Who asks.
   ///   - age: The milliseconds since it was asked for first.
-  ///   - watchCount: How many clients watch something.
   /// - Returns: The answer; or that a capture gives it, and goes on from there, or that it is to be asked for again.
   func answer(
-    _ request: Request, on connection: Int32, age: Int64, watchCount: Int
+    _ request: Request, of caller: ControlServer.Caller, age: Int64
+  ) -> ControlServer.Outcome {
+    guard caller.right >= request.right else {
+      return .response(AnswerStream(Response(.failed(rights.refusalOfChange))))
+    }
+    let outcome = carryOut(request, of: caller, age: age)
+    if case .later = outcome { return outcome }
+    if request.right == .change, !request.dryRun { logChange(request, of: caller.peer, outcome) }
+    return outcome
+  }
+
+  /// Tells who has changed what.
+  ///
+  /// What agents tell of other hosts is told where they begin: they go on telling as long as they
+  /// live.
+  private func logChange(_ request: Request, of peer: Peer, _ outcome: ControlServer.Outcome) {
+    var isUsual = false
+    if case .agent(let update)? = request.commands.first, request.commands.count == 1 {
+      isUsual = update.phase != .begin
+    }
+    var isRefused = false
+    if case .response(let answer) = outcome { isRefused = answer.isFailure }
+    let level: Logger.Level = isUsual || isRefused ? .debug : .info
+    guard logger.logLevel <= level else { return }
+    logger.log(
+      level: level,
+      "\(isRefused ? "refused to" : "changed by") \(peer): \(request.changeSummary)")
+  }
+
+  private func carryOut(
+    _ request: Request, of caller: ControlServer.Caller, age: Int64
   ) -> ControlServer.Outcome {
     if age < Self.containerLimit, !areContainersKnown(request) { return .later }
     do throws(ControlError) {
@@ -103,13 +135,13 @@ final class RequestHandler {
       }
       switch request.commands[0] {
       case .watch(let tables, let interval):
-        return .watch(try beginWatch(tables, interval: interval, besides: watchCount))
+        return .watch(try beginWatch(tables, interval: interval, for: caller))
       case .capture(let target, let program, let length):
         var check = request
         check.dryRun = true
         _ = try execute(check)
         try captureRequests.start(
-          target, program: program, snapshotLength: length, running, on: connection)
+          target, program: program, snapshotLength: length, running, on: caller.connection)
         return .elsewhere
       default: return try execute(request).map(ControlServer.Outcome.response) ?? .later
       }
@@ -119,11 +151,16 @@ final class RequestHandler {
   }
 
   private func beginWatch(
-    _ tables: [WatchedTable], interval: Int, besides count: Int
+    _ tables: [WatchedTable], interval: Int, for caller: ControlServer.Caller
   ) throws(ControlError) -> WatchStream {
-    guard count < TableWatch.limit else {
+    guard caller.watchCount < TableWatch.limit else {
       throw ControlError(
         "\(TableWatch.limit) watches are running, and there can be no more; end one of them first")
+    }
+    guard caller.right > .look || caller.readerWatchCount < TableWatch.readerLimit else {
+      throw ControlError(
+        "\(TableWatch.readerLimit) watches of users who may only look are running, and there can be no more; end one of "
+          + "them first")
     }
     guard Command.watchIntervalRange.contains(interval) else {
       throw ControlError(

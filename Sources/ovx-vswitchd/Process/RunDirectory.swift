@@ -3,7 +3,7 @@ private import OVXLinux
 private import OVXControl
 internal import SystemPackage
 
-/// The directory in which one running daemon shows itself: its lock, pid file and control socket.
+/// The directory in which one running daemon shows itself: its lock, pid file and control sockets.
 ///
 /// The lock is an flock(2) on `vswitchd.lock`, which the kernel gives back when the process is gone, however it went.
 /// So a file that was left behind never keeps a daemon from starting, and a running daemon always does. The lock file
@@ -17,6 +17,9 @@ struct RunDirectory: ~Copyable {
 
   /// Where the control socket is.
   var socketPath: String { ControlSocket.path(in: FilePath(path)).string }
+
+  /// Where the one is that everybody may connect to.
+  var openSocketPath: String { ControlSocket.openPath(in: FilePath(path)).string }
 
   /// Makes the directory where it is missing, and takes the lock.
   init(path: String, pidfile: String?) throws(StartFailure) {
@@ -74,6 +77,7 @@ struct RunDirectory: ~Copyable {
   /// Removes what says that a daemon is running here.
   func clear() {
     unsafe unlink(socketPath)
+    unsafe unlink(openSocketPath)
     // Another daemon may have been given the same file meanwhile.
     if Files.read(pidfile, limit: 32) == processID { unsafe unlink(pidfile) }
     try? lock.resize(to: 0)

@@ -13,6 +13,8 @@ final class TableWatch {
   private static let sliceLength = 256
   /// Watches at a time.
   static let limit = 64
+  /// Those of them that users who may only look can have: the rest is left to agents.
+  static let readerLimit = 32
   /// Milliseconds between two looks at the stations, at least.
   private static let stationInterval: Int64 = 5
 
