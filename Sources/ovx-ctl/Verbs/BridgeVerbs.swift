@@ -30,7 +30,7 @@ struct DeleteBridge: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
 
   func command() -> Command { .deleteBridge(bridge: bridge, ifExists: ifExists.isSet) }
 }
@@ -66,7 +66,7 @@ struct AddPort: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var mayExist: MayExist
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
   @Argument(help: "The port, and its network device.") var port: String
   @Argument(help: ArgumentHelp("Settings, COLUMN=VALUE.", valueName: "setting"))
   var settings: [String] = []
@@ -91,7 +91,8 @@ struct DeletePort: Verb {
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
   @Argument(
-    help: ArgumentHelp("The port, after the bridge that it must belong to.", valueName: "port")
+    help: ArgumentHelp("The port, after the bridge that it must belong to.", valueName: "port"),
+    completion: .bridgesAndPorts
   )
   var names: [String]
 
@@ -125,7 +126,7 @@ struct BridgeExists: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
 
   func command() -> Command { .bridgeExists(bridge: bridge) }
 }
@@ -138,7 +139,7 @@ struct ListPorts: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
 
   func command() -> Command { .listPorts(bridge: bridge) }
 }
@@ -151,7 +152,7 @@ struct PortToBridge: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The port.") var port: String
+  @Argument(help: "The port.", completion: .ports) var port: String
 
   func command() -> Command { .portToBridge(port: port) }
 }
@@ -161,7 +162,7 @@ struct BridgeToVLAN: Verb {
     commandName: "br-to-vlan", abstract: "Print 0: no bridge is a VLAN of another one.")
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
 
   func command() -> Command { .bridgeVLAN(bridge: bridge) }
 }
@@ -172,7 +173,7 @@ struct BridgeToParent: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
 
   func command() -> Command { .bridgeParent(bridge: bridge) }
 }
@@ -183,7 +184,7 @@ struct SetExternalID: Verb {
     abstract: "Set a key of a bridge's external_ids; without a value, remove it.")
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
   @Argument(help: "The key.") var key: String
   @Argument(help: "The value, as it stands.") var value: String?
 
@@ -207,7 +208,7 @@ struct GetExternalID: Verb {
     abstract: "Print the value of a key of a bridge's external_ids, or all as KEY=VALUE.")
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
   @Argument(help: "The key.") var key: String?
 
   func command() -> Command { .bridgeExternalIDs(bridge: bridge, key: key) }
@@ -228,7 +229,7 @@ struct ShowAll: Verb {
   @Flag(help: "Print one line for each port.") var brief = false
   @Flag(help: "Print who is at the other end of each port, and in which namespace or container.")
   var links = false
-  @Argument(help: "The bridge.") var bridge: String?
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String?
 
   func validate() throws {
     if brief, links { throw ValidationError("--brief and --links are two different tables") }
@@ -272,8 +273,8 @@ struct Attach: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var mayExist: MayExist
-  @Argument(help: "The network, or the bridge.") var network: String
-  @Argument(help: "The container.") var target: String
+  @Argument(help: "The network, or the bridge.", completion: .segments) var network: String
+  @Argument(help: "The container.", completion: .containers) var target: String
   @Argument(help: "The interface's name inside.") var interface: String
   @Argument(help: ArgumentHelp("Settings, NAME=VALUE.", valueName: "setting"))
   var settings: [String] = []
@@ -307,8 +308,10 @@ struct Detach: Verb {
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
   @Flag(help: "Remove the interfaces of all containers that are gone.") var stale = false
-  @Argument(help: "The container, typed as for attach.") var target: String?
-  @Argument(help: "The interface's name inside.") var interface: String?
+  @Argument(help: "The container, typed as for attach.", completion: .attachedContainers)
+  var target: String?
+  @Argument(help: "The interface's name inside.", completion: .attachedInterfaces)
+  var interface: String?
 
   func validate() throws {
     guard stale == (target == nil), stale == (interface == nil) else {

@@ -40,7 +40,7 @@ struct CaptureFrames: OngoingVerb {
       "Take this many bytes of each frame at most (default: \(CaptureFrames.snapshotLimit)).",
       valueName: "bytes"))
   var snapshotLength: String?
-  @Argument(help: "The port or bridge.") var target: String
+  @Argument(help: "The port or bridge.", completion: .bridgesAndPorts) var target: String
   @Argument(help: "Which frames, an expression of pcap-filter(7).") var filter: [String] = []
 
   func command() throws -> Command {

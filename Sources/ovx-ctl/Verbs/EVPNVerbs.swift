@@ -50,7 +50,7 @@ struct ShowEVPNRoutes: EVPNVerb {
     abstract: "Print the routes of a network, or of all: this host's, and those of others.")
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The network.") var network: String?
+  @Argument(help: "The network.", completion: .networks) var network: String?
 
   func command() -> Command { .showEVPNRoutes(network: network) }
 }
@@ -60,7 +60,7 @@ struct ShowEVPNVTEPs: EVPNVerb {
     commandName: "vteps", abstract: "Print the other hosts of a network, or of all.")
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The network.") var network: String?
+  @Argument(help: "The network.", completion: .networks) var network: String?
 
   func command() -> Command { .showEVPNVTEPs(network: network) }
 }
@@ -71,7 +71,7 @@ struct UnfreezeStation: EVPNVerb {
     abstract: "Let a station move again that has moved too often.")
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The network.") var network: String
+  @Argument(help: "The network.", completion: .networks) var network: String
   @Argument(help: ArgumentHelp("The station's Ethernet address.", valueName: "mac")) var mac: String
 
   func command() throws -> Command {

@@ -118,6 +118,11 @@ extension Invocation {
     if let argument = arguments.first(where: { $0.unicodeScalars.contains("\u{FFFD}") }) {
       throw ControlError("the word \"\(argument)\" is not UTF-8; type it in that encoding")
     }
+    // What a completion script asks has a "--" of its own.
+    if arguments.first == "---completion" {
+      try parse(arguments)
+      return
+    }
     var pieces = arguments.split(separator: "--", omittingEmptySubsequences: false).map(Array.init)
     // As with ovs-vsctl, the first command, too, may have a "--" in front, and options in front of that.
     if pieces.count > 1, Self.commandIndex(in: pieces[0]) == nil {

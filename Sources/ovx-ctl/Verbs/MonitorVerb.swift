@@ -30,7 +30,10 @@ struct Monitor: OngoingVerb {
     name: .customLong("delay"),
     help: ArgumentHelp("Seconds between two looks at counters, 0.1 to 3600.", valueName: "secs"))
   var delay = 1.0
-  @Argument(help: "The tables.") var table: [String] = []
+  @Argument(
+    help: "The tables.",
+    completion: .list(["Switch", "Bridge", "Port", "Interface", "Tunnel", "Statistics"]))
+  var table: [String] = []
 
   func command() throws -> Command {
     guard count.map({ $0 > 0 }) ?? true else {

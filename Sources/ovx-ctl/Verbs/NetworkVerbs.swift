@@ -59,7 +59,7 @@ struct DeleteNetwork: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "The network.") var network: String
+  @Argument(help: "The network.", completion: .networks) var network: String
 
   func command() -> Command { .deleteNetwork(network: network, ifExists: ifExists.isSet) }
 }
@@ -85,7 +85,7 @@ struct ShowNetworks: Verb {
     abstract: "Print a network, or all, with remotes, members and their addresses.")
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The network.") var network: String?
+  @Argument(help: "The network.", completion: .networks) var network: String?
 
   func command() -> Command { .showNetworks(network: network) }
 }

@@ -21,7 +21,8 @@ struct ShowAddresses: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge")) var bridges: [String] = []
+  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge"), completion: .bridges)
+  var bridges: [String] = []
 
   func command() -> Command { .showAddresses(bridges: bridges) }
 }
@@ -33,7 +34,7 @@ struct FlushAddresses: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String?
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String?
 
   func command() -> Command { .flushAddresses(bridge: bridge) }
 }
@@ -51,8 +52,8 @@ struct AddAddress: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
-  @Argument(help: "The port behind which the address is.") var port: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
+  @Argument(help: "The port behind which the address is.", completion: .ports) var port: String
   @Argument(help: "The VLAN, 0 to 4095.") var vlan: String
   @Argument(help: "The address.") var mac: String
 
@@ -73,7 +74,7 @@ struct DeleteAddress: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String
   @Argument(help: "The VLAN, 0 to 4095.") var vlan: String
   @Argument(help: "The address.") var mac: String
 
@@ -90,7 +91,8 @@ struct AddressStatistics: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge")) var bridges: [String] = []
+  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge"), completion: .bridges)
+  var bridges: [String] = []
 
   func command() -> Command { .addressStatistics(bridges: bridges) }
 }
@@ -114,7 +116,8 @@ struct ShowNeighbors: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge")) var bridges: [String] = []
+  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge"), completion: .bridges)
+  var bridges: [String] = []
 
   func command() -> Command { .showNeighbors(bridges: bridges) }
 }
@@ -126,7 +129,7 @@ struct FlushNeighbors: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge.") var bridge: String?
+  @Argument(help: "The bridge.", completion: .bridges) var bridge: String?
 
   func command() -> Command { .flushNeighbors(bridge: bridge) }
 }
@@ -139,7 +142,8 @@ struct NeighborStatistics: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge")) var bridges: [String] = []
+  @Argument(help: ArgumentHelp("The bridges.", valueName: "bridge"), completion: .bridges)
+  var bridges: [String] = []
 
   func command() -> Command { .neighborStatistics(bridges: bridges) }
 }
@@ -170,7 +174,7 @@ struct Statistics: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The port.") var port: String?
+  @Argument(help: "The port.", completion: .ports) var port: String?
 
   func command() -> Command { .statistics(port: port) }
 }

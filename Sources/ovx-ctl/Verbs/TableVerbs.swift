@@ -26,8 +26,9 @@ struct SetColumns: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
-  @Argument(help: "The record's name.") var record: String
+  @Argument(help: "Bridge, Port, Interface or Switch.", completion: .tables)
+  var table: String
+  @Argument(help: "The record's name.", completion: .records) var record: String
   @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "setting"))
   var settings: [String]
 
@@ -56,10 +57,11 @@ struct GetColumns: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.", completion: .tables)
+  var table: String
   @Option(help: ArgumentHelp("Call the record @NAME in the commands behind.", valueName: "@name"))
   var id: String?
-  @Argument(help: "The record's name.") var record: String
+  @Argument(help: "The record's name.", completion: .records) var record: String
   @Argument(help: ArgumentHelp("COLUMN[:KEY].", valueName: "column")) var columns: [String] = []
 
   func validate() throws {
@@ -97,9 +99,11 @@ struct ListRecords: Verb {
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
   @OptionGroup var columns: Columns
-  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
-  @Argument(help: ArgumentHelp("The records' names.", valueName: "record")) var records: [String] =
-    []
+  @Argument(help: "Bridge, Port, Interface or Switch.", completion: .tables)
+  var table: String
+  @Argument(
+    help: ArgumentHelp("The records' names.", valueName: "record"), completion: .records)
+  var records: [String] = []
 
   func command() -> Command {
     .list(table: table, records: records, columns: columns.names, ifExists: ifExists.isSet)
@@ -125,7 +129,8 @@ struct FindRecords: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var columns: Columns
-  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
+  @Argument(help: "Bridge, Port, Interface or Switch.", completion: .tables)
+  var table: String
   @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "condition"))
   var conditions: [String] = []
 
@@ -155,8 +160,9 @@ struct AddValues: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
-  @Argument(help: "The record's name.") var record: String
+  @Argument(help: "Bridge, Port, Interface or Switch.", completion: .tables)
+  var table: String
+  @Argument(help: "The record's name.", completion: .records) var record: String
   @Argument(help: "The column.") var column: String
   @Argument(help: ArgumentHelp("VALUE or KEY=VALUE.", valueName: "value")) var values: [String]
 
@@ -186,8 +192,9 @@ struct RemoveValues: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
-  @Argument(help: "The record's name.") var record: String
+  @Argument(help: "Bridge, Port, Interface or Switch.", completion: .tables)
+  var table: String
+  @Argument(help: "The record's name.", completion: .records) var record: String
   @Argument(help: "The column.") var column: String
   @Argument(help: ArgumentHelp("VALUE, KEY or KEY=VALUE.", valueName: "value")) var values: [String]
 
@@ -216,8 +223,9 @@ struct ClearColumns: Verb {
 
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
-  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
-  @Argument(help: "The record's name.") var record: String
+  @Argument(help: "Bridge, Port, Interface or Switch.", completion: .tables)
+  var table: String
+  @Argument(help: "The record's name.", completion: .records) var record: String
   @Argument(help: ArgumentHelp("The columns.", valueName: "column")) var columns: [String]
 
   func command() -> Command {
@@ -240,8 +248,9 @@ struct WaitUntil: Verb {
       """)
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "Bridge, Port, Interface or Switch.") var table: String
-  @Argument(help: "The record's name.") var record: String
+  @Argument(help: "Bridge, Port, Interface or Switch.", completion: .tables)
+  var table: String
+  @Argument(help: "The record's name.", completion: .records) var record: String
   @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "condition"))
   var conditions: [String] = []
 
@@ -268,7 +277,8 @@ struct CreateRecord: Verb {
   @OptionGroup var global: GlobalOptions
   @Option(help: ArgumentHelp("The record's name within the transaction.", valueName: "@name"))
   var id: String?
-  @Argument(help: "Bridge, Port or Interface.") var table: String
+  @Argument(help: "Bridge, Port or Interface.", completion: .tables)
+  var table: String
   @Argument(help: ArgumentHelp("COLUMN[:KEY]=VALUE.", valueName: "setting"))
   var settings: [String] = []
 
@@ -286,8 +296,10 @@ struct DestroyRecords: Verb {
   @OptionGroup var global: GlobalOptions
   @OptionGroup var ifExists: IfExists
   @Flag(help: "All records of the table.") var all = false
-  @Argument(help: "Bridge, Port or Interface.") var table: String
-  @Argument(help: ArgumentHelp("The records.", valueName: "record")) var records: [String] = []
+  @Argument(help: "Bridge, Port or Interface.", completion: .tables)
+  var table: String
+  @Argument(help: ArgumentHelp("The records.", valueName: "record"), completion: .records)
+  var records: [String] = []
 
   func validate() throws {
     guard all != !records.isEmpty else {

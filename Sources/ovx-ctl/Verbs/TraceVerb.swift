@@ -29,8 +29,11 @@ struct TraceFrame: Verb {
   )
 
   @OptionGroup var global: GlobalOptions
-  @Argument(help: "The bridge; not needed where an address follows.") var bridge: String
-  @Argument(help: ArgumentHelp("The port by which the frame comes in.", valueName: "in-port"))
+  @Argument(help: "The bridge; not needed where an address follows.", completion: .bridgesAndPorts)
+  var bridge: String
+  @Argument(
+    help: ArgumentHelp("The port by which the frame comes in.", valueName: "in-port"),
+    completion: .ports)
   var port: String
   @Argument(help: "The frame, or: to ADDRESS.") var frame: [String]
 
