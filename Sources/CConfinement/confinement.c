@@ -4,6 +4,7 @@
 #include "CConfinement.h"
 
 #include <errno.h>
+#include <linux/bpf.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -104,6 +105,11 @@ static int add_conditional(scmp_filter_ctx filter) {
   if (!result) result = add(filter, SCMP_ACT_ERRNO(ENOSYS), "clone3", 0, NULL);
   /* Containers' networks, and nothing else of them. */
   if (!result) result = add(filter, SCMP_ACT_ALLOW, "setns", 1, &SCMP_A1_32(SCMP_CMP_EQ, CLONE_NEWNET));
+  /* What the fast path takes: maps, programs, and links by which these hang on devices (<linux/bpf.h>). */
+  static const int commands[] = {BPF_MAP_CREATE,      BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM,
+                                 BPF_MAP_DELETE_ELEM, BPF_PROG_LOAD,       BPF_LINK_CREATE};
+  for (size_t number = 0; !result && number < sizeof commands / sizeof *commands; number++)
+    result = add(filter, SCMP_ACT_ALLOW, "bpf", 1, &SCMP_A0_32(SCMP_CMP_EQ, (unsigned)commands[number]));
   /* No more code than there is. */
   if (!result) result = add(filter, SCMP_ACT_ALLOW, "mmap", 1, &SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
   if (!result) result = add(filter, SCMP_ACT_ALLOW, "mprotect", 1, &SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));

@@ -82,7 +82,7 @@ extension SystemTests {
         tell("chroot", chroot("/"));
         tell("setuid", syscall(SYS_setuid, 0));
         tell("mknod", mknod("/tmp/never", 0600 | 020000, 0));
-        tell("bpf", syscall(SYS_bpf, 0, 0, 0));
+        tell("bpf", syscall(SYS_bpf, 8 /* BPF_PROG_ATTACH */, 0, 0));
         tell("module", syscall(SYS_init_module, 0, 0, ""));
         tell("handle", syscall(SYS_open_by_handle_at, -1, 0, 0));
         tell("keyctl", syscall(SYS_keyctl, 0, 0));
