@@ -124,7 +124,7 @@ INLINE int read_segment(__u16 type, void *packet, void *end, struct segment *seg
   }
   if ((void *)(tcp + 20) > end || (tcp[12] >> 4) < 5) return 0;
   segment->headers += (tcp[12] >> 4) * 4;
-  return 1;
+  return segment->headers <= segment->length;
 }
 
 SECTION("program decide") int decide(struct __sk_buff *skb) {
