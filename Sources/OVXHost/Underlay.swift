@@ -329,28 +329,33 @@ struct Underlay {
 
   /// All that the data plane has to know to inject superframes for a VTEP; `nil` where they are to be cut.
   func injection(to peer: DesiredState.Peer) -> Injection? {
-    let remote = peer.remote
-    guard let outlet = outlet(to: remote), let set = sets[peer], let ports = sourcePorts[set],
-      openInjectors.contains(outlet.linkIndex), let number = injectors[outlet.linkIndex]
+    guard let (outlet, outer) = outerPath(to: peer), let set = sets[peer],
+      let ports = sourcePorts[set], openInjectors.contains(outlet.linkIndex),
+      let number = injectors[outlet.linkIndex]
     else { return nil }
     return Injection(
-      injector: InjectorID(rawValue: UInt16(truncatingIfNeeded: number)), source: outlet.source,
-      destination: outlet.nextHop, local: set.source, remote: remote.address, port: remote.port,
-      sourcePorts: ports, trafficClass: remote.header.trafficClass,
+      injector: InjectorID(rawValue: UInt16(truncatingIfNeeded: number)), outer: outer,
+      sourcePorts: ports)
+  }
+
+  /// By what device a VTEP can be reached whole, and what the outer headers are to hold then.
+  private func outerPath(
+    to peer: DesiredState.Peer
+  ) -> (outlet: UnderlayRoute.Outlet, outer: OuterPath)? {
+    let remote = peer.remote
+    guard let outlet = outlet(to: remote), let set = sets[peer] else { return nil }
+    let outer = OuterPath(
+      source: outlet.source, destination: outlet.nextHop, local: set.source,
+      remote: remote.address, port: remote.port, trafficClass: remote.header.trafficClass,
       hopLimit: remote.header.hopLimit, forbidsFragments: remote.header.forbidsFragments)
+    return (outlet, outer)
   }
 
   /// How the fast path reaches a VTEP; `nil` where it does not.
   func fastPath(to peer: DesiredState.Peer) -> FastPathRoute? {
-    let remote = peer.remote
-    guard let outlet = outlet(to: remote), let set = sets[peer] else { return nil }
-    return FastPathRoute(
-      device: UInt32(bitPattern: outlet.linkIndex),
-      outer: Injection(
-        injector: InjectorID(rawValue: 0), source: outlet.source, destination: outlet.nextHop,
-        local: set.source, remote: remote.address, port: remote.port, sourcePorts: [],
-        trafficClass: remote.header.trafficClass, hopLimit: remote.header.hopLimit,
-        forbidsFragments: remote.header.forbidsFragments))
+    outerPath(to: peer).map { outlet, outer in
+      FastPathRoute(device: UInt32(bitPattern: outlet.linkIndex), outer: outer)
+    }
   }
 
   /// Why the fast path does not reach a VTEP, where it does not.

@@ -34,9 +34,11 @@ import Testing
         },
         injection: { peer in
           Injection(
-            injector: InjectorID(rawValue: 1), source: MACAddress(truncating: 2),
-            destination: MACAddress(truncating: 3), local: peer.remote.address,
-            remote: peer.remote.address, port: peer.remote.port, sourcePorts: [])
+            injector: InjectorID(rawValue: 1),
+            outer: OuterPath(
+              source: MACAddress(truncating: 2), destination: MACAddress(truncating: 3),
+              local: peer.remote.address, remote: peer.remote.address, port: peer.remote.port),
+            sourcePorts: [])
         })
     }
   }

@@ -2,10 +2,9 @@
 package struct FastPathRoute: Hashable, Sendable {
   /// The number of the underlay's device, which segments tunnels itself.
   package var device: UInt32
-  /// What the outer headers hold.
-  package var outer: Injection
+  package var outer: OuterPath
 
-  package init(device: UInt32, outer: Injection) {
+  package init(device: UInt32, outer: OuterPath) {
     self.device = device
     self.outer = outer
   }
@@ -13,10 +12,7 @@ package struct FastPathRoute: Hashable, Sendable {
 
 /// What the fast path puts in front of a frame for one remote VTEP, and what it knows that VTEP's datagrams by.
 package struct FastPathHeader: BitwiseCopyable, Sendable {
-  /// Outer Ethernet, IPv4, UDP and VXLAN headers, with zeros for lengths, source port and checksums.
-  package static let byteCount = 50
-
-  /// The header, and 6 bytes more.
+  /// Outer Ethernet, IPv4, UDP and VXLAN headers, with zeros for lengths, source port and checksums; and 6 bytes more.
   package private(set) var words: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) =
     (0, 0, 0, 0, 0, 0, 0)
   /// The sum of the outer IPv4 header's 16-bit words as they lie in memory.
@@ -32,31 +28,20 @@ package struct FastPathHeader: BitwiseCopyable, Sendable {
   /// Makes one; `nil` where outer headers depend on more than ECN bits inside, or addresses are not IPv4.
   init?(_ route: FastPathRoute, _ tunnel: Topology.Tunnel) {
     let outer = route.outer
-    guard !outer.local.isIPv6, !outer.remote.isIPv6, !tunnel.outerHeader.inheritsTrafficClass,
+    guard outer.isIPv4, !tunnel.outerHeader.inheritsTrafficClass,
       !tunnel.outerHeader.inheritsHopLimit
     else { return nil }
     device = route.device
     local = UInt32(truncatingIfNeeded: outer.local.low)
     remote = UInt32(truncatingIfNeeded: outer.remote.low)
     port = outer.port
-    let network = EthernetHeader.byteCount
-    let transport = network + IPv4Header.minimumByteCount
     unsafe withUnsafeMutableBytes(of: &words) { bytes in
       guard let start = bytes.baseAddress else { return }
-      unsafe EthernetHeader.write(
-        destination: outer.destination, source: outer.source, etherType: .ipv4, to: start)
-      unsafe start.setBig16(network, 0x4500 | UInt16(outer.trafficClass))
-      unsafe start.setBig16(network + 6, outer.forbidsFragments ? 0x4000 : 0)
-      unsafe start.setBig16(
-        network + 8, UInt16(outer.hopLimit) << 8 | UInt16(IPProtocol.udp.rawValue))
-      unsafe start.setBig32(network + 12, local)
-      unsafe start.setBig32(network + 16, remote)
-      for word in stride(from: network, to: transport, by: 2) {
+      unsafe outer.writeHeaders(to: start)
+      for word in stride(from: OuterPath.network, to: OuterPath.transport, by: 2) {
         unsafe sum += UInt32(start.loadUnaligned(fromByteOffset: word, as: UInt16.self))
       }
-      unsafe start.setBig16(transport + 2, outer.port)
-      unsafe VXLANHeader.write(
-        vni: tunnel.outgoingVNI, to: start + transport + UDPHeader.byteCount)
+      unsafe VXLANHeader.write(vni: tunnel.outgoingVNI, to: start + OuterPath.payload)
     }
   }
 }

@@ -13,43 +13,19 @@ package struct InjectorID: RawRepresentable, Hashable, BitwiseCopyable, Sendable
   package static let limit = 32
 }
 
-/// All that the outer headers of an injected superframe have to hold: what the kernel would look up for a datagram.
+/// How superframes are injected for a remote VTEP.
 package struct Injection: Hashable, Sendable {
   package var injector: InjectorID
-  /// The Ethernet address of the underlay's device.
-  package var source: MACAddress
-  /// That of the next hop.
-  package var destination: MACAddress
-  /// The addresses of the two VTEPs, both IPv4.
-  package var local: IPAddress
-  package var remote: IPAddress
-  /// The UDP port of the remote VTEP.
-  package var port: UInt16
+  package var outer: OuterPath
   /// The source ports of the peer's sockets, in their order.
   ///
   /// A superframe has that of the socket which sends the flow's other frames: both take the same way.
   package var sourcePorts: [UInt16]
-  /// What outer headers have where the frame inside does not say otherwise.
-  package var trafficClass: UInt8
-  package var hopLimit: UInt8
-  /// Whether routers may not fragment the outer packets.
-  package var forbidsFragments: Bool
 
-  package init(
-    injector: InjectorID, source: MACAddress, destination: MACAddress, local: IPAddress,
-    remote: IPAddress, port: UInt16, sourcePorts: [UInt16], trafficClass: UInt8 = 0,
-    hopLimit: UInt8 = 64, forbidsFragments: Bool = true
-  ) {
+  package init(injector: InjectorID, outer: OuterPath, sourcePorts: [UInt16]) {
     self.injector = injector
-    self.source = source
-    self.destination = destination
-    self.local = local
-    self.remote = remote
-    self.port = port
+    self.outer = outer
     self.sourcePorts = sourcePorts
-    self.trafficClass = trafficClass
-    self.hopLimit = hopLimit
-    self.forbidsFragments = forbidsFragments
   }
 }
 
@@ -65,11 +41,11 @@ package struct InjectionHeader: BitwiseCopyable {
   /// Bytes of it that the kernel calls the virtio-net header.
   package static let kernelByteCount = outer
   /// Where the datagram's payload begins: the VXLAN header.
-  package static let payloadOffset = transport + UDPHeader.byteCount
+  package static let payloadOffset = outer + OuterPath.payload
   /// Where the outer Ethernet header is.
   private static let outer = 24
-  private static let network = outer + EthernetHeader.byteCount
-  private static let transport = network + IPv4Header.minimumByteCount
+  private static let network = outer + OuterPath.network
+  private static let transport = outer + OuterPath.transport
   /// Outer Ethernet, IPv4, UDP and VXLAN headers together.
   private static let outerLength = payloadOffset - outer + VXLANHeader.byteCount
 
@@ -84,7 +60,7 @@ package struct InjectionHeader: BitwiseCopyable {
 
   /// Makes one; `nil` for addresses that are not IPv4.
   package init?(_ injection: Injection) {
-    guard !injection.local.isIPv6, !injection.remote.isIPv6 else { return nil }
+    guard injection.outer.isIPv4 else { return nil }
     injector = injection.injector
     unsafe withUnsafeMutableBytes(of: &words) { bytes in
       guard let start = bytes.baseAddress else { return }
@@ -94,17 +70,8 @@ package struct InjectionHeader: BitwiseCopyable {
       unsafe start.storeBytes(
         of: UInt16(Self.outerLength + EthernetHeader.byteCount).littleEndian, toByteOffset: 22,
         as: UInt16.self)
-      unsafe EthernetHeader.write(
-        destination: injection.destination, source: injection.source, etherType: .ipv4,
-        to: start + Self.outer)
-      let network = unsafe start + Self.network
-      unsafe network.setBig16(0, 0x4500 | UInt16(injection.trafficClass))
-      unsafe network.setBig16(6, injection.forbidsFragments ? 0x4000 : 0)
-      unsafe network.setBig16(8, UInt16(injection.hopLimit) << 8 | UInt16(IPProtocol.udp.rawValue))
-      unsafe network.setBig32(12, UInt32(truncatingIfNeeded: injection.local.low))
-      unsafe network.setBig32(16, UInt32(truncatingIfNeeded: injection.remote.low))
-      unsafe networkSum.add(network, count: IPv4Header.minimumByteCount)
-      unsafe (start + Self.transport).setBig16(2, injection.port)
+      unsafe injection.outer.writeHeaders(to: start + Self.outer)
+      unsafe networkSum.add(start + Self.network, count: IPv4Header.minimumByteCount)
     }
   }
 
@@ -125,8 +92,10 @@ package struct InjectionHeader: BitwiseCopyable {
     packet[47] = TCPHeader.Flags.ack.rawValue
     let nobody = MACAddress(truncating: 0x0200_0000_0001)
     let injection = Injection(
-      injector: InjectorID(rawValue: 0), source: nobody, destination: nobody,
-      local: IPAddress(v4: 0xC000_0201), remote: IPAddress(v4: 0xC000_0202), port: 4789,
+      injector: InjectorID(rawValue: 0),
+      outer: OuterPath(
+        source: nobody, destination: nobody, local: IPAddress(v4: 0xC000_0201),
+        remote: IPAddress(v4: 0xC000_0202), port: 4789),
       sourcePorts: [])
     let offload = Offload(
       flags: .needsChecksum, segmentation: .tcp4, headerLength: 54,

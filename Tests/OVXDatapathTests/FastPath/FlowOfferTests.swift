@@ -20,10 +20,10 @@ import Testing
     tunnel.peers[0].mtu = 1450
     tunnel.peers[0].fastPath = FastPathRoute(
       device: 20,
-      outer: Injection(
-        injector: InjectorID(rawValue: 0), source: MACAddress(truncating: 0x0A_0102_0304_05),
+      outer: OuterPath(
+        source: MACAddress(truncating: 0x0A_0102_0304_05),
         destination: MACAddress(truncating: 0x0A_0607_0809_0A), local: IPAddress(v4: 0xC0A8_0502),
-        remote: remoteA, port: 4789, sourcePorts: [], trafficClass: 0x28))
+        remote: remoteA, port: 4789, trafficClass: 0x28))
     port.attachment = .tunnel(tunnel)
     return ports + [port]
   }

@@ -12,9 +12,11 @@ import Testing
     guard case .tunnel(var tunnel) = port.attachment else { return [] }
     tunnel.peers[0].mtu = mtu
     tunnel.peers[0].injection = Injection(
-      injector: injector, source: MACAddress(truncating: 0x0A_0102_0304_05),
-      destination: MACAddress(truncating: 0x0A_0607_0809_0A), local: local, remote: remoteA,
-      port: 4789,
+      injector: injector,
+      outer: OuterPath(
+        source: MACAddress(truncating: 0x0A_0102_0304_05),
+        destination: MACAddress(truncating: 0x0A_0607_0809_0A), local: local, remote: remoteA,
+        port: 4789),
       sourcePorts: sourcePorts ?? tunnel.peers[0].paths.map { UInt16(50000 + $0) })
     port.attachment = .tunnel(tunnel)
     return [device(0, access100), port]
@@ -147,9 +149,9 @@ import Testing
   @Test func theOuterHeaderIsTheTunnels() throws {
     var ports = try Self.ports()
     guard case .tunnel(var tunnel) = ports[1].attachment else { return }
-    tunnel.peers[0].injection?.trafficClass = 0x28
-    tunnel.peers[0].injection?.hopLimit = 9
-    tunnel.peers[0].injection?.forbidsFragments = false
+    tunnel.peers[0].injection?.outer.trafficClass = 0x28
+    tunnel.peers[0].injection?.outer.hopLimit = 9
+    tunnel.peers[0].injection?.outer.forbidsFragments = false
     tunnel.outerHeader = OuterHeaderRule(trafficClass: 0x28, inheritsHopLimit: true)
     ports[1].attachment = .tunnel(tunnel)
     for (inside, outside) in [(UInt8(0), UInt8(0x28)), (0xB9, 0x29)] {
