@@ -44,7 +44,9 @@ struct FlowOffers: ~Copyable {
   }
 
   /// Has every offer made again.
-  mutating func forget() { lately = FixedArray(zeros: Self.memorySize) }
+  mutating func forget() {
+    for place in 0..<Self.memorySize { lately[place] = 0 }
+  }
 
   /// Adds an offer, unless it was made a moment ago.
   mutating func add(_ offer: FlowOffer) {

@@ -14,8 +14,6 @@ package import SystemPackage
   private var path: ovx_fastpath
   private let entries: UnsafeMutablePointer<ovx_fastpath_entry>
   private let counts: UnsafeMutablePointer<ovx_fastpath_count>
-  private let maps: (ports: Int32, vteps: Int32)
-  private let programs: (forward: Int32, receive: Int32, decide: Int32)
   /// What workers revoke decisions by.
   let generations: Generations
   /// The numbers of entries that are not in use; whoever changes what is under a key has them, too.
@@ -59,8 +57,6 @@ package import SystemPackage
     }
     unsafe self.entries = unsafe entries
     unsafe self.counts = unsafe counts
-    maps = unsafe (path.port_flows, path.vtep_flows)
-    programs = unsafe (path.forward, path.receive, path.decide)
     unsafe self.generations = Generations(
       generations, count: Int(OVX_FASTPATH_SLOTS), seed: .random(in: .min ... .max))
     unsafe self.path = unsafe path
@@ -94,14 +90,15 @@ package import SystemPackage
   /// Revokes all decisions, and returns when no program runs any more that has seen one.
   func revokeAll() {
     generations.change(Generations.topology)
-    _ = ovx_fastpath_wait()
+    // That takes milliseconds, and what is put in from now on is revoked already.
+    if numbers.withLock({ $0.count < OVX_FASTPATH_ENTRIES }) { _ = ovx_fastpath_wait() }
   }
 
   // MARK: Devices
 
   /// Makes a packet socket ask a fast path before it takes a frame, or ask nobody; -1 for no socket.
   static func filter(_ socket: Int32, by path: FastPath?) {
-    if socket >= 0 { _ = ovx_fastpath_filter(socket, path?.programs.decide ?? -1) }
+    if socket >= 0 { _ = unsafe ovx_fastpath_filter(socket, path?.path.decide ?? -1) }
   }
 
   /// Tells which devices a topology has; programs are taken from all others.
@@ -173,7 +170,7 @@ package import SystemPackage
 
   private func attachWaiting() {
     while let hook = nextHook() {
-      let program = hook.isUnderlay ? programs.receive : programs.forward
+      let program = unsafe hook.isUnderlay ? path.receive : path.forward
       let number = ovx_fastpath_attach(program, hook.device)
       links.withLock { links in
         links.waiting.removeAll { $0 == hook }
@@ -228,7 +225,9 @@ package import SystemPackage
     }
   }
 
-  private func map(of key: FlowKey) -> Int32 { key.isOfTunnel ? maps.vteps : maps.ports }
+  private func map(of key: FlowKey) -> Int32 {
+    unsafe key.isOfTunnel ? path.vtep_flows : path.port_flows
+  }
 
   private func number(under key: FlowKey) -> UInt32? {
     var number: UInt32 = 0

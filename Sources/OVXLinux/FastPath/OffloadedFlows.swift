@@ -22,13 +22,11 @@ struct OffloadedFlows: ~Copyable {
     var isLeaving = false
   }
 
-  private let path: FastPath
+  let path: FastPath
   private var flows: [Flow] = []
   private var counts: [PortID: Int] = [:]
 
   init(_ path: FastPath) { self.path = path }
-
-  var isEmpty: Bool { flows.isEmpty }
 
   /// Puts in what the datapath offers.
   mutating func take(from datapath: inout Datapath) {

@@ -21,7 +21,6 @@ internal import SystemPackage
   private let sync: WorkerSync
   /// What was put into the fast path, where there is one.
   private var offloaded: OffloadedFlows?
-  private var fastPath: FastPath?
   /// What the sockets of endpoints are for, of those that have several.
   private var queues: [ListenerID: VNIQueues] = [:]
   private let interval: UnsafeMutablePointer<__kernel_timespec>
@@ -258,7 +257,6 @@ internal import SystemPackage
     offloaded?.end(&datapath)
     offloaded = nil
     if let path { offloaded = OffloadedFlows(path) }
-    fastPath = path
     datapath.offerFlows(by: path?.generations)
     for port in 0..<PortID.limit {
       guard let source = Receiver.source(of: PortID(rawValue: UInt16(port))) else { continue }
@@ -280,7 +278,9 @@ internal import SystemPackage
       let file = try unsafe receiver.open(source, share, kind, &transmitter.pointee.ring)
       unsafe transmitter.pointee.setDevice(
         of: port, file: file, isSocket: kind == .packet, descriptor: share.descriptor)
-      if let fastPath { FastPath.filter(receiver.packetSocket(of: source), by: fastPath) }
+      if let path = offloaded?.path {
+        FastPath.filter(receiver.packetSocket(of: source), by: path)
+      }
       return nil
     } catch {
       _ = Descriptor(owning: share.descriptor)
