@@ -213,6 +213,10 @@ class Ovx(Peer):
         self.check()
         self.ctl(host, f"add-br br0 -- add-port br0 vxlan0 key={VNI} remote={underlay_address(3 - number)}")
 
+    def learn_next_hop(self, host, number):
+        """What leaves whole is addressed by the switch itself, so the next hop's address has to be known."""
+        host.must(f"ping -c 1 -W 1 {underlay_address(3 - number)} >/dev/null || true")
+
     def container(self, host, name, address, bridge="br0"):
         raise NotImplementedError
 
@@ -251,8 +255,7 @@ class OvxFast(OvxVeth):
 
     def switch(self, host, number):
         super().switch(host, number)
-        # The next hop's address has to be known.
-        host.must(f"ping -c 1 -W 1 {underlay_address(3 - number)} >/dev/null || true")
+        self.learn_next_hop(host, number)
         self.ctl(host, "set switch . other_config:fast-path=on")
 
 
@@ -284,8 +287,7 @@ class Inject(OvxTAP):
 
     def switch(self, host, number):
         super().switch(host, number)
-        # The next hop's address has to be known.
-        host.must(f"ping -c 1 -W 1 {underlay_address(3 - number)} >/dev/null || true")
+        self.learn_next_hop(host, number)
         self.ctl(host, "set interface vxlan0 options:superframes=inject")
 
 
@@ -295,18 +297,10 @@ class InteropInject(Inject, Interop):
     name, label = "interop-inject", "ovx with superframes=inject here, kernel VTEP there"
 
 
-class InteropFast(OvxFast):
+class InteropFast(OvxFast, Interop):
     """The fast path on the first host, the kernel's bridge and vxlan device on the second."""
 
     name, label = "interop-fast", "ovx with fast-path=on here, kernel VTEP there"
-
-    def build(self):
-        near, far = self.hosts
-        self.switch(near, 1)
-        self.near = self.container(near, "c1", NEAR)
-        self.neighbor = self.container(near, "c2", NEIGHBOR)
-        self.far = self.lab.veth_container("c1", far, FAR)
-        kernel_vtep(far, 2, ["c1"])
 
 
 class Wire(Peer):
