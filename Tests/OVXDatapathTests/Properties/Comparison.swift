@@ -42,6 +42,20 @@ func checkTable<Key: Hashable, Entry: Equatable>(
   }
 }
 
+extension SimulatedHost {
+  /// Receives a frame by a port, of a tunnel from one of its remotes, as a burst of its own.
+  func receive(_ bytes: [UInt8], by port: Topology.Port, from remote: IPAddress?) {
+    if let remote, case .tunnel(let tunnel) = port.attachment {
+      receive(
+        train: vxlanDatagram(vni: tunnel.vni, frame: bytes), segmentSize: 0, on: tunnel.endpoint,
+        from: remote)
+    } else {
+      receive(PartialFrame(bytes), from: port.id)
+    }
+    endBurst()
+  }
+}
+
 /// One way out of the switch: a device, or one remote VTEP of a tunnel port.
 struct WayOut: Hashable, CustomStringConvertible {
   var port: PortID

@@ -83,10 +83,10 @@ private final class FastPathRun {
         for peer in tunnel.peers.indices {
           tunnel.peers[peer].fastPath = FastPathRoute(
             device: 9999,
-            outer: Injection(
-              injector: InjectorID(rawValue: 0), source: MACAddress(truncating: 1),
+            outer: OuterPath(
+              source: MACAddress(truncating: 1),
               destination: MACAddress(truncating: 2), local: IPAddress(v4: 1),
-              remote: tunnel.peers[peer].remote, port: 4789, sourcePorts: []))
+              remote: tunnel.peers[peer].remote, port: 4789))
         }
         topology.ports[number].attachment = .tunnel(tunnel)
       case .waiting: break
@@ -169,14 +169,7 @@ private final class FastPathRun {
     let decided = entries[key].flatMap { entry in
       isCurrent(entry.offer) && bytes.count - 14 <= entry.flow.mtu ? entry : nil
     }
-    if let remote, case .tunnel(let tunnel) = port.attachment {
-      host.receive(
-        train: vxlanDatagram(vni: tunnel.vni, frame: bytes), segmentSize: 0, on: tunnel.endpoint,
-        from: remote)
-    } else {
-      host.receive(PartialFrame(bytes), from: port.id)
-    }
-    host.endBurst()
+    host.receive(bytes, by: port, from: remote)
     while let offer = host.datapath.takeFlowOffer() {
       guard let flow = host.datapath.flow(of: offer) else { continue }
       late.append((self.key(of: offer, flow), Entry(offer: offer, flow: flow)))

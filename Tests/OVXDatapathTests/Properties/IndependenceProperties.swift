@@ -67,13 +67,13 @@ private struct IndependenceRun {
     let plain =
       Array(before[..<(anatomy.network - 2)]) + [0x88, 0xB5] + [UInt8](repeating: 0, count: 46)
 
-    receive(before, by: port, remote, hosts[0])
-    receive(plain, by: port, remote, hosts[1])
+    hosts[0].receive(before, by: port, from: remote)
+    hosts[1].receive(plain, by: port, from: remote)
     var outcomes: [([Sent], [UInt64])] = []
     for host in hosts {
       _ = host.takeSent()
       let drops = drops(host)
-      receive(after, by: port, remote, host)
+      host.receive(after, by: port, from: remote)
       outcomes.append((host.takeSent(), zip(self.drops(host), drops).map { $0 &- $1 }))
       if let violation = host.violations.first { throw Discrepancy(violation) }
     }
@@ -125,25 +125,12 @@ private struct IndependenceRun {
     return tunnel.peers.isEmpty ? nil : (port, random.pick(tunnel.peers).remote)
   }
 
-  private func receive(
-    _ bytes: [UInt8], by port: Topology.Port, _ remote: IPAddress?, _ host: SimulatedHost
-  ) {
-    if let remote, case .tunnel(let tunnel) = port.attachment {
-      host.receive(
-        train: vxlanDatagram(vni: tunnel.vni, frame: bytes), segmentSize: 0, on: tunnel.endpoint,
-        from: remote)
-    } else {
-      host.receive(PartialFrame(bytes), from: port.id)
-    }
-    host.endBurst()
-  }
-
   /// Some station says something somewhere, to both.
   private mutating func greet() {
     guard let (port, remote) = door() else { return }
     let frame = frames.frame(tags: frames.tags()).bytes
     for host in hosts {
-      receive(frame, by: port, remote, host)
+      host.receive(frame, by: port, from: remote)
       _ = host.takeSent()
     }
   }
