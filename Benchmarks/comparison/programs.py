@@ -35,7 +35,7 @@ def prepare(peers, binaries, ovx_arguments):
     run([ROOT / "deploy" / "install-dependencies", "test"], "installing what the traffic needs")
     CACHE.mkdir(parents=True, exist_ok=True)
     ovx = None
-    if peers & {"ovx-tap", "ovx-veth", "interop"}:
+    if peers - {"kernel", "ovs", "wire"}:
         ovx = pathlib.Path(binaries).resolve() if binaries else build_ovx()
         for name in ("ovx-vswitchd", "ovx-ctl"):
             if not os.access(ovx / name, os.X_OK):
