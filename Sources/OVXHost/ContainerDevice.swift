@@ -2,32 +2,40 @@ internal import OVXControl
 internal import OVXLinux
 private import SystemPackage
 
-/// A TAP device inside a container.
+/// The interface of a container: a TAP, or one end of a veth.
 ///
-/// It is made in the daemon's namespace and moved into the container's: an open TAP holds the namespace that it was
+/// A TAP is made in the daemon's namespace and moved into the container's: an open TAP holds the namespace that it was
 /// opened in, and a container's must be able to end while the daemon has the TAP. Only a device that a former daemon
 /// left there has to be opened where it is.
+///
+/// A veth is made with both ends where they belong, and found again by the name of the host's (`hostEnd`): whatever the
+/// container calls its own, and whatever others it has, nothing else is at the other end of that one.
 struct ContainerDevice {
   private let interface: DesiredState.ContainerInterface
+  private let isVeth: Bool
   private let ownership: DeviceOwnership
   let namespace: NetworkNamespace
+  /// The host's end of a veth, where that is there and its other end in this namespace.
+  private var hostEnd: Link?
 
   /// Finds the container.
   ///
   /// - Parameters:
   ///   - interface: Which container, and which interface of it.
+  ///   - isVeth: Whether it is a veth.
   ///   - container: Which one it was when it was attached; see `Configuration.Attachment.container`.
   ///   - ownership: Knows which devices are ours.
   ///   - containers: Knows where containers are.
+  ///   - kernel: Has the host's end.
   /// - Throws: That there is no such container, or that it has no network of its own.
   init(
-    _ interface: DesiredState.ContainerInterface, _ container: String?, ownership: DeviceOwnership,
-    containers: Containers
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, _ container: String?,
+    ownership: DeviceOwnership, containers: Containers, kernel: KernelView
   ) throws(LinuxError) {
-    self.interface = interface
-    self.ownership = ownership
-    namespace = try containers.namespace(
+    let namespace = try containers.namespace(
       of: Containers.Target(name: interface.target, container: container))
+    try self.init(
+      interface, isVeth: isVeth, in: namespace, ownership: ownership, kernel: kernel)
     guard try namespace.identity != NetworkNamespace.current().identity else {
       throw LinuxError(
         action: "attach to", subject: interface.target, errno: .invalidArgument,
@@ -38,18 +46,24 @@ struct ContainerDevice {
 
   /// Takes up the interface in the namespace where it is.
   init(
-    _ interface: DesiredState.ContainerInterface, in namespace: NetworkNamespace,
-    ownership: DeviceOwnership
-  ) {
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, in namespace: NetworkNamespace,
+    ownership: DeviceOwnership, kernel: KernelView
+  ) throws(LinuxError) {
     self.interface = interface
+    self.isVeth = isVeth
     self.ownership = ownership
     self.namespace = namespace
+    if isVeth, let end = kernel.links[interface.hostEnd], ownership.isOurs(end),
+      let number = end.peerNamespace, try kernel.number(of: namespace) == number
+    {
+      hostEnd = end
+    }
   }
 
   /// Makes sure that the interface can be made, or is there and ours.
   func check() throws(LinuxError) {
     var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
-    _ = try link(&netlink)
+    if try link(&netlink) == nil { _ = try namesake(&netlink) }
   }
 
   /// What a device is to be.
@@ -85,38 +99,90 @@ struct ContainerDevice {
         try TAP.open(name: name, queues: order.queues)
       }
     } else {
-      guard order.isCommanded || !interface.isProcess else {
-        throw LinuxError(
-          action: "attach to", subject: interface.target, errno: .noSuchProcess,
-          detail: "the process that had this number when it was attached is gone",
-          remedy: "`ovx-ctl detach \(interface.target) \(name)`")
-      }
+      try makeRoom(order, &netlink)
       tap = try kernel.makeTAP(
         order.newSettings, queues: order.queues, mark: ownership.mark, in: namespace, as: name)
     }
     guard let link = try netlink.link(named: name) else {
       throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
     }
-    try netlink.configure(link, order.settings, alias: ownership.mark, isNew: true)
-    try address(link, order.settings, &netlink, isNew: existing == nil)
-    // A namespace is made with its loopback down, and programs expect to reach themselves.
-    if let loopback = try netlink.link(named: "lo"), !loopback.isUp {
-      try netlink.setUp(true, loopback)
-    }
+    try furnish(link, order.settings, &netlink, isNew: existing == nil)
     let handle = try kernel.keep(tap)
     return OpenTAP(
       tap: tap, index: link.index, namespace: namespace.identity, wasThere: existing != nil,
       handle: handle,
-      introduction: try introduction(&netlink))
+      introduction: try introduction(of: link, &netlink))
+  }
+
+  /// Makes the veth, or finds it, and keeps the host's own network stack off its end.
+  ///
+  /// - Parameters:
+  ///   - order: What it is to be.
+  ///   - kernel: Makes the veth.
+  /// - Returns: What was made or found.
+  /// - Throws: What the kernel refuses, or that somebody else has such an interface; nothing is made then.
+  func openVeth(_ order: Order, kernel: KernelView) throws(LinuxError) -> OpenVeth {
+    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    let existing = try link(&netlink)
+    if existing == nil {
+      try makeRoom(order, &netlink)
+      try kernel.makeVeth(
+        named: interface.hostEnd, mark: ownership.mark, otherEnd: interface.name, in: namespace,
+        address: order.newSettings.mac)
+    }
+    let host = try kernel.link(ofNew: interface.hostEnd)
+    do throws(LinuxError) {
+      guard
+        let end = try host.peer.flatMap({ index throws(LinuxError) in try netlink.link(index: index)
+        })
+      else {
+        throw LinuxError(
+          action: "find", subject: interface.name, errno: .operationNotSupportedByDevice)
+      }
+      // Before it is up: from there on no frame of the container reaches the host's network stack.
+      _ = try kernel.isolate(host, by: ownership.filter)
+      try kernel.configure(host, order.settings.ofHostEnd, isNew: true)
+      try furnish(end, order.settings, &netlink, isNew: existing == nil)
+      return OpenVeth(
+        link: host, indexInside: end.index, namespace: namespace.identity,
+        wasThere: existing != nil, introduction: try introduction(of: end, &netlink))
+    } catch {
+      if existing == nil { kernel.end([DeviceRemains(link: host)]) }
+      throw error
+    }
+  }
+
+  /// Makes sure that the interface can be made: what former settings have left goes.
+  private func makeRoom(_ order: Order, _ netlink: inout Netlink) throws(LinuxError) {
+    guard order.isCommanded || !interface.isProcess else {
+      throw LinuxError(
+        action: "attach to", subject: interface.target, errno: .noSuchProcess,
+        detail: "the process that had this number when it was attached is gone",
+        remedy: "`ovx-ctl detach \(interface.target) \(interface.name)`")
+    }
+    if let remains = try namesake(&netlink) { try netlink.delete(remains) }
+  }
+
+  /// Makes the interface what it is to be, and sets it up.
+  private func furnish(
+    _ link: Link, _ settings: DeviceSettings, _ netlink: inout Netlink, isNew: Bool
+  ) throws(LinuxError) {
+    try netlink.configure(link, settings, alias: ownership.mark, isNew: true)
+    try address(link, settings, &netlink, isNew: isNew)
+    // A namespace is made with its loopback down, and programs expect to reach themselves.
+    if let loopback = try netlink.link(named: "lo"), !loopback.isUp {
+      try netlink.setUp(true, loopback)
+    }
   }
 
   /// What others are to know of the device.
-  private func introduction(_ netlink: inout Netlink) throws(LinuxError) -> Introduction {
-    let name = interface.name
-    return Introduction(
-      address: try netlink.link(named: name)?.address,
+  private func introduction(
+    of link: Link, _ netlink: inout Netlink
+  ) throws(LinuxError) -> Introduction {
+    Introduction(
+      address: try netlink.link(index: link.index)?.address,
       isRouter: try namespace.perform { () throws(LinuxError) in
-        ProcSettings.forwardsIPv6(on: name)
+        ProcSettings.forwardsIPv6(on: link.name)
       })
   }
 
@@ -134,7 +200,7 @@ struct ContainerDevice {
       }
     }
     try address(link, settings, &netlink, isNew: false)
-    return try introduction(&netlink)
+    return try introduction(of: link, &netlink)
   }
 
   /// Removes the device, if it is there and ours.
@@ -147,8 +213,17 @@ struct ContainerDevice {
     }
   }
 
-  /// The interface, if it is there; refuses one that somebody else made.
+  /// The interface, if it is there and of its kind.
   private func link(_ netlink: inout Netlink) throws(LinuxError) -> Link? {
+    guard isVeth else { return try namesake(&netlink).flatMap { $0.kind == "tun" ? $0 : nil } }
+    guard let hostEnd, let index = hostEnd.peer, let link = try netlink.link(index: index),
+      link.kind == "veth", link.peer == hostEnd.index
+    else { return nil }
+    return link
+  }
+
+  /// What has the interface's name inside and is ours; refuses what somebody else made.
+  private func namesake(_ netlink: inout Netlink) throws(LinuxError) -> Link? {
     guard let link = try netlink.link(named: interface.name) else { return nil }
     guard ownership.isOurs(link) else {
       throw LinuxError(
@@ -198,10 +273,42 @@ extension DesiredState.ContainerInterface {
   }
 }
 
+extension DesiredState.ContainerInterface {
+  /// The namespace with an identity in which it is: the container's, or another one that it has been moved to.
+  func namespace(
+    _ identity: NetworkNamespace.Identity
+  ) throws(LinuxError) -> NetworkNamespace {
+    if let namespace = namespaceHere, namespace.identity == identity { return namespace }
+    var found: NetworkNamespace?
+    try NetworkNamespace.forEachOccupied { namespace, _ throws(LinuxError) in
+      if namespace.identity == identity { found = namespace }
+      return found == nil
+    }
+    guard let found else {
+      throw LinuxError(
+        action: "find the network namespace of", subject: target, errno: .noSuchFileOrDirectory)
+    }
+    return found
+  }
+}
+
 extension OVXLinux.InterfaceAddress {
   init(_ address: OVXControl.InterfaceAddress) {
     self.init(address.address, prefixLength: UInt8(clamping: address.prefixLength))
   }
+}
+
+/// A veth one end of which is in a container.
+struct OpenVeth {
+  /// The host's end.
+  let link: Link
+  /// The number of the other end where that is.
+  let indexInside: Int32
+  /// Where the other end is.
+  let namespace: NetworkNamespace.Identity
+  /// Whether it was found, rather than made.
+  let wasThere: Bool
+  let introduction: Introduction
 }
 
 /// A TAP in a container, and the number of its interface there.

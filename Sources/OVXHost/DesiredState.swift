@@ -13,6 +13,8 @@ package struct DesiredState: Equatable {
   package var tunnels: [String: Tunnel] = [:]
   /// The remote VTEPs that an agent has told, by the names of tunnels' ports.
   package private(set) var toldRemotes: [String: [IPAddress]] = [:]
+  /// The names of ports by those of the host's ends of their veths.
+  package private(set) var hostEnds: [String: String] = [:]
   /// Whether the kernel is to repeat decisions that the switch has taken, where it can.
   package var usesFastPath = false
 
@@ -54,18 +56,40 @@ package struct DesiredState: Equatable {
     case host(name: String)
     /// A TAP that the daemon makes in a container.
     case container(ContainerInterface)
+    /// A veth that the daemon makes, one end of which is in a container.
+    case veth(ContainerInterface)
 
     /// The device's name where it is.
     package var name: String {
       switch self {
       case .existing(let name), .host(let name): name
-      case .container(let interface): interface.name
+      case .container(let interface), .veth(let interface): interface.name
       }
     }
 
-    /// Whether it is in the daemon's own network namespace.
-    package var isOnHost: Bool {
-      if case .container = self { false } else { true }
+    /// The name of what the host has of it in the daemon's own network namespace; `nil` for nothing.
+    package var nameOnHost: String? {
+      switch self {
+      case .existing(let name), .host(let name): name
+      case .container: nil
+      case .veth(let interface): interface.hostEnd
+      }
+    }
+
+    /// The interface of a container that it is; `nil` where it is none.
+    package var interface: ContainerInterface? {
+      switch self {
+      case .existing, .host: nil
+      case .container(let interface), .veth(let interface): interface
+      }
+    }
+
+    /// Whether the switch has it by a packet socket, so that the host's own network stack has to be kept off.
+    var hasPacketSocket: Bool {
+      switch self {
+      case .existing, .veth: true
+      case .host, .container: false
+      }
     }
   }
 
@@ -75,6 +99,12 @@ package struct DesiredState: Equatable {
     package var target: String
     /// The interface's name inside.
     package var name: String
+
+    /// The name of the host's end where it is a veth: the same for one place at any time, and nobody else's.
+    package var hostEnd: String {
+      let hex = String(StableHash(of: "\(name)@\(target)").value, radix: 16)
+      return "ovx" + (String(repeating: "0", count: 12) + hex).suffix(12)
+    }
   }
 
   package struct Tunnel: Equatable {
@@ -164,6 +194,7 @@ package struct DesiredState: Equatable {
       tunnels[name] = port.flatMap { port in
         port.interface.tunnel.map { Tunnel(port, $0, told: toldRemotes[name] ?? []) }
       }
+      if let end = devices[name]?.place.nameOnHost { hostEnds[end] = nil }
       devices[name] = nil
       if let port, tunnels[name] == nil, let place = Place(port) {
         let isExisting = port.interface.type == .system
@@ -182,6 +213,7 @@ package struct DesiredState: Equatable {
           gateways: port.interface.attachment?.gateways ?? [],
           container: port.interface.attachment?.container,
           acceptsRouterAdvertisements: port.interface.acceptsRouterAdvertisements)
+        if case .veth(let interface) = place { hostEnds[interface.hostEnd] = name }
       }
     }
   }
@@ -211,13 +243,14 @@ extension DesiredState.Place {
     switch port.interface.type {
     case .system: self = .existing(name: port.name)
     case .internal: self = .host(name: port.name)
-    case .tap:
-      if let attachment = port.interface.attachment {
-        self = .container(
-          DesiredState.ContainerInterface(target: attachment.target, name: attachment.interface))
-      } else {
+    case .tap, .veth:
+      guard let attachment = port.interface.attachment else {
         self = .host(name: port.name)
+        return
       }
+      let interface = DesiredState.ContainerInterface(
+        target: attachment.target, name: attachment.interface)
+      self = port.interface.type == .veth ? .veth(interface) : .container(interface)
     case .vxlan, nil: return nil
     }
   }

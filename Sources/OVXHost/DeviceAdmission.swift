@@ -6,7 +6,7 @@ private import SystemPackage
 
 extension HostKernel {
   /// An existing device that can be a port.
-  func deviceForPort(_ name: String) throws(LinuxError) -> Link {
+  func deviceForPort(_ name: String, _ ownership: DeviceOwnership) throws(LinuxError) -> Link {
     func refusal(_ detail: String, _ remedy: String? = nil) -> LinuxError {
       LinuxError(
         action: "use", subject: name, errno: .invalidArgument, detail: detail, remedy: remedy)
@@ -19,6 +19,11 @@ extension HostKernel {
     }
     if link.flags.contains(.loopback) {
       throw refusal("it is the loopback device", "add another one")
+    }
+    if link.kind == "veth", ownership.isOurs(link) {
+      throw refusal(
+        "it is the host's end of a container's interface, and a port already",
+        "`ovx-ctl show --links` tells of which")
     }
     if !link.isEthernet { throw refusal("it is no Ethernet device") }
     if let master = link.master {

@@ -26,6 +26,8 @@ struct OpenDevice {
   var settings: DeviceSettings
   /// For a device in a container: its namespace.
   var namespace: NetworkNamespace.Identity?
+  /// For a device in a container: its number there.
+  var indexInside: Int32?
   /// Whether the open device keeps the container's namespace from ending.
   var holdsNamespace = false
   /// For a device that the daemon made: takes it away again, wherever it is by now.
@@ -55,12 +57,21 @@ struct OpenDevice {
     self.capabilities = capabilities
   }
 
-  /// The kernel's description of it; `nil` where it is gone, or in a container.
+  /// The kernel's description of it, of a veth to a container of the host's end; `nil` where it is gone, or all of it in a
+  /// container.
   func link(in kernel: any HostKernel, _ ownership: DeviceOwnership) -> Link? {
-    guard namespace == nil else { return nil }
+    if case .container = desired.place { return nil }
     if kernel.incarnation(index) == incarnation { return kernel.link(index) }
     // One of ours that has been away.
-    return kernel.links[desired.place.name].flatMap { ownership.isOurs($0) ? $0 : nil }
+    guard case .host(let name) = desired.place else { return nil }
+    return kernel.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
+  }
+
+  /// The namespace of a container in which it is.
+  func containerNamespace() throws(LinuxError) -> NetworkNamespace? {
+    if let handle { return try handle.namespace() }
+    guard let namespace, let interface = desired.place.interface else { return nil }
+    return try interface.namespace(namespace)
   }
 }
 
@@ -84,6 +95,7 @@ struct DeviceOpening {
     case .existing(let name): (try take(name, order), nil)
     case .host(let name): try makeTAP(name, order)
     case .container(let interface): try makeTAP(interface, order)
+    case .veth(let interface): try makeVeth(interface, order)
     }
   }
 
@@ -99,8 +111,8 @@ struct DeviceOpening {
     -> OpenDevice
   {
     // What was announced may be the first half of a change, such as the new name of a device that is being set down.
-    try kernel.refresh(kernel.deviceForPort(name))
-    let link = try kernel.deviceForPort(name)
+    try kernel.refresh(kernel.deviceForPort(name, ownership))
+    let link = try kernel.deviceForPort(name, ownership)
     let displaced = order.settings.displaced
     try kernel.checkAddresses(of: link, exceptFor: displaced, ownership.filter)
     // Before all else: from here on no frame of the port reaches the host's network stack.
@@ -171,6 +183,7 @@ struct DeviceOpening {
         queues: dataplane.queueCount, isCommanded: order.isCommanded))
     var result = OpenDevice(order, index: device.index, capabilities: device.tap.capabilities)
     result.namespace = device.namespace
+    result.indexInside = device.index
     result.holdsNamespace = device.wasThere
     result.handle = device.handle
     let introduction = device.introduction
@@ -182,6 +195,29 @@ struct DeviceOpening {
       throw error
     }
     return (result, introduction)
+  }
+
+  /// Makes a veth to a container, or finds it.
+  private func makeVeth(
+    _ interface: DesiredState.ContainerInterface, _ order: DeviceOrder
+  ) throws(LinuxError) -> (OpenDevice, Introduction?) {
+    let veth = try kernel.openVeth(
+      in: interface, of: order.desired.container,
+      ContainerDevice.Order(
+        settings: order.settings, newSettings: settings(ofNew: order),
+        queues: dataplane.queueCount, isCommanded: order.isCommanded))
+    do throws(LinuxError) {
+      let socket = try kernel.openPacketSocket(veth.link.name, queues: dataplane.queueCount)
+      var result = OpenDevice(order, index: veth.link.index, capabilities: socket.capabilities)
+      result.incarnation = kernel.incarnation(veth.link.index)
+      result.namespace = veth.namespace
+      result.indexInside = veth.indexInside
+      try dataplane.attach(socket, as: order.port)
+      return (result, veth.introduction)
+    } catch {
+      if !veth.wasThere { kernel.end([DeviceRemains(link: veth.link)]) }
+      throw error
+    }
   }
 
   /// Makes an open device what it is to be now.
@@ -199,10 +235,15 @@ struct DeviceOpening {
     if device.settings.mac != nil { settings = self.settings(ofNew: order) }
     let isNews =
       device.settings.mac != settings.mac || device.settings.addresses != settings.addresses
-    if case .container(let interface) = device.desired.place {
-      guard let handle = device.handle else { return nil }
+    if let interface = device.desired.place.interface {
+      let hostEnd = device.link(in: kernel, ownership)
+      // What comes by an end may never be larger than the end takes.
+      let isGrowing = hostEnd.map { settings.mtu ?? 0 > $0.mtu } ?? false
+      if isGrowing { try configure(hostEnd, settings) }
+      guard let namespace = try device.containerNamespace() else { return nil }
       let introduction = try kernel.change(
-        interface, behind: handle, from: device.settings, to: settings)
+        interface, isVeth: hostEnd != nil, in: namespace, from: device.settings, to: settings)
+      if !isGrowing { try configure(hostEnd, settings) }
       return isNews ? introduction : nil
     } else if let link = device.link(in: kernel, ownership) {
       try kernel.configure(link, settings, alias: nil, isNew: false)
@@ -223,5 +264,10 @@ struct DeviceOpening {
       return isNews && device.desired.isMade ? introduction(of: link) : nil
     }
     return nil
+  }
+  /// Gives the host's end of a veth to a container the settings that it shares with the other one.
+  private func configure(_ hostEnd: Link?, _ settings: DeviceSettings) throws(LinuxError) {
+    guard let hostEnd else { return }
+    try kernel.configure(hostEnd, settings.ofHostEnd, alias: nil, isNew: false)
   }
 }

@@ -27,7 +27,9 @@ package final class DeviceOwnership {
   }
 
   /// Whether a device of the host was made for this daemon's configuration.
-  package func isOurs(_ link: Link) -> Bool { link.kind == "tun" && link.alias == mark }
+  package func isOurs(_ link: Link) -> Bool {
+    (link.kind == "tun" || link.kind == "veth") && link.alias == mark
+  }
 
   /// Refuses a device that somebody else made.
   package func check(_ link: Link) throws(LinuxError) {

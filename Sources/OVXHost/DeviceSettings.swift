@@ -26,6 +26,15 @@ struct DeviceSettings: Equatable {
   /// Of an internal one: whether it takes addresses and routes from routers.
   var acceptsRouterAdvertisements = false
 
+  /// Of a veth in a container: what the host's end is to be, which takes what the other one sends.
+  var ofHostEnd: DeviceSettings {
+    var settings = self
+    settings.mac = nil
+    settings.gsoMaxSize = nil
+    settings.queueLength = nil
+    return settings
+  }
+
   /// What the host is to have on an internal one.
   var place: HostPlace { HostPlace(addresses: addresses, routes: routes) }
 
@@ -64,7 +73,8 @@ struct DeviceSettings: Equatable {
     // Superframes of elsewhere are as large as their sender's device takes them. By a smaller one the kernel passes them on
     // in single segments.
     gsoMaxSize = desired.isGateway ? MTU.wholeGSOMaxSize : limits.gsoMaxSize(mtu: mtu)
-    queueLength = Self.queueLength
+    // A veth has no queue.
+    if !desired.place.hasPacketSocket { queueLength = Self.queueLength }
   }
 }
 
@@ -84,8 +94,7 @@ extension DesiredState.Device {
 
   /// For a device in a container: which container.
   package var target: Containers.Target? {
-    guard case .container(let interface) = place else { return nil }
-    return Containers.Target(name: interface.target, container: container)
+    place.interface.map { Containers.Target(name: $0.target, container: container) }
   }
 }
 

@@ -72,14 +72,15 @@ package struct HostCheck {
       // One that is not there yet is waited for.
       if kernel.links[name] != nil {
         try kernel.checkAddresses(
-          of: kernel.deviceForPort(name), exceptFor: device.displaced, ownership.filter)
+          of: kernel.deviceForPort(name, ownership), exceptFor: device.displaced, ownership.filter)
       }
     case .host(let name):
       // One of ours is there, where the port only moves or is made anew in one transaction.
       if let link = kernel.links[name] { try ownership.check(link) }
-    case .container(let interface):
+    case .container(let interface), .veth(let interface):
       do throws(LinuxError) {
-        try kernel.check(interface, of: device.container)
+        try kernel.check(
+          interface, isVeth: device.place.hasPacketSocket, of: device.container)
       } catch  where error.isWithoutAnswer {
         // It is waited for.
       }

@@ -96,7 +96,7 @@ protocol HostKernel: AnyObject {
 
   /// Makes sure that an interface of a container can be made, or is there and ours.
   func check(
-    _ interface: DesiredState.ContainerInterface, of container: String?
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, of container: String?
   ) throws(LinuxError)
 
   /// Makes an interface of a container, or finds it; see `ContainerDevice`.
@@ -107,13 +107,19 @@ protocol HostKernel: AnyObject {
     _ order: ContainerDevice.Order
   ) throws(LinuxError) -> OpenTAP
 
+  /// Makes a veth to a container, or finds it; see `ContainerDevice`.
+  func openVeth(
+    in interface: DesiredState.ContainerInterface, of container: String?,
+    _ order: ContainerDevice.Order
+  ) throws(LinuxError) -> OpenVeth
+
   /// Gives an interface of a container other settings than it had, and returns what others are to know of it then.
   func change(
-    _ interface: DesiredState.ContainerInterface, behind handle: any TAPHandle,
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, in namespace: NetworkNamespace,
     from old: DeviceSettings, to settings: DeviceSettings
   ) throws(LinuxError) -> Introduction?
 
-  /// Removes an interface of a container, if it is there and ours.
+  /// Removes a TAP of a container, if it is there and ours.
   func delete(_ interface: DesiredState.ContainerInterface) throws(LinuxError)
 
   // MARK: The underlay

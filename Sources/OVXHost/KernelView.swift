@@ -261,6 +261,34 @@ package final class KernelView: HostKernel {
     return tap
   }
 
+  /// Makes a veth with its other end in a namespace; what has the name of the host's end and is ours goes.
+  ///
+  /// Both ends are down.
+  func makeVeth(
+    named name: String, mark: String, otherEnd: String, in namespace: NetworkNamespace,
+    address: MACAddress?
+  ) throws(LinuxError) {
+    if let former = try netlink.link(named: name) {
+      // One without a mark is what a crash has left before it got that: nobody else makes such a name.
+      if former.kind != "veth" || former.alias != nil { try ownership.check(former) }
+      try netlink.delete(former)
+      remove(former.index)
+    }
+    try netlink.makeVeth(named: name, otherEnd: otherEnd, in: namespace, address: address)
+    let link = try link(ofNew: name)
+    do throws(LinuxError) {
+      try netlink.setAlias(mark, of: link)
+    } catch {
+      end([DeviceRemains(link: link)])
+      throw error
+    }
+  }
+
+  /// The number that this namespace has for another; `nil` for none.
+  func number(of namespace: NetworkNamespace) throws(LinuxError) -> Int32? {
+    try netlink.number(of: namespace)
+  }
+
   // MARK: Devices that belong to the switch alone
 
   /// Whether the filters or addresses of a device may be other ones than when they were looked at.
@@ -433,7 +461,7 @@ package final class KernelView: HostKernel {
   func hasIPv6(_ place: DesiredState.Place) -> Bool {
     switch place {
     case .existing(let name), .host(let name): ProcSettings.hasIPv6(on: name)
-    case .container(let interface):
+    case .container(let interface), .veth(let interface):
       interface.namespaceHere.map { ProcSettings.hasIPv6(on: interface.name, in: $0) } ?? true
     }
   }
@@ -447,36 +475,46 @@ package final class KernelView: HostKernel {
   // MARK: Containers
 
   func check(
-    _ interface: DesiredState.ContainerInterface, of container: String?
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, of container: String?
   ) throws(LinuxError) {
-    try device(interface, container).check()
+    try device(interface, isVeth: isVeth, container).check()
   }
 
   func openTAP(
     in interface: DesiredState.ContainerInterface, of container: String?,
     _ order: ContainerDevice.Order
   ) throws(LinuxError) -> OpenTAP {
-    let device = try device(interface, container)
+    let device = try device(interface, isVeth: false, container)
     ownership.note(interface)
     return try device.open(order, kernel: self)
   }
 
+  func openVeth(
+    in interface: DesiredState.ContainerInterface, of container: String?,
+    _ order: ContainerDevice.Order
+  ) throws(LinuxError) -> OpenVeth {
+    try device(interface, isVeth: true, container).openVeth(order, kernel: self)
+  }
+
   func change(
-    _ interface: DesiredState.ContainerInterface, behind handle: any TAPHandle,
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, in namespace: NetworkNamespace,
     from old: DeviceSettings, to settings: DeviceSettings
   ) throws(LinuxError) -> Introduction? {
-    try ContainerDevice(interface, in: try handle.namespace(), ownership: ownership)
-      .change(old, to: settings)
+    let device = try ContainerDevice(
+      interface, isVeth: isVeth, in: namespace, ownership: ownership, kernel: self)
+    return try device.change(old, to: settings)
   }
 
   func delete(_ interface: DesiredState.ContainerInterface) throws(LinuxError) {
-    try device(interface, nil).delete()
+    try device(interface, isVeth: false, nil).delete()
   }
 
   private func device(
-    _ interface: DesiredState.ContainerInterface, _ container: String?
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, _ container: String?
   ) throws(LinuxError) -> ContainerDevice {
-    try ContainerDevice(interface, container, ownership: ownership, containers: containers)
+    try ContainerDevice(
+      interface, isVeth: isVeth, container, ownership: ownership, containers: containers,
+      kernel: self)
   }
 
   /// Has the kernel remove or close many devices at a time; with more than so many it gets no faster.

@@ -28,8 +28,8 @@ struct PortDevices {
   private(set) var sizeFaults: [String: Fault] = [:]
   /// What was done to devices of others, and whoever has them should know.
   private var notes: [String] = []
-  /// When the switch last lost a port's device, in milliseconds on the monotonic clock.
-  private var lastLosses: [String: Int64] = [:]
+  /// The last time that the switch lost a port's device.
+  private var losses: [String: Loss] = [:]
   private let containers: Containers
 
   init(
@@ -57,15 +57,17 @@ struct PortDevices {
     let link = link(of: name)
     let mtu = link?.mtu ?? device.settings.mtu ?? MTU.defaultMTU
     var result = Topology.Device(mtu: mtu, capabilities: device.capabilities)
-    if case .existing = device.desired.place, let link {
+    if device.desired.place.hasPacketSocket, let link {
       result = link.device(kernel.features(of: link), device.capabilities, mtu: mtu)
     }
-    result.address = link?.address
+    // A container's may be another one by now.
+    result.address = device.namespace == nil ? link?.address : nil
     result.isStation = device.desired.isMade
     return result
   }
 
-  /// The kernel's description of a port's device; `nil` while it is not open, or where it is in a container.
+  /// The kernel's description of a port's device, of a veth to a container of the host's end; `nil` while it is not open, or
+  /// where all of it is in a container.
   func link(of name: String) -> Link? {
     guard let device = open[name] else { return nil }
     return device.link(in: kernel, ownership)
@@ -80,12 +82,12 @@ struct PortDevices {
   func lookInContainer<Value>(
     of name: String, _ body: (inout Netlink, Int32) throws(LinuxError) -> Value?
   ) -> (value: Value, namespace: NetworkNamespace)? {
-    guard let device = open[name], device.namespace != nil, let handle = device.handle,
-      let namespace = try? handle.namespace()
+    guard let device = open[name], let index = device.indexInside,
+      let namespace = (try? device.containerNamespace()) ?? nil
     else { return nil }
     let value = try? namespace.perform { () throws(LinuxError) in
       var netlink = try Netlink()
-      return try body(&netlink, device.index)
+      return try body(&netlink, index)
     }
     return (value ?? nil).map { ($0, namespace) }
   }
@@ -94,7 +96,7 @@ struct PortDevices {
   /// and for one that the host has only lent.
   func station(of name: String) -> MACAddress? {
     guard let device = open[name], device.desired.isMade else { return nil }
-    if device.desired.place.isOnHost { return link(of: name)?.address }
+    if device.namespace == nil { return link(of: name)?.address }
     return device.settings.mac ?? device.desired.place.stableAddress(opening.identity)
   }
 
@@ -128,11 +130,37 @@ struct PortDevices {
   mutating func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
     guard let name = open.first(where: { $0.value.port == port })?.key else { return nil }
     open[name]?.isLost = true
+    noteLoss(of: name)
+    let isRepeated = losses[name]?.isRepeated == true
+    if isRepeated { faults[name] = Fault("its device fails: \(error)", isTransient: true) }
+    return (name, !isRepeated)
+  }
+
+  private struct Loss {
+    /// In milliseconds on the monotonic clock.
+    var time: Int64
+    /// Whether opening the device again had helped for a moment only.
+    var isRepeated: Bool
+    static let interval: Int64 = 2000
+  }
+
+  private mutating func noteLoss(of name: String) {
     let now = monotonicMilliseconds()
-    let isToReopen = now - (lastLosses[name] ?? .min / 2) > 2000
-    lastLosses[name] = now
-    if !isToReopen { faults[name] = Fault("its device fails: \(error)", isTransient: true) }
-    return (name, isToReopen)
+    let isRepeated = losses[name].map { now - $0.time <= Loss.interval } ?? false
+    losses[name] = Loss(time: now, isRepeated: isRepeated)
+  }
+
+  /// Why a container's veth that is gone is not made anew at once: whoever deletes it as fast as it is made would keep the
+  /// switch busy with nothing else.
+  private mutating func hesitation(_ name: String, _ device: OpenDevice) -> Fault? {
+    guard case .veth = device.desired.place, device.link(in: kernel, ownership) == nil else {
+      return nil
+    }
+    if !device.isLost { noteLoss(of: name) }
+    guard let loss = losses[name], loss.isRepeated,
+      monotonicMilliseconds() - loss.time <= Loss.interval
+    else { return nil }
+    return Fault("the container deletes its interface again and again", isTransient: true)
   }
 
   // MARK: Opening
@@ -149,6 +177,7 @@ struct PortDevices {
     }
     do throws(LinuxError) {
       if let device = open[name], !isUsable(device, order) {
+        let hesitation = order.isCommanded ? nil : hesitation(name, device)
         open[name] = nil
         if device.isLost || !device.desired.isSameDevice(as: desired) {
           var leaving = [device]
@@ -161,6 +190,11 @@ struct PortDevices {
           {
             kernel.release(link, from: ownership.filter)
           }
+        }
+        if let hesitation {
+          missing[name] = desired.place
+          faults[name] = hesitation
+          return
         }
       }
       if let device = open[name] {
@@ -196,7 +230,7 @@ struct PortDevices {
 
   /// What a failure means for a port.
   private func fault(_ error: LinuxError, _ order: DeviceOrder) -> Fault {
-    guard case .container = order.desired.place else {
+    guard order.desired.place.interface != nil else {
       return Fault(error, isTransient: error.isMissingDevice && !order.desired.isMade)
     }
     var error = error
@@ -213,10 +247,16 @@ struct PortDevices {
   private mutating func examine(
     _ name: String, _ device: OpenDevice
   ) throws(LinuxError) {
-    guard case .existing = device.desired.place, kernel.isDoubtful(device.index),
+    guard device.desired.place.hasPacketSocket, kernel.isDoubtful(device.index),
       let link = kernel.link(device.index)
     else { return }
-    if try kernel.isolate(link, by: ownership.filter) { retaken.append(name) }
+    do throws(LinuxError) {
+      if try kernel.isolate(link, by: ownership.filter) { retaken.append(name) }
+    } catch  where error.isMissingDevice && device.desired.isMade {
+      // It goes with its container, which is told of next.
+      return
+    }
+    guard !device.desired.isMade else { return }
     // What set the host up as it was before, such as ifup(8), has given it again what it has elsewhere.
     try kernel.displace(device.settings.displaced, from: link)
     open[name]?.remark = try kernel.remark(on: link)
@@ -272,7 +312,7 @@ struct PortDevices {
   /// Whether an open device is in every respect what it is to be.
   private func isInOrder(_ device: OpenDevice, _ order: DeviceOrder) -> Bool {
     device.settings == order.settings && !device.isUnfinished && device.desired == order.desired
-      && !(kernel.isDoubtful(device.index) && !device.desired.isMade)
+      && !(device.desired.place.hasPacketSocket && kernel.isDoubtful(device.index))
       && isUsable(device, order) && outage(of: order.desired) == nil
   }
 
@@ -289,6 +329,7 @@ struct PortDevices {
   private func isUsable(_ device: OpenDevice, _ order: DeviceOrder) -> Bool {
     guard device.desired.isSameDevice(as: order.desired), device.port == order.port, !device.isLost
     else { return false }
+    if case .veth = device.desired.place { return device.link(in: kernel, ownership) != nil }
     let isInPlace =
       device.namespace == nil && kernel.links[order.desired.place.name]?.index == device.index
       && kernel.incarnation(device.index) == device.incarnation
@@ -315,7 +356,7 @@ struct PortDevices {
   mutating func checkContainers() -> Set<String> {
     var lost: Set<String> = []
     for (name, device) in open where !device.isLost {
-      guard case .container(let interface) = device.desired.place else { continue }
+      guard let interface = device.desired.place.interface else { continue }
       let target = Containers.Target(name: interface.target, container: device.desired.container)
       guard let identity = containers.identity(of: target), identity != device.namespace else {
         continue
@@ -339,7 +380,7 @@ struct PortDevices {
     for name in names where desired.devices[name] == nil {
       faults[name] = nil
       sizeFaults[name] = nil
-      lastLosses[name] = nil
+      losses[name] = nil
       if let device = open.removeValue(forKey: name) {
         leaving.append(device)
       } else if let place = missing[name] {
@@ -360,7 +401,7 @@ struct PortDevices {
       guard let link = kernel.links[name], ownership.isOurs(link) else { return }
       kernel.forget(link)
       kernel.end([DeviceRemains(link: link)])
-    case .container:
+    case .container, .veth:
       // By another name of its container it may be in use, by another port. What was made for this one has gone already.
       break
     }
@@ -425,9 +466,10 @@ struct PortDevices {
     let wanted = Set(desired.devices.values.map(\.place))
     let links = kernel.links.values.filter {
       ownership.isOurs($0) && !wanted.contains(.host(name: $0.name))
+        && desired.hostEnds[$0.name] == nil
     }
     let taken = kernel.isolatedLinks(by: ownership.filter).filter {
-      !wanted.contains(.existing(name: $0.name))
+      !wanted.contains(.existing(name: $0.name)) && !ownership.isOurs($0)
     }
     return (links, taken, ownership.noted.filter { !wanted.contains(.container($0)) })
   }
@@ -450,8 +492,8 @@ struct PortDevices {
           returned.append((link, device.settings.displaced))
           if let adoption = device.adoption { _ = try? kernel.fit(link, to: nil, former: adoption) }
         }
-      case .host(let name):
-        link = kernel.links[name].flatMap { ownership.isOurs($0) ? $0 : nil }
+      case .host, .veth:
+        link = device.link(in: kernel, ownership).flatMap { ownership.isOurs($0) ? $0 : nil }
         if let link { kernel.forget(link) }
       case .container(let interface): forgotten.append(interface)
       }

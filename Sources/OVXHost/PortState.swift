@@ -52,7 +52,8 @@ extension Reconciler {
   /// Whether the device of a port is open and usable, as far as is known.
   package func isDeviceOpen(_ port: String) -> Bool { devices.isOpen(port) }
 
-  /// The kernel's description of a port's device on the host; `nil` while it is not open, or where it is in a container.
+  /// The kernel's description of a port's device on the host, of a veth to a container of the host's end; `nil` while it is
+  /// not open, or where all of it is in a container.
   package func linkOnHost(of port: String) -> Link? { devices.link(of: port) }
 
   /// The kernel's description of a port's device in a container; `nil` where it is not open, or gone.

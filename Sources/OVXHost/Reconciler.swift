@@ -266,8 +266,10 @@ package final class Reconciler {
 
   /// The ports whose device on the host has one of these names.
   package func ports(ofDevices names: Set<String>) -> Set<String> {
-    // A device on the host has the name of its port.
-    names.filter { desired.devices[$0]?.place.isOnHost == true }
+    Set(
+      names.compactMap { name in
+        desired.devices[name]?.place.nameOnHost == name ? name : desired.hostEnds[name]
+      })
   }
 
   /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.

@@ -12,17 +12,27 @@ extension DesiredState.Place {
     switch self {
     case .existing: nil
     case .host(let name): Self.address(identity, name)
-    case .container(let interface): Self.address(identity, "\(interface.name)@\(interface.target)")
+    case .container(let interface), .veth(let interface):
+      Self.address(identity, "\(interface.name)@\(interface.target)")
     }
   }
 
-  /// A unicast address that is locally administered (IEEE 802, section 8.2.2), by FNV-1a and the finalizer of MurmurHash3.
+  /// A unicast address that is locally administered (IEEE 802, section 8.2.2).
   private static func address(_ identity: UInt64, _ name: String) -> MACAddress {
-    var hash: UInt64 = 0xCBF2_9CE4_8422_2325 ^ identity
-    for byte in name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+    let hash = StableHash(of: name, seed: identity).value
+    return MACAddress(truncating: hash & ~0x0300_0000_0000 | 0x0200_0000_0000)
+  }
+}
+
+/// A number that is the same for one text in every process: FNV-1a and the finalizer of MurmurHash3.
+struct StableHash {
+  let value: UInt64
+
+  init(of text: String, seed: UInt64 = 0) {
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325 ^ seed
+    for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
     hash = (hash ^ hash >> 33) &* 0xFF51_AFD7_ED55_8CCD
     hash = (hash ^ hash >> 33) &* 0xC4CE_B9FE_1A85_EC53
-    hash ^= hash >> 33
-    return MACAddress(truncating: hash & ~0x0300_0000_0000 | 0x0200_0000_0000)
+    value = hash ^ hash >> 33
   }
 }

@@ -24,7 +24,7 @@ import Testing
   @Test func whatElseIsSaid() throws {
     let whole = try configuration(
       """
-      "mtu": 1400, "rundir": "/run/ovx1", "ipam": {"type": "host-local"}, "dns": {"nameservers": ["10.0.0.1"]},
+      "mtu": 1400, "kind": "veth", "rundir": "/run/ovx1", "ipam": {"type": "host-local"}, "dns": {"nameservers": ["10.0.0.1"]},
       "runtimeConfig": {"mac": "02:00:00:00:00:01", "ips": ["10.0.0.5/24"], "portMappings": []}
       """)
     #expect(whole.mtu == 1400 && whole.runDirectory == "/run/ovx1")
@@ -58,7 +58,8 @@ import Testing
   @Test func whatIsWrongIsNamed() {
     for (name, value) in [
       ("tag", "4096"), ("tag", "-1"), ("tag", "\"100\""), ("tag", "1.5"), ("tag", "1e99"),
-      ("vni", "16777216"), ("vni", "{}"), ("mtu", "10"), ("mtu", "99999999999999999999"),
+      ("vni", "16777216"), ("vni", "{}"), ("mtu", "10"), ("kind", "\"bridge\""), ("kind", "1"),
+      ("mtu", "99999999999999999999"),
       ("trunk", "[]"), ("trunk", "10"), ("trunk", "[\"30-20\"]"), ("trunk", "[\"1-2-3\"]"),
       ("trunk", "[5000]"), ("trunk", "[{\"minID\": 1}]"), ("trunk", "[\"-\"]"),
       ("bridge", "1"), ("network", "[]"), ("rundir", "\"run/ovx\""), ("rundir", "\"/a\\u0000b\""),

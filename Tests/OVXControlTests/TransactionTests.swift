@@ -328,11 +328,23 @@ import Testing
     #expect(bench.refusal("attach br0 \(target) \(rest)") == sentence)
   }
 
-  @Test func anAttachmentStaysATAP() throws {
-    var bench = try Workbench("add-br br0", "attach br0 web1 eth0")
+  @Test func anAttachmentIsATAPOrAVeth() throws {
+    var bench = try Workbench(
+      "add-br br0", "attach br0 web1 eth0", "attach br0 web2 eth0 kind=veth")
+    #expect(bench.configuration.ports["eth0@web1"]?.interface.type == .tap)
+    #expect(bench.configuration.ports["eth0@web2"]?.interface.type == .veth)
     #expect(
       bench.refusal("set interface eth0@web1 type=internal")
-        == "interface eth0@web1 is attached to a container, and its type stays tap")
+        == "interface eth0@web1 is attached to a container, and its type is tap or veth")
+    #expect(
+      bench.refusal("attach br0 web3 eth0 kind=macvlan") == "kind is tap or veth, not \"macvlan\"")
+    #expect(
+      bench.refusal("add-port br0 p type=veth").contains("attach br0 CONTAINER eth0 kind=veth"))
+    try bench.run("set interface eth0@web1 type=veth mac=02:00:00:00:00:07")
+    try bench.run("--may-exist attach br0 web1 eth0")
+    #expect(bench.configuration.ports["eth0@web1"]?.interface.type == .veth, "as it was")
+    try bench.run("--may-exist attach br0 web1 eth0 kind=tap")
+    #expect(bench.configuration.ports["eth0@web1"]?.interface.type == .tap)
   }
 
   // MARK: Bounds

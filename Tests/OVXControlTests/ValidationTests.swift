@@ -203,11 +203,11 @@ import Testing
     ),
     (
       "type=gre",
-      "type of Interface p: gre is not supported; the supported values are internal, tap, vxlan, system"
+      "type of Interface p: gre is not supported; the supported values are internal, tap, veth, vxlan, system"
     ),
     (
       "type=foo",
-      "type of Interface p: foo is not one of the allowed values (internal, tap, vxlan, system)"
+      "type of Interface p: foo is not one of the allowed values (internal, tap, veth, vxlan, system)"
     ),
   ])
   func refusedDevices(settings: String, sentence: String) throws {

@@ -51,6 +51,11 @@ final class FakeKernel: HostKernel {
 
   // MARK: The world
 
+  /// The filters on devices that the daemon has not made.
+  var foreignFilters: Set<Int32> {
+    filters.filter { index in devices[index].map { !ownership.isOurs($0) } ?? true }
+  }
+
   /// Adds a device of somebody else's.
   @discardableResult
   func add(
@@ -98,7 +103,8 @@ final class FakeKernel: HostKernel {
   }
 
   /// The container of an interface has gone, and its devices with it.
-  func removeContainer(_ target: String) {
+  func removeContainer(_ target: String, interface: String = "eth0") {
+    remove(DesiredState.ContainerInterface(target: target, name: interface).hostEnd)
     for interface in inside.keys where interface.target == target { inside[interface] = nil }
   }
 
@@ -252,7 +258,7 @@ final class FakeKernel: HostKernel {
   // MARK: Devices in containers
 
   func check(
-    _ interface: DesiredState.ContainerInterface, of container: String?
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, of container: String?
   ) throws(LinuxError) {
     try journal.perform("check \(interface.name) in \(interface.target)")
   }
@@ -276,8 +282,32 @@ final class FakeKernel: HostKernel {
       handle: made, introduction: Introduction(address: order.newSettings.mac, isRouter: false))
   }
 
+  func openVeth(
+    in interface: DesiredState.ContainerInterface, of container: String?,
+    _ order: ContainerDevice.Order
+  ) throws(LinuxError) -> OpenVeth {
+    let end = interface.hostEnd
+    try journal.perform("make veth \(end)")
+    let former = links[end]
+    if former == nil { add(end) { $0.alias = ownership.mark } }
+    do throws(LinuxError) {
+      let link = try link(ofNew: end)
+      _ = try isolate(link, by: ownership.filter)
+      try configure(link, order.settings.ofHostEnd, alias: nil, isNew: true)
+      try journal.perform("furnish \(interface.name) in \(interface.target)")
+      given["\(interface.name) in \(interface.target)"] = order.settings
+      return OpenVeth(
+        link: link, indexInside: 2, namespace: try NetworkNamespace.current().identity,
+        wasThere: former != nil,
+        introduction: Introduction(address: order.newSettings.mac, isRouter: false))
+    } catch {
+      if former == nil { remove(end) }
+      throw error
+    }
+  }
+
   func change(
-    _ interface: DesiredState.ContainerInterface, behind handle: any TAPHandle,
+    _ interface: DesiredState.ContainerInterface, isVeth: Bool, in namespace: NetworkNamespace,
     from old: DeviceSettings, to settings: DeviceSettings
   ) throws(LinuxError) -> Introduction? {
     let name = "\(interface.name) in \(interface.target)"

@@ -55,7 +55,7 @@ import Testing
     }
     #expect(world.fault("veth1")?.contains(reason) == true)
     #expect(world.reconciler.fault(of: "veth1")?.isTransient == false, "a command is refused")
-    #expect(world.kernel.filters == [])
+    #expect(world.kernel.foreignFilters == [])
   }
 
   @Test func aDeviceByWhichTheHostIsReachedIsRefused() throws {
@@ -63,7 +63,7 @@ import Testing
       try #require(IPAddress("198.51.100.1")), prefixLength: 24)
     let world = try world { $0.kernel.addresses["veth1"] = [address] }
     #expect(world.fault("veth1")?.contains("198.51.100.1/24") == true)
-    #expect(world.kernel.filters == [], "and is left to the host")
+    #expect(world.kernel.foreignFilters == [], "and is left to the host")
   }
 
   /// An address that it is given later does not take it out of service.
@@ -84,7 +84,7 @@ import Testing
     world.kernel.release(link, from: world.ownership.filter)
     world.kernel.doubtful.insert(link.index)
     world.reconciler.reconcile(["veth1"])
-    #expect(world.kernel.filters == [link.index])
+    #expect(world.kernel.foreignFilters == [link.index])
     #expect(world.reconciler.takeRetaken() == ["veth1"])
     #expect(world.reconciler.takeRetaken() == [], "once")
   }
@@ -164,7 +164,7 @@ import Testing
     world.journal.refusals["open TAP eth0 in"] = .noSuchFileOrDirectory
     world.reconciler.reconcile(["c1"])
     #expect(world.fault("c1")?.contains("detach --stale") == true)
-    #expect(!world.reconciler.hasDevicesInContainers)
+    #expect(!world.reconciler.isDeviceOpen("c1"))
     world.journal.refusals = [:]
     #expect(world.reconciler.checkContainers() == ["c1"])
     #expect(world.isInService("c1") && world.reconciler.hasDevicesInContainers)

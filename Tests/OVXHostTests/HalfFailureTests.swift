@@ -92,7 +92,9 @@ import Testing
       world.put(former)
       #expect(world.reconciler.faults.isEmpty, "\(refused), and the former one is put in force")
       world.check("\(refused), and the former one is put in force")
-      #expect(world.kernel.made == ["br0", "tap1", "eth0 in /proc/self/ns/net"], "\(refused)")
+      #expect(
+        world.kernel.made == ["br0", World.hostEnd, "tap1", "eth0 in /proc/self/ns/net"],
+        "\(refused)")
     }
   }
 

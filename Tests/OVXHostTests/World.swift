@@ -92,7 +92,13 @@ struct World {
     #expect(reconciler.faults.isEmpty, comment)
   }
 
-  /// One of each kind of port: a bridge's own, an existing device, a TAP, one in a container and a tunnel of two VTEPs.
+  /// The host's end of the veth in `everything`.
+  static let hostEnd = DesiredState.ContainerInterface(
+    target: "/proc/self/ns/net", name: "eth1"
+  ).hostEnd
+
+  /// One of each kind of port: a bridge's own, an existing device, a TAP, one in a container, a veth to a container and a
+  /// tunnel of two VTEPs.
   static func everything() throws -> Configuration {
     var configuration = try Configuration.make("add-br br0")
     try configuration.add("veth1", to: "br0", type: .system, tag: 100)
@@ -100,6 +106,10 @@ struct World {
     try configuration.add("c1", to: "br0", type: .tap, tag: 100) {
       $0.attachment = Configuration.Attachment(
         target: "/proc/self/ns/net", interface: "eth0", addresses: [], gateways: [])
+    }
+    try configuration.add("v1", to: "br0", type: .veth, tag: 100) {
+      $0.attachment = Configuration.Attachment(
+        target: "/proc/self/ns/net", interface: "eth1", addresses: [], gateways: [])
     }
     try configuration.addTunnel(
       "vx1", to: "br0", key: 7, remotes: "192.0.2.1,192.0.2.2", tag: 100)

@@ -6,11 +6,13 @@ extension SystemTests {
   /// Containers that go and come back, by whatever they are named.
   @Suite struct ContainerLifeTests {
     /// A host with two containers that are named by their network namespaces; more are made by the test.
-    private func scene(_ lab: Lab) throws -> (host: Namespace, red: Namespace) {
+    private func scene(
+      _ lab: Lab, _ kind: Attachment = .tap
+    ) throws -> (host: Namespace, red: Namespace) {
       let host = try lab.namespace("host1")
       try lab.daemon(on: host)
       try host.ctl("add-br br0")
-      let red = try lab.container("red1", on: host, by: .tap, address: "172.17.42.11/24")
+      let red = try lab.container("red1", on: host, by: kind, address: "172.17.42.11/24")
       return (host, red)
     }
 
@@ -19,11 +21,12 @@ extension SystemTests {
     }
 
     /// A process that is left behind keeps the former namespace alive, with our interface in it.
-    @Test func aNameThatGoesToAnotherNamespaceIsFollowed() throws {
+    @Test(arguments: Attachment.attached)
+    func aNameThatGoesToAnotherNamespaceIsFollowed(_ kind: Attachment) throws {
       try Lab.run { lab in
         lab.expectLog("waits")
-        let (host, red) = try scene(lab)
-        let web = try lab.container("web", on: host, by: .tap, address: "172.17.42.12/24")
+        let (host, red) = try scene(lab, kind)
+        let web = try lab.container("web", on: host, by: kind, address: "172.17.42.12/24")
         try web.must("ip addr add fd42::12/64 dev eth0 nodad")
         try red.must("ip addr add fd42::11/64 dev eth0 nodad")
         try red.expectPing("172.17.42.12")
@@ -57,14 +60,16 @@ extension SystemTests {
       }
     }
 
-    @Test func whatIsGoneIsDetached() throws {
+    @Test(arguments: Attachment.attached) func whatIsGoneIsDetached(_ kind: Attachment) throws {
       try Lab.run { lab in
         lab.expectLog("waits")
-        let (host, red) = try scene(lab)
-        let web = try lab.container("web", on: host, by: .tap, address: "172.17.42.12/24")
+        let (host, red) = try scene(lab, kind)
+        let web = try lab.container("web", on: host, by: kind, address: "172.17.42.12/24")
         let process = try lab.namespace("process")
         let sleeper = try process.start("exec sleep 1000")
-        try host.ctl("attach br0 pid:\(sleeper.pid) eth0 ip=172.17.42.13/24")
+        try host.ctl(
+          "attach br0 pid:\(sleeper.pid) eth0 ip=172.17.42.13/24 "
+            + (kind == .tap ? "" : "kind=veth"))
         #expect(try host.ctl("detach --stale").isEmpty)
         #expect(try host.ctl("list-ports br0").split(separator: "\n").count == 3)
         try lab.remove(web)

@@ -74,7 +74,7 @@ extension SystemTests {
         )
       }
       return [
-        access("br0", 10, .veth), access("br0", 20, .tap), access("br0", 30, .tap),
+        access("br0", 10, .veth), access("br0", 20, .tap), access("br0", 30, .attachedVeth),
         access("br0", 40, .veth), access("br0", 50, .tap), access("br0", 0, .veth),
         access("br1", 10, .tap), access("br1", 20, .veth),
         Member(
@@ -170,10 +170,11 @@ extension SystemTests {
       }
       let tag = only.value.vlan == 0 ? "vlan_mode=access" : "tag=\(only.value.vlan)"
       switch member.attachment {
-      case .tap:
+      case .tap, .attachedVeth:
         let container = try lab.namespace(member.name)
+        let kind = member.attachment == .tap ? Lab.attachKind : "veth"
         try host.ctl(
-          "attach \(only.value.bridge) \(container.name) eth0 ip=\(address) mtu=1446 \(tag)"
+          "attach \(only.value.bridge) \(container.name) eth0 ip=\(address) mtu=1446 \(tag) kind=\(kind)"
         )
         return container
       case .veth:

@@ -31,6 +31,9 @@ final class Lab {
   /// OVX_FAST_PATH=on has every daemon use the fast path: what holds has to hold with it, too.
   static let usesFastPath = ProcessInfo.processInfo.environment["OVX_FAST_PATH"] == "on"
 
+  /// OVX_ATTACH_KIND=veth gives containers that `container(by: .tap)` attaches a veth: what holds has to hold with it, too.
+  static let attachKind = ProcessInfo.processInfo.environment["OVX_ATTACH_KIND"] ?? "tap"
+
   /// Of the names of all namespaces; the process id keeps two runs on one machine apart.
   static let prefix = "ovxt\(getpid())-"
 

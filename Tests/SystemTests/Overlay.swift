@@ -79,7 +79,16 @@ extension Lab {
 
 /// How a container hangs on the switch.
 enum Attachment: String, CaseIterable, CustomTestStringConvertible {
-  case tap, veth
+  /// What `attach` makes.
+  case tap, attachedVeth
+  /// A veth that somebody else has made.
+  case veth
+
+  /// Those that differ in what the frames pass.
+  static let allCases: [Attachment] = [.tap, .veth]
+  /// Those that the daemon makes.
+  static let attached: [Attachment] = [.tap, .attachedVeth]
+
   var testDescription: String { rawValue }
 }
 
@@ -95,10 +104,12 @@ extension Lab {
   ) throws -> Namespace {
     let tagging = tag.map { " tag=\($0)" } ?? ""
     switch attachment {
-    case .tap:
+    case .tap, .attachedVeth:
       let container = try namespace(name)
+      let kind = attachment == .tap ? Lab.attachKind : "veth"
       try host.ctl(
-        "attach br0 \(container.name) eth0 ip=\(address)\(tag == nil ? " trunks=[]" : tagging)")
+        "attach br0 \(container.name) eth0 ip=\(address)\(tag == nil ? " trunks=[]" : tagging) "
+          + "kind=\(kind)")
       return container
     case .veth:
       let container = try vethContainer(name, on: host, address: address, mtu: mtu)

@@ -383,7 +383,7 @@ extension SystemTests {
         case .veth:
           try host1.must("ip link set red1 mtu 1300")
           try red1.must("ip link set eth0 mtu 1300")
-        case .tap: try red1.must("ip link set eth0 mtu 1300")
+        case .tap, .attachedVeth: try red1.must("ip link set eth0 mtu 1300")
         }
         for (address, family, headers) in [("172.17.42.11", "-4", 28), ("fd42::11", "-6", 48)] {
           try red2.expectPing(address)

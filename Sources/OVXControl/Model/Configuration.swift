@@ -242,7 +242,7 @@ extension Configuration {
     package var addresses: [InterfaceAddress] = []
     /// The routes of the host by the device, as with `addresses`.
     package var routes: [HostRoute] = []
-    /// For a TAP that lives in a container: where, and how it is addressed.
+    /// For a TAP that lives in a container, or a veth: where, and how it is addressed.
     package var attachment: Attachment?
 
     /// The keys of `other_config` that mean something, and the values that each may have.
@@ -269,6 +269,8 @@ extension Configuration {
     case `internal`
     /// A TAP device that the daemon makes.
     case tap
+    /// A veth that the daemon makes for a container, which has one end of it; see `Attachment`.
+    case veth
     /// A VXLAN tunnel to one or more remote VTEPs.
     case vxlan
     /// A network device that exists: one end of a veth pair, a NIC.

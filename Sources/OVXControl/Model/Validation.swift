@@ -178,8 +178,14 @@ extension Configuration {
           + "add another port for a \(type.rawValue) interface"
       )
     }
-    if interface.attachment != nil, type != .tap {
-      throw ControlError("interface \(name) is attached to a container, and its type stays tap")
+    if interface.attachment != nil, type != .tap, type != .veth {
+      throw ControlError(
+        "interface \(name) is attached to a container, and its type is tap or veth", record: name)
+    }
+    if interface.attachment == nil, type == .veth {
+      throw ControlError(
+        "interface \(name): type veth is for what attach makes, as in \"attach \(port.bridge) CONTAINER eth0 kind=veth\"; "
+          + "for one end of a veth that exists leave the type out", record: name)
     }
     try checkMap(interface.options, "options of interface \(name)")
     try checkMap(interface.otherConfig, "other_config of interface \(name)")
@@ -216,7 +222,7 @@ extension Configuration {
       guard !mac.isGroup, mac.rawValue != 0 else {
         throw ControlError("interface \(port.name): \(mac) cannot be the address of one interface")
       }
-      guard type == .internal || type == .tap else {
+      guard type == .internal || type == .tap || type == .veth else {
         throw ControlError(
           "interface \(port.name): mac is for internal and tap interfaces, which the daemon makes; "
             + (type == .vxlan

@@ -188,7 +188,16 @@ extension Transaction {
       configuration.ports[name]?.network = network.name
       configuration.ports[name]?.interface.mtuRequest = network.mtuRequest
     }
-    try applyPortSettings(settings, to: name)
+    try applyPortSettings(settings.map(Self.withType), to: name)
+  }
+
+  /// `kind` is what `attach` calls the type of an interface.
+  private static func withType(_ setting: Setting) throws(ControlError) -> Setting {
+    guard setting.column.lowercased() == "kind", setting.key == nil else { return setting }
+    guard setting.value == "tap" || setting.value == "veth" else {
+      throw ControlError("kind is tap or veth, not \"\(printable(setting.value))\"")
+    }
+    return Setting(column: "type", value: setting.value)
   }
 
   mutating func detach(

@@ -3,10 +3,18 @@ package import OVXDatapath
 private import SystemPackage
 
 extension Netlink {
-  /// Makes a veth, both ends of which are in this namespace and down.
+  /// Makes a veth, both ends of which are down.
   ///
+  /// - Parameters:
+  ///   - name: Of the end in this namespace.
+  ///   - otherEnd: The name of the other one.
+  ///   - namespace: Where the other end is made; `nil` for this namespace.
+  ///   - address: The Ethernet address of the other end; `nil` for any.
   /// - Throws: `EEXIST` where a name is taken.
-  package mutating func makeVeth(named name: String, otherEnd: String) throws(LinuxError) {
+  package mutating func makeVeth(
+    named name: String, otherEnd: String, in namespace: NetworkNamespace? = nil,
+    address: MACAddress? = nil
+  ) throws(LinuxError) {
     // linux/veth.h, whose header CLinux does not include for this one number.
     let peerInformation = 1
     var request = NetlinkRequest(
@@ -18,6 +26,8 @@ extension Netlink {
         $0.nest(peerInformation) {
           $0.put(ifinfomsg())
           $0.put(Int(IFLA_IFNAME), otherEnd)
+          if let address { $0.put(Int(IFLA_ADDRESS), address) }
+          if let namespace { $0.put(Int(IFLA_NET_NS_FD), descriptor: namespace.rawValue) }
         }
       }
     }

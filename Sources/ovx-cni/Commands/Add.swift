@@ -16,6 +16,7 @@ extension NetworkTask {
     let requested = try requestedAddresses(call, of: try knownNetwork())
     var settings = try daemon.settings(of: configuration.place)
     if let mac { settings.append(Setting(column: "mac", value: mac.description)) }
+    if let kind = configuration.kind { settings.append(Setting(column: "kind", value: kind)) }
     if let mtu = configuration.mtu { settings.append(Setting(column: "mtu", value: String(mtu))) }
 
     // What a former call has left goes with its addresses, before others are asked for.

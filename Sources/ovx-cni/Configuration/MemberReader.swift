@@ -70,6 +70,15 @@ struct MemberReader {
     }
   }
 
+  /// What a container's interface is to be.
+  func kind() throws(PluginError) -> String? {
+    guard let kind = try text("kind") else { return nil }
+    guard kind == "tap" || kind == "veth" else {
+      throw wrong("kind", "is \"\(kind)\", and has to be \"tap\" or \"veth\"")
+    }
+    return kind
+  }
+
   // MARK: Where containers are attached
 
   func place() throws(PluginError) -> NetworkConfiguration.Place {

@@ -12,6 +12,8 @@ struct NetworkConfiguration: Equatable {
   var place: Place
   /// `mtu`, in bytes of IP packet; `nil` for what fits.
   var mtu: Int?
+  /// `kind`: what the container's interface is, "tap" or "veth"; `nil` for the daemon's default.
+  var kind: String?
   /// The daemon's run directory.
   var runDirectory: String
   /// `ipam.type`: the plugin that hands out addresses; `nil` for none.
@@ -73,6 +75,7 @@ extension NetworkConfiguration {
     try reader.refuseForeignMembers()
     place = try reader.place()
     mtu = try reader.integer("mtu", in: Configuration.mtuRange)
+    kind = try reader.kind()
     self.runDirectory =
       try reader.path("rundir") ?? runDirectory ?? ControlSocket.runDirectoryOfEnvironment
     addressPlugin = try reader.addressPlugin()

@@ -252,12 +252,14 @@ struct Attach: Verb {
       them until it is detached; to a bridge, what is asked for.
 
       The target is the name of a network namespace, pid:N, the path of a network namespace, or a container's name or \
-      id (docker, podman). The interface is a TAP device, up and addressed; the port is named INTERFACE@TARGET.
+      id (docker, podman). The interface is up and addressed; the port is named INTERFACE@TARGET.
 
       SETTINGS
         ip=ADDR/LEN,...  addresses, any number of either family
         gateway=ADDR     the default route, one of each family
         mac=MAC mtu=N    of the interface (default MTU: what fits the underlay)
+        kind=tap|veth    the device: a TAP (default), or one end of a veth, which
+                         is made sooner and can be on the fast path
         tag=VLAN         and the other settings of add-port
         allowed_addresses=ADDR,...  what it may send from besides: MAC addresses,
                          IP addresses, networks

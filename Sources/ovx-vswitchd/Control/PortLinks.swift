@@ -23,6 +23,7 @@ extension SwitchQueries {
         (try? Configuration.Tunnel(options: port.interface.options))?.remotes ?? []
     }
     if let end = reconciler.endInContainer(of: port.name) {
+      result.index = reconciler.linkOnHost(of: port.name)?.index
       result.take(end.link, end.addresses)
       result.namespace = namespaces.description(of: end.namespace)
       let target = port.interface.attachment?.target ?? ""

@@ -8,7 +8,7 @@ internal import OVXLinux
 extension SwitchQueries {
   /// The kernel's description of a port's device, in whatever namespace it is; `nil` while there is none.
   func link(of name: String) -> Link? {
-    reconciler.linkOnHost(of: name) ?? reconciler.linkInContainer(of: name)
+    reconciler.linkInContainer(of: name) ?? reconciler.linkOnHost(of: name)
   }
 
   /// Adds to the description of an interface what its device is like.
@@ -17,7 +17,10 @@ extension SwitchQueries {
     interface.linkState = link.isRunning ? "up" : "down"
     interface.mac = link.address
     interface.mtu = link.mtu
-    interface.peer = peers.name(of: link)
+    // The other end of a container's is the switch's own.
+    if configuration.ports[name]?.interface.attachment == nil {
+      interface.peer = peers.name(of: link)
+    }
     interface.fastPath = reconciler.describeFastPath(ofDevice: name)
     if let attachment = configuration.ports[name]?.interface.attachment {
       interface.addresses = attachment.addresses
