@@ -221,6 +221,82 @@ extension SystemTests {
     }
 
     /// Who captures sees what would go by the kernel, which is used again afterwards.
+    /// Containers of a network, who are held to their addresses, on two hosts.
+    private func network(_ lab: Lab) throws -> (hosts: [Namespace], containers: [Namespace]) {
+      let (host1, host2) = try lab.twoHosts()
+      var containers: [Namespace] = []
+      for (number, host) in [host1, host2].enumerated() {
+        try lab.daemon(on: host)
+        try host.ctl(
+          "set switch . local_ip=192.168.5.\(2 + number) remotes=192.168.5.\(3 - number)")
+        try host.ctl("add-net red vni=100 subnet=172.17.42.0/24,fd42::/64")
+        let container = try lab.namespace("red\(number + 1)")
+        try host.ctl(
+          "attach red \(container.name) eth0 ip=172.17.42.1\(number + 1)/24,fd42::1\(number + 1)/64 "
+            + "kind=veth")
+        containers.append(container)
+      }
+      try Self.use(host1, host2)
+      return ([host1, host2], containers)
+    }
+
+    /// What a port is told that it may send holds for what the kernel forwards, too.
+    @Test func addressesAreHeldTo() throws {
+      try Lab.run { lab in
+        let (hosts, containers) = try network(lab)
+        let (red1, red2) = (containers[0], containers[1])
+        for family in ["172.17.42.1", "fd42::1"] {
+          try red1.expectConversation(at: "\(family)1", with: red2, at: "\(family)2")
+        }
+        let state = try hosts[0].ctl("show") + hosts[0].ctl("tunnel show")
+        #expect(state.contains("fast_path: \"in use\""), "\(state)")
+        try Self.stream(from: red1, to: red2, at: "172.17.42.12") {
+          try Self.expectForwarding(without: lab.daemons, to: red2)
+        }
+        // An address that it has not been given, and the same for which there is a decision.
+        try red1.must("ip addr add 172.17.42.99/24 dev eth0")
+        let refused = try red1.run("ping -c 1 -W 1 -I 172.17.42.99 172.17.42.12")
+        #expect(!refused.succeeded)
+        try red2.must("ip route add 172.17.42.99/32 dev eth0")
+        let spoofed = try red1.run(
+          "timeout 2 python3 -c 'import socket; socket.create_connection((\"172.17.42.12\", 22), 1, (\"172.17.42.99\", 0))'"
+        )
+        #expect(!spoofed.succeeded && spoofed.standardError.contains("timed out"), "\(spoofed)")
+        let drops = try hosts[0].drops()
+        #expect(drops["eth0@\(red1.name) ip-not-allowed"] ?? 0 > 0, "\(drops)")
+      }
+    }
+
+    /// A checksum that the kernel writes later makes no other sender of a frame than was looked at.
+    @Test(arguments: ["172.17.42.1", "fd42::1"]) func aMisplacedChecksum(_ family: String) throws {
+      try Lab.run { lab in
+        let (hosts, containers) = try network(lab)
+        let (red1, red2) = (containers[0], containers[1])
+        try red1.expectConversation(at: "\(family)1", with: red2, at: "\(family)2")
+        let listener = try red2.start("exec python3 $TRAFFIC/misplaced_checksum.py listen eth0")
+        defer { listener.signal(SIGKILL) }
+        try eventually("it listens") { listener.standardOutput.contains("ready") }
+        let station = try red2.must("cat /sys/class/net/eth0/address").trimmingCharacters(
+          in: .whitespacesAndNewlines)
+        let before = try hosts[0].drops()["eth0@\(red1.name) malformed-offload"] ?? 0
+        let forms =
+          ["right", "right-gso", "source", "target"]
+          + (family.contains(":") ? ["source-gso"] : [])
+        let taken = try red1.must(
+          "python3 $TRAFFIC/misplaced_checksum.py send eth0 \(station) \(family)1 \(family)2 20 "
+            + forms.joined(separator: " "))
+        #expect(taken.contains("right 20") && taken.contains("source 20"), "\(taken)")
+        try eventually("all are counted") {
+          try hosts[0].drops()["eth0@\(red1.name) malformed-offload"] ?? 0 >= before + 40
+        }
+        let heard = Set(listener.standardOutput.split(separator: "\n").map(String.init))
+        #expect(heard.contains("right \(family)1") && heard.contains("right-gso \(family)1"))
+        for line in heard where line != "ready" {
+          #expect(line.hasSuffix(" \(family)1") && line.hasPrefix("right"), "\(line)")
+        }
+      }
+    }
+
     @Test func whatIsCapturedComesByTheSwitch() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")

@@ -41,6 +41,9 @@ static long (*const adjust_room)(struct __sk_buff *, __s32 change, __u32 mode, _
 static long (*const pull_data)(struct __sk_buff *, __u32 count) = (void *)BPF_FUNC_skb_pull_data;
 static __u32 (*const flow_hash)(struct __sk_buff *) = (void *)BPF_FUNC_get_hash_recalc;
 static long (*const csum_level)(struct __sk_buff *, __u64 what) = (void *)BPF_FUNC_csum_level;
+static long (*const csum_replace)(struct __sk_buff *, __u32 offset, __u64 from, __u64 to, __u64 size) = (void *)BPF_FUNC_l4_csum_replace;
+static long (*const store_bytes)(struct __sk_buff *, __u32 offset, const void *, __u32 count, __u64 flags) = (void *)BPF_FUNC_skb_store_bytes;
+static long (*const change_tail)(struct __sk_buff *, __u32 length, __u64 flags) = (void *)BPF_FUNC_skb_change_tail;
 static __u64 (*const jiffies)(void) = (void *)BPF_FUNC_jiffies64;
 
 #include "../include/fastpath.h"
@@ -145,6 +148,16 @@ SECTION("program decide") int decide(struct __sk_buff *skb) {
   struct ovx_fastpath_port_flow key = {.ifindex = skb->ifindex};
   __builtin_memcpy(key.addresses, head, 12);
   __u32 *number = map_lookup(&port_flows, &key);
+  if (!number) {
+    // Perhaps one of a port that is told what it may send.
+    key.type = type;
+    if (type == swap16(0x0800)) {
+      __builtin_memcpy(key.sender, head + ethernet + 12, 4);
+    } else {
+      __builtin_memcpy(key.sender, head + ethernet + 8, 16);
+    }
+    number = map_lookup(&port_flows, &key);
+  }
   if (!number) return any_length;
   struct ovx_fastpath_entry *entry = entry_of(*number);
   if (!entry || !is_current(entry) || !fits(skb, entry, &segment, segment.length)) return any_length;
@@ -153,6 +166,19 @@ SECTION("program decide") int decide(struct __sk_buff *skb) {
   verdict->ifindex = skb->ifindex;
   verdict->segments = segments_of(skb, &segment);
   return 0;
+}
+
+// Whether a checksum that is still to be written goes where it belongs, or further on. Who sends the frame says where, and over
+// the sender's address it would make another one of it than was looked at. The kernel does not tell; but it tells apart two
+// kinds of frames by what it does to them:
+//
+// - The bytes of a checksum that is still to be written stay as they are when part of what it is over is said to change.
+// - A frame may not be cut off in front of its end. One that can be is lost by that, which serves it right.
+INLINE int is_checksum_in_place(struct __sk_buff *skb, __u32 place) {
+  __u16 before = 0, after = 0;
+  if (load_bytes(skb, place, &before, 2) || csum_replace(skb, place, 0, 1, 2) || load_bytes(skb, place, &after, 2)) return 0;
+  if (before == after) return change_tail(skb, place + 1, 0) != 0;
+  return !store_bytes(skb, place, &before, 2, 0);
 }
 
 SECTION("program forward") int forward(struct __sk_buff *skb) {
@@ -165,6 +191,11 @@ SECTION("program forward") int forward(struct __sk_buff *skb) {
   if (verdict->length != length || verdict->ifindex != skb->ifindex) return TCX_NEXT;
   struct ovx_fastpath_entry *entry = entry_of(number);
   if (!entry) return TCX_NEXT;
+  if (entry->is_secured && !is_checksum_in_place(skb, ethernet + (skb->protocol == swap16(0x86dd) ? 40 : 20) + 16)) {
+    struct ovx_fastpath_count *count = map_lookup(&counts, &number);
+    if (count) __sync_fetch_and_add(&count->refused, 1);
+    return TCX_DROP;
+  }
   if (!entry->is_tunnel) {
     tally(number, length, segments);
     return redirect_peer(entry->ifindex, 0);

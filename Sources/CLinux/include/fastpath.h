@@ -14,10 +14,13 @@
 /// For how long what follows a train by itself goes by the switch, in the kernel's jiffies: 0.1 to 1 second.
 #define OVX_FASTPATH_TRAIN_REST 100
 
-/// What a port's device brings: its number, and the two addresses of an Ethernet header.
+/// What a port's device brings: its number, and the two addresses of an Ethernet header; of a port that is told what it may send
+/// also the type and the sender's IP address, an IPv4 one with zeros behind it, of all others zeros.
 struct ovx_fastpath_port_flow {
   __u32 ifindex;
   __u8 addresses[12];
+  __u32 type;
+  __u8 sender[16];
 };
 
 /// What a remote VTEP sends: the outer addresses, UDP port and VNI word as they lie in memory, and the addresses inside.
@@ -40,13 +43,15 @@ struct ovx_fastpath_entry {
   __u32 header_sum;
   /// Goes into the source port.
   __u32 salt;
+  /// Whether the port is told what it may send.
+  __u32 is_secured;
   /// Outer Ethernet, IPv4, UDP and VXLAN headers: 50 bytes.
   __u8 header[56];
 };
 
-/// What an entry has forwarded.
+/// What an entry has forwarded, and the frames that it has dropped for where their checksum was to go.
 struct ovx_fastpath_count {
-  __u64 frames, segments, bytes;
+  __u64 frames, segments, bytes, refused;
 };
 
 #ifndef __bpf__

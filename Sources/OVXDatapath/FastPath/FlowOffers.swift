@@ -1,9 +1,9 @@
 // What the datapath offers to the fast path: decisions that hold for every further segment of TCP between two stations.
 //
 // The datapath offers, and whoever has a fast path takes, or does not. A decision is offered when it depends on nothing but
-// what is in an offer: the port or VTEP that a frame came from, and the two stations. All that the rules of admission,
-// learning and egress make of a frame besides (tags, ports that are told what they may send, joined VNIs) keeps it from
-// being offered.
+// what is in an offer: the port or VTEP that a frame came from, and the two stations; of a port that is told what it may send
+// also the sender's IP address, as of TCP its rule looks at nothing else. All that the rules of admission, learning and
+// egress make of a frame besides (tags, joined VNIs) keeps it from being offered.
 
 /// A decision that the fast path may repeat.
 package struct FlowOffer: BitwiseCopyable, Sendable {
@@ -16,6 +16,8 @@ package struct FlowOffer: BitwiseCopyable, Sendable {
   /// The station that sends, and the one that it sends to.
   package var source: MACAddress
   package var target: MACAddress
+  /// The IP address that it sends from, where the port is told what it may send; `nil` for any.
+  package var sender: IPAddress?
   /// The places of their generations, and these and the topology's as they were.
   package var sourceSlot: UInt32
   package var targetSlot: UInt32
@@ -56,6 +58,9 @@ struct FlowOffers: ~Copyable {
     hash ^=
       UInt64(offer.origin.port.rawValue) << 48 ^ UInt64(offer.origin.peer.rawValue)
       ^ offer.targetGeneration << 24
+    if let sender = offer.sender {
+      hash = (hash.scrambled() ^ sender.high).scrambled() ^ sender.low ^ (sender.isIPv6 ? 1 : 2)
+    }
     hash = hash.scrambled() | 1
     let place = Int(truncatingIfNeeded: hash >> 1) & (Self.memorySize - 1)
     guard lately[place] != hash else { return }
@@ -108,11 +113,15 @@ extension Datapath {
     guard case .unicast(let destination, .leave(let tag)) = decision,
       !tag.isPresent, !frame.tag.isPresent, !frame.hasTagInside, !frame.isAnswer,
       isOnFastPath(frame.origin), isOnFastPath(destination),
-      !frame.isFromTunnel || destination.peer == .none,
-      tables.ports[frame.ingress].sourceRule < 0
+      !frame.isFromTunnel || destination.peer == .none
     else { return }
     guard let layout = FrameLayout(frame.bytes), layout.transport == .tcp, !layout.isFragment else {
       return
+    }
+    var sender: IPAddress?
+    if tables.ports[frame.ingress].sourceRule >= 0 {
+      sender = layout.source(of: frame.bytes)
+      guard sender != nil else { return }
     }
     let bridge = tables.ports[frame.ingress].bridge
     let source = AddressKey(vlan: frame.vlan, address: frame.source)
@@ -127,9 +136,15 @@ extension Datapath {
     flowOffers.add(
       FlowOffer(
         origin: frame.origin, destination: destination, bridge: bridge, vlan: frame.vlan,
-        source: frame.source, target: frame.destination, sourceSlot: sourceSlot,
+        source: frame.source, target: frame.destination, sender: sender, sourceSlot: sourceSlot,
         targetSlot: targetSlot, topologyGeneration: generations[Generations.topology],
         sourceGeneration: generations[sourceSlot], targetGeneration: generations[targetSlot]))
+  }
+
+  /// Takes note of frames that were dropped in the place of the switch, for what is still to be done to them.
+  package mutating func noteRefused(_ offer: FlowOffer, frames: UInt64) {
+    counters.dropped(
+      .malformedOffload, frames: Int(truncatingIfNeeded: frames), at: offer.origin.port)
   }
 
   private func isOnFastPath(_ place: Destination) -> Bool {

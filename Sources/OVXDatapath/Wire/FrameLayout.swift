@@ -18,6 +18,12 @@ struct FrameLayout {
   /// Tags that are looked behind: a service VLAN's, and two of a customer's own.
   static let tagLimit = 3
 
+  /// The address that the packet of a frame with this layout is sent from.
+  func source(of frame: RawSpan) -> IPAddress? {
+    let packet = frame.dropping(networkOffset)
+    return isIPv6 ? IPv6Header(packet)?.source : IPv4Header(packet)?.source
+  }
+
   /// Parses a frame; `nil` where it does not carry IP or contradicts itself.
   @inline(__always)
   init?(_ frame: RawSpan) {

@@ -244,6 +244,7 @@ package import SystemPackage
     entry.target_generation = offer.targetGeneration
     entry.ifindex = flow.egress
     entry.mtu = UInt32(flow.mtu)
+    entry.is_secured = offer.sender == nil ? 0 : 1
     if let header = flow.header {
       entry.is_tunnel = 1
       entry.header_sum = header.sum
@@ -269,7 +270,8 @@ package import SystemPackage
   /// What an entry has forwarded since it was put in.
   func count(of number: UInt32) -> FastPathCount {
     let count = unsafe (counts + Int(number)).pointee
-    return FastPathCount(frames: count.frames, segments: count.segments, bytes: count.bytes)
+    return FastPathCount(
+      frames: count.frames, segments: count.segments, bytes: count.bytes, refused: count.refused)
   }
 
   /// Whether an entry is of a decision, and holds.
@@ -289,6 +291,8 @@ struct FastPathCount {
   /// The packets that these are on the wire.
   var segments: UInt64 = 0
   var bytes: UInt64 = 0
+  /// Frames that were dropped for where their checksum was to go.
+  var refused: UInt64 = 0
 }
 
 /// How it stands with the fast path of a device.
@@ -320,6 +324,10 @@ struct FlowKey {
     } else {
       port.ifindex = flow.device
       unsafe withUnsafeMutableBytes(of: &port.addresses) { unsafe $0.copyBytes(from: addresses) }
+      guard let sender = offer.sender else { return }
+      let type: EtherType = sender.isIPv6 ? .ipv6 : .ipv4
+      port.type = UInt32(type.rawValue.bigEndian)
+      unsafe withUnsafeMutableBytes(of: &port.sender) { unsafe $0.copyBytes(from: sender.octets) }
     }
   }
 

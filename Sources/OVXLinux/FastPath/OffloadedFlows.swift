@@ -57,6 +57,11 @@ struct OffloadedFlows: ~Copyable {
   private mutating func harvest(_ place: Int, to datapath: inout Datapath) {
     let count = path.count(of: flows[place].number)
     let counted = flows[place].counted
+    let refused = count.refused &- counted.refused
+    if refused > 0 {
+      datapath.noteRefused(flows[place].offer, frames: refused)
+      flows[place].counted.refused = count.refused
+    }
     let frames = count.frames &- counted.frames
     guard frames > 0 else { return }
     let isCurrent =

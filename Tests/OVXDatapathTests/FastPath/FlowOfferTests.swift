@@ -134,9 +134,6 @@ import Testing
     ports = try Self.ports()
     ports[2].vlans = .trunk([vlan(100)])
     #expect(offers(ports) == 0, "a frame that gets a tag")
-    ports = try Self.ports()
-    ports[0].security = PortSecurity(stations: [Self.here])
-    #expect(offers(ports) == 0, "a port that is told what it may send")
     for change in ["inherit", "two tunnels", "IPv6", "no route"] {
       ports = try Self.ports()
       guard case .tunnel(var tunnel) = ports[2].attachment else { return }
@@ -151,6 +148,30 @@ import Testing
       ports[2].attachment = .tunnel(tunnel)
       #expect(offers(ports) == 0, "\(change)")
     }
+  }
+
+  /// Of a port that is told what it may send, a decision is for one of the addresses that it may send from.
+  @Test func byASender() throws {
+    var ports = try Self.ports()
+    let plan = PacketPlan(from: Self.here, to: Self.there)
+    var other = plan
+    other.sourceHost = 9
+    let address = try #require(IPAddress(octets: plan.frame[26..<30]))
+    ports[0].security = PortSecurity(
+      stations: [Self.here], addresses: [PortSecurity.Prefix(base: address, length: 32)])
+    let host = Host(ports, there: 2)
+    let offers = host.send(plan, from: 0)
+    #expect(offers.map(\.sender) == [address])
+    #expect(host.send(other, from: 0).isEmpty, "and of what is refused there is none")
+    #expect(host.send(PacketPlan(from: Self.there, to: Self.here), from: 2).map(\.sender) == [nil])
+    let offer = try #require(offers.first)
+    host.host.datapath.noteRefused(offer, frames: 3)
+    #expect(host.host.datapath.counters(of: PortID(rawValue: 0))[.malformedOffload] == 3)
+    // Each of its addresses has a decision of its own.
+    ports[0].security = PortSecurity(stations: [Self.here])
+    let both = Host(ports, there: 2)
+    #expect(both.send(plan, from: 0).count + both.send(other, from: 0).count == 2)
+    #expect(both.send(plan, from: 0).isEmpty, "once")
   }
 
   /// What was forwarded elsewhere is counted, and keeps a station as young as a frame does.

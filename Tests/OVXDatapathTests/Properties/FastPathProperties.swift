@@ -7,13 +7,16 @@ import Testing
 @Suite struct FastPathProperties {
   @Test func nothingIsForwardedThatTheSwitchWouldNot() {
     var repeated = 0
+    var repeatedOfSecured = 0
     checkProperty("fast path", rounds: 60) { seed in
       let run = FastPathRun(seed: seed)
       for _ in 0..<400 { try run.step() }
       repeated += run.repeated
+      repeatedOfSecured += run.repeatedOfSecured
     }
     guard ProcessInfo.processInfo.environment["OVX_SEED"] == nil else { return }
     #expect(repeated > 500, "only \(repeated) frames met a decision that held")
+    #expect(repeatedOfSecured > 20, "only \(repeatedOfSecured) of them by ports with rules")
   }
 }
 
@@ -29,6 +32,7 @@ private final class FastPathRun {
     var port: UInt16?
     var source: MACAddress
     var target: MACAddress
+    var sender: IPAddress?
   }
 
   private struct Entry {
@@ -48,6 +52,8 @@ private final class FastPathRun {
   private var now: UInt32 = 1000
   /// Frames for which there was a decision that held.
   private(set) var repeated = 0
+  /// Those of them by ports that are told what they may send.
+  private(set) var repeatedOfSecured = 0
   /// Where stations are, most of the time.
   private var homes: [MACAddress: (port: PortID, remote: IPAddress?)] = [:]
 
@@ -66,6 +72,19 @@ private final class FastPathRun {
 
   deinit { unsafe numbers.deallocate() }
 
+  /// Half of the addresses that packets are sent from, of both families.
+  private static let security: PortSecurity = {
+    var plan = PacketPlan(
+      from: MACAddress(truncating: 1), to: MACAddress(truncating: 2))
+    plan.sourceHost = 0
+    let prefixes = [false, true].map { isIPv6 in
+      plan.isIPv6 = isIPv6
+      let base = sender(of: plan.frame)
+      return PortSecurity.Prefix(base: base, length: isIPv6 ? 127 : 31)
+    }
+    return PortSecurity(addresses: prefixes)
+  }()
+
   /// The same topology with the fast path for all that may have it, and most ports in one segment, so that stations meet.
   private static func onFastPath(_ topology: Topology) -> Topology {
     var topology = topology
@@ -73,7 +92,8 @@ private final class FastPathRun {
       if topology.ports[number].id.rawValue % 4 != 0 {
         topology.ports[number].vlans = .trunk(nil)
         topology.ports[number].priorityTags = .never
-        topology.ports[number].security = nil
+        let isSecured = topology.ports[number].id.rawValue % 4 == 1
+        topology.ports[number].security = isSecured ? security : nil
       }
       switch topology.ports[number].attachment {
       case .device(var device):
@@ -166,7 +186,9 @@ private final class FastPathRun {
     case .tunnel(let tunnel):
       (key.device, key.remote, key.vni, key.port) = (9999, remote, tunnel.vni, 4789)
     }
-    let decided = entries[key].flatMap { entry in
+    var secured = key
+    secured.sender = Self.sender(of: bytes)
+    let decided = (entries[key] ?? entries[secured]).flatMap { entry in
       isCurrent(entry.offer) && bytes.count - 14 <= entry.flow.mtu ? entry : nil
     }
     host.receive(bytes, by: port, from: remote)
@@ -178,6 +200,7 @@ private final class FastPathRun {
     if let violation = host.violations.first { throw Discrepancy(violation) }
     guard let decided else { return }
     repeated += 1
+    if decided.offer.sender != nil { repeatedOfSecured += 1 }
     let ways = try ways(of: sent)
     let expected = WayOut(
       port: decided.offer.destination.port, peer: decided.offer.destination.peer)
@@ -190,6 +213,13 @@ private final class FastPathRun {
         \(host.topology.ports.map { "\($0)" }.joined(separator: "\n"))
         """)
     }
+  }
+
+  /// The address that an IPv4 packet or one of IPv6 is sent from, read where the programs read it.
+  private static func sender(of frame: [UInt8]) -> IPAddress {
+    func word(_ at: Int) -> UInt64 { frame[at..<at + 4].reduce(0) { $0 << 8 | UInt64($1) } }
+    guard frame[12] == 0x86 else { return IPAddress(v4: UInt32(word(26))) }
+    return IPAddress(v6High: word(22) << 32 | word(26), low: word(30) << 32 | word(34))
   }
 
   private func ways(of sent: [Sent]) throws -> [WayOut] {
@@ -215,6 +245,6 @@ private final class FastPathRun {
     Key(
       device: flow.device, remote: flow.tunnel.map { IPAddress(v4: $0.header.remote) },
       vni: flow.tunnel.flatMap { VNI(rawValue: $0.vni) }, port: flow.tunnel?.header.port,
-      source: offer.source, target: offer.target)
+      source: offer.source, target: offer.target, sender: offer.sender)
   }
 }
