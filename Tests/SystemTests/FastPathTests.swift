@@ -220,7 +220,6 @@ extension SystemTests {
       }
     }
 
-    /// Who captures sees what would go by the kernel, which is used again afterwards.
     /// Containers of a network, who are held to their addresses, on two hosts.
     private func network(_ lab: Lab) throws -> (hosts: [Namespace], containers: [Namespace]) {
       let (host1, host2) = try lab.twoHosts()
@@ -297,6 +296,7 @@ extension SystemTests {
       }
     }
 
+    /// Who captures sees what would go by the kernel, which is used again afterwards.
     @Test func whatIsCapturedComesByTheSwitch() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
