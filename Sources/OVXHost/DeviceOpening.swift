@@ -236,14 +236,10 @@ struct DeviceOpening {
     let isNews =
       device.settings.mac != settings.mac || device.settings.addresses != settings.addresses
     if let interface = device.desired.place.interface {
-      let hostEnd = device.link(in: kernel, ownership)
-      // What comes by an end may never be larger than the end takes.
-      let isGrowing = hostEnd.map { settings.mtu ?? 0 > $0.mtu } ?? false
-      if isGrowing { try configure(hostEnd, settings) }
       guard let namespace = try device.containerNamespace() else { return nil }
       let introduction = try kernel.change(
-        interface, isVeth: hostEnd != nil, in: namespace, from: device.settings, to: settings)
-      if !isGrowing { try configure(hostEnd, settings) }
+        interface, isVeth: device.desired.place.hasPacketSocket, in: namespace,
+        from: device.settings, to: settings)
       return isNews ? introduction : nil
     } else if let link = device.link(in: kernel, ownership) {
       try kernel.configure(link, settings, alias: nil, isNew: false)
@@ -264,10 +260,5 @@ struct DeviceOpening {
       return isNews && device.desired.isMade ? introduction(of: link) : nil
     }
     return nil
-  }
-  /// Gives the host's end of a veth to a container the settings that it shares with the other one.
-  private func configure(_ hostEnd: Link?, _ settings: DeviceSettings) throws(LinuxError) {
-    guard let hostEnd else { return }
-    try kernel.configure(hostEnd, settings.ofHostEnd, alias: nil, isNew: false)
   }
 }

@@ -1,4 +1,6 @@
 internal import OVXLinux
+private import Synchronization
+private import SystemPackage
 
 /// A persistent TAP that the data plane has, as far as the host layer still has to do with it.
 protocol TAPHandle: Sendable {
@@ -32,7 +34,7 @@ final class TAPDescriptor: TAPHandle {
 
 /// What is left to do when the switch has let go of a device; its queues are closed when this is let go of.
 final class DeviceRemains: Sendable {
-  private let queues: Queues?
+  private let queues: Mutex<Queues?>
   /// A device of the host, to be deleted.
   let link: Link?
   let handle: (any TAPHandle)?
@@ -40,7 +42,7 @@ final class DeviceRemains: Sendable {
   init(
     queues: consuming Queues? = nil, link: Link? = nil, handle: (any TAPHandle)? = nil
   ) {
-    self.queues = queues
+    self.queues = Mutex(queues)
     self.link = link
     self.handle = handle
   }
@@ -56,5 +58,17 @@ final class DeviceRemains: Sendable {
       }
     }
     handle?.giveUp()
+    // The kernel takes half as long again to close the packet sockets of a veth, of which there is nothing any more.
+    guard link?.kind == "veth" else { return }
+    do throws(Errno) {
+      try startDetachedThread(stackSize: 64 << 10) { self.close() }
+    } catch {
+      close()
+    }
+  }
+
+  private func close() {
+    let queues = queues.withLock { $0.take() }
+    _ = consume queues
   }
 }

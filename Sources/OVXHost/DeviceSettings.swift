@@ -26,10 +26,14 @@ struct DeviceSettings: Equatable {
   /// Of an internal one: whether it takes addresses and routes from routers.
   var acceptsRouterAdvertisements = false
 
-  /// Of a veth in a container: what the host's end is to be, which takes what the other one sends.
+  /// Of a veth to a container: what the host's end is to be.
+  ///
+  /// It takes whatever the other one sends, for what is too large is to be answered, and a veth drops without a word what is
+  /// larger than the end where it arrives takes.
   var ofHostEnd: DeviceSettings {
     var settings = self
     settings.mac = nil
+    settings.mtu = MTU.ofHostEnd
     settings.gsoMaxSize = nil
     settings.queueLength = nil
     return settings

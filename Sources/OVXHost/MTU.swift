@@ -24,6 +24,8 @@ package enum MTU {
   ///
   /// An explicit `mtu=` may exceed it.
   package static let largestDefaultMTU = 9000
+  /// What the host's end of a veth to a container takes: as much as a veth can (`ETH_MAX_MTU` of <linux/if_ether.h>).
+  static let ofHostEnd = 65_535
   /// The largest inner packet for an underlay's path MTU; 0 for a path that cannot carry any.
   package static func innerMTU(pathMTU: Int, isIPv6: Bool) -> Int {
     max(0, pathMTU - (isIPv6 ? tunnelOverheadIPv6 : tunnelOverheadIPv4))

@@ -55,7 +55,9 @@ struct PortDevices {
   func device(of name: String) -> Topology.Device? {
     guard let device = open[name], faults[name] == nil else { return nil }
     let link = link(of: name)
-    let mtu = link?.mtu ?? device.settings.mtu ?? MTU.defaultMTU
+    // What a container's end takes, as far as that is our doing.
+    let own = device.namespace == nil ? link?.mtu : nil
+    let mtu = own ?? device.settings.mtu ?? MTU.defaultMTU
     var result = Topology.Device(mtu: mtu, capabilities: device.capabilities)
     if device.desired.place.hasPacketSocket, let link {
       result = link.device(kernel.features(of: link), device.capabilities, mtu: mtu)

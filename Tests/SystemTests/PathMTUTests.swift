@@ -319,7 +319,7 @@ extension SystemTests {
     // MARK: Too large
 
     /// TCP and pings of a sender whose MTU is larger than the tunnel's, by veth and TAP, with IPv4 and IPv6.
-    @Test(arguments: Attachment.allCases)
+    @Test(arguments: Attachment.allCases + [.attachedVeth])
     func sendersAreTold(_ attachment: Attachment) throws {
       try Lab.run { lab in
         let (host1, host2) = try hosts(lab)
