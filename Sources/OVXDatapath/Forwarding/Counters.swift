@@ -36,6 +36,10 @@ struct CounterTable: ~Copyable {
   private var answeredFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var reportedFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var drops = FixedArray<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
+  /// Frames that came so far.
+  var frameCount: Int64 = 0
+  /// What is dropped, for those who want to see it.
+  var journal = DropJournal()
 
   @inline(__always) mutating func received(byteCount: Int, from port: PortID) {
     traffic[port].receivedFrames &+= 1
@@ -78,6 +82,7 @@ struct CounterTable: ~Copyable {
     let line = min(Int(port.rawValue), PortID.limit)
     drops[line * CounterTable.reasonCount + Int(reason.rawValue)] &+=
       UInt64(truncatingIfNeeded: frames)
+    if journal.isOpen { journal.note(reason, frames: frames, at: port, frame: frameCount) }
   }
 
   /// Starts a port's counters anew.

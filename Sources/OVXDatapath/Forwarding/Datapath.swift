@@ -37,8 +37,7 @@ package struct Datapath: ~Copyable {
     repeating: PortBuckets(.none, now: 0), count: PortID.limit)
   /// Milliseconds from some fixed point, as told with the latest burst.
   package internal(set) var burstTime: UInt32 = 0
-  /// Frames that came so far, and those that storm control has refused.
-  package internal(set) var frameCount: Int64 = 0
+  /// Frames that storm control has refused.
   package internal(set) var refusedFloods: Int64 = 0
   /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
   package var watchesFlapping = true
@@ -243,6 +242,32 @@ package struct Datapath: ~Copyable {
     counters.notSent(frames: frames, to: port)
     counters.dropped(reason, frames: frames, at: port)
   }
+
+  /// Frames that came so far.
+  package internal(set) var frameCount: Int64 {
+    get { counters.frameCount }
+    set { counters.frameCount = newValue }
+  }
+
+  /// Whether it is written down what is dropped, for those who want to see it.
+  package var notesDrops: Bool {
+    get { counters.journal.isOpen }
+    set {
+      counters.journal.isOpen = newValue
+      _ = counters.journal.clear()
+    }
+  }
+
+  /// How many drops are written down since `forgetDrops`.
+  package var notedDropCount: Int { counters.journal.count }
+
+  /// One of them, by its number from 0 on.
+  package func notedDrop(_ index: Int) -> DroppedFrames { counters.journal[index] }
+
+  /// Begins to write down anew.
+  ///
+  /// - Returns: The frames that were dropped and not written down, for want of room.
+  package mutating func forgetDrops() -> UInt64 { counters.journal.clear() }
 
   /// Charges a frame that could not be received to the port it came in by.
   package mutating func countDrop(_ reason: DropReason, port: PortID, frames: Int) {

@@ -60,6 +60,18 @@ package final class Capture: @unchecked Sendable {
     case tunnel(PortID)
     /// All that enter a bridge, each once, as they are inside.
     case bridge(BridgeID)
+    /// All that are dropped and are counted at a port, or came in by it; at any port, or none, where none is named.
+    case drops(PortID?)
+    /// All that are dropped at ports of a bridge.
+    case bridgeDrops(BridgeID)
+
+    /// Whether it is what is dropped that is shown, and nothing else.
+    var isOfDrops: Bool {
+      switch self {
+      case .device, .tunnel, .bridge: false
+      case .drops, .bridgeDrops: true
+      }
+    }
   }
 
   /// What precedes each frame on the stream.
@@ -75,7 +87,9 @@ package final class Capture: @unchecked Sendable {
     package var port: PortID
     /// 0 for a frame that came in by the port, 1 for one that leaves by it.
     package var direction: UInt16
-    package var reserved: UInt32 = 0
+    /// 0 for a frame that is on its way, else one more than the `DropReason`. Where such a record has no bytes, as many frames
+    /// were dropped as its length says, of which nothing can be shown: the kernel had them.
+    package var drop: UInt32 = 0
   }
 
   /// Bytes of a frame that are shown at most: all of the longest.
@@ -148,21 +162,41 @@ package final class Capture: @unchecked Sendable {
   ///   - count: Its bytes there.
   ///   - port: By which it comes or goes.
   ///   - isOutgoing: Whether it goes.
+  ///   - reason: Why it is dropped, if it is.
   ///   - nanoseconds: When, since 1970.
   func record(
     front: UnsafeRawBufferPointer, pieces: UnsafeBufferPointer<Vector>, offset: Int, count: Int,
-    port: PortID, isOutgoing: Bool, nanoseconds: UInt64
+    port: PortID, isOutgoing: Bool, reason: DropReason? = nil, nanoseconds: UInt64
   ) {
     turn.withLock { _ in
       unsafe take(
         front: front, pieces: pieces, offset: offset, count: count, port: port,
-        isOutgoing: isOutgoing, nanoseconds: nanoseconds)
+        isOutgoing: isOutgoing, reason: reason, nanoseconds: nanoseconds)
     }
   }
 
+  /// Tells of frames that were dropped and cannot be shown.
+  func recordUnseen(_ drop: DroppedFrames, nanoseconds: UInt64) {
+    turn.withLock { _ in
+      let header = MemoryLayout<RecordHeader>.size
+      guard filled + header <= Self.bufferSize else {
+        counts.lost &+= UInt64(drop.frames)
+        return
+      }
+      let facts = RecordHeader(
+        captured: 0, length: drop.frames, nanoseconds: nanoseconds, lost: counts.lost,
+        port: drop.port, direction: 0, drop: UInt32(drop.reason.rawValue) + 1)
+      unsafe (buffer + filled).storeBytes(of: facts, as: RecordHeader.self)
+      filled += header
+    }
+  }
+
+  /// Counts frames that would have been shown.
+  func lose(_ frames: UInt64) { turn.withLock { _ in counts.lost &+= frames } }
+
   private func take(
     front: UnsafeRawBufferPointer, pieces: UnsafeBufferPointer<Vector>, offset: Int, count: Int,
-    port: PortID, isOutgoing: Bool, nanoseconds: UInt64
+    port: PortID, isOutgoing: Bool, reason: DropReason?, nanoseconds: UInt64
   ) {
     let header = MemoryLayout<RecordHeader>.size
     let length = front.count + count
@@ -197,7 +231,8 @@ package final class Capture: @unchecked Sendable {
     }
     let facts = RecordHeader(
       captured: UInt32(clamping: captured), length: UInt32(clamping: length),
-      nanoseconds: nanoseconds, lost: counts.lost, port: port, direction: isOutgoing ? 1 : 0)
+      nanoseconds: nanoseconds, lost: counts.lost, port: port, direction: isOutgoing ? 1 : 0,
+      drop: reason.map { UInt32($0.rawValue) + 1 } ?? 0)
     unsafe record.storeBytes(of: facts, as: RecordHeader.self)
     filled += header + captured
     counts.captured &+= 1

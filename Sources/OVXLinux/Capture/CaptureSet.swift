@@ -10,9 +10,14 @@ final class CaptureSet {
   /// Captures at a time; each has a buffer of some megabytes.
   static let limit = 8
 
-  /// Whether there is anybody to show frames to.
+  /// Whether there is anybody to show frames to that come and go.
   private(set) var isArmed = false
-  private var captures: [Capture] = []
+  /// Whether there is anybody to show dropped frames to.
+  private(set) var wantsDrops = false
+  /// What was read last, as it was before it was forwarded; there once somebody has wanted to see dropped frames.
+  private(set) var snapshot: UnsafeMutableRawPointer?
+  private(set) var snapshotCount = 0
+  private(set) var captures: [Capture] = []
   private let descriptor: (UnderlaySocketID) -> Int32
   /// What the sending sockets join, asked for once a second.
   private var ends: [UInt32: SocketEnds] = [:]
@@ -29,7 +34,10 @@ final class CaptureSet {
     removeFinished()
     guard captures.count < Self.limit else { return false }
     captures.append(capture)
-    isArmed = true
+    if capture.place.isOfDrops, unsafe snapshot == nil {
+      unsafe snapshot = .allocate(byteCount: ReceiveBuffers.capacity, alignment: 64)
+    }
+    arm()
     capture.send()
     return true
   }
@@ -46,7 +54,8 @@ final class CaptureSet {
       let isThere =
         switch capture.place {
         case .device(let port), .tunnel(let port): datapath.bridge(of: port) != nil
-        case .bridge(let bridge): datapath.hasBridge(bridge)
+        case .bridge(let bridge), .bridgeDrops(let bridge): datapath.hasBridge(bridge)
+        case .drops(let port): port == nil || port.flatMap { datapath.bridge(of: $0) } != nil
         }
       if !isThere { _ = capture.end() }
     }
@@ -60,7 +69,7 @@ final class CaptureSet {
 
   /// Lets go of readers that are gone; once a second.
   func tick() {
-    guard isArmed else { return }
+    guard !captures.isEmpty else { return }
     for capture in captures { capture.check() }
     removeFinished()
     ends = [:]
@@ -69,12 +78,27 @@ final class CaptureSet {
 
   private func removeFinished() {
     captures.removeAll(where: \.isOver)
-    isArmed = !captures.isEmpty
+    arm()
   }
 
-  private func sendAll() {
+  private func arm() {
+    isArmed = captures.contains { !$0.place.isOfDrops }
+    wantsDrops = captures.contains { $0.place.isOfDrops }
+  }
+
+  deinit { unsafe snapshot?.deallocate() }
+
+  /// Sends what the sockets have room for.
+  func sendAll() {
     for capture in captures { capture.send() }
     if captures.contains(where: \.isOver) { removeFinished() }
+  }
+
+  /// Keeps what was read, as the datapath is about to change it.
+  func keep(_ frame: UnsafeRawPointer, count: Int) {
+    guard let snapshot = unsafe snapshot else { return }
+    snapshotCount = min(max(count, 0), ReceiveBuffers.capacity)
+    unsafe snapshot.copyMemory(from: frame, byteCount: snapshotCount)
   }
 
   // MARK: What comes in
@@ -224,55 +248,17 @@ final class CaptureSet {
     }
   }
 
-  private func ends(of path: UnderlaySocketID) -> SocketEnds {
+  func ends(of path: UnderlaySocketID) -> SocketEnds {
     if let known = ends[path.rawValue] { return known }
     let found = SocketEnds(of: descriptor(path))
     ends[path.rawValue] = found
     return found
   }
 
-  private func listener(_ socket: Int32) -> SocketEnds {
+  func listener(_ socket: Int32) -> SocketEnds {
     if let known = listeners[socket] { return known }
     let found = SocketEnds(of: socket)
     listeners[socket] = found
     return found
-  }
-}
-
-/// The headers that a datagram has outside, as far as a socket knows them.
-///
-/// Addresses, ports and lengths are those of the wire. What only the kernel knows is not: Ethernet addresses and the
-/// identification are zero, a UDP checksum is not given, and where the socket decides, the traffic class is 0 and the TTL
-/// is 64.
-enum OuterHeaders {
-  static func bytes(
-    from source: IPAddress, _ sourcePort: UInt16, to target: IPAddress, _ targetPort: UInt16,
-    payloadCount: Int, trafficClass: UInt8, hopLimit: UInt8 = 0
-  ) -> [UInt8] {
-    let hopLimit = hopLimit == 0 ? 64 : hopLimit
-    let isIPv6 = source.isIPv6 || target.isIPv6
-    var header = [UInt8](repeating: 0, count: 14 + (isIPv6 ? 40 : 20) + 8)
-    let segment = UInt16(clamping: 8 + payloadCount)
-    unsafe header.withUnsafeMutableBytes { bytes in
-      guard let base = bytes.baseAddress else { return }
-      let zero = MACAddress(truncating: 0)
-      unsafe EthernetHeader.write(
-        destination: zero, source: zero, etherType: isIPv6 ? .ipv6 : .ipv4, to: base)
-      if isIPv6 {
-        unsafe IPv6Header.write(
-          trafficClass: trafficClass, payloadLength: segment, nextHeader: .udp, hopLimit: hopLimit,
-          source: source, destination: target,
-          to: base + 14)
-      } else {
-        unsafe IPv4Header.write(
-          typeOfService: trafficClass, totalLength: UInt16(clamping: 28 + payloadCount),
-          timeToLive: hopLimit, transport: .udp, source: source,
-          destination: target, to: base + 14)
-      }
-      unsafe UDPHeader.write(
-        sourcePort: sourcePort, destinationPort: targetPort, length: segment,
-        to: base + bytes.count - 8)
-    }
-    return header
   }
 }

@@ -353,7 +353,11 @@ internal import SystemPackage
   // MARK: Handing over
 
   /// Hands what was read to the datapath, and lets the sources that may have more take another turn.
-  mutating func forward(to datapath: inout Datapath) {
+  ///
+  /// - Parameters:
+  ///   - datapath: Forwards it.
+  ///   - captures: Are shown what is dropped, where anybody wants to see that.
+  mutating func forward(to datapath: inout Datapath, showingDropsTo captures: CaptureSet? = nil) {
     for index in 0..<batchCount {
       let batch = unsafe batches[index]
       var received = 0
@@ -378,7 +382,11 @@ internal import SystemPackage
           received &+= 1
           isLarge = isLarge || result > Self.largeSize
           byteCount &+= Int(result)
-          handOver(Int(result), slot, Int(batch.source), &datapath)
+          if let captures {
+            handOver(Int(result), slot, Int(batch.source), &datapath, showingDropsTo: captures)
+          } else {
+            handOver(Int(result), slot, Int(batch.source), &datapath)
+          }
         } else if result == -EAGAIN {
           isDrained = true
         } else {
@@ -490,6 +498,30 @@ internal import SystemPackage
     }
     unsafe datapath.prefetch(
       buffers.frame(slot), count: Int(results[slot]) - Offload.byteCount, tag: tag, from: port)
+  }
+
+  /// Hands over a frame or a batch of datagrams, and shows it where it is dropped.
+  private func handOver(
+    _ count: Int, _ slot: Int, _ index: Int, _ datapath: inout Datapath,
+    showingDropsTo captures: CaptureSet
+  ) {
+    captures.showUnseenDrops(&datapath)
+    let isFrame = index < PortID.limit
+    let frame = unsafe UnsafeRawPointer(buffers.frame(slot))
+    unsafe captures.keep(frame, count: isFrame ? count &- Offload.byteCount : count)
+    let facts = unsafe ovx_receipt_read(receipts + slot)
+    let before = datapath.frameCount
+    handOver(count, slot, index, &datapath)
+    guard isFrame else {
+      return unsafe captures.showDrops(
+        ofDatagrams: Int(facts.segment_size), after: before, on: Self.endpoint(of: index),
+        socket: sources[index].descriptor, from: facts.remote,
+        port: ovx_receipt_port(receipts + slot), trafficClass: facts.traffic_class, &datapath)
+    }
+    let isPacket = unsafe sources[index].kind == .packet
+    captures.showDrops(
+      ofFrameWith: isPacket ? facts.tag : .none,
+      from: PortID(rawValue: UInt16(truncatingIfNeeded: index)), &datapath)
   }
 
   private func handOver(_ count: Int, _ slot: Int, _ index: Int, _ datapath: inout Datapath) {

@@ -186,7 +186,7 @@ package final class Switch: Sendable {
   package func start(_ capture: Capture) -> Bool {
     let isStarted = !gather { worker in worker.start(capture) }.contains(false)
     // What the fast path forwards is not seen. While somebody captures, no worker puts anything into it.
-    fastPath.withLock { $0 }?.revokeAll()
+    if !capture.place.isOfDrops { fastPath.withLock { $0 }?.revokeAll() }
     if !isStarted { _ = endCapture(capture.number) }
     return isStarted
   }

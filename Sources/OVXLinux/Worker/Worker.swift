@@ -114,13 +114,14 @@ internal import SystemPackage
     if receiver.hasBatches {
       if captures.isArmed { receiver.show(to: captures, datapath) }
       datapath.beginBurst(now: ovx_coarse_milliseconds())
-      receiver.forward(to: &datapath)
+      receiver.forward(to: &datapath, showingDropsTo: datapath.notesDrops ? captures : nil)
       unsafe transmitter.pointee.mayDefer = true
       datapath.endBurst()
       unsafe transmitter.pointee.mayDefer = false
       // What is captured has to come by here.
       if datapath.hasFlowOffers, !captures.isArmed { offloaded?.take(from: &datapath) }
     }
+    if datapath.notesDrops { showDrops() }
     pause()
     if isTickDue {
       isTickDue = false
@@ -407,11 +408,21 @@ internal import SystemPackage
     listen()
     assignQueues(assignment)
     datapath.apply(topology)
-    if captures.isArmed { captures.endAbsent(datapath) }
+    captures.endAbsent(datapath)
   }
 
   /// Begins to show frames; `false` where nobody else can be shown any.
-  func start(_ capture: Capture) -> Bool { captures.add(capture) }
+  mutating func start(_ capture: Capture) -> Bool {
+    defer { if captures.wantsDrops, !datapath.notesDrops { datapath.notesDrops = true } }
+    return captures.add(capture)
+  }
+
+  /// Shows what else was dropped to those who want to see it, until there are none.
+  private mutating func showDrops() {
+    captures.showUnseenDrops(&datapath)
+    captures.sendAll()
+    if !captures.wantsDrops { datapath.notesDrops = false }
+  }
 
   /// Ends a capture; `nil` where it has ended.
   func endCapture(_ number: UInt64) -> CaptureCounts? { captures.end(number) }
