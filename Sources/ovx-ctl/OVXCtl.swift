@@ -83,7 +83,8 @@ struct OVXCtl: ParsableCommand {
           AddressCommands.self, NeighborCommands.self, TunnelCommands.self, EVPNCommands.self,
           Statistics.self,
           Drops.self, Doctor.self,
-          Top.self, Monitor.self, LogCommands.self, TraceFrame.self, CaptureFrames.self,
+          Top.self, Monitor.self, Events.self, LogCommands.self, TraceFrame.self,
+          CaptureFrames.self,
           ShowVersion.self, Confirm.self,
           ExitDaemon.self,
         ]

@@ -11,6 +11,8 @@ struct SwitchState: Encodable, Sendable {
   var networks: [NetworkDescription]
   var addressTables: [BridgeAddressStatistics]
   var neighborTables: [BridgeNeighborStatistics]
+  /// What has happened last, newest first.
+  var events: [SwitchEvent]
   /// How long the daemon took to answer, in seconds.
   var latency: Double
 }
@@ -34,6 +36,8 @@ actor SwitchReader {
   private static let freshness = Duration.milliseconds(500)
   /// Seconds that the daemon has for an answer.
   private static let patience = 5.0
+  /// How many events are told.
+  private static let eventLimit = 100
   /// How many lines a search gives at most.
   static let searchLimit = 100
 
@@ -53,18 +57,19 @@ actor SwitchReader {
     let begin = ContinuousClock.now
     let replies = try send([
       .version, .show, .statistics(port: nil), .drops, .showTunnels, .showNetworks(network: nil),
-      .addressStatistics(bridges: []), .neighborStatistics(bridges: []),
+      .addressStatistics(bridges: []), .neighborStatistics(bridges: []), .showEvents,
     ])
-    guard replies.count == 8, case .version(let version) = replies[0],
+    guard replies.count == 9, case .version(let version) = replies[0],
       case .show(let show) = replies[1], case .statistics(let ports) = replies[2],
       case .drops(let drops) = replies[3], case .tunnels(let tunnels) = replies[4],
       case .networks(let networks) = replies[5],
       case .addressStatistics(let addresses) = replies[6],
-      case .neighborStatistics(let neighbors) = replies[7]
+      case .neighborStatistics(let neighbors) = replies[7], case .events(let events) = replies[8]
     else { throw ControlError("the daemon has answered something else than was asked") }
     return SwitchState(
       version: version, bridges: show.bridges, ports: ports, drops: drops, tunnels: tunnels,
       networks: networks, addressTables: addresses, neighborTables: neighbors,
+      events: events.suffix(Self.eventLimit).reversed(),
       latency: (ContinuousClock.now - begin) / .seconds(1))
   }
 

@@ -180,7 +180,7 @@ struct Vswitchd: ParsableCommand {
     daemon.start()
     let server = try ControlServer(
       path: directory.socketPath, openPath: directory.openSocketPath, rights: rights,
-      log: daemon.watch.log, logger: logger)
+      log: daemon.watch.log, events: daemon.events, logger: logger)
 
     let confinement = Confinement(isWanted: syscallFilter, logger: logger)
     let service = ServiceNotification()

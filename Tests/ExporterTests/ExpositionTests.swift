@@ -30,7 +30,7 @@ import Testing
         filter: Tunnels.Filter(.on, table: "ovx", refused: 7)),
       networks: [],
       addressTables: [BridgeAddressStatistics(bridge: "br0", AddressStatistics())],
-      neighborTables: [BridgeNeighborStatistics(bridge: "br0", NeighborStatistics())],
+      neighborTables: [BridgeNeighborStatistics(bridge: "br0", NeighborStatistics())], events: [],
       latency: 0.25)
   }
 

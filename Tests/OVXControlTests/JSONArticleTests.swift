@@ -252,7 +252,26 @@ import Testing
     let stream: [UInt8] = [1, 0, 0, 0, 60, 0, 0, 0] + [UInt8](repeating: 0, count: 24) + [0xFF]
     let frame = try #require(CapturedFrame(stream, at: &offset))
     #expect(offset == stream.count)
-    try check("capture", try CaptureSession.json(of: frame, port: "a\"b"))
+    var dropped = frame
+    dropped.drop = UInt32(reason.rawValue) + 1
+    var unseen = dropped
+    unseen.bytes = []
+    let documents = try [dropped, unseen].map { frame throws(ControlError) in
+      try CaptureSession.json(of: frame, port: "a\"b")
+    }
+    #expect(try !CaptureSession.json(of: frame, port: "a").contains("drop"))
+    var members: [String: Any] = [:]
+    for document in documents {
+      let value = try JSONSerialization.jsonObject(with: Data(document.utf8))
+      members.merge(try #require(value as? [String: Any])) { $1 }
+    }
+    let merged = try JSONSerialization.data(withJSONObject: members)
+    try check("capture", String(decoding: merged, as: UTF8.self))
+    var event = SwitchEvent(
+      number: 1, time: timestamp(), kind: .change, port: "p", bridge: "b", uid: 0, pid: 7,
+      text: "add-port b p")
+    (event.latest, event.count) = (timestamp(), 2)
+    try check("events", .events([event]))
     try check("log show", .logLevel(.info))
     try checkEVPN(mac, address)
     try check("version", .version(Versions(pid: 7, kernel: "6.18")))

@@ -22,15 +22,15 @@ package struct AnswerStream {
   /// Elements of the next part that have been handed out.
   private var position = 0
   private var length = 0
-  /// Whether it says that nothing was done.
-  package private(set) var isFailure = false
+  /// Why nothing was done, where that is what it says.
+  package private(set) var failure: ControlError?
 
   /// A response that is there as a whole.
   package init(_ response: Response) {
     switch response.outcome {
-    case .failed:
+    case .failed(let error):
       self.init(rest: [.later { [.bytes(try response.messageBytes())] }])
-      isFailure = true
+      failure = error
     case .done(let replies): self.init(replies.map { Part.reply($0) }, notes: response.notes)
     }
   }

@@ -50,6 +50,11 @@ package struct CapturedFrame: Equatable, Sendable {
   package var lost: UInt64
   package var port: UInt16
   package var isOutgoing: Bool
+  /// One more than the `DropReason` for which it was dropped; 0 for a frame on its way.
+  package var drop: UInt32
+
+  /// Whether it stands for frames that were dropped and cannot be shown, as many as `length` says.
+  package var isUnseen: Bool { drop != 0 && bytes.isEmpty }
 
   /// Takes the first frame out of a stream's bytes, from `offset` on, which moves behind it.
   ///
@@ -66,6 +71,7 @@ package struct CapturedFrame: Equatable, Sendable {
     lost = number(16, 8)
     port = UInt16(truncatingIfNeeded: number(24, 2))
     isOutgoing = number(26, 2) != 0
+    drop = UInt32(truncatingIfNeeded: number(28, 4))
     offset += Self.headerByteCount
     bytes = Array(stream[offset..<offset + captured])
     offset += captured

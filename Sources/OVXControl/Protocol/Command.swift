@@ -105,6 +105,8 @@ package enum Command: Codable, Equatable, Sendable {
   /// Lost frames by port and reason; those that never happened are left out.
   case drops
   case showTunnels
+  /// What has happened: the history of the switch, oldest first.
+  case showEvents
   /// From which level on the daemon logs.
   case logLevel
   case setLogLevel(LogLevel)
@@ -116,6 +118,8 @@ package enum Command: Codable, Equatable, Sendable {
   ///
   /// `program` is the packet filter's, one number per instruction, as libpcap compiles it; empty for all frames.
   case capture(target: String, program: [UInt64], snapshotLength: Int)
+  /// The same for frames that are dropped, with the reason: those of a port or a bridge, or all where none is named.
+  case captureDrops(target: String?, program: [UInt64], snapshotLength: Int)
   /// Ends a capture and tells what it has come to.
   case endCapture(number: UInt64)
   /// Tells all rows of some tables, and then each change, on the connection on which it is asked: lines of `WatchEvent`

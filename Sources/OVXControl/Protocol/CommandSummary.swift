@@ -71,6 +71,7 @@ extension Command {
     case .unfreezeStation(let network, let mac): ["evpn unfreeze", network, "\(mac)"]
     case .setLogLevel(let level): ["log set", level.rawValue]
     case .capture(let target, _, _): ["capture", target]
+    case .captureDrops(let target, _, _): ["capture --drops"] + Self.words(target)
     case .endCapture: ["end of a capture"]
     case .confirmWithin(let seconds): ["--confirm-within \(seconds)"]
     case .confirm(let undo): [undo ? "confirm --undo" : "confirm"]

@@ -29,6 +29,8 @@ package enum Reply: Codable, Equatable, Sendable {
   case statistics([PortStatistics])
   case drops([Drop])
   case tunnels(Tunnels)
+  /// In JSON an array.
+  case events([SwitchEvent])
   case networks([NetworkDescription])
   /// What `apply` has changed; in JSON an array.
   case changes([Change])

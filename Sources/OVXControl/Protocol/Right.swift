@@ -18,13 +18,14 @@ extension Command {
       .addNetwork, .deleteNetwork, .reserveAddress, .releaseAddress, .openGateway,
       .set, .add, .remove, .clear, .create, .destroy, .apply,
       .flushAddresses, .addAddress, .deleteAddress, .flushNeighbors, .agent, .unfreezeStation,
-      .setLogLevel, .capture, .endCapture, .confirmWithin, .confirm, .exit:
+      .setLogLevel, .capture, .captureDrops, .endCapture, .confirmWithin, .confirm, .exit:
       .change
     case .get, .list, .find, .waitUntil, .reference, .comment, .export,
       .listNetworks, .showNetworks, .listBridges, .bridgeExists, .listPorts, .portToBridge,
       .bridgeParent, .bridgeVLAN, .bridgeExternalIDs,
       .show, .showBridge, .showLinks, .showAddresses, .addressStatistics, .showNeighbors,
-      .neighborStatistics, .statistics, .drops, .showTunnels, .logLevel, .trace, .traceTo, .watch,
+      .neighborStatistics, .statistics, .drops, .showTunnels, .showEvents, .logLevel, .trace,
+      .traceTo, .watch,
       .version, .showEVPN, .showEVPNRoutes, .showEVPNVTEPs:
       .look
     }

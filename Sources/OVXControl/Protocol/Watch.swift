@@ -14,10 +14,12 @@ package enum WatchedTable: String, Codable, CaseIterable, Sendable {
   case neighbor = "Neighbor"
   /// Counters of ports, looked at once per interval.
   case statistics = "Statistics"
+  /// What has happened: `SwitchEvent`, each by its number.
+  case event = "Event"
 
-  /// Those that are watched where none is named: all but those that traffic alone changes.
+  /// Those that are watched where none is named: all but those that traffic alone changes, and the history.
   package static let usual = allCases.filter {
-    $0 != .statistics && $0 != .station && $0 != .neighbor
+    ![.statistics, .station, .neighbor, .event].contains($0)
   }
 
   /// Finds a table by its name or an unambiguous beginning of it, in any letter case.
@@ -122,7 +124,7 @@ extension Configuration {
     case .bridge: Array(bridges.keys)
     case .network: Array(networks.keys)
     case .port, .interface: Array(ports.keys)
-    case .tunnel, .station, .neighbor, .statistics: []
+    case .tunnel, .station, .neighbor, .statistics, .event: []
     }
   }
 
@@ -136,7 +138,7 @@ extension Configuration {
     case .network: Table.networks.row(name, self, live)
     case .port: Table.ports.row(name, self, live)
     case .interface: Table.interfaces.row(name, self, live)
-    case .tunnel, .station, .neighbor, .statistics: nil
+    case .tunnel, .station, .neighbor, .statistics, .event: nil
     }
   }
 }

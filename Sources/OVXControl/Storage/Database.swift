@@ -137,6 +137,25 @@ package final class Database {
     }
   }
 
+  /// The history of the switch as it was stored last, oldest first; what cannot be read is left out.
+  package func events() -> [SwitchEvent] { (try? file.events()) ?? [] }
+
+  /// Stores events of the history, those that are new and those that have changed, and forgets others.
+  ///
+  /// On a read-only file system nothing is stored, and nothing is wrong.
+  ///
+  /// - Parameters:
+  ///   - events: To be stored.
+  ///   - numbers: Of those to be forgotten.
+  /// - Throws: That it could not be written.
+  package func store(
+    _ events: [SwitchEvent], removing numbers: [Int]
+  ) throws(ControlError) {
+    do { try file.store(events, removing: numbers) } catch {
+      throw explain(error, path: path.string)
+    }
+  }
+
   /// Notes that no device is left that the database knows nothing of.
   package func settle() throws(ControlError) {
     guard mayReplaceLostOne, file.queue != nil else { return }

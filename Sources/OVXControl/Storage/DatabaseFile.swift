@@ -23,7 +23,7 @@ struct DatabaseFile {
   let hostIdentity: UInt64
   private let lock: Lock
   /// Of what is in the file now.
-  private var digest = Digest()
+  var digest = Digest()
 
   /// That this is the one daemon that has the file.
   struct Lock {

@@ -131,6 +131,23 @@ var migrator: DatabaseMigrator {
     try database.execute(
       sql: "ALTER TABLE switch ADD COLUMN control_plane TEXT NOT NULL DEFAULT 'none'")
   }
+  migrator.registerMigration("13: what has happened") { database in
+    try database.execute(
+      sql: """
+        CREATE TABLE event (
+          number INTEGER PRIMARY KEY NOT NULL,
+          time TEXT NOT NULL,          -- in UTC, as RFC 3339 writes it
+          latest TEXT,
+          count INTEGER NOT NULL,
+          kind TEXT NOT NULL,
+          port TEXT,
+          bridge TEXT,
+          uid INTEGER,
+          pid INTEGER,
+          text TEXT NOT NULL
+        ) STRICT;
+        """)
+  }
   return migrator
 }
 

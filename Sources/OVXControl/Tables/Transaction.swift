@@ -185,6 +185,9 @@ package struct Transaction {
           "no bridge or port named \(printable(target)); ovx-ctl show lists what there is")
       }
       return nil
+    case .captureDrops(let target, _, _):
+      guard let target else { return nil }
+      return try execute(.capture(target: target, program: [], snapshotLength: 1))
     case .traceTo(let port, _, _):
       try requirePort(port)
       return nil
@@ -195,7 +198,8 @@ package struct Transaction {
         throw ControlError("port \(port) is on bridge \(owner), not on \(bridge)")
       }
       return nil
-    case .show, .showLinks(.none), .drops, .showTunnels, .logLevel, .setLogLevel, .endCapture,
+    case .show, .showLinks(.none), .drops, .showTunnels, .showEvents, .logLevel, .setLogLevel,
+      .endCapture,
       .version, .exit, .watch, .confirm:
       return nil
     }

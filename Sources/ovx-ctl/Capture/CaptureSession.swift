@@ -2,6 +2,7 @@ private import CCapture
 private import Foundation
 private import Glibc
 internal import OVXControl
+internal import OVXDatapath
 internal import SystemPackage
 
 /// One run of `ovx-ctl capture`: from the daemon's answer to the last frame.
@@ -10,7 +11,7 @@ final class CaptureSession {
   private let connection: FileDescriptor
   private let start: CaptureStart
   private let limit: Int?
-  private let file: PacketFile?
+  private let file: (any PacketSink)?
   private let isJSON: Bool
   private let names: [UInt16: String]
   private let signals: Int32
@@ -20,6 +21,8 @@ final class CaptureSession {
   /// All frames that have come, also those behind the last to be shown.
   private var received: UInt64 = 0
   private var lost: UInt64 = 0
+  /// Frames that were dropped and cannot be shown, by reason.
+  private var unseen: [String: UInt64] = [:]
   private var text = ""
 
   /// Asks the daemon for a capture.
@@ -29,7 +32,11 @@ final class CaptureSession {
     _ verb: CaptureFrames, _ command: Command, _ options: GlobalOptions.Values
   ) throws(ControlError) {
     var length = CaptureFrames.snapshotLimit
-    if case .capture(_, _, let given) = command { length = given }
+    switch command {
+    case .capture(_, _, let given), .captureDrops(_, _, let given): length = given
+    default: break
+    }
+    let isOfDrops = verb.drops
     limit = try verb.limit
     isJSON = options.format == .json
     client = options.client
@@ -45,11 +52,14 @@ final class CaptureSession {
         throw ControlError("the daemon's answer is none to a capture")
       }
       self.start = start
-      names = Dictionary(
+      let names = Dictionary(
         start.ports.map { ($0.number, $0.name) }, uniquingKeysWith: { first, _ in first })
+      self.names = names
       // Last: a file of that name is not emptied for a capture that is refused.
-      file = try verb.file.map { path throws(ControlError) in
-        try PacketFile(path, snapshotLength: length)
+      file = try verb.file.map { path throws(ControlError) -> any PacketSink in
+        isOfDrops
+          ? try NextGenerationFile(path, snapshotLength: length, names: names)
+          : try PacketFile(path, snapshotLength: length)
       }
     } catch {
       try? connection.close()
@@ -121,8 +131,13 @@ final class CaptureSession {
   private func takeFrames() throws(ControlError) {
     var offset = 0
     while let frame = CapturedFrame(pending, at: &offset) {
-      received += 1
       lost = max(lost, frame.lost)
+      if frame.isUnseen {
+        unseen[Self.reason(of: frame)?.symbol ?? "unknown", default: 0] += UInt64(frame.length)
+        if file == nil, !isFull { try show(frame) }
+        continue
+      }
+      received += 1
       if isFull { continue }
       shown += 1
       try show(frame)
@@ -133,15 +148,30 @@ final class CaptureSession {
 
   private func show(_ frame: CapturedFrame) throws(ControlError) {
     if let file { return file.append(frame) }
-    let port = names[frame.port] ?? "port \(frame.port)"
+    let port = Self.name(of: frame.port, names)
     text += isJSON ? try Self.json(of: frame, port: port) : Self.line(for: frame, port: port)
+  }
+
+  /// The name of a port, as far as it is known.
+  static func name(of port: UInt16, _ names: [UInt16: String]) -> String {
+    names[port] ?? (port == PortID.none.rawValue ? "-" : "port \(port)")
+  }
+
+  /// Why a frame was dropped, if it was.
+  static func reason(of frame: CapturedFrame) -> DropReason? {
+    frame.drop == 0 ? nil : UInt8(exactly: frame.drop - 1).flatMap(DropReason.init(rawValue:))
   }
 
   /// A frame in words.
   private static func line(for frame: CapturedFrame, port: String) -> String {
+    let reason = reason(of: frame).map { " \($0.symbol):" } ?? ""
+    if frame.isUnseen {
+      let frames = "\(frame.length) frame\(frame.length == 1 ? "" : "s")"
+      return "\(timeOfDay(frame.nanoseconds)) \(port) \(reason) \(frames) that cannot be shown\n"
+    }
     let summary = FrameSummary(frame: frame.bytes, length: frame.length).text
     return
-      "\(timeOfDay(frame.nanoseconds)) \(port) \(frame.isOutgoing ? "out" : "in ") \(summary)\n"
+      "\(timeOfDay(frame.nanoseconds)) \(port) \(frame.isOutgoing ? "out" : "in ")\(reason) \(summary)\n"
   }
 
   /// A frame as one line of JSON.
@@ -149,16 +179,23 @@ final class CaptureSession {
     struct Line: Encodable {
       var time: Double
       var port: String
-      var direction: String
-      var length: Int
-      var bytes: String
-      var summary: String
+      var direction: String?
+      var length: Int?
+      var bytes: String?
+      var summary: String?
+      var drop: String?
+      var frames: Int?
     }
-    let line = Line(
-      time: Double(frame.nanoseconds / 1000) / 1e6, port: port,
-      direction: frame.isOutgoing ? "out" : "in", length: frame.length,
-      bytes: hexadecimal(frame.bytes),
-      summary: FrameSummary(frame: frame.bytes, length: frame.length).text)
+    var line = Line(
+      time: Double(frame.nanoseconds / 1000) / 1e6, port: port, drop: reason(of: frame)?.symbol)
+    if frame.isUnseen {
+      line.frames = frame.length
+    } else {
+      line.direction = frame.isOutgoing ? "out" : "in"
+      line.length = frame.length
+      line.bytes = hexadecimal(frame.bytes)
+      line.summary = FrameSummary(frame: frame.bytes, length: frame.length).text
+    }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     guard let data = try? encoder.encode(line) else {
@@ -178,6 +215,10 @@ final class CaptureSession {
   private func report() {
     Invocation.complain(
       "\(shown) \(shown == 1 ? "frame" : "frames") captured, \(lost) lost")
+    guard !unseen.isEmpty else { return }
+    let reasons = unseen.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+    Invocation.complain(
+      "dropped besides, where no frame can be shown: \(reasons.joined(separator: ", "))")
   }
 
   deinit {

@@ -38,9 +38,18 @@ private struct Explanation: CustomStringConvertible {
   }
 }
 
+/// Where frames are written.
+protocol PacketSink {
+  func append(_ frame: CapturedFrame)
+  /// Writes out what is buffered.
+  ///
+  /// - Throws: Where that fails, as on a full disk.
+  func flush() throws(ControlError)
+}
+
 /// A file in pcap format, written by libpcap.
 @safe
-final class PacketFile {
+final class PacketFile: PacketSink {
   private let path: String
   private let file: UnsafeMutableRawPointer
 

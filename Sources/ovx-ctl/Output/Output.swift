@@ -111,6 +111,8 @@ struct Output {
       return networks.map(\.tree).joined()
     case .evpn(let state) where format == .table:
       return state.tree
+    case .events(let events) where format == .table:
+      return events.map(\.line).joined()
     case .tunnels(let tunnels) where format == .table:
       return tunnelTable(tunnels).aligned + foot(of: tunnels)
     default: break
@@ -174,6 +176,7 @@ struct Output {
     case .statistics(let statistics): try Self.encode(statistics)
     case .drops(let drops): try Self.encode(drops)
     case .tunnels(let tunnels): try Self.encode(tunnels)
+    case .events(let events): try Self.encode(events)
     case .networks(let networks): try Self.encode(networks)
     case .trace(let trace): try Self.encode(trace)
     // Neither is printed: the frames are.
@@ -294,6 +297,7 @@ struct Output {
         }
       )
     case .tunnels(let tunnels): tunnelTable(tunnels)
+    case .events(let events): eventTable(events)
     case .networks(let networks): networkTable(networks)
     case .evpn(let state): evpnNetworkTable(state)
     case .evpnRoutes(let routes): evpnRouteTable(routes)

@@ -12,6 +12,12 @@ struct CaptureFrames: OngoingVerb {
       Where a bridge and its internal port have one name, the bridge is meant. A superframe is shown whole, before it is \
       cut, and a checksum that a container has left to be filled in may not be there yet.
 
+      With --drops, what is dropped, each frame with the reason that "drops" counts it under: of the port, of the bridge, or of \
+      the whole switch where none is named. The port is the one where it is counted; "in" means that the frame came in by it, \
+      "out" that it was to leave by it. -w then writes pcapng, with the port as the interface, the direction, and the reason \
+      as each packet's comment. Datagrams that belong to no tunnel are shown with their outer headers. What the kernel loses \
+      or does not take is told by its number only.
+
       FILTER is an expression of pcap-filter(7). Ends on Ctrl-C, after -c frames, or when the port is removed, and then \
       tells on stderr how many frames were captured, and how many were lost because they came faster than they could be \
       taken. Forwarding never waits for a capture.
@@ -20,6 +26,8 @@ struct CaptureFrames: OngoingVerb {
         ovx-ctl capture veth1
         ovx-ctl capture vxlan0 -c 10 host 192.168.5.3
         ovx-ctl capture br0 -w - arp or icmp | tcpdump -nr -
+        ovx-ctl capture --drops
+        ovx-ctl capture --drops veth1 -w lost.pcapng
       """
   )
 
@@ -27,7 +35,8 @@ struct CaptureFrames: OngoingVerb {
   @Option(
     name: .customShort("w", allowingJoined: true),
     help: ArgumentHelp(
-      "Write pcap to this file, or to standard output for -.", valueName: "file"),
+      "Write pcap (with --drops pcapng) to this file, or to standard output for -.",
+      valueName: "file"),
     completion: .file())
   var file: String?
   @Option(
@@ -40,17 +49,28 @@ struct CaptureFrames: OngoingVerb {
       "Take this many bytes of each frame at most (default: \(CaptureFrames.snapshotLimit)).",
       valueName: "bytes"))
   var snapshotLength: String?
-  @Argument(help: "The port or bridge.", completion: .bridgesAndPorts) var target: String
+  @Flag(help: "Show what is dropped, with the reason, and nothing else.") var drops = false
+  @Argument(
+    help: "The port or bridge; all where none is named, with --drops.", completion: .bridgesAndPorts
+  )
+  var target: String?
   @Argument(help: "Which frames, an expression of pcap-filter(7).") var filter: [String] = []
 
   func command() throws -> Command {
     let limit = Self.snapshotLimit
     let length = try Self.number(snapshotLength, "-s", 1...limit) ?? limit
     _ = try self.limit
-    return .capture(
-      target: target,
-      program: try FilterExpression(filter.joined(separator: " "), snapshotLength: length).program,
-      snapshotLength: length)
+    let program = try FilterExpression(filter.joined(separator: " "), snapshotLength: length)
+      .program
+    if drops {
+      return .captureDrops(target: target, program: program, snapshotLength: length)
+    }
+    guard let target else {
+      throw ControlError(
+        "capture takes a port or a bridge, such as ovx-ctl capture br0; ovx-ctl show lists what there is, and capture --drops needs none"
+      )
+    }
+    return .capture(target: target, program: program, snapshotLength: length)
   }
 
   func run(_ command: Command, _ options: GlobalOptions.Values) throws(ControlError) {

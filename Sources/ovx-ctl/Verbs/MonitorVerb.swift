@@ -7,8 +7,8 @@ struct Monitor: OngoingVerb {
     commandName: "monitor",
     abstract: "Print the rows of tables, and then each change as it happens.",
     discussion: """
-      TABLE is Switch, Bridge, Port, Interface, Tunnel (remotes of tunnels) or Statistics (counters of ports, \
-      every -d seconds); an unambiguous beginning is enough. Without one, all but Statistics.
+      TABLE is Switch, Bridge, Port, Interface, Tunnel (remotes of tunnels), Event (what "events" tells) or Statistics (counters \
+      of ports, every -d seconds); an unambiguous beginning is enough. Without one, all but Event and Statistics.
 
       First come the rows that there are, each as "initial", and "snapshot-end" behind the last; then a line for each \
       change, in the order in which they happened. Whoever reads more slowly than things change is told "missed", and gets \
@@ -32,7 +32,7 @@ struct Monitor: OngoingVerb {
   var delay = 1.0
   @Argument(
     help: "The tables.",
-    completion: .list(["Switch", "Bridge", "Port", "Interface", "Tunnel", "Statistics"]))
+    completion: .list(["Switch", "Bridge", "Port", "Interface", "Tunnel", "Event", "Statistics"]))
   var table: [String] = []
 
   func command() throws -> Command {

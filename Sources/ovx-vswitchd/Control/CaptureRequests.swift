@@ -6,6 +6,9 @@ internal import OVXLinux
 
 /// Begins captures for those who ask, each on the connection on which it was asked for.
 struct CaptureRequests {
+  /// Ports whose names the greeting has: the others are shown by their numbers.
+  private static let nameLimit = 500
+
   private var nextNumber: UInt64 = 1
 
   /// Checks what a capture asks for.
@@ -21,18 +24,23 @@ struct CaptureRequests {
   /// Has the switch show frames on a connection, which gets the answer to its request first.
   ///
   /// - Parameters:
-  ///   - target: A bridge or a port of the configuration; the bridge where both have the name.
+  ///   - target: A bridge or a port of the configuration; the bridge where both have the name. `nil` for all, of drops.
+  ///   - drops: Whether to show what is dropped, and nothing else.
   ///   - program: The packet filter's, empty for all frames.
   ///   - snapshotLength: Bytes of each frame at most.
   ///   - running: The switch.
   ///   - connection: The client's; stays the caller's to close.
   /// - Throws: Why there is nothing to see, or that there are too many captures.
   mutating func start(
-    _ target: String, program: [UInt64], snapshotLength: Int, _ running: RunningSwitch,
+    _ target: String?, drops: Bool, program: [UInt64], snapshotLength: Int,
+    _ running: RunningSwitch,
     on connection: Int32
   ) throws(ControlError) {
     let filter = try Self.filter(program)
-    let (place, start) = try describe(target, running.reconciler)
+    let (place, start) =
+      drops
+      ? try describeDrops(target, running.reconciler)
+      : try describe(target ?? "", running.reconciler)
     let greeting = try Response(.done([.capture(start)])).messageBytes()
     let own = fcntl(connection, F_DUPFD_CLOEXEC, 0)
     guard own >= 0 else {
@@ -49,6 +57,33 @@ struct CaptureRequests {
     nextNumber += 1
   }
 
+  private func describeDrops(
+    _ target: String?, _ reconciler: Reconciler
+  ) throws(ControlError) -> (Capture.Place, CaptureStart) {
+    guard let target else {
+      let names = reconciler.configuration.ports.keys.sorted().prefix(Self.nameLimit)
+      return (
+        .drops(nil),
+        CaptureStart(
+          number: nextNumber, subject: "what is dropped",
+          ports: names.compactMap { name in
+            reconciler.port(name).map { CaptureStart.Port(number: $0.rawValue, name: name) }
+          })
+      )
+    }
+    var (place, start) = try describe(target, reconciler)
+    switch place {
+    case .bridge(let bridge):
+      start.subject = "what is dropped at bridge \(target)"
+      place = .bridgeDrops(bridge)
+    case .device(let port), .tunnel(let port):
+      start.subject = "what is dropped at port \(target)"
+      place = .drops(port)
+    default: break
+    }
+    return (place, start)
+  }
+
   private func describe(
     _ target: String, _ reconciler: Reconciler
   ) throws(ControlError) -> (Capture.Place, CaptureStart) {
@@ -60,7 +95,7 @@ struct CaptureRequests {
     }
     if configuration.bridges[target] != nil, let bridge = reconciler.bridge(target) {
       // As many as fit into the greeting; the others are shown by their numbers.
-      let names = configuration.ports(of: target).map(\.name).prefix(500)
+      let names = configuration.ports(of: target).map(\.name).prefix(Self.nameLimit)
       return (
         .bridge(bridge),
         CaptureStart(

@@ -131,14 +131,16 @@ final class ControlServer {
   ///   - openPath: Where everybody may connect.
   ///   - rights: Who may do what.
   ///   - log: What watchers are told.
+  ///   - events: Takes who was refused.
   ///   - logger: Takes what an operator should know.
   /// - Throws: Why nobody could connect there.
   init(
-    path: String, openPath: String, rights: ControlRights, log: ChangeLog, logger: Logger
+    path: String, openPath: String, rights: ControlRights, log: ChangeLog, events: EventHistory,
+    logger: Logger
   ) throws(StartFailure) {
     self.log = log
     self.rights = rights
-    strangers = StrangerLog(logger)
+    strangers = StrangerLog(logger, events: events)
     refusal = (try? Response(.failed(rights.refusal(of: path))).messageBytes()) ?? []
     listener = try Self.listen(at: path, mode: 0o660)
     openListener = try Self.listen(at: openPath, mode: 0o666)

@@ -17,6 +17,8 @@ final class Daemon {
   private let databasePath: String
   private let ownership: DeviceOwnership
   private let containers: Containers
+  /// What has happened.
+  let events: EventHistory
   private let faultLog: FaultLog
   private let watcher: HostWatcher
   private let requests: RequestHandler
@@ -60,14 +62,15 @@ final class Daemon {
     } catch {
       throw StartFailure(error.description)
     }
-    faultLog = FaultLog(running.reconciler, logger: logger)
-    watch = TableWatch(running)
+    events = EventHistory(database, logger: logger)
+    faultLog = FaultLog(running.reconciler, events: events, logger: logger)
+    watch = TableWatch(running, events: events)
     watcher = HostWatcher(
       running, database: database, containers: containers,
-      faultLog: faultLog, watch: watch, logger: logger)
+      faultLog: faultLog, watch: watch, events: events, logger: logger)
     requests = RequestHandler(
       running, database: database, ownership: ownership, containers: containers,
-      watcher: watcher, faultLog: faultLog, watch: watch,
+      watcher: watcher, faultLog: faultLog, watch: watch, events: events,
       unconfirmed: UnconfirmedChange(database: paths.database), rights: rights, log: log,
       logger: logger)
   }
@@ -76,6 +79,12 @@ final class Daemon {
   ///
   /// What the host does not have at present waits.
   func start() {
+    let isAfterCrash = events.endedWithoutAWord
+    events.note(
+      .start,
+      "ovx-vswitchd \(OVXVersion.current) starts"
+        + (isAfterCrash ? "; the one before it was killed, or has crashed" : ""))
+    if let note = database.note { events.note(.notice, note) }
     let configuration = database.configuration
     let desired = DesiredState(configuration)
     // Those that answer soon need not wait at all.
@@ -85,6 +94,7 @@ final class Daemon {
     containers.settle(milliseconds: Self.settlingLimit)
     reconciler.reconcile(to: configuration, configuration.changes(since: Configuration()), desired)
     watcher.noteContainers()
+    watcher.noteCarriers(of: configuration.ports.keys)
     removeOrphans()
     faultLog.tell()
   }
@@ -113,6 +123,8 @@ final class Daemon {
   /// Devices stay, unless `exit --cleanup` was asked for. Afterwards the database is another daemon's to open.
   func stop() {
     requests.renewDatabase()
+    events.note(.stop, "ovx-vswitchd stops")
+    events.work(now: .max)
     faultLog.tellSummaries(now: .max)
     if requests.isCleanupRequested { reconciler.removeDevices() }
     reconciler.closeDevices()
@@ -147,7 +159,8 @@ final class Daemon {
   ///
   /// `now` is in milliseconds on the monotonic clock.
   func timeout(now: Int64) -> Int32 {
-    let next = requests.nextWork.map { Int32(clamping: max(0, $0 - now)) } ?? -1
+    let works = [requests.nextWork, events.nextWork].compactMap(\.self)
+    let next = works.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
     return [watcher.timeout(now: now), next].filter { $0 >= 0 }.min() ?? -1
   }
 
@@ -155,6 +168,7 @@ final class Daemon {
   func takeNews(now: Int64) {
     watcher.takeNews(now: now)
     requests.work(now: now)
+    events.work(now: now)
   }
 
   /// Carries out a request; see `RequestHandler.answer`.

@@ -8,6 +8,7 @@ internal import SystemPackage
 /// them in one line.
 final class FaultLog {
   private let reconciler: Reconciler
+  private let events: EventHistory
   private let logger: Logger
   /// Faults that the log tells of.
   private var loggedFaults: [String: Fault] = [:]
@@ -15,9 +16,11 @@ final class FaultLog {
 
   /// - Parameters:
   ///   - reconciler: Knows what is wrong.
+  ///   - events: Takes them all, also those of a crowd.
   ///   - logger: Takes the lines.
-  init(_ reconciler: Reconciler, logger: Logger) {
+  init(_ reconciler: Reconciler, events: EventHistory, logger: Logger) {
     self.reconciler = reconciler
+    self.events = events
     self.logger = logger
   }
 
@@ -45,24 +48,32 @@ final class FaultLog {
     for (name, fault) in faults where fault.isOpen { faults[name] = loggedFaults[name] }
     let now = monotonicMilliseconds()
     for (name, fault) in faults.sorted(by: { $0.key < $1.key }) where loggedFaults[name] != fault {
+      note(fault.isOutage ? .outage : .restriction, name, fault.sentence(about: name))
       guard crowd.admits(.waits, name, now: now) else { continue }
       logger.log(
         level: fault.isOutage ? .warning : .notice, "\(fault.sentence(about: name))")
     }
     for name in loggedFaults.keys.sorted() where faults[name] == nil {
-      if reconciler.configuration.ports[name] != nil, crowd.admits(.isBack, name, now: now) {
-        let isBack = loggedFaults[name]?.isOutage ?? true
-        logger.notice("port \(name) is in service\(isBack ? "" : " without restriction")")
-      }
+      guard reconciler.configuration.ports[name] != nil else { continue }
+      let isBack = loggedFaults[name]?.isOutage ?? true
+      let sentence = "port \(name) is in service\(isBack ? "" : " without restriction")"
+      note(.recovery, name, sentence)
+      if crowd.admits(.isBack, name, now: now) { logger.notice("\(sentence)") }
     }
     loggedFaults = faults
   }
 
   /// Tells that the device of a port is gone or broken.
   func tell(_ port: String, hasLostItsDevice error: Errno) {
+    note(.outage, port, "port \(port) has lost its device: \(error)")
     if crowd.admits(.lost, port, now: monotonicMilliseconds()) {
       logger.info("port \(port) has lost its device: \(error)")
     }
+  }
+
+  private func note(_ kind: SwitchEvent.Kind, _ port: String, _ sentence: String) {
+    events.note(
+      kind, port: port, bridge: reconciler.configuration.ports[port]?.bridge, sentence)
   }
 
   /// Tells of the ports whose lines were held back.

@@ -22,6 +22,9 @@ final class HostWatcher {
   private let containers: Containers
   private let faultLog: FaultLog
   private let watch: TableWatch
+  private let events: EventHistory
+  /// Whether the devices of ports had a carrier when they were looked at last.
+  private var carriers: [String: Bool] = [:]
   private let logger: Logger
   private var reconciler: Reconciler { running.reconciler }
   private var nextRetry: Int64 = 0
@@ -43,16 +46,18 @@ final class HostWatcher {
   ///   - containers: Knows where containers are.
   ///   - faultLog: Tells of ports that have gone out of service.
   ///   - watch: Follows the tables that clients watch.
+  ///   - events: Takes what has happened.
   ///   - logger: Takes what an operator should know.
   init(
     _ running: RunningSwitch, database: Database, containers: Containers,
-    faultLog: FaultLog, watch: TableWatch, logger: Logger
+    faultLog: FaultLog, watch: TableWatch, events: EventHistory, logger: Logger
   ) {
     self.running = running
     self.database = database
     self.containers = containers
     self.faultLog = faultLog
     self.watch = watch
+    self.events = events
     self.logger = logger
   }
 
@@ -104,9 +109,10 @@ final class HostWatcher {
     if isRetryDue && !faultLog.isEmpty || isWideningDue { reconcile(isRefreshing: true) }
     if reconciler.expireOversize(now: now) { faultLog.tell() }
     if reconciler.expireAgent(now: now) {
-      logger.warning(
+      let sentence =
         "the agent that tells of other hosts has been silent for too long; what it has told is forgotten"
-      )
+      logger.warning("\(sentence)")
+      events.note(.notice, sentence)
     }
   }
 
@@ -166,7 +172,8 @@ final class HostWatcher {
     }
     if news.everything {
       news = KernelView.Changes()
-      return reconcile(isRefreshing: true)
+      reconcile(isRefreshing: true)
+      return noteCarriers(of: reconciler.configuration.ports.keys)
     }
     let ports = reconciler.ports(ofDevices: news.devices)
     news.devices = []
@@ -174,10 +181,31 @@ final class HostWatcher {
       reconciler.reconcile(ports)
       faultLog.tell()
     }
+    noteCarriers(of: ports)
     if news.ways, isUrgent || now >= nextRefresh {
       news = KernelView.Changes()
       nextRefresh = now + Self.refreshInterval
       if reconciler.isUnderlayChanged() { reconcile(isRefreshing: true) }
+    }
+  }
+
+  /// Notes which links have come up or gone down, of devices that the host sees.
+  ///
+  /// Where it was not known before, nothing has happened.
+  func noteCarriers(of ports: some Sequence<String>) {
+    for name in ports {
+      guard let port = reconciler.configuration.ports[name],
+        let link = reconciler.linkOnHost(of: name)
+      else {
+        carriers[name] = nil
+        continue
+      }
+      guard let former = carriers.updateValue(link.isRunning, forKey: name),
+        former != link.isRunning
+      else { continue }
+      events.note(
+        link.isRunning ? .linkUp : .linkDown, port: name, bridge: port.bridge,
+        "the link of port \(name) is \(link.isRunning ? "up" : "down")")
     }
   }
 
@@ -218,12 +246,14 @@ final class HostWatcher {
   private func fail(_ sentence: String) {
     guard failure == nil else { return }
     logger.critical("ovx-vswitchd ends: \(sentence)")
+    events.note(.notice, "ovx-vswitchd ends: \(sentence)")
     failure = sentence
   }
 
   /// Tells of addresses that keep moving, a few by name.
   private func logFlapping() {
     let sentences = SwitchQueries(running, reconciler.configuration).takeFlappingAddresses()
+    for sentence in sentences { events.note(.flap, sentence) }
     for sentence in sentences.prefix(8) { logger.warning("\(sentence)") }
     if sentences.count > 8 { logger.warning("\(sentences.count - 8) more addresses keep moving") }
   }

@@ -28,6 +28,7 @@ final class RequestHandler {
   private let watcher: HostWatcher
   private let faultLog: FaultLog
   private let watch: TableWatch
+  private let events: EventHistory
   /// Asks for addresses before they are given to somebody.
   private let probes: AddressProbes
   private let rights: ControlRights
@@ -50,6 +51,7 @@ final class RequestHandler {
   ///   - watcher: Takes the kernel's news in before a request is decided upon.
   ///   - faultLog: Tells of ports that have gone out of service by a request.
   ///   - watch: Follows the tables that clients watch.
+  ///   - events: Takes what has happened.
   ///   - unconfirmed: Knows what to go back to.
   ///   - rights: Knows who may do what.
   ///   - log: Has the level that clients set.
@@ -57,7 +59,8 @@ final class RequestHandler {
   init(
     _ running: RunningSwitch, database: Database, ownership: DeviceOwnership,
     containers: Containers, watcher: HostWatcher, faultLog: FaultLog, watch: TableWatch,
-    unconfirmed: UnconfirmedChange, rights: ControlRights, log: LogDestination, logger: Logger
+    events: EventHistory, unconfirmed: UnconfirmedChange, rights: ControlRights,
+    log: LogDestination, logger: Logger
   ) {
     self.running = running
     self.database = database
@@ -67,6 +70,7 @@ final class RequestHandler {
     self.watcher = watcher
     self.faultLog = faultLog
     self.watch = watch
+    self.events = events
     probes = AddressProbes(running)
     self.rights = rights
     self.log = log
@@ -95,6 +99,10 @@ final class RequestHandler {
     _ request: Request, of caller: ControlServer.Caller, age: Int64
   ) -> ControlServer.Outcome {
     guard caller.right >= request.right else {
+      if !request.dryRun {
+        events.note(
+          .refusal, by: caller.peer, request.changeSummary + ": no permission to change anything")
+      }
       return .response(AnswerStream(Response(.failed(rights.refusalOfChange))))
     }
     let outcome = carryOut(request, of: caller, age: age)
@@ -112,13 +120,17 @@ final class RequestHandler {
     if case .agent(let update)? = request.commands.first, request.commands.count == 1 {
       isUsual = update.phase != .begin
     }
-    var isRefused = false
-    if case .response(let answer) = outcome { isRefused = answer.isFailure }
+    var failure: ControlError?
+    if case .response(let answer) = outcome { failure = answer.failure }
+    let isRefused = failure != nil
+    let summary = request.changeSummary
+    if !isUsual, !request.isEndOfCapture {
+      let reason = failure.map { ": \($0.message)" } ?? ""
+      events.note(isRefused ? .refusal : .change, by: peer, summary + reason)
+    }
     let level: Logger.Level = isUsual || isRefused ? .debug : .info
     guard logger.logLevel <= level else { return }
-    logger.log(
-      level: level,
-      "\(isRefused ? "refused to" : "changed by") \(peer): \(request.changeSummary)")
+    logger.log(level: level, "\(isRefused ? "refused to" : "changed by") \(peer): \(summary)")
   }
 
   private func carryOut(
@@ -137,17 +149,29 @@ final class RequestHandler {
       case .watch(let tables, let interval):
         return .watch(try beginWatch(tables, interval: interval, for: caller))
       case .capture(let target, let program, let length):
-        var check = request
-        check.dryRun = true
-        _ = try execute(check)
-        try captureRequests.start(
-          target, program: program, snapshotLength: length, running, on: caller.connection)
-        return .elsewhere
+        return try capture(
+          request, target, drops: false, program, snapshotLength: length, for: caller)
+      case .captureDrops(let target, let program, let length):
+        return try capture(
+          request, target, drops: true, program, snapshotLength: length, for: caller)
       default: return try execute(request).map(ControlServer.Outcome.response) ?? .later
       }
     } catch {
       return .response(AnswerStream(Response(.failed(error))))
     }
+  }
+
+  private func capture(
+    _ request: Request, _ target: String?, drops: Bool, _ program: [UInt64], snapshotLength: Int,
+    for caller: ControlServer.Caller
+  ) throws(ControlError) -> ControlServer.Outcome {
+    var check = request
+    check.dryRun = true
+    _ = try execute(check)
+    try captureRequests.start(
+      target, drops: drops, program: program, snapshotLength: snapshotLength, running,
+      on: caller.connection)
+    return .elsewhere
   }
 
   private func beginWatch(
@@ -255,6 +279,8 @@ final class RequestHandler {
     for (command, reply) in zip(request.commands, transaction.replies) {
       if let reply {
         replies.append(.reply(reply))
+      } else if case .showEvents = command {
+        replies.append(.later { [.reply(.events(self.events.events))] })
       } else if let report = SwitchQueries(running, configuration).report(command) {
         replies.append(report)
       } else {
@@ -293,6 +319,7 @@ final class RequestHandler {
       throw ControlError("port \(name): \(fault.sentence)", record: name)
     }
     logChanges(changes, since: old)
+    watcher.noteCarriers(of: changes.ports)
     let notes = reconciler.takeNotes()
     for note in notes { logger.info("\(note)") }
     faultLog.tell()
@@ -321,6 +348,7 @@ final class RequestHandler {
     guard let note = unconfirmed.note else { return }
     let changes = note.former.changes(since: reconciler.configuration)
     logger.warning("The last change is taken back: \(reason)")
+    events.note(.notice, "the last change is taken back: \(reason)")
     do throws(ControlError) { try database.save(note.former, changes) } catch {
       // The host is to be reached all the same.
       logger.critical("The former configuration cannot be stored: \(error.message)")
@@ -347,7 +375,10 @@ final class RequestHandler {
   }
 
   private func logDatabaseNews() {
-    for sentence in database.takeNews() { logger.warning("\(sentence)") }
+    for sentence in database.takeNews() {
+      logger.warning("\(sentence)")
+      events.note(.notice, sentence)
+    }
   }
 
   private func logChanges(_ changes: Configuration.Changes, since old: Configuration) {
@@ -374,7 +405,7 @@ final class RequestHandler {
     case .traceTo(let port, let address, let words):
       let frame = try queries.frame(from: port, to: address, words)
       return .trace(try TraceReport(running).trace(frame, from: port))
-    case .capture(_, let program, _):
+    case .capture(_, let program, _), .captureDrops(_, let program, _):
       _ = try CaptureRequests.filter(program)
       guard isDryRun else {
         throw ControlError(
@@ -460,6 +491,13 @@ final class RequestHandler {
   }
 }
 
+extension Request {
+  /// Whether a capture has come to its end, of whose beginning the history tells.
+  fileprivate var isEndOfCapture: Bool {
+    if case .endCapture? = commands.first { commands.count == 1 } else { false }
+  }
+}
+
 extension Command {
   /// Within which time what the request changes is to be confirmed.
   fileprivate var confirmSeconds: Int? {
@@ -471,7 +509,7 @@ extension Command {
     switch self {
     case .show, .showBridge, .showLinks, .showAddresses, .addressStatistics, .showNeighbors,
       .neighborStatistics,
-      .statistics, .drops, .showTunnels, .export, .trace, .traceTo:
+      .statistics, .drops, .showTunnels, .showEvents, .export, .trace, .traceTo:
       true
     default: false
     }

@@ -75,27 +75,6 @@ final class LogDestination: Sendable {
       FilePath(path), .writeOnly, options: [.append, .create],
       permissions: [.ownerReadWrite, .groupRead], kind: .stream)
   }
-
-  /// The time of day in UTC, to the millisecond, as RFC 3339 writes it.
-  private static func timestamp() -> String {
-    var now = timespec()
-    unsafe clock_gettime(CLOCK_REALTIME, &now)
-    var parts = unsafe tm()
-    unsafe gmtime_r(&now.tv_sec, &parts)
-    func digits(_ value: Int, _ count: Int) -> String {
-      let text = String(value)
-      return String(repeating: "0", count: max(0, count - text.utf8.count)) + text
-    }
-    let date = [
-      unsafe digits(Int(parts.tm_year) + 1900, 4), unsafe digits(Int(parts.tm_mon) + 1, 2),
-      unsafe digits(Int(parts.tm_mday), 2),
-    ].joined(separator: "-")
-    let time = [
-      unsafe digits(Int(parts.tm_hour), 2), unsafe digits(Int(parts.tm_min), 2),
-      unsafe digits(Int(parts.tm_sec), 2),
-    ].joined(separator: ":")
-    return "\(date)T\(time).\(digits(now.tv_nsec / 1_000_000, 3))Z"
-  }
 }
 
 /// The back end of every `Logger` in the process.

@@ -20,6 +20,7 @@ final class TableWatch {
 
   let log = ChangeLog()
   private let running: RunningSwitch
+  private let events: EventHistory
   private var watched: Set<WatchedTable> = []
   /// Ports whose rows may not be what the log says.
   private var stalePorts: Set<String> = []
@@ -34,8 +35,9 @@ final class TableWatch {
   private var interval: Int64?
   private var nextLook: Int64 = 0
 
-  init(_ running: RunningSwitch) {
+  init(_ running: RunningSwitch, events: EventHistory) {
     self.running = running
+    self.events = events
   }
 
   private var reconciler: Reconciler { running.reconciler }
@@ -88,6 +90,9 @@ final class TableWatch {
 
   private func takeNews() {
     let (ports, isConfigured) = reconciler.takeExamined()
+    for number in events.takeNews().sorted() where watched.contains(.event) {
+      log.set(.event, "\(number)", events.row(number))
+    }
     guard !watched.isEmpty else { return }
     stalePorts.formUnion(ports)
     let configuration = reconciler.configuration
@@ -171,6 +176,8 @@ final class TableWatch {
       }
       return rows
     case .station, .neighbor: return queries.stations()[table] ?? [:]
+    case .event:
+      return Dictionary(uniqueKeysWithValues: events.events.map { ("\($0.number)", $0.row) })
     case .statistics:
       return Dictionary(uniqueKeysWithValues: queries.statistics(of: nil).map { ($0.port, $0.row) })
     }
