@@ -101,6 +101,7 @@ extension SwitchEvent {
 /// A time in UTC, to the millisecond, as RFC 3339 writes it.
 ///
 /// - Parameter time: Since 1970; now where none is given.
+/// - Returns: Such as `2026-01-31T12:00:00.123Z`.
 package func timestamp(_ time: timespec? = nil) -> String {
   var now = timespec()
   unsafe clock_gettime(CLOCK_REALTIME, &now)

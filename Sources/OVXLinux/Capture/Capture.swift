@@ -87,8 +87,10 @@ package final class Capture: @unchecked Sendable {
     package var port: PortID
     /// 0 for a frame that came in by the port, 1 for one that leaves by it.
     package var direction: UInt16
-    /// 0 for a frame that is on its way, else one more than the `DropReason`. Where such a record has no bytes, as many frames
-    /// were dropped as its length says, of which nothing can be shown: the kernel had them.
+    /// 0 for a frame that is on its way, else the reason's number and 1.
+    ///
+    /// Where such a record has no bytes, as many frames were dropped as its length says, of which nothing can be shown: the
+    /// kernel had them.
     package var drop: UInt32 = 0
   }
 

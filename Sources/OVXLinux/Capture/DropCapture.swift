@@ -40,7 +40,8 @@ extension CaptureSet {
   ///   - first: The datapath's `frameCount` before them.
   ///   - endpoint: The listener by which they came.
   ///   - socket: Its socket.
-  ///   - remote: Who has sent them, and by which UDP port.
+  ///   - remote: Who has sent them.
+  ///   - remotePort: By which UDP port.
   ///   - trafficClass: DSCP and ECN of the outer headers.
   ///   - datapath: Has written down what was dropped.
   func showDrops(

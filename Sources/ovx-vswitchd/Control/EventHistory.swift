@@ -62,7 +62,8 @@ final class EventHistory {
   ///
   /// - Parameters:
   ///   - kind: What sort of thing.
-  ///   - port: The port that it happened to, if to one, and its bridge.
+  ///   - port: The port that it happened to, if to one.
+  ///   - bridge: That port's bridge.
   ///   - peer: Who did it.
   ///   - text: What happened, for a person; what is too long of it is cut.
   func note(

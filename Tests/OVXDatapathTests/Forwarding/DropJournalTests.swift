@@ -11,7 +11,8 @@ import Testing
     topology.ports = (0..<2).map { number in
       Topology.Port(
         id: PortID(rawValue: UInt16(number)), bridge: BridgeID(rawValue: 0),
-        vlans: .access(.untagged), attachment: .device(Topology.Device(mtu: 1500, capabilities: [])))
+        vlans: .access(.untagged), attachment: .device(Topology.Device(mtu: 1500, capabilities: []))
+      )
     }
     var datapath = unsafe Datapath(seed: 1) { _, _ in }
     datapath.apply(topology)
