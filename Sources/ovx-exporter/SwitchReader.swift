@@ -57,7 +57,8 @@ actor SwitchReader {
     let begin = ContinuousClock.now
     let replies = try send([
       .version, .show, .statistics(port: nil), .drops, .showTunnels, .showNetworks(network: nil),
-      .addressStatistics(bridges: []), .neighborStatistics(bridges: []), .showEvents,
+      .addressStatistics(bridges: []), .neighborStatistics(bridges: []),
+      .showEvents(last: Self.eventLimit),
     ])
     guard replies.count == 9, case .version(let version) = replies[0],
       case .show(let show) = replies[1], case .statistics(let ports) = replies[2],
@@ -69,7 +70,7 @@ actor SwitchReader {
     return SwitchState(
       version: version, bridges: show.bridges, ports: ports, drops: drops, tunnels: tunnels,
       networks: networks, addressTables: addresses, neighborTables: neighbors,
-      events: events.suffix(Self.eventLimit).reversed(),
+      events: events.reversed(),
       latency: (ContinuousClock.now - begin) / .seconds(1))
   }
 

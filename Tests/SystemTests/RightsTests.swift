@@ -343,7 +343,7 @@ extension SystemTests {
           bridge: "br0", vlan: vlan, address: try #require(MACAddress("02:00:00:00:00:05"))),
         .addressStatistics(bridges: []), .agent(AgentUpdate(.begin)), .showNeighbors(bridges: []),
         .flushNeighbors(bridge: nil), .neighborStatistics(bridges: []), .statistics(port: nil),
-        .drops, .showTunnels, .showEvents, .logLevel, .setLogLevel(.debug),
+        .drops, .showTunnels, .showEvents(last: -1), .logLevel, .setLogLevel(.debug),
         .trace(
           bridge: "br0", port: "t0",
           frame: TracedFrame(bytes: Array(repeating: 0x02, count: 60))),

@@ -83,6 +83,25 @@ import Testing
     #expect(reopened.events() == history.events)
   }
 
+  /// A database that was removed while it was in use gets all of it anew.
+  @Test func aNewFileGetsAllOfIt() throws {
+    let scratch = Scratch()
+    let database = try Database(path: scratch.database)
+    let history = EventHistory(database, logger: logger)
+    history.note(.start, "it starts")
+    history.work(now: .max)
+    for suffix in ["", "-wal", "-shm"] {
+      try? FileManager.default.removeItem(atPath: scratch.database.string + suffix)
+    }
+    try database.renewIfGone()
+    history.note(.notice, "it was gone")
+    history.work(now: .max)
+    database.close()
+    let reopened = try Database(path: scratch.database)
+    #expect(reopened.note == nil)
+    #expect(reopened.events().map(\.text) == ["it starts", "it was gone"])
+  }
+
   /// An event is about the names that are words of its text, and its port and bridge.
   @Test func namesAreWords() {
     let event = SwitchEvent(

@@ -105,8 +105,8 @@ package enum Command: Codable, Equatable, Sendable {
   /// Lost frames by port and reason; those that never happened are left out.
   case drops
   case showTunnels
-  /// What has happened: the history of the switch, oldest first.
-  case showEvents
+  /// What has happened: the history of the switch, oldest first; the last so many, or all.
+  case showEvents(last: Int?)
   /// From which level on the daemon logs.
   case logLevel
   case setLogLevel(LogLevel)

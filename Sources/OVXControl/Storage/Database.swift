@@ -140,18 +140,18 @@ package final class Database {
   /// The history of the switch as it was stored last, oldest first; what cannot be read is left out.
   package func events() -> [SwitchEvent] { (try? file.events()) ?? [] }
 
-  /// Stores events of the history, those that are new and those that have changed, and forgets others.
+  /// Stores the history.
   ///
   /// On a read-only file system nothing is stored, and nothing is wrong.
   ///
   /// - Parameters:
-  ///   - events: To be stored.
-  ///   - numbers: Of those to be forgotten.
+  ///   - events: All of it; what else is stored is forgotten.
+  ///   - changed: The numbers of those that have changed since they were stored.
   /// - Throws: That it could not be written.
   package func store(
-    _ events: [SwitchEvent], removing numbers: [Int]
+    _ events: [SwitchEvent], changed: Set<Int>
   ) throws(ControlError) {
-    do { try file.store(events, removing: numbers) } catch {
+    do { try file.store(events, changed: changed) } catch {
       throw explain(error, path: path.string)
     }
   }

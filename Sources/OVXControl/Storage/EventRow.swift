@@ -48,11 +48,16 @@ extension DatabaseFile {
     }.compactMap(\.event)
   }
 
-  /// Adds events to the history, in the place of those of the same numbers, and removes others.
+  /// Makes the history what it is to be.
   ///
   /// Nothing waits for the disk: what a power failure takes are the last seconds of a history, and the next change of the
   /// configuration, which is waited for, takes it along.
-  mutating func store(_ events: [SwitchEvent], removing numbers: [Int]) throws {
+  ///
+  /// - Parameters:
+  ///   - events: All of it.
+  ///   - changed: The numbers of those that have changed since they were stored; what is not there is stored anyway.
+  /// - Throws: What SQLite says; nothing is written then.
+  mutating func store(_ events: [SwitchEvent], changed: Set<Int>) throws {
     guard let queue else { return }
     let before = digest
     digest = try queue.writeWithoutTransaction { database in
@@ -60,14 +65,19 @@ extension DatabaseFile {
       defer { try? database.execute(sql: "PRAGMA synchronous = FULL") }
       var sum = before
       try database.inTransaction {
-        for number in numbers + events.map(\.number) {
-          let rows = try Row.fetchAll(
-            database, sql: "SELECT * FROM event WHERE number = ?", arguments: [number])
-          guard let row = rows.first else { continue }
+        let stored = Set(try Int.fetchAll(database, sql: "SELECT number FROM event"))
+        let new = events.filter { changed.contains($0.number) || !stored.contains($0.number) }
+        let removed = stored.subtracting(events.map(\.number)).union(
+          stored.intersection(new.map(\.number)))
+        for number in removed {
+          guard
+            let row = try Row.fetchOne(
+              database, sql: "SELECT * FROM event WHERE number = ?", arguments: [number])
+          else { continue }
           sum -= Digest(of: EventRow.databaseTableName, row.map { (key: $0.0, value: $0.1) })
           try database.execute(sql: "DELETE FROM event WHERE number = ?", arguments: [number])
         }
-        for row in events.map(EventRow.init) {
+        for row in new.map(EventRow.init) {
           try row.insert(database)
           sum += Digest(of: EventRow.databaseTableName, try row.databaseDictionary)
         }

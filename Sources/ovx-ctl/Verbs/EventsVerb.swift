@@ -46,7 +46,7 @@ struct Events: OngoingVerb {
       throw ControlError(
         "events --follow prints text, or with -f json an object a line; take -f away")
     }
-    return .showEvents
+    return .showEvents(last: name == nil && since == nil ? count : nil)
   }
 
   /// The time of the first event that is wanted, as events have theirs; `nil` for all.

@@ -27,9 +27,8 @@ final class EventHistory {
   /// When each of them happened last, in milliseconds on the monotonic clock, of those of this process.
   private var latest: [Int: Int64] = [:]
   private var next = 1
-  /// Numbers of events that the database does not have as they are, and that it has although they are forgotten.
+  /// Numbers of events that the database does not have as they are.
   private var unstored: Set<Int> = []
-  private var forgotten: [Int] = []
   /// The same for whoever watches.
   private var untold: Set<Int> = []
   private var lastStore: Int64 = .min / 2
@@ -95,7 +94,6 @@ final class EventHistory {
       latest[number] = nil
       untold.insert(number)
       unstored.remove(number)
-      forgotten.append(number)
     }
   }
 
@@ -146,8 +144,8 @@ final class EventHistory {
     self.due = nil
     lastStore = now == .max ? due : now
     do throws(ControlError) {
-      try database.store(events.filter { unstored.contains($0.number) }, removing: forgotten)
-      (unstored, forgotten, fault) = ([], [], nil)
+      try database.store(events, changed: unstored)
+      (unstored, fault) = ([], nil)
     } catch {
       // With the next event it is tried again.
       if fault != error {

@@ -279,8 +279,9 @@ final class RequestHandler {
     for (command, reply) in zip(request.commands, transaction.replies) {
       if let reply {
         replies.append(.reply(reply))
-      } else if case .showEvents = command {
-        replies.append(.later { [.reply(.events(self.events.events))] })
+      } else if case .showEvents(let last) = command {
+        replies.append(
+          .later { [.reply(.events(self.events.events.suffix(max(0, last ?? .max))))] })
       } else if let report = SwitchQueries(running, configuration).report(command) {
         replies.append(report)
       } else {
