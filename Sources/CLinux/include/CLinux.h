@@ -16,4 +16,5 @@
 #include "daemon.h"
 #include "fastpath.h"
 #include "footprint.h"
+#include "handover.h"
 #endif

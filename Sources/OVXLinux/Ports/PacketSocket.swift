@@ -69,6 +69,20 @@ package struct PacketSocket: ~Copyable, Sendable {
     return PacketSocket(queues: queues, interface: index, capabilities: capabilities)
   }
 
+  /// Takes over sockets that another process had on an interface of the calling thread's network namespace.
+  ///
+  /// What is in their queues is received.
+  ///
+  /// - Parameters:
+  ///   - queues: The sockets.
+  ///   - name: The interface's.
+  /// - Returns: The socket; `nil` where they are not packet sockets on that interface.
+  package static func adopt(_ queues: consuming Queues, interface name: String) -> PacketSocket? {
+    guard let index = InterfaceIndex(name: name) else { return nil }
+    for number in queues.all where ovx_packet_socket_index(number) != index.rawValue { return nil }
+    return PacketSocket(queues: queues, interface: index, capabilities: capabilities)
+  }
+
   private static func openSocket(
     on index: InterfaceIndex, _ subject: String
   ) throws(LinuxError) -> Descriptor {

@@ -71,6 +71,25 @@ package struct TAP: ~Copyable, Sendable {
     return TAP(queues: queues, name: name, capabilities: capabilities)
   }
 
+  /// Takes over an open TAP that another process had.
+  ///
+  /// - Parameter queues: Its descriptors.
+  /// - Returns: The device by the name that it has now, wherever it is; `nil` where they are not of one TAP that has
+  ///   virtio-net headers.
+  package static func adopt(_ queues: consuming Queues) -> TAP? {
+    guard let name = name(of: queues.first) else { return nil }
+    for number in queues.all where self.name(of: number) != name { return nil }
+    guard ovx_set_tap_header_size(queues.first, Int32(Offload.byteCount)) == 0 else { return nil }
+    let capabilities = negotiateOffloads(queues.first)
+    return TAP(queues: queues, name: name, capabilities: capabilities)
+  }
+
+  private static func name(of number: Int32) -> String? {
+    var name = [CChar](repeating: 0, count: Int(IFNAMSIZ))
+    guard unsafe ovx_tap_name(number, &name) == 0 else { return nil }
+    return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
   private static func openTUN(for subject: String) throws(LinuxError) -> Descriptor {
     let number = ovx_open_tun()
     guard number >= 0 else { throw refusal(of: subject, -number) }

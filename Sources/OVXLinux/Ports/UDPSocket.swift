@@ -37,6 +37,27 @@ package struct UDPSocket: ~Copyable, Sendable {
     return UDPSocket(queues: queues, pathMTU: 0)
   }
 
+  /// Takes over the sockets by which another process listened; what is in their queues is received.
+  ///
+  /// - Parameters:
+  ///   - queues: The sockets, in the order in which they were bound.
+  ///   - local: The address; `nil` for all addresses of the host.
+  ///   - isIPv6: The family.
+  ///   - port: The UDP port.
+  /// - Returns: The socket; `nil` where they are not UDP sockets that are bound so.
+  package static func adopt(
+    _ queues: consuming Queues, local: IPAddress?, isIPv6: Bool, port: UInt16
+  ) -> UDPSocket? {
+    let address = local ?? IPAddress.unspecified(isIPv6: isIPv6)
+    for number in queues.all {
+      let ends = SocketEnds(of: number)
+      guard ovx_is_udp_socket(number) != 0, ends.local == address, ends.localPort == port else {
+        return nil
+      }
+    }
+    return UDPSocket(queues: queues, pathMTU: 0)
+  }
+
   private static func listener(
     local: IPAddress?, isIPv6: Bool, port: UInt16, isShared: Bool
   ) throws(LinuxError) -> Descriptor {

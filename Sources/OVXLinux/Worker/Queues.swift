@@ -13,8 +13,8 @@ package struct Queues: ~Copyable, Sendable {
     descriptors = [first.release()]
   }
 
-  /// What workers had of a device; those that had nothing say -1, and `nil` means that none had anything.
-  init?(owning shares: [Int32]) {
+  /// Descriptors that nobody else closes, of one device; -1 stands for none, and `nil` means that there are none.
+  package init?(owning shares: [Int32]) {
     descriptors = shares.filter { $0 >= 0 }
     if descriptors.isEmpty { return nil }
   }
@@ -27,6 +27,9 @@ package struct Queues: ~Copyable, Sendable {
   package var first: Int32 { descriptors[0] }
 
   package var count: Int { descriptors.count }
+
+  /// All of them, valid for as long as the owner lives.
+  var all: [Int32] { descriptors }
 
   mutating func append(_ queue: consuming Descriptor) {
     descriptors.append(queue.release())

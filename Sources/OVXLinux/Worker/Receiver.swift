@@ -30,6 +30,8 @@ internal import SystemPackage
   private var hasPausedWatched = false
   private var hasStalled = false
   private var hasReceived = false
+  /// Whether nothing is read: another process reads what the sources bring.
+  private(set) var isSuspended = false
 
   enum Kind: UInt8 {
     case tap
@@ -50,6 +52,8 @@ internal import SystemPackage
     var port = PortID.none
     /// Whether it is for this worker to tell what happens to it.
     var isReporter = true
+    /// Whether this worker reads it.
+    var isRead = true
     /// Broken: not read any more.
     var isLost = false
     /// Failed for a reason that may pass, or had nothing when it was said to be ready: to be read again at the next tick.
@@ -158,6 +162,7 @@ internal import SystemPackage
     // A source that was closed while it was ready is still in the queue, as what is open now.
     unsafe sources[index].descriptor = share.descriptor
     unsafe sources[index].isReporter = share.isReporter
+    unsafe sources[index].isRead = share.isRead
     unsafe sources[index].file = file
     unsafe sources[index].generation &+= 1
     unsafe sources[index].kind = kind
@@ -169,7 +174,13 @@ internal import SystemPackage
     unsafe sources[index].moderation = Moderation()
     unsafe sources[index].port = .none
     turns.forget(Int32(truncatingIfNeeded: index))
-    if share.isRead { watch(index, &ring) }
+    if share.isRead {
+      if isSuspended {
+        turns.enqueue(Int32(truncatingIfNeeded: index))
+      } else {
+        watch(index, &ring)
+      }
+    }
     return file
   }
 
@@ -212,6 +223,38 @@ internal import SystemPackage
     unsafe sources[index].isWatched = true
   }
 
+  // MARK: Suspending
+
+  /// The descriptors that this worker reads, by the sources' numbers.
+  var readDescriptors: [Int: Int32] {
+    var descriptors: [Int: Int32] = [:]
+    for index in 0..<Self.sourceLimit {
+      let source = unsafe sources[index]
+      if source.file != 0, source.isRead, !source.isLost { descriptors[index] = source.descriptor }
+    }
+    return descriptors
+  }
+
+  /// Reads nothing from now on, and is not woken by what arrives; no read may be outstanding.
+  mutating func suspend(_ ring: inout Ring) {
+    isSuspended = true
+    for index in 0..<Self.sourceLimit {
+      guard unsafe sources[index].file != 0, unsafe sources[index].isRead else { continue }
+      if unsafe sources[index].isWatched {
+        guard let request = unsafe ring.nextRequest() else { return }
+        unsafe ovx_prepare_cancel(
+          request, pollTag(index).rawValue, CompletionTag(.ignored).rawValue)
+        unsafe sources[index].generation &+= 1
+        unsafe sources[index].isWatched = false
+      }
+      if unsafe !sources[index].isPaused { turns.enqueue(Int32(truncatingIfNeeded: index)) }
+    }
+    ring.submit()
+  }
+
+  /// Reads again: all sources at once, and those that have nothing are watched from then on.
+  mutating func resume() { isSuspended = false }
+
   // MARK: Reading
 
   /// Whether `requestReads` requested any in this step.
@@ -220,6 +263,7 @@ internal import SystemPackage
   /// Fills slots, from the first one on, with reads of the ready sources, in turns.
   mutating func requestReads(_ ring: inout Ring) {
     batchCount = 0
+    if isSuspended { return }
     for index in unwatched where unsafe sources[Int(index)].file != 0 { watch(Int(index), &ring) }
     unwatched.removeAll(keepingCapacity: true)
     var slot = 0

@@ -215,6 +215,45 @@ package final class Switch: Sendable {
     gather { worker in work(&worker.datapath) }
   }
 
+  // MARK: Handing over
+
+  /// Reads nothing from now on.
+  ///
+  /// When this returns, what was read has been forwarded and has left; what arrives stays in the queues of devices and
+  /// sockets, for whoever reads them next.
+  package func suspend() { gather { worker in worker.suspend() } }
+
+  /// Reads again.
+  package func resume() { gather { worker in worker.resume() } }
+
+  /// What a switch reads from; the descriptors stay the switch's own.
+  package struct Sources: Sendable {
+    /// The queues of each port's device.
+    package var devices: [PortID: [Int32]] = [:]
+    /// The sockets of each endpoint, in the order in which they were bound.
+    package var listeners: [ListenerID: [Int32]] = [:]
+  }
+
+  /// What is read by any worker at present.
+  package var sources: Sources {
+    let workers = gather { worker in worker.readDescriptors }
+    var sources = Sources()
+    for number in 0..<PortID.limit {
+      let queues = workers.compactMap { $0[number] }
+      if !queues.isEmpty { sources.devices[PortID(rawValue: UInt16(number))] = queues }
+    }
+    for number in 0..<ListenerID.limit {
+      let listener = ListenerID(rawValue: UInt16(number))
+      // As `Queues.dealt` has dealt them: each queue of all workers, then the next one.
+      let queues = (0..<VNIQueues.count).flatMap { queue in
+        Receiver.source(of: listener, queue: queue)
+          .map { source in workers.compactMap { $0[source] } } ?? []
+      }
+      if !queues.isEmpty { sources.listeners[listener] = queues }
+    }
+    return sources
+  }
+
   /// Something that the worker noticed and the control side should know.
   package enum Event: Hashable, Sendable {
     /// The device of a port is gone or broken: it is not read any more. It stays attached until `detach`.

@@ -265,6 +265,15 @@ internal import SystemPackage
     }
   }
 
+  /// Reads nothing from now on; what was read has been forwarded and has left.
+  mutating func suspend() { unsafe receiver.suspend(&transmitter.pointee.ring) }
+
+  /// Reads again what devices and sockets bring.
+  mutating func resume() { receiver.resume() }
+
+  /// The descriptors that the worker reads, by the sources' numbers.
+  var readDescriptors: [Int: Int32] { receiver.readDescriptors }
+
   /// Takes a device over as a port's; what the port had before is closed.
   mutating func attach(
     _ share: Queues.Share,
