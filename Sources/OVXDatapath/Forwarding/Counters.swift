@@ -85,6 +85,22 @@ struct CounterTable: ~Copyable {
     if journal.isOpen { journal.note(reason, frames: frames, at: port, frame: frameCount) }
   }
 
+  /// Counts on from what was counted elsewhere, modulo 2⁶⁴.
+  mutating func add(_ former: PortCounters, to port: PortID) {
+    if traffic.contains(port) {
+      traffic[port].receivedFrames &+= former.receivedFrames
+      traffic[port].receivedBytes &+= former.receivedBytes
+      traffic[port].sentFrames &+= former.sentFrames
+      traffic[port].sentBytes &+= former.sentBytes
+      answeredFrames[port] &+= former.answeredFrames
+      reportedFrames[port] &+= former.reportedFrames
+    }
+    let line = min(Int(port.rawValue), PortID.limit)
+    for reason in DropReason.allCases {
+      drops[line * CounterTable.reasonCount + Int(reason.rawValue)] &+= former[reason]
+    }
+  }
+
   /// Starts a port's counters anew.
   mutating func reset(_ port: PortID) {
     traffic[port] = Traffic()

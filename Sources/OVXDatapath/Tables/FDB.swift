@@ -39,6 +39,18 @@ package struct KnownAddress: Equatable, Sendable {
   /// Seconds since it was last seen; `nil` for one that does not age.
   package var age: UInt32?
   package var origin = EntryOrigin.learned
+
+  package init(
+    address: MACAddress, vlan: VLANID, port: PortID, peer: RemoteVTEPID, age: UInt32?,
+    origin: EntryOrigin = .learned
+  ) {
+    self.address = address
+    self.vlan = vlan
+    self.port = port
+    self.peer = peer
+    self.age = age
+    self.origin = origin
+  }
 }
 
 extension KnownAddress {

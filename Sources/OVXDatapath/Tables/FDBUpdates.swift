@@ -157,7 +157,7 @@ extension Datapath {
 
 extension CompiledTopology {
   /// Whether something in a VLAN of a bridge can be at a place.
-  fileprivate func hasPlace(_ place: Destination, vlan: VLANID, bridge: BridgeID) -> Bool {
+  func hasPlace(_ place: Destination, vlan: VLANID, bridge: BridgeID) -> Bool {
     guard ports.contains(place.port) else { return false }
     let port = ports[place.port]
     guard port.role != .absent, port.bridge == bridge, carries(vlan, port: port) else {
