@@ -102,7 +102,7 @@ package struct AgentUpdate: Codable, Equatable, Sendable {
 
 extension AgentUpdate {
   /// Checks what an agent says, which may be wrong as anything else may be.
-  func validate() throws(ControlError) {
+  package func validate() throws(ControlError) {
     guard Self.holdRange.contains(hold) else {
       throw ControlError(
         "an agent's entries are held for 0 to \(Self.holdRange.upperBound) seconds, not \(hold)")

@@ -80,6 +80,62 @@ package final class Database {
 
   deinit { close() }
 
+  // MARK: Another daemon's turn
+
+  /// Where the file is kept as it was while another daemon has it.
+  private var keptPath: FilePath { FilePath(path.string + ".handover") }
+
+  /// Closes the file for another daemon to open; `reclaim` takes it back.
+  ///
+  /// That one may be of a later version, whose form this one cannot read: the file is kept as it is.
+  ///
+  /// - Throws: That it cannot be kept; nothing has changed then.
+  package func lend() throws(ControlError) {
+    guard !isClosed else { return }
+    if file.queue != nil {
+      do throws(Errno) {
+        try TrustedFile.copy(path, to: keptPath)
+      } catch {
+        throw ControlError("the database \(path) cannot be copied to \(keptPath): \(error)")
+      }
+    }
+    close()
+  }
+
+  /// Opens the file again after the other daemon has come to nothing.
+  ///
+  /// - Throws: That it cannot be opened; nothing can be stored then.
+  package func reclaim() throws(ControlError) {
+    guard isClosed else { return }
+    do throws(ControlError) {
+      file = try reopened()
+      guard file.configuration == configuration else {
+        file.close()
+        throw ControlError("the database \(path) is not as it was")
+      }
+    } catch {
+      // Another daemon has it now, or has written it in a form of its own.
+      guard unsafe rename(keptPath.string, path.string) == 0 else { throw error }
+      for suffix in ["-wal", "-shm"] { unsafe unlink(path.string + suffix) }
+      file = try DatabaseFile(new: path)
+    }
+    isClosed = false
+    isKnown = false
+    unsafe unlink(keptPath.string)
+  }
+
+  private func reopened() throws(ControlError) -> DatabaseFile {
+    // The lock of a process that was killed is there a moment longer.
+    for _ in 0..<50 {
+      if let file = try? DatabaseFile(new: path) { return file }
+      usleep(20_000)
+    }
+    return try DatabaseFile(new: path)
+  }
+
+  /// Lets the file go that was lent: it is the other daemon's.
+  package func giveUp() { unsafe unlink(keptPath.string) }
+
   /// Keeps a damaged file aside and makes a new one, whose lock is held before the old one's is let go.
   private static func replace(
     _ path: FilePath, _ damaged: DatabaseFile.Lock

@@ -170,4 +170,28 @@ package enum TrustedFile {
     }
     guard unsafe rename(new, path.string) == 0 else { throw Errno(rawValue: errno) }
   }
+
+  /// Copies a file as a whole, for its owner only.
+  ///
+  /// - Throws: The kernel's reason; there is no copy then.
+  package static func copy(_ path: FilePath, to copy: FilePath) throws(Errno) {
+    let source = try open(path, .readOnly)
+    defer { try? source.close() }
+    unsafe unlink(copy.string)
+    let target = try open(
+      copy, .writeOnly, options: [.create, .exclusiveCreate], permissions: .ownerReadWrite)
+    do {
+      try target.closeAfter {
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+          let count = unsafe try buffer.withUnsafeMutableBytes { unsafe try source.read(into: $0) }
+          if count == 0 { break }
+          _ = try target.writeAll(buffer.prefix(count))
+        }
+      }
+    } catch {
+      unsafe unlink(copy.string)
+      throw error as? Errno ?? .ioError
+    }
+  }
 }
