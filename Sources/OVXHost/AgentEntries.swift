@@ -179,6 +179,32 @@ struct AgentEntries {
 }
 
 extension AgentEntries.Told {
+  /// All of it, in portions of so many entries at most.
+  func portions(of size: Int) -> [AgentUpdate.Entries] {
+    var portions: [AgentUpdate.Entries] = []
+    var portion = AgentUpdate.Entries()
+    func close() {
+      portions.append(portion)
+      portion = AgentUpdate.Entries()
+    }
+    for vtep in vteps.keys {
+      portion.vteps.append(vtep)
+      if portion.count == size { close() }
+    }
+    for (mac, station) in stations {
+      portion.stations.append(
+        AgentUpdate.Station(mac: mac, vtep: station.vtep, isSticky: station.isSticky))
+      if portion.count == size { close() }
+    }
+    for (ip, neighbor) in neighbors {
+      portion.neighbors.append(
+        AgentUpdate.Neighbor(ip: ip, mac: neighbor.mac, isRouter: neighbor.isRouter))
+      if portion.count == size { close() }
+    }
+    if portion.count > 0 { close() }
+    return portions
+  }
+
   fileprivate mutating func set(_ station: AgentEntries.Station, of mac: MACAddress) {
     let old = stations.updateValue(station, forKey: mac)
     guard old?.vtep != station.vtep else { return }

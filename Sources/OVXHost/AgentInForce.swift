@@ -29,6 +29,19 @@ extension Reconciler {
     return sentences + refusals
   }
 
+  /// What the agent has told, all of it, as the agent would tell it; `now` is in milliseconds on the monotonic clock.
+  package func handedAgent(now: Int64) -> [AgentUpdate] {
+    guard !agent.isEmpty else { return [] }
+    let hold = agent.deadline.map { Int(min(max(($0 - now) / 1000, 1), 86400)) } ?? 0
+    var updates = [AgentUpdate(.begin, hold: hold)]
+    for (name, told) in agent.networks {
+      for portion in told.portions(of: 128) {
+        updates.append(AgentUpdate(.change, hold: hold, networks: [name: portion]))
+      }
+    }
+    return updates + [AgentUpdate(.end, hold: hold)]
+  }
+
   /// When what the agent has told goes unless it tells something, in milliseconds on the monotonic clock.
   package var agentDeadline: Int64? { agent.isEmpty ? nil : agent.deadline }
 

@@ -94,7 +94,12 @@ struct ContainerDevice {
     let name = interface.name
     let existing = try link(&netlink)
     let tap: TAP
-    if existing != nil {
+    var holdsNamespace = existing != nil
+    let inherited = kernel.takeTAP(in: interface)
+    if existing != nil, let inherited {
+      holdsNamespace = inherited.holdsNamespace
+      tap = inherited.take()
+    } else if existing != nil {
       tap = try namespace.perform { () throws(LinuxError) in
         try TAP.open(name: name, queues: order.queues)
       }
@@ -110,7 +115,7 @@ struct ContainerDevice {
     let handle = try kernel.keep(tap)
     return OpenTAP(
       tap: tap, index: link.index, namespace: namespace.identity, wasThere: existing != nil,
-      handle: handle,
+      holdsNamespace: holdsNamespace, handle: handle,
       introduction: try introduction(of: link, &netlink))
   }
 
@@ -317,8 +322,10 @@ struct OpenTAP: ~Copyable {
   let index: Int32
   /// Where it is.
   let namespace: NetworkNamespace.Identity
-  /// Whether it was opened inside the container, rather than made outside and moved.
+  /// Whether it was found inside the container, rather than made outside and moved.
   let wasThere: Bool
+  /// Whether it keeps the container's namespace from ending, as it was opened inside.
+  let holdsNamespace: Bool
   /// By which it can be taken away again.
   let handle: any TAPHandle
   let introduction: Introduction

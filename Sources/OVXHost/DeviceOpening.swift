@@ -140,6 +140,7 @@ struct DeviceOpening {
   private func makeTAP(
     _ name: String, _ order: DeviceOrder
   ) throws(LinuxError) -> (OpenDevice, Introduction?) {
+    if let tap = kernel.takeAwayTAP(name) { return (try take(tap, order), nil) }
     let former = kernel.links[name]
     if let former { try ownership.check(former) }
     let tap = try kernel.openTAP(name, queues: dataplane.queueCount)
@@ -166,6 +167,15 @@ struct DeviceOpening {
     return (result, introduction(of: link))
   }
 
+  /// Takes up a TAP that its user has moved elsewhere, as it is.
+  private func take(_ tap: consuming TAP, _ order: DeviceOrder) throws(LinuxError) -> OpenDevice {
+    // No device of this namespace has the number 0.
+    var result = OpenDevice(order, index: 0, capabilities: tap.capabilities)
+    result.handle = try kernel.keep(tap)
+    try dataplane.attach(tap, as: order.port)
+    return result
+  }
+
   /// What others are to know of a device of the host.
   private func introduction(of link: Link) -> Introduction {
     Introduction(
@@ -184,7 +194,7 @@ struct DeviceOpening {
     var result = OpenDevice(order, index: device.index, capabilities: device.tap.capabilities)
     result.namespace = device.namespace
     result.indexInside = device.index
-    result.holdsNamespace = device.wasThere
+    result.holdsNamespace = device.holdsNamespace
     result.handle = device.handle
     let introduction = device.introduction
     let (handle, wasThere) = (device.handle, device.wasThere)

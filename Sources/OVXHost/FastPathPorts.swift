@@ -16,6 +16,17 @@ extension Reconciler {
     }
   }
 
+  /// Has the data plane forward everything itself for a while.
+  package func setFastPathAside() { try? dataplane.useFastPath(false) }
+
+  /// Has it use the fast path again that was set aside.
+  package func takeFastPathUp() {
+    guard desired.usesFastPath, fastPathFault == nil, (try? dataplane.useFastPath(true)) != nil
+    else { return }
+    // Its devices are those of a topology.
+    dataplane.apply(topology)
+  }
+
   /// A port's device as the data plane has it.
   func device(of name: String) -> Topology.Device? {
     var device = devices.device(of: name)

@@ -86,6 +86,10 @@ protocol HostKernel: AnyObject {
   /// Opens a TAP of the host, and makes it if there is none of that name; it is not persistent then.
   func openTAP(_ name: String, queues: Int) throws(LinuxError) -> TAP
 
+  /// A TAP of a port that a former daemon has left open, and that is not in its place any more: whoever uses it has moved
+  /// or renamed it. `nil` where there is none.
+  func takeAwayTAP(_ name: String) -> TAP?
+
   /// Makes a TAP outlive its descriptors, until its handle gives it up.
   func keep(_ tap: borrowing TAP) throws(LinuxError) -> any TAPHandle
 

@@ -42,6 +42,8 @@ package final class KernelView: HostKernel {
   /// The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
   private let pathMTUFloor: Int
   private var claims = PathClaims()
+  /// What a former daemon has left open.
+  private let inherited: InheritedDescriptors
   private let ownership: DeviceOwnership
   private let containers: Containers
 
@@ -51,10 +53,13 @@ package final class KernelView: HostKernel {
   ///   - pathMTUFloor: The smallest path MTU, in bytes, that ICMP messages are believed over IPv4.
   ///   - ownership: Knows which devices are ours.
   ///   - containers: Knows where containers are.
+  ///   - inherited: What a former daemon has left open.
   /// - Throws: What the kernel refuses.
   package init(
-    pathMTUFloor: Int, ownership: DeviceOwnership, containers: Containers
+    pathMTUFloor: Int, ownership: DeviceOwnership, containers: Containers,
+    inherited: InheritedDescriptors = InheritedDescriptors()
   ) throws(LinuxError) {
+    self.inherited = inherited
     self.pathMTUFloor = pathMTUFloor
     self.ownership = ownership
     self.containers = containers
@@ -427,11 +432,20 @@ package final class KernelView: HostKernel {
   // MARK: Opening
 
   func openTAP(_ name: String, queues: Int) throws(LinuxError) -> TAP {
-    try TAP.open(name: name, queues: queues)
+    if let tap = inherited.tap(named: name, isAway: false) { return tap }
+    return try TAP.open(name: name, queues: queues)
   }
 
+  func takeAwayTAP(_ name: String) -> TAP? { inherited.tap(named: name, isAway: true) }
+
+  /// The TAP in a container that a former daemon has left open; see `InheritedDescriptors`.
+  func takeTAP(
+    in interface: DesiredState.ContainerInterface
+  ) -> InheritedDescriptors.ContainerTAP? { inherited.tap(in: interface) }
+
   func openPacketSocket(_ name: String, queues: Int) throws(LinuxError) -> PacketSocket {
-    try PacketSocket.open(interface: name, queues: queues)
+    if let socket = inherited.packetSocket(on: name) { return socket }
+    return try PacketSocket.open(interface: name, queues: queues)
   }
 
   func keep(_ tap: borrowing TAP) throws(LinuxError) -> any TAPHandle {
@@ -443,7 +457,8 @@ package final class KernelView: HostKernel {
   func listen(
     at endpoint: DesiredState.Endpoint, isShared: Bool, queues: Int
   ) throws(LinuxError) -> UDPSocket {
-    try UDPSocket.listen(
+    if let socket = inherited.listener(at: endpoint, queues: queues) { return socket }
+    return try UDPSocket.listen(
       local: endpoint.local, isIPv6: endpoint.isIPv6, port: endpoint.port, isShared: isShared,
       queues: queues)
   }

@@ -374,6 +374,27 @@ struct PortDevices {
   /// Whether the device of a port is open and usable, as far as is known.
   func isOpen(_ name: String) -> Bool { open[name].map { !$0.isLost } ?? false }
 
+  /// What the open devices are, by the numbers of their ports, for a daemon that is to have them as they are.
+  var handed: [PortID: HandedDescriptor] {
+    var handed: [PortID: HandedDescriptor] = [:]
+    for device in open.values where !device.isLost {
+      switch device.desired.place {
+      case .existing(let name): handed[device.port] = .device(name: name, isAway: false)
+      case .host(let name):
+        let isInPlace =
+          kernel.links[name]?.index == device.index
+          && kernel.incarnation(device.index) == device.incarnation
+        handed[device.port] = .device(name: name, isAway: !isInPlace)
+      case .container(let interface):
+        handed[device.port] = .container(
+          target: interface.target, name: interface.name, holdsNamespace: device.holdsNamespace)
+      case .veth(let interface):
+        handed[device.port] = .device(name: interface.hostEnd, isAway: false)
+      }
+    }
+    return handed
+  }
+
   /// Closes the devices of those of some ports that are not desired any more, and removes those that the daemon made.
   ///
   /// The data plane has a topology that refers to none of them.

@@ -100,6 +100,15 @@ struct Underlay {
     return destinations
   }
 
+  /// The sockets to receive by that are open, by the data plane's numbers.
+  var listeners: [ListenerID: DesiredState.Endpoint] {
+    var listeners: [ListenerID: DesiredState.Endpoint] = [:]
+    for endpoint in openEndpoints {
+      if let number = self.endpoint(endpoint) { listeners[number] = endpoint }
+    }
+    return listeners
+  }
+
   /// Whether there is a way that may widen without the kernel saying so.
   var hasNarrowWays: Bool { ways.values.contains(where: \.isNarrow) }
 

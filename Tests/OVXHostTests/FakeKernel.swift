@@ -248,6 +248,8 @@ final class FakeKernel: HostKernel {
     return made
   }
 
+  func takeAwayTAP(_ name: String) -> TAP? { nil }
+
   func openPacketSocket(_ name: String, queues: Int) throws(LinuxError) -> PacketSocket {
     try journal.perform("open socket on \(name)")
     return PacketSocket(
@@ -279,6 +281,7 @@ final class FakeKernel: HostKernel {
     given[name] = order.settings
     return OpenTAP(
       tap: tap, index: 2, namespace: try NetworkNamespace.current().identity, wasThere: wasThere,
+      holdsNamespace: wasThere,
       handle: made, introduction: Introduction(address: order.newSettings.mac, isRouter: false))
   }
 
