@@ -40,7 +40,7 @@ struct Vswitchd: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Where to log. (default: standard error; with --detach, vswitchd.log in the run directory)",
+      "Where to log. (default: standard error; with --detach, vswitchd.log in the run directory, unless a service manager has started it)",
       valueName: "file"))
   var logFile: String?
 
@@ -52,6 +52,13 @@ struct Vswitchd: ParsableCommand {
 
   @Flag(help: "Run in the background, and return when the daemon is ready or has failed.")
   var detach = false
+
+  @Flag(
+    help: """
+      Take the place of the daemon that runs on the run directory, such as after an upgrade: it hands over what it has open \
+      and what it has learned, and nothing is lost. Where that fails it goes on, and where none runs this starts one.
+      """)
+  var takeOver = false
 
   @Option(
     help: ArgumentHelp(
@@ -152,10 +159,26 @@ struct Vswitchd: ParsableCommand {
     }
     // Before the first thread is started: all inherit what is blocked here.
     let signals = try Signals()
-    let directory = try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
+    // The directory is the former daemon's until it hands it over.
+    if takeOver {
+      try serve(paths, rights, signals, nil, try log(paths))
+    } else {
+      let directory = try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
+      try serve(paths, rights, signals, directory, try log(paths))
+    }
+  }
+
+  private func log(_ paths: Paths) throws(StartFailure) -> LogDestination {
     let log = try LogDestination(path: paths.log, level: logLevel)
-    defer { log.flush() }
     LoggingSystem.bootstrap { _ in LogOutput(destination: log) }
+    return log
+  }
+
+  private func serve(
+    _ paths: Paths, _ rights: ControlRights, _ signals: consuming Signals,
+    _ directory: consuming RunDirectory?, _ log: LogDestination
+  ) throws(StartFailure) {
+    defer { log.flush() }
     let logger = Logger(label: "ovx-vswitchd")
     if readiness != nil { unsafe chdir("/") }
     do {
@@ -169,18 +192,46 @@ struct Vswitchd: ParsableCommand {
 
   private func serve(
     _ paths: Paths, _ rights: ControlRights, _ signals: consuming Signals,
-    _ directory: consuming RunDirectory, _ log: LogDestination, _ logger: Logger
+    _ own: consuming RunDirectory?, _ log: LogDestination, _ logger: Logger
   ) throws(StartFailure) {
-    try directory.writeProcessID()
+    if own != nil { try own?.writeProcessID() }
     try checkHost(logger)
+    // First of all: where the kernel gives no threads, a database that was opened cannot be closed.
+    let dataplane: Switch
+    do throws(LinuxError) { dataplane = try Switch(workers: workers) } catch {
+      throw StartFailure(error.description)
+    }
+    // What takes long is done before the former daemon is asked for anything.
+    let inherited = InheritedDescriptors()
+    var agent: [[UInt8]] = []
+    let handover: IncomingHandover?
+    if takeOver {
+      dataplane.suspend()
+      handover = try IncomingHandover.begin(in: paths.rundir, hello(paths), inherited, &agent)
+    } else {
+      handover = nil
+    }
+    var directory = try directory(own, paths, inherited)
     let daemon = try Daemon(
-      paths: paths, workers: workers, pathMTUFloor: pathMTUFloor,
-      descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter, rights: rights,
-      log: log, logger: logger)
+      paths: paths, dataplane: dataplane, pathMTUFloor: pathMTUFloor,
+      descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter,
+      inherited: inherited, rights: rights, log: log, logger: logger)
     daemon.start()
+    if takeOver {
+      daemon.takeAgent(agent)
+      if let handover {
+        try handover.takeOver(
+          faults: daemon.faultSentences, take: { daemon.take($0) }, resume: { dataplane.resume() })
+      } else {
+        dataplane.resume()
+      }
+      try directory.writeProcessID()
+    }
     let server = try ControlServer(
-      path: directory.socketPath, openPath: directory.openSocketPath, rights: rights,
-      log: daemon.watch.log, events: daemon.events, logger: logger)
+      path: directory.socketPath, openPath: directory.openSocketPath, inherited: inherited,
+      rights: rights, log: daemon.watch.log, events: daemon.events, logger: logger)
+    let successors = try HandoverSocket.open(in: directory.path, inherited)
+    inherited.closeAll()
 
     let confinement = Confinement(isWanted: syscallFilter, logger: logger)
     let service = ServiceNotification()
@@ -190,9 +241,13 @@ struct Vswitchd: ParsableCommand {
     ovx_shrink()
 
     let loop = ControlLoop(
-      signals: signals, confinement: confinement, server: server, daemon: daemon, log: log,
+      signals: signals, confinement: confinement, server: server, handover: successors,
+      lock: directory.lockDescriptor, database: paths.database, daemon: daemon, log: log,
       logger: logger)
-    loop.run()
+    if loop.run(whenHandedOver: { service.handedOver(to: $0) }) {
+      logger.notice("ovx-vswitchd \(OVXVersion.current) has handed over")
+      return
+    }
 
     service.stopping()
     daemon.stop()
@@ -203,6 +258,23 @@ struct Vswitchd: ParsableCommand {
     server.disconnectAll()
     if let failure = daemon.failure { throw StartFailure(failure) }
     logger.notice("ovx-vswitchd has stopped")
+  }
+
+  /// What this daemon is, for the one that runs.
+  private func hello(_ paths: Paths) -> HandoverMessage.Hello {
+    HandoverMessage.Hello(
+      program: OVXVersion.current, database: paths.database, workers: UInt16(clamping: workers))
+  }
+
+  /// The run directory: this daemon's own already, or the former one's.
+  private func directory(
+    _ own: consuming RunDirectory?, _ paths: Paths, _ inherited: InheritedDescriptors
+  ) throws(StartFailure) -> RunDirectory {
+    if let own { return own }
+    if let lock = inherited.take(.lock) {
+      return try RunDirectory(path: paths.rundir, pidfile: paths.pidfile, inheriting: lock)
+    }
+    return try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
   }
 
   /// Refuses to start where the kernel cannot do what is needed, and says what it can do only in part.
@@ -247,7 +319,8 @@ struct Paths {
     pidfile = options.pidfile.map(Self.absolute)
     log =
       options.logFile.map(Self.absolute)
-      ?? (options.readiness == nil ? nil : rundir + "/vswitchd.log")
+      ?? (options.readiness == nil || ServiceNotification.isExpected
+        ? nil : rundir + "/vswitchd.log")
   }
 
   /// The path without "." at its front, without a slash at its end, and from the root on.

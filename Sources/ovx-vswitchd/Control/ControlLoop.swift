@@ -1,6 +1,7 @@
 private import Glibc
 internal import Logging
-private import OVXLinux
+private import OVXControl
+internal import OVXLinux
 
 /// The one loop of the control thread: signals, the control socket, the kernel's news and the switch's.
 ///
@@ -10,14 +11,22 @@ struct ControlLoop: ~Copyable {
   private let signals: Signals
   private let confinement: Confinement
   private let server: ControlServer
+  /// Where a daemon asks that is to take this one's place.
+  private let handover: Descriptor
+  private let lock: Int32
+  private let database: String
   private let daemon: Daemon
   private let log: LogDestination
   private let logger: Logger
 
   init(
-    signals: consuming Signals, confinement: Confinement, server: ControlServer, daemon: Daemon,
+    signals: consuming Signals, confinement: Confinement, server: ControlServer,
+    handover: consuming Descriptor, lock: Int32, database: String, daemon: Daemon,
     log: LogDestination, logger: Logger
   ) {
+    self.handover = handover
+    self.lock = lock
+    self.database = database
     self.signals = signals
     self.confinement = confinement
     self.server = server
@@ -30,11 +39,15 @@ struct ControlLoop: ~Copyable {
   private static let farewellLimit: Int64 = 2
 
   /// Runs until a signal or a command ends it, and the answers under way have left.
-  func run() {
+  ///
+  /// - Parameter whenHandedOver: What to do at once when another process has taken this one's place; is given its number.
+  /// - Returns: Whether that is why it has ended.
+  func run(whenHandedOver: (Int32) -> Void) -> Bool {
     var isStopping = false
+    var isHandedOver = false
     while !isStopping {
       var list = [pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0)]
-      for descriptor in [confinement.descriptor] + daemon.descriptors {
+      for descriptor in [confinement.descriptor, handover.rawValue] + daemon.descriptors {
         list.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
       }
       let first = list.count
@@ -50,15 +63,30 @@ struct ControlLoop: ~Copyable {
       daemon.takeNews(now: monotonicMilliseconds())
       serve(list[first...])
       isStopping = isStopping || daemon.isStopping
+      if list[2].revents != 0, !isStopping, let socket = HandoverSocket.accept(handover.rawValue) {
+        let process = Peer(connection: socket.rawValue)?.pid
+        isHandedOver = handOver(to: socket) { if let process { whenHandedOver(process) } }
+        isStopping = isHandedOver
+      }
     }
 
     let end = monotonicSeconds() + Self.farewellLimit
     while server.hasOutput, monotonicSeconds() < end {
       var list: [pollfd] = []
       server.addDescriptors(to: &list)
+      // Connections from here on, and requests, are the other daemon's.
+      if isHandedOver { for place in 0..<2 { list[place].fd = -1 } }
       wait(&list, timeout: 100)
       serve(list[...])
     }
+    return isHandedOver
+  }
+
+  private func handOver(to socket: consuming MessageSocket, whenDone: () -> Void) -> Bool {
+    OutgoingHandover(socket, daemon, logger: logger).run(
+      OutgoingHandover.Doors(
+        lock: lock, control: server.listener, openControl: server.openListener,
+        handover: handover.rawValue), database: database, whenDone: whenDone)
   }
 
   private func serve(_ list: ArraySlice<pollfd>) {

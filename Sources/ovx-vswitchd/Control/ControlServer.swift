@@ -1,6 +1,7 @@
 internal import Glibc
 internal import Logging
 internal import OVXControl
+internal import OVXHost
 private import OVXLinux
 private import SystemPackage
 
@@ -104,9 +105,9 @@ final class ControlServer {
   /// Does what a request of a connection asks for, or what it has asked for so many milliseconds ago.
   typealias Answer = (Request, Caller, Int64) -> Outcome
 
-  private let listener: Int32
+  let listener: Int32
   /// For everybody.
-  private let openListener: Int32
+  let openListener: Int32
   private let rights: ControlRights
   /// What strangers are told.
   private let refusal: [UInt8]
@@ -129,21 +130,27 @@ final class ControlServer {
   /// - Parameters:
   ///   - path: Where those connect who may change something.
   ///   - openPath: Where everybody may connect.
+  ///   - inherited: May have the sockets of a former daemon, in which clients wait.
   ///   - rights: Who may do what.
   ///   - log: What watchers are told.
   ///   - events: Takes who was refused.
   ///   - logger: Takes what an operator should know.
   /// - Throws: Why nobody could connect there.
   init(
-    path: String, openPath: String, rights: ControlRights, log: ChangeLog, events: EventHistory,
-    logger: Logger
+    path: String, openPath: String, inherited: InheritedDescriptors, rights: ControlRights,
+    log: ChangeLog, events: EventHistory, logger: Logger
   ) throws(StartFailure) {
     self.log = log
     self.rights = rights
     strangers = StrangerLog(logger, events: events)
     refusal = (try? Response(.failed(rights.refusal(of: path))).messageBytes()) ?? []
-    listener = try Self.listen(at: path, mode: 0o660)
-    openListener = try Self.listen(at: openPath, mode: 0o666)
+    if let socket = inherited.take(.control), let openSocket = inherited.take(.openControl) {
+      listener = socket.release()
+      openListener = openSocket.release()
+    } else {
+      listener = try Self.listen(at: path, mode: 0o660)
+      openListener = try Self.listen(at: openPath, mode: 0o666)
+    }
     if let group = rights.changers, let failure = group.take(over: path) {
       logger.warning(
         "the control socket \(path) cannot be given to the group \"\(group.name)\" (\(failure)), whose members share \(openPath) with everybody; make the daemon a member of the group (SupplementaryGroups= of the service)"

@@ -12,8 +12,8 @@ final class Daemon {
   /// Milliseconds for which containers are asked for while the daemon starts.
   private static let settlingLimit: Int64 = 2000
 
-  private let running: RunningSwitch
-  private let database: Database
+  let running: RunningSwitch
+  let database: Database
   private let databasePath: String
   private let ownership: DeviceOwnership
   private let containers: Containers
@@ -24,21 +24,15 @@ final class Daemon {
   private let requests: RequestHandler
   /// What watchers are told.
   let watch: TableWatch
-  private let logger: Logger
+  let logger: Logger
   private var reconciler: Reconciler { running.reconciler }
 
   init(
-    paths: Paths, workers: Int, pathMTUFloor: Int, descriptorLimit: Int, filtersUnderlay: Bool,
-    rights: ControlRights, log: LogDestination, logger: Logger
+    paths: Paths, dataplane: Switch, pathMTUFloor: Int, descriptorLimit: Int,
+    filtersUnderlay: Bool, inherited: InheritedDescriptors, rights: ControlRights,
+    log: LogDestination, logger: Logger
   ) throws(StartFailure) {
     self.logger = logger
-    let dataplane: Switch
-    do {
-      // First of all: where the kernel gives no threads, a database that was opened cannot be closed.
-      dataplane = try Switch(workers: workers)
-    } catch {
-      throw StartFailure(error.description)
-    }
     databasePath = paths.database
     do {
       database = try Database(path: FilePath(paths.database))
@@ -50,7 +44,8 @@ final class Daemon {
     do {
       containers = try Containers()
       let kernel = try KernelView(
-        pathMTUFloor: pathMTUFloor, ownership: ownership, containers: containers)
+        pathMTUFloor: pathMTUFloor, ownership: ownership, containers: containers,
+        inherited: inherited)
       let filter = UnderlayFilter(
         database: paths.database, isWanted: filtersUnderlay, logger: logger)
       let reconciler = Reconciler(

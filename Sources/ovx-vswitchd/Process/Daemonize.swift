@@ -45,7 +45,7 @@ enum Daemonize {
   ) throws(Errno) -> pid_t {
     var strings = unsafe arguments.map { unsafe strdup($0) } + [nil]
     defer { unsafe strings.forEach { unsafe free($0) } }
-    let child = unsafe ovx_spawn_daemon(&strings, pipe.rawValue)
+    let child = unsafe ovx_spawn_daemon(&strings, pipe.rawValue, ServiceNotification.isExpected)
     guard child > 0 else { throw Errno(rawValue: -child) }
     return child
   }

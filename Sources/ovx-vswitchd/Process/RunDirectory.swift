@@ -1,5 +1,5 @@
 private import Glibc
-private import OVXLinux
+internal import OVXLinux
 private import OVXControl
 internal import SystemPackage
 
@@ -23,11 +23,35 @@ struct RunDirectory: ~Copyable {
 
   /// Makes the directory where it is missing, and takes the lock.
   init(path: String, pidfile: String?) throws(StartFailure) {
-    let lock = try Self.lock(path)
+    self.init(path, pidfile, try Self.lock(path))
+  }
+
+  private init(_ path: String, _ pidfile: String?, _ lock: FileDescriptor) {
     self.path = path
     self.pidfile = pidfile ?? path + "/vswitchd.pid"
     self.lock = lock
   }
+
+  /// Takes over the directory of a daemon that has handed its lock over, which both have then.
+  ///
+  /// - Parameter lock: The open file; where it is not the directory's lock, that is taken as ever.
+  init(path: String, pidfile: String?, inheriting lock: consuming Descriptor) throws(StartFailure) {
+    try checkPlace(
+      of: "the run directory \(path)", directory: FilePath(path), option: "--rundir",
+      isClosed: true)
+    var (own, other) = (stat(), stat())
+    guard unsafe fstat(lock.rawValue, &own) == 0,
+      unsafe lstat(path + "/vswitchd.lock", &other) == 0,
+      own.st_dev == other.st_dev, own.st_ino == other.st_ino
+    else {
+      try self.init(path: path, pidfile: pidfile)
+      return
+    }
+    self.init(path, pidfile, FileDescriptor(rawValue: lock.release()))
+  }
+
+  /// The open lock, valid for as long as the directory is held.
+  var lockDescriptor: Int32 { lock.rawValue }
 
   private static func lock(_ path: String) throws(StartFailure) -> FileDescriptor {
     if unsafe mkdir(path, 0o755) != 0, errno != EEXIST {
@@ -78,6 +102,7 @@ struct RunDirectory: ~Copyable {
   func clear() {
     unsafe unlink(socketPath)
     unsafe unlink(openSocketPath)
+    unsafe unlink(HandoverSocket.path(in: path))
     // Another daemon may have been given the same file meanwhile.
     if Files.read(pidfile, limit: 32) == processID { unsafe unlink(pidfile) }
     try? lock.resize(to: 0)

@@ -7,6 +7,9 @@ private import Glibc
 struct ServiceNotification {
   private let address: String?
 
+  /// Whether a service manager has started this process, and takes its log from its standard error.
+  static var isExpected: Bool { unsafe getenv("NOTIFY_SOCKET") != nil }
+
   /// Reads the address from `NOTIFY_SOCKET`.
   init() {
     address = unsafe getenv("NOTIFY_SOCKET").map { unsafe String(cString: $0) }
@@ -14,6 +17,9 @@ struct ServiceNotification {
 
   /// The daemon answers commands, and what was configured is in force as far as it can be.
   func ready(status: String) { send("READY=1\nMAINPID=\(getpid())\nSTATUS=\(status)") }
+
+  /// Another process has taken this one's place, and is the one to look after.
+  func handedOver(to process: Int32) { send("MAINPID=\(process)") }
 
   /// The daemon is about to end.
   func stopping() { send("STOPPING=1") }

@@ -1,0 +1,118 @@
+private import Logging
+internal import OVXControl
+internal import OVXDatapath
+internal import OVXHost
+internal import OVXLinux
+
+// What a daemon gives to the one that takes its place, and what it takes from the one before.
+
+extension Daemon {
+  private var reconciler: Reconciler { running.reconciler }
+  private var dataplane: Switch { running.dataplane }
+
+  // MARK: Giving
+
+  /// How many workers forward.
+  var workers: Int { dataplane.queueCount }
+
+  /// Whether something of a port is not in service.
+  func hasFault(_ port: String) -> Bool { reconciler.fault(of: port) != nil }
+
+  /// Lets the database go, and has the switch forward all frames itself: programs in the kernel go with their process.
+  ///
+  /// - Throws: Why the database stays; nothing has changed then.
+  func lend() throws(ControlError) {
+    try database.lend()
+    reconciler.setFastPathAside()
+  }
+
+  /// Reads nothing from now on.
+  func suspend() { dataplane.suspend() }
+
+  /// Goes on after a handover that has come to nothing.
+  func takeBack() {
+    dataplane.resume()
+    reconciler.takeFastPathUp()
+    do throws(ControlError) { try database.reclaim() } catch {
+      logger.critical(
+        "\(error.message); what is in force stays, and cannot be changed until ovx-vswitchd is restarted"
+      )
+    }
+  }
+
+  /// Leaves everything to the daemon that has taken this one's place.
+  func giveUp() { database.giveUp() }
+
+  var handedDescriptors: [(HandedDescriptor, Int32)] { reconciler.handed(dataplane.sources) }
+
+  /// What an agent has told.
+  var handedAgent: [HandoverMessage] {
+    reconciler.handedAgent(now: monotonicMilliseconds()).compactMap { update in
+      (try? Request(commands: [.agent(update)]).messageBytes()).map { .agent($0) }
+    }
+  }
+
+  var handedTables: [HandoverMessage] {
+    let dataplane = dataplane
+    return reconciler.handedTables(
+      addresses: { bridge in
+        KnownAddress.merged(dataplane.performOnAll { $0.addresses(of: bridge) })
+      },
+      neighbors: { bridge in
+        KnownNeighbor.merged(dataplane.performOnAll { $0.neighbors(of: bridge) })
+      })
+  }
+
+  var handedCounters: [HandoverMessage] {
+    let dataplane = dataplane
+    return reconciler.handedCounters { port in
+      PortCounters.sum(dataplane.performOnAll { $0.counters(of: port) })
+    }
+  }
+
+  // MARK: Taking
+
+  /// Why ports are not in service, or only in part.
+  var faultSentences: [String: String] { reconciler.faults.mapValues(\.sentence) }
+
+  /// Takes what the former daemon knew from an agent; what makes no sense is left out.
+  func takeAgent(_ updates: [[UInt8]]) {
+    for bytes in updates {
+      var decoder = MessageDecoder<Request>()
+      decoder.append(bytes)
+      guard let request = try? decoder.next(), request.commands.count == 1,
+        case .agent(let update) = request.commands[0], (try? update.validate()) != nil
+      else { continue }
+      _ = reconciler.take(update, now: monotonicMilliseconds())
+    }
+  }
+
+  /// Takes a table, or counters; what has no place here is left out.
+  func take(_ message: HandoverMessage) {
+    switch message {
+    case .addresses(let bridge, let handed):
+      guard let id = reconciler.bridge(bridge) else { return }
+      let known = reconciler.known(handed)
+      _ = dataplane.performOnAll { datapath in
+        for entry in known { datapath.inherit(entry, bridge: id) }
+      }
+    case .neighbors(let bridge, let handed):
+      guard let id = reconciler.bridge(bridge) else { return }
+      let known = reconciler.known(handed)
+      _ = dataplane.performOnAll { datapath in
+        for entry in known { datapath.inherit(entry, bridge: id) }
+      }
+    case .counters(let handed):
+      let known = handed.compactMap { entry in
+        (entry.port.isEmpty ? PortID.none : reconciler.port(entry.port)).map {
+          ($0, entry.counters)
+        }
+      }
+      // Of what several workers count there is the sum.
+      dataplane.perform { datapath in
+        for (port, counters) in known { datapath.inherit(counters, of: port) }
+      }
+    default: break
+    }
+  }
+}
