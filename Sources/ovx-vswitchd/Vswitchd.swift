@@ -207,7 +207,11 @@ struct Vswitchd: ParsableCommand {
     let handover: IncomingHandover?
     if takeOver {
       dataplane.suspend()
-      handover = try IncomingHandover.begin(in: paths.rundir, hello(paths), inherited, &agent)
+      handover = try IncomingHandover.begin(
+        in: paths.rundir, hello(paths), inherited, &agent)
+      if handover == nil {
+        RunDirectory.outlast([RunDirectory.lockPath(in: paths.rundir), paths.database])
+      }
     } else {
       handover = nil
     }
@@ -216,17 +220,19 @@ struct Vswitchd: ParsableCommand {
       paths: paths, dataplane: dataplane, pathMTUFloor: pathMTUFloor,
       descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter,
       inherited: inherited, rights: rights, log: log, logger: logger)
+    // What is handed over is younger than what was kept.
+    let kept = KeptTables(in: directory.path).take()
+    if !kept.isEmpty { dataplane.suspend() }
     daemon.start()
-    if takeOver {
+    if let handover {
       daemon.takeAgent(agent)
-      if let handover {
-        try handover.takeOver(
-          faults: daemon.faultSentences, take: { daemon.take($0) }, resume: { dataplane.resume() })
-      } else {
-        dataplane.resume()
-      }
-      try directory.writeProcessID()
+      try handover.takeOver(
+        faults: daemon.faultSentences, take: { daemon.take($0) }, resume: { dataplane.resume() })
+    } else {
+      for message in kept { daemon.take(message) }
+      dataplane.resume()
     }
+    if takeOver { try directory.writeProcessID() }
     let server = try ControlServer(
       path: directory.socketPath, openPath: directory.openSocketPath, inherited: inherited,
       rights: rights, log: daemon.watch.log, events: daemon.events, logger: logger)
@@ -242,7 +248,7 @@ struct Vswitchd: ParsableCommand {
 
     let loop = ControlLoop(
       signals: signals, confinement: confinement, server: server, handover: successors,
-      lock: directory.lockDescriptor, database: paths.database, daemon: daemon, log: log,
+      lock: directory.lockDescriptor, options: handedOptions(paths), daemon: daemon, log: log,
       logger: logger)
     if loop.run(whenHandedOver: { service.handedOver(to: $0) }) {
       logger.notice("ovx-vswitchd \(OVXVersion.current) has handed over")
@@ -250,7 +256,7 @@ struct Vswitchd: ParsableCommand {
     }
 
     service.stopping()
-    daemon.stop()
+    daemon.stop(keeping: KeptTables(in: directory.path))
     directory.clear()
     // From here on another daemon can start on the same directory and database; whoever asked this one to exit hears of
     // it by the end of his connection.
@@ -262,8 +268,24 @@ struct Vswitchd: ParsableCommand {
 
   /// What this daemon is, for the one that runs.
   private func hello(_ paths: Paths) -> HandoverMessage.Hello {
-    HandoverMessage.Hello(
-      program: OVXVersion.current, database: paths.database, workers: UInt16(clamping: workers))
+    HandoverMessage.Hello(program: OVXVersion.current, options: handedOptions(paths))
+  }
+
+  /// The options that two daemons have to agree upon of which one takes the other's place, as far as they say something.
+  ///
+  /// An option of a later version goes without saying until somebody uses it.
+  private func handedOptions(_ paths: Paths) -> [String] {
+    var options = ["--database \(paths.database)"]
+    if let pidfile = paths.pidfile { options.append("--pidfile \(pidfile)") }
+    if workers != 1 { options.append("--workers \(workers)") }
+    if let socketGroup { options.append("--socket-group \(socketGroup)") }
+    if let readerGroup { options.append("--reader-group \(readerGroup)") }
+    if !underlayFilter { options.append("--no-underlay-filter") }
+    if pathMTUFloor != MTU.pathMTUFloors.upperBound {
+      options.append("--path-mtu-floor \(pathMTUFloor)")
+    }
+    if !syscallFilter { options.append("--no-syscall-filter") }
+    return options
   }
 
   /// The run directory: this daemon's own already, or the former one's.

@@ -21,7 +21,7 @@ import Testing
   }
 
   private static let messages: [HandoverMessage] = [
-    .hello(HandoverMessage.Hello(program: "0.1", database: "/var/lib/ovx/conf.db", workers: 16)),
+    .hello(HandoverMessage.Hello(program: "0.1", options: ["--database /d", "--workers 16"])),
     .descriptors([
       .device(name: "tap1", isAway: false), .device(name: "tap2", isAway: true),
       .container(target: "red1", name: "eth0", holdsNamespace: true),
@@ -63,10 +63,8 @@ import Testing
         0, 2,
       ])
     #expect(
-      HandoverMessage.hello(
-        HandoverMessage.Hello(version: 1, program: "", database: "d", workers: 2)
-      )
-      .bytes == [1, 0, 1, 0, 0, 0, 1, 0x64, 0, 2])
+      HandoverMessage.hello(HandoverMessage.Hello(program: "", options: ["d"])).bytes
+        == [1, 0, 1, 0, 0, 0, 1, 0, 1, 0x64])
   }
 
   @Test func cutOffOrTooLong() {

@@ -43,16 +43,15 @@ package enum HandoverMessage: Equatable {
     package var version: UInt16
     /// Its program's, for the log.
     package var program: String
-    package var database: String
-    package var workers: UInt16
+    /// What it was started with, other than what goes without saying: `--workers 2`.
+    package var options: [String]
 
     package init(
-      version: UInt16 = HandoverMessage.version, program: String, database: String, workers: UInt16
+      version: UInt16 = HandoverMessage.version, program: String, options: [String]
     ) {
       self.version = version
       self.program = program
-      self.database = database
-      self.workers = workers
+      self.options = options
     }
   }
 }
@@ -128,6 +127,20 @@ extension HandoverMessage {
     }
   }
 
+  /// The same some seconds later.
+  package func older(by seconds: UInt32) -> HandoverMessage {
+    func sum(_ age: UInt32) -> UInt32 { age + min(seconds, .max - age) }
+    switch self {
+    case .addresses(let bridge, var list):
+      for index in list.indices { list[index].age = list[index].age.map(sum) }
+      return .addresses(bridge: bridge, list)
+    case .neighbors(let bridge, var list):
+      for index in list.indices { list[index].age = sum(list[index].age) }
+      return .neighbors(bridge: bridge, list)
+    default: return self
+    }
+  }
+
   /// The message as it is sent.
   package var bytes: [UInt8] {
     var writer = HandoverWriter(kind.rawValue)
@@ -135,8 +148,7 @@ extension HandoverMessage {
     case .hello(let hello):
       writer.put(hello.version)
       writer.put(hello.program)
-      writer.put(hello.database)
-      writer.put(hello.workers)
+      writer.put(hello.options) { $0.put($1) }
     case .descriptors(let list): writer.put(list) { $0.put($1) }
     case .agent(let update): writer.put(update)
     case .fault(let port, let sentence):
@@ -172,8 +184,8 @@ extension HandoverMessage {
     case .hello:
       self = .hello(
         Hello(
-          version: try reader.number(), program: try reader.text(), database: try reader.text(),
-          workers: try reader.number()))
+          version: try reader.number(), program: try reader.text(),
+          options: try reader.list { reader throws(MalformedHandover) in try reader.text() }))
     case .descriptors:
       self = .descriptors(
         try reader.list { reader throws(MalformedHandover) in try HandedDescriptor(&reader) })

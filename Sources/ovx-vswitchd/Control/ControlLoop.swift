@@ -14,19 +14,20 @@ struct ControlLoop: ~Copyable {
   /// Where a daemon asks that is to take this one's place.
   private let handover: Descriptor
   private let lock: Int32
-  private let database: String
+  /// What the daemon was started with.
+  private let options: [String]
   private let daemon: Daemon
   private let log: LogDestination
   private let logger: Logger
 
   init(
     signals: consuming Signals, confinement: Confinement, server: ControlServer,
-    handover: consuming Descriptor, lock: Int32, database: String, daemon: Daemon,
+    handover: consuming Descriptor, lock: Int32, options: [String], daemon: Daemon,
     log: LogDestination, logger: Logger
   ) {
     self.handover = handover
     self.lock = lock
-    self.database = database
+    self.options = options
     self.signals = signals
     self.confinement = confinement
     self.server = server
@@ -86,7 +87,7 @@ struct ControlLoop: ~Copyable {
     OutgoingHandover(socket, daemon, logger: logger).run(
       OutgoingHandover.Doors(
         lock: lock, control: server.listener, openControl: server.openListener,
-        handover: handover.rawValue), database: database, whenDone: whenDone)
+        handover: handover.rawValue), options: options, whenDone: whenDone)
   }
 
   private func serve(_ list: ArraySlice<pollfd>) {

@@ -115,8 +115,10 @@ final class Daemon {
 
   /// Ends the switch.
   ///
-  /// Devices stay, unless `exit --cleanup` was asked for. Afterwards the database is another daemon's to open.
-  func stop() {
+  /// Devices stay, unless `exit --cleanup` was asked for, and so does what was learned of them. Afterwards the database is
+  /// another daemon's to open.
+  func stop(keeping tables: KeptTables) {
+    if !requests.isCleanupRequested { tables.write(handedTables + handedCounters) }
     requests.renewDatabase()
     events.note(.stop, "ovx-vswitchd stops")
     events.work(now: .max)

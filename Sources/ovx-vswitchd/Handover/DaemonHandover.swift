@@ -12,9 +12,6 @@ extension Daemon {
 
   // MARK: Giving
 
-  /// How many workers forward.
-  var workers: Int { dataplane.queueCount }
-
   /// Whether something of a port is not in service.
   func hasFault(_ port: String) -> Bool { reconciler.fault(of: port) != nil }
 

@@ -42,12 +42,12 @@ struct OutgoingHandover: ~Copyable {
   ///
   /// - Parameters:
   ///   - doors: What is the run directory's.
-  ///   - database: The path of the daemon's.
+  ///   - options: What the daemon was started with; see `HandoverMessage.Hello`.
   ///   - whenDone: What to do when it has come about, before the new daemon says that it is ready.
   /// - Returns: Whether the new daemon has taken this one's place, which must not touch anything any more.
-  consuming func run(_ doors: Doors, database: String, whenDone: () -> Void) -> Bool {
+  consuming func run(_ doors: Doors, options: [String], whenDone: () -> Void) -> Bool {
     do throws(Failure) {
-      let program = try greet(database: database)
+      let program = try greet(options)
       logger.notice("another ovx-vswitchd, \(printable(program)), asks to take this one's place")
       do throws(ControlError) { try daemon.lend() } catch { throw Failure(sentence: error.message) }
       do throws(Failure) {
@@ -70,7 +70,7 @@ struct OutgoingHandover: ~Copyable {
   }
 
   /// Returns the new daemon's version.
-  private func greet(database: String) throws(Failure) -> String {
+  private func greet(_ options: [String]) throws(Failure) -> String {
     socket.wait(upTo: Self.greetingLimit)
     guard case .hello(let hello)? = try receive() else {
       throw Failure(sentence: "it has not said what it is")
@@ -81,17 +81,17 @@ struct OutgoingHandover: ~Copyable {
           "it hands over in another way (\(hello.version)) than this one (\(HandoverMessage.version)); "
           + "restart ovx-vswitchd")
     }
-    guard hello.database == database else {
+    if let option = hello.options.first(where: { !options.contains($0) }) {
       throw Failure(
         sentence:
-          "its database is \(printable(hello.database)), and this one's is \(database); restart ovx-vswitchd to "
-          + "use another one")
+          "it is started with \(printable(option)), and this one is not; restart ovx-vswitchd to change that"
+      )
     }
-    guard Int(hello.workers) == daemon.workers else {
+    if let option = options.first(where: { !hello.options.contains($0) }) {
       throw Failure(
         sentence:
-          "it is to have \(hello.workers) workers, and this one has \(daemon.workers); restart ovx-vswitchd to "
-          + "have another number")
+          "it is started without \(option), which this one has; restart ovx-vswitchd to change that"
+      )
     }
     return hello.program
   }

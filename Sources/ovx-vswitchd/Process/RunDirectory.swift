@@ -41,7 +41,7 @@ struct RunDirectory: ~Copyable {
       isClosed: true)
     var (own, other) = (stat(), stat())
     guard unsafe fstat(lock.rawValue, &own) == 0,
-      unsafe lstat(path + "/vswitchd.lock", &other) == 0,
+      unsafe lstat(Self.lockPath(in: path), &other) == 0,
       own.st_dev == other.st_dev, own.st_ino == other.st_ino
     else {
       try self.init(path: path, pidfile: pidfile)
@@ -65,7 +65,7 @@ struct RunDirectory: ~Copyable {
     let lock: FileDescriptor
     do throws(Errno) {
       lock = try TrustedFile.open(
-        FilePath(path + "/vswitchd.lock"), .readWrite, options: .create,
+        FilePath(lockPath(in: path)), .readWrite, options: .create,
         permissions: .ownerReadWrite, isPrivate: true)
     } catch {
       throw StartFailure(
@@ -81,6 +81,23 @@ struct RunDirectory: ~Copyable {
     }
     return lock
   }
+
+  /// Waits until the locks of a daemon that has just been killed are free, for two seconds at most.
+  ///
+  /// The kernel lets them go one after the other while the process ends.
+  static func outlast(_ files: [String]) {
+    let end = ContinuousClock.now + .seconds(2)
+    for path in files {
+      guard let file = try? TrustedFile.open(FilePath(path), .readOnly) else { continue }
+      while flock(file.rawValue, LOCK_EX | LOCK_NB) != 0, ContinuousClock.now < end {
+        usleep(5000)
+      }
+      try? file.close()
+    }
+  }
+
+  /// The file whose lock says that a daemon has a run directory.
+  static func lockPath(in path: String) -> String { path + "/vswitchd.lock" }
 
   /// Writes this process's id into the lock, for a second daemon to name, and into the pid file.
   func writeProcessID() throws(StartFailure) {

@@ -34,7 +34,8 @@ import Testing
 
   @Test func addressesKeepTheirAge() throws {
     var datapath = try Self.makeDatapath()
-    #expect(datapath.inherit(Self.known(at: 1, age: 290), bridge: Self.bridge))
+    let isTaken = datapath.inherit(Self.known(at: 1, age: 290), bridge: Self.bridge)
+    #expect(isTaken)
     #expect(datapath.addresses(of: Self.bridge) == [Self.known(at: 1, age: 290)])
     datapath.tick(now: 1009)
     #expect(datapath.addresses(of: Self.bridge).count == 1)
@@ -56,10 +57,13 @@ import Testing
       Self.known(at: 4), Self.known(at: 7), Self.known(at: .max), Self.known(at: 3),
       Self.known(at: 3, peer: peer), Self.known(at: 1, peer: peer), Self.known(.broadcast, at: 1),
     ] {
-      #expect(!datapath.inherit(entry, bridge: Self.bridge), "\(entry)")
+      let isTaken = datapath.inherit(entry, bridge: Self.bridge)
+      #expect(!isTaken, "\(entry)")
     }
-    #expect(!datapath.inherit(Self.known(at: 1), bridge: BridgeID(rawValue: 5)))
-    #expect(!datapath.inherit(Self.known(at: 1), bridge: BridgeID(rawValue: .max)))
+    for bridge: UInt16 in [5, .max] {
+      let isTaken = datapath.inherit(Self.known(at: 1), bridge: BridgeID(rawValue: bridge))
+      #expect(!isTaken)
+    }
     #expect(datapath.addresses(of: Self.bridge).isEmpty)
   }
 
@@ -79,7 +83,8 @@ import Testing
 
   @Test func staticAddressesStayStatic() throws {
     var datapath = try Self.makeDatapath()
-    #expect(datapath.inherit(Self.known(at: 1, age: nil), bridge: Self.bridge))
+    let isTaken = datapath.inherit(Self.known(at: 1, age: nil), bridge: Self.bridge)
+    #expect(isTaken)
     datapath.tick(now: 100_000)
     #expect(datapath.addresses(of: Self.bridge) == [Self.known(at: 1, age: nil)])
   }
@@ -89,11 +94,13 @@ import Testing
     var neighbor = KnownNeighbor(
       ip: IPAddress(v4: 0x0A00_0001), vlan: vlan(100), address: Self.station,
       port: PortID(rawValue: 1), peer: .none, isRouter: true, age: 299)
-    #expect(datapath.inherit(neighbor, bridge: Self.bridge))
+    let isTaken = datapath.inherit(neighbor, bridge: Self.bridge)
+    #expect(isTaken)
     #expect(datapath.neighbors(of: Self.bridge) == [neighbor])
     neighbor.port = PortID(rawValue: 4)
     neighbor.ip = IPAddress(v4: 0x0A00_0002)
-    #expect(!datapath.inherit(neighbor, bridge: Self.bridge), "that port is in another VLAN")
+    let isTakenElsewhere = datapath.inherit(neighbor, bridge: Self.bridge)
+    #expect(!isTakenElsewhere, "that port is in another VLAN")
     datapath.tick(now: 1001)
     #expect(datapath.neighbors(of: Self.bridge).isEmpty)
   }

@@ -1,0 +1,179 @@
+import Foundation
+import Testing
+
+extension SystemTests {
+  /// One daemon takes another one's place while frames flow.
+  @Suite struct HandoverTests {
+    /// The first byte of each message; see `HandoverMessage`.
+    private enum Step: UInt8, CaseIterable {
+      case hello = 1
+      case descriptors = 2
+      case offered = 4
+      case ready = 6
+      case addresses = 7
+      case go = 10
+      case took = 11
+      case reads = 12
+    }
+
+    /// A TAP, a veth and an idle station beside a far one, all of which know each other.
+    private struct Scene {
+      let host1: Namespace
+      let daemon: Daemon
+      let tap: Namespace
+      let veth: Namespace
+      let idle: Namespace
+      let far: Namespace
+      static let farAddress = "172.17.42.12"
+
+      init(_ lab: Lab, arguments: [String] = []) throws {
+        let (host1, host2) = try lab.twoHosts()
+        self.host1 = host1
+        daemon = try lab.overlay(on: host1, remotes: [2], tag: 100, arguments: arguments)
+        try lab.overlay(on: host2, remotes: [1], tag: 100)
+        tap = try lab.container("tap1", on: host1, by: .tap, address: "172.17.42.11/24", tag: 100)
+        veth = try lab.container(
+          "veth1", on: host1, by: .veth, address: "172.17.42.21/24", tag: 100)
+        idle = try lab.container("idle", on: host1, by: .veth, address: "172.17.42.31/24", tag: 100)
+        far = try lab.container(
+          "far", on: host2, by: .tap, address: "\(Self.farAddress)/24", tag: 100)
+        for container in [tap, veth, idle] { try container.expectPing(Self.farAddress) }
+        try veth.expectPing("172.17.42.11")
+      }
+
+      /// The number of the daemon that answers.
+      func answering() throws -> pid_t {
+        let version = try host1.ctl("-f json version")
+        let member = version.firstMatch(of: /"pid" *: *(\d+)/)?.1
+        return try #require(member.flatMap { pid_t($0) }, "\(version)")
+      }
+    }
+
+    /// Nothing is lost, nothing is flooded that was known, a TCP stream lives, and what is counted goes on.
+    @Test(arguments: [1, 2])
+    func underTraffic(workers: Int) throws {
+      try Lab.run { lab in
+        let options = ["--workers", "\(workers)"]
+        let scene = try Scene(lab, arguments: options)
+        try scene.host1.ctl("fdb add br0 veth1 100 02:00:00:00:00:77")
+        let addresses = try scene.host1.ctl("fdb show br0").split(separator: "\n").count
+        let receiver = try scene.far.start("exec python3 $TRAFFIC/stream.py receive 7000")
+        let strays = try scene.idle.start("exec python3 $TRAFFIC/strays.py eth0")
+        try eventually("they listen") {
+          receiver.standardError.contains("ready") && strays.standardError.contains("ready")
+        }
+        let sender = try scene.veth.start(
+          "exec python3 $TRAFFIC/stream.py send \(Scene.farAddress) 7000 3000 6")
+        let sink = try scene.far.start("exec python3 $TRAFFIC/stream.py sink 7001")
+        try eventually("it listens") { sink.standardError.contains("ready") }
+        let pouring = try scene.tap.start(
+          "exec python3 $TRAFFIC/stream.py pour \(Scene.farAddress) 7001 5")
+        usleep(500_000)
+        var former = scene.daemon
+        let first = try scene.host1.ctl("-f json stats br0")
+        for _ in 1...3 {
+          former.mayBeDead = true
+          let next = try lab.daemon(on: scene.host1, arguments: options + ["--take-over"])
+          try eventually("the former daemon ends") { !former.process.isRunning }
+          #expect(former.process.wait(seconds: 1)?.status == 0, "\(former.log)")
+          try eventually("the new daemon answers") { try scene.answering() == next.process.pid }
+          former = next
+          usleep(500_000)
+        }
+        let last = try scene.host1.ctl("-f json stats br0")
+        #expect(first != last)
+        let poured = try pouring.finish(seconds: 20).standardOutput
+        #expect(try sink.finish(seconds: 5).standardOutput == poured, "all of one TCP connection")
+        let sent = try sender.finish(seconds: 20).standardOutput.trimmingCharacters(in: .newlines)
+        usleep(300_000)
+        receiver.signal(SIGTERM)
+        strays.signal(SIGTERM)
+        #expect(try receiver.finish(seconds: 5).standardOutput == "\(sent) 0 0\n")
+        #expect(
+          try strays.finish(seconds: 5).standardOutput == "0\n", "what was known is not flooded")
+        let known = try scene.host1.ctl("fdb show br0")
+        #expect(known.split(separator: "\n").count == addresses)
+        #expect(known.contains("02:00:00:00:00:77"), "\(known)")
+        // It is a whole daemon: what it is told is in force.
+        try scene.host1.ctl("add-br br1")
+        try scene.tap.expectPing(Scene.farAddress)
+        #expect(
+          try scene.host1.must("cat \(scene.host1.rundir)/vswitchd.pid")
+            == "\(former.process.pid)\n")
+      }
+    }
+
+    /// Whoever dies at whatever step, one daemon goes on.
+    @Test(arguments: Step.allCases.map(\.rawValue), ["old", "new"])
+    func deathAtEachStep(step: UInt8, victim: String) throws {
+      try Lab.run { lab in
+        lab.expectLog("the new ovx-vswitchd does not take this one's place")
+        let scene = try Scene(lab)
+        let proxy = try scene.host1.start(
+          "exec python3 $TRAFFIC/handover_proxy.py \(scene.host1.rundir) \(victim) \(step)")
+        try eventually("it listens") { proxy.standardOutput.contains("ready") }
+        if victim == "old" { scene.daemon.mayBeDead = true }
+        let next = try scene.host1.start(
+          "exec ovx-vswitchd --take-over --rundir \(scene.host1.rundir)")
+        #expect(proxy.wait(seconds: 20)?.standardOutput == "ready\nkilled\n")
+        let survivor = victim == "old" ? next : scene.daemon.process
+        try eventually("the other one answers") {
+          let version = try scene.host1.ctl(["version"])
+          return version.succeeded ? try scene.answering() == survivor.pid : false
+        }
+        let dead = victim == "old" ? scene.daemon.process : next
+        #expect(dead.wait(seconds: 5)?.status == 128 + SIGKILL)
+        for container in [scene.tap, scene.veth] {
+          try container.must("until ping -c 1 -W 0.2 \(Scene.farAddress); do :; done", seconds: 5)
+          try container.expectPing("172.17.42.31")
+        }
+        // What it is told is stored and in force, and it hands over in its turn.
+        try scene.host1.ctl("add-br br1")
+        scene.daemon.mayBeDead = true
+        let third = try lab.daemon(on: scene.host1, arguments: ["--take-over"])
+        try eventually("the next one answers") { try scene.answering() == third.process.pid }
+        #expect(try scene.host1.ctl("list-br") == "br0\nbr1\n")
+        #expect(survivor.wait(seconds: 5)?.status == 0)
+        try scene.tap.expectPing(Scene.farAddress)
+      }
+    }
+
+    /// A daemon that is to be another one does not take the place, and one that finds none starts as ever.
+    @Test func refusals() throws {
+      try Lab.run { lab in
+        lab.expectLog("the new ovx-vswitchd does not take this one's place")
+        let host = try lab.namespace("host1")
+        let daemon = try lab.daemon(on: host, arguments: ["--take-over"])
+        try host.ctl("add-br br0")
+        for (options, part) in [
+          ("--workers 2", "it is started with --workers 2"),
+          ("--database \(host.rundir)/other.db", "it is started with --database"),
+        ] {
+          let output = try host.run(
+            "ovx-vswitchd --take-over --rundir \(host.rundir) \(options)", seconds: 10)
+          #expect(output.status == 1)
+          #expect(output.standardError.contains(part), "\(output.standardError)")
+          #expect(output.standardError.contains("restart ovx-vswitchd"), "\(output.standardError)")
+        }
+        // Somebody who says nothing, or nonsense, keeps nobody waiting for long.
+        try host.must(
+          """
+          python3 -c '
+          import socket
+          for bytes in None, b"x", b"\\1", b"\\1" * 50000:
+              end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+              end.connect("\(host.rundir)/handover.sock")
+              if bytes: end.send(bytes)
+              end.recv(1000)
+          '
+          """)
+        #expect(
+          try !host.run(
+            "setpriv --reuid 1234 --regid 1234 --clear-groups python3 -c 'import socket; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(\"\(host.rundir)/handover.sock\")'"
+          ).succeeded)
+        #expect(try host.ctl("list-br") == "br0\n")
+        #expect(daemon.process.isRunning)
+      }
+    }
+  }
+}
