@@ -112,6 +112,9 @@ struct ContainerDevice {
       throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
     }
     try furnish(link, order.settings, &netlink, isNew: existing == nil)
+    try namespace.perform { () throws(LinuxError) in
+      ProcSettings.keepNeighborsWithoutCarrier(on: name)
+    }
     let handle = try kernel.keep(tap)
     return OpenTAP(
       tap: tap, index: link.index, namespace: namespace.identity, wasThere: existing != nil,

@@ -433,7 +433,9 @@ package final class KernelView: HostKernel {
 
   func openTAP(_ name: String, queues: Int) throws(LinuxError) -> TAP {
     if let tap = inherited.tap(named: name, isAway: false) { return tap }
-    return try TAP.open(name: name, queues: queues)
+    let tap = try TAP.open(name: name, queues: queues)
+    ProcSettings.keepNeighborsWithoutCarrier(on: name)
+    return tap
   }
 
   func takeAwayTAP(_ name: String) -> TAP? { inherited.tap(named: name, isAway: true) }

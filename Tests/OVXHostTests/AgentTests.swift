@@ -103,6 +103,31 @@ import Testing
     world.check()
   }
 
+  /// What was told goes on with the daemon that takes this one's place, for as long as it would have.
+  @Test func handedOver() throws {
+    let world = try world()
+    _ = world.reconciler.take(
+      AgentUpdate(
+        hold: 60,
+        networks: [
+          "red": .init(
+            vteps: [Self.vtep(1)], stations: (1...300).map { station($0, at: 1 + $0 % 3) },
+            neighbors: [.init(ip: Self.ip(1), mac: Self.mac(1), isRouter: true)]),
+          "blue": .init(vteps: [Self.vtep(4)]),
+        ]), now: 0)
+    let next = try self.world()
+    let updates = world.reconciler.handedAgent(now: 20_000)
+    #expect(updates.allSatisfy { (try? $0.validate()) != nil && $0.hold == 40 })
+    for update in updates { #expect(next.reconciler.take(update, now: 20_000) == []) }
+    #expect(try entries(next).count == 300)
+    #expect(try entries(next) == entries(world))
+    #expect(try neighbors(next) == neighbors(world))
+    for port in ["vni100", "vni200"] { #expect(remotes(next, port) == remotes(world, port)) }
+    #expect(next.reconciler.agentDeadline == 60_000)
+    #expect(try self.world().reconciler.handedAgent(now: 0).isEmpty)
+    next.check()
+  }
+
   @Test func whatIsNotToldAgainGoesAtTheEndAndNotBefore() throws {
     let world = try world()
     _ = world.reconciler.take(

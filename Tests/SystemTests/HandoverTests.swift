@@ -175,5 +175,88 @@ extension SystemTests {
         #expect(daemon.process.isRunning)
       }
     }
+
+    /// What its user has made of a TAP stays his: moved, renamed, or both.
+    @Test func movedTAPs() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        let daemon = try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        let guest = try lab.namespace("guest")
+        let red = try lab.container("red", on: host, by: .tap, address: "172.17.42.11/24")
+        try host.ctl("add-port br0 tap7 type=tap")
+        try host.must("ip link set tap7 netns \(guest.name)")
+        try guest.must(
+          "ip link set tap7 name eth7 && ip link set eth7 up && ip addr add 172.17.42.12/24 dev eth7"
+        )
+        try red.expectPing("172.17.42.12")
+        daemon.mayBeDead = true
+        let next = try lab.daemon(on: host, arguments: ["--take-over"])
+        #expect(daemon.process.wait(seconds: 5)?.status == 0)
+        try red.expectPing("172.17.42.12")
+        #expect(try !host.ctl("show").contains("error"))
+        #expect(try !host.run("ip link show tap7").succeeded, "no second one is made")
+        #expect(next.process.isRunning)
+      }
+    }
+
+    /// The service manager is told by the old process which one to look after, and by that one that it is ready.
+    @Test func serviceManager() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        let manager = try host.start(
+          """
+          exec python3 -u -c '
+          import socket, sys
+          s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+          s.bind(sys.argv[1])
+          print("bound")
+          while True: print(s.recv(4096).decode())
+          ' \(host.rundir)/notify
+          """)
+        try eventually("the manager listens") { manager.standardOutput.contains("bound") }
+        let command =
+          "NOTIFY_SOCKET=\(host.rundir)/notify exec ovx-vswitchd --rundir \(host.rundir)"
+        let daemon = try host.start(command)
+        try eventually("it is ready") { manager.standardOutput.contains("READY=1") }
+        let reload = try host.run("\(command) --detach --take-over", seconds: 20)
+        #expect(reload.status == 0, "\(reload.standardError)")
+        #expect(reload.standardError.contains("is ready"), "it logs where it was started")
+        #expect(daemon.wait(seconds: 5)?.status == 0)
+        let pid = try host.must("cat \(host.rundir)/vswitchd.pid").trimmingCharacters(in: .newlines)
+        let told = manager.standardOutput.split(separator: "\n").filter { $0.contains("MAINPID") }
+        #expect(told == ["MAINPID=\(daemon.pid)", "MAINPID=\(pid)", "MAINPID=\(pid)"], "\(told)")
+        #expect(!manager.standardOutput.contains("STOPPING=1"))
+        try host.ctl("exit")
+        try eventually("it has ended") { try !host.run("kill -0 \(pid)").succeeded }
+        manager.signal(SIGKILL)
+      }
+    }
+
+    /// A restart floods nothing that was known, nor does it count anew; what was written is gone with it.
+    @Test func tablesAreKeptOverARestart() throws {
+      try Lab.run { lab in
+        let scene = try Scene(lab)
+        let before = try scene.host1.ctl("fdb show br0").split(separator: "\n").count
+        let tables = "\(scene.host1.rundir)/tables"
+        try scene.daemon.stop(SIGTERM)
+        #expect(try scene.host1.must("stat -c %a \(tables)") == "600\n")
+        let strays = try scene.idle.start("exec python3 $TRAFFIC/strays.py eth0")
+        try eventually("it listens") { strays.standardError.contains("ready") }
+        let next = try lab.daemon(on: scene.host1)
+        #expect(try scene.host1.ctl("fdb show br0").split(separator: "\n").count == before)
+        for container in [scene.tap, scene.veth] { try container.expectPing(Scene.farAddress) }
+        strays.signal(SIGTERM)
+        #expect(try strays.finish(seconds: 5).standardOutput == "0\n")
+        #expect(try !scene.host1.run("test -e \(tables)").succeeded)
+        // Of a crash there is none, and nonsense is none either.
+        try next.stop(SIGKILL)
+        #expect(try !scene.host1.run("test -e \(tables)").succeeded)
+        try scene.host1.must("head -c 100000 /dev/urandom >\(tables)")
+        try lab.daemon(on: scene.host1)
+        try scene.tap.expectPing(Scene.farAddress)
+        #expect(try !scene.host1.run("test -e \(tables)").succeeded)
+      }
+    }
   }
 }

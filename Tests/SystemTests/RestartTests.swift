@@ -43,6 +43,8 @@ extension SystemTests {
           try container.start("exec ping -D -O -i 0.05 -W 1 172.17.42.12")
         }
         usleep(300_000)
+        let neighbors = try tap.must("ip neigh show dev eth0 | cut -d' ' -f1-3 | sort")
+        #expect(neighbors.contains("172.17.42.12 lladdr"))
         let end = try daemon.stop(signal)
         #expect(signal == SIGKILL ? end.status == 128 + SIGKILL : end.succeeded)
         #expect(
@@ -52,6 +54,8 @@ extension SystemTests {
           "the container's interface and address outlive the daemon"
         )
         usleep(300_000)
+        // Who had to ask anew would ask in vain now, and again a second later.
+        #expect(try tap.must("ip neigh show dev eth0 | cut -d' ' -f1-3 | sort") == neighbors)
 
         let clock = ContinuousClock()
         let start = clock.now

@@ -23,6 +23,15 @@ package enum ProcSettings {
     write(isAccepting ? "1" : "0", "\(directory)/autoconf")
   }
 
+  /// Has the host keep what it knows of its neighbors on a device while that has no carrier, where the kernel can (5.16).
+  ///
+  /// A TAP has none while no process has it open. Without this a daemon that is killed takes all neighbors with it, and who
+  /// asks for one before the next daemon is there asks again a second later.
+  package static func keepNeighborsWithoutCarrier(on device: String) {
+    write("0", family: "ipv4", device: device, "arp_evict_nocarrier")
+    write("0", family: "ipv6", device: device, "ndisc_evict_nocarrier")
+  }
+
   /// Whether a device has IPv6, or will have it when it is made.
   ///
   /// - Parameters:
