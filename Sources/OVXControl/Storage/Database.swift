@@ -173,6 +173,9 @@ package final class Database {
   package func save(
     _ configuration: Configuration, _ changes: Configuration.Changes? = nil
   ) throws(ControlError) {
+    guard !isClosed else {
+      throw ControlError("the database \(path) is another ovx-vswitchd's by now; try again")
+    }
     guard file.queue != nil else {
       throw ControlError(
         "the database \(path) cannot be written: its file system is read-only; make it writable and restart "
@@ -214,7 +217,7 @@ package final class Database {
 
   /// Notes that no device is left that the database knows nothing of.
   package func settle() throws(ControlError) {
-    guard mayReplaceLostOne, file.queue != nil else { return }
+    guard mayReplaceLostOne, file.queue != nil, !isClosed else { return }
     do { try file.settle() } catch { throw explain(error, path: path.string) }
     mayReplaceLostOne = false
   }
@@ -223,7 +226,7 @@ package final class Database {
   ///
   /// - Throws: That it cannot be written, or that another file is in its place.
   package func renewIfGone() throws(ControlError) {
-    guard file.queue != nil, try isGone() else { return }
+    guard file.queue != nil, !isClosed, try isGone() else { return }
     try renew(with: configuration)
   }
 
