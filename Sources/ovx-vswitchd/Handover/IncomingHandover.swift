@@ -1,3 +1,4 @@
+private import CLinux
 private import Glibc
 internal import OVXControl
 internal import OVXHost
@@ -77,6 +78,8 @@ struct IncomingHandover: ~Copyable {
   ) throws(StartFailure) {
     // A message that does not leave means an end, which receiving tells.
     for (port, sentence) in faults { try? socket.send(.fault(port: port, sentence: sentence)) }
+    // Frames wait for this thread from here on.
+    ovx_take_short_turns()
     try? socket.send(.ready)
     var isGiven = false
     while !isGiven, let (message, numbers) = try receive() {

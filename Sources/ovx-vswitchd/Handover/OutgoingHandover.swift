@@ -1,3 +1,4 @@
+private import CLinux
 internal import Logging
 internal import OVXControl
 internal import OVXHost
@@ -128,6 +129,8 @@ struct OutgoingHandover: ~Copyable {
   /// Stops reading, hands the tables over, and waits until the new daemon reads.
   private func handTables() throws(Failure) {
     socket.wait(upTo: Self.tableLimit)
+    // Frames wait for this thread from here on.
+    ovx_take_short_turns()
     daemon.suspend()
     for message in daemon.handedTables { try send(message) }
     try send(.go)
