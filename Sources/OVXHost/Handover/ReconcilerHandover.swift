@@ -26,6 +26,7 @@ extension Reconciler {
   /// - Parameters:
   ///   - addresses: Asks the data plane for the addresses of a bridge.
   ///   - neighbors: The same for its neighbors.
+  /// - Returns: The messages, of each bridge what was not seen for the longest time first.
   package func handedTables(
     addresses: (BridgeID) -> [KnownAddress], neighbors: (BridgeID) -> [KnownNeighbor]
   ) -> [HandoverMessage] {
@@ -62,6 +63,7 @@ extension Reconciler {
   /// The messages that tell what ports have carried.
   ///
   /// - Parameter counters: Asks the data plane for those of a port.
+  /// - Returns: The messages; of ports that have carried nothing there is none.
   package func handedCounters(_ counters: (PortID) -> PortCounters) -> [HandoverMessage] {
     var handed = portNames.map { HandedCounters(port: $1, counters: counters($0)) }
     handed.append(HandedCounters(port: "", counters: counters(.none)))

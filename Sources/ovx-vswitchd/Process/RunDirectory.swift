@@ -34,7 +34,11 @@ struct RunDirectory: ~Copyable {
 
   /// Takes over the directory of a daemon that has handed its lock over, which both have then.
   ///
-  /// - Parameter lock: The open file; where it is not the directory's lock, that is taken as ever.
+  /// - Parameters:
+  ///   - path: The directory.
+  ///   - pidfile: Where to write the process id; `nil` for the usual place.
+  ///   - lock: The open file; where it is not the directory's lock, that is taken as ever.
+  /// - Throws: Why the directory cannot be used.
   init(path: String, pidfile: String?, inheriting lock: consuming Descriptor) throws(StartFailure) {
     try checkPlace(
       of: "the run directory \(path)", directory: FilePath(path), option: "--rundir",
