@@ -201,7 +201,7 @@ package final class Database {
 
   /// Stores the history.
   ///
-  /// On a read-only file system nothing is stored, and nothing is wrong.
+  /// On a read-only file system nothing is stored, and nothing is wrong; nor while the file is lent.
   ///
   /// - Parameters:
   ///   - events: All of it; what else is stored is forgotten.
@@ -210,6 +210,7 @@ package final class Database {
   package func store(
     _ events: [SwitchEvent], changed: Set<Int>
   ) throws(ControlError) {
+    guard !isClosed else { return }
     do { try file.store(events, changed: changed) } catch {
       throw explain(error, path: path.string)
     }

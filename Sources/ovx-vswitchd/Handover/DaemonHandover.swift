@@ -19,8 +19,19 @@ extension Daemon {
   ///
   /// - Throws: Why the database stays; nothing has changed then.
   func lend() throws(ControlError) {
-    try database.lend()
+    // What has happened so far is history for the next one, too.
+    events.note(.stop, "ovx-vswitchd hands over to another process")
+    events.work(now: .max)
+    do throws(ControlError) { try database.lend() } catch {
+      noteReturn()
+      throw error
+    }
     reconciler.setFastPathAside()
+  }
+
+  private func noteReturn() {
+    events.note(
+      .start, "ovx-vswitchd goes on, as the process that was to take its place has come to nothing")
   }
 
   /// Reads nothing from now on.
@@ -30,6 +41,7 @@ extension Daemon {
   func takeBack() {
     dataplane.resume()
     reconciler.takeFastPathUp()
+    noteReturn()
     do throws(ControlError) { try database.reclaim() } catch {
       logger.critical(
         "\(error.message); what is in force stays, and cannot be changed until ovx-vswitchd is restarted"
