@@ -26,14 +26,14 @@ extension SystemTests {
       let far: Namespace
       static let farAddress = "172.17.42.12"
 
-      init(_ lab: Lab, arguments: [String] = []) throws {
+      init(_ lab: Lab, arguments: [String] = [], by kind: Attachment = .veth) throws {
         let (host1, host2) = try lab.twoHosts()
         self.host1 = host1
         daemon = try lab.overlay(on: host1, remotes: [2], tag: 100, arguments: arguments)
         try lab.overlay(on: host2, remotes: [1], tag: 100)
         tap = try lab.container("tap1", on: host1, by: .tap, address: "172.17.42.11/24", tag: 100)
         veth = try lab.container(
-          "veth1", on: host1, by: .veth, address: "172.17.42.21/24", tag: 100)
+          "veth1", on: host1, by: kind, address: "172.17.42.21/24", tag: 100)
         idle = try lab.container("idle", on: host1, by: .veth, address: "172.17.42.31/24", tag: 100)
         far = try lab.container(
           "far", on: host2, by: .tap, address: "\(Self.farAddress)/24", tag: 100)
@@ -54,8 +54,11 @@ extension SystemTests {
     func underTraffic(workers: Int) throws {
       try Lab.run { lab in
         let options = ["--workers", "\(workers)"]
-        let scene = try Scene(lab, arguments: options)
-        try scene.host1.ctl("fdb add br0 veth1 100 02:00:00:00:00:77")
+        // One of them is a veth of the daemon's own.
+        let kind = workers == 1 ? Attachment.veth : .attachedVeth
+        let scene = try Scene(lab, arguments: options, by: kind)
+        let port = kind == .veth ? "veth1" : "eth0@\(scene.veth.name)"
+        try scene.host1.ctl("fdb add br0 \(port) 100 02:00:00:00:00:77")
         let addresses = try scene.host1.ctl("fdb show br0").split(separator: "\n").count
         let receiver = try scene.far.start("exec python3 $TRAFFIC/stream.py receive 7000")
         let strays = try scene.idle.start("exec python3 $TRAFFIC/strays.py eth0")
@@ -94,6 +97,9 @@ extension SystemTests {
         let known = try scene.host1.ctl("fdb show br0")
         #expect(known.split(separator: "\n").count == addresses)
         #expect(known.contains("02:00:00:00:00:77"), "\(known)")
+        let history = try scene.host1.ctl("events")
+        #expect(history.components(separatedBy: "hands over").count == 4, "\(history)")
+        #expect(!history.contains("crashed"), "\(history)")
         // It is a whole daemon: what it is told is in force.
         try scene.host1.ctl("add-br br1")
         try scene.tap.expectPing(Scene.farAddress)
