@@ -259,6 +259,22 @@ class OvxFast(OvxVeth):
         self.ctl(host, "set switch . other_config:fast-path=on")
 
 
+class OvxNetwork(OvxFast):
+    """The same for containers of a network, which are held to their addresses."""
+
+    name, label = "ovx-network", "ovx, containers of a network, veths, fast-path=on"
+
+    def switch(self, host, number):
+        super().switch(host, number)
+        self.ctl(host, "del-port br0 vxlan0")
+        self.ctl(host, f"add-net red vni={VNI} bridge=br0 subnet={NEAR.rpartition('.')[0]}.0/24 remotes={underlay_address(3 - number)}")
+
+    def container(self, host, name, address, bridge="br0"):
+        container = self.lab.namespace(f"{host.short}-{name}")
+        self.ctl(host, f"attach {'red' if bridge == 'br0' else bridge} {container.name} eth0 ip={address}/24 kind=veth")
+        return container
+
+
 class Interop(OvxTAP):
     """ovx on the first host, the kernel's bridge and vxlan device on the second."""
 
@@ -316,9 +332,9 @@ class Wire(Peer):
             other.must(f"ip addr add {address} peer {NEAR} dev eth0 && ip link set eth0 up")
 
 
-PEERS = {peer.name: peer for peer in (Kernel, OpenVSwitch, OvxTAP, OvxVeth, OvxFast, Interop, Inject, InteropInject, InteropFast, Wire)}
+PEERS = {peer.name: peer for peer in (Kernel, OpenVSwitch, OvxTAP, OvxVeth, OvxFast, OvxNetwork, Interop, Inject, InteropInject, InteropFast, Wire)}
 # Who is only measured when named, or in a full run.
-EXTRAS = ("ovx-fast", "inject", "interop-inject", "interop-fast", "wire")
+EXTRAS = ("ovx-fast", "ovx-network", "inject", "interop-inject", "interop-fast", "wire")
 
 
 def wait_until(what, condition, seconds=10):

@@ -41,7 +41,7 @@ class Row:
             return ()
         if not self.ovx[1]:
             return ("interop-inject", "interop-fast")
-        return ("ovx-fast", "inject", "wire") if self.measurement.startswith("tcp") else ("ovx-fast", "wire")
+        return ("ovx-fast", "ovx-network", "inject", "wire") if self.measurement.startswith("tcp") else ("ovx-fast", "wire")
 
 
 def every(must, goal):
