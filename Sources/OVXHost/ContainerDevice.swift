@@ -12,7 +12,6 @@ private import SystemPackage
 /// container calls its own, and whatever others it has, nothing else is at the other end of that one.
 struct ContainerDevice {
   private let interface: DesiredState.ContainerInterface
-  private let isVeth: Bool
   private let ownership: DeviceOwnership
   let namespace: NetworkNamespace
   /// The host's end of a veth, where that is there and its other end in this namespace.
@@ -22,20 +21,18 @@ struct ContainerDevice {
   ///
   /// - Parameters:
   ///   - interface: Which container, and which interface of it.
-  ///   - isVeth: Whether it is a veth.
   ///   - container: Which one it was when it was attached; see `Configuration.Attachment.container`.
   ///   - ownership: Knows which devices are ours.
   ///   - containers: Knows where containers are.
   ///   - kernel: Has the host's end.
   /// - Throws: That there is no such container, or that it has no network of its own.
   init(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, _ container: String?,
+    _ interface: DesiredState.ContainerInterface, _ container: String?,
     ownership: DeviceOwnership, containers: Containers, kernel: KernelView
   ) throws(LinuxError) {
     let namespace = try containers.namespace(
       of: Containers.Target(name: interface.target, container: container))
-    try self.init(
-      interface, isVeth: isVeth, in: namespace, ownership: ownership, kernel: kernel)
+    try self.init(interface, in: namespace, ownership: ownership, kernel: kernel)
     guard try namespace.identity != NetworkNamespace.current().identity else {
       throw LinuxError(
         action: "attach to", subject: interface.target, errno: .invalidArgument,
@@ -46,14 +43,13 @@ struct ContainerDevice {
 
   /// Takes up the interface in the namespace where it is.
   init(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, in namespace: NetworkNamespace,
+    _ interface: DesiredState.ContainerInterface, in namespace: NetworkNamespace,
     ownership: DeviceOwnership, kernel: KernelView
   ) throws(LinuxError) {
     self.interface = interface
-    self.isVeth = isVeth
     self.ownership = ownership
     self.namespace = namespace
-    if isVeth, let end = kernel.links[interface.hostEnd], ownership.isOurs(end),
+    if interface.isVeth, let end = kernel.links[interface.hostEnd], ownership.isOurs(end),
       let number = end.peerNamespace, try kernel.number(of: namespace) == number
     {
       hostEnd = end
@@ -223,7 +219,9 @@ struct ContainerDevice {
 
   /// The interface, if it is there and of its kind.
   private func link(_ netlink: inout Netlink) throws(LinuxError) -> Link? {
-    guard isVeth else { return try namesake(&netlink).flatMap { $0.kind == "tun" ? $0 : nil } }
+    guard interface.isVeth else {
+      return try namesake(&netlink).flatMap { $0.kind == "tun" ? $0 : nil }
+    }
     guard let hostEnd, let index = hostEnd.peer, let link = try netlink.link(index: index),
       link.kind == "veth", link.peer == hostEnd.index
     else { return nil }
@@ -279,18 +277,14 @@ extension DesiredState.ContainerInterface {
     }
     return try? NetworkNamespace(named: target)
   }
-}
 
-extension DesiredState.ContainerInterface {
   /// The namespace with an identity in which it is: the container's, or another one that it has been moved to.
   func namespace(
     _ identity: NetworkNamespace.Identity
   ) throws(LinuxError) -> NetworkNamespace {
     if let namespace = namespaceHere, namespace.identity == identity { return namespace }
-    var found: NetworkNamespace?
-    try NetworkNamespace.forEachOccupied { namespace, _ throws(LinuxError) in
-      if namespace.identity == identity { found = namespace }
-      return found == nil
+    let found = try NetworkNamespace.firstOccupied { namespace throws(LinuxError) in
+      namespace.identity == identity
     }
     guard let found else {
       throw LinuxError(

@@ -54,16 +54,14 @@ package struct DesiredState: Equatable {
     case existing(name: String)
     /// A TAP that the daemon makes in its own network namespace.
     case host(name: String)
-    /// A TAP that the daemon makes in a container.
+    /// A TAP that the daemon makes in a container, or a veth with one end there.
     case container(ContainerInterface)
-    /// A veth that the daemon makes, one end of which is in a container.
-    case veth(ContainerInterface)
 
     /// The device's name where it is.
     package var name: String {
       switch self {
       case .existing(let name), .host(let name): name
-      case .container(let interface), .veth(let interface): interface.name
+      case .container(let interface): interface.name
       }
     }
 
@@ -71,8 +69,7 @@ package struct DesiredState: Equatable {
     package var nameOnHost: String? {
       switch self {
       case .existing(let name), .host(let name): name
-      case .container: nil
-      case .veth(let interface): interface.hostEnd
+      case .container(let interface): interface.isVeth ? interface.hostEnd : nil
       }
     }
 
@@ -80,15 +77,16 @@ package struct DesiredState: Equatable {
     package var interface: ContainerInterface? {
       switch self {
       case .existing, .host: nil
-      case .container(let interface), .veth(let interface): interface
+      case .container(let interface): interface
       }
     }
 
     /// Whether the switch has it by a packet socket, so that the host's own network stack has to be kept off.
     var hasPacketSocket: Bool {
       switch self {
-      case .existing, .veth: true
-      case .host, .container: false
+      case .existing: true
+      case .host: false
+      case .container(let interface): interface.isVeth
       }
     }
   }
@@ -99,6 +97,8 @@ package struct DesiredState: Equatable {
     package var target: String
     /// The interface's name inside.
     package var name: String
+    /// Whether it is one end of a veth, rather than a TAP.
+    package var isVeth = false
 
     /// The name of the host's end where it is a veth: the same for one place at any time, and nobody else's.
     package var hostEnd: String {
@@ -213,7 +213,7 @@ package struct DesiredState: Equatable {
           gateways: port.interface.attachment?.gateways ?? [],
           container: port.interface.attachment?.container,
           acceptsRouterAdvertisements: port.interface.acceptsRouterAdvertisements)
-        if case .veth(let interface) = place { hostEnds[interface.hostEnd] = name }
+        if case .container = place, let end = place.nameOnHost { hostEnds[end] = name }
       }
     }
   }
@@ -248,9 +248,10 @@ extension DesiredState.Place {
         self = .host(name: port.name)
         return
       }
-      let interface = DesiredState.ContainerInterface(
-        target: attachment.target, name: attachment.interface)
-      self = port.interface.type == .veth ? .veth(interface) : .container(interface)
+      self = .container(
+        DesiredState.ContainerInterface(
+          target: attachment.target, name: attachment.interface,
+          isVeth: port.interface.type == .veth))
     case .vxlan, nil: return nil
     }
   }

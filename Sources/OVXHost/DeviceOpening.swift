@@ -60,7 +60,7 @@ struct OpenDevice {
   /// The kernel's description of it, of a veth to a container of the host's end; `nil` where it is gone, or all of it in a
   /// container.
   func link(in kernel: any HostKernel, _ ownership: DeviceOwnership) -> Link? {
-    if case .container = desired.place { return nil }
+    if desired.place.nameOnHost == nil { return nil }
     if kernel.incarnation(index) == incarnation { return kernel.link(index) }
     // One of ours that has been away.
     guard case .host(let name) = desired.place else { return nil }
@@ -94,8 +94,8 @@ struct DeviceOpening {
     switch order.desired.place {
     case .existing(let name): (try take(name, order), nil)
     case .host(let name): try makeTAP(name, order)
-    case .container(let interface): try makeTAP(interface, order)
-    case .veth(let interface): try makeVeth(interface, order)
+    case .container(let interface):
+      try interface.isVeth ? makeVeth(interface, order) : makeTAP(interface, order)
     }
   }
 
@@ -182,15 +182,18 @@ struct DeviceOpening {
       address: kernel.link(link.index)?.address, isRouter: kernel.forwardsIPv6(on: link.name))
   }
 
+  private func containerOrder(_ order: DeviceOrder) -> ContainerDevice.Order {
+    ContainerDevice.Order(
+      settings: order.settings, newSettings: settings(ofNew: order),
+      queues: dataplane.queueCount, isCommanded: order.isCommanded)
+  }
+
   /// Makes a TAP in a container, or finds it there.
   private func makeTAP(
     _ interface: DesiredState.ContainerInterface, _ order: DeviceOrder
   ) throws(LinuxError) -> (OpenDevice, Introduction?) {
     let device = try kernel.openTAP(
-      in: interface, of: order.desired.container,
-      ContainerDevice.Order(
-        settings: order.settings, newSettings: settings(ofNew: order),
-        queues: dataplane.queueCount, isCommanded: order.isCommanded))
+      in: interface, of: order.desired.container, containerOrder(order))
     var result = OpenDevice(order, index: device.index, capabilities: device.tap.capabilities)
     result.namespace = device.namespace
     result.indexInside = device.index
@@ -212,10 +215,7 @@ struct DeviceOpening {
     _ interface: DesiredState.ContainerInterface, _ order: DeviceOrder
   ) throws(LinuxError) -> (OpenDevice, Introduction?) {
     let veth = try kernel.openVeth(
-      in: interface, of: order.desired.container,
-      ContainerDevice.Order(
-        settings: order.settings, newSettings: settings(ofNew: order),
-        queues: dataplane.queueCount, isCommanded: order.isCommanded))
+      in: interface, of: order.desired.container, containerOrder(order))
     do throws(LinuxError) {
       let socket = try kernel.openPacketSocket(veth.link.name, queues: dataplane.queueCount)
       var result = OpenDevice(order, index: veth.link.index, capabilities: socket.capabilities)
@@ -248,8 +248,7 @@ struct DeviceOpening {
     if let interface = device.desired.place.interface {
       guard let namespace = try device.containerNamespace() else { return nil }
       let introduction = try kernel.change(
-        interface, isVeth: device.desired.place.hasPacketSocket, in: namespace,
-        from: device.settings, to: settings)
+        interface, in: namespace, from: device.settings, to: settings)
       return isNews ? introduction : nil
     } else if let link = device.link(in: kernel, ownership) {
       try kernel.configure(link, settings, alias: nil, isNew: false)

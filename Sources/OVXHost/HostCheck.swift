@@ -77,10 +77,9 @@ package struct HostCheck {
     case .host(let name):
       // One of ours is there, where the port only moves or is made anew in one transaction.
       if let link = kernel.links[name] { try ownership.check(link) }
-    case .container(let interface), .veth(let interface):
+    case .container(let interface):
       do throws(LinuxError) {
-        try kernel.check(
-          interface, isVeth: device.place.hasPacketSocket, of: device.container)
+        try kernel.check(interface, of: device.container)
       } catch  where error.isWithoutAnswer {
         // It is waited for.
       }

@@ -100,7 +100,7 @@ protocol HostKernel: AnyObject {
 
   /// Makes sure that an interface of a container can be made, or is there and ours.
   func check(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, of container: String?
+    _ interface: DesiredState.ContainerInterface, of container: String?
   ) throws(LinuxError)
 
   /// Makes an interface of a container, or finds it; see `ContainerDevice`.
@@ -119,7 +119,7 @@ protocol HostKernel: AnyObject {
 
   /// Gives an interface of a container other settings than it had, and returns what others are to know of it then.
   func change(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, in namespace: NetworkNamespace,
+    _ interface: DesiredState.ContainerInterface, in namespace: NetworkNamespace,
     from old: DeviceSettings, to settings: DeviceSettings
   ) throws(LinuxError) -> Introduction?
 

@@ -478,7 +478,7 @@ package final class KernelView: HostKernel {
   func hasIPv6(_ place: DesiredState.Place) -> Bool {
     switch place {
     case .existing(let name), .host(let name): ProcSettings.hasIPv6(on: name)
-    case .container(let interface), .veth(let interface):
+    case .container(let interface):
       interface.namespaceHere.map { ProcSettings.hasIPv6(on: interface.name, in: $0) } ?? true
     }
   }
@@ -492,16 +492,16 @@ package final class KernelView: HostKernel {
   // MARK: Containers
 
   func check(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, of container: String?
+    _ interface: DesiredState.ContainerInterface, of container: String?
   ) throws(LinuxError) {
-    try device(interface, isVeth: isVeth, container).check()
+    try device(interface, container).check()
   }
 
   func openTAP(
     in interface: DesiredState.ContainerInterface, of container: String?,
     _ order: ContainerDevice.Order
   ) throws(LinuxError) -> OpenTAP {
-    let device = try device(interface, isVeth: false, container)
+    let device = try device(interface, container)
     ownership.note(interface)
     return try device.open(order, kernel: self)
   }
@@ -510,28 +510,27 @@ package final class KernelView: HostKernel {
     in interface: DesiredState.ContainerInterface, of container: String?,
     _ order: ContainerDevice.Order
   ) throws(LinuxError) -> OpenVeth {
-    try device(interface, isVeth: true, container).openVeth(order, kernel: self)
+    try device(interface, container).openVeth(order, kernel: self)
   }
 
   func change(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, in namespace: NetworkNamespace,
+    _ interface: DesiredState.ContainerInterface, in namespace: NetworkNamespace,
     from old: DeviceSettings, to settings: DeviceSettings
   ) throws(LinuxError) -> Introduction? {
     let device = try ContainerDevice(
-      interface, isVeth: isVeth, in: namespace, ownership: ownership, kernel: self)
+      interface, in: namespace, ownership: ownership, kernel: self)
     return try device.change(old, to: settings)
   }
 
   func delete(_ interface: DesiredState.ContainerInterface) throws(LinuxError) {
-    try device(interface, isVeth: false, nil).delete()
+    try device(interface, nil).delete()
   }
 
   private func device(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, _ container: String?
+    _ interface: DesiredState.ContainerInterface, _ container: String?
   ) throws(LinuxError) -> ContainerDevice {
     try ContainerDevice(
-      interface, isVeth: isVeth, container, ownership: ownership, containers: containers,
-      kernel: self)
+      interface, container, ownership: ownership, containers: containers, kernel: self)
   }
 
   /// Has the kernel remove or close many devices at a time; with more than so many it gets no faster.

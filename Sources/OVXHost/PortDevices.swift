@@ -155,9 +155,9 @@ struct PortDevices {
   /// Why a container's veth that is gone is not made anew at once: whoever deletes it as fast as it is made would keep the
   /// switch busy with nothing else.
   private mutating func hesitation(_ name: String, _ device: OpenDevice) -> Fault? {
-    guard case .veth = device.desired.place, device.link(in: kernel, ownership) == nil else {
-      return nil
-    }
+    guard device.desired.place.interface?.isVeth == true,
+      device.link(in: kernel, ownership) == nil
+    else { return nil }
     if !device.isLost { noteLoss(of: name) }
     guard let loss = losses[name], loss.isRepeated,
       monotonicMilliseconds() - loss.time <= Loss.interval
@@ -331,7 +331,9 @@ struct PortDevices {
   private func isUsable(_ device: OpenDevice, _ order: DeviceOrder) -> Bool {
     guard device.desired.isSameDevice(as: order.desired), device.port == order.port, !device.isLost
     else { return false }
-    if case .veth = device.desired.place { return device.link(in: kernel, ownership) != nil }
+    if device.desired.place.interface?.isVeth == true {
+      return device.link(in: kernel, ownership) != nil
+    }
     let isInPlace =
       device.namespace == nil && kernel.links[order.desired.place.name]?.index == device.index
       && kernel.incarnation(device.index) == device.incarnation
@@ -386,10 +388,11 @@ struct PortDevices {
           && kernel.incarnation(device.index) == device.incarnation
         handed[device.port] = .device(name: name, isAway: !isInPlace)
       case .container(let interface):
-        handed[device.port] = .container(
-          target: interface.target, name: interface.name, holdsNamespace: device.holdsNamespace)
-      case .veth(let interface):
-        handed[device.port] = .device(name: interface.hostEnd, isAway: false)
+        handed[device.port] =
+          interface.isVeth
+          ? .device(name: interface.hostEnd, isAway: false)
+          : .container(
+            target: interface.target, name: interface.name, holdsNamespace: device.holdsNamespace)
       }
     }
     return handed
@@ -424,7 +427,7 @@ struct PortDevices {
       guard let link = kernel.links[name], ownership.isOurs(link) else { return }
       kernel.forget(link)
       kernel.end([DeviceRemains(link: link)])
-    case .container, .veth:
+    case .container:
       // By another name of its container it may be in use, by another port. What was made for this one has gone already.
       break
     }
@@ -515,11 +518,11 @@ struct PortDevices {
           returned.append((link, device.settings.displaced))
           if let adoption = device.adoption { _ = try? kernel.fit(link, to: nil, former: adoption) }
         }
-      case .host, .veth:
+      case .host, .container:
         link = device.link(in: kernel, ownership).flatMap { ownership.isOurs($0) ? $0 : nil }
         if let link { kernel.forget(link) }
-      case .container(let interface): forgotten.append(interface)
       }
+      if let interface = device.desired.place.interface { forgotten.append(interface) }
       remains.append(DeviceRemains(queues: queues, link: link, handle: device.handle))
     }
     // From here on only what is to be ended holds the devices, so that each is closed in its turn.

@@ -12,7 +12,7 @@ extension DesiredState.Place {
     switch self {
     case .existing: nil
     case .host(let name): Self.address(identity, name)
-    case .container(let interface), .veth(let interface):
+    case .container(let interface):
       Self.address(identity, "\(interface.name)@\(interface.target)")
     }
   }

@@ -260,7 +260,7 @@ final class FakeKernel: HostKernel {
   // MARK: Devices in containers
 
   func check(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, of container: String?
+    _ interface: DesiredState.ContainerInterface, of container: String?
   ) throws(LinuxError) {
     try journal.perform("check \(interface.name) in \(interface.target)")
   }
@@ -310,7 +310,7 @@ final class FakeKernel: HostKernel {
   }
 
   func change(
-    _ interface: DesiredState.ContainerInterface, isVeth: Bool, in namespace: NetworkNamespace,
+    _ interface: DesiredState.ContainerInterface, in namespace: NetworkNamespace,
     from old: DeviceSettings, to settings: DeviceSettings
   ) throws(LinuxError) -> Introduction? {
     let name = "\(interface.name) in \(interface.target)"

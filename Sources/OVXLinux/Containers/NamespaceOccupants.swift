@@ -34,6 +34,18 @@ extension NetworkNamespace {
     }
   }
 
+  /// The first of them that is the one that is looked for; `nil` where none is.
+  package static func firstOccupied(
+    where isWanted: (NetworkNamespace) throws(LinuxError) -> Bool
+  ) throws(LinuxError) -> NetworkNamespace? {
+    var found: NetworkNamespace?
+    try forEachOccupied { namespace, _ throws(LinuxError) in
+      if try isWanted(namespace) { found = namespace }
+      return found == nil
+    }
+    return found
+  }
+
   /// The container that a process is in, by the names that engines give to control groups.
   private static func container(of pid: Int32) -> String? {
     Files.read("/proc/\(pid)/cgroup", limit: 4096)?.firstMatch(of: /[0-9a-f]{64}/).map {

@@ -30,11 +30,8 @@ extension Netlink {
 
   /// The namespace for which this one has a number.
   private mutating func namespace(_ number: Int32) throws(LinuxError) -> NetworkNamespace? {
-    var found: NetworkNamespace?
-    try NetworkNamespace.forEachOccupied { namespace, _ throws(LinuxError) in
-      if try self.number(of: namespace) == number { found = namespace }
-      return found == nil
+    try NetworkNamespace.firstOccupied { namespace throws(LinuxError) in
+      try self.number(of: namespace) == number
     }
-    return found
   }
 }
