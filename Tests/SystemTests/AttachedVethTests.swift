@@ -11,10 +11,15 @@ extension SystemTests {
       let blue: Namespace
     }
 
-    private func scene(_ lab: Lab) throws -> Scene {
+    private func bareHost(_ lab: Lab) throws -> (Namespace, Daemon) {
       let host = try lab.namespace("host1")
       let daemon = try lab.daemon(on: host)
       try host.ctl("add-br br0")
+      return (host, daemon)
+    }
+
+    private func scene(_ lab: Lab) throws -> Scene {
+      let (host, daemon) = try bareHost(lab)
       return Scene(
         host: host, daemon: daemon,
         red: try lab.container(
@@ -31,9 +36,7 @@ extension SystemTests {
 
     @Test func whatItIsGiven() throws {
       try Lab.run { lab in
-        let host = try lab.namespace("host1")
-        try lab.daemon(on: host)
-        try host.ctl("add-br br0")
+        let (host, _) = try bareHost(lab)
         let red = try lab.namespace("red1")
         try host.ctl(
           "attach br0 \(red.name) web0 ip=172.17.42.11/24,fd42::11/64 gateway=172.17.42.1 mtu=1400 "
@@ -72,9 +75,7 @@ extension SystemTests {
 
     @Test func anInterfaceThatTheContainerHasIsLeftToIt() throws {
       try Lab.run { lab in
-        let host = try lab.namespace("host1")
-        try lab.daemon(on: host)
-        try host.ctl("add-br br0")
+        let (host, _) = try bareHost(lab)
         let red = try lab.namespace("red1")
         try red.must("ip link add eth0 type veth peer name other")
         let refused = try host.ctl(["attach", "br0", red.name, "eth0", "kind=veth"])

@@ -1,4 +1,4 @@
-package import Glibc
+private import Glibc
 
 /// Something that has happened to the switch, as its history has it.
 package struct SwitchEvent: Codable, Equatable, Sendable {
@@ -100,12 +100,12 @@ extension SwitchEvent {
 
 /// A time in UTC, to the millisecond, as RFC 3339 writes it.
 ///
-/// - Parameter time: Since 1970; now where none is given.
+/// - Parameter secondsAgo: How long ago, from 0 on.
 /// - Returns: Such as `2026-01-31T12:00:00.123Z`.
-package func timestamp(_ time: timespec? = nil) -> String {
+package func timestamp(secondsAgo: Int = 0) -> String {
   var now = timespec()
   unsafe clock_gettime(CLOCK_REALTIME, &now)
-  now = time ?? now
+  now.tv_sec = max(0, now.tv_sec - secondsAgo)
   var parts = unsafe tm()
   unsafe gmtime_r(&now.tv_sec, &parts)
   func digits(_ value: Int, _ count: Int) -> String {

@@ -56,11 +56,7 @@ final class NextGenerationFile: PacketSink {
     while !rest.isEmpty {
       let count = unsafe rest.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
       if count < 0, errno == EINTR { continue }
-      guard count > 0 else {
-        let reason = unsafe String(cString: strerror(errno))
-        throw ControlError(
-          "frames cannot be written to \(path == "-" ? "standard output" : path): \(reason)")
-      }
+      guard count > 0 else { throw ControlError.unwrittenFrames(path) }
       rest = rest.dropFirst(count)
     }
     pending = []

@@ -47,6 +47,15 @@ protocol PacketSink {
   func flush() throws(ControlError)
 }
 
+extension ControlError {
+  /// That frames cannot be written to a file, or `-`, for the reason that `errno` has.
+  static func unwrittenFrames(_ path: String) -> ControlError {
+    let reason = unsafe String(cString: strerror(errno))
+    return ControlError(
+      "frames cannot be written to \(path == "-" ? "standard output" : path): \(reason)")
+  }
+}
+
 /// A file in pcap format, written by libpcap.
 @safe
 final class PacketFile: PacketSink {
@@ -83,11 +92,7 @@ final class PacketFile: PacketSink {
   ///
   /// - Throws: Where that fails, as on a full disk.
   func flush() throws(ControlError) {
-    guard unsafe ovx_dump_flush(file) else {
-      let reason = unsafe String(cString: strerror(errno))
-      throw ControlError(
-        "frames cannot be written to \(path == "-" ? "standard output" : path): \(reason)")
-    }
+    guard unsafe ovx_dump_flush(file) else { throw ControlError.unwrittenFrames(path) }
   }
 
   deinit {

@@ -61,10 +61,7 @@ struct Events: OngoingVerb {
           "--since \"\(printable(since))\" is not a time; type a number and s, m, h or d, such as 15m"
         )
       }
-      var now = timespec()
-      unsafe clock_gettime(CLOCK_REALTIME, &now)
-      now.tv_sec = max(0, now.tv_sec - number * unit)
-      return timestamp(now)
+      return timestamp(secondsAgo: number * unit)
     }
   }
 
