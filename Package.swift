@@ -27,6 +27,7 @@ let package = Package(
   name: "ovx",
   products: [
     .executable(name: "ovx-vswitchd", targets: ["ovx-vswitchd"]),
+    .executable(name: "ovx-broker", targets: ["ovx-broker"]),
     .executable(name: "ovx-ctl", targets: ["ovx-ctl"]),
     .executable(name: "ovx-docker", targets: ["ovx-docker"]),
     .executable(name: "ovx-gatewayd", targets: ["ovx-gatewayd"]),
@@ -77,6 +78,7 @@ let package = Package(
         argumentParser, logging, system,
       ],
       swiftSettings: strict),
+    .executableTarget(name: "ovx-broker", dependencies: ["CLinux"]),
     .executableTarget(
       name: "ovx-ctl",
       dependencies: ["CCapture", "OVXControl", "OVXLinux", argumentParser, system, yams],

@@ -35,8 +35,7 @@ static const char *const allowed[] = {
     "timerfd_gettime", "timerfd_settime",
     /* who it is, and what it may use */
     "getegid", "geteuid", "getgid", "getgroups", "getpgrp", "getpid", "getppid", "getpriority", "getrandom",
-    "getresgid", "getresuid", "getrlimit", "getrusage", "gettid", "getuid", "prlimit64", "setfsgid",
-    "sysinfo", "umask", "uname",
+    "getresgid", "getresuid", "getrlimit", "getrusage", "gettid", "getuid", "prlimit64", "sysinfo", "umask", "uname",
     /* waiting */
     "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd2", "poll", "ppoll",
     "pselect6", "select", "signalfd4",
@@ -103,8 +102,6 @@ static int add_conditional(scmp_filter_ctx filter) {
   /* Threads, and no processes. What clone3 is asked for cannot be looked at: without it the C library takes clone. */
   if (!result) result = add(filter, SCMP_ACT_ALLOW, "clone", 1, &SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
   if (!result) result = add(filter, SCMP_ACT_ERRNO(ENOSYS), "clone3", 0, NULL);
-  /* Containers' networks, and nothing else of them. */
-  if (!result) result = add(filter, SCMP_ACT_ALLOW, "setns", 1, &SCMP_A1_32(SCMP_CMP_EQ, CLONE_NEWNET));
   /* What the fast path takes: maps, programs, and links by which these hang on devices (<linux/bpf.h>). */
   static const int commands[] = {BPF_MAP_CREATE,      BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM,
                                  BPF_MAP_DELETE_ELEM, BPF_PROG_LOAD,       BPF_LINK_CREATE};

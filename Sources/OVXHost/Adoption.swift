@@ -42,7 +42,7 @@ struct Adoption: Equatable {
     let mtu = min(ownMTU, keepsIPv6 ? MTU.ipv6MinimumMTU : limit)
     let peerMTU = former?.peerMTU ?? end.mtu
     let peerTarget = bound == nil ? peerMTU : min(peerMTU, mtu)
-    var peerNetlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    var peerNetlink = try Netlink(in: namespace)
     // What arrives at an end may never be larger than the end takes.
     if mtu > link.mtu { try netlink.setMTU(mtu, of: link) }
     if end.mtu != peerTarget { try peerNetlink.setMTU(peerTarget, of: end) }

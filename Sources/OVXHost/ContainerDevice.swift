@@ -58,7 +58,7 @@ struct ContainerDevice {
 
   /// Makes sure that the interface can be made, or is there and ours.
   func check() throws(LinuxError) {
-    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    var netlink = try Netlink(in: namespace)
     if try link(&netlink) == nil { _ = try namesake(&netlink) }
   }
 
@@ -86,7 +86,7 @@ struct ContainerDevice {
   func open(
     _ order: Order, kernel: KernelView
   ) throws(LinuxError) -> OpenTAP {
-    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    var netlink = try Netlink(in: namespace)
     let name = interface.name
     let existing = try link(&netlink)
     let tap: TAP
@@ -96,9 +96,7 @@ struct ContainerDevice {
       holdsNamespace = inherited.holdsNamespace
       tap = inherited.take()
     } else if existing != nil {
-      tap = try namespace.perform { () throws(LinuxError) in
-        try TAP.open(name: name, queues: order.queues)
-      }
+      tap = try TAP.open(name: name, queues: order.queues, in: namespace)
     } else {
       try makeRoom(order, &netlink)
       tap = try kernel.makeTAP(
@@ -108,9 +106,7 @@ struct ContainerDevice {
       throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
     }
     try furnish(link, order.settings, &netlink, isNew: existing == nil)
-    try namespace.perform { () throws(LinuxError) in
-      ProcSettings.keepNeighborsWithoutCarrier(on: name)
-    }
+    ProcSettings.keepNeighborsWithoutCarrier(on: name, in: namespace)
     let handle = try kernel.keep(tap)
     return OpenTAP(
       tap: tap, index: link.index, namespace: namespace.identity, wasThere: existing != nil,
@@ -126,7 +122,7 @@ struct ContainerDevice {
   /// - Returns: What was made or found.
   /// - Throws: What the kernel refuses, or that somebody else has such an interface; nothing is made then.
   func openVeth(_ order: Order, kernel: KernelView) throws(LinuxError) -> OpenVeth {
-    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    var netlink = try Netlink(in: namespace)
     let existing = try link(&netlink)
     if existing == nil {
       try makeRoom(order, &netlink)
@@ -185,16 +181,14 @@ struct ContainerDevice {
   ) throws(LinuxError) -> Introduction {
     Introduction(
       address: try netlink.link(index: link.index)?.address,
-      isRouter: try namespace.perform { () throws(LinuxError) in
-        ProcSettings.forwardsIPv6(on: link.name)
-      })
+      isRouter: ProcSettings.forwardsIPv6(on: link.name, in: namespace))
   }
 
   /// Gives a device that is there other settings than it had, and returns what others are to know of it then.
   func change(
     _ old: DeviceSettings, to settings: DeviceSettings
   ) throws(LinuxError) -> Introduction? {
-    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    var netlink = try Netlink(in: namespace)
     guard let link = try link(&netlink) else { return nil }
     try netlink.configure(link, settings, isNew: false)
     for address in old.addresses where !settings.addresses.contains(address) {
@@ -210,7 +204,7 @@ struct ContainerDevice {
   /// Removes the device, if it is there and ours.
   func delete() {
     do throws(LinuxError) {
-      var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+      var netlink = try Netlink(in: namespace)
       if let link = try link(&netlink) { try netlink.delete(link) }
     } catch {
       // It is gone already, or it is not ours.

@@ -239,9 +239,11 @@ extension LinuxError {
   /// Whether a container is certain to be gone, or not to run.
   var isOfGoneContainer: Bool { errno == .noSuchFileOrDirectory || errno == .noSuchProcess }
 
-  /// Whether the daemon has no descriptor left to look with, which says nothing of what it looks for.
+  /// Whether the daemon has no descriptor left to look with, or nobody who looks for it, which says nothing of what it
+  /// looks for.
   var isOfShortage: Bool {
-    [.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(errno)
+    [.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable]
+      .contains(errno)
   }
 
   /// Whether somebody was asked where a container is, and has not answered so far.

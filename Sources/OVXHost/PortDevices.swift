@@ -87,11 +87,10 @@ struct PortDevices {
     guard let device = open[name], let index = device.indexInside,
       let namespace = (try? device.containerNamespace()) ?? nil
     else { return nil }
-    let value = try? namespace.perform { () throws(LinuxError) in
-      var netlink = try Netlink()
-      return try body(&netlink, index)
+    guard var netlink = try? Netlink(in: namespace), let value = try? body(&netlink, index) else {
+      return nil
     }
-    return (value ?? nil).map { ($0, namespace) }
+    return (value, namespace)
   }
 
   /// The Ethernet address that a device was given, whatever a container has made of it since; `nil` while it is not open,

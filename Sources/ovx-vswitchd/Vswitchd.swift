@@ -154,9 +154,7 @@ struct Vswitchd: ParsableCommand {
     let paths = Paths(self, environment: rundir)
     let rights = try ControlRights(changers: socketGroup, readers: readerGroup)
     ovx_share_heap()
-    do throws(Errno) { try ProgramStarter.begin() } catch {
-      throw StartFailure("no process can be started to ask docker and podman: \(error)")
-    }
+    try beginBroker()
     // Before the first thread is started: all inherit what is blocked here.
     let signals = try Signals()
     // The directory is the former daemon's until it hands it over.
@@ -300,6 +298,23 @@ struct Vswitchd: ParsableCommand {
   }
 
   /// Refuses to start where the kernel cannot do what is needed, and says what it can do only in part.
+  /// From here on the daemon has no other rights than those that moving frames takes, and files of its own.
+  private func beginBroker() throws(StartFailure) {
+    let service = unsafe getenv("OVX_BROKER").map { unsafe String(cString: $0) }
+    do throws(Errno) { try Broker.begin(at: service) } catch {
+      guard let service else {
+        throw StartFailure(
+          "no process can be started that opens the networks of containers: \(error)")
+      }
+      throw StartFailure(
+        "ovx-broker is not to be reached at \(service) (\(error)); start ovx-broker.socket, or leave out OVX_BROKER"
+      )
+    }
+    do throws(Errno) { try Broker.leaveRightsToIt() } catch {
+      throw StartFailure("rights cannot be given up (capset: \(error))")
+    }
+  }
+
   private func checkHost(_ logger: Logger) throws(StartFailure) {
     for problem in Preflight.problems(in: .observed()) {
       let sentence = "\(problem.sentence); \(problem.remedy)"

@@ -34,10 +34,11 @@ extension SystemTests {
         fflush(report);
       }
 
-      /* Asks the process that starts programs. */
+      /* Asks the broker to start a program. */
       static void start(const char *path, const char *word) {
         char request[300];
-        size_t size = sprintf(request, "%s", path) + 1;
+        size_t size = sprintf(request, "run") + 1;
+        size += sprintf(request + size, "%s", path) + 1;
         size += sprintf(request + size, "%s", word) + 1;
         for (int fd = 3; fd < 100; fd++) {
           int type = 0; socklen_t length = sizeof type;
@@ -223,16 +224,17 @@ extension SystemTests {
         try eventually("docker was asked") {
           try host.run("test -s \(host.rundir)/pids").succeeded
         }
-        let starter = try #require(
+        let broker = try #require(
           Int(
             host.must("cat /proc/\(daemon.process.pid)/task/\(daemon.process.pid)/children")
               .split(separator: " ").first ?? ""))
-        #expect(try host.must("cat /proc/\(starter)/comm") == "ovx-starter\n")
-        let descriptors = try host.must("ls /proc/\(starter)/fd").split(separator: "\n")
-        #expect(descriptors == ["0", "1", "2", "3"])
+        #expect(try host.must("cat /proc/\(broker)/comm") == "ovx-broker\n")
+        // The connection, and its own namespace.
+        let descriptors = try host.must("ls /proc/\(broker)/fd").split(separator: "\n")
+        #expect(descriptors == ["0", "1", "2", "3", "4"])
         _ = slow.wait(seconds: 10)
         try daemon.stop(signal)
-        try eventually("it has gone") { try !host.run("kill -0 \(starter)").succeeded }
+        try eventually("it has gone") { try !host.run("kill -0 \(broker)").succeeded }
         let pids = try host.must("cat \(host.rundir)/pids").split(separator: "\n")
         try eventually("what it started has gone") {
           try pids.allSatisfy { pid in try !host.run("kill -0 \(pid)").succeeded }
@@ -240,9 +242,9 @@ extension SystemTests {
       }
     }
 
-    /// Without the process that starts programs, containers of docker and podman cannot be asked for;
-    /// whoever asks is told why, and all else goes on.
-    @Test func aStarterThatHasGone() throws {
+    /// Without the broker no container can be looked for nor entered; whoever asks is told why, and
+    /// all else goes on.
+    @Test func aBrokerThatHasGone() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
         let red = try lab.namespace("red")
@@ -251,26 +253,29 @@ extension SystemTests {
           "mkdir \(bin); printf '#!/bin/sh\\nexit 1\\n' > \(bin)/docker; chmod 755 \(bin)/docker")
         let daemon = try lab.daemon(on: host, searchPath: bin)
         let pid = daemon.process.pid
-        try host.must("kill -KILL $(cat /proc/\(pid)/task/\(pid)/children)")
         try host.ctl("add-br br0")
-        try host.ctl("attach br0 \(red.name) eth0")
-        let refused = try host.ctl(["attach", "br0", "some-container", "eth0"])
-        #expect(
-          refused.status == 1
-            && refused.standardError.contains("the process that starts programs has gone"),
-          "\(refused)")
+        try host.ctl("attach br0 \(red.name) eth0 ip=10.1.1.1/24")
+        try host.ctl("set interface br0 addresses=10.1.1.2/24")
+        try host.must("kill -KILL $(cat /proc/\(pid)/task/\(pid)/children)")
+        for target in ["some-container", red.name] {
+          let refused = try host.ctl(["attach", "br0", target, "eth1"])
+          #expect(
+            refused.status == 1 && refused.standardError.contains("(ovx-broker) has gone"),
+            "\(refused)")
+        }
         #expect(try host.ctl("list-ports br0").contains("eth0@\(red.name)"))
+        try red.expectPing("10.1.1.2")
       }
     }
 
     /// What systemd thinks of the units: 2.0 at most, and no more than they have come to where
     /// their work does not let them get there.
     @Test func unitsAreExposedNoMoreThanTheyHaveToBe() throws {
-      let limits = ["ovx-vswitchd.service": 3.7, "ovx-gatewayd.service": 4.9]
+      let limits = ["ovx-broker@.service": 2.9, "ovx-gatewayd.service": 4.9]
       let directory = Lab.packageRoot.appendingPathComponent("deploy")
       let units = try FileManager.default.contentsOfDirectory(atPath: directory.path)
         .filter { $0.hasSuffix(".service") }
-      #expect(units.count >= 4)
+      #expect(units.count >= 5)
       for unit in units.sorted() {
         let analysis = try Command([
           "systemd-analyze", "security", "--offline=yes", "--no-pager",

@@ -258,52 +258,88 @@ extension SystemTests {
       }
     }
 
-    /// The daemon with no more system calls and rights than the unit file gives it, as root and as
-    /// a member of the socket's group.
-    @Test func withTheRightsOfTheUnit() throws {
+    /// The daemon with no more system calls and rights than its unit file gives it, beside a broker
+    /// with no more than its own gives that, and used by root and a member of the socket's group.
+    @Test func withTheRightsOfTheUnits() throws {
       try Lab.run { lab in
-        let path = Lab.packageRoot.appendingPathComponent("deploy/ovx-vswitchd.service")
-        let unit = try String(contentsOf: path, encoding: .utf8)
-        let set = try #require(unit.firstMatch(of: /\nCapabilityBoundingSet=(.*)\n/)).1
-        let capabilities = set.split(separator: " ").map {
-          "+" + $0.dropFirst(4).lowercased()
-        }
-        #expect(
-          Set(capabilities) == ["+net_admin", "+net_raw", "+sys_admin", "+sys_ptrace", "+setgid"])
+        let deploy = Lab.packageRoot.appendingPathComponent("deploy").path
         let host = try lab.namespace("host1")
         let other = try lab.namespace("host2")
         let red = try lab.namespace("red")
         let blue = try lab.namespace("blue")
         // A container whose processes are another user's.
         let sleeper = try blue.start("exec \(Self.nobody) sleep 60")
+        try host.must("chown nobody:nogroup \(host.rundir)")
+        let socket = "\(host.rundir)/broker.socket"
+        // In a network namespace of its own, as PrivateNetwork= has it.
+        let broker = try host.start(
+          """
+          exec unshare --net systemd-socket-activate --accept --seqpacket -l \(socket) -- \
+            /usr/bin/python3 $TRAFFIC/confined.py \(deploy)/ovx-broker@.service $(command -v ovx-broker)
+          """)
+        try eventually("the broker listens") { try host.run("chown nobody \(socket)").succeeded }
         // systemd gives the memory and the descriptors by LimitMEMLOCK= and LimitNOFILE=.
         let daemon = try host.start(
           """
           ulimit -l unlimited 2>/dev/null || true
+          export OVX_BROKER=\(socket)
           exec setpriv --groups $(getent group games | cut -d: -f3) -- /usr/bin/python3 $TRAFFIC/confined.py \
-            \(path.path) ovx-vswitchd --rundir \(host.rundir) --socket-group games
+            \(deploy)/ovx-vswitchd.service ovx-vswitchd --rundir \(host.rundir) --socket-group games
           """)
         try eventually("it answers") { try host.ctl(["version"]).succeeded }
-        let effective = try host.must("grep CapEff /proc/\(daemon.pid)/status")
-        #expect(effective.contains("0000000000283040"), "\(effective)")
-        #expect(try host.must("stat -c %a:%G \(host.rundir)/vswitchd.sock") == "660:games\n")
+        let status = try host.must("grep -E 'CapEff|Uid' /proc/\(daemon.pid)/status")
+        // CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_BPF.
+        #expect(status.contains("000000c000003000") && status.contains("65534"), "\(status)")
+        #expect(
+          try host.must("stat -c %a:%U:%G \(host.rundir)/vswitchd.sock") == "660:nobody:games\n")
         try host.ctl("add-br br0")
+        try host.ctl("set switch . other_config:fast-path=on")
         try host.must(
           "ip link add veth1 type veth peer name eth0 netns \(other.name); ip link set veth1 up")
         try other.must("ip addr add 172.17.42.13/24 dev eth0; ip link set eth0 up")
         try host.ctl("add-port br0 veth1")
         try host.ctl("add-port br0 t0 type=tap")
         try host.ctl("attach br0 \(red.name) eth0 ip=172.17.42.11/24")
-        try host.ctl("attach br0 pid:\(sleeper.pid) eth0 ip=172.17.42.12/24,fd00::12/64")
+        try host.ctl("attach br0 pid:\(sleeper.pid) eth0 ip=172.17.42.12/24,fd00::12/64 kind=veth")
+        try host.must("ip addr add 10.9.0.1/24 dev lo; ip addr add fd00:9::1/64 dev lo")
+        try host.ctl("add-port br0 vxlan0 type=vxlan key=100 remote=10.9.0.2")
         let shown = try host.ctl("show")
-        #expect(!shown.contains("error:"), "\(shown)")
+        #expect(!shown.contains("error:") && shown.contains("fast_path: \"ready\""), "\(shown)")
+        let tunnels = try host.ctl("tunnel show")
+        #expect(tunnels.contains("nobody else of this host can send to the remotes"), "\(tunnels)")
         try red.expectPing("172.17.42.12")
         try red.expectPing("172.17.42.13")
         try host.ctl("set Interface br0 addresses=172.17.42.1/24")
+        let links = try host.ctl("show --links")
+        #expect(links.contains("eth0") && links.contains("pid"), "\(links)")
+        // A setting of a device in its own namespace, which it cannot write to by itself.
+        #expect(
+          try red.must("cat /proc/sys/net/ipv4/conf/eth0/arp_evict_nocarrier") == "0\n"
+            && host.must("cat /proc/sys/net/ipv6/conf/br0/accept_ra") == "0\n")
+        // Another broker takes the place of one that has ended.
+        try host.must("kill -KILL $(cat /proc/\(broker.pid)/task/\(broker.pid)/children)")
+        try host.ctl("attach br0 \(red.name) eth1 ip=172.17.43.11/24")
         daemon.signal(SIGTERM)
         #expect(daemon.wait(seconds: 10)?.succeeded == true)
         lab.expectNoAlarm(in: daemon.standardError, of: "the daemon")
+        broker.signal(SIGTERM)
+        _ = broker.wait(seconds: 5)
         sleeper.signal(SIGKILL)
+      }
+    }
+
+    /// Where the broker's service is not there, the daemon says so and does not start without it.
+    @Test func withoutTheBrokersService() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        let refused = try host.run(
+          "OVX_BROKER=\(host.rundir)/broker.socket ovx-vswitchd --rundir \(host.rundir)")
+        #expect(
+          refused.status == 1 && refused.standardError.contains("start ovx-broker.socket"),
+          "\(refused)")
+        let alone = try host.run("ovx-broker")
+        #expect(
+          alone.status == 2 && alone.standardError.contains("ovx-broker.socket"), "\(alone)")
       }
     }
   }

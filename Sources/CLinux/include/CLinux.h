@@ -11,7 +11,7 @@
 #include "ring.h"
 #include "netlink.h"
 #include "process.h"
-#include "starter.h"
+#include "broker.h"
 #include "probe.h"
 #include "daemon.h"
 #include "fastpath.h"

@@ -19,6 +19,7 @@
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* UDP superframes through TUN, Linux 6.2 (<linux/if_tun.h>). */
@@ -161,10 +162,10 @@ static inline socklen_t ovx_fill_address(
  * well, but takes part in routing and IPsec, and others' rules change it. */
 static const unsigned ovx_socket_group = 0xfffe0000 + 4789;
 
-/* Whether this process may open sockets with that group, which takes CAP_SETGID. */
-static inline bool ovx_has_socket_group(void) {
-  int former = setfsgid(ovx_socket_group);
-  return (unsigned)setfsgid((gid_t)former) == ovx_socket_group;
+/* Whether a socket was opened with that group, which takes CAP_SETGID. */
+static inline bool ovx_has_socket_group(int fd) {
+  struct stat status;
+  return fstat(fd, &status) == 0 && status.st_gid == ovx_socket_group;
 }
 
 /* Of the group of the underlay's sockets where that is permitted. */

@@ -26,11 +26,13 @@ extension NetworkNamespace {
       }
     }
     // Processes that share one are many, and the first of a container mostly has the lowest number.
-    for pid in entries(of: "/proc").compactMap({ Int32($0) }).sorted() {
+    for (pid, identity) in Broker.processes() where !seen.contains(identity) {
+      // What has the number by now may be another process.
       guard let namespace = try? NetworkNamespace(pid: pid),
         seen.insert(namespace.identity).inserted
       else { continue }
-      guard try visit(namespace, Occupant(pid: pid, container: container(of: pid))) else { return }
+      let container = Broker.container(of: pid)
+      guard try visit(namespace, Occupant(pid: pid, container: container)) else { return }
     }
   }
 
@@ -44,12 +46,5 @@ extension NetworkNamespace {
       return found == nil
     }
     return found
-  }
-
-  /// The container that a process is in, by the names that engines give to control groups.
-  private static func container(of pid: Int32) -> String? {
-    Files.read("/proc/\(pid)/cgroup", limit: 4096)?.firstMatch(of: /[0-9a-f]{64}/).map {
-      String($0.output)
-    }
   }
 }

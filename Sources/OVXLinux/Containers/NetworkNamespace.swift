@@ -1,6 +1,6 @@
 private import CLinux
 private import Glibc
-private import SystemPackage
+internal import SystemPackage
 
 /// A network namespace, held open: it lives at least as long as this does, whoever else leaves it.
 ///
@@ -75,11 +75,12 @@ package final class NetworkNamespace: Sendable {
   /// The namespace in which the calling thread is.
   package static func current() throws(LinuxError) -> NetworkNamespace {
     let name = "the daemon's own network namespace"
-    guard let file = try open("/proc/thread-self/ns/net", name) else {
+    let number = unsafe ovx_open_network_namespace("/proc/thread-self/ns/net")
+    guard number >= 0 else {
       throw LinuxError(
-        action: "open", subject: name, errno: .noSuchFileOrDirectory, remedy: "mount /proc")
+        action: "open", subject: name, errno: Errno(rawValue: 0 &- number), remedy: "mount /proc")
     }
-    return try NetworkNamespace(file, name: name)
+    return try NetworkNamespace(Descriptor(owning: number), name: name)
   }
 
   /// Makes a namespace without a name, which is gone with everything in it once nothing holds it.
@@ -102,7 +103,70 @@ package final class NetworkNamespace: Sendable {
   /// The open file's number, for the kernel (`IFLA_NET_NS_FD`).
   var rawValue: Int32 { descriptor.rawValue }
 
-  /// Runs something inside the namespace and waits for it.
+  /// What can be opened inside a namespace, to be used from anywhere.
+  package enum Thing {
+    /// A socket of rtnetlink(7), unbound.
+    case routeNetlink
+    /// /dev/net/tun, for a device of the namespace.
+    case tun
+    /// A UDP socket of the underlay: of the group by which packet filters tell it from others'.
+    case underlaySocket(isIPv6: Bool)
+    /// A file below /proc/sys/net, to be read, and written where it can be.
+    case setting(path: String)
+
+    fileprivate var number: Int32 {
+      let thing =
+        switch self {
+        case .routeNetlink: OVX_ROUTE_NETLINK
+        case .tun: OVX_TUN
+        case .underlaySocket(let isIPv6): isIPv6 ? OVX_UDP6 : OVX_UDP4
+        case .setting: OVX_SETTING
+        }
+      return Int32(bitPattern: thing.rawValue)
+    }
+
+    fileprivate var path: String { if case .setting(let path) = self { path } else { "" } }
+  }
+
+  /// Opens something inside the namespace: by the broker where there is one, else on a thread that enters it.
+  ///
+  /// - Throws: What the kernel says; `EPERM` without the right to enter.
+  package func open(_ thing: Thing) throws(LinuxError) -> Descriptor {
+    guard ovx_broker_has_begun() else {
+      return try perform { () throws(LinuxError) in
+        let opened = unsafe ovx_open_thing(thing.number, thing.path)
+        return try taken(opened)
+      }
+    }
+    let number = descriptor.rawValue
+    return try taken(unsafe ovx_broker_open_thing(number, thing.number, thing.path))
+  }
+
+  /// Opens something in the calling thread's namespace: by the broker where there is one.
+  ///
+  /// - Throws: What the kernel says.
+  static func openHere(_ thing: Thing) throws(Errno) -> Descriptor {
+    let opened: Int32
+    if ovx_broker_has_begun() {
+      let here = unsafe ovx_open_network_namespace("/proc/thread-self/ns/net")
+      guard here >= 0 else { throw Errno(rawValue: 0 &- here) }
+      let namespace = Descriptor(owning: here)
+      opened = unsafe ovx_broker_open_thing(namespace.rawValue, thing.number, thing.path)
+    } else {
+      opened = unsafe ovx_open_thing(thing.number, thing.path)
+    }
+    guard opened >= 0 else { throw Errno(rawValue: 0 &- opened) }
+    return Descriptor(owning: opened)
+  }
+
+  private func taken(_ opened: Int32) throws(LinuxError) -> Descriptor {
+    guard opened < 0 else { return Descriptor(owning: opened) }
+    let errno = Errno(rawValue: 0 &- opened)
+    if let failure = Broker.failure(errno, action: "work in", subject: name) { throw failure }
+    throw LinuxError(action: "work in", subject: name, errno: errno, remedy: Self.remedy(errno))
+  }
+
+  /// Runs something inside the namespace and waits for it: in a process that may enter it, which the daemon may not.
   ///
   /// It runs on a thread of its own that ends afterwards: no other thread ever leaves its namespace, and there is nothing
   /// to restore that restoring could fail for. What it opens (a netlink socket, a TAP, a UDP socket) stays in the
@@ -167,9 +231,12 @@ extension NetworkNamespace {
     _ path: String, _ subject: String, remedy: String = pathRemedy
   ) throws(LinuxError) -> Descriptor? {
     guard !path.utf8.contains(0) else { return nil }
-    let number = unsafe ovx_open_network_namespace(path)
+    let number =
+      ovx_broker_has_begun()
+      ? unsafe ovx_broker_open_namespace(path) : unsafe ovx_open_network_namespace(path)
     guard number < 0 else { return Descriptor(owning: number) }
     let errno = Errno(rawValue: 0 &- number)
+    if let failure = Broker.failure(errno, action: "open", subject: subject) { throw failure }
     switch errno {
     case .noSuchFileOrDirectory, .noSuchProcess:
       return nil

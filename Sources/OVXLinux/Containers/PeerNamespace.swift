@@ -22,7 +22,7 @@ extension Netlink {
     } else {
       namespace = try .current()
     }
-    var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+    var netlink = try Netlink(in: namespace)
     guard let end = try netlink.link(index: index), end.kind == "veth", end.peer == link.index
     else { return nil }
     return (end, namespace)

@@ -6,7 +6,7 @@ internal import SystemPackage
 ///
 /// It belongs for ever to the network namespace that the thread was in which made it, whoever uses it later, and keeps that
 /// namespace alive: do not hold one of a container's. To work in another namespace, make the socket there:
-/// `try namespace.perform { try Netlink() }`.
+/// `try Netlink(in: namespace)`.
 ///
 /// Every exchange waits for the kernel's confirmation, so when a call returns, its effect is there. The kernel checks
 /// requests strictly (`NETLINK_GET_STRICT_CHK`), and an error carries its own words (`NETLINK_EXT_ACK`). What can be done
@@ -26,6 +26,11 @@ package struct Netlink: ~Copyable, Sendable {
   /// Opens a socket in the calling thread's network namespace.
   package init() throws(LinuxError) {
     self.init(try NetlinkSocket(purpose: "network devices"))
+  }
+
+  /// Opens a socket in another network namespace.
+  package init(in namespace: NetworkNamespace) throws(LinuxError) {
+    self.init(NetlinkSocket(settingUp: try namespace.open(.routeNetlink)))
   }
 
   /// Talks to whoever is behind an open socket, as if it were the kernel.
@@ -172,7 +177,13 @@ struct NetlinkSocket: ~Copyable, Sendable {
     guard number >= 0 else {
       throw LinuxError(action: "open a netlink socket for", subject: purpose, errno: .latest)
     }
-    descriptor = Descriptor(owning: number)
+    self.init(settingUp: Descriptor(owning: number))
+  }
+
+  /// Takes a socket of netlink that was opened, in whatever namespace, and is not bound.
+  init(settingUp socket: consuming Descriptor) {
+    descriptor = socket
+    let number = descriptor.rawValue
 
     // Gives it a number of its own: without one, the kernel would take it for itself and pass it over with news. There
     // is nothing that could fail here, and if it did, the first request would.

@@ -56,8 +56,13 @@ package struct UnderlayRules: Sendable {
     comment = "made and kept by ovx-vswitchd for \(path)"
   }
 
-  /// Whether this process can open sockets that the rules let pass.
-  package static var canTellSockets: Bool { ovx_has_socket_group() }
+  /// Whether this process, or its broker, can open sockets that the rules let pass.
+  package static var canTellSockets: Bool {
+    guard let socket = try? NetworkNamespace.openHere(.underlaySocket(isIPv6: false)) else {
+      return false
+    }
+    return ovx_has_socket_group(socket.rawValue)
+  }
 
   /// The comment as nft(8) keeps it (`NFTNL_UDATA_TABLE_COMMENT`): type, length, text with its terminating zero.
   fileprivate var userdata: [UInt8] {

@@ -18,19 +18,21 @@ package struct TAP: ~Copyable, Sendable {
   /// What the kernel agreed to take and give with the device.
   package let capabilities: OffloadCapabilities
 
-  /// Opens a TAP device in the calling thread's network namespace, and makes it if there is none of that name.
+  /// Opens a TAP device, and makes it if there is none of that name.
   ///
   /// A new one does not outlive its descriptors. Offloads are negotiated downwards from all of them.
   ///
   /// - Parameters:
   ///   - name: 1...15 bytes without `/` and white space.
   ///   - count: How many queues to have. One that was made with a single queue stays so.
+  ///   - namespace: Where it is; `nil` for the calling thread's network namespace.
   /// - Throws: `.noSuchFileOrDirectory` without /dev/net/tun, `.notPermitted` without CAP_NET_ADMIN, `.resourceBusy`
   ///   where another process has it open, `.invalidArgument` where the name belongs to another kind of interface.
   /// - Returns: The device, non-blocking.
   package static func open(
     name: String,
-    queues count: Int = 1
+    queues count: Int = 1,
+    in namespace: NetworkNamespace? = nil
   ) throws(LinuxError) -> TAP {
     let subject = "TAP device \(name)"
     guard (1...15).contains(name.utf8.count) else {
@@ -41,7 +43,7 @@ package struct TAP: ~Copyable, Sendable {
         remedy: "an interface's name has 1 to 15 bytes"
       )
     }
-    let descriptor = try openTUN(for: subject)
+    let descriptor = try openTUN(for: subject, in: namespace)
     let number = descriptor.rawValue
     var isMultiQueue = count > 1
     let attached = FormerDaemon.retryWhileBusy(EBUSY) {
@@ -63,7 +65,7 @@ package struct TAP: ~Copyable, Sendable {
     let capabilities = negotiateOffloads(number)
     var queues = Queues(descriptor)
     while isMultiQueue, queues.count < count {
-      let queue = try openTUN(for: subject)
+      let queue = try openTUN(for: subject, in: namespace)
       let attached = unsafe ovx_attach_tap(queue.rawValue, name, true)
       guard attached == 0 else { throw refusal(of: subject, -attached) }
       queues.append(queue)
@@ -90,10 +92,13 @@ package struct TAP: ~Copyable, Sendable {
     return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  private static func openTUN(for subject: String) throws(LinuxError) -> Descriptor {
-    let number = ovx_open_tun()
-    guard number >= 0 else { throw refusal(of: subject, -number) }
-    return Descriptor(owning: number)
+  private static func openTUN(
+    for subject: String, in namespace: NetworkNamespace?
+  ) throws(LinuxError) -> Descriptor {
+    if let namespace { return try namespace.open(.tun) }
+    do throws(Errno) { return try NetworkNamespace.openHere(.tun) } catch {
+      throw refusal(of: subject, error.rawValue)
+    }
   }
 
   /// Says whether the interface outlives the descriptor.

@@ -181,9 +181,11 @@ package struct UDPSocket: ~Copyable, Sendable {
     for action: String,
     _ subject: String
   ) throws(LinuxError) -> Descriptor {
-    let number = ovx_open_udp_socket(isIPv6)
-    guard number >= 0 else { throw refusal(to: action, subject, -number, port: 0) }
-    return Descriptor(owning: number)
+    do throws(Errno) {
+      return try NetworkNamespace.openHere(.underlaySocket(isIPv6: isIPv6))
+    } catch {
+      throw refusal(to: action, subject, error.rawValue, port: 0)
+    }
   }
 
   private static func refusal(

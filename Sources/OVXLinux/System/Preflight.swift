@@ -27,7 +27,8 @@ package enum Preflight {
     package var canDeferCompletions: Bool
     /// The value of kernel.io_uring_disabled, 0...2; `nil` on kernels before 6.6, which do not have it.
     package var ringPolicy: Int?
-    /// The effective capabilities, bit N for capability N (capabilities(7)); `nil` where /proc does not tell.
+    /// The effective capabilities of the process and its broker, bit N for capability N (capabilities(7)); `nil` where
+    /// /proc does not tell.
     package var capabilities: UInt64?
     /// What `uname -r` says.
     package var release: String
@@ -185,19 +186,21 @@ extension Preflight.Facts {
       ring: ring == 0 ? nil : Errno(rawValue: 0 &- ring),
       canDeferCompletions: ovx_probe_ring(1) == 0,
       ringPolicy: firstLine(of: "/proc/sys/kernel/io_uring_disabled").flatMap { Int($0) },
-      capabilities: effectiveCapabilities(),
+      capabilities: effectiveCapabilities().map { $0 | Broker.capabilities },
       release: firstLine(of: "/proc/sys/kernel/osrelease") ?? ""
     )
   }
 
   private static func openingTUN() -> Errno? {
-    let number = unsafe open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK)
-    guard number >= 0 else { return .latest }
-    close(number)
-    return nil
+    do throws(Errno) {
+      _ = try NetworkNamespace.openHere(.tun)
+      return nil
+    } catch {
+      return error
+    }
   }
 
-  private static func effectiveCapabilities() -> UInt64? {
+  static func effectiveCapabilities() -> UInt64? {
     contents(of: "/proc/thread-self/status")?.split(separator: "\n")
       .first { $0.hasPrefix("CapEff:") }
       .flatMap { UInt64($0.split(whereSeparator: \.isWhitespace).last ?? "", radix: 16) }

@@ -1,3 +1,6 @@
+private import Glibc
+private import SystemPackage
+
 /// Settings that the kernel offers only as files, for the network namespace that the process is in.
 package enum ProcSettings {
   /// Switches IPv6 off on a device, or back to what new devices have.
@@ -9,9 +12,10 @@ package enum ProcSettings {
     if let value { write(value, "\(directory)/\(device)/disable_ipv6") }
   }
 
-  /// Whether a device of the calling thread's network namespace passes IPv6 packets on, as a router does.
-  package static func forwardsIPv6(on device: String) -> Bool {
-    read("/proc/sys/net/ipv6/conf/\(device)/forwarding").map { $0 != "0" } ?? false
+  /// Whether a device passes IPv6 packets on, as a router does; `namespace` is where it is, `nil` for the process's own.
+  package static func forwardsIPv6(on device: String, in namespace: NetworkNamespace? = nil) -> Bool
+  {
+    read("/proc/sys/net/ipv6/conf/\(device)/forwarding", namespace).map { $0 != "0" } ?? false
   }
 
   /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take none.
@@ -27,9 +31,15 @@ package enum ProcSettings {
   ///
   /// A TAP has none while no process has it open. Without this a daemon that is killed takes all neighbors with it, and who
   /// asks for one before the next daemon is there asks again a second later.
-  package static func keepNeighborsWithoutCarrier(on device: String) {
-    write("0", family: "ipv4", device: device, "arp_evict_nocarrier")
-    write("0", family: "ipv6", device: device, "ndisc_evict_nocarrier")
+  ///
+  /// - Parameters:
+  ///   - device: Its name.
+  ///   - namespace: Where it is; `nil` for the namespace that the process is in.
+  package static func keepNeighborsWithoutCarrier(
+    on device: String, in namespace: NetworkNamespace? = nil
+  ) {
+    write("0", family: "ipv4", device: device, "arp_evict_nocarrier", in: namespace)
+    write("0", family: "ipv6", device: device, "ndisc_evict_nocarrier", in: namespace)
   }
 
   /// Whether a device has IPv6, or will have it when it is made.
@@ -39,16 +49,19 @@ package enum ProcSettings {
   ///   - namespace: Where it is; `nil` for the namespace that the process is in.
   /// - Returns: Whether it has; `true` where that cannot be found out.
   package static func hasIPv6(on device: String, in namespace: NetworkNamespace? = nil) -> Bool {
-    func look() -> Bool {
-      let directory = "/proc/sys/net/ipv6/conf"
-      let isDisabled =
-        read("\(directory)/\(device)/disable_ipv6") ?? read("\(directory)/default/disable_ipv6")
+    let directory = "/proc/sys/net/ipv6/conf"
+    do throws(LinuxError) {
+      for name in [device, "default"] {
+        guard let isDisabled = try settled("\(directory)/\(name)/disable_ipv6", namespace) else {
+          continue
+        }
+        return isDisabled == "0"
+      }
       // Without the file the kernel has none.
-      return isDisabled.map { $0 == "0" } ?? false
+      return false
+    } catch {
+      return true
     }
-    guard let namespace else { return look() }
-    // One that cannot be looked into is taken to have it.
-    return (try? namespace.perform { () throws(LinuxError) in look() }) ?? true
   }
 
   /// Whether a setting of a device, or of `all`, is on; `false` where the kernel does not have it.
@@ -62,23 +75,61 @@ package enum ProcSettings {
     read("/proc/sys/net/\(family)/conf/\(device)/\(name)").map { $0 != "0" } ?? false
   }
 
-  /// Gives a setting of a device, or of `all`, a value, in the calling thread's network namespace.
+  /// Gives a setting of a device, or of `all`, a value, in the process's network namespace or another one.
   ///
   /// Where the kernel does not have it, nothing is to do; where it has the value, nothing is done, as some settings of `all`
   /// change those of all devices when they are written.
-  package static func write(_ value: String, family: String, device: String, _ name: String) {
+  package static func write(
+    _ value: String, family: String, device: String, _ name: String,
+    in namespace: NetworkNamespace? = nil
+  ) {
     let path = "/proc/sys/net/\(family)/conf/\(device)/\(name)"
-    if let present = read(path), present != value { write(value, path) }
+    guard let present = read(path, namespace), present != value else { return }
+    write(value, path, namespace)
   }
 
   /// The release of the running kernel.
   package static var kernelRelease: String { read("/proc/sys/kernel/osrelease") ?? "unknown" }
 
-  private static func read(_ path: String) -> String? {
-    Files.read(path).map { String($0.prefix { !$0.isNewline }) }
+  private static func read(_ path: String, _ namespace: NetworkNamespace? = nil) -> String? {
+    (try? settled(path, namespace)) ?? nil
   }
 
-  private static func write(_ value: String, _ path: String) {
-    try? Files.write(value, to: path)
+  /// The value of a setting; `nil` where there is no such file.
+  ///
+  /// - Throws: That a namespace cannot be looked into.
+  private static func settled(
+    _ path: String, _ namespace: NetworkNamespace?
+  ) throws(LinuxError) -> String? {
+    let text: String?
+    if let namespace {
+      do throws(LinuxError) {
+        let file = try namespace.open(.setting(path: path))
+        text = FileDescriptor(rawValue: file.rawValue).readAll(limit: 4096)
+      } catch {
+        guard error.errno == .noSuchFileOrDirectory else { throw error }
+        return nil
+      }
+    } else {
+      text = Files.read(path)
+    }
+    return text.map { String($0.prefix { !$0.isNewline }) }
+  }
+
+  private static func write(
+    _ value: String, _ path: String, _ namespace: NetworkNamespace? = nil
+  ) {
+    do {
+      // Also in the process's own namespace: a service sees no such file that it could write to.
+      let file =
+        if let namespace {
+          try namespace.open(.setting(path: path))
+        } else {
+          try NetworkNamespace.openHere(.setting(path: path))
+        }
+      _ = unsafe Glibc.write(file.rawValue, value, value.utf8.count)
+    } catch {
+      // A kernel without it needs nothing.
+    }
   }
 }

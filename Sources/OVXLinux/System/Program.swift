@@ -1,6 +1,6 @@
 private import CLinux
 private import Glibc
-package import SystemPackage
+internal import SystemPackage
 
 /// What another program said and how it ended.
 package struct ProgramOutput: Equatable, Sendable {
@@ -47,9 +47,7 @@ package func run(
   do throws(Errno) {
     child = try Child(path, arguments, output: output.writer, errors: errors.writer)
   } catch {
-    let hasGone = error == .brokenPipe && ovx_starter_has_begun()
-    throw failure(
-      error, hasGone ? "the process that starts programs has gone; restart ovx-vswitchd" : nil)
+    throw Broker.failure(error, action: "run", subject: path) ?? failure(error)
   }
   output.closeWriter()
   errors.closeWriter()
@@ -190,8 +188,7 @@ private struct Pipe: ~Copyable {
   }
 }
 
-/// A program that was started: by this process, or by the one that starts programs where there is
-/// one (`ProgramStarter`).
+/// A program that was started: by this process, or by the broker where there is one (`Broker`).
 private struct Child: ~Copyable {
   /// `nil` where it is another process's child.
   private let pid: pid_t?
@@ -202,8 +199,8 @@ private struct Child: ~Copyable {
   ) throws(Errno) {
     var words = unsafe ([path] + arguments).map { unsafe strdup($0) } + [nil]
     defer { unsafe words.forEach { unsafe free($0) } }
-    guard !ovx_starter_has_begun() else {
-      let end = unsafe ovx_starter_spawn(path, &words, output, errors)
+    guard !ovx_broker_has_begun() else {
+      let end = unsafe ovx_broker_spawn(path, &words, output, errors)
       guard end >= 0 else { throw Errno(rawValue: 0 &- end) }
       pid = nil
       ending = Descriptor(owning: end)
@@ -249,26 +246,5 @@ private struct Child: ~Copyable {
   private static func exitStatus(_ status: Int32) -> Int32 {
     let signal = status & 0x7F
     return signal == 0 ? status >> 8 & 0xFF : 128 + signal
-  }
-}
-
-/// A process of its own that starts the programs that run containers, so that the daemon itself can
-/// do without the right to start anything.
-package enum ProgramStarter {
-  /// Starts it: before the process has another thread, and once.
-  ///
-  /// From then on programs are started by it alone, and no others than docker and podman where they
-  /// are found now.
-  ///
-  /// - Throws: What the kernel says.
-  package static func begin() throws(Errno) {
-    let directories = Container.defaultSearchPath.split(separator: ":")
-    let programs = directories.flatMap { directory in
-      Container.runtimes.map { "\(directory)/\($0)" }
-    }
-    var words = unsafe programs.map { unsafe strdup($0) } + [nil]
-    defer { unsafe words.forEach { unsafe free($0) } }
-    let status = unsafe ovx_starter_begin(&words)
-    guard status == 0 else { throw Errno(rawValue: 0 &- status) }
   }
 }

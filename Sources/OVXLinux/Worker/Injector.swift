@@ -36,9 +36,12 @@ package struct Injector: ~Copyable, Sendable {
         action: "send", subject: subject, errno: errno,
         remedy: errno == .invalidArgument ? "it takes Linux 6.17 or later" : nil)
     }
-    let number = ovx_open_tun()
-    try check(number)
-    let injector = Injector(descriptor: Descriptor(owning: number))
+    let tun: Descriptor
+    do throws(Errno) { tun = try NetworkNamespace.openHere(.tun) } catch {
+      throw LinuxError(action: "send", subject: subject, errno: error)
+    }
+    let number = tun.rawValue
+    let injector = Injector(descriptor: tun)
     // A name that is free, as it has a random number in it.
     let name = "ovxi\(UInt32.random(in: 0...UInt32.max))"
     try check(unsafe ovx_attach_tap(number, name, false))

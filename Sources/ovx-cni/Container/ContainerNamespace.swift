@@ -32,7 +32,7 @@ struct ContainerNamespace {
     _ body: (inout Netlink) throws(LinuxError) -> Value
   ) throws(PluginError) -> Value {
     do {
-      var netlink = try namespace.perform { () throws(LinuxError) in try Netlink() }
+      var netlink = try Netlink(in: namespace)
       return try body(&netlink)
     } catch {
       throw PluginError(.refused, "in network namespace \(namespace.name): \(error)")

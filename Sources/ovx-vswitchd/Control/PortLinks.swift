@@ -50,13 +50,12 @@ extension SwitchQueries {
     result.namespace = PortLink.Namespace()
     guard let namespace = namespaces.namespace(number) else { return result }
     result.namespace = namespaces.description(of: namespace)
-    let end = try? namespace.perform { () throws(LinuxError) in
-      var netlink = try Netlink()
-      return try netlink.link(index: peer).map { link throws(LinuxError) in
-        (link, try netlink.addresses(of: link))
-      }
+    if var netlink = try? Netlink(in: namespace),
+      let end = (try? netlink.link(index: peer)) ?? nil,
+      let addresses = try? netlink.addresses(of: end)
+    {
+      result.take(end, addresses)
     }
-    if let end = end ?? nil { result.take(end.0, end.1) }
     return result
   }
 }

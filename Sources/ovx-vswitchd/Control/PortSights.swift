@@ -72,10 +72,9 @@ struct VethPeers {
     let known = namespaces ?? kernel.namedNamespaces()
     namespaces = known
     guard let namespace = known[number] else { return "device \(peer) of another namespace" }
-    let name = try? namespace.perform { () throws(LinuxError) in
-      var netlink = try Netlink()
-      return try netlink.link(index: peer)?.name
-    }
-    return (name ?? nil).map { "\($0) in \(namespace.name)" }
+    guard var netlink = try? Netlink(in: namespace),
+      let end = (try? netlink.link(index: peer)) ?? nil
+    else { return nil }
+    return "\(end.name) in \(namespace.name)"
   }
 }

@@ -6,8 +6,8 @@ private import SystemPackage
 /// What the daemon takes from itself once it is set up: every system call that a switch does not
 /// need, in all of its threads, and any way to more rights.
 ///
-/// It cannot start a program any more, nor a process, nor make code: `ProgramStarter` asks docker
-/// and podman in its place. A call that is refused fails with `EPERM`, and is named in the log,
+/// It cannot start a program any more, nor a process, nor make code: `Broker` asks docker
+/// and podman in its place, and enters containers' networks. A call that is refused fails with `EPERM`, and is named in the log,
 /// once each.
 struct Confinement {
   /// Readable when something was refused; -1, which poll(2) passes over, where there is no filter.

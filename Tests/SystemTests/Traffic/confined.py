@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """confined.py UNIT PROGRAM ARGUMENT...: runs a program with the system calls and the capabilities that a unit of systemd leaves
-it, without systemd: SystemCallFilter= (sets as `systemd-analyze syscall-filter` has them), CapabilityBoundingSet=, UMask=,
-NoNewPrivileges=yes and ProtectProc=invisible."""
+it, without systemd: SystemCallFilter= (sets as `systemd-analyze syscall-filter` has them), CapabilityBoundingSet=,
+AmbientCapabilities=, UMask=, NoNewPrivileges=yes, PrivateDevices=yes (without /dev/net), ProtectKernelTunables=yes and
+ProtectProc=invisible. Where it has User=, the user is nobody: no other is there for sure."""
 import ctypes
 import errno
 import os
@@ -32,26 +33,42 @@ for value in settings.get("SystemCallFilter", []):
 # What systemd allows whatever the list says.
 allowed |= expand("@default") | {"execve"}
 
-kept = ",".join("+" + name.removeprefix("CAP_").lower()
-                for value in settings["CapabilityBoundingSet"] for name in value.split())
+
+
+def capabilities(setting):
+    return ",".join("+" + name.removeprefix("CAP_").lower() for value in settings.get(setting, []) for name in value.split())
+
+
+kept, given = capabilities("CapabilityBoundingSet"), capabilities("AmbientCapabilities")
 os.umask(int(settings["UMask"][-1], 8))
 
 seccomp = ctypes.CDLL("libseccomp.so.2")
 seccomp.seccomp_init.restype = ctypes.c_void_p
 filter = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(0x00050000 | errno.EPERM)))
-for name in allowed | {"capset"}:
+# Those of setpriv(1), which systemd makes before the filter is there.
+for name in allowed | {"capset", "setresuid", "setresgid"}:
     number = seccomp.seccomp_syscall_resolve_name(name.encode())
     if number >= 0:
         assert seccomp.seccomp_rule_add_array(filter, ctypes.c_uint32(0x7FFF0000), number, 0, None) == 0
 
+libc = ctypes.CDLL(None, use_errno=True)
+# A mount namespace of its own, which hears of the host's mounts: CLONE_NEWNS, MS_SLAVE | MS_REC.
+assert libc.unshare(0x20000) == 0
+assert libc.mount(b"none", b"/", None, 0x80000 | 0x4000, None) == 0
 if settings.get("ProtectProc") == ["invisible"]:
-    libc = ctypes.CDLL(None, use_errno=True)
-    # A mount namespace of its own, which hears of the host's mounts: CLONE_NEWNS, MS_SLAVE | MS_REC, MS_NOSUID | MS_NODEV | MS_NOEXEC.
-    assert libc.unshare(0x20000) == 0
-    assert libc.mount(b"none", b"/", None, 0x80000 | 0x4000, None) == 0
+    # MS_NOSUID | MS_NODEV | MS_NOEXEC
     assert libc.mount(b"proc", b"/proc", b"proc", 0xE, b"hidepid=invisible") == 0
+if settings.get("ProtectKernelTunables") == ["yes"]:
+    # MS_BIND, then MS_REMOUNT | MS_BIND | MS_RDONLY with the flags of before
+    assert libc.mount(b"/proc/sys", b"/proc/sys", None, 0x1000, None) == 0
+    assert libc.mount(None, b"/proc/sys", None, 0x1000 | 0x20 | 0x1 | 0xE, None) == 0
+if settings.get("PrivateDevices") == ["yes"]:
+    assert libc.mount(b"none", b"/dev/net", b"tmpfs", 0xE, b"size=0,mode=755") == 0
 # Without no_new_privs of its own: setpriv(1) is still to take the capabilities.
 seccomp.seccomp_attr_set(filter, 4, 0)
 assert seccomp.seccomp_load(filter) == 0
-bounding = ["--bounding-set", "-all" + ("," + kept if kept else ""), "--inh-caps", "-all", "--no-new-privs"]
-os.execvp("setpriv", ["setpriv", *bounding, "--", *program])
+inherited = "-all" + ("," + given if given else "")
+rights = ["--bounding-set", "-all" + ("," + kept if kept else ""), "--inh-caps", inherited, "--ambient-caps", inherited]
+if "User" in settings:
+    rights += ["--reuid", "nobody", "--regid", "nogroup", "--keep-groups"]
+os.execvp("setpriv", ["setpriv", *rights, "--no-new-privs", "--", *program])
