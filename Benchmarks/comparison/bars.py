@@ -5,23 +5,23 @@ from html import escape
 from report import GOAL, MISSED, MUST, number
 
 WIDTH, LEFT, RIGHT, BAR, GAP, HEAD = 860, 190, 150, 12, 14, 78
-SWITCHES = [("kernel", "kernel bridge + vxlan"), ("ovs", "Open vSwitch, userspace"), ("tap", "ovx, TAP"), ("veth", "ovx, veth")]
+SWITCHES = [("kernel", "kernel bridge + vxlan"), ("ovs", "Open vSwitch, userspace"), ("ovx", "ovx"), ("fast", "ovx, fast path")]
 
 STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 600; font-size: 15px }
   .small { font-size: 10.5px; fill: #59636e } .axis { stroke: #59636e; stroke-dasharray: 3 3 } .grid { stroke: #d1d9e0 }
-  .kernel { fill: #8c959f } .ovs { fill: #bf8700 } .tap { fill: #0969da } .veth { fill: #54aeff }
+  .kernel { fill: #8c959f } .ovs { fill: #bf8700 } .ovx { fill: #0969da } .fast { fill: #54aeff }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .small { fill: #9198a1 } .grid { stroke: #3d444d } .axis { stroke: #9198a1 }
-    .kernel { fill: #6e7681 } .ovs { fill: #d29922 } .tap { fill: #4493f8 } .veth { fill: #a5d6ff }
+    .kernel { fill: #6e7681 } .ovs { fill: #d29922 } .ovx { fill: #4493f8 } .fast { fill: #a5d6ff }
   }
 """
 
 
 def picture(figures, underlay, title, caption):
     rows = [row for row in figures.rows(underlay) if row.pictured]
-    bars = [(row, [(kind, peer) for kind, peer in zip(("kernel", "ovs", "tap", "veth"), ("kernel", "ovs", *row.ovx))
-                   if peer and figures.median(underlay, peer, row) is not None and (peer != "ovs" or row.ovx[1])])
+    bars = [(row, [(kind, peer) for kind, peer in zip(("kernel", "ovs", "ovx", "fast"), ("kernel", "ovs", *row.ovx))
+                   if figures.median(underlay, peer, row) is not None and (peer != "ovs" or not row.is_interop)])
             for row in rows]
     # A lower time is a longer bar: everything reads as "times as fast as the kernel".
     def speed(row, peer):
@@ -56,7 +56,7 @@ def picture(figures, underlay, title, caption):
         for kind, peer in kinds:
             fast = speed(row, peer) or 0
             value = f"{number(figures.median(underlay, peer, row), row)} {row.unit}"
-            if kind in ("tap", "veth"):
+            if kind in ("ovx", "fast"):
                 mark = figures.mark(figures.ratio(underlay, peer, "kernel", row), row, row.goals.get(underlay))
                 value = f"{fast:.2f}× · {value} {mark}".rstrip()
             length = max(fast * scale, 1)

@@ -66,20 +66,27 @@ def _cpu_times():
     return (idle + wait + stolen) / TICK, strangers / TICK
 
 
+def congestion_control():
+    """What TCP in bulk is sent with, whatever the machine's own setting is: a namespace inherits that."""
+    with open("/proc/sys/net/ipv4/tcp_available_congestion_control") as file:
+        return "bbr" if "bbr" in file.read().split() else "cubic"
+
+
 class TCP:
     """One or more streams of iperf3. Result: Gb/s at the receiver, CPU seconds per gigabyte, retransmits."""
 
     many_flows = False
 
-    def __init__(self, streams=1, way="to", local=False, limit=None):
-        self.streams, self.way, self.local, self.limit = streams, way, local, limit
+    def __init__(self, streams=1, way="to", local=False, limit=None, congestion=congestion_control()):
+        self.streams, self.way, self.local, self.limit, self.congestion = streams, way, local, limit, congestion
 
     def run(self, peer, seconds):
         address, receiver = (NEIGHBOR, peer.neighbor) if self.local else (FAR, peer.far)
         server = receiver.start(["iperf3", "-s", "-1", "-B", address, "-p", PORT, "--forceflush"])
         try:
             server.expect("listening", 5)
-            client = ["iperf3", "-J", "-c", address, "-p", PORT, "-t", max(round(seconds), 1), "-P", self.streams]
+            client = ["iperf3", "-J", "-c", address, "-p", PORT, "-t", max(round(seconds), 1), "-P", self.streams,
+                      "-C", self.congestion]
             client += {"to": [], "from": ["-R"], "both": ["--bidir"]}[self.way]
             client += ["-b", self.limit] if self.limit else []
             with Meter() as meter:
@@ -135,7 +142,7 @@ class Datagrams:
 
 
 class RoundTrip:
-    """Datagrams there and back, one at a time. Result: microseconds at the median and the 99th percentile.
+    """Datagrams, or bytes of a TCP connection, there and back, one question at a time. Result: microseconds at the median and the 99th percentile.
 
     The two programs have a core each, as on two machines: on one core a wake costs the tenth part of one across, and
     which of them it is would be the scheduler's mood.
@@ -143,22 +150,24 @@ class RoundTrip:
 
     many_flows = False
 
-    def __init__(self, gap=0, loaded=False):
+    def __init__(self, gap=0, loaded=False, tcp=False):
         self.gap, self.loaded = gap, loaded
+        self.prefix = "tcp-" if tcp else ""
 
     def run(self, peer, seconds):
         traffic = peer.programs.traffic
-        echo = peer.far.start([*on_core(1), traffic, "echo", PORT + 1])
+        echo = peer.far.start([*on_core(1), traffic, f"{self.prefix}echo", PORT + 1])
         load = server = None
         try:
             echo.expect("ready", 5)
             if self.loaded:
                 server = peer.far.start(["iperf3", "-s", "-1", "-B", FAR, "-p", PORT, "--forceflush"])
                 server.expect("listening", 5)
-                load = peer.near.start(["iperf3", "-J", "-c", FAR, "-p", PORT, "-t", round(seconds) + 1])
+                load = peer.near.start(["iperf3", "-J", "-c", FAR, "-p", PORT, "-t", round(seconds) + 1,
+                                        "-C", congestion_control()])
                 time.sleep(0.5)
             with Meter() as meter:
-                ping = peer.near.start([*on_core(0), traffic, "ping", FAR, PORT + 1, seconds, self.gap, 18])
+                ping = peer.near.start([*on_core(0), traffic, f"{self.prefix}ping", FAR, PORT + 1, seconds, self.gap, 18])
                 result = json.loads(ping.finish(seconds + 10))
             if load:
                 load.finish(15)
@@ -206,6 +215,8 @@ MEASUREMENTS = {
     "tcp4": TCP(4),
     "tcp4r": TCP(4, way="from"),
     "tcp1both": TCP(way="both"),
+    "tcp1reno": TCP(congestion="reno"),
+    "tcp4reno": TCP(4, congestion="reno"),
     "local": TCP(local=True),
     "udp18": Datagrams([18]),
     "udp18x16": Datagrams([18], 16),
@@ -218,6 +229,8 @@ MEASUREMENTS = {
     "rtt": RoundTrip(),
     "rttsparse": RoundTrip(gap=2000),
     "rttload": RoundTrip(loaded=True),
+    "tcprr": RoundTrip(tcp=True),
+    "tcprrload": RoundTrip(loaded=True, tcp=True),
     "idle": Idle(),
     "cputcp": TCP(limit="500M"),
     "cpuudp": Datagrams([18], rate=40_000),

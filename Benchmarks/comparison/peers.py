@@ -333,8 +333,8 @@ class Wire(Peer):
 
 
 PEERS = {peer.name: peer for peer in (Kernel, OpenVSwitch, OvxTAP, OvxVeth, OvxFast, OvxNetwork, Interop, Inject, InteropInject, InteropFast, Wire)}
-# Who is only measured when named, or in a full run.
-EXTRAS = ("ovx-fast", "ovx-network", "inject", "interop-inject", "interop-fast", "wire")
+# Who is only measured when named.
+EXTRAS = ("ovx-veth", "ovx-fast", "inject", "interop-inject")
 
 
 def wait_until(what, condition, seconds=10):

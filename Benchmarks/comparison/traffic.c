@@ -1,11 +1,12 @@
 // The datagrams of Benchmarks/compare: a sender and a receiver that are faster than any switch between them, and a
-// ping whose clock is the caller's own. Compiled when the comparison starts; TCP is left to iperf3.
+// ping whose clock is the caller's own. Compiled when the comparison starts; TCP in bulk is left to iperf3.
 //
 //   traffic sink PORT WARMUP SECONDS       counts what arrives from WARMUP s after the first datagram, for SECONDS s
 //   traffic blast ADDR PORT SECONDS FLOWS RATE SIZE...
 //                                          sends for SECONDS s over FLOWS sockets, sizes in turn; RATE per second, 0 = all it can
-//   traffic echo PORT                      returns every datagram
-//   traffic ping ADDR PORT SECONDS GAP SIZE   one datagram at a time, GAP µs between an answer and the next question
+//   traffic echo PORT                      returns every datagram; tcp-echo what comes by one connection
+//   traffic ping ADDR PORT SECONDS GAP SIZE   one datagram at a time, GAP µs between an answer and the next question;
+//                                          tcp-ping asks by one connection
 //   traffic flood DEVICE KIND RATE         frames of 60 bytes from a packet socket until it is killed, RATE per second, 0 =
 //                                          all it can. KIND: macs (a random source and destination each), broadcast,
 //                                          arp (requests for random addresses)
@@ -22,6 +23,7 @@
 #include <net/if.h>
 #include <net/ethernet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -190,14 +192,45 @@ static _Noreturn void echo(const char *port) {
   }
 }
 
+static void answer_at_once(int fd) {
+  int on = 1;
+  if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) die("TCP_NODELAY");
+}
+
+static int tcp_echo(const char *port) {
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+  if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) die("socket");
+  if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 1) < 0) die("listen");
+  puts("ready");
+  fflush(stdout);
+  int asker = accept(fd, NULL, NULL);
+  if (asker < 0) die("accept");
+  answer_at_once(asker);
+  static char memory[MAX_SIZE];
+  ssize_t n;
+  while ((n = recv(asker, memory, sizeof memory, 0)) > 0)
+    if (send(asker, memory, (size_t)n, MSG_NOSIGNAL) < 0) break;
+  return 0;
+}
+
+static int tcp_connected(const char *address, const char *port) {
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+  if (fd < 0 || inet_pton(AF_INET, address, &a.sin_addr) != 1) die(address);
+  if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0) die("connect");
+  answer_at_once(fd);
+  return fd;
+}
+
 static int ascending(const void *a, const void *b) {
   float x = *(const float *)a, y = *(const float *)b;
   return (x > y) - (x < y);
 }
 
-static int ping(const char *address, const char *port, double seconds, long gap, int length) {
+// `whole` is MSG_WAITALL for a connection, of which a piece may come by itself.
+static int ping(int fd, int whole, double seconds, long gap, int length) {
   if (length < HEADER || length > MAX_SIZE) die("size");
-  int fd = connected(address, port);
   static char question[MAX_SIZE], answer[MAX_SIZE];
   static float samples[MAX_SAMPLES];
   size_t count = 0;
@@ -212,7 +245,7 @@ static int ping(const char *address, const char *port, double seconds, long gap,
     if (send(fd, question, (size_t)length, 0) < 0 && errno != ENOBUFS && errno != ECONNREFUSED) die("send");
     uint64_t answered = 0;
     while (answered != number) {
-      ssize_t n = recv(fd, answer, sizeof answer, 0);
+      ssize_t n = recv(fd, answer, whole ? (size_t)length : sizeof answer, whole);
       if (n < 8) break;
       memcpy(&answered, answer, 8);
     }
@@ -289,7 +322,11 @@ int main(int argc, char **argv) {
   if (!strcmp(mode, "blast") && argc >= 8)
     return blast(argv[2], argv[3], atof(argv[4]), atoi(argv[5]), atof(argv[6]), argc - 7, argv + 7);
   if (!strcmp(mode, "echo") && argc == 3) echo(argv[2]);
-  if (!strcmp(mode, "ping") && argc == 7) return ping(argv[2], argv[3], atof(argv[4]), atol(argv[5]), atoi(argv[6]));
+  if (!strcmp(mode, "ping") && argc == 7) 
+    return ping(connected(argv[2], argv[3]), 0, atof(argv[4]), atol(argv[5]), atoi(argv[6]));
+  if (!strcmp(mode, "tcp-echo") && argc == 3) return tcp_echo(argv[2]);
+  if (!strcmp(mode, "tcp-ping") && argc == 7)
+    return ping(tcp_connected(argv[2], argv[3]), MSG_WAITALL, atof(argv[4]), atol(argv[5]), atoi(argv[6]));
   if (!strcmp(mode, "flood") && argc == 5) flood(argv[2], argv[3], atof(argv[4]));
   fprintf(stderr, "traffic: see the head of traffic.c for its arguments.\n");
   return 2;
