@@ -16,8 +16,8 @@ static const int for_frames[] = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVIC
 static const int for_files[] = {
     CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SYS_NICE, CAP_SYS_RESOURCE};
 
-int ovx_keep_few_capabilities(void) {
-  uint64_t kept = 0;
+int ovx_keep_few_capabilities(bool for_rings) {
+  uint64_t kept = for_rings ? 1ull << CAP_SYS_ADMIN : 0;
   for (size_t number = 0; number < sizeof for_frames / sizeof *for_frames; number++) kept |= 1ull << for_frames[number];
   for (size_t number = 0; number < sizeof for_files / sizeof *for_files; number++) kept |= 1ull << for_files[number];
   struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};

@@ -81,7 +81,7 @@ void ovx_container_of(pid_t pid, char id[OVX_CONTAINER_ID + 1]);
 void ovx_broker_container_of(pid_t pid, char id[OVX_CONTAINER_ID + 1]);
 
 /* Gives up all capabilities of the calling process but those by which it moves frames and keeps files, in the calling
- * thread and those that it will start. Returns 0, or the negative of errno. */
-int ovx_keep_few_capabilities(void);
+ * thread and those that it will start; `for_rings` keeps CAP_SYS_ADMIN. Returns 0, or the negative of errno. */
+int ovx_keep_few_capabilities(bool for_rings);
 
 #endif

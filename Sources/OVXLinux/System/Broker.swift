@@ -39,7 +39,9 @@ package enum Broker {
   ///
   /// - Throws: What the kernel says.
   package static func leaveRightsToIt() throws(Errno) {
-    let status = ovx_keep_few_capabilities()
+    // There only who has CAP_SYS_ADMIN may use io_uring, or is of a group that mostly nobody has set.
+    let isRingForFew = ProcSettings.ioUringPolicy == 1
+    let status = ovx_keep_few_capabilities(isRingForFew)
     guard status == 0 else { throw Errno(rawValue: 0 &- status) }
   }
 

@@ -185,7 +185,7 @@ extension Preflight.Facts {
       tun: openingTUN(),
       ring: ring == 0 ? nil : Errno(rawValue: 0 &- ring),
       canDeferCompletions: ovx_probe_ring(1) == 0,
-      ringPolicy: firstLine(of: "/proc/sys/kernel/io_uring_disabled").flatMap { Int($0) },
+      ringPolicy: ProcSettings.ioUringPolicy,
       capabilities: effectiveCapabilities().map { $0 | Broker.capabilities },
       release: firstLine(of: "/proc/sys/kernel/osrelease") ?? ""
     )

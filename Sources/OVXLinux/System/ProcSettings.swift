@@ -88,6 +88,12 @@ package enum ProcSettings {
     write(value, path, namespace)
   }
 
+  /// Who may use io_uring (`kernel.io_uring_disabled`): everybody for 0, few for 1, nobody for 2; `nil` before Linux 6.6,
+  /// which has no such setting.
+  package static var ioUringPolicy: Int? {
+    read("/proc/sys/kernel/io_uring_disabled").flatMap { Int($0) }
+  }
+
   /// The release of the running kernel.
   package static var kernelRelease: String { read("/proc/sys/kernel/osrelease") ?? "unknown" }
 
