@@ -297,7 +297,6 @@ struct Vswitchd: ParsableCommand {
     return try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
   }
 
-  /// Refuses to start where the kernel cannot do what is needed, and says what it can do only in part.
   /// From here on the daemon has no other rights than those that moving frames takes, and files of its own.
   private func beginBroker() throws(StartFailure) {
     let service = unsafe getenv("OVX_BROKER").map { unsafe String(cString: $0) }
@@ -315,6 +314,7 @@ struct Vswitchd: ParsableCommand {
     }
   }
 
+  /// Refuses to start where the kernel cannot do what is needed, and says what it can do only in part.
   private func checkHost(_ logger: Logger) throws(StartFailure) {
     for problem in Preflight.problems(in: .observed()) {
       let sentence = "\(problem.sentence); \(problem.remedy)"
