@@ -140,7 +140,7 @@ import Testing
     (
       "bridges: {br0: {ports: {p: {tga: 1}}}}",
       "net.yaml:1:29: port p has no \"tga\"; did you mean tag? its keys are type, mac, key, remote, local, dst_port, "
-        + "mtu, address, routes, tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, options, other_config, external_ids, interface"
+        + "mtu, address, routes, tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, publish, options, other_config, external_ids, interface"
     ),
     (
       "bridges: {br0: {ports: {p: {interface: {tag: 1}}}}}",

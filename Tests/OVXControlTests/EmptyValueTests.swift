@@ -14,6 +14,7 @@ import Testing
   @Test(arguments: [
     "tag", "trunks", "cvlans", "vlan_mode", "other_config", "other_config:priority-tags",
     "external_ids", "external_ids:a", "ta", "port_security", "allowed_addresses",
+    "publish",
   ])
   func ofPort(column: String) throws {
     var bench = try bench()

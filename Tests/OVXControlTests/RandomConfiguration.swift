@@ -39,6 +39,7 @@ enum RandomConfiguration {
       configuration.host.remotes = ["192.0.2.1", "192.0.2.2"].compactMap(IPAddress.init)
       configuration.host.otherConfig = texts(&random)
     }
+    var published = 8000
     for (number, bridge) in configuration.bridges.keys.sorted().enumerated()
     where Bool.random(using: &random) {
       let number = UInt16(number)
@@ -74,6 +75,16 @@ enum RandomConfiguration {
         configuration.ports[name]?.trunks = []
         configuration.ports[name]?.customerVLANs = []
         configuration.ports[name]?.vlanMode = nil
+        guard network.hasGatewayHere, port.interface.attachment == nil,
+          port.interface.addresses.isEmpty, Bool.random(using: &random)
+        else { continue }
+        configuration.ports[name]?.allowedAddresses = ["10.\(number).0.7"].compactMap(
+          AllowedAddress.init)
+        configuration.ports[name]?.published = [
+          "0.0.0.0:\(published):80/tcp", "\(published):80/udp",
+        ]
+        .compactMap(PublishedPort.init)
+        published += 1
       }
     }
     try? configuration.completeNetworks(after: configuration)

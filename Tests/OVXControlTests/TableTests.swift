@@ -55,7 +55,7 @@ import Testing
     (
       "set port veth1 foo=1",
       "Port does not contain a column whose name matches \"foo\"; its columns are "
-        + "_uuid, name, interfaces, tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, other_config, external_ids"
+        + "_uuid, name, interfaces, tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, publish, other_config, external_ids"
     ),
     (
       "set port veth1 t=1",
@@ -69,7 +69,7 @@ import Testing
     (
       "set port veth1 name=x",
       "cannot modify read-only column name in table Port; its columns that can be set are "
-        + "tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, other_config, external_ids"
+        + "tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, publish, other_config, external_ids"
     ),
     (
       "set bridge br0 ports=[]",
@@ -84,7 +84,7 @@ import Testing
     (
       "clear port veth1 interfaces",
       "cannot modify read-only column interfaces in table Port; its columns that can be set are "
-        + "tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, other_config, external_ids"
+        + "tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, publish, other_config, external_ids"
     ),
     (
       "clear interface veth1 type",
@@ -114,7 +114,7 @@ import Testing
     (
       "add-port br0 veth3 name=x",
       "cannot modify read-only column name in table Port; its columns that can be set are "
-        + "tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, other_config, external_ids"
+        + "tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, publish, other_config, external_ids"
     ),
     (
       "add-port br0 veth3 key=1 options:key=2 remote=10.0.0.9",
@@ -127,7 +127,7 @@ import Testing
     (
       "add-port br0 veth3 foo=1",
       "a port has no \"foo\"; it takes addresses, allowed_addresses, cvlans, dst_port, external_ids, key, local, mac, mtu, mtu_request, network, options, "
-        + "other_config, port_security, remote, routes, tag, trunks, type, vlan_mode"
+        + "other_config, port_security, publish, remote, routes, tag, trunks, type, vlan_mode"
     ),
     (
       "attach br0 web1 eth0 tag=100 key=5",
@@ -137,7 +137,7 @@ import Testing
     (
       "attach br0 web1 eth0 foo=1",
       "a port has no \"foo\"; it takes addresses, allowed_addresses, cvlans, dst_port, external_ids, gateway, ip, key, local, mac, mtu, "
-        + "mtu_request, network, options, other_config, port_security, remote, routes, tag, trunks, type, vlan_mode"
+        + "mtu_request, network, options, other_config, port_security, publish, remote, routes, tag, trunks, type, vlan_mode"
     ),
   ])
   func refusals(line: String, sentence: String) throws {
@@ -317,7 +317,7 @@ import Testing
     (
       "find port tag=999 foo=1",
       "Port does not contain a column whose name matches \"foo\"; its columns are "
-        + "_uuid, name, interfaces, tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, other_config, external_ids"
+        + "_uuid, name, interfaces, tag, trunks, cvlans, vlan_mode, network, port_security, allowed_addresses, publish, other_config, external_ids"
     ),
     (
       "find port tag=999 tag=x",

@@ -148,6 +148,8 @@ extension Configuration {
     package var portSecurity: Bool?
     /// What it may use for its own beside what it was given, in order of their texts.
     package var allowedAddresses: [AllowedAddress] = []
+    /// Ports of the host that its network's gateway leads to it, in order of their texts.
+    package var published: [PublishedPort] = []
     package var vlanMode: VLANMode?
     package var otherConfig: [String: String] = [:]
     package var externalIDs: [String: String] = [:]

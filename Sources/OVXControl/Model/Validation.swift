@@ -35,6 +35,9 @@ extension Configuration {
       do { try validate(port) } catch { throw error.about(name) }
     }
     try validateNetworks(changes)
+    if changes.ports.contains(where: { ports[$0]?.published.isEmpty == false }) {
+      try validatePublishedTogether()
+    }
     let changed = changes.ports.compactMap { ports[$0]?.interface }
     if changed.contains(where: { $0.attachment != nil }) { try validateAttachments() }
     if !changes.bridges.isEmpty || !changes.networks.isEmpty || changes.host
@@ -110,6 +113,7 @@ extension Configuration {
     }
     try validateVLANs(of: port)
     try validateSecurity(of: port)
+    try validatePublished(of: port)
     try checkMap(port.otherConfig, "other_config of port \(port.name)")
     try checkMap(port.externalIDs, "external_ids of port \(port.name)")
     try validateInterface(of: port)

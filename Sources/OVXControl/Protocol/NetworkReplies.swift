@@ -54,6 +54,8 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
     /// The Ethernet address that its device was given, whatever a container has made of it since.
     package var station: MACAddress?
     package var error: String?
+    /// Ports of the host that lead to it.
+    package var published: [PublishedPort]
   }
 
   /// Describes a network of the configuration; the daemon adds remotes, and what it knows of members.
@@ -80,7 +82,8 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
       let attachment = port.interface.attachment
       return Member(
         port: port.name, target: attachment?.target, interface: attachment?.interface,
-        addresses: attachment?.addresses ?? port.interface.addresses, mac: port.interface.mac)
+        addresses: attachment?.addresses ?? port.interface.addresses, mac: port.interface.mac,
+        published: port.published)
     }
   }
 }

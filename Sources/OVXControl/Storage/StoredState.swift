@@ -148,6 +148,9 @@ var migrator: DatabaseMigrator {
         ) STRICT;
         """)
   }
+  migrator.registerMigration("14: published ports") { database in
+    try database.execute(sql: "ALTER TABLE port ADD COLUMN publish TEXT NOT NULL DEFAULT '[]'")
+  }
   return migrator
 }
 
@@ -313,11 +316,12 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
   var network: String?
   var portSecurity: Bool?
   var allowedAddresses: [AllowedAddress]
+  var publish: [PublishedPort]
   var otherConfig: [String: String]
   var externalIDs: [String: String]
 
   enum CodingKeys: String, CodingKey {
-    case name, bridge, tag, trunks, cvlans, network
+    case name, bridge, tag, trunks, cvlans, network, publish
     case vlanMode = "vlan_mode"
     case portSecurity = "port_security"
     case allowedAddresses = "allowed_addresses"
@@ -335,6 +339,7 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
     network = port.network
     portSecurity = port.portSecurity
     allowedAddresses = port.allowedAddresses
+    publish = port.published
     otherConfig = port.otherConfig
     externalIDs = port.externalIDs
   }
@@ -355,6 +360,7 @@ private struct PortRow: Codable, Equatable, FetchableRecord, PersistableRecord {
       port.network = network
       port.portSecurity = portSecurity
       port.allowedAddresses = allowedAddresses
+      port.published = publish
       port.otherConfig = otherConfig
       port.externalIDs = externalIDs
       return port

@@ -220,6 +220,8 @@ enum AtomShape {
   case addressRange
   /// An Ethernet address, an IP address or a network's: `AllowedAddress`.
   case allowedAddress
+  /// A port of the host and one of a member: `PublishedPort`.
+  case publishedPort
   /// A route of the host: `HostRoute`.
   case route
 
@@ -317,6 +319,13 @@ enum AtomShape {
             + "it looks like 02:00:00:00:00:01, 172.17.42.9 or 172.17.42.128/25")
       }
       return .text(address.description)
+    case .publishedPort:
+      guard let published = PublishedPort(text) else {
+        throw ControlError(
+          "\"\(printable(text))\" is no port of the host with one of the container; it looks like 8080:80, "
+            + "203.0.113.1:53:53/udp or with its quotes \"[2001:db8::1]:8080:80/tcp\"")
+      }
+      return .text(published.description)
     case .route:
       guard let route = HostRoute(text) else {
         throw ControlError(

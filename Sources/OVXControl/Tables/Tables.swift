@@ -110,6 +110,7 @@ extension Table<Configuration.Port> {
           write: { port, datum in port.portSecurity = datum.atoms.first.map { $0 == .boolean(true) }
           }),
         .set("allowed_addresses", .allowedAddress, \.allowedAddresses),
+        .set("publish", .publishedPort, \.published),
         .map("other_config", \.otherConfig),
         .map("external_ids", \.externalIDs),
       ] + Column.portConstants

@@ -33,6 +33,7 @@ extension NetworkDescription {
       add("Port \(printable(member.port))")
       if !member.addresses.isEmpty { add("    address: \(list(member.addresses))") }
       if let mac = member.mac { add("    mac: \(mac)") }
+      if !member.published.isEmpty { add("    published: \(list(member.published))") }
       if let error = member.error { add("    error: \"\(error)\"") }
     }
     return lines.map { $0 + "\n" }.joined()

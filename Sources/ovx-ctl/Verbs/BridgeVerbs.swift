@@ -265,9 +265,12 @@ struct Attach: Verb {
                          IP addresses, networks
         port_security=BOOL  whether it is held to its addresses (default: as the
                          network says)
+        publish=PORT:PORT,...  ports of the host that the network's gateway leads to
+                         ports of the container: 8080:80, 203.0.113.1:53:53/udp
 
       EXAMPLES
         ovx-ctl attach red web1 eth0
+        ovx-ctl attach red web2 eth0 publish=8080:80
         ovx-ctl attach br0 web1 eth0 ip=10.0.0.5/24 gateway=10.0.0.1 tag=100
         ovx-ctl attach br0 pid:4711 eth0 ip=10.0.0.6/24 ip=fd00::6/64
       """
