@@ -12,12 +12,20 @@ struct Gateway: Equatable {
   var nat: Configuration.AddressTranslation
   /// Members that have an address of their own outside, in the order of these.
   var floating: [Floating] = []
+  /// Ports of the host that lead to members, in the order of these.
+  var published: [Published] = []
   /// What it serves to the members.
   var services = Services(dhcp: false, dns: false)
 
   /// An address outside, and whose it is.
   struct Floating: Hashable {
     var outside: IPAddress
+    var member: IPAddress
+  }
+
+  /// A port of the host, and the member's to which it leads.
+  struct Published: Hashable {
+    var port: PublishedPort
     var member: IPAddress
   }
 

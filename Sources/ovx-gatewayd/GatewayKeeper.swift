@@ -40,6 +40,7 @@ struct GatewayKeeper: ~Copyable {
   /// A router's filter as it was put in force.
   private struct Filtered: Equatable {
     var gateway: Gateway
+    var transits: [Transit]
     var place: NetworkNamespace.Identity
   }
 
@@ -206,11 +207,15 @@ struct GatewayKeeper: ~Copyable {
       let router = Router(
         namespace: namespacePrefix + gateway.network, gateway: gateway)
       let former = routers[gateway.network]
+      let transits = transits[gateway.network] ?? []
       do throws(LinuxError) {
         let place = try router.make(
-          present[gateway.transitDevice], transits[gateway.network] ?? [],
-          isFiltered: { former == Filtered(gateway: gateway, place: $0) }, tools, &netlink)
-        kept[gateway.network] = Filtered(gateway: gateway, place: place.identity)
+          present[gateway.transitDevice], transits,
+          isFiltered: { former == Filtered(gateway: gateway, transits: transits, place: $0) },
+          tools,
+          &netlink)
+        kept[gateway.network] = Filtered(
+          gateway: gateway, transits: transits, place: place.identity)
         if former?.place != place.identity {
           messages.note("the gateway of network \(gateway.network) is in namespace \(place.name)")
         }
@@ -287,6 +292,11 @@ struct GatewayKeeper: ~Copyable {
       let isInForce = rules == hostRules && hostListing != nil && tools.hostFilter() == hostListing
       if !isInForce {
         try tools.filter(rules.script)
+        if hostRules?.relays != rules.relays {
+          // A kernel that does not tell of connections has no more than datagrams that are lost for a while.
+          let own = Set(try netlink.addresses().map(\.address))
+          try? PortRelay.forgetOthers(than: rules.relays, own: own, pools: rules.pools)
+        }
         hostRules = rules
         hostListing = tools.hostFilter()
         tellOfOthers(uplinks)

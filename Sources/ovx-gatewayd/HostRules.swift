@@ -19,6 +19,11 @@ struct HostRules: Equatable {
   /// The name of the set that has `opened`, for a successor to read.
   static let openedSet = "opened"
 
+  /// All published ports on their ways.
+  var relays: [PortRelay] {
+    gateways.flatMap { PortRelay.all(of: $0, transits[$0.network] ?? []) }
+  }
+
   /// One transaction that makes the table, in the place of the one that is there.
   var script: String {
     let any = "\"\(Gateway.transitPrefix)*\""
@@ -50,6 +55,40 @@ struct HostRules: Equatable {
         inward.append("oifname \(device) \(family) daddr \(floating.outside) accept")
       }
     }
+    // The answers of members and, before them, what a network's own members send to its published ports.
+    var returned: [String] = []
+    var led: [String] = []
+    var arriving: [String] = []
+    var leaving: [String] = []
+    // The pairs' own addresses are no places to publish at.
+    if gateways.contains(where: { !$0.published.isEmpty }) {
+      arriving = pools.map { "\($0.base.isIPv6 ? "ip6" : "ip") daddr \($0) return" }
+    }
+    for gateway in gateways where !gateway.published.isEmpty {
+      let device = "\"\(gateway.transitDevice)\""
+      let transits = transits[gateway.network] ?? []
+      for transit in transits {
+        let family = transit.host.isIPv6 ? "ip6" : "ip"
+        returned.append(
+          "iifname \(device) \(family) saddr \(transit.router) ct direction reply ct status dnat "
+            + "ct state established,related accept")
+      }
+      for relay in PortRelay.all(of: gateway, transits) {
+        arriving.append("\(relay.question) dnat \(relay.family) to \(relay.router)")
+        leaving.append("\(relay.ownQuestion) dnat \(relay.family) to \(relay.router)")
+        led.append("oifname \(device) ct status dnat \(relay.arrival) accept")
+        returned.append(
+          "iifname \(device) oifname \(device) ct status dnat \(relay.arrival) accept")
+      }
+      // Else the answers would not come back this way.
+      translated.append("iifname \(device) oifname \(device) ct status dnat masquerade")
+    }
+    if !led.isEmpty {
+      translated.append("oifname \(any) ct status dnat fib saddr type local masquerade")
+    }
+    led += pools.map {
+      "\($0.base.isIPv6 ? "ip6" : "ip") daddr \($0) \(PortRelay.stale) drop"
+    }
     let forbidden =
       ["ct state invalid drop"]
       + pools.map { "iifname \(any) \($0.base.isIPv6 ? "ip6" : "ip") daddr \($0) drop" }
@@ -79,6 +118,7 @@ struct HostRules: Equatable {
           iifname @opened counter drop
         }
         chain from-tenants {
+          \(returned.joined(separator: "\n    "))
           oifname != @uplinks counter drop
           \(forbidden.joined(separator: "\n    "))
           ip daddr 169.254.0.0/16 counter drop
@@ -86,10 +126,19 @@ struct HostRules: Equatable {
           counter drop
         }
         chain to-tenants {
+          \(led.joined(separator: "\n    "))
           iifname != @uplinks counter drop
           ct state established,related accept
           \(inward.joined(separator: "\n    "))
           counter drop
+        }
+        chain prerouting {
+          type nat hook prerouting priority dstnat; policy accept;
+          \(arriving.joined(separator: "\n    "))
+        }
+        chain output {
+          type nat hook output priority -100; policy accept;
+          \(leaving.joined(separator: "\n    "))
         }
         chain postrouting {
           type nat hook postrouting priority srcnat; policy accept;

@@ -78,8 +78,12 @@ struct Router {
     let isNew = host == nil
     if isNew { host = try pair(place, &netlink) }
     if isNew || !isFiltered(place.identity) {
-      let script = RouterRules(gateway: gateway).script
-      try place.perform { () throws(LinuxError) in try tools.filter(script) }
+      let script = RouterRules(gateway: gateway, transits: transits).script
+      let relays = PortRelay.all(of: gateway, transits)
+      try place.perform { () throws(LinuxError) in
+        try tools.filter(script)
+        try? PortRelay.forgetOthersInside(than: relays, transits: transits)
+      }
     }
     guard let host else { return place }
     try address(host, transits, &netlink)
@@ -146,6 +150,10 @@ struct Router {
     ProcSettings.write("0", family: "ipv6", device: link.name, "accept_ra")
     ProcSettings.write("1", family: "ipv4", device: link.name, "forwarding")
     ProcSettings.write("1", family: "ipv6", device: link.name, "force_forwarding")
+    // What the host sends to its own 127.0.0.1 leaves by the device where the port is published; no tenant's packet for such
+    // an address gets through its router, nor through the host's filter.
+    ProcSettings.write(
+      gateway.published.isEmpty ? "0" : "1", family: "ipv4", device: link.name, "route_localnet")
     if !link.isUp { try netlink.setUp(true, link) }
     let wanted = transits.map { OVXLinux.InterfaceAddress($0.host, prefixLength: UInt8($0.length)) }
     try netlink.give(wanted, to: link)

@@ -7,6 +7,8 @@ private import OVXDatapath
 /// and what comes back belongs to that.
 struct RouterRules {
   let gateway: Gateway
+  /// The addresses of its transit pairs, which published ports are led to.
+  let transits: [Transit]
 
   /// Names of the router's two devices.
   static let outside = "outside"
@@ -62,10 +64,17 @@ struct RouterRules {
         "oifname \(Self.outside) \(family) saddr \(floating.member) snat \(family) to \(floating.outside)"
       )
     }
-    if !gateway.floating.isEmpty {
-      forward.append(
-        "iifname \(Self.outside) oifname \(Self.tenant) ct status dnat accept")
+    let relays = PortRelay.all(of: gateway, transits)
+    for relay in relays {
+      inward.append(
+        "iifname \(Self.outside) \(relay.arrival) dnat \(relay.family) to \(relay.member)")
     }
+    // Who has been led to a member goes on only while that is so; errors that routers tell of a connection have no port.
+    var led = gateway.floating.map { floating in
+      "iifname \(Self.outside) ct status dnat \(floating.member.isIPv6 ? "ip6" : "ip") daddr \(floating.member) accept"
+    }
+    led += relays.map { "iifname \(Self.outside) ct status dnat \($0.delivery) accept" }
+    led.append("iifname \(Self.outside) \(PortRelay.stale) drop")
     if gateway.nat == .masquerade { outward.append("oifname \(Self.outside) masquerade") }
     return """
       table inet ovx
@@ -84,6 +93,7 @@ struct RouterRules {
         chain forward {
           type filter hook forward priority filter; policy drop;
           ct state invalid drop
+          \(led.joined(separator: "\n    "))
           ct state established,related accept
           \(forward.joined(separator: "\n    "))
         }

@@ -23,6 +23,10 @@ struct SwitchConnection {
         ],
         ifExists: false),
       .list(table: "Switch", records: [], columns: ["other_config"], ifExists: false),
+      .find(
+        table: "Port",
+        conditions: [Condition(column: "publish", comparison: .notEqual, value: "[]")],
+        columns: ["name", "network", "publish", "allowed_addresses"]),
     ])
     let (networks, switches) = (replies[0].rows, replies[1].rows)
     var wishes = Wishes()
@@ -56,12 +60,51 @@ struct SwitchConnection {
       if mode == .central { wishes.central.insert(name) }
     }
     wishes.gateways.sort { $0.network < $1.network }
+    try publish(replies[2].rows, &wishes)
     if case .map(let config)? = switches.rows.first?.first {
       let record = Configuration.SwitchRecord(otherConfig: config.mapValues(\.bare))
       wishes.uplinks = record.gatewayUplinks
       wishes.transit = record.gatewayTransit
     }
     return wishes
+  }
+
+  /// Adds the ports of the host that lead to members.
+  ///
+  /// - Parameters:
+  ///   - ports: The ports that publish some: name, network, `publish` and `allowed_addresses`.
+  ///   - wishes: Where each gateway gets its members'.
+  /// - Throws: What the switch says.
+  private func publish(_ ports: RecordList, _ wishes: inout Wishes) throws(ControlError) {
+    guard !ports.rows.isEmpty else { return }
+    let names = ports.rows.compactMap { $0.first?.atoms.first?.bare }
+    let interfaces = try send([
+      .list(
+        table: "Interface", records: names, columns: ["name", "addresses"], ifExists: true)
+    ])[0].rows
+    var given: [String: [IPAddress]] = [:]
+    for row in interfaces.rows where row.count == 2 {
+      guard let name = row[0].atoms.first?.bare else { continue }
+      given[name] = row[1].atoms.compactMap { InterfaceAddress($0.bare)?.address }
+    }
+    for row in ports.rows where row.count == 4 {
+      guard let name = row[0].atoms.first?.bare,
+        let place = wishes.gateways.firstIndex(where: { $0.network == row[1].atoms.first?.bare })
+      else { continue }
+      let gateway = wishes.gateways[place]
+      let addresses = PublishedPort.addresses(
+        given: given[name] ?? [], allowed: row[3].atoms.compactMap { AllowedAddress($0.bare) },
+        gateways: gateway.addresses, subnets: gateway.subnets)
+      for port in row[2].atoms.compactMap({ PublishedPort($0.bare) }) {
+        wishes.gateways[place].published += addresses.filter { port.isOf(isIPv6: $0.isIPv6) }
+          .map { Gateway.Published(port: port, member: $0) }
+      }
+    }
+    for place in wishes.gateways.indices {
+      wishes.gateways[place].published.sort {
+        ($0.port.description, $0.member) < ($1.port.description, $1.member)
+      }
+    }
   }
 
   /// Who is in a network, as far as this host knows.

@@ -38,7 +38,7 @@ package struct Netlink: ~Copyable, Sendable {
     self.init(NetlinkSocket(descriptor))
   }
 
-  private init(_ socket: consuming NetlinkSocket) {
+  init(_ socket: consuming NetlinkSocket) {
     // No answer takes time once the request is sent; the limit is for the one that never comes.
     socket.setReceiveTimeout(seconds: 10)
     self.socket = socket
