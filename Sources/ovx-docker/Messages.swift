@@ -90,8 +90,10 @@ struct EndpointRequest: Decodable {
   var endpointID: String
 }
 
-/// `NetworkDriver.ProgramExternalConnectivity`.
+/// `NetworkDriver.ProgramExternalConnectivity` and `RevokeExternalConnectivity`: the endpoint has the container's way out now,
+/// with its published ports, or has it no more.
 struct ConnectivityRequest: Decodable {
+  var endpointID: String
   var options: PublishedPorts?
 }
 
@@ -104,7 +106,15 @@ struct PublishedPorts: Decodable {
   }
 
   struct Port: Decodable {
+    /// The protocol's number in IP.
+    var proto: Int?
+    /// The container's.
     var port: Int?
+    /// The host's address; absent or empty for all.
+    var hostIP: String?
+    /// The host's, and the last of a range of which one is wanted; 0 where any is.
+    var hostPort: Int?
+    var hostPortEnd: Int?
   }
 }
 

@@ -111,9 +111,13 @@ struct NetworkDriver {
   func createEndpoint(_ request: CreateEndpointRequest) throws(ControlError) -> String? {
     let id = try checked(request.endpointID, "endpoint")
     let networkID = try checked(request.networkID, "network")
-    // Docker tells only drivers that give a gateway of the ports that it is to publish.
-    try publish(request.options)
     guard let network = try self.network(of: networkID, isNeeded: true) else { return nil }
+    // Where there is no gateway, Docker says nothing more of the ports that it is to publish.
+    if network.gateways.isEmpty, let port = request.options?.ports?.first {
+      throw ControlError(
+        "network \(network.name) has no gateway, which publishes ports (-p \(port.port ?? 0)); "
+          + "\"ovx-ctl set network \(network.name) gateway=ADDRESS\" names one, or leave out -p")
+    }
     let interface = request.interface
     var settings = [
       Setting(column: "network", value: network.name),
@@ -182,12 +186,28 @@ struct NetworkDriver {
     deleteDevice(port)
   }
 
-  /// Refuses to publish ports, which nothing does yet, rather than to let them be silent.
-  func publish(_ ports: PublishedPorts?) throws(ControlError) {
-    guard let port = ports?.ports?.first else { return }
-    throw ControlError(
-      "ovx publishes no ports (-p \(port.port.map { "\($0)" } ?? "")); a router in the network can, or leave out -p"
-    )
+  /// Has the network's gateway lead ports of the host to a container, whose way out this endpoint is now.
+  func publish(_ request: ConnectivityRequest) throws(ControlError) {
+    let port = Self.names(try checked(request.endpointID, "endpoint")).port
+    var published: [PublishedPort] = []
+    for mapping in request.options?.ports ?? [] { published.append(try PublishedPort(mapping)) }
+    guard !published.isEmpty else { return }
+    let texts = published.map { Atom.text($0.description).description }
+    _ = try connection.send([
+      .set(
+        table: "Port", record: port,
+        settings: [
+          Setting(column: "publish", value: "[\(texts.joined(separator: ","))]")
+        ], ifExists: false)
+    ])
+  }
+
+  /// Leads no more ports to a container; does nothing where it is gone.
+  func unpublish(_ request: ConnectivityRequest) throws(ControlError) {
+    let port = Self.names(try checked(request.endpointID, "endpoint")).port
+    _ = try connection.send([
+      .clear(table: "Port", record: port, columns: ["publish"], ifExists: true)
+    ])
   }
 
   /// The two ends of an endpoint's veth: 15 bytes at most, which the kernel allows.
@@ -233,5 +253,29 @@ struct NetworkDriver {
       id.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit })
     else { throw ControlError("\"\(printable(id))\" is no \(what)'s id") }
     return id
+  }
+}
+
+extension PublishedPort {
+  /// Reads what `docker run -p` has made of it.
+  fileprivate init(_ mapping: PublishedPorts.Port) throws(ControlError) {
+    let numbers: [Int: Transport] = [6: .tcp, 17: .udp, 132: .sctp]
+    guard let port = mapping.port.flatMap(UInt16.init(exactly:)), port > 0,
+      let transport = numbers[mapping.proto ?? 6]
+    else { throw ControlError("Docker publishes a port that is none of tcp, udp or sctp") }
+    let first = mapping.hostPort ?? 0
+    guard let hostPort = UInt16(exactly: first), hostPort > 0,
+      first == mapping.hostPortEnd ?? first || mapping.hostPortEnd == 0
+    else {
+      throw ControlError(
+        "-p leaves it open which port of the host leads to \(port)/\(transport.rawValue), and Docker does not show "
+          + "which one a driver takes; name one, as in -p 8080:\(port)")
+    }
+    self.init(port: hostPort, memberPort: port, transport: transport)
+    guard let text = mapping.hostIP, !text.isEmpty else { return }
+    guard let address = IPAddress(text) else {
+      throw ControlError("-p names \"\(printable(text))\", which is no address of the host")
+    }
+    self.address = address
   }
 }

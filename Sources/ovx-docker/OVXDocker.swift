@@ -17,10 +17,11 @@ struct OVXDocker: AsyncParsableCommand {
         docker network create -d ovx -o network=red --ipam-driver ovx --ipam-opt network=red red
         docker network create -d ovx -o vni=300 --subnet 10.3.0.0/24 --ip-range 10.3.0.16/28 green
         docker run --network red IMAGE
+        docker run --network red -p 8080:80 IMAGE
 
       The first uses a network that "ovx-ctl add-net" has made, and its addresses. The second makes one of its own, and \
       Docker hands out the addresses: hosts that share the subnet are each given an --ip-range of their own, and no two \
-      networks of a host can have the same subnet.
+      networks of a host can have the same subnet. Ports are published by the network's gateway, which ovx-gatewayd makes.
       """,
     version: OVXVersion.current)
 
@@ -110,17 +111,17 @@ private struct Service: HTTPHandler {
     case "/NetworkDriver.Join": return try driver.join(Messages.decode(bytes))
     case "/NetworkDriver.DeleteEndpoint": try driver.deleteEndpoint(Messages.decode(bytes))
     case "/NetworkDriver.ProgramExternalConnectivity":
-      let request: ConnectivityRequest = try Messages.decode(bytes)
-      try driver.publish(request.options)
+      try driver.publish(Messages.decode(bytes))
+    case "/NetworkDriver.RevokeExternalConnectivity":
+      try driver.unpublish(Messages.decode(bytes))
     case "/IpamDriver.GetCapabilities": return AddressCapabilitiesResponse()
     case "/IpamDriver.GetDefaultAddressSpaces": return AddressSpacesResponse()
     case "/IpamDriver.RequestPool": return try addresses.requestPool(Messages.decode(bytes))
     case "/IpamDriver.RequestAddress":
       return AddressResponse(address: try addresses.requestAddress(Messages.decode(bytes)))
     case "/IpamDriver.ReleaseAddress": try addresses.releaseAddress(Messages.decode(bytes))
-    case "/IpamDriver.ReleasePool", "/NetworkDriver.Leave",
-      "/NetworkDriver.RevokeExternalConnectivity",
-      "/NetworkDriver.DiscoverNew", "/NetworkDriver.DiscoverDelete":
+    case "/IpamDriver.ReleasePool", "/NetworkDriver.Leave", "/NetworkDriver.DiscoverNew",
+      "/NetworkDriver.DiscoverDelete":
       break
     default: return nil
     }

@@ -170,7 +170,7 @@ extension SystemTests {
         let published = try near.run(
           "run", "--rm", "--network", "red", "-p", "80:80", "busybox", "/bin/ip", "addr")
         #expect(
-          !published.succeeded && published.standardError.contains("ovx publishes no ports"),
+          !published.succeeded && published.standardError.contains("network red has no gateway"),
           "\(published)")
 
         // Restarts, of each part.
@@ -220,6 +220,82 @@ extension SystemTests {
           let output = try near.run(["network", "create", "-d", near.driver] + words + ["bad"])
           #expect(!output.succeeded && output.standardError.contains(part), "\(words): \(output)")
         }
+      }
+    }
+
+    @Test func portsArePublished() throws {
+      try Lab.run { lab in
+        lab.expectLog("waits")
+        let archive = try lab.containerImage()
+        let site = try GatewayTests.Site(
+          lab, networks: [("red", 100), ("blue", 200)], settings: "nat=masquerade")
+        defer { for index in 0...1 { site.stop(index, SIGTERM) } }
+        let host = site.hosts[0]
+        let docker = try Docker(lab, on: host)
+        defer { docker.stop() }
+        try docker("import", archive, "busybox")
+        for network in ["red", "blue"] { try docker.use(network, "--subnet", "172.17.42.0/24") }
+        func serve(_ name: String) throws {
+          try docker(
+            "exec", "-d", name, "/bin/busybox", "nc", "-lk", "-p", "80", "-e", "/bin/busybox",
+            "echo",
+            "this is \(name)")
+        }
+        func expectAnswer(_ place: String, from client: Namespace, _ word: String) throws {
+          try eventually("\(place) is \(word)") {
+            try client.run("timeout 2 socat -u TCP:\(place),connect-timeout=1 -").standardOutput
+              .contains(word)
+          }
+        }
+        try docker.start("web", in: "red", "-p", "8080:80", "-p", "203.0.113.1:8443:80/tcp")
+        try docker.start("shop", in: "blue", "-p", "8081:80")
+        for name in ["web", "shop"] { try serve(name) }
+        for (port, name) in [("8080", "web"), ("8443", "web"), ("8081", "shop")] {
+          try expectAnswer("203.0.113.1:\(port)", from: site.outside, "this is \(name)")
+        }
+        try expectAnswer("127.0.0.1:8080", from: host, "this is web")
+        // Whose it is stands in the sentence, and nothing is left of who has not got it.
+        for (words, part) in [
+          (["-p", "8080:80"], "publishes 8080:80/tcp"),
+          (["-p", "80"], "name one, as in -p 8080:80"),
+          (["-p", "8000-8010:80"], "name one, as in -p 8080:80"),
+        ] as [([String], String)] {
+          let refused = try docker.run(
+            ["run", "--name", "third", "--network", "blue"] + words + [
+              "busybox", "/bin/ip", "addr",
+            ])
+          #expect(!refused.succeeded && refused.standardError.contains(part), "\(refused)")
+          try docker("rm", "-f", "third")
+        }
+        try host.ctl("set network red gateway_mode=distributed")
+        #expect(try host.ctl("find port publish!=[]").contains("8081:80/tcp"))
+        #expect(
+          try host.ctl("list-ports br0").split(separator: "\n").count { $0.hasPrefix("dk") } == 2)
+
+        // Restarts, of each part; Docker gives the container another address, perhaps.
+        try docker("restart", "-t", "0", "web")
+        try serve("web")
+        try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
+        docker.killDriver()
+        site.stop(0, SIGKILL)
+        try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
+        try docker.startDriver()
+        try site.start(0)
+        docker.stopDaemon()
+        try docker.startDaemon()
+        try docker("start", "web")
+        try serve("web")
+        try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
+
+        // A second network with a gateway takes none of them, and leaves none behind.
+        try docker("network", "connect", "blue", "web")
+        try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
+        try docker("rm", "-f", "web", "shop")
+        #expect(try host.ctl("find port publish!=[]") == "")
+        try eventually("nothing is led any more") {
+          try !host.must("nft list ruleset").contains(/dport (80|808\d|8443)\b/)
+        }
+        try docker("network", "rm", "red", "blue")
       }
     }
   }
