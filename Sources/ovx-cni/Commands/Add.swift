@@ -18,6 +18,11 @@ extension NetworkTask {
     if let mac { settings.append(Setting(column: "mac", value: mac.description)) }
     if let kind = configuration.kind { settings.append(Setting(column: "kind", value: kind)) }
     if let mtu = configuration.mtu { settings.append(Setting(column: "mtu", value: String(mtu))) }
+    if !configuration.published.isEmpty {
+      let texts = configuration.published.map { Atom.text($0.description).description }
+      settings.append(
+        Setting(column: "publish", value: "[\(texts.joined(separator: ","))]"))
+    }
 
     // What a former call has left goes with its addresses, before others are asked for.
     if !stale.isEmpty { try delete(call) }

@@ -1,4 +1,4 @@
-private import OVXControl
+internal import OVXControl
 private import OVXDatapath
 
 /// Reads members of a configuration, and tells by name which one is wrong.
@@ -77,6 +77,40 @@ struct MemberReader {
       throw wrong("kind", "is \"\(kind)\", and has to be \"tap\" or \"veth\"")
     }
     return kind
+  }
+
+  /// The ports of `portMappings`: `{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "203.0.113.1"}`.
+  func published() throws(PluginError) -> [PublishedPort] {
+    guard let member = json["portMappings"], member != .null else { return [] }
+    guard let elements = member.arrayValue else {
+      throw wrong("portMappings", "is \(member.kind), and has to be an array")
+    }
+    var published: [PublishedPort] = []
+    for element in elements {
+      let reader = MemberReader(element, prefix + "portMappings.")
+      let ports = 1...Int(UInt16.max)
+      guard case .object = element, let port = try reader.integer("hostPort", in: ports),
+        let memberPort = try reader.integer("containerPort", in: ports)
+      else {
+        throw wrong("portMappings", "has an element without a \"hostPort\" and a \"containerPort\"")
+      }
+      let name = try reader.text("protocol")?.lowercased() ?? "tcp"
+      guard let transport = PublishedPort.Transport(rawValue: name) else {
+        throw reader.wrong("protocol", "is \"\(name)\", and has to be tcp, udp or sctp")
+      }
+      var address: IPAddress?
+      if let text = try reader.text("hostIP") {
+        guard let parsed = IPAddress(text) else {
+          throw reader.wrong("hostIP", "is \"\(text)\", which is no address")
+        }
+        address = parsed
+      }
+      published.append(
+        PublishedPort(
+          address: address, port: UInt16(clamping: port), memberPort: UInt16(clamping: memberPort),
+          transport: transport))
+    }
+    return published
   }
 
   // MARK: Where containers are attached

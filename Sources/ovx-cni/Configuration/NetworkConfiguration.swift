@@ -26,6 +26,8 @@ struct NetworkConfiguration: Equatable {
   var mac: String?
   /// Addresses asked for, by `runtimeConfig`.
   var addresses: [String]
+  /// Ports of the host that are to lead to the container, by `runtimeConfig`.
+  var published: [PublishedPort]
 
   /// Where containers are attached.
   enum Place: Equatable {
@@ -84,6 +86,13 @@ extension NetworkConfiguration {
     let runtime = MemberReader(try reader.object("runtimeConfig") ?? .object([:]), "runtimeConfig.")
     mac = try runtime.text("mac")
     addresses = try runtime.texts("ips") ?? []
+    published = try runtime.published()
+    if case .bridge = place, let port = published.first {
+      throw PluginError(
+        .invalidConfiguration,
+        "\"runtimeConfig.portMappings\" asks for \(port), and a gateway publishes ports, which a \"bridge\" has not; name a "
+          + "\"network\" instead, or leave it to the plugin portmap behind this one")
+    }
   }
 
   /// Reads the version of a configuration, be the rest as it may.
