@@ -182,24 +182,36 @@ extension Transaction {
   ) throws(ControlError) -> IPAddress {
     var unknown: [AddressQuestion] = []
     var answered = 0
+    var found: IPAddress?
+    var next: [AddressQuestion] = []
     search: for range in network.ranges(in: subnet) {
       var number = range.numbers.lowerBound
       while true {
         let address = IPAddress(number: number, isIPv6: range.isIPv6)
         if taken[address] == nil {
           let question = AddressQuestion(network, address)
-          switch live.addressState(question) {
-          case .free: return address
-          case .taken: answered += 1
-          case .unknown:
-            unknown.append(question)
-            // More than one is asked for, as others come at the same time.
-            if unknown.count == Self.questionLimit { break search }
+          if found != nil {
+            next.append(question)
+            if next.count == Self.questionLimit { break search }
+          } else {
+            switch live.addressState(question) {
+            case .free: found = address
+            case .taken: answered += 1
+            case .unknown:
+              unknown.append(question)
+              // More than one is asked for, as others come at the same time.
+              if unknown.count == Self.questionLimit { break search }
+            }
           }
         }
         guard number < range.numbers.upperBound else { break }
         number += 1
       }
+    }
+    if let found {
+      // Who comes next need not wait for the answers.
+      prospects += unknown + next
+      return found
     }
     questions += unknown
     guard let chosen = unknown.first?.address else {

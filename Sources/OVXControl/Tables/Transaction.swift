@@ -16,6 +16,8 @@ package struct Transaction {
   /// Addresses of which nothing is known and that somebody is given: to be asked for first, and the transaction executed
   /// again.
   package internal(set) var questions: [AddressQuestion] = []
+  /// Addresses that others may be given next, to be asked for ahead; nobody waits for the answers.
+  package internal(set) var prospects: [AddressQuestion] = []
 
   var configuration: Configuration
   let live: LiveState

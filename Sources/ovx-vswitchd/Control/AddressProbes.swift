@@ -22,7 +22,11 @@ final class AddressProbes {
     var count = 0
     /// When to go on, or to forget it, in milliseconds on the monotonic clock.
     var next: Int64
+    /// Whether it is being asked for, for the first time or anew.
+    var isUnderWay = true
     var verdict = AddressState.unknown
+    /// Until when the verdict holds while it is being asked for anew, as `next` is.
+    var expiry: Int64 = 0
   }
 
   private let running: RunningSwitch
@@ -38,10 +42,13 @@ final class AddressProbes {
   ///
   /// That it is free was true a moment ago, and another host may have given it to somebody since, who has told so.
   func state(of question: AddressQuestion) -> AddressState {
-    guard let verdict = probes[question]?.verdict else { return .unknown }
+    guard let probe = probes[question] else { return .unknown }
+    let verdict = probe.verdict
+    if probe.isUnderWay, probe.expiry <= monotonicMilliseconds() { return .unknown }
     guard verdict == .free, let owner = owners(of: [question])[question] else { return verdict }
     probes[question] = Probe(
-      next: monotonicMilliseconds() + Self.takenValidity, verdict: .taken(owner))
+      next: monotonicMilliseconds() + Self.takenValidity, isUnderWay: false,
+      verdict: .taken(owner))
     return .taken(owner)
   }
 
@@ -56,24 +63,38 @@ final class AddressProbes {
     work(now: now)
   }
 
+  /// Begins to ask for addresses that may be given to somebody next, and asks anew for those of which it will not be known much
+  /// longer that they are free: so that whoever starts one container after another waits for answers once.
+  func askAhead(_ questions: [AddressQuestion], now: Int64) {
+    for question in questions {
+      guard let probe = probes[question] else { continue }
+      guard !probe.isUnderWay, probe.verdict == .free, probe.next - now < Self.freeValidity / 2
+      else { continue }
+      probes[question] = Probe(next: now, verdict: .free, expiry: probe.next)
+    }
+    ask(questions, now: now)
+  }
+
   /// Asks again what is to be asked again, and decides what has been asked.
   func work(now: Int64) {
     let due = probes.filter { $0.value.next <= now }.keys
     guard !due.isEmpty else { return }
     let owners = owners(
-      of: due.filter { probes[$0].map { $0.count > 0 && $0.verdict == .unknown } == true })
+      of: due.filter { probes[$0].map { $0.count > 0 && $0.isUnderWay } == true })
     var asked: [AddressQuestion] = []
     for question in due {
       guard var probe = probes[question] else { continue }
-      if probe.verdict != .unknown {
+      if !probe.isUnderWay {
         probes[question] = nil
         continue
       }
       if let owner = owners[question] {
         probe.verdict = .taken(owner)
+        probe.isUnderWay = false
         probe.next = now + Self.takenValidity
       } else if probe.count == Self.pauses.count {
         probe.verdict = .free
+        probe.isUnderWay = false
         probe.next = now + Self.freeValidity
       } else {
         probe.next = now + Self.pauses[probe.count]

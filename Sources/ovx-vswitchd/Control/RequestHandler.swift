@@ -238,6 +238,7 @@ final class RequestHandler {
       probes.ask(transaction.questions, now: monotonicMilliseconds())
       return nil
     }
+    probes.askAhead(transaction.prospects, now: monotonicMilliseconds())
     var notes = transaction.notes
     if !transaction.changes.isEmpty {
       for name in transaction.changes.ports {
