@@ -6,7 +6,7 @@ private import OVXLinux
 ///
 /// It keeps nothing: which network is which, and whose a port is, stands in `external_ids` of the switch's records, so that a
 /// driver that is started anew goes on. A container is on a veth, whose one end is a port of the host: it stays over restarts
-/// of the switch, of Docker and of the driver.
+/// of the switch, of Docker and of the driver. Or on a TAP, of which the switch has to hold the other end.
 struct NetworkDriver {
   private let connection: SwitchConnection
 
@@ -25,10 +25,15 @@ struct NetworkDriver {
     let mtu =
       options.removeValue(forKey: "mtu")
       ?? options.removeValue(forKey: "com.docker.network.driver.mtu")
+    let kind = options.removeValue(forKey: "kind") ?? "veth"
     if let unknown = options.keys.min() {
       throw ControlError(
-        "ovx has no option \"\(printable(unknown))\"; it takes network=NAME or vni=NUMBER, and mtu=BYTES"
-      )
+        "ovx has no option \"\(printable(unknown))\"; it takes network=NAME or vni=NUMBER, mtu=BYTES, and "
+          + "kind=veth or kind=tap")
+    }
+    guard kind == "veth" || kind == "tap" else {
+      throw ControlError(
+        "-o kind=\(printable(kind)) is no kind of interface; it is veth, which is usual, or tap")
     }
     let pools = (request.ipv4Data ?? []) + (request.ipv6Data ?? [])
     let subnets = pools.compactMap(\.pool).filter { !$0.isEmpty }
@@ -37,7 +42,7 @@ struct NetworkDriver {
       guard mtu == nil else {
         throw ControlError("network \(printable(name)) has its own MTU; \"set network\" changes it")
       }
-      try adopt(name, id: id, subnets: subnets)
+      try adopt(name, id: id, kind: kind, subnets: subnets)
     case (nil, let vni?):
       let gateways = pools.compactMap(\.gateway).filter { !$0.isEmpty }
         .map { String($0.prefix { $0 != "/" }) }
@@ -45,6 +50,9 @@ struct NetworkDriver {
         Setting(column: "vni", value: vni),
         Setting(column: "external_ids", key: Self.made, value: id),
       ]
+      if kind == "tap" {
+        settings.append(Setting(column: "external_ids", key: Self.kind(id), value: kind))
+      }
       if let mtu { settings.append(Setting(column: "mtu_request", value: mtu)) }
       if !subnets.isEmpty {
         settings.append(Setting(column: "subnet", value: subnets.joined(separator: ",")))
@@ -68,7 +76,12 @@ struct NetworkDriver {
   /// The key under which a network has the id of one of Docker that uses it.
   private static func use(_ id: String) -> String { "docker-use-\(id.prefix(12))" }
 
-  private func adopt(_ name: String, id: String, subnets: [String]) throws(ControlError) {
+  /// The key under which a network has what containers of one of Docker are on, where that is no veth.
+  private static func kind(_ id: String) -> String { "docker-kind-\(id.prefix(12))" }
+
+  private func adopt(
+    _ name: String, id: String, kind: String, subnets: [String]
+  ) throws(ControlError) {
     guard let network = try connection.networks().first(where: { $0.name == name }) else {
       throw ControlError(
         "the switch has no network \(printable(name)); \"ovx-ctl add-net\" makes one, and -o vni=NUMBER another"
@@ -81,10 +94,12 @@ struct NetworkDriver {
         "network \(name) has other subnets than \(strange.joined(separator: ", ")); type \(words), and --ip-range for "
           + "this host's share")
     }
+    var settings = [Setting(column: "external_ids", key: Self.use(id), value: id)]
+    if kind == "tap" {
+      settings.append(Setting(column: "external_ids", key: Self.kind(id), value: kind))
+    }
     _ = try connection.send([
-      .set(
-        table: "Network", record: name,
-        settings: [Setting(column: "external_ids", key: Self.use(id), value: id)], ifExists: false)
+      .set(table: "Network", record: name, settings: settings, ifExists: false)
     ])
   }
 
@@ -97,15 +112,15 @@ struct NetworkDriver {
     } else {
       _ = try connection.send([
         .remove(
-          table: "Network", record: network.name, column: "external_ids", values: [Self.use(id)],
-          ifExists: true)
+          table: "Network", record: network.name, column: "external_ids",
+          values: [Self.use(id), Self.kind(id)], ifExists: true)
       ])
     }
   }
 
   // MARK: Endpoints
 
-  /// Makes a veth and puts its one end into the network.
+  /// Makes a veth and puts its one end into the network, or a TAP where Docker's network is of these.
   ///
   /// - Returns: The container's Ethernet address; `nil` where the request has one.
   func createEndpoint(_ request: CreateEndpointRequest) throws(ControlError) -> String? {
@@ -131,20 +146,13 @@ struct NetworkDriver {
           column: "external_ids", key: address.contains(":") ? "docker-ipv6" : "docker-ip",
           value: Atom.text(address).description))
     }
-    let (port, inside) = Self.names(id)
-    let address: MACAddress?
-    do {
-      var netlink = try Netlink()
-      // A driver that was killed in between has left it.
-      if let stale = try netlink.link(named: port) { try netlink.delete(stale) }
-      try netlink.makeVeth(named: port, otherEnd: inside)
-      if let link = try netlink.link(named: port) { try netlink.setUp(true, link) }
-      address = try netlink.link(named: inside)?.address
-    } catch {
-      throw ControlError("a veth for endpoint \(id.prefix(12)) cannot be made: \(error)")
-    }
+    let isTAP = network.externalIDs[Self.kind(networkID)] != nil
+    let port = Self.names(id).port
+    let asked = interface?.macAddress.flatMap { $0.isEmpty ? nil : $0 }
+    let wanted = asked ?? interface?.address.flatMap(Self.ethernetAddress)?.description
+    let made = try isTAP ? makeTAP(port, of: network, wanted, settings) : makeVeth(id)
     // Whose the port is says nobody but this: the container's end is out of the switch's sight.
-    let own = interface?.macAddress.flatMap { $0.isEmpty ? nil : $0 } ?? address?.description
+    let own = wanted ?? made?.description
     let given =
       [own].compactMap(\.self)
       + [interface?.address, interface?.addressIPv6].compactMap { text in
@@ -161,20 +169,83 @@ struct NetworkDriver {
         .addPort(bridge: network.bridge, port: port, settings: settings, mayExist: true)
       ])
     } catch {
-      deleteDevice(port)
+      // A TAP goes with its port.
+      if isTAP {
+        _ = try? connection.send([.deletePort(bridge: nil, port: port, ifExists: true)])
+      } else {
+        deleteDevice(port)
+      }
       throw error
     }
-    if let own = interface?.macAddress, !own.isEmpty { return nil }
-    return address?.description
+    return asked == nil ? own : nil
+  }
+
+  /// The Ethernet address of a container that asks for none, made of its IPv4 address as Docker's own bridges do: who knows a
+  /// container still does when it has been restarted.
+  ///
+  /// - Parameter text: ADDRESS/LENGTH.
+  /// - Returns: `nil` where it is none of IPv4.
+  private static func ethernetAddress(of text: String) -> MACAddress? {
+    guard let address = InterfaceAddress(text)?.address, !address.isIPv6 else { return nil }
+    return MACAddress(truncating: 0x0242_0000_0000 | UInt64(truncatingIfNeeded: address.number))
+  }
+
+  /// Makes a veth, or anew where a driver that was killed in between has left it.
+  ///
+  /// - Parameter id: The endpoint's.
+  /// - Returns: The Ethernet address of the container's end.
+  /// - Throws: What the kernel refuses.
+  private func makeVeth(_ id: String) throws(ControlError) -> MACAddress? {
+    let (port, inside) = Self.names(id)
+    do {
+      var netlink = try Netlink()
+      if let stale = try netlink.link(named: port) { try netlink.delete(stale) }
+      try netlink.makeVeth(named: port, otherEnd: inside)
+      if let link = try netlink.link(named: port) { try netlink.setUp(true, link) }
+      return try netlink.link(named: inside)?.address
+    } catch {
+      throw ControlError("a veth for endpoint \(id.prefix(12)) cannot be made: \(error)")
+    }
+  }
+
+  /// Has the switch make a TAP, which Docker moves into the container.
+  ///
+  /// - Parameters:
+  ///   - port: Its name.
+  ///   - network: Which it is in.
+  ///   - address: The Ethernet address that is asked for; `nil` for any.
+  ///   - settings: More of the port's.
+  /// - Returns: Its Ethernet address.
+  /// - Throws: What the switch refuses; there is no port then.
+  private func makeTAP(
+    _ port: String, of network: SwitchConnection.Network, _ address: String?, _ settings: [Setting]
+  ) throws(ControlError) -> MACAddress? {
+    var settings = settings + [Setting(column: "type", value: "tap")]
+    if let address {
+      settings.append(Setting(column: "mac", value: Atom.text(address).description))
+    }
+    _ = try connection.send([
+      .deletePort(bridge: nil, port: port, ifExists: true),
+      .addPort(bridge: network.bridge, port: port, settings: settings, mayExist: false),
+    ])
+    do {
+      var netlink = try Netlink()
+      return try netlink.link(named: port)?.address
+    } catch {
+      throw ControlError("the TAP \(port) cannot be found: \(error)")
+    }
   }
 
   /// The device to move into the container, and the routers that it gets.
   func join(_ request: EndpointRequest) throws(ControlError) -> JoinResponse {
     let id = try checked(request.endpointID, "endpoint")
     let networkID = try checked(request.networkID, "network")
-    let gateways = try network(of: networkID, isNeeded: true)?.gateways ?? []
+    let network = try network(of: networkID, isNeeded: true)
+    let gateways = network?.gateways ?? []
+    let (port, inside) = Self.names(id)
+    let isTAP = network?.externalIDs[Self.kind(networkID)] != nil
     return JoinResponse(
-      interfaceName: JoinResponse.Name(srcName: Self.names(id).inside),
+      interfaceName: JoinResponse.Name(srcName: isTAP ? port : inside),
       gateway: gateways.first { !$0.contains(":") },
       gatewayIPv6: gateways.first { $0.contains(":") })
   }

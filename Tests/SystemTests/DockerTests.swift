@@ -237,7 +237,7 @@ extension SystemTests {
         for network in ["red", "blue"] { try docker.use(network, "--subnet", "172.17.42.0/24") }
         func serve(_ name: String) throws {
           try docker(
-            "exec", "-d", name, "/bin/busybox", "nc", "-lk", "-p", "80", "-e", "/bin/busybox",
+            "exec", "-d", name, "/bin/busybox", "nc", "-ll", "-p", "80", "-e", "/bin/busybox",
             "echo",
             "this is \(name)")
         }
@@ -272,7 +272,7 @@ extension SystemTests {
         #expect(
           try host.ctl("list-ports br0").split(separator: "\n").count { $0.hasPrefix("dk") } == 2)
 
-        // Restarts, of each part; Docker gives the container another address, perhaps.
+        // Restarts, of each part: a container with the same address has the same Ethernet address, which others know.
         try docker("restart", "-t", "0", "web")
         try serve("web")
         try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
@@ -288,14 +288,78 @@ extension SystemTests {
         try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
 
         // A second network with a gateway takes none of them, and leaves none behind.
-        try docker("network", "connect", "blue", "web")
+        try host.ctl("add-net green vni=300 subnet=10.3.0.0/24 gateway=10.3.0.1")
+        try docker.use("green", "--subnet", "10.3.0.0/24")
+        try docker("network", "connect", "green", "web")
         try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
         try docker("rm", "-f", "web", "shop")
         #expect(try host.ctl("find port publish!=[]") == "")
         try eventually("nothing is led any more") {
           try !host.must("nft list ruleset").contains(/dport (80|808\d|8443)\b/)
         }
-        try docker("network", "rm", "red", "blue")
+        try docker("network", "rm", "red", "blue", "green")
+      }
+    }
+
+    @Test(arguments: ["veth", "tap"]) func interfacesOfEitherKind(_ kind: String) throws {
+      try Lab.run { lab in
+        lab.expectLog("waits")
+        let archive = try lab.containerImage()
+        let host = try lab.namespace("host1")
+        try lab.daemon(on: host)
+        try host.ctl("add-net red vni=100 subnet=172.17.42.0/24 range=172.17.42.10-172.17.42.19")
+        let docker = try Docker(lab, on: host)
+        defer { docker.stop() }
+        try docker("import", archive, "busybox")
+        let devices = try host.must("ip -br link")
+        try docker.use("red", "--subnet", "172.17.42.0/24", "-o", "kind=\(kind)")
+        try docker.start("red1", in: "red")
+        try docker.start(
+          "red2", in: "red", "--ip", "172.17.42.99", "--mac-address", "02:00:00:00:00:99")
+        #expect(try docker.pings("172.17.42.99", from: "red1"))
+        #expect(
+          try docker("exec", "red2", "/bin/ip", "link", "show", "eth0").contains(
+            "02:00:00:00:00:99"))
+        let types = try host.ctl("--columns=type find interface name!=br0")
+        #expect(types.contains("tap") == (kind == "tap"), "\(types)")
+
+        try docker("restart", "-t", "0", "red2")
+        #expect(try docker.pings("172.17.42.99", from: "red1"))
+        docker.killDriver()
+        #expect(try docker.pings("172.17.42.99", from: "red1"))
+        try docker.startDriver()
+        _ = try #require(lab.daemons.first).stop(SIGKILL)
+        try lab.daemon(on: host)
+        // A TAP that has been moved is nobody's then.
+        if kind == "tap" {
+          for name in ["red1", "red2"] { try docker("restart", "-t", "0", name) }
+        }
+        try eventually("traffic flows again") { try docker.pings("172.17.42.99", from: "red1") }
+        try docker("network", "disconnect", "red", "red1")
+        try docker("network", "connect", "red", "red1")
+        #expect(try docker.pings("172.17.42.99", from: "red1"))
+        docker.stopDaemon()
+        try docker.startDaemon()
+        #expect(try host.ctl("list-ports br0") == "")
+        for name in ["red1", "red2"] { try docker("start", name) }
+        #expect(try docker.pings("172.17.42.99", from: "red1"))
+        try docker("rm", "-f", "red1", "red2")
+        try docker("network", "rm", "red")
+        #expect(try host.ctl("list-ports br0") == "")
+        #expect(try host.ctl("get network red reserved external_ids") == "[]\n{}\n")
+        // The bridge's own device has come with the network.
+        func names(_ text: String) -> [Substring] {
+          text.split(separator: "\n").compactMap { $0.split(separator: " ").first }
+        }
+        try eventually("no device is left") {
+          try names(host.must("ip -br link")) == names(devices)
+        }
+        let strange = try docker.run(
+          "network", "create", "-d", docker.driver, "-o", "network=red", "-o", "kind=macvlan",
+          "--subnet",
+          "172.17.42.0/24", "red")
+        #expect(
+          strange.standardError.contains("it is veth, which is usual, or tap"), "\(strange)")
       }
     }
   }
