@@ -37,7 +37,7 @@ extension SystemTests.GatewayTests {
       try host.ctl("attach red \(red.name) eth0 publish=8080:80,5353:53/udp,203.0.113.1:443:80")
       let blue = try lab.namespace("blue")
       try host.ctl("attach blue \(blue.name) eth0 publish=8081:80,127.0.0.1:443:80")
-      let neighbor = try site.attach("neighbor", to: "red", on: 0)
+      let neighbor = try site.attach("near", to: "red", on: 0)
       let far = try site.attach("far", to: "red", on: 1)
       let services = [
         try serve(red, "red"), try serve(red, "names", at: "UDP-LISTEN:53"),
@@ -114,7 +114,7 @@ extension SystemTests.GatewayTests {
       // Who has sent to another before is led to where it is now.
       try host.ctl("add port eth0@\(red.name) publish 5353:53/udp")
       let former = try site.outside.start(
-        "while :; do echo hello | socat -t 1 - UDP:203.0.113.1:5353,sourceport=7778,reuseaddr; done"
+        "while :; do echo hello | socat -t 1 - UDP:203.0.113.1:5353,sourceport=7778,reuseaddr || true; done"
       )
       defer { former.signal(SIGKILL) }
       try eventually("red is asked") { former.standardOutput.contains("names") }
@@ -137,7 +137,7 @@ extension SystemTests.GatewayTests {
       let names = try serve(next, "next", at: "UDP-LISTEN:53")
       defer { names.signal(SIGKILL) }
       let client = try site.outside.start(
-        "while :; do echo hello | socat -t 1 - UDP:203.0.113.1:5353,sourceport=7777,reuseaddr; done"
+        "while :; do echo hello | socat -t 1 - UDP:203.0.113.1:5353,sourceport=7777,reuseaddr || true; done"
       )
       defer { client.signal(SIGKILL) }
       usleep(500_000)
