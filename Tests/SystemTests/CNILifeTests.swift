@@ -254,5 +254,44 @@ extension SystemTests {
         try runtime.expectNothing(of: containers)
       }
     }
+
+    /// With a network's addresses, one half of the containers on TAPs and the other on veths.
+    ///
+    /// Where the machine is so slow that the daemon has not answered a call in time, the runtime is told to try later.
+    @Test func twoHundredAtOnce() throws {
+      try Lab.run { lab in
+        let count = 200
+        let (runtime, _, containers) = try scene(lab, count)
+        try runtime.host.ctl("add-net red vni=100 subnet=172.17.42.0/23")
+        let devices = try runtime.host.must("ip -br link")
+        func all(_ verb: String, _ containers: [Namespace]) throws -> [Runtime.Outcome] {
+          let commands = try containers.enumerated().map { number, container in
+            try runtime.start(
+              verb, container.name, in: "/run/netns/\(container.name)", as: "eth0",
+              runtime.configuration(
+                "\"network\": \"red\", \"kind\": \"\(number.isMultiple(of: 2) ? "tap" : "veth")\""))
+          }
+          return try commands.map { try runtime.finish($0) }
+        }
+        let start = ContinuousClock.now
+        let outcomes = try all("ADD", containers)
+        let middle = ContinuousClock.now
+        let added = outcomes.filter(\.output.succeeded)
+        #expect(
+          outcomes.allSatisfy { $0.output.succeeded || ($0.code == 11 && !$0.message.isEmpty) })
+        #expect(Set(added.flatMap(\.addresses)).count == added.count && !added.isEmpty)
+        var left = containers
+        for _ in 0..<5 where !left.isEmpty {
+          let deleted = try all("DEL", left)
+          #expect(deleted.allSatisfy { $0.output.succeeded || $0.code == 11 })
+          left = zip(left, deleted).filter { !$0.1.output.succeeded }.map(\.0)
+        }
+        print("\(added.count) of 200 ADD: \(middle - start), DEL: \(ContinuousClock.now - middle)")
+        #expect(left.isEmpty)
+        try runtime.expectNothing(of: containers)
+        #expect(try runtime.host.must("ip -br link") == devices)
+        #expect(try runtime.host.ctl("get network red status:addresses_used") == "0\n")
+      }
+    }
   }
 }
