@@ -52,9 +52,10 @@ for name in allowed | {"capset", "setresuid", "setresgid"}:
         assert seccomp.seccomp_rule_add_array(filter, ctypes.c_uint32(0x7FFF0000), number, 0, None) == 0
 
 libc = ctypes.CDLL(None, use_errno=True)
-# A mount namespace of its own, which hears of the host's mounts: CLONE_NEWNS, MS_SLAVE | MS_REC.
-assert libc.unshare(0x20000) == 0
-assert libc.mount(b"none", b"/", None, 0x80000 | 0x4000, None) == 0
+if any(settings.get(name) for name in ("ProtectProc", "ProtectKernelTunables", "PrivateDevices")):
+    # A mount namespace of its own, which hears of the host's mounts: CLONE_NEWNS, MS_SLAVE | MS_REC.
+    assert libc.unshare(0x20000) == 0
+    assert libc.mount(b"none", b"/", None, 0x80000 | 0x4000, None) == 0
 if settings.get("ProtectProc") == ["invisible"]:
     # MS_NOSUID | MS_NODEV | MS_NOEXEC
     assert libc.mount(b"proc", b"/proc", b"proc", 0xE, b"hidepid=invisible") == 0
