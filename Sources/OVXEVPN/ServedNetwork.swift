@@ -52,15 +52,13 @@ extension SwitchTables {
   }
 
   /// Seconds for which entries stay when nobody tells of them any more; 0 for ever.
-  var hold: Int {
-    Configuration.SwitchRecord(otherConfig: host["other_config"]?.entries ?? [:]).agentHold
-  }
+  var hold: Int { hostRecord.agentHold }
 
   /// Routes that a network may have from other hosts.
-  var routeLimit: Int {
-    host["other_config"]?.entries["evpn-limit"].flatMap(Int.init).flatMap {
-      (1...16_777_216).contains($0) ? $0 : nil
-    } ?? 131_072
+  var routeLimit: Int { hostRecord.agentRouteLimit }
+
+  private var hostRecord: Configuration.SwitchRecord {
+    Configuration.SwitchRecord(otherConfig: host["other_config"]?.entries ?? [:])
   }
 
   /// The networks that are to be served, by their VNIs, and what is wrong with others.

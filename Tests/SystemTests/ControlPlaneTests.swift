@@ -203,6 +203,9 @@ extension SystemTests {
           ("clear switch . local_ip", "control_plane=evpn needs the address"),
           ("set switch . control_plane=bgp", "bgp"),
           ("set switch . other_config:evpn-hold=soon", "neither \"inf\" nor a number of seconds"),
+          (
+            "set switch . other_config:evpn-limit=0", "is not a number of routes from 1 to 16777216"
+          ),
           ("set network red other_config:route-target=red", "is not AS:NUMBER"),
           ("set network red other_config:evpn-flood-unknown=1", "is not one of true and false"),
           (

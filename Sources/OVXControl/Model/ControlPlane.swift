@@ -12,8 +12,27 @@ extension Configuration.SwitchRecord {
     return seconds
   }
 
+  /// Routes that each network may have of other hosts: `other_config:evpn-limit`.
+  package var agentRouteLimit: Int {
+    otherConfig["evpn-limit"].flatMap(Self.agentRouteLimit) ?? Self.usualRouteLimit
+  }
+
+  private static let routeLimitRange = 1...16_777_216
+  private static let usualRouteLimit = 131_072
+
+  private static func agentRouteLimit(_ text: String) -> Int? {
+    Int(text).flatMap { routeLimitRange.contains($0) ? $0 : nil }
+  }
+
   /// Checks what is said of the control plane.
   func validateControlPlane() throws(ControlError) {
+    if let text = otherConfig["evpn-limit"], Self.agentRouteLimit(text) == nil {
+      throw ControlError(
+        "switch: other_config:evpn-limit \"\(printable(text))\" is not a number of routes from "
+          + "\(Self.routeLimitRange.lowerBound) to \(Self.routeLimitRange.upperBound); "
+          + "\"remove switch . other_config evpn-limit\" sets it back to \(Self.usualRouteLimit)",
+        record: ".")
+    }
     if let text = otherConfig["evpn-hold"], Self.agentHold(text) == nil {
       throw ControlError(
         "switch: other_config:evpn-hold \"\(printable(text))\" is neither \"inf\" nor a number of seconds from 1 to "
