@@ -120,6 +120,36 @@ import Testing
     }
   }
 
+  @Test func remotesAreCountedThatAnAgentTells() throws {
+    let bench = try bench(
+      "set switch . control_plane=evpn local_ip=192.168.5.2 remotes=192.168.5.9",
+      "add-net red vni=100", "add-net blue vni=200 remotes=192.168.5.7,192.168.5.8")
+    var configuration = bench.configuration
+    let live = LiveState(
+      deviceExists: { _ in false }, toldRemotes: { $0 == "red" ? 3 : nil })
+    for (name, count) in [("red", 3), ("blue", 2)] {
+      let transaction = try Transaction.execute(
+        [.get(table: "Network", record: name, columns: ["status:remotes"], ifExists: false)],
+        on: &configuration, live: live)
+      #expect(transaction.replies == [.values([.scalar(.integer(count))])])
+    }
+  }
+
+  @Test func theLimitOfRoutesIsANumber() throws {
+    var bench = try bench()
+    for text in ["0", "16777217", "-1", "many", "1.5", "99999999999999999999"] {
+      #expect(
+        bench.refusal("set switch . other_config:evpn-limit=\(text)").contains(
+          "other_config:evpn-limit \"\(text)\" is not a number of routes from 1 to 16777216"))
+    }
+    for text in ["1", "131072", "16777216"] {
+      try bench.run("set switch . other_config:evpn-limit=\(text)")
+      #expect(bench.configuration.host.agentRouteLimit == Int(text))
+    }
+    try bench.run("remove switch . other_config evpn-limit")
+    #expect(bench.configuration.host.agentRouteLimit == 131_072)
+  }
+
   @Test func aRangeIsUsedUp() throws {
     var bench = try bench("add-net red vni=100 subnet=10.0.0.0/24 range=10.0.0.8-10.0.0.9")
     try bench.run("attach red c1 eth0 -- attach red c2 eth0")

@@ -6,6 +6,8 @@ package struct LiveState {
   ///
   /// They are asked once: the answer is the same for all columns, and frames wait for it.
   package let interface: (String) -> InterfaceState?
+  /// How many remote VTEPs an agent has told of a network, by its name; `nil` where that is not for one to say.
+  package var toldRemotes: (String) -> Int?
   /// The ports that were attached to containers that are gone for good.
   package var goneAttachments: () -> [String]
   /// What is known of an address that somebody is to be given.
@@ -19,6 +21,7 @@ package struct LiveState {
   package init(
     deviceExists: @escaping (String) -> Bool,
     interface: @escaping (String) -> InterfaceState? = { _ in nil },
+    toldRemotes: @escaping (String) -> Int? = { _ in nil },
     goneAttachments: @escaping () -> [String] = { [] },
     addressState: @escaping (AddressQuestion) -> AddressState = { _ in .free },
     place: @escaping (String) throws(ControlError) -> HostPlace = { _ in HostPlace() }
@@ -26,6 +29,7 @@ package struct LiveState {
     self.place = place
     self.addressState = addressState
     self.deviceExists = deviceExists
+    self.toldRemotes = toldRemotes
     self.goneAttachments = goneAttachments
     var known: [String: InterfaceState?] = [:]
     self.interface = { name in

@@ -64,11 +64,12 @@ extension Table<Configuration.Network> {
         Column("reserved", .set(.address)) { network, _, _ in
           .set(network.reserved.map { .text($0.description) })
         },
-        Column("status", .map) { network, configuration, _ in
+        Column("status", .map) { network, configuration, live in
           let use = configuration.use(of: network)
+          let remotes = live.toldRemotes(network.name) ?? configuration.remotes(of: network).count
           return .map([
             "addresses_used": .integer(use.used), "addresses_free": .integer(use.free),
-            "remotes": .integer(configuration.remotes(of: network).count),
+            "remotes": .integer(remotes),
           ])
         },
         Column("error", .optional(.text)) { network, configuration, live in

@@ -478,6 +478,9 @@ final class RequestHandler {
         last = (name, state)
         return state
       },
+      toldRemotes: {
+        SwitchQueries(self.running, self.reconciler.configuration).toldRemotes(of: $0)
+      },
       goneAttachments: { self.goneAttachments },
       addressState: { self.probes.state(of: $0) },
       place: { name throws(ControlError) in try self.running.kernel.place(of: name) })

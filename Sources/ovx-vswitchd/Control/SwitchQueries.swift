@@ -347,6 +347,14 @@ struct SwitchQueries {
 
   // MARK: Tunnels
 
+  /// How many remotes an agent has told of a network; `nil` for one whose remotes are configured.
+  func toldRemotes(of name: String) -> Int? {
+    guard configuration.isServedByAgent(name), let network = configuration.networks[name] else {
+      return nil
+    }
+    return reconciler.desired.tunnels[network.tunnelPort]?.remotes.count ?? 0
+  }
+
   func tunnels() -> Tunnels {
     let tunnels = reconciler.desired.tunnels.sorted { $0.key < $1.key }
     var listeners: [DesiredState.Endpoint: [String]] = [:]

@@ -188,7 +188,8 @@ final class TableWatch {
     let queries = self.queries
     return LiveState(
       deviceExists: { self.running.kernel.links[$0] != nil },
-      interface: { queries.interface($0, countsFrames: false) })
+      interface: { queries.interface($0, countsFrames: false) },
+      toldRemotes: { queries.toldRemotes(of: $0) })
   }
 }
 
