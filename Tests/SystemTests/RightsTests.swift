@@ -341,7 +341,8 @@ extension SystemTests {
         .addAddress(bridge: "br0", port: "t0", vlan: vlan, address: mac),
         .deleteAddress(
           bridge: "br0", vlan: vlan, address: try #require(MACAddress("02:00:00:00:00:05"))),
-        .addressStatistics(bridges: []), .agent(AgentUpdate(.begin)), .showNeighbors(bridges: []),
+        .addressStatistics(bridges: []), .agent(AgentUpdate(.begin)),
+        .signs(vteps: [address]), .showNeighbors(bridges: []),
         .flushNeighbors(bridge: nil), .neighborStatistics(bridges: []), .statistics(port: nil),
         .drops, .showTunnels, .showEvents(last: -1), .logLevel, .setLogLevel(.debug),
         .trace(

@@ -42,6 +42,7 @@ package enum Reply: Codable, Equatable, Sendable {
   case capture(CaptureStart)
   case captureEnd(CaptureEnd)
   case version(Versions)
+  case signs([SignsOfLife])
   case evpn(EVPNState)
   case evpnRoutes([EVPNRoute])
   case evpnVTEPs([EVPNVTEP])

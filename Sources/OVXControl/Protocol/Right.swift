@@ -25,7 +25,7 @@ extension Command {
       .bridgeParent, .bridgeVLAN, .bridgeExternalIDs,
       .show, .showBridge, .showLinks, .showAddresses, .addressStatistics, .showNeighbors,
       .neighborStatistics, .statistics, .drops, .showTunnels, .showEvents, .logLevel, .trace,
-      .traceTo, .watch,
+      .traceTo, .watch, .signs,
       .version, .showEVPN, .showEVPNRoutes, .showEVPNVTEPs:
       .look
     }

@@ -170,6 +170,12 @@ package struct Transaction {
     case .agent(let update):
       try update.validate()
       return nil
+    case .signs(let vteps):
+      guard vteps.count <= SignsOfLife.limit else {
+        throw ControlError(
+          "signs are asked of at most \(SignsOfLife.limit) VTEPs at a time, not \(vteps.count)")
+      }
+      return nil
     case .showEVPN, .showEVPNRoutes, .showEVPNVTEPs, .unfreezeStation:
       throw ControlError("that is asked of ovx-evpn, on a socket of its own: ovx-ctl evpn show")
     case .addAddress(let bridge, let port, let vlan, let address):

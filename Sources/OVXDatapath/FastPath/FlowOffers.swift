@@ -195,6 +195,7 @@ extension Datapath {
       from: offer.origin.port, isTunnel: offer.origin.peer != .none, to: offer.destination.port,
       isTunnel: offer.destination.peer != .none, frames: frames, segments: segments,
       byteCount: byteCount)
+    if offer.origin.peer != .none { counters.heard(offer.origin.peer) }
     let source = AddressKey(vlan: offer.vlan, address: offer.source)
     guard isCurrent, hasBridge(offer.bridge), fdb.lookUp(source, in: offer.bridge) == offer.origin
     else { return }

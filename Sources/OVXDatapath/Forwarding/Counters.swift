@@ -36,6 +36,10 @@ struct CounterTable: ~Copyable {
   private var answeredFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var reportedFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var drops = FixedArray<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
+  /// How often something has come from each remote of a tunnel: batches of datagrams, or what the fast path has forwarded.
+  ///
+  /// Only whether it changes means something.
+  private var signs = IDTable<RemoteVTEPID, UInt64>(zeros: RemoteVTEPID.limit)
   /// Frames that came so far.
   var frameCount: Int64 = 0
   /// What is dropped, for those who want to see it.
@@ -45,6 +49,12 @@ struct CounterTable: ~Copyable {
     traffic[port].receivedFrames &+= 1
     traffic[port].receivedBytes &+= UInt64(truncatingIfNeeded: byteCount)
   }
+
+  /// Takes note that a remote of a tunnel is there.
+  @inline(__always) mutating func heard(_ peer: RemoteVTEPID) { signs[peer] &+= 1 }
+
+  /// A number that has changed where something has come from a remote since.
+  func signs(of peer: RemoteVTEPID) -> UInt64 { signs.contains(peer) ? signs[peer] : 0 }
 
   @inline(__always) mutating func sent(byteCount: Int, frames: Int, to port: PortID) {
     traffic[port].sentFrames &+= UInt64(truncatingIfNeeded: frames)

@@ -281,6 +281,10 @@ package struct Datapath: ~Copyable {
     counters.counters(of: port)
   }
 
+  /// A number for each remote of a tunnel, which has changed where something has come from it since, forwarded by the fast
+  /// path or not.
+  package func signs(of peers: [RemoteVTEPID]) -> [UInt64] { peers.map { counters.signs(of: $0) } }
+
   // MARK: Addresses
 
   /// The addresses that a bridge knows.

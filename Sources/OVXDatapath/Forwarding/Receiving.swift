@@ -125,6 +125,7 @@ extension Datapath {
       if isFirst {
         vni = header.vni
         tunnel = tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint)
+        if let tunnel { counters.heard(tunnel.peer) }
       } else if header.vni != vni {
         let isKnown =
           tables.demultiplexer.tunnel(vni: header.vni, vtep: vtep, endpoint: endpoint) != nil

@@ -179,8 +179,8 @@ struct Output {
     case .events(let events): try Self.encode(events)
     case .networks(let networks): try Self.encode(networks)
     case .trace(let trace): try Self.encode(trace)
-    // Neither is printed: the frames are.
-    case .capture, .captureEnd: ""
+    // None is printed: the frames are, and signs are for agents.
+    case .capture, .captureEnd, .signs: ""
     case .changes(let changes): try Self.encode(changes)
     case .configuration(let configuration):
       try ExportedFile(configuration: configuration).json
@@ -303,7 +303,7 @@ struct Output {
     case .evpnRoutes(let routes): evpnRouteTable(routes)
     case .evpnVTEPs(let vteps): evpnVTEPTable(vteps)
     case .trace(let trace): traceTable(trace)
-    case .capture, .captureEnd: TextTable([], [])
+    case .capture, .captureEnd, .signs: TextTable([], [])
     case .version(let versions):
       TextTable(
         ["ovx-ctl", "ovx-vswitchd", "pid", "kernel"],

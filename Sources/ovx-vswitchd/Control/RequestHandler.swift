@@ -31,6 +31,8 @@ final class RequestHandler {
   private let events: EventHistory
   /// Asks for addresses before they are given to somebody.
   private let probes: AddressProbes
+  /// Finds out for agents which remote VTEPs are there.
+  private let signs: RemoteSigns
   private let rights: ControlRights
   private let log: LogDestination
   private let logger: Logger
@@ -72,17 +74,19 @@ final class RequestHandler {
     self.watch = watch
     self.events = events
     probes = AddressProbes(running)
+    signs = RemoteSigns(running)
     self.rights = rights
     self.log = log
     self.logger = logger
   }
 
   /// When `work` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
-  var nextWork: Int64? { [probes.next, unconfirmed.deadline].compactMap(\.self).min() }
+  var nextWork: Int64? { [probes.next, signs.next, unconfirmed.deadline].compactMap(\.self).min() }
 
   /// Goes on with what requests wait for; `now` is in milliseconds on the monotonic clock.
   func work(now: Int64) {
     probes.work(now: now)
+    signs.work(now: now)
     if let deadline = unconfirmed.deadline, deadline <= now {
       takeBack("nobody has confirmed it in time")
     }
@@ -420,6 +424,8 @@ final class RequestHandler {
           "a watch goes on until it is ended, so it takes no other command beside it")
       }
       return .done
+    case .signs(let vteps):
+      return .signs(isDryRun ? [] : signs.signs(of: vteps, now: monotonicMilliseconds()))
     case .endCapture(let number):
       let counts = running.dataplane.endCapture(number) ?? CaptureCounts()
       return .captureEnd(CaptureEnd(captured: counts.captured, lost: counts.lost))
