@@ -19,6 +19,11 @@ package struct Agent {
     }
   }
 
+  struct Imported {
+    var vni: VNI
+    var vtep: IPAddress
+  }
+
   // What the switch has told.
   var tables = SwitchTables()
   /// A snapshot that is not complete.
@@ -35,8 +40,10 @@ package struct Agent {
   var identity: Identity?
   var isEngineConnected = false
   var peers: [EVPNPeer] = []
-  /// The network that each imported route is of.
-  var rib: [RouteKey: VNI] = [:]
+  /// The network that each imported route is of, and its VTEP.
+  var rib: [RouteKey: Imported] = [:]
+  /// Those among them that were withdrawn.
+  var withdrawals = Withdrawals()
   var faults: [RouteFault: Int] = [:]
   /// Routes that were withdrawn, and of which it is not known yet whether the loss of the last peer is why; those that the
   /// question is on its way for.
@@ -154,7 +161,10 @@ package struct Agent {
     numbers.release(vni)
     untold[vni] = nil
     told[vni] = nil
-    rib = rib.filter { $0.value != vni }
+    for (key, route) in rib where route.vni == vni {
+      rib[key] = nil
+      withdrawals.removed(key, of: route.vtep)
+    }
     unannounced.insert(.network(vni))
     for mac in announced[vni]?.stations.keys ?? [:].keys { unannounced.insert(.station(vni, mac)) }
   }

@@ -15,6 +15,9 @@ extension Agent {
     state.peers = peers.sorted { $0.address < $1.address }
     state.holding = holding.age(at: now).map { Int($0 / 1000) }
     state.hold = tables.hold
+    state.held = withdrawals.held.map {
+      EVPNState.Held(vtep: $0.vtep, routes: $0.routes, seconds: Int((now - $0.since) / 1000))
+    }
     state.ignored = Dictionary(
       uniqueKeysWithValues: faults.map { ($0.key.rawValue, $0.value) })
     state.errors = networkFaults

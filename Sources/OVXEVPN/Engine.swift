@@ -1,5 +1,5 @@
 package import OVXControl
-internal import OVXDatapath
+package import OVXDatapath
 
 // What the engine tells: routes of other hosts, peers, and what it has of this host's own.
 
@@ -102,22 +102,35 @@ extension Agent {
       if isMeant, route.vtep != localVTEP { throw .otherVNI }
       return
     }
-    if let old = rib[route.key], old != route.vni { forget(route.key, at: now) }
+    if let old = rib[route.key], old.vni != route.vni || old.vtep != route.vtep {
+      forget(route.key, at: now)
+    }
     var touched = RemoteStations.Touched()
     let isTaken =
       networks[route.vni]?.remote.insert(
         route, generation: generation, limit: tables.routeLimit, &touched) == true
     guard isTaken else { throw .tooMany }
-    rib[route.key] = route.vni
+    let old = rib.updateValue(Imported(vni: route.vni, vtep: route.vtep), forKey: route.key)
+    withdrawals.told(route.key, of: route.vtep, isNew: old == nil, at: now)
     touch(route.vni, touched, at: now)
   }
 
   /// A route is there no more.
   private mutating func forget(_ key: RouteKey, at now: Int64) {
-    guard let vni = rib.removeValue(forKey: key) else { return }
+    guard let route = rib.removeValue(forKey: key) else { return }
+    withdrawals.removed(key, of: route.vtep)
     var touched = RemoteStations.Touched()
-    networks[vni]?.remote.remove(key, &touched)
-    touch(vni, touched, at: now)
+    networks[route.vni]?.remote.remove(key, &touched)
+    touch(route.vni, touched, at: now)
+  }
+
+  /// A route was withdrawn, by peers that are there.
+  private mutating func withdraw(_ key: RouteKey, at now: Int64) {
+    guard let route = rib[key] else { return }
+    withdrawals.withdrawn(key, of: route.vtep, at: now)
+    var touched = RemoteStations.Touched()
+    networks[route.vni]?.remote.withdraw(key, &touched)
+    touch(route.vni, touched, at: now)
   }
 
   private mutating func touch(_ vni: VNI, _ touched: RemoteStations.Touched, at now: Int64) {
@@ -174,9 +187,9 @@ extension Agent {
     questioned = []
     for key in gone {
       if !isEstablished, holding.isHolding {
-        if let vni = rib[key] { networks[vni]?.remote.expire(key) }
+        if let route = rib[key] { networks[route.vni]?.remote.expire(key) }
       } else {
-        forget(key, at: now)
+        withdraw(key, at: now)
       }
     }
   }
@@ -196,6 +209,7 @@ extension Agent {
     if holding.ends(at: now, hold: tables.hold, isListed: hasListed && isEngineConnected) {
       sweep(at: now)
     }
+    settleWithdrawals(at: now)
     for vni in networks.keys where isReady && switchUpdates.isConnected {
       for mac in networks[vni]?.overdue(at: now) ?? [] {
         networks[vni]?.hear(mac)
@@ -216,12 +230,57 @@ extension Agent {
       var touched = RemoteStations.Touched()
       var gone: [RouteKey] = []
       networks[vni]?.remote.sweep(before: generation, &touched) { gone.append($0) }
-      for key in gone { rib[key] = nil }
+      for key in gone {
+        if let route = rib.removeValue(forKey: key) { withdrawals.removed(key, of: route.vtep) }
+      }
       count += gone.count
       touch(vni, touched, at: now)
     }
     if count > 0 {
       notices.append(Notice(.info, "\(count) routes were not told again, and are gone"))
     }
+  }
+}
+
+// What was withdrawn, and is held while its host is there.
+
+extension Agent {
+  /// VTEPs of which the switch is to say whether anything comes from them; none while there is no switch.
+  package func questions(at now: Int64) -> [IPAddress] {
+    switchUpdates.isConnected ? withdrawals.questions(at: now) : []
+  }
+
+  /// What the switch has said of them.
+  package mutating func heard(_ asked: [IPAddress], _ signs: [SignsOfLife], at now: Int64) {
+    for vtep in withdrawals.heard(asked, signs, at: now) {
+      notices.append(
+        Notice(
+          .warning,
+          "all routes of \(vtep) were withdrawn, and it is still there: they are held"
+            + (tables.hold == 0 ? "" : ", for \(tables.hold) s at most")))
+    }
+  }
+
+  /// Milliseconds until time is to pass by `tick`, and `questions` are to be asked.
+  package func delay(at now: Int64) -> Int64 {
+    guard switchUpdates.isConnected else { return Self.tickInterval }
+    return min(withdrawals.delay(at: now) ?? Self.tickInterval, Self.tickInterval)
+  }
+
+  private static let tickInterval: Int64 = 500
+
+  private mutating func settleWithdrawals(at now: Int64) {
+    for (vtep, routes, wasHeld) in withdrawals.due(at: now, hold: tables.hold) {
+      for key in routes { forget(key, at: now) }
+      if wasHeld {
+        notices.append(
+          Notice(
+            .warning, "\(vtep) is not there any more, or is held no longer: its routes are gone"))
+      }
+    }
+    for vtep in withdrawals.returned {
+      notices.append(Notice(.info, "\(vtep) tells its routes again"))
+    }
+    withdrawals.returned = []
   }
 }

@@ -9,10 +9,15 @@ struct StationRoute {
   var isGateway: Bool
   /// Of the time between two losses of all peers, which one it was told in.
   var generation: UInt32
+  /// Whether it was withdrawn, and is in force until it is known what that means: see `Withdrawals`.
+  var isWithdrawn = false
 
   /// Whether the station is rather where this one says (RFC 7432, section 7.7): one that never moves, then the later
   /// move, then the lower VTEP.
+  ///
+  /// Before all that, what is told counts for more than what was withdrawn.
   func precedes(_ other: StationRoute) -> Bool {
+    if isWithdrawn != other.isWithdrawn { return !isWithdrawn }
     if mobility.isSticky != other.mobility.isSticky { return mobility.isSticky }
     if mobility.sequence != other.mobility.sequence {
       return mobility.sequence > other.mobility.sequence
@@ -95,6 +100,18 @@ struct RemoteStations {
     case .station(let distinguisher, let mac, let ip):
       remove(mac, &touched) { $0.distinguisher == distinguisher && $0.ip == ip }
     }
+  }
+
+  /// Has a station's route count for less than any that is told.
+  mutating func withdraw(_ key: RouteKey, _ touched: inout Touched) {
+    guard case .station(let distinguisher, let mac, let ip) = key,
+      let index = routes[mac]?.firstIndex(where: {
+        $0.distinguisher == distinguisher && $0.ip == ip
+      })
+    else { return }
+    routes[mac]?[index].isWithdrawn = true
+    touched.stations.insert(mac)
+    if let ip { touched.addresses.insert(ip) }
   }
 
   /// Has a route be swept unless it is told again.

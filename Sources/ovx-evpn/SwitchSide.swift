@@ -1,6 +1,7 @@
 private import Foundation
 private import Glibc
 internal import OVXControl
+internal import OVXDatapath
 private import OVXEVPN
 private import SystemPackage
 
@@ -55,7 +56,7 @@ struct SwitchSide {
   /// Tells the switch of other hosts, for as long as the process runs.
   private func tell() -> Never {
     while true {
-      core.awaitSwitchNews(milliseconds: 500)
+      core.awaitSwitchNews(milliseconds: core.switchDelay())
       core.update(wakesSwitch: false) { agent, now in agent.tick(at: now) }
       while let update = core.nextUpdate() {
         do throws(ControlError) {
@@ -68,11 +69,38 @@ struct SwitchSide {
           usleep(500_000)
         }
       }
+      ask()
+    }
+  }
+
+  /// Asks the switch whether hosts are there of which nobody tells any more.
+  private func ask() {
+    let vteps = core.questions()
+    guard !vteps.isEmpty else { return }
+    do throws(ControlError) {
+      guard
+        case .signs(let signs)? = try client.replies(
+          to: [.signs(vteps: vteps)], timeout: Self.patience
+        ).first
+      else { return }
+      core.update(wakesSwitch: false) { agent, now in agent.heard(vteps, signs, at: now) }
+    } catch {
+      core.tell("the switch does not say which hosts are there: \(error.message)", about: "signs")
+      usleep(200_000)
     }
   }
 }
 
 extension Core {
+  /// Milliseconds until the switch may have to be told or asked something.
+  fileprivate func switchDelay() -> Int {
+    Int((try? take { (agent, now) throws(ControlError) in agent.delay(at: now) }) ?? 500)
+  }
+
+  fileprivate func questions() -> [IPAddress] {
+    (try? take { (agent, now) throws(ControlError) in agent.questions(at: now) }) ?? []
+  }
+
   fileprivate func nextUpdate() -> AgentUpdate? {
     (try? take { (agent, now) throws(ControlError) in agent.takeUpdate(at: now) }) ?? nil
   }

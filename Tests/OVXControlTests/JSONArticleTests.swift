@@ -291,6 +291,7 @@ import Testing
     ]
     state.ignored = ["no VTEP's address as next hop": 1]
     state.errors = ["It is away."]
+    state.held = [EVPNState.Held(vtep: address, routes: 3, seconds: 2)]
     try check("evpn show", .evpn(state))
     var route = EVPNRoute(
       network: "red", distinguisher: "192.168.5.3:7", vtep: address, isLocal: false, isBest: true)

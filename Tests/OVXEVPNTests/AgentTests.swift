@@ -111,6 +111,7 @@ private let two = "02:00:00:00:00:02"
     #expect(bench.neighbors["red"]?[ip("172.17.0.5")]?.isRouter == true)
     bench.receive(
       Bench.multicast(withdrawn: true), Bench.path(one, ip: "172.17.0.5", withdrawn: true))
+    bench.advance(1)
     #expect(bench.vteps["red"] == [])
     #expect(bench.station(one) == nil)
     #expect(bench.neighbors["red"]?.isEmpty == true)
@@ -247,6 +248,7 @@ private let two = "02:00:00:00:00:02"
     #expect(bench.agent.state(at: 0).networks[0].duplicates.map(\.vtep) == [ip("10.0.0.2")])
     #expect(bench.notices.count == 1)
     bench.receive(Bench.path(one, withdrawn: true))
+    bench.advance(1)
     #expect(bench.agent.state(at: 0).networks[0].duplicates.isEmpty)
   }
 
@@ -305,6 +307,7 @@ private let two = "02:00:00:00:00:02"
     // When neither has it any more nothing is left to be frozen.
     bench.lose(one)
     bench.receive(Bench.path(one, withdrawn: true))
+    bench.advance(1)
     #expect(bench.agent.state(at: 0).networks[0].frozen.isEmpty)
     #expect(bench.station(one) == nil)
   }
@@ -336,6 +339,7 @@ private let two = "02:00:00:00:00:02"
     // One of two: its routes are withdrawn.
     bench.peers(established: 2)
     bench.receive(Bench.path(two, withdrawn: true), established: 1)
+    bench.advance(1)
     #expect(bench.station(two) == nil)
     // The last: its routes stay.
     bench.receive(

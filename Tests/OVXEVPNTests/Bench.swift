@@ -18,6 +18,10 @@ struct Bench {
   var neighbors: [String: [IPAddress: AgentUpdate.Neighbor]] = [:]
   var phases: [AgentUpdate.Phase] = []
   var updates: [AgentUpdate] = []
+  /// VTEPs from which frames come all the time, and those that only answer echo requests.
+  var sending: Set<String> = []
+  var answering: Set<String> = []
+  private var signs: [IPAddress: SignsOfLife] = [:]
 
   /// - Parameters:
   ///   - hold: Seconds; 0 for ever.
@@ -80,15 +84,35 @@ struct Bench {
 
   /// Lets seconds pass.
   mutating func advance(_ seconds: Int) {
-    for _ in 0..<seconds * 2 {
-      now += 500
+    pass(milliseconds: seconds * 1000)
+  }
+
+  mutating func pass(milliseconds: Int) {
+    for _ in 0..<milliseconds / 100 {
+      now += 100
       agent.tick(at: now)
       flush()
     }
   }
 
+  /// Has the switch answer which VTEPs are there.
+  private mutating func answer() {
+    let asked = agent.questions(at: now)
+    guard !asked.isEmpty else { return }
+    var answers: [SignsOfLife] = []
+    for vtep in asked {
+      var answer = signs[vtep] ?? SignsOfLife(vtep: vtep, frames: 77)
+      answer.frames += sending.contains("\(vtep)") ? 1 : 0
+      answer.echoes += answering.contains("\(vtep)") ? 1 : 0
+      signs[vtep] = answer
+      answers.append(answer)
+    }
+    agent.heard(asked, answers, at: now)
+  }
+
   /// Carries out what both sides are told.
   mutating func flush() {
+    answer()
     while true {
       let announcements = agent.takeAnnouncements()
       if announcements.isEmpty { break }

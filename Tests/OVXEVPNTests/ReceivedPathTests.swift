@@ -126,6 +126,9 @@ import Testing
       case 5: bench.peers(established: Int(random.next() % 2))
       case 6: bench.connectSwitch()
       case 7: bench.tell(Bench.network("red", pick([100, 101]), .modify))
+      case 8:
+        bench.sending = random.next() % 2 == 0 ? [] : Set(texts)
+        bench.answering = random.next() % 2 == 0 ? [] : Set(texts)
       default: bench.receive(path(), path(), established: Int(random.next() % 3))
       }
       for update in bench.updates {
@@ -133,6 +136,7 @@ import Testing
       }
       bench.updates = []
     }
+    (bench.sending, bench.answering) = ([], [])
     // Where nothing more happens, what the switch has is what the routes say.
     bench.peers(established: 1)
     bench.advance(200)
@@ -152,7 +156,8 @@ import Testing
         network.remote.routes.values.reduce(0) { $0 + $1.count }
         + network.remote.vteps.values.reduce(0) { $0 + $1.count }
       #expect(network.remote.count == count)
-      #expect(bench.agent.rib.values.count { $0 == vni } == count)
+      #expect(bench.agent.withdrawals.isEmpty)
+      #expect(bench.agent.rib.values.count { $0.vni == vni } == count)
     }
   }
 }

@@ -17,6 +17,8 @@ package struct EVPNState: Codable, Equatable, Sendable {
   /// Whether BGP sessions are resumed without a loss of routes: not with gobgpd 3.10, which ends upon it.
   package var gracefulRestart = false
   package var networks: [Network] = []
+  /// Hosts whose routes were all withdrawn, and are held as something comes from them still.
+  package var held: [Held] = []
   /// Routes that were of no use, by why.
   package var ignored: [String: Int] = [:]
   /// What is wrong, a sentence each.
@@ -54,6 +56,21 @@ package struct EVPNState: Codable, Equatable, Sendable {
       self.localStations = localStations
       self.frozen = frozen
       self.duplicates = duplicates
+    }
+  }
+
+  /// A host whose routes are held.
+  package struct Held: Codable, Equatable, Sendable {
+    package var vtep: IPAddress
+    /// How many they are.
+    package var routes: Int
+    /// Seconds since they were withdrawn.
+    package var seconds: Int
+
+    package init(vtep: IPAddress, routes: Int, seconds: Int) {
+      self.vtep = vtep
+      self.routes = routes
+      self.seconds = seconds
     }
   }
 

@@ -16,6 +16,11 @@ extension EVPNState {
       let end = hold == 0 ? "until they tell again" : "for \(hold) s"
       lines.append("Holding what others have told \(end); that has begun \(holding) s ago")
     }
+    for host in held {
+      lines.append(
+        "Holding \(host.routes) routes of \(host.vtep), which were withdrawn \(host.seconds) s ago: it is still there"
+      )
+    }
     for error in errors { lines.append("Error: \"\(printable(error))\"") }
     for network in networks {
       lines.append("Network \(printable(network.name))")
