@@ -17,8 +17,13 @@ final class EVPNFabric {
     fileprivate(set) var gobgpd: Command?
     fileprivate(set) var agent: Command?
 
-    fileprivate init(_ number: Int, _ place: Namespace, _ container: Namespace) {
+    private let reflectors: [String]
+
+    fileprivate init(
+      _ number: Int, _ place: Namespace, _ container: Namespace, reflectors: [String]
+    ) {
       (self.number, self.place, self.container) = (number, place, container)
+      self.reflectors = reflectors
     }
 
     var address: String { Family.ipv4.address(number) }
@@ -47,6 +52,13 @@ final class EVPNFabric {
         "exec \(try EVPNFabric.program()) --gobgp unix:\(socket) --rundir \(place.rundir)")
     }
 
+    /// Has no way to the reflectors, without a word from anybody, or has one again.
+    func cutFromReflectors(_ isCut: Bool = true) throws {
+      for reflector in reflectors {
+        try place.must("ip route \(isCut ? "add" : "del") blackhole \(reflector)/32")
+      }
+    }
+
     /// Whether the host's tables name another one's VTEP.
     func knows(_ other: Host) throws -> Bool {
       try place.ctl("fdb show br0").contains("\(other.address) ")
@@ -72,7 +84,7 @@ final class EVPNFabric {
     }
     let addresses = (1...2).map { Family.ipv4.address(count + $0) }
     hosts = try places.prefix(count).enumerated().map { index, place in
-      Host(index + 1, place, try lab.namespace("red\(index + 1)"))
+      Host(index + 1, place, try lab.namespace("red\(index + 1)"), reflectors: addresses)
     }
     for host in hosts {
       try lab.daemon(on: host.place)
@@ -84,6 +96,11 @@ final class EVPNFabric {
       try host.startSpeaker()
       try host.startAgent()
     }
+    try awaitRest()
+  }
+
+  /// Waits until each host knows all others, and nothing is held any more.
+  func awaitRest() throws {
     for host in hosts {
       try eventually("host \(host.number) knows the others", within: 60) {
         try hosts.allSatisfy { try $0.number == host.number || host.knows($0) }

@@ -81,5 +81,92 @@ extension SystemTests {
         #expect(seconds <= Double(EVPNFabric.bgpHold) + 1, "after \(seconds) s")
       }
     }
+
+    /// One host has no way to the reflectors for a while: it holds what it knows of others, and they what they know of it.
+    @Test func noFrameIsLostWhileAHostIsCutFromTheReflectors() throws {
+      try Lab.run { lab in
+        let fabric = try EVPNFabric(lab)
+        let (first, second) = (fabric.hosts[0], fabric.hosts[1])
+        let flows = try Self.flows(fabric, seconds: 60)
+        try first.cutFromReflectors()
+        try eventually("host 2 holds what host 1 has told", within: 20) {
+          try second.shown().contains("routes of \(first.address)")
+        }
+        try eventually("host 1 holds what it knows", within: 20) {
+          try first.shown().contains("Holding what others have told")
+        }
+        // A container comes meanwhile, and is told when there is a way again.
+        let late = try lab.namespace("late")
+        try first.place.ctl("attach red \(late.name) eth0 ip=10.1.0.99/24")
+        sleep(5)
+        #expect(try first.knows(second) && second.knows(first))
+        try first.cutFromReflectors(false)
+        try fabric.awaitRest()
+        for flow in flows { try flow.expectNoneLost() }
+        try second.container.expectPing("10.1.0.99")
+        try Self.expectQuiet(fabric)
+      }
+    }
+
+    /// Both reflectors are away, and then one host: what has changed meanwhile is put right, and nothing stale stays.
+    @Test func aPartitionHeals() throws {
+      try Lab.run { lab in
+        let fabric = try EVPNFabric(lab)
+        let (first, second, third) = (fabric.hosts[0], fabric.hosts[1], fabric.hosts[2])
+        let mac = try second.container.must("cat /sys/class/net/eth0/address")
+          .trimmingCharacters(in: .whitespacesAndNewlines)
+        for reflector in [4, 5] { try fabric.cut(reflector) }
+        for host in fabric.hosts {
+          try eventually("host \(host.number) holds what it knows", within: 20) {
+            try host.shown().contains("Holding what others have told")
+          }
+        }
+        try first.container.expectPing(second.inside)
+        // A container goes, and another one comes.
+        try second.place.ctl("detach \(second.container.name) eth0")
+        let late = try lab.namespace("late")
+        try third.place.ctl("attach red \(late.name) eth0 ip=10.1.0.99/24")
+        for reflector in [4, 5] { try fabric.cut(reflector, false) }
+        for host in fabric.hosts {
+          try eventually("host \(host.number) has been told again", within: 60) {
+            try !host.shown().contains("Holding")
+          }
+        }
+        for host in [first, third] {
+          try eventually("host \(host.number) has nothing of what is gone") {
+            try !host.place.ctl("fdb show br0").contains(mac)
+          }
+        }
+        try first.container.expectPing("10.1.0.99")
+        try second.place.ctl("attach red \(second.container.name) eth0 ip=\(second.inside)/24")
+        try first.container.expectPing(second.inside)
+        // A host is away, with frames and all.
+        try fabric.cut(1)
+        for host in [second, third] {
+          try eventually("host \(host.number) has lost host 1", within: 20) {
+            try !host.knows(first)
+          }
+        }
+        #expect(try first.knows(second))
+        try fabric.cut(1, false)
+        try fabric.awaitRest()
+        for host in [second, third] { try host.container.expectPing(first.inside) }
+        try Self.expectQuiet(fabric)
+      }
+    }
+
+    /// Host 3 is sent no frame while the containers of hosts 1 and 2 look for each other, and find each other.
+    private static func expectQuiet(_ fabric: EVPNFabric) throws {
+      func received() throws -> String {
+        try fabric.hosts[2].container.must("cat /sys/class/net/eth0/statistics/rx_packets")
+      }
+      // Kernels have something to say now and then, to whomever it may concern.
+      try eventually("host 3 hears nothing of the others", within: 60) {
+        try fabric.hosts[0].container.must("ip neigh flush dev eth0")
+        let before = try received()
+        try fabric.hosts[0].container.expectPing(fabric.hosts[1].inside)
+        return try received() == before
+      }
+    }
   }
 }
