@@ -162,6 +162,9 @@ def killed(lab, kind, options):
             figures[f"{daemon}-to"], figures[f"{daemon}-from"] = (
                 figures.get(f"{daemon}-to", 0) + lost[side], figures.get(f"{daemon}-from", 0) + lost[1 - side])
             wait_for_each_other(hosts, wires)
+            # What is held of the last time is not to help the next time.
+            for other in hosts:
+                within(60, f"{other.name} is not at rest", other.rests, pause=0.2)
             time.sleep(2)
     fabric.remove()
     return {"lost": sum(figures.values()), **figures}

@@ -75,6 +75,10 @@ class Host:
         """Addresses of other hosts that are in force."""
         raise NotImplementedError
 
+    def rests(self):
+        """Whether all that is in force is told by somebody."""
+        return True
+
     def has(self, mac):
         raise NotImplementedError
 
@@ -190,6 +194,10 @@ router-id = "{self.address}"
     def entries(self):
         text = self.control_it("-f json fdb show br0")
         return [row for row in json.loads(text)["br0"] if row.get("remote")]
+
+    def rests(self):
+        state = json.loads(self.control_it("-f json evpn show"))
+        return state["engine"] and "holding" not in state and not state["held"]
 
     def remotes(self):
         tables = json.loads(self.control_it("-f json fdb stats"))
