@@ -22,8 +22,12 @@ struct AgentEntries {
     /// Whether `remotes` may be others than when they were asked for last.
     var hasOtherRemotes = false
 
-    /// The VTEPs to which frames are sent, in order.
-    var remotes: [IPAddress] { Set(vteps.keys).union(stationCounts.keys).sorted() }
+    /// The VTEPs to which frames are sent, in order; what is flooded goes to those that have asked for it.
+    var remotes: DesiredState.ToldRemotes {
+      DesiredState.ToldRemotes(
+        remotes: Set(vteps.keys).union(stationCounts.keys).sorted(),
+        withoutFloods: Set(stationCounts.keys).subtracting(vteps.keys))
+    }
   }
 
   struct Station {
@@ -154,7 +158,7 @@ struct AgentEntries {
   }
 
   /// The VTEPs of a network, where they may be others than when this was called last.
-  mutating func takeRemotes(of name: String) -> [IPAddress]? {
+  mutating func takeRemotes(of name: String) -> DesiredState.ToldRemotes? {
     guard networks[name]?.hasOtherRemotes == true else { return nil }
     networks[name]?.hasOtherRemotes = false
     return networks[name]?.remotes

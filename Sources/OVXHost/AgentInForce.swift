@@ -49,21 +49,23 @@ extension Reconciler {
   package func expireAgent(now: Int64) -> Bool {
     guard let deadline = agentDeadline, deadline <= now else { return false }
     give(agent.forget { _ in false })
-    tell(configuration.networks.mapValues { _ in [] })
+    tell(configuration.networks.mapValues { _ in DesiredState.ToldRemotes() })
     return true
   }
 
   /// Makes the VTEPs of networks those of their tunnels.
   func takeRemotes(of networks: Set<String>) -> [String] {
     var sentences: [String] = []
-    var remotes: [String: [IPAddress]] = [:]
+    var remotes: [String: DesiredState.ToldRemotes] = [:]
     for name in networks.sorted() {
       // A network that is made after its VTEPs were told has none yet.
       guard let told = agent.takeRemotes(of: name), let local = configuration.host.localIP else {
         continue
       }
-      remotes[name] = told.filter { $0 != local && $0.isIPv6 == local.isIPv6 }
-      if let other = told.first(where: { $0.isIPv6 != local.isIPv6 }) {
+      let addresses = told.remotes.filter { $0 != local && $0.isIPv6 == local.isIPv6 }
+      remotes[name] = DesiredState.ToldRemotes(
+        remotes: addresses, withoutFloods: told.withoutFloods.intersection(addresses))
+      if let other = told.remotes.first(where: { $0.isIPv6 != local.isIPv6 }) {
         sentences.append(
           "network \(name): \(other) is of another address family than local_ip \(local)")
       }

@@ -11,12 +11,19 @@ package struct DesiredState: Equatable {
   package var devices: [String: Device] = [:]
   /// By the names of their ports.
   package var tunnels: [String: Tunnel] = [:]
-  /// The remote VTEPs that an agent has told, by the names of tunnels' ports.
-  package private(set) var toldRemotes: [String: [IPAddress]] = [:]
+  /// What an agent has told of remote VTEPs, by the names of tunnels' ports.
+  package private(set) var toldRemotes: [String: ToldRemotes] = [:]
   /// The names of ports by those of the host's ends of their veths.
   package private(set) var hostEnds: [String: String] = [:]
   /// Whether the kernel is to repeat decisions that the switch has taken, where it can.
   package var usesFastPath = false
+
+  /// The remote VTEPs that an agent tells for a tunnel.
+  package struct ToldRemotes: Equatable {
+    package var remotes: [IPAddress] = []
+    /// Those among them that have not asked for what is flooded: only stations are told of them.
+    package var withoutFloods: Set<IPAddress> = []
+  }
 
   /// A network device of a port.
   package struct Device: Equatable {
@@ -119,6 +126,8 @@ package struct DesiredState: Equatable {
     package var isServedByAgent = false
     /// Whether frames to stations that are not known go to all remotes.
     package var floodsUnknown = true
+    /// Remotes that do not get what is flooded.
+    package var withoutFloods: Set<IPAddress> = []
     /// The segments that it carries.
     package var vlans = VLANMembership.trunk(nil)
     /// Whether superframes are to leave whole where that is possible.
@@ -177,8 +186,8 @@ package struct DesiredState: Equatable {
   }
 
   /// Takes over which remote VTEPs an agent tells for the tunnel of a port; those of the configuration are not touched.
-  mutating func tell(_ remotes: [IPAddress], of port: String, in configuration: Configuration) {
-    toldRemotes[port] = remotes.isEmpty ? nil : remotes
+  mutating func tell(_ told: ToldRemotes, of port: String, in configuration: Configuration) {
+    toldRemotes[port] = told.remotes.isEmpty ? nil : told
     update(to: configuration, [port])
   }
 
@@ -192,7 +201,7 @@ package struct DesiredState: Equatable {
     for name in names.union(bridges) {
       let port = configuration.ports[name]
       tunnels[name] = port.flatMap { port in
-        port.interface.tunnel.map { Tunnel(port, $0, told: toldRemotes[name] ?? []) }
+        port.interface.tunnel.map { Tunnel(port, $0, told: toldRemotes[name] ?? ToldRemotes()) }
       }
       if let end = devices[name]?.place.nameOnHost { hostEnds[end] = nil }
       devices[name] = nil
@@ -259,9 +268,10 @@ extension DesiredState.Place {
 
 extension DesiredState.Tunnel {
   fileprivate init(
-    _ port: Configuration.Port, _ tunnel: Configuration.Tunnel, told: [IPAddress]
+    _ port: Configuration.Port, _ tunnel: Configuration.Tunnel, told: DesiredState.ToldRemotes
   ) {
-    let addresses = tunnel.isServedByAgent ? told : tunnel.remotes
+    let addresses = tunnel.isServedByAgent ? told.remotes : tunnel.remotes
+    withoutFloods = tunnel.isServedByAgent ? told.withoutFloods : []
     bridge = port.bridge
     vni = tunnel.vni
     outgoingVNI = tunnel.outgoingVNI

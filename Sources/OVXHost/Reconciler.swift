@@ -100,7 +100,7 @@ package final class Reconciler {
     }
     for name in forgotten.keys {
       guard let port = old.networks[name]?.tunnelPort else { continue }
-      desired.tell([], of: port, in: configuration)
+      desired.tell(DesiredState.ToldRemotes(), of: port, in: configuration)
     }
     self.configuration = configuration
     self.desired = desired
@@ -150,13 +150,13 @@ package final class Reconciler {
   }
 
   /// Makes VTEPs that an agent tells, by networks, those of the networks' tunnels.
-  func tell(_ remotes: [String: [IPAddress]]) {
+  func tell(_ told: [String: DesiredState.ToldRemotes]) {
     var ports: Set<String> = []
-    for (network, remotes) in remotes {
+    for (network, told) in told {
       guard let port = configuration.networks[network]?.tunnelPort,
-        desired.toldRemotes[port] ?? [] != remotes
+        desired.toldRemotes[port] ?? DesiredState.ToldRemotes() != told
       else { continue }
-      desired.tell(remotes, of: port, in: configuration)
+      desired.tell(told, of: port, in: configuration)
       datapathIDs.update(for: configuration, desired, port: port)
       ports.insert(port)
     }

@@ -157,7 +157,8 @@ extension Topology.Attachment {
         id: id, remote: remote, paths: path.sockets, mtu: path.mtu,
         injection: tunnel.injectsSuperframes ? provision.injection(peer) : nil,
         fastPath: provision.fastPath(peer),
-        devices: provision.arrivals(peer.remote))
+        devices: provision.arrivals(peer.remote),
+        takesFloods: !tunnel.withoutFloods.contains(remote))
     }
     guard let endpoint = provision.endpoint(tunnel.endpoint), !peers.isEmpty else {
       self = .waiting

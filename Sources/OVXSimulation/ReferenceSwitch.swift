@@ -322,11 +322,13 @@ package struct ReferenceSwitch {
         deliver(passage, to: port, peer: .none, &outcome)
         continue
       }
-      for peer in tunnel.peers { deliver(passage, to: port, peer: peer.id, &outcome) }
+      for peer in tunnel.peers where peer.takesFloods {
+        deliver(passage, to: port, peer: peer.id, &outcome)
+      }
     }
     let hasAnywhereToGo = segment.contains { port in
       guard case .tunnel(let tunnel) = port.attachment else { return true }
-      return !tunnel.peers.isEmpty
+      return tunnel.peers.contains(where: \.takesFloods)
     }
     if !hasAnywhereToGo, joined.isEmpty {
       outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)]

@@ -202,7 +202,8 @@ package struct TopologyGenerator {
         id: random.pick(numbers),
         remote: random.pick(remotes),
         paths: nextPath..<nextPath + pathCount,
-        mtu: hasAmpleMTU ? 8950 : random.pick([1280, 1450, 1450, 8950])
+        mtu: hasAmpleMTU ? 8950 : random.pick([1280, 1450, 1450, 8950]),
+        takesFloods: !random.oneIn(6)
       )
     )
     nextPath += pathCount

@@ -85,6 +85,40 @@ import Testing
     AgentUpdate.Station(mac: Self.mac(number), vtep: Self.vtep(vtep))
   }
 
+  /// Who has not asked for broadcasts gets none, and frames to his stations all the same.
+  @Test func aVTEPOfWhichOnlyStationsAreToldIsNotFloodedTo() throws {
+    let world = try world()
+    func flooded() throws -> [IPAddress] {
+      let tunnels = world.dataplane.topology.ports.compactMap { port in
+        if case .tunnel(let tunnel) = port.attachment { tunnel } else { nil }
+      }
+      return try #require(tunnels.first { $0.vni.rawValue == 100 }).peers.filter(\.takesFloods)
+        .map(\.remote).sorted()
+    }
+    _ = world.reconciler.take(
+      AgentUpdate(
+        networks: [
+          "red": .init(vteps: [Self.vtep(1)], stations: [station(1, at: 1), station(2, at: 2)])
+        ]), now: 0)
+    #expect(remotes(world) == [Self.vtep(1), Self.vtep(2)])
+    #expect(try flooded() == [Self.vtep(1)])
+    #expect(try entries(world)[Self.mac(2)] == Self.vtep(2))
+    // It asks for them, and ceases to.
+    _ = world.reconciler.take(
+      AgentUpdate(networks: ["red": .init(vteps: [Self.vtep(2)], lostVTEPs: [Self.vtep(1)])]),
+      now: 0)
+    #expect(try flooded() == [Self.vtep(2)])
+    #expect(remotes(world) == [Self.vtep(1), Self.vtep(2)])
+    _ = world.reconciler.take(
+      AgentUpdate(
+        networks: [
+          "red": .init(lostVTEPs: [Self.vtep(2)], lostStations: [Self.mac(1)])
+        ]), now: 0)
+    #expect(try flooded() == [])
+    #expect(remotes(world) == [Self.vtep(2)])
+    world.check()
+  }
+
   @Test func aStationOfATunnelThatWasNotThereIsInForceAtOnce() throws {
     let world = try world()
     #expect(remotes(world) == [])

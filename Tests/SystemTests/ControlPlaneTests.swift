@@ -108,6 +108,29 @@ extension SystemTests {
       }
     }
 
+    /// A host of which only stations are told, as one that takes broadcasts by other ways: frames to them go there, and
+    /// nothing that is for all.
+    @Test func whoHasNotAskedForBroadcastsGetsNone() throws {
+      try Lab.run { lab in
+        let fabric = try Fabric(lab)
+        let red1 = fabric.containers[0]
+        var entries = try fabric.entries(for: 0)
+        entries.vteps = []
+        #expect(try fabric.tell(0, entries) == [])
+        #expect(try fabric.tell(1, fabric.entries(for: 1)) == [])
+        try red1.expectPing("172.17.42.2")
+        func broadcasts() throws -> String {
+          try fabric.sent { _ = try red1.run("ping -b -c 3 -i 0.1 -W 1 172.17.42.255") }
+        }
+        #expect(try !broadcasts().contains("> 172.17.42.255:"))
+        try red1.expectPing("172.17.42.2")
+        #expect(
+          try fabric.hosts[0].ctl("-f json get network red status:remotes").contains("1"))
+        try fabric.tell(0, .init(vteps: [try fabric.vteps[1]]))
+        #expect(try broadcasts().contains("> 172.17.42.255:"))
+      }
+    }
+
     @Test func aStationThatMovesHereIsHereAtOnceAndGoesBackWhenTheAgentSaysSo() throws {
       try Lab.run { lab in
         let fabric = try Fabric(lab)

@@ -28,10 +28,11 @@ extension Datapath {
       case .device:
         unsafe send(start, count: count, vlan: vlan, to: Destination(port: id))
       case .tunnel:
-        for peer in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
+        for place in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
+          let peer = tables.tunnelPeers[place]
+          guard tables.peers[peer].takesFloods else { continue }
           unsafe send(
-            start, count: count, vlan: vlan,
-            to: Destination(port: id, peer: tables.tunnelPeers[peer]))
+            start, count: count, vlan: vlan, to: Destination(port: id, peer: peer))
         }
       case .waiting, .absent: break
       }

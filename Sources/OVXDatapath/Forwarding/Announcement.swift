@@ -91,7 +91,7 @@ extension Datapath {
     return (Int(members.first)..<Int(members.first &+ members.count)).contains { member in
       let id = tables.floodMembers[member]
       let record = tables.ports[id]
-      return id != port && (record.role == .device || record.peerCount > 0)
+      return id != port && (record.role == .device || record.floodPeerCount > 0)
     }
   }
 }

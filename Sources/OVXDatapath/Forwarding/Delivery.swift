@@ -48,7 +48,7 @@ extension Datapath {
         mayRelay = isAllowed
         guard isAllowed else { continue }
       }
-      let count = port.role == .device ? 1 : Int(port.peerCount)
+      let count = port.role == .device ? 1 : Int(port.floodPeerCount)
       copies &+= count
       switch verdict {
       case .refuse(let refusal): counters.dropped(refusal.dropReason, frames: count, at: id)
@@ -59,6 +59,7 @@ extension Datapath {
         }
         for peer in Int(port.firstPeer)..<Int(port.firstPeer &+ port.peerCount) {
           let destination = Destination(port: id, peer: tables.tunnelPeers[peer])
+          guard tables.peers[destination.peer].takesFloods else { continue }
           deliver(&frame, to: destination, tag: tag, isShared: true)
         }
       }

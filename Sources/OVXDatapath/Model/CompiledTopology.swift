@@ -49,6 +49,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     /// For a tunnel: its peers in `tunnelPeers`.
     var peerCount: UInt32 = 0
     var firstPeer: UInt32 = 0
+    /// Those among them that get what is flooded.
+    var floodPeerCount: UInt32 = 0
     var limits = PortLimits.none
     /// Where `sourceRules` says what the port may send; negative for anything.
     var sourceRule: Int32 = -1
@@ -78,6 +80,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var firstInjectionPort = UInt32.max
     /// Where `fastPathHeaders` has the outer headers for the fast path; `.max` where that does not reach it.
     var fastPathHeader = UInt32.max
+    /// Whether it gets what is flooded.
+    var takesFloods = true
   }
 
   struct Bridge: BitwiseCopyable {
@@ -186,11 +190,13 @@ package struct CompiledTopology: ~Copyable, Sendable {
         record.outerHeader = tunnel.outerHeader
         record.firstPeer = UInt32(peersOfTunnels.count)
         record.peerCount = UInt32(tunnel.peers.count)
+        record.floodPeerCount = UInt32(tunnel.peers.count(where: \.takesFloods))
         for peer in tunnel.peers {
           peersOfTunnels.append(peer.id)
           var entry = Peer(
             port: port.id, firstPath: peer.paths.lowerBound,
-            pathCount: UInt32(peer.paths.count), mtu: Int32(clamping: peer.mtu))
+            pathCount: UInt32(peer.paths.count), mtu: Int32(clamping: peer.mtu),
+            takesFloods: peer.takesFloods)
           if let injection = peer.injection, let header = InjectionHeader(injection),
             injection.sourcePorts.count == peer.paths.count
           {

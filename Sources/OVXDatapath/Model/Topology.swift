@@ -169,12 +169,15 @@ package struct Topology: Equatable, Sendable {
     package var fastPath: FastPathRoute?
     /// The indices of the devices by which the remote's datagrams may come in; `nil` for all.
     package var devices: [UInt32]?
+    /// Whether it gets what is flooded.
+    package var takesFloods: Bool
 
     package init(
       id: RemoteVTEPID, remote: IPAddress, paths: Range<UInt32>, mtu: Int,
       injection: Injection? = nil, fastPath: FastPathRoute? = nil,
-      devices: [UInt32]? = nil
+      devices: [UInt32]? = nil, takesFloods: Bool = true
     ) {
+      self.takesFloods = takesFloods
       self.id = id
       self.remote = remote
       self.paths = paths

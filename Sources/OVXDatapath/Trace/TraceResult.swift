@@ -88,6 +88,7 @@ package struct TraceResult: Equatable, Sendable {
     case waiting
     case noRemote
     case unknownUnicast
+    case withoutFloods
     case unknown
   }
 

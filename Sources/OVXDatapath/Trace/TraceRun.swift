@@ -248,8 +248,14 @@ package struct TraceRun: ~Copyable {
         guard case .tunnel(let tunnel) = port.attachment, !tunnel.peers.isEmpty else {
           return [TraceResult.Delivery(port: port.id, peer: .none, outcome: outcome)]
         }
-        return tunnel.peers.map {
-          TraceResult.Delivery(port: port.id, peer: $0.id, outcome: outcome)
+        return tunnel.peers.map { peer in
+          var outcome = outcome
+          switch outcome {
+          case .passedOver(.unknown) where !peer.takesFloods, .dropped where !peer.takesFloods:
+            outcome = .passedOver(.withoutFloods)
+          default: break
+          }
+          return TraceResult.Delivery(port: port.id, peer: peer.id, outcome: outcome)
         }
       }
     }

@@ -300,6 +300,7 @@ struct TraceReport {
         case .waiting: reconciler.fault(of: name).map { "waits: \($0.sentence)" } ?? "waits"
         case .noRemote: "has no remote that can be reached"
         case .unknownUnicast: "an agent tells all stations behind it, and none has this address"
+        case .withoutFloods: "an agent tells that it takes no broadcasts"
         case .unknown: "left out"
         }
       return Trace.Step(.skip, "\(place(delivery.port, delivery.peer)): \(why)", port: name)
