@@ -253,6 +253,11 @@ extension Agent {
   /// What the switch has said of them.
   package mutating func heard(_ asked: [IPAddress], _ signs: [SignsOfLife], at now: Int64) {
     for vtep in withdrawals.heard(asked, signs, at: now) {
+      // IP addresses have gone at once, and are back now.
+      for key in withdrawals.heldRoutes(of: vtep) {
+        guard case .station(_, _, let ip?) = key, let vni = rib[key]?.vni else { continue }
+        untold[vni, default: .init()].addresses.insert(ip)
+      }
       notices.append(
         Notice(
           .warning,

@@ -131,9 +131,9 @@ extension Agent {
   private func neighbor(_ ip: IPAddress, of network: ServedNetwork) -> AgentUpdate.Neighbor? {
     var found: (mac: MACAddress, route: StationRoute)?
     for mac in network.remote.owners[ip] ?? [] {
-      guard station(mac, of: network) != nil, let route = network.remote.best(mac, ip) else {
-        continue
-      }
+      guard station(mac, of: network) != nil, let route = network.remote.best(mac, ip),
+        !route.isWithdrawn || withdrawals.isHeld(route.vtep)
+      else { continue }
       if let (other, best) = found {
         guard route.precedes(best) || (!best.precedes(route) && mac < other) else { continue }
       }

@@ -7,7 +7,8 @@ internal import OVXDatapath
 /// all of its routes at about the same time, also that for broadcasts. So they stay for as long as the host gives signs of
 /// life, and until it has told its routes again. Whoever tells otherwise meanwhile is right: see `StationRoute.precedes`.
 ///
-/// A single route that is withdrawn, of a station that has gone, waits only for as long as it may be the first of all.
+/// A single route that is withdrawn, of a station that has gone, waits only for as long as it may be the first of all. Its IP
+/// address does not wait: whoever is given it next is not to be told that it is in use.
 ///
 /// Times are in milliseconds.
 struct Withdrawals {
@@ -72,6 +73,18 @@ struct Withdrawals {
       guard let vtep = vteps[address], case .held = vtep.phase else { return nil }
       return Held(vtep: address, since: vtep.since, routes: vtep.withdrawn.count)
     }
+  }
+
+  /// The routes of a VTEP that are held; none where that is not known yet.
+  func heldRoutes(of address: IPAddress) -> Set<RouteKey> {
+    guard let vtep = vteps[address], case .held = vtep.phase else { return [] }
+    return vtep.withdrawn
+  }
+
+  /// Whether a VTEP's routes that were withdrawn are held.
+  func isHeld(_ address: IPAddress) -> Bool {
+    guard let vtep = vteps[address], case .held = vtep.phase else { return false }
+    return true
   }
 
   // MARK: Routes

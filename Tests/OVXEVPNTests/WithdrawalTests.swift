@@ -29,11 +29,11 @@ private let host = "10.0.0.2"
     bench.receive(Bench.path(two, withdrawn: true), Bench.multicast(withdrawn: true))
   }
 
-  /// Whether the switch was told at any time that something is there no more.
+  /// Whether the switch was told at any time that something is there no more to which frames are sent.
   private static func hasLost(_ bench: Bench) -> Bool {
     bench.updates.contains { update in
       update.networks.values.contains {
-        !$0.lostVTEPs.isEmpty || !$0.lostStations.isEmpty || !$0.lostNeighbors.isEmpty
+        !$0.lostVTEPs.isEmpty || !$0.lostStations.isEmpty
       }
     }
   }
@@ -46,6 +46,7 @@ private let host = "10.0.0.2"
     #expect(!Self.hasLost(bench))
     #expect(bench.agent.state(at: bench.now).held.map(\.routes) == [3])
     #expect(bench.notices.map(\.level) == [.warning])
+    #expect(bench.neighbors["red"]?[ip("172.17.0.5")]?.mac == MACAddress(one))
     bench.notices = []
     // It is back, and tells all but one.
     bench.receive(Bench.multicast(), Bench.path(one, ip: "172.17.0.5"))
@@ -137,6 +138,19 @@ private let host = "10.0.0.2"
     bench.pass(milliseconds: 300)
     #expect(bench.station(one) == nil)
     #expect(bench.notices.isEmpty)
+  }
+
+  @Test func anAddressThatIsWithdrawnIsFreeAtOnce() {
+    var bench = Self.bench()
+    bench.sending = [host]
+    bench.receive(Bench.path(one, ip: "172.17.0.5", withdrawn: true))
+    #expect(bench.neighbors["red"]?.isEmpty == true)
+    #expect(bench.station(one) != nil)
+    bench.pass(milliseconds: 300)
+    #expect(bench.station(one) == nil)
+    // What is not held falls to whoever tells it.
+    bench.receive(Bench.path(two, ip: "172.17.0.5"))
+    #expect(bench.neighbors["red"]?[ip("172.17.0.5")]?.mac == MACAddress(two))
   }
 
   @Test func whoeverTellsOtherwiseIsRightAtOnce() {
