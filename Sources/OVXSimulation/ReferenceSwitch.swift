@@ -330,7 +330,8 @@ package struct ReferenceSwitch {
       guard case .tunnel(let tunnel) = port.attachment else { return true }
       return tunnel.peers.contains(where: \.takesFloods)
     }
-    if !hasAnywhereToGo, joined.isEmpty {
+    // What is over a limit is counted as that.
+    if !hasAnywhereToGo, outcome.drops.isEmpty {
       outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)]
     }
     return outcome
