@@ -90,10 +90,11 @@ static ssize_t receive_with(int from, void *bytes, size_t size, int descriptors[
 
 /* --- What is opened ------------------------------------------------------------------------------------------------ */
 
-/* A file that the kernel makes up for each namespace; no name leads out of the directory. */
+/* A file that the kernel makes up for each namespace and device; no name leads out of the directory. */
 static int open_setting(const char *path) {
-  static const char directory[] = "/proc/sys/net/";
-  if (!path || strncmp(path, directory, sizeof directory - 1) != 0 || strstr(path, "/../")) return -EPERM;
+  static const char ipv4[] = "/proc/sys/net/ipv4/conf/", ipv6[] = "/proc/sys/net/ipv6/conf/";
+  if (strncmp(path, ipv4, sizeof ipv4 - 1) != 0 && strncmp(path, ipv6, sizeof ipv6 - 1) != 0) return -EPERM;
+  if (strstr(path, "/../")) return -EPERM;
   int flags = O_CLOEXEC | O_NOFOLLOW;
   int fd = open(path, O_RDWR | flags);
   if (fd < 0 && errno == EACCES) fd = open(path, O_RDONLY | flags);
@@ -206,9 +207,37 @@ static bool is_engine(const char *path) {
   return false;
 }
 
-/* Whether a program may be started so: an engine of containers, to look at something. */
+/* The questions that engines are asked, word for word behind their path: an option of somebody's choice could have an engine
+ * start a program of his (Container.swift and EngineEvents.swift ask them). */
+static const char some_container[] = "";
+static const char *const questions[][6] = {
+    {"inspect", "--type", "container", "-f", "{{.State.Pid}} {{.Id}}", some_container},
+    {"events", "--filter", "type=container", "--format", "{{.Action}}"},
+    {"events", "--filter", "type=container", "--format", "{{.Status}}"},
+};
+
+/* Whether this is a container's name or id, and no option. */
+static bool is_container(const char *word) {
+  static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+  return word[0] != '\0' && !strchr("_.-", word[0]) && word[strspn(word, letters)] == '\0';
+}
+
+static bool is_question(const char *const question[6], char *words[], size_t count) {
+  size_t length = 0;
+  while (length < 6 && question[length]) length++;
+  if (count != length) return false;
+  for (size_t number = 0; number < length; number++)
+    if (question[number] == some_container ? !is_container(words[number]) : strcmp(question[number], words[number]) != 0)
+      return false;
+  return true;
+}
+
+/* Whether a program may be started so: an engine of containers, with one of the questions. */
 static bool may_run(char *words[], size_t count) {
-  return count >= 2 && is_engine(words[0]) && (strcmp(words[1], "inspect") == 0 || strcmp(words[1], "events") == 0);
+  if (count < 2 || !is_engine(words[0])) return false;
+  for (size_t number = 0; number < sizeof questions / sizeof *questions; number++)
+    if (is_question(questions[number], words + 1, count - 1)) return true;
+  return false;
 }
 
 static void run(int from, char *words[], size_t count, const int descriptors[]) {

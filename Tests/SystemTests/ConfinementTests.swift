@@ -35,11 +35,12 @@ extension SystemTests {
       }
 
       /* Asks the broker to start a program. */
-      static void start(const char *path, const char *word) {
-        char request[300];
-        size_t size = sprintf(request, "run") + 1;
-        size += sprintf(request + size, "%s", path) + 1;
-        size += sprintf(request + size, "%s", word) + 1;
+      static void start(const char *path, const char *word, const char *option, const char *name) {
+        const char *words[] = {"run", path, word, option, "container", "-f", "{{.State.Pid}} {{.Id}}", name};
+        char request[600];
+        size_t size = 0;
+        for (size_t number = 0; number < sizeof words / sizeof *words; number++)
+          size += sprintf(request + size, "%s", words[number]) + 1;
         for (int fd = 3; fd < 100; fd++) {
           int type = 0; socklen_t length = sizeof type;
           if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_SEQPACKET) continue;
@@ -59,7 +60,7 @@ extension SystemTests {
           close(ends[1]);
           int result = -1;
           recv(ends[0], &result, sizeof result, 0);
-          fprintf(report, "start %s %s %d\n", path, word, result);
+          fprintf(report, "start %s %s %s %s %d\n", path, word, option, name, result);
           fflush(report);
           return;
         }
@@ -93,9 +94,11 @@ extension SystemTests {
         tell("unknown", syscall(1000));
         tell("socket", socket(AF_INET, SOCK_DGRAM, 0));
         tell("getpid", getpid());
-        start("/bin/sh", "inspect");
-        start(getenv("FAKE_DOCKER"), "run");
-        start(getenv("FAKE_DOCKER"), "inspect");
+        start("/bin/sh", "inspect", "--type", "web");
+        start(getenv("FAKE_DOCKER"), "run", "--type", "web");
+        start(getenv("FAKE_DOCKER"), "inspect", "--root", "web");
+        start(getenv("FAKE_DOCKER"), "inspect", "--type", "--web");
+        start(getenv("FAKE_DOCKER"), "inspect", "--type", "web");
         fprintf(report, "end\n");
         fflush(report);
         return NULL;
@@ -154,9 +157,11 @@ extension SystemTests {
         for attempt in ["socket", "getpid"] {
           #expect(report.contains("\n\(attempt) done\n"), "\(report)")
         }
-        #expect(report.contains("start /bin/sh inspect -1\n"), "\(report)")
-        #expect(
-          report.contains("docker run -1\n") && report.contains("docker inspect 0\n"), "\(report)")
+        #expect(report.contains("start /bin/sh inspect --type web -1\n"), "\(report)")
+        for refused in ["run --type web", "inspect --root web", "inspect --type --web"] {
+          #expect(report.contains("docker \(refused) -1\n"), "\(report)")
+        }
+        #expect(report.contains("docker inspect --type web 0\n"), "\(report)")
         let started = try host.must("cat \(directory)/started").split(separator: "\n")
         #expect(started.contains("inspect") && !started.contains("run"), "\(started)")
 

@@ -279,13 +279,16 @@ extension SystemTests {
           """)
         try eventually("the broker listens") { try host.run("chown nobody \(socket)").succeeded }
         // systemd gives the memory and the descriptors by LimitMEMLOCK= and LimitNOFILE=.
-        let daemon = try host.start(
-          """
-          ulimit -l unlimited 2>/dev/null || true
-          export OVX_BROKER=\(socket)
-          exec setpriv --groups $(getent group games | cut -d: -f3) -- /usr/bin/python3 $TRAFFIC/confined.py \
-            \(deploy)/ovx-vswitchd.service ovx-vswitchd --rundir \(host.rundir) --socket-group games
-          """)
+        func start(_ option: String) throws -> Command {
+          try host.start(
+            """
+            ulimit -l unlimited 2>/dev/null || true
+            export OVX_BROKER=\(socket)
+            exec setpriv --groups $(getent group games | cut -d: -f3) -- /usr/bin/python3 $TRAFFIC/confined.py \
+              \(deploy)/ovx-vswitchd.service ovx-vswitchd --rundir \(host.rundir) --socket-group games \(option)
+            """)
+        }
+        let daemon = try start("--log-level info")
         try eventually("it answers") { try host.ctl(["version"]).succeeded }
         let status = try host.must("grep -E 'CapEff|Uid' /proc/\(daemon.pid)/status")
         // CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_BPF.
@@ -319,9 +322,17 @@ extension SystemTests {
         // Another broker takes the place of one that has ended.
         try host.must("kill -KILL $(cat /proc/\(broker.pid)/task/\(broker.pid)/children)")
         try host.ctl("attach br0 \(red.name) eth1 ip=172.17.43.11/24")
-        daemon.signal(SIGTERM)
-        #expect(daemon.wait(seconds: 10)?.succeeded == true)
+        let successor = try start("--log-level info --take-over")
+        #expect(daemon.wait(seconds: 20)?.succeeded == true)
+        try eventually("the next one answers") {
+          try host.ctl(["version"]).standardOutput.contains("pid \(successor.pid)")
+        }
+        try red.expectPing("172.17.42.12")
+        try host.ctl("detach \(red.name) eth1")
+        successor.signal(SIGTERM)
+        #expect(successor.wait(seconds: 10)?.succeeded == true)
         lab.expectNoAlarm(in: daemon.standardError, of: "the daemon")
+        lab.expectNoAlarm(in: successor.standardError, of: "the next daemon")
         broker.signal(SIGTERM)
         _ = broker.wait(seconds: 5)
         sleeper.signal(SIGKILL)

@@ -19,7 +19,7 @@ enum ovx_thing {
   /* A socket of the underlay (`ovx_open_udp_socket`). */
   OVX_UDP4,
   OVX_UDP6,
-  /* A file below /proc/sys/net, to be read, and written where it can be. */
+  /* A file below /proc/sys/net/ipv4/conf or /proc/sys/net/ipv6/conf, to be read, and written where it can be. */
   OVX_SETTING,
 };
 
@@ -40,7 +40,8 @@ int ovx_broker_connect(const char *path);
 /* Whether there is one, or was. */
 bool ovx_broker_has_begun(void);
 
-/* Has a program started to look at something (`inspect`, `events`), as `ovx_spawn` starts one. Returns a descriptor, or the
+/* Has docker or podman started to look at something, as `ovx_spawn` starts a program: with the questions that the broker knows
+ * and no others. Returns a descriptor, or the
  * negative of errno. It becomes readable when the program has ended: it then gives an int, the program's status as
  * waitpid(2) has it. When it is shut down for writing, or closed, the program's process group is killed. */
 int ovx_broker_spawn(const char *path, char *const arguments[], int output, int errors);

@@ -111,7 +111,7 @@ package final class NetworkNamespace: Sendable {
     case tun
     /// A UDP socket of the underlay: of the group by which packet filters tell it from others'.
     case underlaySocket(isIPv6: Bool)
-    /// A file below /proc/sys/net, to be read, and written where it can be.
+    /// A file below /proc/sys/net/ipv4/conf or ipv6/conf, to be read, and written where it can be.
     case setting(path: String)
 
     fileprivate var number: Int32 {
