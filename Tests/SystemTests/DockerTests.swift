@@ -288,6 +288,7 @@ extension SystemTests {
         try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
 
         // A second network with a gateway takes none of them, and leaves none behind.
+        _ = try lab.announcedNamespace("r0-green")
         try host.ctl("add-net green vni=300 subnet=10.3.0.0/24 gateway=10.3.0.1")
         try docker.use("green", "--subnet", "10.3.0.0/24")
         try docker("network", "connect", "green", "web")
