@@ -129,7 +129,7 @@ struct GatewayKeeper: ~Copyable {
           + "Debian has it in the package dnsmasq-base", about: subject)
     }
     do throws(LinuxError) {
-      var inside = try place.perform { () throws(LinuxError) in try Netlink() }
+      var inside = try Netlink(in: place)
       guard let link = try inside.link(named: RouterRules.tenant), link.isUp else { return }
       let present = Set(try inside.addresses(of: link).map(\.address))
       guard present.isSuperset(of: gateway.addresses), let members = members[gateway.network] else {

@@ -65,7 +65,7 @@ struct Router {
     } else {
       place = try make(tools)
     }
-    var inside = try place.perform { () throws(LinuxError) in try Netlink() }
+    var inside = try Netlink(in: place)
     try checkOwner(&inside)
     var host = former?.link
     if let link = host, try inside.link(named: RouterRules.outside) == nil {

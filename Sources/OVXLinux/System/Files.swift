@@ -1,7 +1,7 @@
 private import Glibc
 package import SystemPackage
 
-/// Small files that are read and written as a whole.
+/// Small files that are read as a whole, and removed.
 package enum Files {
   /// Reads a file; `nil` where it cannot be read.
   ///
@@ -11,14 +11,6 @@ package enum Files {
     else { return nil }
     defer { try? file.close() }
     return file.readAll(limit: limit)
-  }
-
-  /// Writes over the content of a file that is there, such as a setting below `/proc`.
-  ///
-  /// - Throws: The kernel's reason.
-  package static func write(_ text: String, to path: String) throws {
-    let file = try FileDescriptor.open(FilePath(path), .writeOnly, options: .closeOnExec)
-    try file.closeAfter { _ = try file.writeAll(text.utf8) }
   }
 
   /// Removes a file.

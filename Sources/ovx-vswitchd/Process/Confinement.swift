@@ -7,8 +7,8 @@ private import SystemPackage
 /// need, in all of its threads, and any way to more rights.
 ///
 /// It cannot start a program any more, nor a process, nor make code: `Broker` asks docker
-/// and podman in its place, and enters containers' networks. A call that is refused fails with `EPERM`, and is named in the log,
-/// once each.
+/// and podman in its place, and enters containers' networks. A call that is refused fails with
+/// `EPERM`, and is named in the log, once each.
 struct Confinement {
   /// Readable when something was refused; -1, which poll(2) passes over, where there is no filter.
   let descriptor: Int32
