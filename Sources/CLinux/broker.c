@@ -330,6 +330,20 @@ _Noreturn void ovx_broker_serve(int from) {
   }
 }
 
+/* Has another process serve for as long as there is somebody to ask: one that is killed has a successor, and where this one
+ * is killed that goes on. It ends by itself, with 0, only where nobody asks any more. */
+static _Noreturn void keep_serving(int from) {
+  prctl(PR_SET_NAME, "ovx-broker");
+  for (;;) {
+    pid_t server = fork();
+    if (server <= 0) ovx_broker_serve(from);
+    int status = 0;
+    while (waitpid(server, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) _exit(0);
+  }
+}
+
 /* Leaves everything behind that is the asking process's. */
 static _Noreturn void become_broker(int from) {
   int null = open("/dev/null", O_RDWR);
@@ -342,7 +356,7 @@ static _Noreturn void become_broker(int from) {
   sigset_t all;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, NULL);
-  ovx_broker_serve(3);
+  keep_serving(3);
 }
 
 /* --- Asking it ----------------------------------------------------------------------------------------------------- */
@@ -444,13 +458,27 @@ static int await(int end, void *answer, size_t size) {
   return -EPIPE;
 }
 
+/* Asks by words and waits for an answer of a size, as `await` does; a second time where the one that was asked has ended
+ * meanwhile, as all that is asked can be asked twice. `end` is the end by which more comes, to be closed; null for none. */
+static int ask_and_await(
+    const char *const words[], const int descriptors[], size_t count, void *answer, size_t size, int *end) {
+  int result = -EPIPE;
+  for (int attempt = 0; attempt < 2 && result == -EPIPE; attempt++) {
+    int asked = ask_words(words, descriptors, count);
+    if (asked < 0) return asked;
+    result = await(asked, answer, size);
+    if (result >= 0 && end)
+      *end = asked;
+    else
+      close(asked);
+  }
+  return result;
+}
+
 /* Asks for a descriptor. */
 static int ask_descriptor(const char *const words[], const int descriptors[], size_t count) {
-  int end = ask_words(words, descriptors, count);
-  if (end < 0) return end;
   int failure = 0;
-  int result = await(end, &failure, sizeof failure);
-  close(end);
+  int result = ask_and_await(words, descriptors, count, &failure, sizeof failure, NULL);
   if (result < 0) return result;
   if (failure == 0) return result > 0 ? result : -EPIPE;
   if (result > 0) close(result);
@@ -472,10 +500,7 @@ int ovx_broker_open_thing(int namespace, int thing, const char *path) {
 static int ask_about(const char *word, int64_t number, void *answer, size_t size) {
   char digits[24];
   snprintf(digits, sizeof digits, "%lld", (long long)number);
-  int end = ask_words((const char *const[]){word, digits, NULL}, NULL, 0);
-  if (end < 0) return end;
-  int result = await(end, answer, size);
-  close(end);
+  int result = ask_and_await((const char *const[]){word, digits, NULL}, NULL, 0, answer, size, NULL);
   if (result > 0) close(result);
   return result < 0 ? result : 0;
 }
@@ -499,12 +524,11 @@ int ovx_broker_spawn(const char *path, char *const arguments[], int output, int 
     if (count == word_limit) return -E2BIG;
     words[count++] = arguments[number];
   }
-  int end = ask_words(words, (const int[]){output, errors}, 2);
-  if (end < 0) return end;
-  int failure = 0;
-  int result = await(end, &failure, sizeof failure);
+  int failure = 0, end;
+  int result = ask_and_await(words, (const int[]){output, errors}, 2, &failure, sizeof failure, &end);
+  if (result < 0) return result;
   if (result > 0) close(result);
-  if (result >= 0 && failure == 0) return end;
+  if (failure == 0) return end;
   close(end);
-  return result < 0 ? result : failure;
+  return failure;
 }

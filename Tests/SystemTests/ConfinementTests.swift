@@ -229,17 +229,19 @@ extension SystemTests {
         try eventually("docker was asked") {
           try host.run("test -s \(host.rundir)/pids").succeeded
         }
-        let broker = try #require(
-          Int(
-            host.must("cat /proc/\(daemon.process.pid)/task/\(daemon.process.pid)/children")
-              .split(separator: " ").first ?? ""))
-        #expect(try host.must("cat /proc/\(broker)/comm") == "ovx-broker\n")
-        // The connection, and its own namespace.
-        let descriptors = try host.must("ls /proc/\(broker)/fd").split(separator: "\n")
-        #expect(descriptors == ["0", "1", "2", "3", "4"])
+        let (keeper, server) = try broker(of: daemon, on: host)
+        // The connection, and its own namespace in the one that serves.
+        for (pid, expected) in [(keeper, ["0", "1", "2", "3"]), (server, ["0", "1", "2", "3", "4"])]
+        {
+          #expect(try host.must("cat /proc/\(pid)/comm") == "ovx-broker\n")
+          let descriptors = try host.must("ls /proc/\(pid)/fd").split(separator: "\n")
+          #expect(descriptors.map(String.init) == expected)
+        }
         _ = slow.wait(seconds: 10)
         try daemon.stop(signal)
-        try eventually("it has gone") { try !host.run("kill -0 \(broker)").succeeded }
+        for pid in [keeper, server] {
+          try eventually("it has gone") { try !host.run("kill -0 \(pid)").succeeded }
+        }
         let pids = try host.must("cat \(host.rundir)/pids").split(separator: "\n")
         try eventually("what it started has gone") {
           try pids.allSatisfy { pid in try !host.run("kill -0 \(pid)").succeeded }
@@ -247,8 +249,20 @@ extension SystemTests {
       }
     }
 
-    /// Without the broker no container can be looked for nor entered; whoever asks is told why, and
-    /// all else goes on.
+    /// The processes of a daemon's broker: the one that looks after the other, and the other.
+    func broker(of daemon: Lab.Daemon, on host: Lab.Namespace) throws -> (keeper: Int, server: Int)
+    {
+      func child(of pid: Int) throws -> Int {
+        let children = try host.must("cat /proc/\(pid)/task/\(pid)/children")
+        return try #require(children.split(separator: " ").first.flatMap { Int($0) })
+      }
+      let keeper = try child(of: Int(daemon.process.pid))
+      return (keeper, try child(of: keeper))
+    }
+
+    /// A broker that is killed has a successor at once, and one that nobody looks after goes on.
+    /// Without any no container can be looked for nor entered; whoever asks is told why, and all
+    /// else goes on.
     @Test func aBrokerThatHasGone() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -257,11 +271,21 @@ extension SystemTests {
         try host.must(
           "mkdir \(bin); printf '#!/bin/sh\\nexit 1\\n' > \(bin)/docker; chmod 755 \(bin)/docker")
         let daemon = try lab.daemon(on: host, searchPath: bin)
-        let pid = daemon.process.pid
         try host.ctl("add-br br0")
         try host.ctl("attach br0 \(red.name) eth0 ip=10.1.1.1/24")
         try host.ctl("set interface br0 addresses=10.1.1.2/24")
-        try host.must("kill -KILL $(cat /proc/\(pid)/task/\(pid)/children)")
+        for _ in 0..<3 {
+          let former = try broker(of: daemon, on: host).server
+          try host.must("kill -KILL \(former)")
+          try host.ctl("attach br0 \(red.name) eth1")
+          try host.ctl("detach \(red.name) eth1")
+          #expect(try broker(of: daemon, on: host).server != former)
+        }
+        let (keeper, server) = try broker(of: daemon, on: host)
+        try host.must("kill -KILL \(keeper)")
+        try host.ctl("attach br0 \(red.name) eth1")
+        try host.ctl("detach \(red.name) eth1")
+        try host.must("kill -KILL \(server)")
         for target in ["some-container", red.name] {
           let refused = try host.ctl(["attach", "br0", target, "eth1"])
           #expect(
