@@ -250,7 +250,7 @@ extension SystemTests {
     }
 
     /// The processes of a daemon's broker: the one that looks after the other, and the other.
-    func broker(of daemon: Lab.Daemon, on host: Lab.Namespace) throws -> (keeper: Int, server: Int)
+    func broker(of daemon: Daemon, on host: Namespace) throws -> (keeper: Int, server: Int)
     {
       func child(of pid: Int) throws -> Int {
         let children = try host.must("cat /proc/\(pid)/task/\(pid)/children")
