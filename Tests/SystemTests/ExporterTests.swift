@@ -146,12 +146,20 @@ extension SystemTests {
         try eventually("the exporter is there") {
           try host1.run("socat -u OPEN:/dev/null TCP:127.0.0.1:9475").succeeded
         }
+        // What is not forwarded, ten times in a second, as long as the page is looked at.
+        try web.must("ip addr add 172.17.42.99/32 dev lo")
+        let abuse = try web.start("exec ping -i 0.1 -I 172.17.42.99 172.17.42.32")
         let text = try host1.must(
           "python3 \(script) \(chromium) http://localhost:9475/ 8 --click --size \(size)")
         let seen = try JSONDecoder().decode(Seen.self, from: Data(text.utf8))
+        abuse.signal(SIGTERM)
+        _ = abuse.wait(seconds: 5)
         #expect(seen.errors.isEmpty && seen.markup == 0, "\(seen)")
         // At least two rates of each of the ports: br0, x, two containers, a tunnel.
         #expect(seen.curves >= 10, "\(seen)")
+        let lost = try #require(
+          seen.text.firstMatch(of: #/eth0@\S+\tip-not-allowed\t(\d+)\t(\d+) \/s/#), "\(seen.text)")
+        #expect(try #require(Int(lost.1)) > 0 && #require(Int(lost.2)) > 0, "\(lost.0)")
         #expect("\(seen.width)" == size.prefix { $0 != "x" }, "wider than its window: \(seen)")
         for words in [
           "in service", "172.17.42.0/24", "eth0@\(db.name)", "<b>x", "192.168.5.3",
