@@ -330,8 +330,8 @@ package struct ReferenceSwitch {
       guard case .tunnel(let tunnel) = port.attachment else { return true }
       return tunnel.peers.contains(where: \.takesFloods)
     }
-    // What is over a limit is counted as that.
-    if !hasAnywhereToGo, outcome.drops.isEmpty {
+    // What is over a limit is counted as that; what is for a group and heard by nobody is not lost.
+    if !hasAnywhereToGo, outcome.drops.isEmpty, !passage.target.isGroup {
       outcome.drops = [Drop(reason: .nowhereToFlood, port: ingress)]
     }
     return outcome

@@ -63,6 +63,10 @@ struct Exposition {
           "ovx_port_reported_frames",
           "Frames too large for their path, of which the sender was told.", { $0.reportedFrames }
         ),
+        (
+          "ovx_port_unheard_frames",
+          "Frames for a group that nobody else was there to hear.", { $0.unheardFrames }
+        ),
       ])
     family(
       "ovx_drops", .counter, "Lost frames by port and reason; without a port those of no tunnel.",

@@ -14,6 +14,7 @@ import Testing
 
   private static var counters: PortCounters {
     var counters = PortCounters()
+    counters.unheardFrames = 8
     counters.receivedFrames = .max
     counters.sentBytes = 7
     for reason in DropReason.allCases { counters[reason] = UInt64(reason.rawValue) + 1 }

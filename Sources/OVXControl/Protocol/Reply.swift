@@ -257,6 +257,8 @@ package struct PortStatistics: Codable, Equatable, Sendable {
   package var answeredFrames: UInt64
   /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
   package var reportedFrames: UInt64
+  /// Frames received that were for a group, and that nobody else was there to hear.
+  package var unheardFrames: UInt64
   /// Lost frames by the reason's symbol; reasons that never happened are left out.
   package var drops: [String: UInt64]
 
@@ -269,6 +271,7 @@ package struct PortStatistics: Codable, Equatable, Sendable {
     sentBytes = counters.sentBytes
     answeredFrames = counters.answeredFrames
     reportedFrames = counters.reportedFrames
+    unheardFrames = counters.unheardFrames
     drops = [:]
     for reason in DropReason.allCases where counters[reason] != 0 {
       drops[reason.symbol] = counters[reason]

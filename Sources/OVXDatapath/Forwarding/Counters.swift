@@ -11,6 +11,9 @@ package struct PortCounters: Equatable, Sendable {
   package var answeredFrames: UInt64 = 0
   /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
   package var reportedFrames: UInt64 = 0
+  /// Frames received that were for a group, and that nobody else was there to hear: a host's first words on a bridge of its
+  /// own are not lost.
+  package var unheardFrames: UInt64 = 0
   package var dropsByReason: [UInt64] = Array(repeating: 0, count: DropReason.allCases.count)
 
   package init() {}
@@ -35,6 +38,7 @@ struct CounterTable: ~Copyable {
   private var traffic = IDTable<PortID, Traffic>(repeating: Traffic(), count: PortID.limit)
   private var answeredFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var reportedFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
+  private var unheardFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var drops = FixedArray<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
   /// How often something has come from each remote of a tunnel: batches of datagrams, or what the fast path has forwarded.
   ///
@@ -87,6 +91,9 @@ struct CounterTable: ~Copyable {
   /// Counts a frame of a port that was too large, and was answered.
   mutating func reported(at port: PortID) { reportedFrames[port] &+= 1 }
 
+  /// Counts a frame of a port that was for a group, and that no other port was to get.
+  mutating func unheard(at port: PortID) { unheardFrames[port] &+= 1 }
+
   /// Counts frames lost at a port; `PortID.none` stands for no port.
   mutating func dropped(_ reason: DropReason, frames: Int, at port: PortID) {
     let line = min(Int(port.rawValue), PortID.limit)
@@ -104,6 +111,7 @@ struct CounterTable: ~Copyable {
       traffic[port].sentBytes &+= former.sentBytes
       answeredFrames[port] &+= former.answeredFrames
       reportedFrames[port] &+= former.reportedFrames
+      unheardFrames[port] &+= former.unheardFrames
     }
     let line = min(Int(port.rawValue), PortID.limit)
     for reason in DropReason.allCases {
@@ -116,6 +124,7 @@ struct CounterTable: ~Copyable {
     traffic[port] = Traffic()
     answeredFrames[port] = 0
     reportedFrames[port] = 0
+    unheardFrames[port] = 0
     for reason in 0..<CounterTable.reasonCount {
       drops[Int(port.rawValue) * CounterTable.reasonCount + reason] = 0
     }
@@ -132,6 +141,7 @@ struct CounterTable: ~Copyable {
       result.sentBytes = traffic[port].sentBytes
       result.answeredFrames = answeredFrames[port]
       result.reportedFrames = reportedFrames[port]
+      result.unheardFrames = unheardFrames[port]
     }
     for reason in 0..<CounterTable.reasonCount {
       result.dropsByReason[reason] = drops[line * CounterTable.reasonCount + reason]

@@ -67,7 +67,11 @@ extension Datapath {
     if mayRelay == false {
       counters.dropped(.joinFloodLimit, frames: 1, at: frame.ingress)
     } else if copies == 0 {
-      counters.dropped(.nowhereToFlood, frames: 1, at: frame.ingress)
+      if frameClass.isUnknownUnicast {
+        counters.dropped(.nowhereToFlood, frames: 1, at: frame.ingress)
+      } else {
+        counters.unheard(at: frame.ingress)
+      }
     }
     chargeFlood(max(copies, 1), to: frame.ingress)
   }

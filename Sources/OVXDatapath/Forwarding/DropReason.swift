@@ -138,7 +138,7 @@ package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case .ownAddress:
       "The destination is the address of a port's own device, behind which nobody is."
     case .nowhereToFlood:
-      "The frame's segment has no other port, so that there is nobody to hear it."
+      "Nobody has heard of the destination, and the frame's segment has no other port that it could be behind."
     case .exceedsDeviceMTU:
       "The frame is larger than the MTU of the port's device; where it is IP, its sender is told by ICMP."
     case .exceedsTunnelMTU:

@@ -252,6 +252,7 @@ extension PortCounters {
       sum.sentBytes &+= part.sentBytes
       sum.answeredFrames &+= part.answeredFrames
       sum.reportedFrames &+= part.reportedFrames
+      sum.unheardFrames &+= part.unheardFrames
       for reason in DropReason.allCases { sum[reason] &+= part[reason] }
     }
     return sum

@@ -278,11 +278,14 @@ extension HandoverWriter {
     put(counters.sentBytes)
     put(counters.answeredFrames)
     put(counters.reportedFrames)
-    let drops = DropReason.allCases.filter { counters[$0] > 0 }
-    put(UInt8(clamping: drops.count))
-    for reason in drops.prefix(255) {
-      put(reason.symbol)
-      put(counters[reason])
+    var named = DropReason.allCases.filter { counters[$0] > 0 }.map { ($0.symbol, counters[$0]) }
+    if counters.unheardFrames > 0 {
+      named.append((HandedCounters.unheard, counters.unheardFrames))
+    }
+    put(UInt8(clamping: named.count))
+    for (name, count) in named.prefix(255) {
+      put(name)
+      put(count)
     }
   }
 }
@@ -378,9 +381,13 @@ extension HandedCounters {
     for _ in 0..<drops {
       let symbol = try reader.text()
       let count: UInt64 = try reader.number()
+      if symbol == Self.unheard { counters.unheardFrames = count }
       if let reason = Self.reasons[symbol] { counters[reason] = count }
     }
   }
+
+  /// Goes among the drop reasons, by name, as a version that does not know it leaves it out.
+  fileprivate static let unheard = "unheard"
 
   private static let reasons = Dictionary(
     uniqueKeysWithValues: DropReason.allCases.map { ($0.symbol, $0) })

@@ -78,7 +78,7 @@ struct TraceReport {
     var parts: [String] = []
     if !sent.isEmpty { parts.append("sent by \(sent.joined(separator: ", "))") }
     if !lost.isEmpty { parts.append("dropped (\(lost.joined(separator: ", ")))") }
-    return parts.isEmpty ? "sent nowhere" : parts.joined(separator: "; ")
+    return parts.isEmpty ? "sent to nobody, as nobody else is there" : parts.joined(separator: "; ")
   }
 
   // MARK: Coming in

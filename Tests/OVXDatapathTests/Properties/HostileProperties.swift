@@ -25,6 +25,8 @@ private struct HostileRun {
     var received: UInt64 = 0
     var sent: UInt64 = 0
     var dropped: UInt64 = 0
+    /// For a group that nobody else is in.
+    var unheard: UInt64 = 0
     /// Drops at no port.
     var undelivered: UInt64 = 0
   }
@@ -70,7 +72,8 @@ private struct HostileRun {
       throw Discrepancy(
         "\(handedIn) frames came in; \(received) were received, \(undelivered) belong to no port.")
     }
-    guard sent + dropped + undelivered >= accounted else {
+    let unheard = after.unheard - before.unheard
+    guard sent + dropped + unheard + undelivered >= accounted else {
       throw Discrepancy(
         "\(handedIn) frames came in; \(sent) left, \(dropped + undelivered) were dropped.")
     }
@@ -82,6 +85,7 @@ private struct HostileRun {
       let counters = host.datapath.counters(of: port.id)
       count.received += counters.receivedFrames
       count.sent += counters.sentFrames
+      count.unheard += counters.unheardFrames
       count.dropped += counters.dropsByReason.reduce(0, +)
     }
     count.undelivered = host.datapath.counters(of: .none).dropsByReason.reduce(0, +)

@@ -226,6 +226,7 @@ extension PortStatistics {
       "sentBytes": .scalar(number(sentBytes)),
       "answeredFrames": .scalar(number(answeredFrames)),
       "reportedFrames": .scalar(number(reportedFrames)),
+      "unheardFrames": .scalar(number(unheardFrames)),
       "drops": .map(drops.mapValues(number)),
     ]
   }
