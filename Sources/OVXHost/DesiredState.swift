@@ -16,7 +16,7 @@ package struct DesiredState: Equatable {
   /// The names of ports by those of the host's ends of their veths.
   package private(set) var hostEnds: [String: String] = [:]
   /// Whether the kernel is to repeat decisions that the switch has taken, where it can.
-  package var usesFastPath = false
+  package var fastPath = FastPathUse.off
 
   /// The remote VTEPs that an agent tells for a tunnel.
   package struct ToldRemotes: Equatable {
@@ -176,7 +176,7 @@ package struct DesiredState: Equatable {
 
   /// The remotes of which it matters whether superframes reach them whole, be it injected or by the fast path.
   var watchedRemotes: Set<Remote> {
-    usesFastPath ? Set(tunnels.values.flatMap(\.remotes)) : injectedRemotes
+    fastPath != .off ? Set(tunnels.values.flatMap(\.remotes)) : injectedRemotes
   }
 
   package init() {}
@@ -193,7 +193,7 @@ package struct DesiredState: Equatable {
 
   /// Takes over what a configuration says of some ports, also that they are gone.
   package mutating func update(to configuration: Configuration, _ names: Set<String>) {
-    usesFastPath = configuration.host.usesFastPath
+    fastPath = configuration.host.fastPath
     // What the host had on a port's device it has on the bridge's own.
     let bridges = names.flatMap { name in
       [configuration.ports[name]?.bridge, devices[name]?.bridge].compactMap(\.self)

@@ -1,15 +1,28 @@
+internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
 
 // Which ports and VTEPs the fast path is used for, and what is said of it.
 
 extension Reconciler {
-  var usesFastPath: Bool { desired.usesFastPath && fastPathFault == nil }
+  private var isFastPathWanted: Bool { desired.fastPath != .off }
+
+  var usesFastPath: Bool { isFastPathWanted && fastPathFault == nil }
+
+  /// How it reaches a VTEP; `nil` where it does not, or is not to.
+  func fastPath(to peer: DesiredState.Peer) -> FastPathRoute? {
+    usesFastPath && passedFilter == nil ? underlay.fastPath(to: peer) : nil
+  }
+
+  /// What there is of the host's rules that the fast path would pass by and is not to.
+  func lookForPassedFilter() -> String? {
+    desired.fastPath == .auto && fastPathFault == nil ? kernel.passedFilter() : nil
+  }
 
   /// Has the data plane use a fast path, or none, as is desired; returns why it does not.
   func startFastPath() -> Fault? {
     do throws(LinuxError) {
-      try dataplane.useFastPath(desired.usesFastPath)
+      try dataplane.useFastPath(isFastPathWanted)
       return nil
     } catch {
       return Fault(error)
@@ -21,7 +34,7 @@ extension Reconciler {
 
   /// Has it use the fast path again that was set aside.
   package func takeFastPathUp() {
-    guard desired.usesFastPath, fastPathFault == nil, (try? dataplane.useFastPath(true)) != nil
+    guard isFastPathWanted, fastPathFault == nil, (try? dataplane.useFastPath(true)) != nil
     else { return }
     // Its devices are those of a topology.
     dataplane.apply(topology)
@@ -46,7 +59,7 @@ extension Reconciler {
 
   /// How it stands with the fast path of a port that has a device; `nil` where the switch is to have none.
   package func describeFastPath(ofDevice name: String) -> String? {
-    guard desired.usesFastPath else { return nil }
+    guard isFastPathWanted else { return nil }
     if let fastPathFault { return "off: \(fastPathFault.sentence)" }
     guard let index = fastPathIndex(of: name) else {
       return "off: the device is no veth whose other end is in another network namespace"
@@ -56,10 +69,15 @@ extension Reconciler {
 
   /// How it stands with the fast path to a VTEP; `nil` where the switch is to have none.
   package func describeFastPath(to peer: DesiredState.Peer) -> String? {
-    guard desired.usesFastPath else { return nil }
+    guard isFastPathWanted else { return nil }
     if let fastPathFault { return "off: \(fastPathFault.sentence)" }
     guard let route = underlay.fastPath(to: peer) else {
       return "off: \(underlay.fastPathFault(to: peer))"
+    }
+    if let passedFilter {
+      return
+        "off: it would pass by what the host holds its packets against (\(passedFilter)); "
+        + "other_config:fast-path=on does so"
     }
     return dataplane.fastPathState(ofDevice: route.device, isUnderlay: true).sentence
   }

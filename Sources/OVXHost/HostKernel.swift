@@ -131,6 +131,9 @@ protocol HostKernel: AnyObject {
   /// How packets get to a VTEP at present; `isInjected` asks whether superframes can leave whole, too.
   func way(to remote: DesiredState.Remote, isInjected: Bool) throws(Fault) -> UnderlayRoute
 
+  /// What of the host's own rules packets would not be held against that go past the IP stack, for people; `nil` for nothing.
+  func passedFilter() -> String?
+
   /// Opens the socket by which a VTEP receives; `isShared` says that there are others of ours at the same port.
   func listen(
     at endpoint: DesiredState.Endpoint, isShared: Bool, queues: Int

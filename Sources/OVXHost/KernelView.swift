@@ -376,6 +376,8 @@ package final class KernelView: HostKernel {
       now: monotonicMilliseconds())
   }
 
+  func passedFilter() -> String? { HostFilters.first() }
+
   /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
   var nextExamination: Int64? { claims.nextStep }
 

@@ -27,6 +27,12 @@ package final class Reconciler {
   var refusals: [String] = []
   /// Why there is no fast path although there is to be one.
   private(set) var fastPathFault: Fault?
+  /// What the fast path would pass by of the host's rules, as far as that matters.
+  private(set) var passedFilter: String?
+  /// When it is looked at again, in milliseconds on the monotonic clock.
+  private var nextFilterLook: Int64 = 0
+  /// Milliseconds from one look to the next: for as long, rules that somebody loads are passed by.
+  private static let filterLookInterval: Int64 = 1000
   /// What the data plane has.
   package private(set) var topology = Topology()
   /// The numbers by which it has ports, by name.
@@ -105,7 +111,7 @@ package final class Reconciler {
     self.configuration = configuration
     self.desired = desired
     datapathIDs.update(for: configuration, desired, changes)
-    let isFastPathConcerned = desired.usesFastPath != oldDesired.usesFastPath
+    let isFastPathConcerned = desired.fastPath != oldDesired.fastPath
     let isUnderlayConcerned =
       isFastPathConcerned
       || changes.ports.contains { oldDesired.tunnels[$0] != desired.tunnels[$0] }
@@ -129,6 +135,7 @@ package final class Reconciler {
     }
     if isFastPathConcerned {
       fastPathFault = startFastPath()
+      passedFilter = lookForPassedFilter()
       names.formUnion(configuration.ports.keys)
     }
     if !changes.bridges.isEmpty { names.formUnion(changes.bridges.union(desired.tunnels.keys)) }
@@ -227,7 +234,7 @@ package final class Reconciler {
           return (sockets, way.innerMTU)
         },
         injection: { self.underlay.injection(to: $0) },
-        fastPath: { self.usesFastPath ? self.underlay.fastPath(to: $0) : nil },
+        fastPath: { self.fastPath(to: $0) },
         arrivals: { self.underlay.way(to: $0)?.devices }))
     if isChanged {
       dataplane.apply(topology)
@@ -359,6 +366,20 @@ package final class Reconciler {
 
   /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
   package var nextExamination: Int64? { kernel.nextExamination }
+
+  /// Looks whether the host's rules are such that the fast path is not to pass by them, and says whether that is otherwise now.
+  package func examineFilters(now: Int64) -> Bool {
+    guard let next = nextFilterExamination, next <= now else { return false }
+    nextFilterLook = now + Self.filterLookInterval
+    let found = lookForPassedFilter()
+    defer { passedFilter = found }
+    return (found == nil) != (passedFilter == nil)
+  }
+
+  /// When `examineFilters` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  package var nextFilterExamination: Int64? {
+    desired.fastPath == .auto && usesFastPath && !desired.tunnels.isEmpty ? nextFilterLook : nil
+  }
 
   /// When `expireOversize` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
   package var nextOversizeEnd: Int64? { oversize.nextEnd }

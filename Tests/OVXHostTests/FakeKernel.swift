@@ -34,6 +34,8 @@ final class FakeKernel: HostKernel {
   var routes: [IPAddress: Route] = [:]
   /// UDP ports that belong to others.
   var takenPorts: Set<UInt16> = []
+  /// What the host holds its packets against.
+  var filter: String?
   /// Where superframes can leave whole.
   var outlet: UnderlayRoute.Outlet?
   var doubtful: Set<Int32> = []
@@ -336,6 +338,8 @@ final class FakeKernel: HostKernel {
     if isInjected, let outlet { way.superframes = .injected(outlet) }
     return way
   }
+
+  func passedFilter() -> String? { filter }
 
   func listen(
     at endpoint: DesiredState.Endpoint, isShared: Bool, queues: Int

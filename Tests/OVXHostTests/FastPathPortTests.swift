@@ -74,6 +74,36 @@ import Testing
     #expect(sentence.hasPrefix("off: ") && sentence.contains("fast path"), "\(sentence)")
   }
 
+  /// By itself it does not pass by what the host holds its packets against; that stops it only on the underlay.
+  @Test func rulesOfTheHostAreNotPassedByUnasked() throws {
+    let world = try Self.world()
+    world.kernel.filter = "chain input of table inet filter"
+    world.change { $0.host.otherConfig["fast-path"] = "auto" }
+    world.check()
+    #expect(Self.onFastPath(world).remotes.isEmpty && Self.onFastPath(world).ports.count == 1)
+    let sentence = try world.reconciler.describeFastPath(to: Self.peer(of: world))
+    #expect(sentence?.hasPrefix("off: ") == true)
+    #expect(sentence?.contains("(chain input of table inet filter)") == true, "\(sentence ?? "")")
+    #expect(world.reconciler.describeFastPath(ofDevice: "veth2") == "ready")
+
+    // Rules come and go; they are looked at once in a second.
+    #expect(!world.reconciler.examineFilters(now: 5000))
+    world.kernel.filter = nil
+    #expect(!world.reconciler.examineFilters(now: 5999))
+    #expect(world.reconciler.examineFilters(now: 6000))
+    world.reconciler.reconcile(isRefreshing: false)
+    world.check()
+    #expect(Self.onFastPath(world).remotes.count == 2)
+    #expect(world.reconciler.nextFilterExamination == 7000)
+
+    // Who asks for it in so many words gets it.
+    world.kernel.filter = "policies of IPsec"
+    world.change { $0.host.otherConfig["fast-path"] = "on" }
+    world.check()
+    #expect(Self.onFastPath(world).remotes.count == 2)
+    #expect(world.reconciler.nextFilterExamination == nil)
+  }
+
   @Test func aWayThatTakesNoTunnelsWholeIsSaid() throws {
     let world = try Self.world()
     world.kernel.outlet = nil

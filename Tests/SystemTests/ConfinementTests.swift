@@ -231,8 +231,9 @@ extension SystemTests {
         }
         let (keeper, server) = try broker(of: daemon, on: host)
         // The connection, and its own namespace in the one that serves.
-        for (pid, expected) in [(keeper, ["0", "1", "2", "3"]), (server, ["0", "1", "2", "3", "4"])]
-        {
+        for (pid, expected) in [
+          (keeper, ["0", "1", "2", "3"]), (server, ["0", "1", "2", "3", "4"]),
+        ] {
           #expect(try host.must("cat /proc/\(pid)/comm") == "ovx-broker\n")
           let descriptors = try host.must("ls /proc/\(pid)/fd").split(separator: "\n")
           #expect(descriptors.map(String.init) == expected)
@@ -250,8 +251,7 @@ extension SystemTests {
     }
 
     /// The processes of a daemon's broker: the one that looks after the other, and the other.
-    func broker(of daemon: Daemon, on host: Namespace) throws -> (keeper: Int, server: Int)
-    {
+    func broker(of daemon: Daemon, on host: Namespace) throws -> (keeper: Int, server: Int) {
       func child(of pid: Int) throws -> Int {
         let children = try host.must("cat /proc/\(pid)/task/\(pid)/children")
         return try #require(children.split(separator: " ").first.flatMap { Int($0) })

@@ -325,7 +325,7 @@ extension SystemTests {
         let refused = try host1.ctl(["set", "switch", ".", "other_config:fast-path=yes"])
         #expect(
           !refused.succeeded
-            && refused.standardError.contains("\"yes\" is not one of on and off"))
+            && refused.standardError.contains("\"yes\" is not one of auto, on and off"))
         try Self.use(host1, host2)
         try red1.expectConversation(at: "172.17.42.11", with: red2, at: "172.17.42.12")
         let tunnels = try host1.ctl("-f json tunnel show")
@@ -338,6 +338,77 @@ extension SystemTests {
         try host2.ctl("remove switch . other_config fast-path")
         #expect(try !host2.ctl("show").contains("fast_path"))
         try red1.expectConversation(at: "172.17.42.11", with: red2, at: "172.17.42.12")
+      }
+    }
+
+    /// By itself it is used where it passes by none of the host's rules, and not where there are some; the other hosts' rules
+    /// are theirs.
+    @Test func byItself() throws {
+      try Lab.run { lab in
+        let (host1, host2) = try lab.twoHosts()
+        let daemons = [
+          try lab.overlay(on: host1, remotes: [2]), try lab.overlay(on: host2, remotes: [1]),
+        ]
+        let red1 = try lab.container("red1", on: host1, by: .veth, address: "172.17.42.11/24")
+        let red2 = try lab.container("red2", on: host2, by: .veth, address: "172.17.42.12/24")
+        for host in [host1, host2] { try host.ctl("set switch . other_config:fast-path=auto") }
+        func expect(_ host: Namespace, _ words: String) throws {
+          try eventually("\(host.name) says \(words)") {
+            try host.ctl("-f json tunnel show").contains(words)
+          }
+        }
+        // The switch's own rules, and a gateway's, are not meant for its packets; a chain without rules does nothing, nor does
+        // one that others jump to or that sees what is forwarded.
+        try host1.must(
+          """
+          nft 'add table inet ovx; add chain inet ovx out { type nat hook postrouting priority 100; };
+            add rule inet ovx out counter;
+            add table ip filter; add chain ip filter input { type filter hook input priority 0; };
+            add chain ip filter own; add rule ip filter own counter drop;
+            add chain ip filter forward { type filter hook forward priority 0; policy drop; };'
+          """)
+        #expect(try host1.must("nft list tables").contains("ovx-underlay-"))
+        usleep(1_500_000)
+        try red1.expectConversation(at: "172.17.42.11", with: red2, at: "172.17.42.12")
+        #expect(try host1.ctl("-f json tunnel show").contains("in use"))
+        try Self.stream(from: red1, to: red2, at: "172.17.42.12") {
+          try Self.expectForwarding(without: daemons, to: red2)
+          for rule in [
+            "ip filter input udp dport 4789 counter",
+            "inet guard output 'type filter hook output priority 0; policy drop;'",
+            "netdev guard eth0 'type filter hook ingress device eth0 priority 0;'",
+          ] {
+            let words = rule.split(separator: " ", maxSplits: 3).map(String.init)
+            let name = "chain \(words[2]) of table \(words[0]) \(words[1])"
+            if words[1] == "guard" {
+              let accept = words[0] == "inet" ? "accept" : "counter"
+              try host1.must(
+                """
+                nft 'add table \(words[0]) guard; add chain \(words[0]) guard \(words[2]) { \(words[3].dropFirst().dropLast()) };
+                  add rule \(words[0]) guard \(words[2]) \(accept)'
+                """)
+            } else {
+              try host1.must("nft add rule \(rule)")
+            }
+            try expect(host1, name)
+            // All of the stream goes by the rule, and none of it is lost.
+            #expect(try Self.rate(red2) > 2_000_000)
+            try host1.must(
+              words[1] == "guard"
+                ? "nft delete table \(words[0]) guard" : "nft flush chain ip filter input")
+            try expect(host1, "in use")
+          }
+          #expect(try host2.ctl("-f json tunnel show").contains("in use"))
+          if try host1.run("ip xfrm policy list").succeeded {
+            try host1.must("ip xfrm policy add src 10.1.1.1 dst 10.1.1.2 dir out action block")
+            try expect(host1, "policies of IPsec")
+            try host1.must("ip xfrm policy flush")
+            try expect(host1, "in use")
+          } else {
+            print("byItself: without IPsec, which this kernel does not have")
+          }
+          try Self.expectForwarding(without: daemons, to: red2)
+        }
       }
     }
 

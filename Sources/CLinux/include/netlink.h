@@ -21,6 +21,19 @@ enum {
   OVX_IFLA_GSO_IPV4_MAX_SIZE = 63,
 };
 
+/* Of <linux/netfilter.h> and <linux/xfrm.h>, which do not stand beside the C library's own addresses: where chains hang on the
+ * way of packets, what becomes of a packet, and requests about policies of IPsec. */
+enum {
+  OVX_NF_INET_PRE_ROUTING = 0,
+  OVX_NF_INET_LOCAL_IN = 1,
+  OVX_NF_INET_LOCAL_OUT = 3,
+  OVX_NF_INET_POST_ROUTING = 4,
+  OVX_NF_NETDEV_INGRESS = 0,
+  OVX_NF_DROP = 0,
+  OVX_XFRM_MSG_NEWPOLICY = 0x13,
+  OVX_XFRM_MSG_GETPOLICY = 0x15,
+};
+
 /* Opens the file of a network namespace, and nothing else: no file of another kind is touched. Returns its descriptor, or
  * the negative of errno: of EINVAL for another file. */
 int ovx_open_network_namespace(const char *path);

@@ -142,12 +142,13 @@ struct NftablesTransaction: ~Copyable {
 }
 
 extension NetlinkRequest {
-  /// Starts a request about tables for both IPv4 and IPv6.
-  init(nftables type: nf_tables_msg_types, flags: Int32 = 0) {
+  /// Starts a request, about tables for both IPv4 and IPv6 where nothing else is said; 0 is any family.
+  init(
+    nftables type: nf_tables_msg_types, flags: Int32 = 0, family: UInt8 = NetfilterProtocol.inet
+  ) {
     self.init(
       type: Int(NFNL_SUBSYS_NFTABLES) << 8 | Int(type.rawValue), flags: flags,
-      family: nfgenmsg(
-        nfgen_family: NetfilterProtocol.inet, version: UInt8(NFNETLINK_V0), res_id: 0))
+      family: nfgenmsg(nfgen_family: family, version: UInt8(NFNETLINK_V0), res_id: 0))
   }
 
   mutating func put<Attribute: RawRepresentable<UInt32>>(_ type: Attribute, _ text: String) {
@@ -175,5 +176,17 @@ enum NetfilterProtocol {
   /// Those of IPv4 and IPv6.
   static let inet: UInt8 = 1
   static let ipv4: UInt8 = 2
+  static let netdev: UInt8 = 5
   static let ipv6: UInt8 = 10
+
+  /// What nft(8) calls one of these.
+  static func name(of family: UInt8) -> String {
+    switch family {
+    case inet: "inet"
+    case ipv4: "ip"
+    case ipv6: "ip6"
+    case netdev: "netdev"
+    default: "\(family)"
+    }
+  }
 }

@@ -82,6 +82,7 @@ final class HostWatcher {
     if let work = running.filter.nextWork { next.append(work) }
     if let end = reconciler.nextOversizeEnd { next.append(end) }
     if let examination = reconciler.nextExamination { next.append(examination) }
+    if let look = reconciler.nextFilterExamination { next.append(look) }
     if let deadline = reconciler.agentDeadline { next.append(deadline) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
@@ -101,6 +102,7 @@ final class HostWatcher {
     faultLog.tellSummaries(now: now)
     running.filter.takeNews(now: now)
     if reconciler.examineClaims(now: now) { reconcile(isRefreshing: true) }
+    if reconciler.examineFilters(now: now) { reconcile(isRefreshing: false) }
     let isWideningDue = reconciler.hasNarrowWays && now >= nextWideningCheck
     if isWideningDue { nextWideningCheck = now + Self.wideningInterval }
     let isRetryDue = hasWork && now >= nextRetry
