@@ -261,6 +261,7 @@ extension SystemTests {
     }
 
     /// A broker that is killed has a successor at once, and one that nobody looks after goes on.
+    ///
     /// Without any no container can be looked for nor entered; whoever asks is told why, and all
     /// else goes on.
     @Test func aBrokerThatHasGone() throws {
