@@ -60,16 +60,11 @@ struct FloatingAddresses {
     return found
   }
 
-  /// Those that are the host's own, so that nothing is led to their members.
-  static func faults(
-    _ gateways: [Gateway], _ netlink: inout Netlink
-  ) throws(LinuxError) -> [String] {
-    let own = Set(try netlink.addresses().map(\.address))
-    return gateways.flatMap { gateway in
-      gateway.floating.filter { own.contains($0.outside) }.map {
-        "network \(gateway.network): the floating address \($0.outside) is the host's own, which keeps what is sent to it; "
-          + "take it from its device with `ip address del`, and the host answers for it nevertheless"
-      }
+  /// Tells of those that are the host's own, so that nothing is led to their members.
+  static func faults(of gateway: Gateway, own: Set<IPAddress>) -> [String] {
+    gateway.floating.filter { own.contains($0.outside) }.map {
+      "the floating address \($0.outside) is the host's own, which keeps what is sent to it; "
+        + "take it from its device with `ip address del`, and the host answers for it nevertheless"
     }
   }
 }

@@ -30,6 +30,10 @@ struct GatewayKeeper: ~Copyable {
   private var opened: [String]
   /// Whether the table of the host may be otherwise than it was made.
   private var isHostFilterDoubtful = true
+  /// Whether others' packet filters may be otherwise than they were when they were read.
+  private var areOthersDoubtful = true
+  /// What is wrong with these.
+  private var foreignFaults: [String] = []
   /// Who is in the networks that something is served to.
   private var members: [String: [Member]] = [:]
   /// The networks to whose members something is served, as far as this process has seen to it.
@@ -66,6 +70,7 @@ struct GatewayKeeper: ~Copyable {
   mutating func follow() throws(ControlError) {
     wishes = try connection.wishes()
     areWishesKnown = true
+    messages.forget(exceptFor: Set(wishes.gateways.map(\.network)))
     try askForMembers()
     keep()
     for gateway in wishes.gateways {
@@ -73,10 +78,10 @@ struct GatewayKeeper: ~Copyable {
       do throws(ControlError) {
         try connection.openGateway(
           of: gateway.network, in: namespacePrefix + gateway.network)
-        messages.clear("port of \(gateway.network)")
+        messages.clear(.port(gateway.network))
       } catch {
         if error.kind == .unavailable { throw error }
-        messages.tell(error.message, about: "port of \(gateway.network)")
+        messages.tell(error.message, about: .port(gateway.network))
       }
     }
   }
@@ -122,10 +127,10 @@ struct GatewayKeeper: ~Copyable {
 
   /// Has what a network asks for served in its router, once the gateway's port is there.
   private mutating func serve(_ gateway: Gateway, in place: NetworkNamespace) {
-    let subject = "services of \(gateway.network)"
+    let subject = Messages.Subject.services(gateway.network)
     guard let program = tools.dnsmasq else {
       return messages.tell(
-        "network \(gateway.network): neither DHCP nor DNS is served, as dnsmasq is not installed; "
+        "neither DHCP nor DNS is served, as dnsmasq is not installed; "
           + "Debian has it in the package dnsmasq-base", about: subject)
     }
     do throws(LinuxError) {
@@ -147,8 +152,7 @@ struct GatewayKeeper: ~Copyable {
       served.insert(gateway.network)
       messages.clear(subject)
     } catch {
-      messages.tell(
-        "network \(gateway.network): neither DHCP nor DNS is served: \(error)", about: subject)
+      messages.tell("neither DHCP nor DNS is served: \(error)", about: subject)
     }
   }
 
@@ -168,9 +172,9 @@ struct GatewayKeeper: ~Copyable {
     takeNews()
     do throws(LinuxError) {
       try makeAll()
-      messages.clear("gateways")
+      messages.clear(.gateways)
     } catch {
-      messages.tell("\(error)", about: "gateways")
+      messages.tell("\(error)", about: .gateways)
     }
   }
 
@@ -178,6 +182,7 @@ struct GatewayKeeper: ~Copyable {
     do throws(LinuxError) {
       while let event = try events.next() {
         if event == .changed(table: "ovx") || event == .overrun { isHostFilterDoubtful = true }
+        areOthersDoubtful = true
       }
     } catch {
       isHostFilterDoubtful = true
@@ -219,12 +224,15 @@ struct GatewayKeeper: ~Copyable {
         if former?.place != place.identity {
           messages.note("the gateway of network \(gateway.network) is in namespace \(place.name)")
         }
-        messages.clear(gateway.network)
-        if gateway.services.isAny { serve(gateway, in: place) }
+        messages.clear(.router(gateway.network))
+        if gateway.services.isAny {
+          serve(gateway, in: place)
+        } else {
+          messages.clear(.services(gateway.network))
+        }
       } catch {
         messages.tell(
-          "network \(gateway.network): its gateway is not in force: \(error)",
-          about: gateway.network)
+          "its gateway is not in force: \(error)", about: .router(gateway.network))
       }
     }
     routers = kept
@@ -299,7 +307,7 @@ struct GatewayKeeper: ~Copyable {
         }
         hostRules = rules
         hostListing = tools.hostFilter()
-        tellOfOthers(uplinks)
+        areOthersDoubtful = true
       }
       isHostFilterDoubtful = hostListing == nil
     }
@@ -307,7 +315,13 @@ struct GatewayKeeper: ~Copyable {
     for device in opened { Uplinks.setForwarding(true, on: device) }
     try floating.answer(
       for: wishes.gateways.flatMap { $0.floating.map(\.outside) }, on: uplinks)
-    messages.tell(try FloatingAddresses.faults(wishes.gateways, &netlink), about: "floating")
+    let own = Set(try netlink.addresses().map(\.address))
+    for gateway in wishes.gateways {
+      messages.tell(
+        FloatingAddresses.faults(of: gateway, own: own), about: .floating(gateway.network))
+    }
+    try tellOfTransits(transits.values.flatMap { $0 })
+    tellOfOthers(uplinks)
   }
 
   private mutating func unfilterHost() throws(LinuxError) {
@@ -320,21 +334,78 @@ struct GatewayKeeper: ~Copyable {
     hostRules = nil
     hostListing = nil
     isHostFilterDoubtful = false
+    for subject in [Messages.Subject.host, .hostIPv6, .transit] { messages.clear(subject) }
+  }
+
+  /// Tells of a route of the host by another device to where transit pairs have taken their addresses from.
+  private mutating func tellOfTransits(_ transits: [Transit]) throws(LinuxError) {
+    let taken = transits.map {
+      IPPrefix(numbered: $0.host.number, length: $0.length, isIPv6: $0.host.isIPv6)
+    }
+    let links = try netlink.links()
+    let own = Set(links.filter { $0.name.hasPrefix(Gateway.transitPrefix) }.map(\.index))
+    let clash = try netlink.routes().first { route in
+      guard !route.isDefault, let index = route.linkIndex, !own.contains(index) else {
+        return false
+      }
+      let prefix = route.prefix
+      return taken.contains { $0.overlaps(prefix) }
+    }
+    guard let clash else { return messages.clear(.transit) }
+    let device = links.first { $0.index == clash.linkIndex }?.name ?? "another device"
+    messages.tell(
+      "the host has a route to \(clash.prefix) by \(device), and gateways' ways to the host have taken addresses of it, which "
+        + "it does not lead to any more; name another range with `ovx-ctl set switch . "
+        + "other_config:gateway-transit=10.200.0.0/16`", about: .transit)
   }
 
   /// Tells what outside of our reach keeps tenants from getting outside.
-  private func tellOfOthers(_ uplinks: [String]) {
-    var faults = ForeignFilters.faults(tools)
+  ///
+  /// Others' packet filters are read when somebody has changed one, and while they are at fault.
+  private mutating func tellOfOthers(_ uplinks: [String]) {
+    if areOthersDoubtful || !foreignFaults.isEmpty {
+      areOthersDoubtful = false
+      foreignFaults = ForeignFilters.faults(tools)
+    }
+    var faults = foreignFaults
     if uplinks.isEmpty {
       faults.append(
         "the host has no default route, so tenants have no way out; add one, or name the devices with "
           + "`ovx-ctl set switch . other_config:gateway-uplinks=DEVICE,...`")
     }
-    if wishes.gateways.contains(where: { $0.routes(isIPv6: true) }),
-      let fault = Uplinks.fault(ofIPv6On: uplinks)
-    {
-      faults.append(fault)
+    messages.tell(faults, about: .host)
+    let routesIPv6 = wishes.gateways.contains { $0.routes(isIPv6: true) }
+    let fault = routesIPv6 ? Uplinks.fault(ofIPv6On: uplinks) : nil
+    messages.tell(fault.map { [$0] } ?? [], about: .hostIPv6)
+  }
+
+  // MARK: Telling the switch
+
+  /// How the gateways are; `nil` before the switch has been asked what there is to be.
+  var report: GatewayReport? {
+    guard areWishesKnown else { return nil }
+    var report = GatewayReport(faults: messages.faults(of: [.gateways, .transit, .host]))
+    for gateway in wishes.gateways {
+      let name = gateway.network
+      let subjects: [Messages.Subject] = [
+        .router(name), .port(name), .services(name), .floating(name),
+      ]
+      let isInForce =
+        routers[name]?.gateway == gateway
+        && messages.faults(of: [.router(name), .port(name)]).isEmpty
+      report.gateways[name] = GatewayReport.Gateway(
+        isInForce: isInForce,
+        faults: messages.faults(
+          of: subjects + (gateway.routes(isIPv6: true) ? [.hostIPv6] : [])))
     }
-    messages.tell(faults, about: "the host")
+    return report
+  }
+}
+
+extension RouteEntry {
+  /// Where it leads.
+  fileprivate var prefix: IPPrefix {
+    IPPrefix(
+      numbered: destination.number, length: Int(prefixLength), isIPv6: destination.isIPv6)
   }
 }

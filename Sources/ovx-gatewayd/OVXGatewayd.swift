@@ -58,24 +58,19 @@ struct OVXGatewayd: ParsableCommand {
     signal(SIGPIPE, SIG_IGN)
     let messages = Messages()
     do throws(ControlError) {
-      let tools = try Tools(rundir: rundir, resolvConf: resolvConf)
       let lock = try lock(messages)
       defer { try? lock.close() }
-      var keeper: GatewayKeeper
-      let connection = SwitchConnection(ControlClient(runDirectory: rundir))
-      do throws(LinuxError) {
-        keeper = try GatewayKeeper(
-          connection, tools, namespacePrefix: namespacePrefix, messages)
-      } catch {
-        throw ControlError("\(error)")
-      }
+      let client = ControlClient(runDirectory: rundir)
+      let connection = SwitchConnection(client)
+      var report = ToldReport(client, messages)
+      var keeper = makeKeeper(connection, &report, messages)
       while true {
         do throws(ControlError) {
-          try follow(connection, &keeper, messages)
+          try follow(connection, &keeper, &report, messages)
         } catch {
           // The gateways stay in force without the switch, which comes back.
           guard error.kind == .unavailable || error.kind == .timedOut else { throw error }
-          messages.tell(error.message, about: "switch")
+          messages.tell(error.message, about: .switch)
           keeper.look()
           usleep(200_000)
         }
@@ -107,7 +102,7 @@ struct OVXGatewayd: ParsableCommand {
         case .noSuchFileOrDirectory:
           messages.tell(
             "there is no run directory \(rundir); it comes with ovx-vswitchd, or name its directory with --rundir",
-            about: "switch")
+            about: .switch)
           usleep(200_000)
         case .wouldBlock:
           throw ControlError(
@@ -118,23 +113,64 @@ struct OVXGatewayd: ParsableCommand {
     }
   }
 
+  /// Waits until there is all that gateways are made with, and tells the switch what is missing meanwhile.
+  private func makeKeeper(
+    _ connection: SwitchConnection, _ report: inout ToldReport, _ messages: Messages
+  ) -> GatewayKeeper {
+    while true {
+      do throws(ControlError) {
+        let tools = try Tools(rundir: rundir, resolvConf: resolvConf)
+        do throws(LinuxError) {
+          let keeper = try GatewayKeeper(
+            connection, tools, namespacePrefix: namespacePrefix, messages)
+          messages.clear(.tools)
+          return keeper
+        } catch {
+          throw ControlError("\(error)")
+        }
+      } catch {
+        messages.tell(error.message, about: .tools)
+        // Where the switch is not there either, it is told when it is.
+        try? report.tell(GatewayReport(faults: [error.message]))
+        usleep(UInt32(Self.interval) * 1000)
+      }
+    }
+  }
+
   /// Follows the switch until it ends.
   private func follow(
-    _ connection: SwitchConnection, _ keeper: inout GatewayKeeper, _ messages: Messages
+    _ connection: SwitchConnection, _ keeper: inout GatewayKeeper, _ report: inout ToldReport,
+    _ messages: Messages
   ) throws(ControlError) {
     var watch = try connection.watch()
-    messages.clear("switch")
+    messages.clear(.switch)
     var quiet = 0
     while true {
-      guard try watch.next(within: Self.interval) != nil else {
+      var isNew = false
+      if let event = try watch.next(within: Self.interval) {
+        isNew = event.isOfWishes
+        // All that has been told by now is asked for at once.
+        for _ in 0..<1000 {
+          guard let event = try watch.next(within: 20) else { break }
+          isNew = isNew || event.isOfWishes
+        }
+      }
+      if isNew {
+        try keeper.follow()
+      } else {
         keeper.look()
         quiet += 1
         if quiet.isMultiple(of: 2) { try keeper.serve() }
-        continue
       }
-      // All that has been told by now is asked for at once.
-      for _ in 0..<1000 { guard try watch.next(within: 20) != nil else { break } }
-      try keeper.follow()
+      if let news = keeper.report { try report.tell(news) }
     }
+  }
+}
+
+extension WatchEvent {
+  /// Whether what there is to be may be something else: of what is, such as what was told by ourselves, nothing follows.
+  fileprivate var isOfWishes: Bool {
+    guard action == .modify, table == .network, let new else { return true }
+    return !Set(new.keys).isSubset(of: ["status", "error"])
   }
 }

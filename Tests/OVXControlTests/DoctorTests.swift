@@ -115,6 +115,24 @@ import Testing
     #expect(text(diagnosis).contains("FAULT network red: no address is free"))
   }
 
+  @Test func gatewaysThatAreNotRight() throws {
+    var diagnosis = try sound()
+    for (index, name) in ["blue", "green", "red"].enumerated() {
+      let number = index + 1
+      var network = NetworkDescription(
+        Configuration.Network(
+          name: name, vni: try #require(VNI(rawValue: UInt32(number))), bridge: "br0",
+          tag: try #require(VLANID(rawValue: UInt16(number)))), in: Configuration())
+      network.gatewayErrors = ["there is no way out"] + (name == "red" ? ["no DHCP"] : [])
+      network.error = network.gatewayErrors[0]
+      diagnosis.networks.append(network)
+    }
+    #expect(text(diagnosis).contains("FAULT gateways of blue, green, red: there is no way out\n"))
+    #expect(text(diagnosis).contains("FAULT gateway of red: no DHCP\n"))
+    diagnosis.networks += Array(repeating: diagnosis.networks[0], count: 2)
+    #expect(text(diagnosis).contains("gateways of blue, green, red, blue and 1 more: there"))
+  }
+
   @Test func chainsThatDrop() {
     let chains = """
       table ip filter {

@@ -239,6 +239,8 @@ import Testing
     description.members[0].error = "It is away."
     description.members[0].published = [PublishedPort(port: 8080, memberPort: 80)]
     description.members[0].station = MACAddress("02:00:00:00:00:01")
+    description.gatewayState = .down
+    description.gatewayErrors = ["It is away."]
     try check("net show", .networks([description]))
     var step = Trace.Step(.drop, "It dies.", port: "v", remote: address)
     step.vlan = vlan

@@ -52,17 +52,42 @@ extension SystemTests {
       /// Starts a host's maker of gateways.
       ///
       /// `ip netns exec` would keep the names that it makes to itself.
-      func start(_ index: Int) throws {
+      ///
+      /// - Parameters:
+      ///   - index: The host.
+      ///   - programs: Programs that it does not find, as if they were not installed.
+      func start(_ index: Int, without programs: [String] = []) throws {
+        // The names of namespaces stay common to all.
+        let hiding =
+          programs.isEmpty
+          ? []
+          : [
+            "unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
+            programs.map {
+              "mount --make-private \"$(findmnt -n -o TARGET -T /usr/sbin/\($0))\" && "
+                + "mount --bind /dev/null /usr/sbin/\($0) && "
+            }.joined() + "exec \"$@\"", "sh",
+          ]
         let rights = [
           "/usr/bin/python3", "\(Lab.traffic)/confined.py",
           Lab.packageRoot.appendingPathComponent("deploy/ovx-gatewayd.service").path,
         ]
         makers[index] = try Command(
-          ["nsenter", "--net=/run/netns/\(hosts[index].name)"] + (isConfined ? rights : []) + [
-            "\(Lab.binaries)/ovx-gatewayd",
-            "--rundir", hosts[index].rundir, "--namespace-prefix", prefix(index),
-            "--resolv-conf", "\(hosts[index].rundir)/resolv.conf",
-          ])
+          ["nsenter", "--net=/run/netns/\(hosts[index].name)"] + hiding
+            + (isConfined ? rights : []) + [
+              "\(Lab.binaries)/ovx-gatewayd",
+              "--rundir", hosts[index].rundir, "--namespace-prefix", prefix(index),
+              "--resolv-conf", "\(hosts[index].rundir)/resolv.conf",
+            ])
+      }
+
+      /// Lets it find a program that it was started without.
+      func install(_ program: String, on index: Int) throws {
+        let pid = try #require(makers[index]?.pid)
+        let output = try Command(
+          ["nsenter", "--mount", "--target", "\(pid)", "umount", "/usr/sbin/\(program)"]
+        ).finish(seconds: 5)
+        #expect(output.succeeded, "\(output.standardError)")
       }
 
       func stop(_ index: Int, _ signal: Int32) {

@@ -342,7 +342,7 @@ extension SystemTests {
         .deleteAddress(
           bridge: "br0", vlan: vlan, address: try #require(MACAddress("02:00:00:00:00:05"))),
         .addressStatistics(bridges: []), .agent(AgentUpdate(.begin)),
-        .signs(vteps: [address]), .showNeighbors(bridges: []),
+        .gateways(GatewayReport()), .signs(vteps: [address]), .showNeighbors(bridges: []),
         .flushNeighbors(bridge: nil), .neighborStatistics(bridges: []), .statistics(port: nil),
         .drops, .showTunnels, .showEvents(last: -1), .logLevel, .setLogLevel(.debug),
         .trace(

@@ -95,6 +95,8 @@ package enum Command: Codable, Equatable, Sendable {
   case addressStatistics(bridges: [String])
   /// Takes what an agent knows of other hosts; what of it cannot be in force is answered as `names`, a sentence each.
   case agent(AgentUpdate)
+  /// Takes how the gateways of this host are, for as long as the connection lasts on which it is told.
+  case gateways(GatewayReport)
   /// Which of some remote VTEPs are there, as `signs`; see `SignsOfLife`. At most `SignsOfLife.limit` at a time.
   case signs(vteps: [IPAddress])
   /// The neighbor tables of the given bridges, of all where none is given.

@@ -68,6 +68,7 @@ extension Command {
       ["fdb del", bridge, "\(vlan)", "\(address)"]
     case .flushNeighbors(let bridge): ["neigh flush"] + Self.words(bridge)
     case .agent(let update): ["agent's \(update.phase.rawValue)"]
+    case .gateways: ["report of gateways"]
     case .unfreezeStation(let network, let mac): ["evpn unfreeze", network, "\(mac)"]
     case .setLogLevel(let level): ["log set", level.rawValue]
     case .capture(let target, _, _): ["capture", target]

@@ -19,13 +19,17 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
   package var domain: String?
   /// The port that is the gateway on this host; absent where there is none.
   package var gatewayPort: String?
+  /// How the gateway is on this host; absent where there is to be none, or where that is not known yet.
+  package var gatewayState: GatewayState.Condition?
+  /// What is wrong with the gateway, sentences.
+  package var gatewayErrors: [String] = []
   /// Addresses of members and gateways.
   package var addressesUsed: Int
   /// Addresses that this host can still hand out.
   package var addressesFree: Int
   package var remotes: [Remote] = []
   package var members: [Member] = []
-  /// What is wrong with the tunnel or the gateway, a sentence.
+  /// What is wrong with the tunnel or the gateway, a sentence; the first, where there are several.
   package var error: String?
 
   /// A host that the network has a tunnel to.

@@ -17,7 +17,8 @@ extension Command {
     case .addBridge, .deleteBridge, .addPort, .deletePort, .attach, .detach, .detachStale,
       .addNetwork, .deleteNetwork, .reserveAddress, .releaseAddress, .openGateway,
       .set, .add, .remove, .clear, .create, .destroy, .apply,
-      .flushAddresses, .addAddress, .deleteAddress, .flushNeighbors, .agent, .unfreezeStation,
+      .flushAddresses, .addAddress, .deleteAddress, .flushNeighbors, .agent, .gateways,
+      .unfreezeStation,
       .setLogLevel, .capture, .captureDrops, .endCapture, .confirmWithin, .confirm, .exit:
       .change
     case .get, .list, .find, .waitUntil, .reference, .comment, .export,

@@ -8,6 +8,8 @@ package struct LiveState {
   package let interface: (String) -> InterfaceState?
   /// How many remote VTEPs an agent has told of a network, by its name; `nil` where that is not for one to say.
   package var toldRemotes: (String) -> Int?
+  /// What is known of a network's gateway on this host, by the network's name; `nil` where there is to be none.
+  package var gateway: (String) -> GatewayState?
   /// The ports that were attached to containers that are gone for good.
   package var goneAttachments: () -> [String]
   /// What is known of an address that somebody is to be given.
@@ -22,6 +24,7 @@ package struct LiveState {
     deviceExists: @escaping (String) -> Bool,
     interface: @escaping (String) -> InterfaceState? = { _ in nil },
     toldRemotes: @escaping (String) -> Int? = { _ in nil },
+    gateway: @escaping (String) -> GatewayState? = { _ in nil },
     goneAttachments: @escaping () -> [String] = { [] },
     addressState: @escaping (AddressQuestion) -> AddressState = { _ in .free },
     place: @escaping (String) throws(ControlError) -> HostPlace = { _ in HostPlace() }
@@ -30,6 +33,7 @@ package struct LiveState {
     self.addressState = addressState
     self.deviceExists = deviceExists
     self.toldRemotes = toldRemotes
+    self.gateway = gateway
     self.goneAttachments = goneAttachments
     var known: [String: InterfaceState?] = [:]
     self.interface = { name in

@@ -67,16 +67,21 @@ extension Table<Configuration.Network> {
         Column("status", .map) { network, configuration, live in
           let use = configuration.use(of: network)
           let remotes = live.toldRemotes(network.name) ?? configuration.remotes(of: network).count
-          return .map([
+          var status: [String: Atom] = [
             "addresses_used": .integer(use.used), "addresses_free": .integer(use.free),
             "remotes": .integer(remotes),
-          ])
+          ]
+          if let gateway = live.gateway(network.name) {
+            status["gateway"] = .text(gateway.condition.rawValue)
+          }
+          return .map(status)
         },
         Column("error", .optional(.text)) { network, configuration, live in
           let ports = [network.tunnelPort, network.gatewayPort].filter {
             configuration.ports[$0]?.network == network.name
           }
-          return .scalar(ports.compactMap { live.interface($0)?.error }.first.map(Atom.text))
+          let error = ports.lazy.compactMap { live.interface($0)?.error }.first
+          return .scalar((error ?? live.gateway(network.name)?.faults.first).map(Atom.text))
         },
       ]
     )

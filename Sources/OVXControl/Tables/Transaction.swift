@@ -170,6 +170,9 @@ package struct Transaction {
     case .agent(let update):
       try update.validate()
       return nil
+    case .gateways(let report):
+      try report.validate()
+      return nil
     case .signs(let vteps):
       guard vteps.count <= SignsOfLife.limit else {
         throw ControlError(

@@ -49,18 +49,40 @@ struct Diagnosis {
   }
 
   private var networkFindings: [Finding] {
-    networks.compactMap { network in
-      // What is wrong with a port has been told with that.
-      guard network.error == nil, !network.subnets.isEmpty else { return nil }
-      let name = "network \(network.name)"
-      guard network.addressesFree == 0 else {
+    gatewayFindings
+      + networks.compactMap { network in
+        // What is wrong with a port has been told with that.
+        guard network.error == nil, !network.subnets.isEmpty else { return nil }
+        let name = "network \(network.name)"
+        guard network.addressesFree == 0 else {
+          return Finding(
+            .ok, name, "\(network.addressesUsed) addresses used, \(network.addressesFree) free")
+        }
         return Finding(
-          .ok, name, "\(network.addressesUsed) addresses used, \(network.addressesFree) free")
+          .fault, name, "no address is free for who is attached next",
+          remedy:
+            "detach what is gone (`ovx-ctl detach --stale`), or give it another subnet or range"
+        )
       }
+  }
+
+  /// What is wrong with gateways: what is with several of them is told once.
+  private var gatewayFindings: [Finding] {
+    var order: [String] = []
+    var affected: [String: [String]] = [:]
+    for network in networks {
+      for sentence in network.gatewayErrors {
+        if affected[sentence] == nil { order.append(sentence) }
+        affected[sentence, default: []].append(network.name)
+      }
+    }
+    return order.map { sentence in
+      let names = affected[sentence] ?? []
+      let more = names.count > 4 ? " and \(names.count - 4) more" : ""
       return Finding(
-        .fault, name, "no address is free for who is attached next",
-        remedy: "detach what is gone (`ovx-ctl detach --stale`), or give it another subnet or range"
-      )
+        .fault,
+        "gateway\(names.count == 1 ? "" : "s") of \(names.prefix(4).joined(separator: ", "))\(more)",
+        sentence)
     }
   }
 

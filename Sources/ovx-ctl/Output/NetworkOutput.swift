@@ -21,6 +21,7 @@ extension NetworkDescription {
       if !services.isEmpty { add("serves: \(list(services))") }
       add("addresses: \(addressesUsed) used, \(addressesFree) free")
     }
+    if let gatewayState, gatewayState != .up { add("gateway state: \(gatewayState.rawValue)") }
     if let domain { add("domain: \(domain)") }
     if remotes.isEmpty { add("remotes: none, so the network is on this host only") }
     for remote in remotes {
@@ -28,7 +29,9 @@ extension NetworkDescription {
       if let mtu = remote.mtu { add("    mtu: \(mtu)") }
       if let error = remote.error { add("    error: \"\(error)\"") }
     }
-    if let error { add("error: \"\(error)\"") }
+    for error in [error].compactMap(\.self) + gatewayErrors.filter({ $0 != error }) {
+      add("error: \"\(error)\"")
+    }
     for member in members {
       add("Port \(printable(member.port))")
       if !member.addresses.isEmpty { add("    address: \(list(member.addresses))") }

@@ -52,6 +52,9 @@ struct ControlLoop: ~Copyable {
         list.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
       }
       let first = list.count
+      if let teller = daemon.gatewayTeller, !server.isConnected(teller) {
+        daemon.endGatewayReport()
+      }
       daemon.watch.keep(server.watchedTables, interval: server.watchInterval)
       daemon.watch.publish(now: monotonicMilliseconds())
       server.addDescriptors(to: &list)

@@ -51,6 +51,8 @@ final class ControlServer {
     let peer: Peer
     let right: Right
     let connection: Int32
+    /// The client's number, which no other has had.
+    let client: UInt64
     /// How many clients watch something.
     let watchCount: Int
     /// Those of them who may only look.
@@ -58,6 +60,7 @@ final class ControlServer {
   }
 
   private struct Client {
+    let number: UInt64
     let descriptor: Int32
     let peer: Peer
     let right: Right
@@ -83,6 +86,8 @@ final class ControlServer {
     var postponed: (request: Request, time: Int64)?
     /// What is told behind the answer, for as long as the client listens.
     var watch: WatchStream?
+    /// Whether something that it has told holds for as long as it is connected.
+    var isLasting = false
 
     func hasOutput(_ log: ChangeLog) -> Bool {
       sentCount < output.count || answer != nil || watch?.hasNews(log) == true
@@ -94,6 +99,8 @@ final class ControlServer {
   /// What becomes of a request.
   enum Outcome {
     case response(AnswerStream)
+    /// What was asked for holds for as long as the client is connected, and takes the place of another one's.
+    case lasting(AnswerStream)
     /// It is answered with `done`, and what follows goes on from there.
     case watch(WatchStream)
     /// The connection's other end is somebody else's business from now on, who has a descriptor of his own.
@@ -119,6 +126,7 @@ final class ControlServer {
   private var spares: [Int32] = []
   private static let spareLimit = 8
   private var clients: [Client] = []
+  private var nextNumber: UInt64 = 1
   private var buffer = [UInt8](repeating: 0, count: readSize)
   /// The client whose answer is gone on with first.
   private var turn = 0
@@ -362,15 +370,21 @@ final class ControlServer {
         return
       }
     }
-    clients.append(Client(descriptor: descriptor, peer: peer, right: right, lastActive: now))
+    clients.append(
+      Client(
+        number: nextNumber, descriptor: descriptor, peer: peer, right: right, lastActive: now))
+    nextNumber += 1
   }
+
+  /// Whether a client is connected still.
+  func isConnected(_ number: UInt64) -> Bool { clients.contains { $0.number == number } }
 
   /// Returns whether there was one.
   @discardableResult
   private func disconnectIdlest(of right: Right) -> Bool {
-    // Whoever watches is idle by nature; of those there are fewer than clients.
+    // Whoever watches is idle by nature; of those there are fewer than clients. So is the one whose report lasts.
     let asking = clients.indices.filter {
-      clients[$0].watch == nil && clients[$0].right == right
+      clients[$0].watch == nil && !clients[$0].isLasting && clients[$0].right == right
     }
     let idle = asking.filter { !clients[$0].hasOutput(log) }
     let candidates = idle.isEmpty ? asking : idle
@@ -386,7 +400,8 @@ final class ControlServer {
     let watching = clients.filter { $0.watch != nil }
     return Caller(
       peer: clients[index].peer, right: clients[index].right,
-      connection: clients[index].descriptor, watchCount: watching.count,
+      connection: clients[index].descriptor, client: clients[index].number,
+      watchCount: watching.count,
       readerWatchCount: watching.count { $0.right == .look })
   }
 
@@ -423,6 +438,10 @@ final class ControlServer {
       case .response(let response):
         clients[index].answer = response
         clients[index].isTable = request.mayHaveTable
+        clients[index].lastActive = now
+      case .lasting(let response):
+        for other in clients.indices { clients[other].isLasting = other == index }
+        clients[index].answer = response
         clients[index].lastActive = now
       case .watch(let watch):
         clients[index].answer = AnswerStream(Response(.done([.done])))

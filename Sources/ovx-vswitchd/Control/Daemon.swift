@@ -168,6 +168,12 @@ final class Daemon {
     events.work(now: now)
   }
 
+  /// The client whose report of gateways holds for as long as it is connected; `nil` where there is none.
+  var gatewayTeller: UInt64? { requests.gatewayTeller }
+
+  /// Forgets that report.
+  func endGatewayReport() { requests.endGatewayReport() }
+
   /// Carries out a request; see `RequestHandler.answer`.
   func answer(
     _ request: Request, of caller: ControlServer.Caller, age: Int64

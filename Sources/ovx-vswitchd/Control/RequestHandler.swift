@@ -81,7 +81,10 @@ final class RequestHandler {
   }
 
   /// When `work` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
-  var nextWork: Int64? { [probes.next, signs.next, unconfirmed.deadline].compactMap(\.self).min() }
+  var nextWork: Int64? {
+    [probes.next, signs.next, unconfirmed.deadline, running.gateways.nextWork].compactMap(\.self)
+      .min()
+  }
 
   /// Goes on with what requests wait for; `now` is in milliseconds on the monotonic clock.
   func work(now: Int64) {
@@ -90,6 +93,31 @@ final class RequestHandler {
     if let deadline = unconfirmed.deadline, deadline <= now {
       takeBack("nobody has confirmed it in time")
     }
+    let networks = reconciler.configuration.networks
+    if running.gateways.expire(now: now, networks: networks, events: events) {
+      watch.noteGateways()
+    }
+  }
+
+  // MARK: Gateways
+
+  /// The client whose report of gateways holds for as long as it is connected; `nil` where there is none.
+  var gatewayTeller: UInt64? { running.gateways.teller }
+
+  /// Forgets what was told of gateways.
+  func endGatewayReport() {
+    running.gateways.end(networks: reconciler.configuration.networks, events: events)
+    watch.noteGateways()
+  }
+
+  private func take(
+    _ report: GatewayReport, of caller: ControlServer.Caller
+  ) throws(ControlError) -> ControlServer.Outcome {
+    try report.validate()
+    running.gateways.take(
+      report, from: caller.client, networks: reconciler.configuration.networks, events: events)
+    watch.noteGateways()
+    return .lasting(AnswerStream(Response(.done([.done]))))
   }
 
   /// Carries out a request.
@@ -118,11 +146,13 @@ final class RequestHandler {
   /// Tells who has changed what.
   ///
   /// What agents tell of other hosts is told where they begin: they go on telling as long as they
-  /// live.
+  /// live. What is told of gateways has events of its own.
   private func logChange(_ request: Request, of peer: Peer, _ outcome: ControlServer.Outcome) {
     var isUsual = false
     if case .agent(let update)? = request.commands.first, request.commands.count == 1 {
       isUsual = update.phase != .begin
+    } else if case .gateways? = request.commands.first, request.commands.count == 1 {
+      isUsual = true
     }
     var failure: ControlError?
     if case .response(let answer) = outcome { failure = answer.failure }
@@ -150,6 +180,7 @@ final class RequestHandler {
         return try execute(request).map(ControlServer.Outcome.response) ?? .later
       }
       switch request.commands[0] {
+      case .gateways(let report): return try take(report, of: caller)
       case .watch(let tables, let interval):
         return .watch(try beginWatch(tables, interval: interval, for: caller))
       case .capture(let target, let program, let length):
@@ -424,6 +455,13 @@ final class RequestHandler {
           "a watch goes on until it is ended, so it takes no other command beside it")
       }
       return .done
+    case .gateways:
+      guard isDryRun else {
+        throw ControlError(
+          "a report of gateways holds as long as its connection, so it takes no other command beside it"
+        )
+      }
+      return .done
     case .signs(let vteps):
       return .signs(isDryRun ? [] : signs.signs(of: vteps, now: monotonicMilliseconds()))
     case .endCapture(let number):
@@ -487,6 +525,7 @@ final class RequestHandler {
       toldRemotes: {
         SwitchQueries(self.running, self.reconciler.configuration).toldRemotes(of: $0)
       },
+      gateway: { SwitchQueries(self.running, self.reconciler.configuration).gateway(of: $0) },
       goneAttachments: { self.goneAttachments },
       addressState: { self.probes.state(of: $0) },
       place: { name throws(ControlError) in try self.running.kernel.place(of: name) })

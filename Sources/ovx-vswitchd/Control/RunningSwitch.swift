@@ -11,4 +11,6 @@ struct RunningSwitch {
   let dataplane: Switch
   /// The host's packet filter.
   let filter: UnderlayFilter
+  /// What another process has told of gateways.
+  let gateways = GatewayReports()
 }

@@ -396,6 +396,11 @@ struct SwitchQueries {
       if description.error == nil, let port = description.gatewayPort {
         description.error = reconciler.fault(of: port)?.sentence
       }
+      if let gateway = gateway(of: network.name) {
+        description.gatewayState = gateway.condition
+        description.gatewayErrors = gateway.faults
+        description.error = description.error ?? gateway.faults.first
+      }
       for index in description.members.indices {
         let port = description.members[index].port
         description.members[index].station = reconciler.station(of: port)
@@ -406,6 +411,17 @@ struct SwitchQueries {
       }
       return description
     }
+  }
+
+  /// What is known of a network's gateway on this host; see `GatewayReports.state`.
+  func gateway(of name: String) -> GatewayState? {
+    guard let network = configuration.networks[name] else { return nil }
+    let port = configuration.ports[network.gatewayPort].flatMap {
+      network.isGateway($0) ? $0.name : nil
+    }
+    var state = running.gateways.state(of: network, hasPort: port != nil)
+    if let port, reconciler.fault(of: port)?.isOutage == true { state?.condition = .down }
+    return state
   }
 
   /// How datagrams are sent and received, and why not better.

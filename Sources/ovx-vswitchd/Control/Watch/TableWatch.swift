@@ -88,6 +88,9 @@ final class TableWatch {
   /// Notes that stations or neighbors have come, moved or gone.
   func noteStations() { areStationsStale = true }
 
+  /// Notes that what is known of networks' gateways is something else.
+  func noteGateways() { areBridgesStale = true }
+
   private func takeNews() {
     let (ports, isConfigured) = reconciler.takeExamined()
     for number in events.takeNews().sorted() where watched.contains(.event) {
@@ -189,7 +192,8 @@ final class TableWatch {
     return LiveState(
       deviceExists: { self.running.kernel.links[$0] != nil },
       interface: { queries.interface($0, countsFrames: false) },
-      toldRemotes: { queries.toldRemotes(of: $0) })
+      toldRemotes: { queries.toldRemotes(of: $0) },
+      gateway: { queries.gateway(of: $0) })
   }
 }
 
