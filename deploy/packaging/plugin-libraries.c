@@ -1,0 +1,99 @@
+// What the CNI plugin that is linked with no library at all (see plugin) needs of libraries that Debian has no static copy of.
+//
+// Of libmnl these are the functions that put messages together and take them apart, as libmnl's manual has them. The capture
+// of packets, which is in the same modules as what the plugin needs, is never called by it.
+#include <libmnl/libmnl.h>
+#include <pcap/pcap.h>
+#include <stdlib.h>
+#include <string.h>
+
+#pragma GCC visibility push(hidden)
+
+static const int header_length = MNL_ALIGN(sizeof(struct nlattr));
+
+struct nlmsghdr *mnl_nlmsg_put_header(void *buffer) {
+  struct nlmsghdr *message = buffer;
+  memset(message, 0, MNL_NLMSG_HDRLEN);
+  message->nlmsg_len = MNL_NLMSG_HDRLEN;
+  return message;
+}
+
+void *mnl_nlmsg_put_extra_header(struct nlmsghdr *message, size_t size) {
+  char *header = (char *)message + message->nlmsg_len;
+  size_t length = MNL_ALIGN(size);
+  message->nlmsg_len += (uint32_t)length;
+  memset(header, 0, length);
+  return header;
+}
+
+bool mnl_nlmsg_ok(const struct nlmsghdr *message, int length) {
+  return length >= (int)sizeof(*message) && message->nlmsg_len >= sizeof(*message) &&
+         (int)message->nlmsg_len <= length;
+}
+
+bool mnl_attr_put_check(struct nlmsghdr *message, size_t size, uint16_t type, size_t length,
+                        const void *data) {
+  size_t payload = MNL_ALIGN(length), start = MNL_ALIGN(message->nlmsg_len);
+  if (length > UINT16_MAX - (size_t)header_length || start + (size_t)header_length + payload > size) return false;
+  struct nlattr *attribute = (struct nlattr *)((char *)message + start);
+  attribute->nla_type = type;
+  attribute->nla_len = (uint16_t)((size_t)header_length + length);
+  char *value = (char *)attribute + header_length;
+  if (length > 0) memcpy(value, data, length);
+  memset(value + length, 0, payload - length);
+  message->nlmsg_len += (uint32_t)((size_t)header_length + payload);
+  return true;
+}
+
+bool mnl_attr_put_u32_check(struct nlmsghdr *message, size_t size, uint16_t type, uint32_t value) {
+  return mnl_attr_put_check(message, size, type, sizeof(value), &value);
+}
+
+bool mnl_attr_put_strz_check(struct nlmsghdr *message, size_t size, uint16_t type, const char *text) {
+  return mnl_attr_put_check(message, size, type, strlen(text) + 1, text);
+}
+
+struct nlattr *mnl_attr_nest_start_check(struct nlmsghdr *message, size_t size, uint16_t type) {
+  struct nlattr *start = (struct nlattr *)((char *)message + MNL_ALIGN(message->nlmsg_len));
+  return mnl_attr_put_check(message, size, NLA_F_NESTED | type, 0, NULL) ? start : NULL;
+}
+
+void mnl_attr_nest_end(struct nlmsghdr *message, struct nlattr *start) {
+  start->nla_len = (uint16_t)((char *)message + MNL_ALIGN(message->nlmsg_len) - (char *)start);
+}
+
+bool mnl_attr_ok(const struct nlattr *attribute, int length) {
+  return length >= header_length && attribute->nla_len >= sizeof(*attribute) &&
+         (int)attribute->nla_len <= length;
+}
+
+uint16_t mnl_attr_get_type(const struct nlattr *attribute) { return attribute->nla_type & NLA_TYPE_MASK; }
+
+uint16_t mnl_attr_get_payload_len(const struct nlattr *attribute) {
+  return (uint16_t)(attribute->nla_len - header_length);
+}
+
+// MARK: Never called
+
+pcap_t *pcap_open_dead(int link, int length) { (void)link, (void)length; abort(); }
+char *pcap_geterr(pcap_t *capture) { (void)capture; abort(); }
+void pcap_freecode(struct bpf_program *program) { (void)program; abort(); }
+pcap_dumper_t *pcap_dump_open(pcap_t *capture, const char *path) { (void)capture, (void)path; abort(); }
+int pcap_dump_flush(pcap_dumper_t *dump) { (void)dump; abort(); }
+FILE *pcap_dump_file(pcap_dumper_t *dump) { (void)dump; abort(); }
+void pcap_dump_close(pcap_dumper_t *dump) { (void)dump; abort(); }
+void pcap_dump(u_char *user, const struct pcap_pkthdr *header, const u_char *bytes) {
+  (void)user, (void)header, (void)bytes;
+  abort();
+}
+int pcap_compile(pcap_t *capture, struct bpf_program *program, const char *text, int optimize,
+                 bpf_u_int32 netmask) {
+  (void)capture, (void)program, (void)text, (void)optimize, (void)netmask;
+  abort();
+}
+void pcap_close(pcap_t *capture) { (void)capture; abort(); }
+int bpf_validate(const struct bpf_insn *code, int count) { (void)code, (void)count; abort(); }
+u_int bpf_filter(const struct bpf_insn *code, const u_char *bytes, u_int whole, u_int length) {
+  (void)code, (void)bytes, (void)whole, (void)length;
+  abort();
+}
