@@ -118,7 +118,7 @@ struct Exposition {
           { $0.addressesFree }
         ),
         (
-          "ovx_network_up", "Whether nothing is wrong with the network's tunnel.",
+          "ovx_network_up", "Whether nothing is wrong with the network's tunnel and gateway.",
           { $0.error == nil ? 1 : 0 }
         ),
       ])

@@ -36,7 +36,13 @@ import Testing
     let bench = try Workbench(
       "add-br br0", "add-br br1", "add-port br0 veth1 tag=1", "add-port br1 t type=tap",
       "attach br0 web1 eth0 ip=10.0.0.5/24 tag=1")
+    var faulty = Show(bench.configuration) { _ in nil }
+    faulty.bridges[1].gateways = [
+      Show.Gateway(network: "red", errors: ["it is \"away\"", "so"]),
+      Show.Gateway(network: "blue", errors: []),
+    ]
     let shows: [Reply] = [
+      .show(faulty),
       .show(Show(bench.configuration) { $0 == "t" ? "it is \"broken\"" : nil }),
       .show(Show(Configuration()) { _ in nil }), .configuration(bench.configuration),
     ]

@@ -132,6 +132,7 @@ import Testing
     show.bridges[0].ports[0].interface.linkState = "up"
     show.bridges[0].ports[0].interface.peer = "eth0 in red1"
     show.bridges[0].ports[0].interface.fastPath = "ready"
+    show.bridges[0].gateways = [Show.Gateway(network: "red", errors: ["It is away."])]
     try check("show", .show(show))
     var named = PortLink.example
     named.namespace = PortLink.Namespace(name: "red1")

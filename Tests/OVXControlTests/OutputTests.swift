@@ -55,6 +55,20 @@ import Testing
         """)
   }
 
+  @Test func gatewaysAreBelowTheirBridge() throws {
+    guard case .show(var show) = try show() else { return }
+    show.bridges[1].gateways = [Show.Gateway(network: "red", errors: ["It is \"gone\".", "So."])]
+    #expect(
+      try text(.show(show)).contains(
+        """
+                    type: internal
+            Network red
+                error: "It is \\"gone\\"."
+                error: "So."
+        ovx_version:
+        """))
+  }
+
   @Test func theTreeInOtherFormats() throws {
     #expect(
       try text(show(), .csv) == """

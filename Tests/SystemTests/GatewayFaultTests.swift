@@ -45,6 +45,7 @@ extension SystemTests.GatewayTests {
       #expect(try host.ctl("get network blue error").contains("the package nftables"))
       #expect(try host.run("ovx-ctl doctor").standardOutput.contains("gateways of blue, red: nft"))
       #expect(try host.ctl("events").contains("gateways: nft is not installed"))
+      #expect(try host.ctl("show").contains("    Network red\n        error: \"nft is not"))
       try site.install("nft", on: 0)
       try expectNoError(on: host)
 

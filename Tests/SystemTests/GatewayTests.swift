@@ -56,6 +56,7 @@ extension SystemTests {
       /// - Parameters:
       ///   - index: The host.
       ///   - programs: Programs that it does not find, as if they were not installed.
+      /// - Throws: That it could not be started.
       func start(_ index: Int, without programs: [String] = []) throws {
         // The names of namespaces stay common to all.
         let hiding =

@@ -214,9 +214,13 @@ extension AnswerStream.Part {
     let bridges = try show.bridges.map { bridge -> Self in
       let name = try AnswerStream.encode(bridge.name)
       return .later {
-        [.bytes(Array("{\"name\":".utf8) + name + Array(",\"ports\":".utf8))]
-          + [.bytes([UInt8(ascii: "[")]), list(bridge.ports, costEach: 512)]
-          + [.bytes(Array("]}".utf8))]
+        // Members are in the order of their names.
+        let gateways = bridge.gateways.map { gateways in
+          [.bytes(Array("\"gateways\":".utf8))] + array(gateways) + [.bytes([UInt8(ascii: ",")])]
+        }
+        return [.bytes([UInt8(ascii: "{")])] + (gateways ?? [])
+          + [.bytes(Array("\"name\":".utf8) + name + Array(",\"ports\":".utf8))]
+          + array(bridge.ports) + [.bytes([UInt8(ascii: "}")])]
       }
     }
     return [.bytes(Array("{\"bridges\":[".utf8))] + joined(bridges)

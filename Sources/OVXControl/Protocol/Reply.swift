@@ -76,10 +76,24 @@ package struct Show: Codable, Equatable, Sendable {
   package struct Bridge: Codable, Equatable, Sendable {
     package var name: String
     package var ports: [Port]
+    /// Networks with whose gateways something is wrong; absent where there is none.
+    package var gateways: [Gateway]?
 
     package init(name: String, ports: [Port]) {
       self.name = name
       self.ports = ports
+    }
+  }
+
+  /// A network's gateway that is not as it is to be on this host.
+  package struct Gateway: Codable, Equatable, Sendable {
+    package var network: String
+    /// Sentences.
+    package var errors: [String]
+
+    package init(network: String, errors: [String]) {
+      self.network = network
+      self.errors = errors
     }
   }
 

@@ -238,6 +238,10 @@ struct Output {
         }
         if let error = interface.error { lines.append("            error: \(quoted(error))") }
       }
+      for gateway in bridge.gateways ?? [] {
+        lines.append("    Network \(printable(gateway.network))")
+        lines += gateway.errors.map { "        error: \(quoted($0))" }
+      }
     }
     lines.append("ovx_version: \(quoted(show.version))")
     return lines.joined(separator: "\n") + "\n"

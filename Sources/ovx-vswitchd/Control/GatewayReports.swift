@@ -103,11 +103,12 @@ final class GatewayReports {
 
   // MARK: Asking
 
-  /// What is known of a network's gateway; `nil` where this host is to have none, or nobody can have told of it yet.
+  /// Tells how a network's gateway is.
   ///
   /// - Parameters:
   ///   - network: The network.
   ///   - hasPort: Whether its port is there, in a router that was made some time.
+  /// - Returns: What is known; `nil` where this host is to have none, or nobody can have told of it yet.
   func state(of network: Configuration.Network, hasPort: Bool) -> GatewayState? {
     guard network.hasGatewayHere else { return nil }
     guard let report else {

@@ -49,7 +49,14 @@ struct SwitchQueries {
     var show = Show(configuration) { reconciler.fault(of: $0)?.sentence }
     if let bridge { show.bridges.removeAll { $0.name != bridge } }
     var peers = VethPeers(running.kernel)
+    var gateways: [String: [Show.Gateway]] = [:]
+    for network in configuration.networks.values.sorted(by: { $0.name < $1.name }) {
+      guard let faults = gateway(of: network.name)?.faults, !faults.isEmpty else { continue }
+      gateways[network.bridge, default: []].append(
+        Show.Gateway(network: network.name, errors: faults))
+    }
     for place in show.bridges.indices {
+      show.bridges[place].gateways = gateways[show.bridges[place].name]
       for index in show.bridges[place].ports.indices {
         let name = show.bridges[place].ports[index].name
         fill(&show.bridges[place].ports[index].interface, of: name, &peers)
