@@ -37,6 +37,12 @@ final class GatewayReports {
     if noted.removeValue(forKey: Self.absence) != nil {
       events.note(.recovery, "ovx-gatewayd makes gateways again")
     }
+    // Whoever reads the sentences may do so on a terminal.
+    let report = GatewayReport(
+      faults: report.faults.map(printable),
+      gateways: report.gateways.mapValues {
+        GatewayReport.Gateway(isInForce: $0.isInForce, faults: $0.faults.map(printable))
+      })
     self.report = report
     teller = client
     deadline = nil
