@@ -149,43 +149,58 @@ private func answer(_ client: FileDescriptor, _ bytes: [UInt8]) {
     #expect(response.outcome == .done([.names(["6000"])]))
   }
 
-  @Test func waitingIsAskingAgain() throws {
+  private func wait(_ timeout: Double) -> Request {
+    Request(commands: [.waitUntil(table: "port", record: "p", conditions: [])], timeout: timeout)
+  }
+
+  /// A daemon that goes away while it holds a request is followed by another one, which is told how much time is left.
+  @Test func theNextDaemonIsAsked() throws {
     let daemon = try FakeDaemon()
-    let wait = Request(
-      commands: [.waitUntil(table: "port", record: "p", conditions: [])], timeout: 30)
-    let notYet = Response(.failed(ControlError("not yet", kind: .timedOut)))
-    let answers = [notYet, notYet, Response(.done([.done]))]
-    daemon.serve(times: answers.count) { client, number in
-      guard receive(from: client) == wait, let bytes = try? answers[number].messageBytes() else {
+    daemon.serve(times: 3) { client, number in
+      guard let request = receive(from: client), request.commands == wait(1).commands else {
+        return
+      }
+      usleep(100_000)
+      let isInTime = (29.0...30).contains(request.timeout) && (number == 0 || request.timeout < 30)
+      guard number == 2, isInTime, let bytes = try? Response(.done([.done])).messageBytes() else {
         return
       }
       answer(client, bytes)
     }
     let client = ControlClient(runDirectory: daemon.directory)
-    #expect(try client.send(wait).outcome == .done([.done]))
+    #expect(try client.send(wait(30)).outcome == .done([.done]))
 
-    // Any other request is answered as it is.
-    daemon.serve { client in
-      _ = receive(from: client)
-      if let bytes = try? notYet.messageBytes() { answer(client, bytes) }
-    }
-    #expect(try client.send(Request(commands: [.show])) == notYet)
+    // Any other request is asked once.
+    daemon.serve { client in _ = receive(from: client) }
+    #expect(failure(client, Request(commands: [.show]))?.kind == .unavailable)
   }
 
+  /// It is the daemon that says when the time is over, and what was not so.
   @Test func waitingEndsInTime() throws {
     let daemon = try FakeDaemon()
-    // Later answers come too late: the first one is what there is to tell.
-    daemon.serve(times: 100) { client, number in
+    daemon.serve { client in
       _ = receive(from: client)
-      if number > 0 { usleep(400_000) }
+      usleep(350_000)
       let notYet = Response(.failed(ControlError("tag of Port p is still []", kind: .timedOut)))
       if let bytes = try? notYet.messageBytes() { answer(client, bytes) }
     }
-    let wait = Request(
-      commands: [.waitUntil(table: "port", record: "p", conditions: [])], timeout: 0.3)
-    let error = failure(ControlClient(runDirectory: daemon.directory), wait)
-    #expect(error?.kind == .timedOut)
-    #expect(error?.message == "tag of Port p is still [] after 0.3 s")
+    let client = ControlClient(runDirectory: daemon.directory)
+    let response = try client.send(wait(0.3))
+    #expect(response.exitStatus == 75)
+    #expect(
+      response.outcome
+        == .failed(ControlError("tag of Port p is still [] after 0.3 s", kind: .timedOut)))
+
+    // One that goes and does not come back.
+    let directory = try {
+      let daemon = try FakeDaemon()
+      daemon.serve { client in _ = receive(from: client) }
+      let directory = daemon.directory
+      let error = failure(ControlClient(runDirectory: directory), wait(0))
+      #expect(error?.kind == .unavailable)
+      return directory
+    }()
+    #expect(failure(ControlClient(runDirectory: directory), wait(30))?.kind == .unavailable)
   }
 
   @Test func noSocket() throws {

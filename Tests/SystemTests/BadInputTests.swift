@@ -34,6 +34,12 @@ extension SystemTests {
       Refusal("del-br nobridge", names: "nobridge"),
       Refusal("list-ports nobridge", names: "nobridge"),
       Refusal("port-to-br noport", names: "noport"),
+      // What can never come true is not waited for.
+      Refusal("wait-until nothing br0", names: "nothing", "Bridge, Port, Interface"),
+      Refusal("wait-until port br9 colour=red", names: "colour", "tag"),
+      Refusal("wait-until port br9 tag=ten", names: "tag", "ten"),
+      Refusal("wait-until interface br9 tag:key=5", names: "tag"),
+      Refusal("wait-until bridge br0 -- list-ports nobridge", names: "nobridge"),
       // Ports
       Refusal("add-port nobridge free1", names: "nobridge"),
       Refusal("add-port br0 nodevice", names: "nodevice", "internal", "tap", "vxlan"),

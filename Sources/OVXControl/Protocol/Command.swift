@@ -47,8 +47,8 @@ package enum Command: Codable, Equatable, Sendable {
   case list(table: String, records: [String], columns: [String], ifExists: Bool)
   /// The records for which all conditions hold.
   case find(table: String, conditions: [Condition], columns: [String])
-  /// Nothing where a record exists and all conditions hold for it; else the transaction fails with `.timedOut`, to be
-  /// sent again.
+  /// Nothing where a record exists and all conditions hold for it; else the transaction fails with `.timedOut`, and
+  /// the daemon holds it until that has changed, or its time is over.
   case waitUntil(table: String, record: String, conditions: [Condition])
 
   /// Describes a record, and names it for other commands of the transaction: `@NAME`.

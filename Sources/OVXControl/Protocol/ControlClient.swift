@@ -22,33 +22,48 @@ package struct ControlClient {
 
   /// Sends a request and returns the daemon's response.
   ///
-  /// A request that waits until something is so is sent again, twenty times a second, until it is.
+  /// A request that waits until something is so is held by the daemon until it is. Where that daemon goes away meanwhile,
+  /// the next one is asked, as long as there is time.
   ///
   /// - Throws: `.unavailable` where no daemon answers on the socket, `.timedOut` where the time runs out; in words that name
   ///   the socket and what to do.
   package func send(_ request: Request) throws(ControlError) -> Response {
     let deadline = Deadline(seconds: request.timeout)
-    let waits = request.commands.contains { if case .waitUntil = $0 { true } else { false } }
-    // What was not so when the daemon answered last.
-    var unfulfilled: ControlError?
+    guard AwaitedNews(request) != nil else {
+      return try exchange(request, on: try connect(deadline), deadline)
+    }
+    var response = try wait(request, deadline)
+    if case .failed(let error) = response.outcome, error.kind == .timedOut {
+      let sentence = "\(error.message) after \(deadline.text) s"
+      response.outcome = .failed(ControlError(sentence, kind: .timedOut, record: error.record))
+    }
+    return response
+  }
+
+  private func wait(_ request: Request, _ deadline: Deadline) throws(ControlError) -> Response {
+    var client = self
     while true {
-      let response: Response
+      // The first daemon has to be there; from then on one is waited for.
+      let connection = try client.connect(deadline)
+      client.waitsForDaemon = true
+      var rest = request
+      rest.timeout = deadline.secondsLeft
       do {
-        response = try exchange(request, deadline)
+        // It is the daemon that says when the time is over, and what was not so until then.
+        return try exchange(
+          rest, on: connection, Deadline(seconds: rest.timeout + Self.answerSeconds))
       } catch {
-        // The time ran out in the middle of a question: the answer before it says more.
-        guard error.kind == .timedOut, let unfulfilled else { throw error }
-        throw unfulfilled
+        // Where it was carried out after all, and only the answer is lost, the next daemon refuses it or has nothing to do.
+        guard error.kind == .unavailable, deadline.milliseconds > 0 else {
+          throw error.kind == .timedOut ? timedOut(deadline) : error
+        }
+        _ = poll(nil, 0, min(deadline.milliseconds, 20))
       }
-      guard waits, case .failed(let error) = response.outcome, error.kind == .timedOut else {
-        return response
-      }
-      let reason = ControlError("\(error.message) after \(deadline.text) s", kind: .timedOut)
-      guard deadline.milliseconds > 0 else { throw reason }
-      unfulfilled = reason
-      _ = poll(nil, 0, min(deadline.milliseconds, 50))
     }
   }
+
+  /// Seconds that a daemon has to say that the time of a request that it holds is over.
+  private static let answerSeconds = 5.0
 
   /// Has commands carried out, all of them or none.
   ///
@@ -92,9 +107,11 @@ package struct ControlClient {
     }
   }
 
+  /// Sends a request on a connection, which is closed with the answer.
   private func exchange(
-    _ request: Request, _ deadline: Deadline
+    _ request: Request, on connection: FileDescriptor, _ deadline: Deadline
   ) throws(ControlError) -> Response {
+    defer { try? connection.close() }
     let bytes = try request.messageBytes()
     guard bytes.count <= MessageDecoder<Request>.byteLimit else {
       throw ControlError(
@@ -102,8 +119,6 @@ package struct ControlClient {
           + "\(MessageDecoder<Request>.byteLimit); split it into several"
       )
     }
-    let connection = try connect(deadline)
-    defer { try? connection.close() }
     try write(bytes, to: connection, deadline)
     var decoder = MessageDecoder<Response>()
     let response = try read(from: connection, deadline, &decoder)
@@ -297,6 +312,9 @@ private struct Deadline {
     guard left > .zero else { return 0 }
     return CInt(clamping: Int((left / .milliseconds(1)).rounded(.up)))
   }
+
+  /// Seconds that are left, 0 when there are none.
+  var secondsLeft: Double { max(0, ContinuousClock.now.duration(to: end) / .seconds(1)) }
 
   /// The time given, without a needless fraction.
   var text: String {

@@ -10,6 +10,8 @@ package struct Request: Codable, Equatable, Sendable {
 
   package static let currentVersion = 1
 
+  package var timeoutMilliseconds: Int64 { Int64(timeout * 1000) }
+
   /// What `timeout` may be: up to a day.
   package static let timeoutRange: ClosedRange<Double> = 0...86400
 

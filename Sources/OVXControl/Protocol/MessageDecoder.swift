@@ -13,6 +13,9 @@ package struct MessageDecoder<Message: Decodable> {
   /// Bytes at the front of `pending` in which there is no newline left to find.
   private var searched = 0
 
+  /// Bytes of the message that was handed out last.
+  package private(set) var messageLength = 0
+
   package init(limit: Int) {
     self.limit = limit
   }
@@ -41,6 +44,7 @@ package struct MessageDecoder<Message: Decodable> {
       return nil
     }
     let line = Data(pending[consumed..<end])
+    messageLength = line.count
     consumed = end + 1
     searched = consumed
     // Whoever waits for the next message is not to hold the memory of the last one.

@@ -240,7 +240,8 @@ struct WaitUntil: Verb {
     discussion: """
       \(grammar)
 
-      The conditions are those of find. Commands joined to it by -- take effect when it is fulfilled.
+      The conditions are those of find. Commands joined to it by -- take effect when it is fulfilled, be it for a moment. \
+      When the daemon is restarted meanwhile, the next one is waited for.
 
       EXAMPLES
         ovx-ctl -t 60 wait-until interface veth1 link_state=up

@@ -57,9 +57,17 @@ struct ControlLoop: ~Copyable {
       }
       daemon.watch.keep(server.watchedTables, interval: server.watchInterval)
       daemon.watch.publish(now: monotonicMilliseconds())
+      let (examined, isConfigured) = daemon.watch.takePublished()
+      let isAnyResumed = server.resumeHeld(examined: examined, isConfigured: isConfigured) {
+        daemon.answer($0, of: $1, age: $2)
+      }
       server.addDescriptors(to: &list)
       let now = monotonicMilliseconds()
-      let timeouts = [server.timeout, daemon.timeout(now: now), daemon.watch.timeout(now: now)]
+      // What they have changed is to be told, too.
+      let resumed: Int32 = isAnyResumed ? 0 : -1
+      let timeouts = [
+        resumed, server.timeout, daemon.timeout(now: now), daemon.watch.timeout(now: now),
+      ]
       // As poll(2) has it, -1 is for ever.
       wait(&list, timeout: timeouts.filter { $0 >= 0 }.min() ?? -1)
       if list[0].revents != 0 { isStopping = takeSignals() }

@@ -20,6 +20,9 @@ private import SystemPackage
 /// connected however slowly it reads: what is kept for all of them together is bounded (`ChangeLog`), a snapshot that nobody
 /// takes is given up, and the client is told that it has missed something.
 ///
+/// A request that waits until something is so (`wait-until`) is held until there is news of what it waits for, or until its
+/// time is over. It is looked at with each change that watchers are told, so that it misses none that they see.
+///
 /// Who may do nothing (`ControlRights`) is told so as soon as he has connected, and is no client:
 /// he costs no memory and takes nobody's place. He waits in the queue of the open socket, in which
 /// nobody waits who may open the other one. Clients who may only look make room for each other, and
@@ -28,6 +31,13 @@ final class ControlServer {
   static let clientLimit = 256
   /// Clients who may only look, among them.
   static let readerLimit = 128
+  /// Requests that are held at a time, and those of them whose clients may only look.
+  static let heldLimit = 128
+  static let readerHeldLimit = 64
+  /// Bytes that they came in, together.
+  static let heldByteLimit = 16 << 20
+  /// Milliseconds between two looks at counters that a request waits for.
+  private static let counterInterval: Int64 = 100
   /// Seconds for which a client may leave an answer unread, or a request unfinished.
   static let stallLimit: Int64 = 30
   /// Seconds for which it may leave one unread while others wait for the memory that it holds.
@@ -84,6 +94,8 @@ final class ControlServer {
     var mayHoldRequest = false
     /// A request that cannot be answered yet, and when it came, in milliseconds on the monotonic clock.
     var postponed: (request: Request, time: Int64)?
+    /// A request that waits until something is so.
+    var held: HeldRequest?
     /// What is told behind the answer, for as long as the client listens.
     var watch: WatchStream?
     /// Whether something that it has told holds for as long as it is connected.
@@ -94,6 +106,27 @@ final class ControlServer {
     }
     /// Bytes of memory that its answer holds, about.
     var cost: Int { output.count + (answer?.cost ?? 0) + (watch?.cost ?? 0) }
+  }
+
+  /// A request that waits until something is so.
+  private struct HeldRequest {
+    let request: Request
+    let news: AwaitedNews
+    /// Bytes that it came in.
+    let size: Int
+    /// When it came, in milliseconds on the monotonic clock.
+    let time: Int64
+    /// When it is to be looked at next, on that clock: when its time is over, or before.
+    var nextLook: Int64
+
+    init(_ request: Request, _ news: AwaitedNews, size: Int, time: Int64, now: Int64) {
+      self.request = request
+      self.news = news
+      self.size = size
+      self.time = time
+      let end = time + request.timeoutMilliseconds
+      nextLook = news.includesCounters ? min(end, now + counterInterval) : end
+    }
   }
 
   /// What becomes of a request.
@@ -107,6 +140,8 @@ final class ControlServer {
     case elsewhere
     /// It is to be asked for again when there is news.
     case later
+    /// It is to be asked for again with the news that it waits for, and when its time is over.
+    case held(AwaitedNews)
   }
 
   /// Does what a request of a connection asks for, or what it has asked for so many milliseconds ago.
@@ -233,9 +268,16 @@ final class ControlServer {
       return 0
     }
     if clients.contains(where: { $0.waiting != nil }), !isFull { return 0 }
-    if clients.contains(where: { $0.postponed != nil }) { return 100 }
-    if clients.contains(where: { $0.waiting != nil }) { return 250 }
-    return clients.contains { $0.hasOutput(log) || $0.decoder.isMidMessage } ? 1000 : -1
+    var times: [Int64] = []
+    if clients.contains(where: { $0.postponed != nil }) { times.append(100) }
+    if clients.contains(where: { $0.waiting != nil }) { times.append(250) }
+    if clients.contains(where: { $0.hasOutput(log) || $0.decoder.isMidMessage }) {
+      times.append(1000)
+    }
+    if let look = clients.compactMap({ $0.held?.nextLook }).min() {
+      times.append(max(0, look - monotonicMilliseconds()))
+    }
+    return times.min().map { Int32(clamping: $0) } ?? -1
   }
 
   /// Adds what is to be polled for: the listening sockets, then each client.
@@ -244,7 +286,7 @@ final class ControlServer {
     list.append(pollfd(fd: openListener, events: Int16(POLLIN), revents: 0))
     for client in clients {
       // Whoever waits for memory, or for news, is only looked at for whether he has gone.
-      let isWaiting = client.waiting != nil || client.postponed != nil
+      let isWaiting = client.waiting != nil || client.postponed != nil || client.held != nil
       let events = client.hasOutput(log) ? POLLOUT : isWaiting ? 0 : POLLIN
       list.append(pollfd(fd: client.descriptor, events: Int16(events), revents: 0))
     }
@@ -282,6 +324,50 @@ final class ControlServer {
     if openDoor.revents != 0 { accept(on: openListener, atMost: Self.strangerLimit, now: now) }
     strangers.tell(now: now)
     keepSpares()
+  }
+
+  /// Looks anew at held requests: those for which there is news, and those whose time is over.
+  ///
+  /// To be called with all news before anything else is done. Where it takes long, some have their turn with the next call.
+  ///
+  /// - Parameters:
+  ///   - examined: The ports of which something may have become.
+  ///   - isConfigured: Whether the configuration has changed.
+  ///   - answer: Says what becomes of requests.
+  /// - Returns: Whether any was looked at, which may have made news.
+  func resumeHeld(examined: Set<String>, isConfigured: Bool, answer: Answer) -> Bool {
+    let now = monotonicMilliseconds()
+    var isAnyResumed = false
+    for index in clients.indices {
+      guard let held = clients[index].held else { continue }
+      if held.news.isAmong(examined, isConfigured: isConfigured) {
+        clients[index].held?.nextLook = now
+      } else if held.nextLook > now {
+        continue
+      }
+      guard monotonicMilliseconds() < now + Self.sliceLimit else { continue }
+      clients[index].mayHoldRequest = true
+      takeRequest(index, now: now / 1000, answer: answer)
+      isAnyResumed = true
+    }
+    return isAnyResumed
+  }
+
+  /// Why one more request cannot be held; `nil` where it can.
+  private func refusalToHold(_ size: Int, right: Right) -> ControlError? {
+    let holding = clients.filter { $0.held != nil }
+    let bytes = holding.reduce(size) { $0 + ($1.held?.size ?? 0) }
+    guard holding.count < Self.heldLimit, bytes <= Self.heldByteLimit else {
+      return ControlError(
+        "\(holding.count) requests wait already, and there can be no more; end one of them first")
+    }
+    guard right > .look || holding.count(where: { $0.right == .look }) < Self.readerHeldLimit
+    else {
+      return ControlError(
+        "\(Self.readerHeldLimit) requests of users who may only look wait already, and there can be no more; end one of "
+          + "them first")
+    }
+    return nil
   }
 
   /// Sends what there is, and makes more of it while there is time: short answers first, and each time another client's.
@@ -382,9 +468,10 @@ final class ControlServer {
   /// Returns whether there was one.
   @discardableResult
   private func disconnectIdlest(of right: Right) -> Bool {
-    // Whoever watches is idle by nature; of those there are fewer than clients. So is the one whose report lasts.
+    // Whoever watches or waits is idle by nature; of those there are fewer than clients. So is the one whose report lasts.
     let asking = clients.indices.filter {
-      clients[$0].watch == nil && !clients[$0].isLasting && clients[$0].right == right
+      clients[$0].watch == nil && clients[$0].held == nil && !clients[$0].isLasting
+        && clients[$0].right == right
     }
     let idle = asking.filter { !clients[$0].hasOutput(log) }
     let candidates = idle.isEmpty ? asking : idle
@@ -411,11 +498,16 @@ final class ControlServer {
       clients[index].watch = nil
       return hangUp(index)
     }
+    guard clients[index].held == nil || clients[index].mayHoldRequest else {
+      // It has given up waiting.
+      return hangUp(index)
+    }
     if !clients[index].mayHoldRequest { receive(index, now: now) }
     // One request each turn: no client waits for more than one of everybody else's.
     do throws(ControlError) {
-      var request = clients[index].waiting ?? clients[index].postponed?.request
-      let time = clients[index].postponed?.time ?? monotonicMilliseconds()
+      let held = clients[index].held
+      var request = held?.request ?? clients[index].waiting ?? clients[index].postponed?.request
+      let time = held?.time ?? clients[index].postponed?.time ?? monotonicMilliseconds()
       if request == nil { request = try clients[index].decoder.next() }
       clients[index].mayHoldRequest = request != nil
       clients[index].requestStart =
@@ -423,6 +515,7 @@ final class ControlServer {
       guard let request else { return }
       clients[index].waiting = nil
       clients[index].postponed = nil
+      clients[index].held = nil
       let descriptor = clients[index].descriptor
       if hasHungUp(descriptor) {
         // Whoever has given up waiting must not see his command carried out afterwards.
@@ -451,6 +544,13 @@ final class ControlServer {
         clients[index].lastActive = now
       case .later:
         clients[index].postponed = (request, time)
+      case .held(let news):
+        let size = clients[index].decoder.messageLength
+        if let refusal = refusalToHold(size, right: clients[index].right) { throw refusal }
+        clients[index].held = HeldRequest(
+          request, news, size: size, time: time, now: monotonicMilliseconds())
+        clients[index].mayHoldRequest = false
+        clients[index].lastActive = now
       case .elsewhere:
         clients[index].mayHoldRequest = false
         clients[index].isClosing = true
@@ -524,6 +624,7 @@ final class ControlServer {
   /// Has nothing more to do with a client, who is gone, or has half an answer.
   private func hangUp(_ index: Int) {
     clients[index].answer = nil
+    clients[index].held = nil
     clients[index].watch = nil
     clients[index].output = []
     clients[index].sentCount = 0
@@ -533,7 +634,7 @@ final class ControlServer {
 
   private func isFinished(_ client: Client, now: Int64, _ limit: Int64) -> Bool {
     // Who watches may be as slow as he likes: he is told what he misses.
-    if client.watch != nil { return client.isClosing }
+    if client.watch != nil || client.held != nil { return client.isClosing }
     if client.hasOutput(log) { return now - client.lastActive > limit }
     if client.waiting != nil { return false }
     return (client.isClosing && !client.mayHoldRequest)

@@ -126,7 +126,7 @@ final class RequestHandler {
   ///   - request: What is asked for.
   ///   - caller: Who asks.
   ///   - age: The milliseconds since it was asked for first.
-  /// - Returns: The answer; or that a capture gives it, and goes on from there, or that it is to be asked for again.
+  /// - Returns: The answer; or that a capture gives it, and goes on from there, or that it is to be asked for again, and when.
   func answer(
     _ request: Request, of caller: ControlServer.Caller, age: Int64
   ) -> ControlServer.Outcome {
@@ -138,7 +138,10 @@ final class RequestHandler {
       return .response(AnswerStream(Response(.failed(rights.refusalOfChange))))
     }
     let outcome = carryOut(request, of: caller, age: age)
-    if case .later = outcome { return outcome }
+    switch outcome {
+    case .later, .held: return outcome
+    default: break
+    }
     if request.right == .change, !request.dryRun { logChange(request, of: caller.peer, outcome) }
     return outcome
   }
@@ -192,6 +195,11 @@ final class RequestHandler {
       default: return try execute(request).map(ControlServer.Outcome.response) ?? .later
       }
     } catch {
+      if error.kind == .timedOut, age < request.timeoutMilliseconds,
+        let news = AwaitedNews(request)
+      {
+        return .held(news)
+      }
       return .response(AnswerStream(Response(.failed(error))))
     }
   }

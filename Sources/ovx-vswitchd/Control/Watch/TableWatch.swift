@@ -25,6 +25,8 @@ final class TableWatch {
   /// Ports whose rows may not be what the log says.
   private var stalePorts: Set<String> = []
   private var areBridgesStale = false
+  /// What requests that wait have not been told yet.
+  private var published: (ports: Set<String>, isConfigured: Bool) = ([], false)
   /// The records that a tunnel's remotes have in the log, by its port.
   private var remotes: [String: Set<String>] = [:]
   /// Whether stations may be others than the log says, and when they are looked at next, in milliseconds on the monotonic
@@ -89,13 +91,26 @@ final class TableWatch {
   func noteStations() { areStationsStale = true }
 
   /// Notes that what is known of networks' gateways is something else.
-  func noteGateways() { areBridgesStale = true }
+  func noteGateways() {
+    areBridgesStale = true
+    // Whoever waits for a network to be right waits for its gateway, too.
+    published.isConfigured = true
+  }
+
+  /// The ports of which something may have become since this was called last, and whether the configuration has changed:
+  /// what rows may be others, whoever watches them.
+  func takePublished() -> (ports: Set<String>, isConfigured: Bool) {
+    defer { published = ([], false) }
+    return published
+  }
 
   private func takeNews() {
     let (ports, isConfigured) = reconciler.takeExamined()
     for number in events.takeNews().sorted() where watched.contains(.event) {
       log.set(.event, "\(number)", events.row(number))
     }
+    published.ports.formUnion(ports)
+    published.isConfigured = published.isConfigured || isConfigured
     guard !watched.isEmpty else { return }
     stalePorts.formUnion(ports)
     let configuration = reconciler.configuration
