@@ -1,4 +1,5 @@
 import Foundation
+import OVXControl
 import Testing
 
 extension SystemTests {
@@ -99,6 +100,125 @@ extension SystemTests {
         }
         #expect(!events(files[1]).contains { $0.action == "missed" })
         for command in [slow, fast] {
+          command.signal(SIGINT)
+          #expect(command.wait(seconds: 2) != nil)
+        }
+      }
+    }
+
+    /// The rows that a reader knows of, by what it was told since it missed something last; `nil` in the middle of a snapshot.
+    private func picture(_ file: String) throws -> [WatchedTable: [String: [String: Datum]]]? {
+      var rows: [WatchedTable: [String: [String: Datum]]] = [:]
+      var isWhole = false
+      for line in lines(file) {
+        // The last line may be on its way.
+        guard let event = try? JSONDecoder().decode(WatchEvent.self, from: Data(line.utf8)) else {
+          return nil
+        }
+        switch (event.action, event.table, event.record) {
+        case (.missed, _, _): (rows, isWhole) = ([:], false)
+        case (.snapshotEnd, _, _): isWhole = true
+        case (.delete, let table?, let record?): rows[table]?[record] = nil
+        case (_, let table?, let record?):
+          rows[table, default: [:]][record, default: [:]].merge(event.new ?? [:]) { $1 }
+        default: throw LabError("what is \(line)?")
+        }
+      }
+      return isWhole ? rows : nil
+    }
+
+    /// The same of a reader that comes now.
+    private func present(
+      _ tables: [WatchedTable], _ client: ControlClient
+    ) throws -> [WatchedTable: [String: [String: Datum]]] {
+      var rows: [WatchedTable: [String: [String: Datum]]] = [:]
+      var watch = try client.watch(tables)
+      while let event = try watch.next(), event.action != .snapshotEnd {
+        guard let table = event.table, let record = event.record else { continue }
+        rows[table, default: [:]][record] = event.new
+      }
+      return rows
+    }
+
+    /// A reader is stopped while an operator and a tenant change as much as the daemon takes: its memory is bounded, other
+    /// tenants' frames get through, and once the reader goes on it knows what there is.
+    @Test func aStoppedReaderAndAllThatCanChange() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        let daemon = try lab.daemon(on: host)
+        try host.ctl("add-br br0 -- add-br br1")
+        let red = try (1...3).map {
+          try lab.container("red\($0)", on: host, by: .veth, address: "172.17.42.1\($0)/24")
+        }
+        try red[0].expectPing("172.17.42.12")
+        let ports = (0..<128).map { "t\($0)" }
+        try host.ctl(ports.map { "add-port br1 \($0) type=tap" }.joined(separator: " -- "))
+        let tables: [WatchedTable] = [.port, .interface, .station]
+        let (file, other) = ("\(host.rundir)/events", "\(host.rundir)/others")
+        let reader = try host.start("exec ovx-ctl -f json monitor port interface fdb > \(file)")
+        let running = try host.start("exec ovx-ctl -f json monitor port interface fdb > \(other)")
+        for file in [file, other] {
+          try eventually("a snapshot") { try picture(file) != nil }
+        }
+        reader.signal(SIGSTOP)
+        let ping = try red[0].start("exec ping -i 0.02 -W 5 172.17.42.12")
+        // Addresses that nobody has had, each from now on behind this port.
+        let target = try red[1].must("cat /sys/class/net/eth0/address")
+          .trimmingCharacters(in: .whitespacesAndNewlines)
+        let tenant = try red[2].start(
+          "exec python3 $TRAFFIC/many_addresses.py eth0 \(target) 5000")
+
+        let client = ControlClient(runDirectory: host.rundir)
+        func memory() throws -> Int {
+          let status = try String(
+            contentsOfFile: "/proc/\(daemon.process.pid)/status", encoding: .utf8)
+          guard let match = status.firstMatch(of: /VmRSS:\s+(\d+) kB/) else {
+            throw LabError("no VmRSS of the daemon")
+          }
+          return Int(match.1) ?? 0
+        }
+        func change(_ round: Int) throws {
+          let setting = Setting(column: "external_ids", key: "round", value: "\(round)")
+          _ = try client.replies(
+            to: ports.map {
+              .set(table: "port", record: $0, settings: [setting], ifExists: false)
+            }, timeout: 20)
+        }
+        // What the first rounds take is taken once.
+        for round in 0..<10 { try change(round) }
+        let start = ContinuousClock.now
+        var (round, before, peak) = (10, try memory(), 0)
+        // Several times what is kept of changes.
+        while ContinuousClock.now - start < .seconds(5) || round < 80 {
+          try change(round)
+          round += 1
+          peak = max(peak, try memory())
+        }
+        #expect(peak - before < 60_000, "kB, for what is kept for who does not read")
+        ping.signal(SIGINT)
+        let pings = try ping.finish(seconds: 10)
+        #expect(pings.standardOutput.contains(" 0% packet loss"), "\(pings)")
+        tenant.signal(SIGKILL)
+
+        let silent = lines(file).count
+        reader.signal(SIGCONT)
+        try eventually("both readers know what there is", within: 30) {
+          let present = try present(tables, client)
+          return try lines(file).count > silent && picture(file) == present
+            && picture(other) == present
+        }
+        #expect(events(file).contains { $0.action == "missed" })
+        let list = try client.replies(
+          to: [
+            .list(table: "port", records: [], columns: ["name", "external_ids"], ifExists: false)
+          ],
+          timeout: 10)
+        guard case .records(let records)? = list.first, let rows = try picture(file)?[.port] else {
+          throw LabError("no list")
+        }
+        #expect(records.rows.count == rows.count)
+        for row in records.rows { #expect(rows["\(row[0])"]?["external_ids"] == row[1]) }
+        for command in [reader, running] {
           command.signal(SIGINT)
           #expect(command.wait(seconds: 2) != nil)
         }
