@@ -9,12 +9,12 @@ internal import SystemPackage
 /// batch of reads found it empty; ready sources take turns, by `RoundRobin`. A batch never waits: its size follows what the
 /// last one brought, since a read that finds nothing costs most of what one costs that finds a frame.
 @safe struct Receiver: ~Copyable {
-  private let buffers: ReceiveBuffers
-  private let sources: UnsafeMutablePointer<Source>
-  private let receipts: UnsafeMutablePointer<ovx_receipt>
-  private let batches: UnsafeMutablePointer<Batch>
-  private var batchCount = 0
-  private let results: UnsafeMutablePointer<Int32>
+  let buffers: ReceiveBuffers
+  let sources: UnsafeMutablePointer<Source>
+  let receipts: UnsafeMutablePointer<ovx_receipt>
+  let batches: UnsafeMutablePointer<Batch>
+  private(set) var batchCount = 0
+  let results: UnsafeMutablePointer<Int32>
   private let events: EventQueue
 
   /// Reads that are requested and not yet completed.
@@ -33,54 +33,12 @@ internal import SystemPackage
   /// Whether nothing is read: another process reads what the sources bring.
   private(set) var isSuspended = false
 
-  enum Kind: UInt8 {
-    case tap
-    case packet
-    case udp
-  }
-
-  private struct Source {
-    var descriptor: Int32 = -1
-    /// The place in the ring's file table, 0 for none.
-    var file: UInt32 = 0
-    /// Goes up with each opening, so that a late poll of what was open before is recognised.
-    var generation: UInt16 = 0
-    var kind = Kind.tap
-    /// Reads in the next batch.
-    var depth: UInt8 = 2
-    /// For an endpoint's socket: the port of all that it gets, where that is known.
-    var port = PortID.none
-    /// Whether it is for this worker to tell what happens to it.
-    var isReporter = true
-    /// Whether this worker reads it.
-    var isRead = true
-    /// Broken: not read any more.
-    var isLost = false
-    /// Failed for a reason that may pass, or had nothing when it was said to be ready: to be read again at the next tick.
-    var isStalled = false
-    /// Not said to be ready again since a tick had it read.
-    var isRetried = false
-    /// Brought something since the last tick.
-    var hasReceived = false
-    /// Datagrams that the socket had dropped when it was last asked.
-    var knownDrops: UInt32 = 0
-    /// Whether it has a poll.
-    var isWatched = false
-    /// Whether it is left alone for a moment.
-    var isPaused = false
-    var moderation = Moderation()
-  }
-
   /// The reads of one source in a step: slots that follow each other.
-  private struct Batch {
+  struct Batch {
     var source: Int32 = 0
     var firstSlot = 0
     var count = 0
   }
-
-  /// Sources are numbered: the ports, then the first sockets of the endpoints, then the others of those that have more.
-  static let sourceLimit =
-    PortID.limit + ListenerID.limit + VNIQueues.endpointLimit * (VNIQueues.count - 1)
 
   private static let depths = (least: 2, most: ReceiveBuffers.slotCount)
   /// Reads in a batch of a source that last brought large frames: four fill a quarter of a megabyte, and with what the
@@ -112,30 +70,6 @@ internal import SystemPackage
   }
 
   // MARK: Sources
-
-  /// The number of a port's source; `nil` for a number that no port has.
-  static func source(of port: PortID) -> Int? {
-    Int(port.rawValue) < PortID.limit ? Int(port.rawValue) : nil
-  }
-
-  /// The number of the source that one of an endpoint's sockets is; `nil` where no endpoint has such a one.
-  static func source(of endpoint: ListenerID, queue: Int) -> Int? {
-    let number = Int(endpoint.rawValue)
-    guard queue > 0 else { return number < ListenerID.limit ? PortID.limit + number : nil }
-    guard number < VNIQueues.endpointLimit, queue < VNIQueues.count else { return nil }
-    return PortID.limit + ListenerID.limit + number * (VNIQueues.count - 1) + queue - 1
-  }
-
-  /// The endpoint of a source that is no port's.
-  private static func endpoint(of source: Int) -> ListenerID {
-    let number = source &- PortID.limit
-    guard number >= ListenerID.limit else {
-      return ListenerID(rawValue: UInt16(truncatingIfNeeded: number))
-    }
-    return ListenerID(
-      rawValue: UInt16(
-        truncatingIfNeeded: (number &- ListenerID.limit) / (VNIQueues.count &- 1)))
-  }
 
   /// The descriptor of a source, -1 where there is none.
   func descriptor(of source: Int) -> Int32 { unsafe sources[source].descriptor }
@@ -363,38 +297,7 @@ internal import SystemPackage
     }
   }
 
-  // MARK: Capturing
-
-  /// Shows what was read to whoever captures, before forwarding changes it.
-  func show(to captures: CaptureSet, _ datapath: borrowing Datapath) {
-    for index in 0..<batchCount {
-      let batch = unsafe batches[index]
-      for slot in batch.firstSlot..<(batch.firstSlot &+ batch.count) {
-        let result = unsafe results[slot]
-        guard result >= 0 else { continue }
-        let frame = unsafe UnsafeRawPointer(buffers.frame(slot))
-        let source = Int(batch.source)
-        let facts = unsafe ovx_receipt_read(receipts + slot)
-        guard source < PortID.limit else {
-          unsafe captures.showReceived(
-            frame, count: min(Int(result), ReceiveBuffers.capacity),
-            segmentSize: Int(facts.segment_size),
-            on: Self.endpoint(of: source),
-            socket: sources[source].descriptor, from: facts.remote,
-            port: ovx_receipt_port(receipts + slot), trafficClass: facts.traffic_class, datapath)
-          continue
-        }
-        let count = min(Int(result) &- Offload.byteCount, ReceiveBuffers.capacity)
-        guard count >= 0 else { continue }
-        let isPacket = unsafe sources[source].kind == .packet
-        unsafe captures.showReceived(
-          frame, count: count, tag: isPacket ? facts.tag : .none,
-          from: PortID(rawValue: UInt16(truncatingIfNeeded: source)), datapath)
-      }
-    }
-  }
-
-  // MARK: Handing over
+  // MARK: Forwarding
 
   /// Hands what was read to the datapath, and lets the sources that may have more take another turn.
   ///
@@ -533,81 +436,6 @@ internal import SystemPackage
     )
   }
 
-  /// Tells the datapath what of a port it is going to get soon.
-  private func prefetch(_ slot: Int, _ port: PortID, _ datapath: borrowing Datapath) {
-    guard unsafe results[slot] >= 0 else { return }
-    var tag = VLANTag.none
-    if unsafe sources[Int(port.rawValue)].kind == .packet {
-      tag = unsafe ovx_receipt_read(receipts + slot).tag
-    }
-    unsafe datapath.prefetch(
-      buffers.frame(slot), count: Int(results[slot]) - Offload.byteCount, tag: tag, from: port)
-  }
-
-  /// Hands over a frame or a batch of datagrams, and shows it where it is dropped.
-  private func handOver(
-    _ count: Int, _ slot: Int, _ index: Int, _ datapath: inout Datapath,
-    showingDropsTo captures: CaptureSet
-  ) {
-    captures.showUnseenDrops(&datapath)
-    let isFrame = index < PortID.limit
-    let frame = unsafe UnsafeRawPointer(buffers.frame(slot))
-    unsafe captures.keep(frame, count: isFrame ? count &- Offload.byteCount : count)
-    let facts = unsafe ovx_receipt_read(receipts + slot)
-    let before = datapath.frameCount
-    handOver(count, slot, index, &datapath)
-    guard isFrame else {
-      return unsafe captures.showDrops(
-        ofDatagrams: Int(facts.segment_size), after: before, on: Self.endpoint(of: index),
-        socket: sources[index].descriptor, from: facts.remote,
-        port: ovx_receipt_port(receipts + slot), trafficClass: facts.traffic_class, &datapath)
-    }
-    let isPacket = unsafe sources[index].kind == .packet
-    captures.showDrops(
-      ofFrameWith: isPacket ? facts.tag : .none,
-      from: PortID(rawValue: UInt16(truncatingIfNeeded: index)), &datapath)
-  }
-
-  private func handOver(_ count: Int, _ slot: Int, _ index: Int, _ datapath: inout Datapath) {
-    let frame = unsafe buffers.frame(slot)
-    guard index < PortID.limit else {
-      let facts = unsafe ovx_receipt_read(receipts + slot)
-      guard !facts.truncated, count <= ReceiveBuffers.capacity else {
-        return datapath.countDrop(.tooLong, port: .none, frames: 1)
-      }
-      return unsafe datapath.receiveDatagrams(
-        frame,
-        count: count,
-        segmentSize: Int(facts.segment_size),
-        on: Self.endpoint(of: index),
-        from: facts.remote,
-        trafficClass: facts.traffic_class,
-        device: facts.device
-      )
-    }
-    let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))
-    var tag = VLANTag.none
-    // A TAP cuts off what does not fit and says nothing.
-    var isCut = count >= ReceiveBuffers.capacity &+ Offload.byteCount
-    if unsafe sources[index].kind == .packet {
-      let facts = unsafe ovx_receipt_read(receipts + slot)
-      isCut = facts.truncated
-      tag = facts.tag
-    }
-    let length = count &- Offload.byteCount
-    guard !isCut, length >= 0, length <= ReceiveBuffers.capacity else {
-      return datapath.countDrop(length < 0 ? .truncated : .tooLong, port: port, frames: 1)
-    }
-    let offload = unsafe (frame - Offload.byteCount).loadUnaligned(as: Offload.self)
-    unsafe datapath.receiveFrame(
-      frame,
-      count: length,
-      offload: offload,
-      tag: tag,
-      from: port
-    )
-  }
-
   private func takeError(_ code: Int32, _ index: Int, _ datapath: inout Datapath) {
     switch code {
     case EBADF, EBADFD, ENOTSOCK, EOPNOTSUPP:
@@ -632,14 +460,4 @@ internal import SystemPackage
       .deviceLost(PortID(rawValue: UInt16(truncatingIfNeeded: index)), Errno(rawValue: code))
     )
   }
-}
-
-extension ovx_receipt_facts {
-  /// Who sent a datagram.
-  fileprivate var remote: IPAddress {
-    is_ipv6 ? IPAddress(v6High: high, low: low) : IPAddress(v4: UInt32(truncatingIfNeeded: low))
-  }
-
-  /// The tag that the kernel took out of a frame.
-  fileprivate var tag: VLANTag { VLANTag(control: vlan_control, protocolID: vlan_protocol) }
 }
