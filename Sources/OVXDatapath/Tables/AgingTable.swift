@@ -20,46 +20,6 @@ extension UInt64 {
 }
 
 private let nowhere = UInt32.max
-/// The time stamp of a static entry.
-private let never = UInt32.max
-/// The time stamps of external entries: of one that holds against what devices tell, and of one that does not.
-private let stickyStamp = UInt32.max - 1
-private let externalStamp = UInt32.max - 2
-/// The largest time stamp of a learned one.
-let lastSecond = UInt32.max - 3
-
-/// Where an entry is from; what is further up counts more.
-package enum EntryOrigin: UInt8, BitwiseCopyable, Comparable, Sendable {
-  case learned
-  /// An agent's, as `NTF_EXT_LEARNED` of Linux has it: it does not age, and gives way to what a device tells.
-  case external
-  /// The same, which does not give way.
-  case stickyExternal
-  /// An operator's.
-  case `static`
-
-  package static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
-
-  fileprivate init(stamp: UInt32) {
-    switch stamp {
-    case never: self = .static
-    case stickyStamp: self = .stickyExternal
-    case externalStamp: self = .external
-    default: self = .learned
-    }
-  }
-
-  /// The time stamp of entries that do not age.
-  fileprivate var stamp: UInt32 {
-    switch self {
-    case .learned: 0
-    case .external: externalStamp
-    case .stickyExternal: stickyStamp
-    case .static: never
-    }
-  }
-}
-
 /// What is learned from ports and forgotten with time: the machinery of a bridge's address table
 /// and of its neighbor table.
 ///
@@ -446,7 +406,7 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     let found = find(key)
     if found.entry != nowhere {
       let entry = entries[Int(found.entry)]
-      if entry.lastSeen == never, origin != .static { return false }
+      if entry.lastSeen == staticStamp, origin != .static { return false }
       if entry.lastSeen == origin.stamp {
         guard entry.value != value else { return true }
       }
