@@ -3,7 +3,6 @@ internal import Logging
 internal import OVXControl
 internal import OVXHost
 private import OVXLinux
-private import SystemPackage
 
 /// The control sockets and the programs connected to them.
 ///
@@ -31,13 +30,6 @@ final class ControlServer {
   static let clientLimit = 256
   /// Clients who may only look, among them.
   static let readerLimit = 128
-  /// Requests that are held at a time, and those of them whose clients may only look.
-  static let heldLimit = 128
-  static let readerHeldLimit = 64
-  /// Bytes that they came in, together.
-  static let heldByteLimit = 16 << 20
-  /// Milliseconds between two looks at counters that a request waits for.
-  private static let counterInterval: Int64 = 100
   /// Seconds for which a client may leave an answer unread, or a request unfinished.
   static let stallLimit: Int64 = 30
   /// Seconds for which it may leave one unread while others wait for the memory that it holds.
@@ -47,12 +39,7 @@ final class ControlServer {
   /// Bytes of requests that are not complete, together.
   static let requestLimit = 16 << 20
   /// Milliseconds that answers are made for before others have their turn.
-  private static let sliceLimit: Int64 = 10
-  /// Connections that may wait to be taken in; a client that comes when it is full is told to try again.
-  private static let backlog: Int32 = 1024
-  /// Connections to the open socket that are taken in, or turned away, before others have their
-  /// turn.
-  private static let strangerLimit = 64
+  static let sliceLimit: Int64 = 10
   /// Bytes that are read at a time.
   private static let readSize = 65_536
 
@@ -67,66 +54,6 @@ final class ControlServer {
     let watchCount: Int
     /// Those of them who may only look.
     let readerWatchCount: Int
-  }
-
-  private struct Client {
-    let number: UInt64
-    let descriptor: Int32
-    let peer: Peer
-    let right: Right
-    var decoder = MessageDecoder<Request>()
-    /// A request that waits until there is memory for its answer.
-    var waiting: Request?
-    /// What is still to be made of the answer.
-    var answer: AnswerStream?
-    /// Whether it is a table, which others go before.
-    var isTable = false
-    /// A piece of it, and how many bytes of that have left.
-    var output: [UInt8] = []
-    var sentCount = 0
-    /// Seconds on the monotonic clock when it last sent something, or took a piece of an answer.
-    var lastActive: Int64
-    /// When the request began to arrive that is not complete.
-    var requestStart: Int64?
-    /// Nothing is read any more, and the client goes once its output has left.
-    var isClosing = false
-    /// There may be a whole request among what has been received.
-    var mayHoldRequest = false
-    /// A request that cannot be answered yet, and when it came, in milliseconds on the monotonic clock.
-    var postponed: (request: Request, time: Int64)?
-    /// A request that waits until something is so.
-    var held: HeldRequest?
-    /// What is told behind the answer, for as long as the client listens.
-    var watch: WatchStream?
-    /// Whether something that it has told holds for as long as it is connected.
-    var isLasting = false
-
-    func hasOutput(_ log: ChangeLog) -> Bool {
-      sentCount < output.count || answer != nil || watch?.hasNews(log) == true
-    }
-    /// Bytes of memory that its answer holds, about.
-    var cost: Int { output.count + (answer?.cost ?? 0) + (watch?.cost ?? 0) }
-  }
-
-  /// A request that waits until something is so.
-  private struct HeldRequest {
-    let request: Request
-    let news: AwaitedNews
-    /// Bytes that it came in.
-    let size: Int
-    /// When it came, in milliseconds on the monotonic clock.
-    let time: Int64
-    /// When it is to be looked at next, on that clock: when its time is over, or before.
-    var nextLook: Int64
-
-    init(_ request: Request, _ news: AwaitedNews, size: Int, time: Int64, now: Int64) {
-      self.request = request
-      self.news = news
-      self.size = size
-      self.time = time
-      let end = time + request.timeoutMilliseconds
-      nextLook = news.includesCounters ? min(end, now + counterInterval) : end
-    }
   }
 
   /// What becomes of a request.
@@ -150,18 +77,18 @@ final class ControlServer {
   let listener: Int32
   /// For everybody.
   let openListener: Int32
-  private let rights: ControlRights
+  let rights: ControlRights
   /// What strangers are told.
-  private let refusal: [UInt8]
-  private var strangers: StrangerLog
+  let refusal: [UInt8]
+  var strangers: StrangerLog
   /// What watchers are told.
-  private let log: ChangeLog
+  let log: ChangeLog
   /// Descriptors that are kept for clients to come in by when ports and tunnels have all others: without them nobody
   /// could remove any of those.
-  private var spares: [Int32] = []
-  private static let spareLimit = 8
-  private var clients: [Client] = []
-  private var nextNumber: UInt64 = 1
+  var spares: [Int32] = []
+  static let spareLimit = 8
+  var clients: [Client] = []
+  var nextNumber: UInt64 = 1
   private var buffer = [UInt8](repeating: 0, count: readSize)
   /// The client whose answer is gone on with first.
   private var turn = 0
@@ -200,33 +127,6 @@ final class ControlServer {
       )
     }
     keepSpares()
-  }
-
-  /// Makes a socket that has its mode from the first moment on.
-  private static func listen(at path: String, mode: mode_t) throws(StartFailure) -> Int32 {
-    let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-    let listener = socket(AF_UNIX, type, 0)
-    unsafe unlink(path)
-    let mask = umask(~mode & 0o777)
-    defer { umask(mask) }
-    do {
-      let status = unsafe try ControlSocket.withAddress(of: FilePath(path)) { address, size in
-        unsafe bind(listener, address, size) == 0 && Glibc.listen(listener, backlog) == 0
-          ? 0 : errno
-      }
-      guard status == 0 else {
-        throw StartFailure(
-          "the control socket \(path) cannot be made: \(Errno(rawValue: status)); choose another "
-            + "directory with --rundir")
-      }
-    } catch let error as ControlError {
-      throw StartFailure(error.message)
-    } catch let error as StartFailure {
-      throw error
-    } catch {
-      throw StartFailure("\(error)")
-    }
-    return listener
   }
 
   deinit {
@@ -326,50 +226,6 @@ final class ControlServer {
     keepSpares()
   }
 
-  /// Looks anew at held requests: those for which there is news, and those whose time is over.
-  ///
-  /// To be called with all news before anything else is done. Where it takes long, some have their turn with the next call.
-  ///
-  /// - Parameters:
-  ///   - examined: The ports of which something may have become.
-  ///   - isConfigured: Whether the configuration has changed.
-  ///   - answer: Says what becomes of requests.
-  /// - Returns: Whether any was looked at, which may have made news.
-  func resumeHeld(examined: Set<String>, isConfigured: Bool, answer: Answer) -> Bool {
-    let now = monotonicMilliseconds()
-    var isAnyResumed = false
-    for index in clients.indices {
-      guard let held = clients[index].held else { continue }
-      if held.news.isAmong(examined, isConfigured: isConfigured) {
-        clients[index].held?.nextLook = now
-      } else if held.nextLook > now {
-        continue
-      }
-      guard monotonicMilliseconds() < now + Self.sliceLimit else { continue }
-      clients[index].mayHoldRequest = true
-      takeRequest(index, now: now / 1000, answer: answer)
-      isAnyResumed = true
-    }
-    return isAnyResumed
-  }
-
-  /// Why one more request cannot be held; `nil` where it can.
-  private func refusalToHold(_ size: Int, right: Right) -> ControlError? {
-    let holding = clients.filter { $0.held != nil }
-    let bytes = holding.reduce(size) { $0 + ($1.held?.size ?? 0) }
-    guard holding.count < Self.heldLimit, bytes <= Self.heldByteLimit else {
-      return ControlError(
-        "\(holding.count) requests wait already, and there can be no more; end one of them first")
-    }
-    guard right > .look || holding.count(where: { $0.right == .look }) < Self.readerHeldLimit
-    else {
-      return ControlError(
-        "\(Self.readerHeldLimit) requests of users who may only look wait already, and there can be no more; end one of "
-          + "them first")
-    }
-    return nil
-  }
-
   /// Sends what there is, and makes more of it while there is time: short answers first, and each time another client's.
   private func goOn(_ indices: [Int], now: Int64) {
     let end = monotonicMilliseconds() + Self.sliceLimit
@@ -390,98 +246,6 @@ final class ControlServer {
     turn = 0
   }
 
-  /// Gives up requests that are not complete while all together are too long.
-  private func dropUnfinished() {
-    while clients.reduce(0, { $0 + $1.decoder.pendingCount }) > Self.requestLimit,
-      let index = clients.indices.filter({ clients[$0].decoder.pendingCount > 0 })
-        .min(by: { order(of: clients[$0]) < order(of: clients[$1]) })
-    {
-      close(clients[index].descriptor)
-      clients.remove(at: index)
-    }
-  }
-
-  /// Who goes first when there is no memory for all unfinished requests: those who may only look,
-  /// then the oldest.
-  private func order(of client: Client) -> (Int, Int64) {
-    (client.right.rawValue, client.requestStart ?? 0)
-  }
-
-  private func keepSpares() {
-    while spares.count < Self.spareLimit {
-      let spare = fcntl(listener, F_DUPFD_CLOEXEC, 0)
-      guard spare >= 0 else { return }
-      spares.append(spare)
-    }
-  }
-
-  private func accept(on listener: Int32, atMost limit: Int, now: Int64) {
-    // Bounded, so that a flood of connections cannot keep the loop here.
-    for round in 0..<limit {
-      var descriptor = Glibc.accept(listener, nil, nil)
-      if descriptor < 0, errno == EMFILE || errno == ENFILE, let spare = spares.popLast() {
-        close(spare)
-        descriptor = Glibc.accept(listener, nil, nil)
-      }
-      guard descriptor >= 0 else {
-        // Out of descriptors: the connection stays in the queue, and would wake the loop for ever. After the first round
-        // there need not be one: the kernel says so before it looks, and the idlest may be the one just accepted.
-        if round == 0, errno == EMFILE || errno == ENFILE, !disconnectIdlest(of: .look) {
-          disconnectIdlest(of: .change)
-        }
-        return
-      }
-      _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
-      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-      admit(descriptor, now: now)
-    }
-  }
-
-  /// Makes a client of a connection, or tells a stranger that he is none.
-  private func admit(_ descriptor: Int32, now: Int64) {
-    guard let peer = Peer(connection: descriptor), let right = rights.right(of: peer) else {
-      strangers.note(Peer(connection: descriptor))
-      // A new socket has room for a sentence.
-      _ = unsafe send(
-        descriptor, refusal, refusal.count, Int32(MSG_NOSIGNAL))
-      close(descriptor)
-      return
-    }
-    if right == .look, clients.count(where: { $0.right == .look }) >= Self.readerLimit {
-      disconnectIdlest(of: .look)
-    }
-    if clients.count >= Self.clientLimit, !disconnectIdlest(of: .look) {
-      guard right == .change, disconnectIdlest(of: .change) else {
-        close(descriptor)
-        return
-      }
-    }
-    clients.append(
-      Client(
-        number: nextNumber, descriptor: descriptor, peer: peer, right: right, lastActive: now))
-    nextNumber += 1
-  }
-
-  /// Whether a client is connected still.
-  func isConnected(_ number: UInt64) -> Bool { clients.contains { $0.number == number } }
-
-  /// Returns whether there was one.
-  @discardableResult
-  private func disconnectIdlest(of right: Right) -> Bool {
-    // Whoever watches or waits is idle by nature; of those there are fewer than clients. So is the one whose report lasts.
-    let asking = clients.indices.filter {
-      clients[$0].watch == nil && clients[$0].held == nil && !clients[$0].isLasting
-        && clients[$0].right == right
-    }
-    let idle = asking.filter { !clients[$0].hasOutput(log) }
-    let candidates = idle.isEmpty ? asking : idle
-    guard let index = candidates.min(by: { clients[$0].lastActive < clients[$1].lastActive })
-    else { return false }
-    close(clients[index].descriptor)
-    clients.remove(at: index)
-    return true
-  }
-
   /// The client as whoever answers sees him.
   private func caller(_ index: Int) -> Caller {
     let watching = clients.filter { $0.watch != nil }
@@ -492,7 +256,7 @@ final class ControlServer {
       readerWatchCount: watching.count { $0.right == .look })
   }
 
-  private func takeRequest(_ index: Int, now: Int64, answer: Answer) {
+  func takeRequest(_ index: Int, now: Int64, answer: Answer) {
     guard clients[index].watch == nil else {
       // It has hung up, or says something that nobody is going to answer.
       clients[index].watch = nil
