@@ -14,6 +14,8 @@ package final class DeviceOwnership {
   package let mark: String
   /// Keeps the host's network stack off the devices of ports.
   package let filter: StackFilter
+  /// The veths of others that have their MTU from us.
+  let adopted: AdoptedVeths
   private let path: String
   package private(set) var noted: Set<DesiredState.ContainerInterface>
 
@@ -22,6 +24,7 @@ package final class DeviceOwnership {
     // An alias has 255 bytes at most (IFALIASZ of <linux/if.h>).
     mark = "ovx:" + String(decoding: Array(database.utf8).suffix(250), as: UTF8.self)
     filter = StackFilter(owner: mark)
+    adopted = AdoptedVeths(rundir: rundir)
     path = rundir + "/container-devices"
     noted = Set(Self.read(path))
   }

@@ -10,9 +10,21 @@ extension PortDevices {
   func removeOrphans(exceptFor desired: DesiredState) {
     let orphans = findOrphans(exceptFor: desired)
     for link in orphans.taken { kernel.release(link, from: ownership.filter) }
+    giveBackMTU(exceptFor: desired)
     for link in orphans.links { kernel.forget(link) }
     kernel.end(orphans.links.map { DeviceRemains(link: $0) })
     for interface in orphans.interfaces { remove(interface) }
+  }
+
+  /// Gives veths of others that are no ports the MTU that they had.
+  private func giveBackMTU(exceptFor desired: DesiredState) {
+    let wanted = Set(desired.devices.values.map(\.place))
+    let names = ownership.adopted.names.filter { !wanted.contains(.existing(name: $0)) }
+    for link in names.compactMap({ kernel.links[$0] }) {
+      guard let adoption = ownership.adopted.adoption(of: link) else { continue }
+      _ = try? kernel.fit(link, to: nil, former: adoption)
+    }
+    ownership.adopted.forget(names)
   }
 
   /// The names of what `removeOrphans` would remove or give back.

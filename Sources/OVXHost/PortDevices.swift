@@ -216,7 +216,7 @@ struct PortDevices {
         let (device, introduction) = try opening.open(order)
         open[name] = device
         if let introduction { introduce(name, introduction, desired.addresses) }
-        adopt(name, order, former: nil)
+        adopt(name, order, former: link(of: name).flatMap(ownership.adopted.adoption))
       }
       open[name]?.desired = desired
       open[name]?.settings = order.settings
@@ -272,12 +272,18 @@ struct PortDevices {
     else {
       open[name]?.adoption = nil
       open[name]?.unadopted = nil
+      ownership.adopted.forget([name])
       return
     }
     let bound = order.settings.bound
     do throws(LinuxError) {
       let adoption = try kernel.fit(link, to: bound, former: former)
       open[name]?.adoption = adoption
+      if let adoption {
+        ownership.adopted.note(adoption, of: link)
+      } else {
+        ownership.adopted.forget([name])
+      }
       if let adoption, adoption != former, let bound {
         notes.append(
           "port \(name): both ends of the veth have an MTU of \(adoption.givenMTU) now instead of "
@@ -476,6 +482,7 @@ struct PortDevices {
     var remains: [DeviceRemains] = []
     var forgotten: [DesiredState.ContainerInterface] = []
     var returned: [(Link, HostPlace)] = []
+    var fitted: [String] = []
     for device in devices {
       let queues = dataplane.detach(device.port)
       var link: Link?
@@ -484,7 +491,10 @@ struct PortDevices {
         if let link = kernel.link(device.index) {
           kernel.release(link, from: ownership.filter)
           returned.append((link, device.settings.displaced))
-          if let adoption = device.adoption { _ = try? kernel.fit(link, to: nil, former: adoption) }
+          if let adoption = device.adoption {
+            _ = try? kernel.fit(link, to: nil, former: adoption)
+            fitted.append(link.name)
+          }
         }
       case .host, .container:
         link = device.link(in: kernel, ownership).flatMap { ownership.isOurs($0) ? $0 : nil }
@@ -497,6 +507,7 @@ struct PortDevices {
     devices = []
     kernel.end(consume remains)
     ownership.forget(forgotten)
+    ownership.adopted.forget(fitted)
     // The bridge's own device has lost it, or is gone.
     for (link, place) in returned { restore(place, to: link) }
   }

@@ -35,6 +35,7 @@ struct World {
     init() { unsafe mkdir(path, 0o700) }
     deinit {
       unsafe unlink(path + "/container-devices")
+      unsafe unlink(path + "/adopted-veths")
       unsafe rmdir(path)
     }
   }

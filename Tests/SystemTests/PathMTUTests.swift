@@ -94,6 +94,53 @@ extension SystemTests {
       }
     }
 
+    /// What a veth had is known to the next daemon, too, however the former one has ended.
+    @Test(arguments: ["SIGTERM", "SIGKILL", "--take-over", "exit --cleanup", "remade"])
+    func theNextDaemonGivesItBack(_ how: String) throws {
+      try Lab.run { lab in
+        lab.expectLog("waits")
+        let (host, _) = try lab.twoHosts()
+        var daemon = try lab.daemon(on: host)
+        let container = try lab.namespace("red1")
+        try host.ctl("add-br br0 -- add-port br0 vxlan0 tag=100 key=100 remote=192.168.5.3")
+        try defaultVeth("red1", on: host, in: container, 1)
+        try host.ctl("add-port br0 red1 tag=100")
+        func mtus() throws -> [Int] { try [host.mtu("red1"), container.mtu("eth0")] }
+        #expect(try mtus() == [1450, 1450])
+        switch how {
+        case "exit --cleanup":
+          daemon.mayBeDead = true
+          try host.ctl(how)
+          #expect(try mtus() == [1500, 1500])
+          daemon = try lab.daemon(on: host)
+          #expect(try mtus() == [1450, 1450])
+        case "--take-over":
+          daemon.mayBeDead = true
+          daemon = try lab.daemon(on: host, arguments: [how])
+        case "remade":
+          // One of the same name, to which its owner has given that MTU himself.
+          try daemon.stop(SIGTERM)
+          try host.must("ip link del red1")
+          try defaultVeth("red1", on: host, in: container, 1)
+          try host.must("ip link set red1 mtu 1450")
+          try container.must("ip link set eth0 mtu 1450")
+          daemon = try lab.daemon(on: host)
+        default:
+          try daemon.stop(how == "SIGTERM" ? SIGTERM : SIGKILL)
+          #expect(try mtus() == [1450, 1450])
+          daemon = try lab.daemon(on: host)
+        }
+        #expect(try mtus() == [1450, 1450])
+        try host.ctl("del-port red1")
+        #expect(try mtus() == (how == "remade" ? [1450, 1450] : [1500, 1500]))
+        // And it is forgotten.
+        try daemon.stop(SIGTERM)
+        try lab.daemon(on: host)
+        try host.ctl("add-port br0 red1 tag=100 -- del-port vxlan0")
+        #expect(try mtus() == (how == "remade" ? [1450, 1450] : [1500, 1500]))
+      }
+    }
+
     /// A namespace that has no name, only processes; and the other end still on the host.
     @Test func theOtherEndIsFound() throws {
       try Lab.run { lab in
