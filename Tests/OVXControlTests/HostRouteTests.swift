@@ -49,6 +49,9 @@ import Testing
     bench.places["veth1"] = HostPlace()
     try bench.run("--may-exist add-port br0 veth1 migrate=true")
     #expect(bench.configuration.ports["veth1"]?.interface == interface)
+    bench.places["veth2"] = place
+    #expect(bench.refusal("add-port br0 veth2 tag=5 migrate=true").contains("not in VLAN 5"))
+    bench.places["veth2"] = HostPlace()
     try bench.run("add-port br0 veth2 migrate=true")
     #expect(
       bench.notes == [
@@ -66,7 +69,6 @@ import Testing
       "add-port br0 veth1 addresses=10.0.0.1/8 migrate=true",
       "leave it out, or addresses and routes"
     ),
-    ("add-port br0 veth1 tag=5 migrate=true", "which is not in VLAN 5"),
     ("add-port br0 t type=tap routes=10.0.0.0/8", "routes are for internal interfaces"),
     ("set interface br0 routes=10.0.0.0", "is not a route; with its quotes"),
   ])
@@ -74,6 +76,32 @@ import Testing
     var bench = try Workbench("add-br br0")
     let sentence = bench.refusal(line)
     #expect(sentence.contains(reason), "\(sentence)")
+  }
+
+  /// What the host has on a device is reached by it in the VLAN of the bridge's own port, whoever says last what that is.
+  @Test func theHostIsNotCutOffByAVLAN() throws {
+    var bench = try Workbench("add-br br0", "add-port br0 veth1 tag=5", "add-port br0 veth2")
+    for (line, words) in [
+      (
+        "set interface veth1 addresses=10.0.0.1/8",
+        "port veth1: what the host has on it moves to br0"
+      ),
+      ("set interface veth1 routes=10.0.0.0/8", "set port br0 tag=5"),
+      ("set interface veth2 addresses=10.0.0.1/8 -- set port veth2 tag=7", "not in VLAN 7"),
+      (
+        "set interface veth2 addresses=10.0.0.1/8 -- set port veth2 trunks=7,8", "one of its trunks"
+      ),
+    ] {
+      let sentence = bench.refusal(line)
+      #expect(sentence.contains(words), "\(line): \(sentence)")
+    }
+    try bench.run("set interface veth1 addresses=10.0.0.1/8 -- set port br0 tag=5")
+    try bench.run("set interface veth2 addresses=10.0.0.2/8")
+    for line in ["set port br0 tag=6", "clear port br0 tag", "set port veth1 tag=6"] {
+      #expect(bench.refusal(line).contains("port veth1: what the host has on it moves to br0"))
+    }
+    try bench.run("set port br0 tag=6 -- set port veth1 tag=6")
+    try bench.run("clear interface veth1 addresses -- clear port br0 tag")
   }
 
   @Test func aRequestSaysWithinWhichTimeItIsToBeConfirmed() throws {

@@ -27,6 +27,14 @@ enum RandomConfiguration {
       }
     }
     addNetworks(&configuration, &random)
+    // What the host has on a device is reached in the VLAN of the bridge's own port.
+    for (name, port) in configuration.ports where port.interface.type == .system {
+      guard !port.vlans.carries(configuration.ports[port.bridge]?.tag ?? .untagged) else {
+        continue
+      }
+      configuration.ports[name]?.interface.addresses = []
+      configuration.ports[name]?.interface.routes = []
+    }
     return configuration
   }
 

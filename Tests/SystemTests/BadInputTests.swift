@@ -34,6 +34,8 @@ extension SystemTests {
       Refusal("del-br nobridge", names: "nobridge"),
       Refusal("list-ports nobridge", names: "nobridge"),
       Refusal("port-to-br noport", names: "noport"),
+      // The host would be cut off: its addresses would be on br0, in another VLAN.
+      Refusal("set interface used1 addresses=10.9.9.9/24", names: "used1", "br0", "VLAN 100"),
       // What can never come true is not waited for.
       Refusal("wait-until nothing br0", names: "nothing", "Bridge, Port, Interface"),
       Refusal("wait-until port br9 colour=red", names: "colour", "tag"),

@@ -84,11 +84,6 @@ extension Transaction {
       )
     }
     let port = try requirePort(name)
-    if let tag = port.tag, tag != configuration.ports[port.bridge]?.tag {
-      throw ControlError(
-        "port \(name): what the host has on it moves to \(port.bridge), which is not in VLAN \(tag); give that one the "
-          + "same tag (set port \(port.bridge) tag=\(tag)), or this one none")
-    }
     let place = try live.place(name)
     configuration.ports[name]?.interface.type = .system
     configuration.ports[name]?.interface.addresses = place.addresses
@@ -101,6 +96,31 @@ extension Transaction {
       "port \(name): \((place.addresses.map(\.description) + place.routes.map(\.description)).joined(separator: ", ")) "
         + "\(place.addresses.count + place.routes.count == 1 ? "moves" : "move") to "
         + port.bridge)
+  }
+
+  /// Refuses to move what the host has on a device to a bridge's own port that has none of its VLANs, by which the host would
+  /// be cut off.
+  ///
+  /// Looks at the ports that were changed, and at those of bridges whose own port was.
+  func checkVLANsOfHost() throws(ControlError) {
+    for name in changes.ports.sorted() {
+      guard let changed = configuration.ports[name] else { continue }
+      let ports = changed.isBridgeInternal ? configuration.ports(of: changed.bridge) : [changed]
+      for port in ports where port.interface.type == .system {
+        let vlan = configuration.ports[port.bridge]?.tag ?? .untagged
+        guard !port.interface.addresses.isEmpty || !port.interface.routes.isEmpty,
+          !port.vlans.carries(vlan)
+        else { continue }
+        let start =
+          "port \(port.name): what the host has on it moves to \(port.bridge), which is not in "
+        throw ControlError(
+          port.tag.map {
+            "\(start)VLAN \($0); give that one the same tag (set port \(port.bridge) tag=\($0)), or this one none"
+          }
+            ?? "\(start)one of its trunks; give that one the tag of one of them (set port \(port.bridge) tag=VLAN)",
+          record: port.name)
+      }
+    }
   }
 
   private func alreadyExists(

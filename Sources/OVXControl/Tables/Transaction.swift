@@ -67,6 +67,7 @@ package struct Transaction {
     try transaction.settle(before: configuration, scopes: commands.map(\.scope))
     guard !transaction.changes.isEmpty else { return transaction }
     try transaction.checkUnsaidVLANs()
+    try transaction.checkVLANsOfHost()
     try transaction.configuration.validate(transaction.changes)
     let known = Set(configuration.notes(on: transaction.changes))
     transaction.notes += transaction.configuration.notes(on: transaction.changes)
