@@ -29,8 +29,7 @@ struct StableHash {
   let value: UInt64
 
   init(of text: String, seed: UInt64 = 0) {
-    var hash: UInt64 = 0xCBF2_9CE4_8422_2325 ^ seed
-    for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+    var hash = text.utf8.fnv1a(from: 0xCBF2_9CE4_8422_2325 ^ seed)
     hash = (hash ^ hash >> 33) &* 0xFF51_AFD7_ED55_8CCD
     hash = (hash ^ hash >> 33) &* 0xC4CE_B9FE_1A85_EC53
     value = hash ^ hash >> 33

@@ -1,3 +1,5 @@
+private import OVXDatapath
+
 /// The `_uuid` of a record, which scripts for Open vSwitch refer to it by.
 ///
 /// It follows from the record's table and name, so it is the same at every look, on every host and after a restart: a UUID of
@@ -35,8 +37,7 @@ enum RecordID {
   }
 
   private static func hash(_ bytes: [UInt8], from basis: UInt64) -> UInt64 {
-    var hash = basis
-    for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+    var hash = bytes.fnv1a(from: basis)
     // FNV's upper bits hardly change with the last byte.
     hash ^= hash >> 32
     hash = hash &* 0x9E37_79B9_7F4A_7C15

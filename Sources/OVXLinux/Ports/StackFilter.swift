@@ -1,4 +1,5 @@
 private import CLinux
+private import OVXDatapath
 private import SystemPackage
 
 /// Keeps the host's own network stack off a port's device, in both directions.
@@ -18,8 +19,7 @@ package struct StackFilter: Hashable, Sendable {
 
   /// Makes the filter of an owner; equal texts are one owner.
   package init(owner: String) {
-    // FNV-1a: the same in every process.
-    self.owner = owner.utf8.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+    self.owner = owner.utf8.fnv1a()
   }
 
   /// "ovx", and in the lowest byte whether the discipline that the filter hangs on was made for it.
