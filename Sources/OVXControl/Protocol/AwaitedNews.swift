@@ -38,6 +38,7 @@ package struct AwaitedNews: Sendable {
   /// - Parameters:
   ///   - examined: The ports of which something may have become.
   ///   - isConfigured: Whether the configuration has changed.
+  /// - Returns: Whether it may have become so.
   package func isAmong(_ examined: Set<String>, isConfigured: Bool) -> Bool {
     (isConfiguration && isConfigured) || (isAnyPort && (isConfigured || !examined.isEmpty))
       || !ports.isDisjoint(with: examined)
