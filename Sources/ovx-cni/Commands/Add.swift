@@ -37,9 +37,11 @@ extension NetworkTask {
       let order = Daemon.Order(
         place: configuration.place, settings: settings,
         addresses: addresses.addresses.map(\.address), gateways: routes.gateways)
-      let port = try daemon.attach(call, to: configuration.name, order)
+      // Where the daemon does all of it, it is done or not, and needs no mark that costs another transaction.
+      let isStep = addressPlugin != nil || !routes.others.isEmpty
+      let port = try daemon.attach(call, to: configuration.name, order, isStep: isStep)
       try namespace.add(routes.others, by: call.interface)
-      let state = try daemon.state(of: port, finishing: true)
+      let state = try daemon.state(of: port, finishing: isStep)
       if let error = state.error {
         throw PluginError(.refused, "\(call.interface) is not in service: \(error)")
       }

@@ -75,19 +75,23 @@ extension Daemon {
     var gateways: [IPAddress]
   }
 
-  /// Attaches a container, and marks the port as one that `ADD` is not done with.
+  /// Attaches a container.
   ///
   /// - Parameters:
   ///   - call: Which container, and which interface.
   ///   - network: `name` of the network's configuration.
   ///   - order: What to make.
+  ///   - isStep: Whether `ADD` is not done with the port then, and is to mark it so.
   /// - Returns: The port's name.
   /// - Throws: What the daemon refuses; nothing has changed then, unless it did not answer (code 11).
-  func attach(_ call: Call, to network: String, _ order: Order) throws(PluginError) -> String {
-    let marks = [
+  func attach(
+    _ call: Call, to network: String, _ order: Order, isStep: Bool
+  ) throws(PluginError) -> String {
+    var marks = [
       (AttachedPort.Mark.network, network), (AttachedPort.Mark.container, call.containerID),
-      (AttachedPort.Mark.interface, call.interface), (AttachedPort.Mark.pending, "ADD"),
+      (AttachedPort.Mark.interface, call.interface),
     ]
+    if isStep { marks.append((AttachedPort.Mark.pending, "ADD")) }
     let bridge =
       switch order.place {
       case .network(let name), .bridge(let name, _): name
