@@ -1,4 +1,3 @@
-private import OVXControl
 package import OVXLinux
 private import SystemPackage
 
@@ -8,15 +7,14 @@ private import SystemPackage
 ///
 /// The mark is the device's alias, "ovx:" and the database whose configuration it was made for; so daemons with
 /// configurations of their own leave each other's devices alone. Devices in containers cannot be found by looking, as
-/// any process may have a namespace; they are noted in a file of the run directory before they are made. That is gone
-/// with the next boot of the host, and so are they.
+/// any process may have a namespace; they are noted (`NoteFile`) before they are made.
 package final class DeviceOwnership {
   package let mark: String
   /// Keeps the host's network stack off the devices of ports.
   package let filter: StackFilter
   /// The veths of others that have their MTU from us.
   let adopted: AdoptedVeths
-  private let path: String
+  private let file: NoteFile
   package private(set) var noted: Set<DesiredState.ContainerInterface>
 
   /// Reads the notes of a former daemon.
@@ -25,8 +23,8 @@ package final class DeviceOwnership {
     mark = "ovx:" + String(decoding: Array(database.utf8).suffix(250), as: UTF8.self)
     filter = StackFilter(owner: mark)
     adopted = AdoptedVeths(rundir: rundir)
-    path = rundir + "/container-devices"
-    noted = Set(Self.read(path))
+    file = NoteFile(rundir + "/container-devices")
+    noted = Set(file.lines.compactMap(Self.interface))
   }
 
   /// Whether a device of the host was made for this daemon's configuration.
@@ -49,39 +47,25 @@ package final class DeviceOwnership {
   package func note(_ interface: DesiredState.ContainerInterface) {
     guard noted.insert(interface).inserted else { return }
     // What is lost where this fails is the clean-up after a crash between two steps, for one device.
-    guard
-      let file = try? TrustedFile.open(
-        FilePath(path), .writeOnly, options: [.append, .create], permissions: .ownerReadWrite)
-    else { return }
-    _ = try? file.closeAfter { try file.writeAll(Self.line(interface).utf8) }
+    file.append(Self.line(interface))
   }
 
   /// Forgets devices in containers, after they were removed.
   package func forget(_ interfaces: [DesiredState.ContainerInterface]) {
     let count = noted.count
     noted.subtract(interfaces)
-    if noted.count != count { write() }
+    // Where this fails, what stays in it is looked for once more after a crash, in vain.
+    if noted.count != count { file.replace(with: noted.map(Self.line)) }
   }
 
   /// One device each line: the interface's name, which has no space, and the container's.
   private static func line(_ interface: DesiredState.ContainerInterface) -> String {
-    "\(interface.name) \(interface.target)\n"
+    "\(interface.name) \(interface.target)"
   }
 
-  private static func read(_ path: String) -> [DesiredState.ContainerInterface] {
-    guard let file = try? TrustedFile.open(FilePath(path), .readOnly) else { return [] }
-    defer { try? file.close() }
-    return file.readAll(limit: 16 << 20).split(separator: "\n").compactMap { line in
-      let parts = line.split(separator: " ", maxSplits: 1)
-      guard parts.count == 2 else { return nil }
-      return DesiredState.ContainerInterface(target: String(parts[1]), name: String(parts[0]))
-    }
-  }
-
-  /// Replaces the file as a whole, so that a crash leaves the old or the new one.
-  private func write() {
-    let text = noted.map(Self.line).sorted().joined()
-    // Where that fails, what stays in it is looked for once more after a crash, in vain.
-    try? TrustedFile.replace(FilePath(path), with: text, permissions: .ownerReadWrite)
+  private static func interface(_ line: Substring) -> DesiredState.ContainerInterface? {
+    let parts = line.split(separator: " ", maxSplits: 1)
+    guard parts.count == 2 else { return nil }
+    return DesiredState.ContainerInterface(target: String(parts[1]), name: String(parts[0]))
   }
 }
