@@ -34,8 +34,7 @@ extension Reconciler {
 
   /// Has it use the fast path again that was set aside.
   package func takeFastPathUp() {
-    guard isFastPathWanted, fastPathFault == nil, (try? dataplane.useFastPath(true)) != nil
-    else { return }
+    guard usesFastPath, (try? dataplane.useFastPath(true)) != nil else { return }
     // Its devices are those of a topology.
     dataplane.apply(topology)
   }

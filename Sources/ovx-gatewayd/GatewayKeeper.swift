@@ -280,12 +280,10 @@ struct GatewayKeeper: ~Copyable {
   /// Puts the host's filter in force, and opens the uplinks behind it; removes both where there are no gateways.
   private mutating func filterHost(_ transits: [String: [Transit]]) throws(LinuxError) {
     guard !wishes.gateways.isEmpty else { return try unfilterHost() }
-    let uplinks: [String]
-    if let named = wishes.uplinks {
-      uplinks = named
-    } else {
-      uplinks = try Uplinks.ofDefaultRoutes(&netlink)
-    }
+    let links = try netlink.links()
+    let routes = try netlink.routes()
+    let own = Set(try netlink.addresses().map(\.address))
+    let uplinks = wishes.uplinks ?? Uplinks.ofDefaultRoutes(routes, links)
     let toOpen = Uplinks.opened(uplinks, former: opened)
     // Nobody is let in by a device that was opened for us and is none of the uplinks any more.
     for device in opened where !toOpen.contains(device) && !uplinks.contains(device) {
@@ -302,7 +300,6 @@ struct GatewayKeeper: ~Copyable {
         try tools.filter(rules.script)
         if hostRules?.relays != rules.relays {
           // A kernel that does not tell of connections has no more than datagrams that are lost for a while.
-          let own = Set(try netlink.addresses().map(\.address))
           try? PortRelay.forgetOthers(than: rules.relays, own: own, pools: rules.pools)
         }
         hostRules = rules
@@ -315,12 +312,11 @@ struct GatewayKeeper: ~Copyable {
     for device in opened { Uplinks.setForwarding(true, on: device) }
     try floating.answer(
       for: wishes.gateways.flatMap { $0.floating.map(\.outside) }, on: uplinks)
-    let own = Set(try netlink.addresses().map(\.address))
     for gateway in wishes.gateways {
       messages.tell(
         FloatingAddresses.faults(of: gateway, own: own), about: .floating(gateway.network))
     }
-    try tellOfTransits(transits.values.flatMap { $0 })
+    tellOfTransits(transits.values.flatMap { $0 }, routes, links)
     tellOfOthers(uplinks)
   }
 
@@ -338,13 +334,14 @@ struct GatewayKeeper: ~Copyable {
   }
 
   /// Tells of a route of the host by another device to where transit pairs have taken their addresses from.
-  private mutating func tellOfTransits(_ transits: [Transit]) throws(LinuxError) {
+  private mutating func tellOfTransits(
+    _ transits: [Transit], _ routes: [RouteEntry], _ links: [Link]
+  ) {
     let taken = transits.map {
       IPPrefix(numbered: $0.host.number, length: $0.length, isIPv6: $0.host.isIPv6)
     }
-    let links = try netlink.links()
     let own = Set(links.filter { $0.name.hasPrefix(Gateway.transitPrefix) }.map(\.index))
-    let clash = try netlink.routes().first { route in
+    let clash = routes.first { route in
       guard !route.isDefault, let index = route.linkIndex, !own.contains(index) else {
         return false
       }

@@ -9,9 +9,8 @@ internal import OVXLinux
 /// comes by that device, so that nobody outside has a router into the host's other networks (`HostRules.opened`).
 enum Uplinks {
   /// The devices of the host's default routes.
-  static func ofDefaultRoutes(_ netlink: inout Netlink) throws(LinuxError) -> [String] {
-    let links = try netlink.links()
-    let indices = try netlink.routes().filter(\.isDefault).compactMap(\.linkIndex)
+  static func ofDefaultRoutes(_ routes: [RouteEntry], _ links: [Link]) -> [String] {
+    let indices = routes.filter(\.isDefault).compactMap(\.linkIndex)
     let names = links.filter { indices.contains($0.index) }.map(\.name)
     return Set(names.filter { !$0.hasPrefix(Gateway.transitPrefix) }).sorted()
   }

@@ -32,7 +32,7 @@ package enum HostFilters {
 
     /// Whether it is a switch's or a gateway's: neither has anything to say of what the switch itself sends.
     var isOurs: Bool {
-      family == NetfilterProtocol.inet && (table == "ovx" || table.hasPrefix("ovx-underlay-"))
+      family == NetfilterProtocol.inet && (table == "ovx" || table.hasPrefix(UnderlayRules.prefix))
     }
 
     /// As nft(8) names it.

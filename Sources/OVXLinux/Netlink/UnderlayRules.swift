@@ -28,6 +28,8 @@ private import SystemPackage
 ///
 /// Of a fragmented datagram the first fragment has the port, and without it the others are worth nothing.
 package struct UnderlayRules: Sendable {
+  /// What the names of all switches' tables begin with.
+  static let prefix = "ovx-underlay-"
   /// The table's name; its family is `inet`.
   package let table: String
   /// What people read in the table, up to 127 bytes.
@@ -51,7 +53,7 @@ package struct UnderlayRules: Sendable {
     // FNV-1a: the same number at each start.
     let hash = owner.utf8.reduce(0x811C_9DC5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
     let digits = String(hash, radix: 16)
-    table = "ovx-underlay-" + String(repeating: "0", count: 8 - digits.count) + digits
+    table = Self.prefix + String(repeating: "0", count: 8 - digits.count) + digits
     let path = String(decoding: Array(owner.utf8).suffix(90), as: UTF8.self)
     comment = "made and kept by ovx-vswitchd for \(path)"
   }
