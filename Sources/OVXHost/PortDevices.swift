@@ -252,7 +252,9 @@ struct PortDevices {
       let link = kernel.link(device.index)
     else { return }
     do throws(LinuxError) {
-      if try kernel.isolate(link, by: ownership.filter) { retaken.append(name) }
+      let isNews = try kernel.isolate(link, by: ownership.filter)
+      if device.isRetaken { retaken.append(name) }
+      open[name]?.isRetaken = isNews
     } catch  where error.isMissingDevice && device.desired.isMade {
       // It goes with its container, which is told of next.
       return

@@ -80,6 +80,13 @@ final class FakeKernel: HostKernel {
     devices[link.index] = link
   }
 
+  /// Takes a device to another network namespace and back, with its number and without its filter.
+  func comesBack(_ name: String) {
+    guard let index = links[name]?.index else { return }
+    incarnations[index]? += 1000
+    filters.remove(index)
+  }
+
   func remove(_ name: String) {
     guard let index = links[name]?.index else { return }
     devices[index] = nil

@@ -85,8 +85,30 @@ import Testing
     world.kernel.doubtful.insert(link.index)
     world.reconciler.reconcile(["veth1"])
     #expect(world.kernel.foreignFilters == [link.index])
+    #expect(world.reconciler.takeRetaken() == [], "it may have been away")
+    // What has just been done is announced in turn.
+    world.kernel.doubtful.insert(link.index)
+    world.reconciler.reconcile(["veth1"])
     #expect(world.reconciler.takeRetaken() == ["veth1"])
     #expect(world.reconciler.takeRetaken() == [], "once")
+    world.kernel.doubtful.insert(link.index)
+    world.reconciler.reconcile(["veth1"])
+    #expect(world.reconciler.takeRetaken() == [], "nobody has removed it again")
+  }
+
+  /// A device loses its filter on the way to another network namespace, and the kernel tells of that first.
+  @Test func aDeviceThatHasBeenAwayIsNobodysDoing() throws {
+    let world = try world()
+    let link = try #require(world.kernel.links["veth1"])
+    world.kernel.release(link, from: world.ownership.filter)
+    world.kernel.doubtful.insert(link.index)
+    world.reconciler.reconcile(["veth1"])
+    world.kernel.comesBack("veth1")
+    world.kernel.doubtful.insert(link.index)
+    world.reconciler.reconcile(["veth1"])
+    #expect(world.isInService("veth1"))
+    #expect(world.reconciler.takeRetaken() == [])
+    #expect(world.kernel.foreignFilters == [link.index])
   }
 
   @Test func aDeviceThatIsDownIsWaitedFor() throws {
