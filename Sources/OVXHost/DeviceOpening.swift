@@ -46,11 +46,6 @@ struct OpenDevice {
   var isUnfinished = false
   /// The switch cannot use it any more.
   var isLost = false
-  /// Whether it was taken from the host's network stack again when that was looked at last.
-  ///
-  /// Who did that is known with the next look only: one that has left for another network namespace and come back has lost
-  /// its filter on the way, and the kernel announces its leaving after that of the filter.
-  var isRetaken = false
   /// What an operator should know of it, although it is in service.
   var remark: Fault?
 

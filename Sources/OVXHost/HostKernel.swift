@@ -18,6 +18,9 @@ protocol HostKernel: AnyObject {
   /// Which of the devices that have had a number has it now.
   func incarnation(_ index: Int32) -> UInt64?
 
+  /// Whether what has a number by now, all announcements taken in, is what had it.
+  func isStill(_ index: Int32, _ incarnation: UInt64?) throws(LinuxError) -> Bool
+
   /// Whether the filters or addresses of a device may be other ones than when they were looked at.
   func isDoubtful(_ index: Int32) -> Bool
 

@@ -21,6 +21,9 @@ package final class KernelView: HostKernel {
   /// The indices of devices whose filters or addresses may have become otherwise since they were looked at.
   private var doubtful: Set<Int32> = []
 
+  /// Announcements that were taken in before anybody asked for them.
+  private var early = Changes()
+
   /// A device by its number.
   private struct Known {
     var name: String
@@ -65,7 +68,7 @@ package final class KernelView: HostKernel {
   package var descriptor: Int32 { events.rawValue }
 
   /// What has changed since it was asked last.
-  package struct Changes {
+  package struct Changes: Equatable {
     /// The names of devices that have come, gone, or become otherwise.
     package var devices: Set<String> = []
     /// Whether ways to remote VTEPs may be other ones.
@@ -86,6 +89,16 @@ package final class KernelView: HostKernel {
   ///
   /// Most are the echo of what the daemon has done itself, and come to nothing in the end.
   package func takeChanges() throws(LinuxError) -> Changes {
+    var changes = try readChanges()
+    changes.merge(early)
+    early = Changes()
+    return changes
+  }
+
+  /// Whether `takeChanges` has something to tell that the descriptor does not announce.
+  package var hasEarlyChanges: Bool { early != Changes() }
+
+  private func readChanges() throws(LinuxError) -> Changes {
     var changes = Changes()
     var before: [Int32: Link?] = [:]
     var gone: Set<Int32> = []
@@ -196,6 +209,12 @@ package final class KernelView: HostKernel {
 
   /// Which of the devices that have had a number has it now.
   func incarnation(_ index: Int32) -> UInt64? { names[index]?.incarnation }
+
+  /// Whether what has a number by now is what had it.
+  func isStill(_ index: Int32, _ incarnation: UInt64?) throws(LinuxError) -> Bool {
+    early.merge(try readChanges())
+    return names[index]?.incarnation == incarnation
+  }
 
   // MARK: Devices
 

@@ -252,9 +252,14 @@ struct PortDevices {
       let link = kernel.link(device.index)
     else { return }
     do throws(LinuxError) {
-      let isNews = try kernel.isolate(link, by: ownership.filter)
-      if device.isRetaken { retaken.append(name) }
-      open[name]?.isRetaken = isNews
+      let incarnation = kernel.incarnation(device.index)
+      // One that has left for another network namespace and come back has lost its filter on the way, by nobody's doing; the
+      // kernel announces its leaving after that.
+      if try kernel.isolate(link, by: ownership.filter),
+        try kernel.isStill(device.index, incarnation)
+      {
+        retaken.append(name)
+      }
     } catch  where error.isMissingDevice && device.desired.isMade {
       // It goes with its container, which is told of next.
       return

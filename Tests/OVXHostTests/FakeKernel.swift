@@ -25,6 +25,8 @@ final class FakeKernel: HostKernel {
   private let ownership: DeviceOwnership
   private var devices: [Int32: Link] = [:]
   private var incarnations: [Int32: UInt64] = [:]
+  /// The devices that have been away, which nobody has been told of.
+  private var returned: Set<Int32> = []
   private var nextIndex: Int32 = 10
   private var taps: [Int32: MadeTAP] = [:]
   /// Devices of ours in containers.
@@ -80,10 +82,12 @@ final class FakeKernel: HostKernel {
     devices[link.index] = link
   }
 
-  /// Takes a device to another network namespace and back, with its number and without its filter.
-  func comesBack(_ name: String) {
+  /// Takes a device to another network namespace and back, where it has its number again and no filter.
+  ///
+  /// What is announced of that is still to be read.
+  func leavesAndReturns(_ name: String) {
     guard let index = links[name]?.index else { return }
-    incarnations[index]? += 1000
+    returned.insert(index)
     filters.remove(index)
   }
 
@@ -140,6 +144,10 @@ final class FakeKernel: HostKernel {
 
   func link(_ index: Int32) -> Link? { devices[index] }
   func incarnation(_ index: Int32) -> UInt64? { incarnations[index] }
+  func isStill(_ index: Int32, _ incarnation: UInt64?) throws(LinuxError) -> Bool {
+    if returned.remove(index) != nil { incarnations[index]? += 1000 }
+    return incarnations[index] == incarnation
+  }
   func isDoubtful(_ index: Int32) -> Bool { doubtful.contains(index) }
   func features(of link: Link) -> DeviceFeatures { [] }
 

@@ -74,6 +74,7 @@ final class HostWatcher {
     var next: [Int64] = []
     if hasWork { next.append(nextRetry) }
     if reconciler.hasNarrowWays { next.append(nextWideningCheck) }
+    if running.kernel.hasEarlyChanges { next.append(0) }
     if news.ways { next.append(nextRefresh) }
     if let time = reconciler.nextIntroduction { next.append(time) }
     if let time = looks.first { next.append(time) }
