@@ -80,6 +80,8 @@ extension [UInt8] {
 package struct TenancyWatch {
   /// The devices that frames of each VNI may reach: those in a VLAN of a tunnel of it.
   private let reach: [VNI: Set<PortID>]
+  /// What `mark(of:)` says of each of them.
+  private let marks: [VNI: [UInt8]]
 
   /// - Parameters:
   ///   - topology: That of the host.
@@ -95,6 +97,7 @@ package struct TenancyWatch {
       reach[tunnel.vni, default: []].formUnion(ports.map(\.id))
     }
     self.reach = reach
+    marks = Dictionary(uniqueKeysWithValues: reach.keys.map { ($0, Self.mark(of: $0)) })
   }
 
   /// What the payload of a VNI's frames consists of: 16 bytes that are nowhere else.
@@ -111,14 +114,14 @@ package struct TenancyWatch {
 
   /// Whether bytes hold the payload of another VNI's frames.
   package func holdsMark(_ bytes: [UInt8], except vni: VNI) -> Bool {
-    reach.keys.contains { $0 != vni && bytes.holds(Self.mark(of: $0)) }
+    marks.contains { $0.key != vni && bytes.holds($0.value) }
   }
 
   /// What is wrong with what a host has sent, in words; `nil` where each tenant's frames stay its own.
   package func violation(in sent: [Sent]) -> String? {
     for case .frame(let frame, let port) in sent {
       for (vni, ports) in reach where !ports.contains(port) {
-        if frame.bytes.holds(Self.mark(of: vni)) {
+        if let mark = marks[vni], frame.bytes.holds(mark) {
           return "Port \(port.rawValue) gets what VNI \(vni) carries: \(frame.bytes.hexadecimal)."
         }
       }

@@ -353,29 +353,32 @@ private final class Outbox {
   ) {
     for position in 0..<transmissions.count {
       let transmission = unsafe transmissions[position]
-      var pieces: [[UInt8]] = []
+      var bytes: [UInt8] = []
+      bytes.reserveCapacity(Int(transmission.byteCount) + Offload.byteCount)
+      var firstCount = 0
       for index in 0..<Int(transmission.vectorCount) {
         let vector = unsafe vectors[Int(transmission.firstVector) + index]
-        let bytes = unsafe UnsafeRawBufferPointer(start: vector.base, count: vector.count)
-        unsafe pieces.append(Array(bytes))
+        unsafe bytes.append(
+          contentsOf: UnsafeRawBufferPointer(start: vector.base, count: vector.count))
+        if index == 0 { firstCount = bytes.count }
       }
       switch transmission.kind {
-      case .frame: acceptFrame(transmission, pieces)
-      case .datagrams: acceptDatagrams(transmission, pieces)
-      case .injected: acceptInjected(transmission, pieces)
+      case .frame: acceptFrame(transmission, bytes, headerCount: firstCount)
+      case .datagrams: acceptDatagrams(transmission, bytes)
+      case .injected: acceptInjected(transmission, bytes)
       }
     }
   }
 
-  private func acceptFrame(_ transmission: Transmission, _ pieces: [[UInt8]]) {
-    guard let header = pieces.first, let offload = Offload(virtioHeader: header) else {
+  private func acceptFrame(_ transmission: Transmission, _ memory: [UInt8], headerCount: Int) {
+    guard let offload = Offload(virtioHeader: Array(memory.prefix(headerCount))) else {
       violations.append("A frame's first vector is not its virtio-net header.")
       return
     }
     if offload != transmission.offload {
       violations.append("The virtio-net header in memory is not the one in the transmission.")
     }
-    let bytes = Array(pieces.dropFirst().joined())
+    let bytes = Array(memory.dropFirst(headerCount))
     if bytes.count != Int(transmission.byteCount) {
       violations.append("A frame's byte count is \(transmission.byteCount), not \(bytes.count).")
     }
@@ -383,8 +386,7 @@ private final class Outbox {
   }
 
   /// A superframe that leaves whole arrives as one datagram.
-  private func acceptInjected(_ transmission: Transmission, _ pieces: [[UInt8]]) {
-    let bytes = Array(pieces.joined())
+  private func acceptInjected(_ transmission: Transmission, _ bytes: [UInt8]) {
     if bytes.count != Int(transmission.byteCount) || bytes.count < InjectionHeader.byteCount {
       violations.append("A superframe to inject has \(bytes.count) bytes.")
       return
@@ -395,8 +397,7 @@ private final class Outbox {
         port: transmission.port))
   }
 
-  private func acceptDatagrams(_ transmission: Transmission, _ pieces: [[UInt8]]) {
-    let bytes = Array(pieces.joined())
+  private func acceptDatagrams(_ transmission: Transmission, _ bytes: [UInt8]) {
     if bytes.count != Int(transmission.byteCount) {
       violations.append("A train's byte count is \(transmission.byteCount), not \(bytes.count).")
     }

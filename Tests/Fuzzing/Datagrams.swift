@@ -17,17 +17,18 @@ private import OVXSimulation
 public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   let script = unsafe Script(Input(start, count))
   return PersistentHost.use(script.topology, of: &hosts, whose: \.isTunnel) { host in
-    let watch = TenancyWatch(host.host.topology, vlans: PersistentHost.vlans)
+    let watch = host.watch
     for arrival in script.arrivals {
       guard let sender = Sender(arrival, at: host.ports) else { continue }
       guard let train = sender.train(arrival, among: host.ports, watch) else { return -1 }
-      let before = host.host.receivedFrames
+      // All of a superframe is of the VNI in its first header, however it is written.
+      let isOneTenants = [2, 4].contains(arrival.kind) && train.segmentSize > 0
+      let before = isOneTenants ? host.host.receivedFrames : [:]
       host.host.receive(
         train: Array(train.bytes.prefix(65_507)), segmentSize: train.segmentSize,
         on: sender.tunnel.endpoint, from: sender.address, trafficClass: arrival.trafficClass)
-      // All of a superframe is of the VNI in its first header, however it is written.
-      let isOneTenants = [2, 4].contains(arrival.kind) && train.segmentSize > 0
-      for (port, count) in host.host.receivedFrames where isOneTenants && count != before[port] {
+      for (port, count) in isOneTenants ? host.host.receivedFrames : [:]
+      where count != before[port] {
         guard host.ports.contains(where: { $0.id == port && $0.vni == sender.tunnel.vni }) else {
           finding("\(port) receives what VNI \(sender.tunnel.vni) has forged")
         }

@@ -10,6 +10,8 @@ struct PersistentHost {
   let host: SimulatedHost
   /// What has ports of its own in a script: devices, tunnels, or both.
   let ports: [Topology.Port]
+  /// Sees what leaves its tenant.
+  let watch: TenancyWatch
   private var now: UInt32 = 0
 
   /// Topologies that an input can choose from.
@@ -24,6 +26,7 @@ struct PersistentHost {
     generator.bridgeCount = 1...2
     host = SimulatedHost(generator.generate(), seed: UInt64(number))
     ports = host.topology.ports.filter(takesPart)
+    watch = TenancyWatch(host.topology, vlans: Self.vlans)
   }
 
   /// The host of a topology, as it is when nothing has arrived yet.
