@@ -25,6 +25,7 @@ private struct Comparison {
   private var topologies: TopologyGenerator
   private let host: SimulatedHost
   private var reference = ReferenceSwitch()
+  private var rules = SegmentRules(Topology())
   /// Drops that the reference counted since each port was made.
   private var drops: [ReferenceSwitch.Drop: UInt64] = [:]
   private var now: UInt32
@@ -70,6 +71,7 @@ private struct Comparison {
     if random.oneIn(12) { reconfigure() }
     if random.oneIn(8) { tick() }
     if random.oneIn(8) { try setStatic() }
+    rules = SegmentRules(host.topology)
     var outcome = ReferenceSwitch.Outcome()
     for _ in 0..<random.within(1...4) {
       switch random.below(12) {
@@ -81,10 +83,12 @@ private struct Comparison {
     host.endBurst()
     let sent = host.takeSent()
     if let violation = host.violations.first { throw Discrepancy(violation) }
+    let broken = rules.violation(in: sent)
     if outcome.isDisputable { return adoptDrops() }
     let actual = try Traffic(sent, in: host.topology)
     let expected = try Traffic(outcome.deliveries)
     if let difference = actual.difference(from: expected) { throw Discrepancy(difference) }
+    if let broken { throw Discrepancy(broken) }
     try checkWhole(outcome.deliveries.filter { $0.isWhole }, sent)
     try checkDrops(outcome.drops)
     try checkAddresses()
@@ -133,6 +137,7 @@ private struct Comparison {
     _ frame: PartialFrame, tag: VLANTag = .none, from port: PortID
   ) -> ReferenceSwitch.Outcome {
     journal.append("port \(port.rawValue) \(tag) \(frame.offload) \(frame.bytes.hexadecimal)")
+    rules.note(frame, tag: tag, from: port)
     host.receive(frame, tag: tag, from: port)
     return reference.receive(frame, tag: tag, from: port)
   }
@@ -165,6 +170,7 @@ private struct Comparison {
       let datagram = vxlanDatagram(vni: tunnel.vni, frame: introduction.bytes)
       let remote = random.pick(tunnel.peers).remote
       journal.append("\(remote.low) \(tunnel.endpoint.rawValue) \(datagram.hexadecimal)")
+      rules.note(datagrams: [datagram], on: tunnel.endpoint, from: remote, trafficClass: 0)
       host.receive(train: datagram, segmentSize: 0, on: tunnel.endpoint, from: remote)
       outcome += reference.receive(datagram: datagram, on: tunnel.endpoint, from: remote)
     }
@@ -199,6 +205,7 @@ private struct Comparison {
     journal += datagrams.map { "\(remote.low) \(endpoint.rawValue) \($0.hexadecimal)" }
     let trafficClass = random.oneIn(2) ? 0 : UInt8(random.below(256))
     journal.append("with traffic class \(trafficClass)")
+    rules.note(datagrams: datagrams, on: endpoint, from: remote, trafficClass: trafficClass)
     host.receive(
       train: datagrams.flatMap { $0 },
       segmentSize: datagrams.count > 1 ? datagrams[0].count : 0,
