@@ -50,7 +50,8 @@ let package = Package(
       linkerSettings: [
         .linkedLibrary("uring"), .linkedLibrary("mnl"),
       ]),
-    .target(name: "CCapture", linkerSettings: [.linkedLibrary("pcap")]),
+    // Loads libpcap by itself where frames are captured.
+    .target(name: "CCapture"),
     .target(name: "CConfinement", linkerSettings: [.linkedLibrary("seccomp")]),
     .target(name: "CChecksum"),
     .target(

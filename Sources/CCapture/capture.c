@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "CCapture.h"
+#include <dlfcn.h>
 #include <pcap/pcap.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,16 +13,50 @@
 
 _Static_assert((int)ovx_capture_error_size == PCAP_ERRBUF_SIZE, "the size of libpcap's explanations");
 
+/* Of libpcap what is used here. It is loaded when somebody captures: with D-Bus, systemd and what else it stands on it
+ * would be a sixth of the time that a program takes to start. */
+#define LIBRARY(f)                                                                                                  \
+  f(pcap_open_dead) f(pcap_compile) f(pcap_freecode) f(pcap_geterr) f(pcap_close) f(pcap_dump_open) f(pcap_dump)    \
+      f(pcap_dump_flush) f(pcap_dump_file) f(pcap_dump_close) f(bpf_validate) f(bpf_filter)
+#define POINTER(name) __typeof__(name) *name;
+static struct {
+  LIBRARY(POINTER)
+} library;
+static pthread_once_t loading = PTHREAD_ONCE_INIT;
+/* Empty where it is there. */
+static char missing[PCAP_ERRBUF_SIZE];
+
+static void load(void) {
+  void *handle = dlopen("libpcap.so.0.8", RTLD_NOW | RTLD_LOCAL);
+  if (!handle) handle = dlopen("libpcap.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (handle) {
+#define FIND(name) library.name = (__typeof__(name) *)dlsym(handle, #name);
+    LIBRARY(FIND)
+#define IS_FOUND(name) library.name &&
+    if (LIBRARY(IS_FOUND) true) return;
+  }
+  const char *reason = dlerror();
+  snprintf(missing, sizeof missing, "libpcap cannot be loaded (%s)", reason ? reason : "it lacks functions");
+}
+
+bool ovx_capture_load(char *error) {
+  pthread_once(&loading, load);
+  if (!missing[0]) return true;
+  snprintf(error, PCAP_ERRBUF_SIZE, "%s", missing);
+  return false;
+}
+
 int ovx_filter_compile(const char *expression, int snapshot_length, uint64_t *words, char *error) {
-  pcap_t *session = pcap_open_dead(DLT_EN10MB, snapshot_length);
+  if (!ovx_capture_load(error)) return -1;
+  pcap_t *session = library.pcap_open_dead(DLT_EN10MB, snapshot_length);
   struct bpf_program program;
   int count = -1;
   if (!session) {
     snprintf(error, PCAP_ERRBUF_SIZE, "out of memory");
     return -1;
   }
-  if (pcap_compile(session, &program, expression, 1, PCAP_NETMASK_UNKNOWN) < 0) {
-    snprintf(error, PCAP_ERRBUF_SIZE, "%s", pcap_geterr(session));
+  if (library.pcap_compile(session, &program, expression, 1, PCAP_NETMASK_UNKNOWN) < 0) {
+    snprintf(error, PCAP_ERRBUF_SIZE, "%s", library.pcap_geterr(session));
   } else {
     if (program.bf_len > ovx_filter_limit) {
       snprintf(error, PCAP_ERRBUF_SIZE, "it takes %u instructions, and %d are the most", program.bf_len,
@@ -33,14 +69,15 @@ int ovx_filter_compile(const char *expression, int snapshot_length, uint64_t *wo
                        (uint64_t)instruction.jf << 32 | instruction.k;
       }
     }
-    pcap_freecode(&program);
+    library.pcap_freecode(&program);
   }
-  pcap_close(session);
+  library.pcap_close(session);
   return count;
 }
 
 void *ovx_filter_make(const uint64_t *words, int count) {
-  if (count < 1 || count > ovx_filter_limit) return NULL;
+  char reason[PCAP_ERRBUF_SIZE];
+  if (count < 1 || count > ovx_filter_limit || !ovx_capture_load(reason)) return NULL;
   struct bpf_insn *program = calloc((size_t)count, sizeof *program);
   if (!program) return NULL;
   for (int index = 0; index < count; index++) {
@@ -49,7 +86,7 @@ void *ovx_filter_make(const uint64_t *words, int count) {
     program[index].jf = (u_char)(words[index] >> 32);
     program[index].k = (bpf_u_int32)words[index];
   }
-  if (bpf_validate(program, count)) return program;
+  if (library.bpf_validate(program, count)) return program;
   free(program);
   return NULL;
 }
@@ -57,19 +94,20 @@ void *ovx_filter_make(const uint64_t *words, int count) {
 void ovx_filter_free(void *program) { free(program); }
 
 bool ovx_filter_accepts(const void *program, const void *packet, uint32_t length, uint32_t captured) {
-  return bpf_filter(program, packet, length, captured) != 0;
+  return library.bpf_filter(program, packet, length, captured) != 0;
 }
 
 void *ovx_dump_open(const char *path, int snapshot_length, char *error) {
-  pcap_t *session = pcap_open_dead(DLT_EN10MB, snapshot_length);
+  if (!ovx_capture_load(error)) return NULL;
+  pcap_t *session = library.pcap_open_dead(DLT_EN10MB, snapshot_length);
   if (!session) {
     snprintf(error, PCAP_ERRBUF_SIZE, "out of memory");
     return NULL;
   }
-  pcap_dumper_t *dumper = pcap_dump_open(session, path);
-  if (!dumper) snprintf(error, PCAP_ERRBUF_SIZE, "%s", pcap_geterr(session));
+  pcap_dumper_t *dumper = library.pcap_dump_open(session, path);
+  if (!dumper) snprintf(error, PCAP_ERRBUF_SIZE, "%s", library.pcap_geterr(session));
   /* The header is written: the session is not needed any more. */
-  pcap_close(session);
+  library.pcap_close(session);
   return dumper;
 }
 
@@ -80,12 +118,12 @@ void ovx_dump(void *file, uint64_t nanoseconds, uint32_t length, uint32_t captur
   header.ts.tv_usec = (suseconds_t)(nanoseconds % 1000000000u / 1000u);
   header.caplen = captured;
   header.len = length;
-  pcap_dump(file, &header, packet);
+  library.pcap_dump(file, &header, packet);
 }
 
-bool ovx_dump_flush(void *file) { return pcap_dump_flush(file) == 0 && !ferror(pcap_dump_file(file)); }
+bool ovx_dump_flush(void *file) { return library.pcap_dump_flush(file) == 0 && !ferror(library.pcap_dump_file(file)); }
 
-void ovx_dump_close(void *file) { pcap_dump_close(file); }
+void ovx_dump_close(void *file) { library.pcap_dump_close(file); }
 
 int ovx_end_signals(void) {
   sigset_t signals;

@@ -237,6 +237,11 @@ struct Vswitchd: ParsableCommand {
     let successors = try HandoverSocket.open(in: directory.path, inherited)
     inherited.closeAll()
 
+    // A confined daemon cannot load anything any more.
+    if let reason = CaptureFilter.load() {
+      logger.warning(
+        "frames cannot be captured by filters: \(reason); install it (Debian: libpcap0.8)")
+    }
     let confinement = Confinement(isWanted: syscallFilter, logger: logger)
     let service = ServiceNotification()
     logger.notice("ovx-vswitchd \(OVXVersion.current) is ready: \(daemon.summary)")

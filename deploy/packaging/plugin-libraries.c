@@ -1,9 +1,7 @@
 // What the CNI plugin that is linked with no library at all (see plugin) needs of libraries that Debian has no static copy of.
 //
-// Of libmnl these are the functions that put messages together and take them apart, as libmnl's manual has them. The capture
-// of packets, which is in the same modules as what the plugin needs, is never called by it.
+// Of libmnl these are the functions that put messages together and take them apart, as libmnl's manual has them.
 #include <libmnl/libmnl.h>
-#include <pcap/pcap.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,29 +69,4 @@ uint16_t mnl_attr_get_type(const struct nlattr *attribute) { return attribute->n
 
 uint16_t mnl_attr_get_payload_len(const struct nlattr *attribute) {
   return (uint16_t)(attribute->nla_len - header_length);
-}
-
-// MARK: Never called
-
-pcap_t *pcap_open_dead(int link, int length) { (void)link, (void)length; abort(); }
-char *pcap_geterr(pcap_t *capture) { (void)capture; abort(); }
-void pcap_freecode(struct bpf_program *program) { (void)program; abort(); }
-pcap_dumper_t *pcap_dump_open(pcap_t *capture, const char *path) { (void)capture, (void)path; abort(); }
-int pcap_dump_flush(pcap_dumper_t *dump) { (void)dump; abort(); }
-FILE *pcap_dump_file(pcap_dumper_t *dump) { (void)dump; abort(); }
-void pcap_dump_close(pcap_dumper_t *dump) { (void)dump; abort(); }
-void pcap_dump(u_char *user, const struct pcap_pkthdr *header, const u_char *bytes) {
-  (void)user, (void)header, (void)bytes;
-  abort();
-}
-int pcap_compile(pcap_t *capture, struct bpf_program *program, const char *text, int optimize,
-                 bpf_u_int32 netmask) {
-  (void)capture, (void)program, (void)text, (void)optimize, (void)netmask;
-  abort();
-}
-void pcap_close(pcap_t *capture) { (void)capture; abort(); }
-int bpf_validate(const struct bpf_insn *code, int count) { (void)code, (void)count; abort(); }
-u_int bpf_filter(const struct bpf_insn *code, const u_char *bytes, u_int whole, u_int length) {
-  (void)code, (void)bytes, (void)whole, (void)length;
-  abort();
 }

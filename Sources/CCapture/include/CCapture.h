@@ -13,6 +13,10 @@ enum {
   ovx_capture_error_size = 256,
 };
 
+/* Loads libpcap, as everything below does that needs it; for a process that cannot load anything later. False with the
+ * reason in `error`. */
+bool ovx_capture_load(char *error);
+
 /* A program of the packet filter, each instruction as one number: code, jt, jf and k from the high end on. */
 
 /* Compiles an expression of pcap-filter(7) for Ethernet frames to `ovx_filter_limit` instructions at most. Their number,

@@ -13,6 +13,15 @@ package final class CaptureFilter: @unchecked Sendable {
   /// Instructions at most, as many as the kernel takes.
   package static let instructionLimit = ovx_filter_limit
 
+  /// Loads libpcap, which no process can that has given up the right to make code.
+  ///
+  /// - Returns: Why that is not possible; `nil` where it is.
+  package static func load() -> String? {
+    var reason = [CChar](repeating: 0, count: ovx_capture_error_size)
+    guard unsafe !ovx_capture_load(&reason) else { return nil }
+    return String(decoding: reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
   /// Checks a program, which may come from anybody: it must end for every frame and stay in its memory.
   ///
   /// `nil` where it is not such a program.

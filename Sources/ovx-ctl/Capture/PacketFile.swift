@@ -16,8 +16,13 @@ struct FilterExpression {
     guard !expression.utf8.contains(0) else {
       throw ControlError("the filter has a zero byte in it; take it out")
     }
-    var words = [UInt64](repeating: 0, count: ovx_filter_limit)
     var reason = Explanation()
+    guard unsafe ovx_capture_load(&reason.text) else {
+      throw ControlError(
+        "the filter \"\(expression)\" cannot be compiled: \(reason); install it (Debian: libpcap0.8)"
+      )
+    }
+    var words = [UInt64](repeating: 0, count: ovx_filter_limit)
     let count = unsafe ovx_filter_compile(
       expression, Int32(clamping: snapshotLength), &words, &reason.text)
     guard count >= 0 else {
