@@ -1,11 +1,14 @@
 """What is measured of a kind of host. Each measurement makes its own fabric and gives figures by their keys."""
 
 import ipaddress
+import pathlib
+import re
 import socket
 import statistics
 import struct
 import time
 
+from hosts import BLUE
 from lab import Failure
 from probes import Wire, mac_bytes, seconds_until_heard
 from underlay import FIRST_VTEP, Fabric, within
@@ -14,6 +17,8 @@ FIRST, SECOND = "02:0c:00:00:00:01", "02:0c:00:00:00:02"
 # Nobody has it: what is sent there goes nowhere, as nothing unknown is flooded.
 NOBODY = "02:0c:00:00:00:fe"
 HOLD = 9
+# Of a victim, every five milliseconds.
+PINGS = 5000
 
 
 def two_hosts(lab, kind, name):
@@ -206,6 +211,54 @@ def host_dies(lab, kind, options):
     return {"seconds": seconds}
 
 
+def victim(lab, kind, options):
+    """A tenant's pings between two hosts: at rest, and while 10,000 routes come and go in another tenant's network."""
+    fabric = Fabric(lab, "victim", HOLD)
+    generator = fabric.start_generator()
+    hosts = [kind(fabric, number) for number in (1, 2)]
+    containers, wires = [], []
+    for number, (host, mac) in enumerate(zip(hosts, (FIRST, SECOND)), 1):
+        host.add_network(BLUE)
+        containers.append(host.container(f"c{number}", mac, BLUE))
+        containers[-1].must(f"ip addr add 172.17.0.{number}/16 dev eth0")
+        wires.append(Wire(containers[-1]))
+    wait_for_each_other(hosts, wires)
+    # From here on neighbors are known, and the machine comes to rest.
+    start_pings(lab, containers[0], 100).finish(30)
+    base = hosts[0].remotes()
+    time.sleep(5)
+    idle = times_of(start_pings(lab, containers[0], PINGS))
+    pinging, flaps = start_pings(lab, containers[0], PINGS), 0
+    while pinging.running:
+        generator.begin("announce", 100, 10_000)
+        within(options.patience, f"10,000 routes do not come to {kind.kind}",
+               lambda: hosts[0].remotes() >= base + 10_000, pause=0.2)
+        generator.finish()
+        generator.begin("withdraw")
+        # Some may stay for good where news of the kernel is lost; that is not what is measured here.
+        within(options.patience, f"10,000 routes do not leave {kind.kind}",
+               lambda: hosts[0].remotes() < base + 1000, pause=0.2)
+        generator.finish()
+        flaps += 1
+    busy = times_of(pinging)
+    fabric.remove()
+    idle_p99, busy_p99 = (statistics.quantiles(times, n=100)[98] for times in (idle, busy))
+    return {"idle": idle_p99, "p99": busy_p99, "max": max(busy), "times": busy_p99 / idle_p99, "flaps": flaps,
+            "lost": 2 * PINGS - len(idle) - len(busy)}
+
+
+def start_pings(lab, container, count):
+    # Nobody reads meanwhile what it says.
+    return container.start(["ping", "-i", "0.005", "-c", count, "-W", "2", "172.17.0.2"], log=str(lab.directory / "pings"))
+
+
+def times_of(pinging):
+    """Milliseconds of each ping that was answered."""
+    pinging.finish(300)
+    return [float(found) for found in re.findall(r"time=([0-9.]+) ms", pathlib.Path(pinging.log).read_text())]
+
+
 MEASUREMENTS = {
     "seen": seen, "ten-thousand": ten_thousand, "hundred-thousand": hundred_thousand, "killed": killed, "dies": host_dies,
+    "victim": victim,
 }

@@ -8,6 +8,9 @@ import signal
 from lab import Failure
 from underlay import AS, VNI, host_address, reflector_address, start_frr, within
 
+RED, BLUE = "red", "blue"
+VNIS = {RED: VNI, BLUE: VNI + 100}
+
 
 class Host:
     """A host on the wire with one network, VNI 100, and containers in it on veth pairs."""
@@ -28,7 +31,7 @@ class Host:
         for daemon in self.control:
             self.start(daemon)
 
-    def container(self, name, mac):
+    def container(self, name, mac, network=RED):
         """A container whose eth0 is a veth; the host's end is a port of the network's bridge."""
         container = self.fabric.lab.namespace(f"{self.fabric.name}-{name}")
         self.fabric.places.append(container)
@@ -39,7 +42,7 @@ class Host:
             echo 1 >/proc/sys/net/ipv6/conf/{name}/disable_ipv6
             ip link set {name} up""")
         container.must(f"ip link set eth0 address {mac} up")
-        self.add_port(name)
+        self.add_port(name, network)
         return container
 
     def kill(self, daemon):
@@ -68,7 +71,10 @@ class Host:
     def start(self, daemon):
         raise NotImplementedError
 
-    def add_port(self, name):
+    def add_network(self, network):
+        raise NotImplementedError
+
+    def add_port(self, name, network):
         raise NotImplementedError
 
     def remotes(self):
@@ -92,14 +98,7 @@ class FRR(Host):
     weighed = ("zebra", "bgpd")
 
     def prepare(self):
-        # As Cumulus and others have it: nothing is learned from the tunnel, unknown unicast is not flooded, ARP answered.
-        self.place.must(f"""
-            ip link add br{VNI} type bridge
-            ip link add vxlan{VNI} type vxlan id {VNI} local {self.address} dstport 4789 nolearning
-            ip link set vxlan{VNI} master br{VNI}
-            bridge link set dev vxlan{VNI} learning off flood off neigh_suppress on
-            ip link set br{VNI} up
-            ip link set vxlan{VNI} up""")
+        self.add_network(RED)
         (self.directory / "zebra.conf").write_text("! Nothing to say.\n")
         neighbors = "".join(f" neighbor {address} peer-group reflectors\n" for address in self.reflectors)
         hold = self.fabric.hold
@@ -127,14 +126,25 @@ router bgp {AS}
     def pid(self, daemon):
         return int((self.directory / f"{daemon}.pid").read_text())
 
-    def add_port(self, name):
-        self.place.must(f"ip link set {name} master br{VNI}")
+    def add_network(self, network):
+        # As Cumulus and others have it: nothing is learned from the tunnel, unknown unicast is not flooded, ARP answered.
+        vni = VNIS[network]
+        self.place.must(f"""
+            ip link add br{vni} type bridge
+            ip link add vxlan{vni} type vxlan id {vni} local {self.address} dstport 4789 nolearning
+            ip link set vxlan{vni} master br{vni}
+            bridge link set dev vxlan{vni} learning off flood off neigh_suppress on
+            ip link set br{vni} up
+            ip link set vxlan{vni} up""")
+
+    def add_port(self, name, network):
+        self.place.must(f"ip link set {name} master br{VNIS[network]}")
 
     def remotes(self):
         return int(self.place.must(f"bridge fdb show dev vxlan{VNI} | grep -v ^00:00:00:00:00:00 | grep -c ' dst ' || true"))
 
     def has(self, mac):
-        return bool(self.place.must(f"bridge fdb show dev vxlan{VNI} | grep '^{mac} .*dst' || true").strip())
+        return bool(self.place.must(f"bridge fdb show | grep '^{mac} .* dst ' || true").strip())
 
 
 class OVX(Host):
@@ -171,7 +181,7 @@ router-id = "{self.address}"
             log=str(self.directory / "vswitchd.log"))
         within(20, "ovx-vswitchd does not start", (self.directory / "vswitchd.sock").exists)
         self.control_it(f"set switch . control_plane=evpn local_ip={self.address}")
-        self.control_it(f"add-net red vni={VNI} subnet=172.16.0.0/12")
+        self.add_network(RED)
         # A bridge knows 8,192 addresses where nothing is said.
         self.control_it("set bridge br0 other_config:mac-table-size=200000")
 
@@ -188,8 +198,11 @@ router-id = "{self.address}"
             argv = [self.programs["ovx-evpn"], "--gobgp", f"unix:{api}", "--rundir", self.directory]
         self.daemons[daemon] = self.place.start(argv, log=str(self.directory / f"{daemon}.log"))
 
-    def add_port(self, name):
-        self.control_it(f"add-port br0 {name} network=red")
+    def add_network(self, network):
+        self.control_it(f"add-net {network} vni={VNIS[network]} subnet=172.16.0.0/12")
+
+    def add_port(self, name, network):
+        self.control_it(f"add-port br0 {name} network={network}")
 
     def entries(self):
         text = self.control_it("-f json fdb show br0")
@@ -207,13 +220,16 @@ router-id = "{self.address}"
         return any(row["mac"] == mac for row in self.entries())
 
 
-def find_programs(directory, evpn_directory, gobgpd):
-    programs = {}
-    for name, place in (("ovx-vswitchd", directory), ("ovx-ctl", directory), ("ovx-evpn", evpn_directory)):
-        programs[name] = pathlib.Path(place).resolve() / name
-        if not os.access(programs[name], os.X_OK):
-            raise Failure(f"{place} holds no {name}; say in OVX_BIN and OVX_EVPN_BIN where the programs are")
-    programs["gobgpd"] = gobgpd
+def find_programs(root, gobgpd):
+    """The programs under test: those that the environment names, or those that were built last."""
+    directory = os.environ.get("OVX_BIN") or root / ".build" / "release"
+    # deploy/build-evpn has a directory of its own.
+    places = [os.environ["OVX_EVPN_BIN"]] if os.environ.get("OVX_EVPN_BIN") else [directory, root / ".build-evpn" / "release"]
+    programs = {"gobgpd": gobgpd}
+    for name, where in (("ovx-vswitchd", [directory]), ("ovx-ctl", [directory]), ("ovx-evpn", places)):
+        found = [path for place in where if os.access(path := pathlib.Path(place).resolve() / name, os.X_OK)]
+        if not found:
+            raise Failure(f"there is no {name} in {' or '.join(map(str, where))}; build it with swift build -c release "
+                          "--static-swift-stdlib (ovx-evpn: deploy/build-evpn), or say in OVX_BIN and OVX_EVPN_BIN where it is")
+        programs[name] = found[0]
     return programs
-
-
