@@ -85,12 +85,25 @@ extension Agent {
       questioned.remove(key)
       try importRoute(route, at: now)
     } catch {
-      if error != .otherType { faults[error, default: 0] += 1 }
+      count(error, of: path)
     }
   }
 
+  /// Counts a path that is of no use; the first for each reason is named, as it may be somebody's malice or mistake.
+  private mutating func count(_ fault: RouteFault, of path: ReceivedPath) {
+    guard fault != .otherType else { return }
+    faults[fault, default: 0] += 1
+    guard faults[fault] == 1 else { return }
+    notices.append(
+      Notice(
+        .warning,
+        "a route is refused: \(path.summary) has \(fault.rawValue); more of them are counted by \"ovx-ctl evpn show\""
+      ))
+  }
+
   private mutating func importRoute(_ route: Route, at now: Int64) throws(RouteFault) {
-    guard route.vtep != localVTEP, networks[route.vni]?.imports(route) == true else {
+    let isOwnVTEP = route.vtep == localVTEP
+    guard !isOwnVTEP, networks[route.vni]?.imports(route) == true else {
       forget(route.key, at: now)
       let isMeant = route.targets.contains { target in
         networks.values.contains { $0.settings.target == target }
@@ -99,7 +112,7 @@ extension Agent {
               && networks[$0] != nil
           } == true
       }
-      if isMeant, route.vtep != localVTEP { throw .otherVNI }
+      if isMeant { throw isOwnVTEP ? .ownVTEP : .otherVNI }
       return
     }
     if let old = rib[route.key], old.vni != route.vni || old.vtep != route.vtep {

@@ -72,7 +72,9 @@ package enum RouteFault: String, Error, CaseIterable, Sendable {
   case mac = "no station's Ethernet address"
   case ip = "no station's IP address"
   case nextHop = "no VTEP's address as next hop"
-  case label = "a VNI of more than 24 bits, or none"
+  /// Somebody else has the address, or this host hears itself.
+  case ownVTEP = "this host's own address as next hop"
+  case label = "no VNI from 1 to 16777215"
   case tunnel = "no tunnel by ingress replication"
   case encapsulation = "another encapsulation than VXLAN"
   case communities = "more extended communities than a message holds"
@@ -107,7 +109,8 @@ extension ReceivedPath {
   package func route() throws(RouteFault) -> Route {
     let key = try key()
     guard communities.count <= Self.communityLimit else { throw .communities }
-    guard let vtep = IPAddress(nextHop), vtep.isUnicast, !vtep.isLinkLocalIPv6 else {
+    guard let vtep = IPAddress(nextHop), vtep.isUnicast, !vtep.isLinkLocalIPv6, !vtep.isLoopback
+    else {
       throw .nextHop
     }
     let label: UInt32?
@@ -118,7 +121,7 @@ extension ReceivedPath {
       label = tunnel.label
     case .other: throw .otherType
     }
-    guard let label, let vni = VNI(rawValue: label) else { throw .label }
+    guard let label, let vni = VNI(rawValue: label), vni != .zero else { throw .label }
     var route = Route(key, vtep: vtep, vni: vni, targets: [])
     // Without a word of it the encapsulation is what the operator has set (RFC 8365, section 5.1.3): VXLAN.
     var (isVXLAN, isOther) = (false, false)
@@ -155,7 +158,34 @@ extension ReceivedPath {
   package static let vxlan: UInt32 = 8
 }
 
+extension IPAddress {
+  /// Whether it never leaves a host: of 127.0.0.0/8, or ::1.
+  fileprivate var isLoopback: Bool { isIPv6 ? high == 0 && low == 1 : low >> 24 == 127 }
+}
+
+extension ReceivedPath {
+  /// What it says, for whoever looks for where it comes from.
+  var summary: String {
+    let hop = nextHop.isEmpty ? "nobody" : nextHop
+    return switch content {
+    case .station(let distinguisher, _, let mac, let ip, _):
+      "\(mac)\(ip.isEmpty ? "" : " (\(ip))"), route distinguisher \(distinguisher.summary), of \(hop),"
+    case .multicast(let distinguisher, _, let originator):
+      "that for broadcasts to \(originator), route distinguisher \(distinguisher.summary), of \(hop),"
+    case .other: "one of another type, of \(hop),"
+    }
+  }
+}
+
 extension ReceivedPath.Distinguisher {
+  fileprivate var summary: String {
+    switch self {
+    case .twoOctet(let admin, let number), .fourOctet(let admin, let number): "\(admin):\(number)"
+    case .address(let admin, let number): "\(admin):\(number)"
+    case .unknown: "unknown"
+    }
+  }
+
   fileprivate func checked() throws(RouteFault) -> RouteDistinguisher {
     let found: RouteDistinguisher? =
       switch self {

@@ -28,8 +28,10 @@ struct AnswerService {
     }
     // The lock goes with the process.
     guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
-      throw ControlError("another ovx-evpn serves the switch of \(path); end it first")
+      let owner = Self.readPID(lock).map { " (process \($0))" } ?? ""
+      throw ControlError("another ovx-evpn\(owner) serves the switch of \(path); end it first")
     }
+    Self.writePID(lock)
     let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     unsafe unlink(path)
     // From the first moment on with the mode that it is to have: 0660.
@@ -43,6 +45,37 @@ struct AnswerService {
     }
     let (core, path) = (core, path)
     Thread { AnswerService(core, path: path).serve(listener) }.start()
+  }
+
+  /// Whose process has the lock, for whoever meets it.
+  private static func readPID(_ lock: Int32) -> Int? {
+    var bytes = [UInt8](repeating: 0, count: 20)
+    let count = unsafe pread(lock, &bytes, bytes.count, 0)
+    guard count > 0 else { return nil }
+    return Int(String(decoding: bytes[..<count].prefix { $0 != 0x0A }, as: UTF8.self))
+  }
+
+  private static func writePID(_ lock: Int32) {
+    let bytes = Array("\(getpid())\n".utf8)
+    _ = ftruncate(lock, 0)
+    _ = unsafe pwrite(lock, bytes, bytes.count, 0)
+  }
+
+  /// Gives the socket to the group that may use the daemon's: whoever may do the one may do the other.
+  ///
+  /// - Parameters:
+  ///   - path: The socket's.
+  ///   - daemonPath: The daemon's.
+  /// - Returns: Why the group's members cannot use it, where they cannot.
+  static func share(_ path: String, with daemonPath: String) -> String? {
+    var (daemon, own) = (stat(), stat())
+    guard unsafe stat(daemonPath, &daemon) == 0, unsafe stat(path, &own) == 0,
+      daemon.st_gid != own.st_gid
+    else { return nil }
+    guard unsafe lchown(path, uid_t.max, daemon.st_gid) != 0 else { return nil }
+    return
+      "\(path) cannot be given to the group that may use \(daemonPath): \(Errno(rawValue: errno)); only root "
+      + "can use it"
   }
 
   private init(_ core: Core, path: String) {

@@ -47,6 +47,9 @@ struct EngineSide {
 
   private static func reason(_ error: any Error) -> String {
     switch error {
+    // Each major version of gobgpd has an API of another name: 4 api.GoBgpService, 2 gobgpapi.GobgpApi.
+    case let error as RPCError where error.code == .unimplemented:
+      "it is not of version 3, the only one that ovx-evpn speaks with (\(error.message)); install gobgpd 3.x"
     case let error as RPCError: error.message
     case let error as ControlError: error.message
     default: "\(error)"

@@ -9,22 +9,26 @@ private import SystemPackage
 struct SwitchSide {
   private let core: Core
   private let client: ControlClient
+  /// Where ovx-evpn itself answers.
+  private let answers: String
   /// Seconds that the daemon has for an answer.
   private static let patience = 30.0
 
   init(_ core: Core, runDirectory: String) {
     self.core = core
     client = ControlClient(runDirectory: runDirectory)
+    answers = EVPNSocket.path(in: runDirectory)
   }
 
   func start() throws(ControlError) {
-    let (core, socket) = (core, client.socketPath.string)
-    Thread { SwitchSide(core, socket: socket).listen() }.start()
-    Thread { SwitchSide(core, socket: socket).tell() }.start()
+    let (core, socket, answers) = (core, client.socketPath.string, answers)
+    Thread { SwitchSide(core, socket: socket, answers: answers).listen() }.start()
+    Thread { SwitchSide(core, socket: socket, answers: answers).tell() }.start()
   }
 
-  private init(_ core: Core, socket: String) {
+  private init(_ core: Core, socket: String, answers: String) {
     self.core = core
+    self.answers = answers
     client = ControlClient(socket: socket)
   }
 
@@ -35,6 +39,10 @@ struct SwitchSide {
         var watch = try client.watch(
           [.host, .network, .station, .neighbor], timeout: Self.patience)
         core.clear("switch", "the switch answers")
+        // Each daemon may have another group than the one before.
+        if let failure = AnswerService.share(answers, with: client.socketPath.string) {
+          core.tell(failure, about: "group")
+        }
         core.update { agent, _ in agent.switchConnected() }
         while true {
           guard let first = try watch.next() else { continue }

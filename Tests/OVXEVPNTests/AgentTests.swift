@@ -123,7 +123,7 @@ private let two = "02:00:00:00:00:02"
     bench.receive(Bench.path(one, vni: 101, targets: [.twoOctet(subType: 2, 65000, 100)]))
     bench.receive(Bench.path(one, from: Bench.local))
     #expect(bench.stations["red"] == nil)
-    #expect(bench.agent.faults == [.otherVNI: 1])
+    #expect(bench.agent.faults == [.otherVNI: 1, .ownVTEP: 1])
     // Hosts with another AS derive another target.
     bench.receive(Bench.path(one, targets: [.twoOctet(subType: 2, 65001, 100)]))
     #expect(bench.station(one) != nil)

@@ -50,11 +50,14 @@ import Testing
       #expect(fault { $0.content = station(ip: ip) } == .ip)
     }
     #expect(fault { $0.content = station(ip: "::") } == nil)
-    for hop in ["", "0.0.0.0", "ff02::1", "fe80::1", "255.255.255.255"] {
+    for hop in [
+      "", "0.0.0.0", "ff02::1", "fe80::1", "255.255.255.255", "224.0.0.5", "127.0.0.1", "::1", "::",
+    ] {
       #expect(fault { $0.nextHop = hop } == .nextHop)
     }
     #expect(fault { $0.content = station(labels: []) } == .label)
     #expect(fault { $0.content = station(labels: [1 << 24]) } == .label)
+    #expect(fault { $0.content = station(labels: [0]) } == .label)
     #expect(fault { $0.communities = [.encapsulation(7)] } == .encapsulation)
     #expect(fault { $0.communities = [.encapsulation(7), .encapsulation(8)] } == nil)
     #expect(fault { $0.communities = [] } == nil)
@@ -63,6 +66,43 @@ import Testing
     path = Bench.multicast()
     #expect(fault { $0.tunnel = nil } == .tunnel)
     #expect(fault { $0.tunnel?.type = 1 } == .tunnel)
+  }
+
+  /// What is refused is counted by its reason, and the first for each is named with its route distinguisher and next hop.
+  @Test func whatIsRefusedIsCountedAndNamed() {
+    var bench = Bench()
+    let target = [ReceivedPath.Community.twoOctet(subType: 2, 65000, Bench.vni)]
+    bench.receive(
+      Bench.path("02:00:00:00:00:01", from: "10.0.0.7", vni: 200, targets: target),
+      Bench.path("02:00:00:00:00:02", from: "10.0.0.8", vni: 200, targets: target),
+      Bench.path("02:00:00:00:00:03", from: Bench.local), Bench.path("02:00:00:00:00:04", vni: 0),
+      // Another tenant's route altogether is nobody's fault.
+      Bench.path("02:00:00:00:00:05", vni: 300))
+    #expect(
+      bench.agent.state(at: bench.now).ignored == [
+        RouteFault.otherVNI.rawValue: 2, RouteFault.ownVTEP.rawValue: 1,
+        RouteFault.label.rawValue: 1,
+      ])
+    let named = bench.notices.map(\.text).filter { $0.contains("is refused") }
+    #expect(named.count == 3)
+    for word in ["02:00:00:00:00:01", "10.0.0.7:200", RouteFault.otherVNI.rawValue] {
+      #expect(named.first?.contains(word) == true, "\(named)")
+    }
+    #expect(bench.stations["red"] ?? [:] == [:])
+  }
+
+  /// A gateway here stays here, whatever sequence number others tell its addresses with, and is told as a duplicate.
+  @Test func theGatewayOfThisHostIsNobodyElses() {
+    var bench = Bench()
+    bench.hear("02:00:00:00:00:01", "gateway")
+    bench.neighbor("172.17.0.1", "02:00:00:00:00:01")
+    bench.receive(
+      Bench.path(
+        "02:00:00:00:00:01", ip: "172.17.0.1", from: "10.0.0.7", sequence: .max, sticky: true))
+    #expect(bench.station("02:00:00:00:00:01") == nil)
+    #expect(bench.neighbors["red"]?[ip("172.17.0.1")] == nil)
+    #expect(bench.routes(of: "02:00:00:00:00:01").count == 1)
+    #expect(bench.notices.contains { $0.text.contains("10.0.0.7 tells of 02:00:00:00:00:01") })
   }
 
   /// Random paths and events: nothing traps, what is told fits, and both sides come to rest at what the routes say.
