@@ -144,6 +144,23 @@ def extra_remote(number):
     return f"192.168.5.{100 + number}"
 
 
+def start_open_vswitch(ovs, host, directory, start):
+    """Starts its two daemons, whose files are in a directory of their own; gives the words of ovs-vsctl, and their environment.
+
+    `start` is given a program's words, and what its environment is to have.
+    """
+    environment = {**ovs.environment, "OVS_RUNDIR": str(directory), "OVS_LOGDIR": str(directory),
+                   "OVS_DBDIR": str(directory), "OVS_SYSCONFDIR": str(directory)}
+    socket = directory / "db.sock"
+    host.must(f"{ovs.ovsdb_tool} create {directory}/conf.db {ovs.schema}", environment)
+    start([ovs.ovsdb_server, f"{directory}/conf.db", f"--remote=punix:{socket}", "--no-chdir", "-vsyslog:off"], environment)
+    wait_until(f"{socket} exists", socket.exists)
+    vsctl = f"{ovs.vsctl} --db=unix:{socket} --timeout=10"
+    host.must(f"{vsctl} --no-wait init", environment)
+    start([ovs.vswitchd, f"unix:{socket}", "--no-chdir", "-vsyslog:off"], environment)
+    return vsctl, environment
+
+
 class OpenVSwitch(Peer):
     """Open vSwitch's userspace datapath, with a bridge for the underlay as its manual prescribes."""
 
@@ -161,19 +178,10 @@ class OpenVSwitch(Peer):
         self.switch(far, 2, ["c1"])
 
     def switch(self, host, number, ports):
-        ovs = self.programs.ovs
         directory = self.directory / host.short
         directory.mkdir()
-        environment = {**ovs.environment, "OVS_RUNDIR": str(directory), "OVS_LOGDIR": str(directory),
-                       "OVS_DBDIR": str(directory), "OVS_SYSCONFDIR": str(directory)}
-        socket = directory / "db.sock"
-        host.must(f"{ovs.ovsdb_tool} create {directory}/conf.db {ovs.schema}", environment)
-        self.start_daemon(host, [ovs.ovsdb_server, f"{directory}/conf.db", f"--remote=punix:{socket}",
-                                 "--no-chdir", "-vsyslog:off"], environment)
-        wait_until(f"{socket} exists", socket.exists)
-        vsctl = f"{ovs.vsctl} --db=unix:{socket} --timeout=10"
-        host.must(f"{vsctl} --no-wait init", environment)
-        self.start_daemon(host, [ovs.vswitchd, f"unix:{socket}", "--no-chdir", "-vsyslog:off"], environment)
+        vsctl, environment = start_open_vswitch(
+            self.programs.ovs, host, directory, lambda *arguments: self.start_daemon(host, *arguments))
         address = underlay_address(number)
         adding = " ".join(f"-- add-port br0 {port}" for port in ports)
         host.must(
