@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
 
+import programs
 from lab import Failure
 
 PLUGINS = pathlib.Path("/usr/lib/cni")
@@ -16,7 +18,8 @@ class Peer:
 
     def __init__(self, host, name, plugin, configuration, gateway):
         self.host, self.name, self.plugin, self.gateway = host, name, plugin, gateway
-        self.configuration = json.dumps({"cniVersion": "1.0.0", "name": name, **configuration}).encode()
+        network = re.sub("[^a-z]+", "-", name.lower())
+        self.configuration = json.dumps({"cniVersion": "1.0.0", "name": network, **configuration}).encode()
         self.path = f"{plugin.parent}:{PLUGINS}"
 
     def start(self, verb, container):
@@ -62,6 +65,16 @@ class Peer:
         return took
 
 
+def static_plugin(lab, ovx):
+    """ovx-cni as images have it, linked with no library; None where there is no build to link it of."""
+    if not (ovx / "ovx-cni.product").exists():
+        return None
+    output = lab.directory / "static" / "ovx-cni"
+    output.parent.mkdir()
+    programs.run([programs.ROOT / "deploy" / "packaging" / "plugin", ovx, output], "linking the plugin")
+    return output
+
+
 def peers(lab, switch):
     """`bridge`, and ovx-cni with a TAP and with a veth, with a network's addresses and with host-local's."""
 
@@ -74,12 +87,13 @@ def peers(lab, switch):
     own = {"type": "ovx-cni", "rundir": str(switch.rundir)}
     in_network = {**own, "network": "red"}
     on_bridge = {**own, "bridge": "br0", "tag": red.tag, "ipam": host_local("10.2.0.0/16")}
-    plugin = switch.programs / "ovx-cni"
-    return [
-        Peer(switch.host, "bridge", PLUGINS / "bridge", {
-            "type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": host_local("10.3.0.0/16")}, "10.3.0.1"),
-        Peer(switch.host, "ovx-cni", plugin, in_network, "10.1.0.1"),
-        Peer(switch.host, "ovx-cni-veth", plugin, {**in_network, "kind": "veth"}, "10.1.0.1"),
-        Peer(switch.host, "ovx-cni-host-local", plugin, on_bridge, "10.2.0.1"),
-        Peer(switch.host, "ovx-cni-host-local-veth", plugin, {**on_bridge, "kind": "veth"}, "10.2.0.1"),
-    ]
+    found = [Peer(switch.host, "bridge", PLUGINS / "bridge", {
+        "type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": host_local("10.3.0.0/16")}, "10.3.0.1")]
+    plugins = [("ovx-cni", switch.programs / "ovx-cni"), ("ovx-cni, static", static_plugin(lab, switch.programs))]
+    for name, plugin in plugins:
+        if plugin:
+            found += [Peer(switch.host, f"{name}, TAP", plugin, in_network, "10.1.0.1"),
+                      Peer(switch.host, f"{name}, veth", plugin, {**in_network, "kind": "veth"}, "10.1.0.1")]
+    return found + [
+        Peer(switch.host, "ovx-cni, TAP, host-local", plugins[0][1], on_bridge, "10.2.0.1"),
+        Peer(switch.host, "ovx-cni, veth, host-local", plugins[0][1], {**on_bridge, "kind": "veth"}, "10.2.0.1")]

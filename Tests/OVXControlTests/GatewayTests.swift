@@ -146,6 +146,28 @@ import Testing
     #expect(bench.configuration.ports["gw100"]?.interface.attachment?.target == "other-red")
   }
 
+  @Test func whereTheKernelForwardsTheRouterHasAVeth() throws {
+    var bench = try bench()
+    try open(&bench)
+    func type() -> Configuration.InterfaceType? {
+      bench.configuration.ports["gw100"]?.interface.type
+    }
+    #expect(type() == .tap)
+    try bench.run("set switch . other_config:fast-path=auto")
+    #expect(type() == .veth)
+    let before = bench.configuration
+    try open(&bench)
+    #expect(bench.configuration == before)
+    try bench.run("set network red gateway_mode=central")
+    #expect(type() == .tap, "it is for tunnels, too")
+    try bench.run("set network red gateway_mode=distributed")
+    #expect(type() == .veth)
+    try bench.run("remove switch . other_config fast-path")
+    #expect(type() == .tap)
+    #expect(
+      bench.refusal("set interface gw100 type=veth").contains("is the gateway of network red"))
+  }
+
   @Test(arguments: [
     "clear network red gateway", "set network red gateway_mode=remote", "del-net red",
     "set network red vni=101", "destroy network red",

@@ -147,6 +147,29 @@ extension SystemTests {
       }
     }
 
+    /// With the fast path the router has a veth, to and from which the kernel forwards; without, it has a TAP.
+    @Test func theKernelForwardsToTheRouter() throws {
+      try run { lab, site in
+        let host = site.hosts[0]
+        let red = try lab.namespace("red")
+        try host.ctl("attach red \(red.name) eth0 kind=veth")
+        try expectWayOut(red)
+        for (setting, type) in [
+          ("set switch . other_config:fast-path=on", "veth"),
+          ("remove switch . other_config fast-path", "tap"),
+          ("set switch . other_config:fast-path=auto", "veth"),
+        ] {
+          try host.ctl(setting)
+          #expect(try host.ctl("get interface gw100 type") == "\(type)\n")
+          try expectWayOut(red)
+          try red.expectTransfer(20_000_000, to: site.outside, at: "198.51.100.1")
+          let shown = try host.ctl("show")
+          #expect(shown.contains("fast_path: \"in use\"") == (type == "veth"), "\(shown)")
+          #expect(try host.run("ip netns exec \(site.prefix(0))red ip link show tenant").succeeded)
+        }
+      }
+    }
+
     @Test func tenantsReachNobodyElse() throws {
       try run { lab, site in
         let red = try site.attach("red", to: "red", on: 0)

@@ -55,20 +55,6 @@ extension Configuration.Network {
     port.network == name && port.name == gatewayPort && port.interface.attachment != nil
   }
 
-  /// The gateway's port, made of the one that there is; `nil` where this host is to have none.
-  func gateway(from old: Configuration.Port) -> Configuration.Port? {
-    guard hasGatewayHere else { return nil }
-    var port = old
-    port.bridge = bridge
-    port.tag = tag
-    port.network = name
-    port.interface.type = .tap
-    port.interface.mac = gatewayEthernetAddress
-    port.interface.attachment?.addresses = gatewayAddresses
-    port.interface.attachment?.gateways = []
-    return port
-  }
-
   /// The addresses outside and those of the members that have them there, by the former; what is none is left out.
   package var floatingAddresses: [(outside: IPAddress, member: IPAddress)] {
     floating.compactMap { outside, member in
@@ -150,6 +136,27 @@ extension Configuration {
 
 // MARK: - What follows
 
+extension Configuration {
+  /// The gateway's port of a network, made of the one that there is; `nil` where this host is to have none.
+  ///
+  /// The kernel forwards between the tenant's containers and their router where that has a veth, and the switch does where
+  /// it has a TAP. What tunnels bring, to a gateway that other hosts use as well, goes on faster by a TAP either way: there it
+  /// arrives as superframes.
+  func gateway(of network: Network, from old: Port) -> Port? {
+    guard network.hasGatewayHere else { return nil }
+    var port = old
+    port.bridge = network.bridge
+    port.tag = network.tag
+    port.network = network.name
+    port.interface.type =
+      host.fastPath != .off && network.gatewayMode == .distributed ? .veth : .tap
+    port.interface.mac = network.gatewayEthernetAddress
+    port.interface.attachment?.addresses = network.gatewayAddresses
+    port.interface.attachment?.gateways = []
+    return port
+  }
+}
+
 extension Transaction {
   /// Makes the gateway's port of a network in a namespace, its router, or moves it there.
   ///
@@ -173,17 +180,18 @@ extension Transaction {
           "network \(name) needs the name \(network.gatewayPort) for its gateway, and there is a port of that name "
             + "on bridge \(old.bridge); delete that, or take another VNI", record: name)
       }
-      guard old.interface.attachment?.target != target else { return }
       port = old
     } else {
       port = Configuration.Port(
         name: network.gatewayPort, bridge: network.bridge,
         interface: Configuration.Interface(type: .tap))
     }
-    port.interface.attachment = Configuration.Attachment(
-      target: target, interface: Configuration.Network.gatewayDevice)
-    port.interface.mtuRequest = network.mtuRequest
-    configuration.ports[port.name] = network.gateway(from: port)
+    if port.interface.attachment?.target != target {
+      port.interface.attachment = Configuration.Attachment(
+        target: target, interface: Configuration.Network.gatewayDevice)
+      port.interface.mtuRequest = network.mtuRequest
+    }
+    configuration.ports[port.name] = configuration.gateway(of: network, from: port)
   }
 
   /// Makes the gateway's port of a network what the network says now, or removes it where that has none any more.
@@ -197,7 +205,7 @@ extension Transaction {
     guard let port = configuration.ports[network.gatewayPort], network.isGateway(port) else {
       return
     }
-    configuration.ports[port.name] = network.gateway(from: port)
+    configuration.ports[port.name] = configuration.gateway(of: network, from: port)
     changes.ports.insert(port.name)
   }
 

@@ -117,6 +117,7 @@ extension Transaction {
       configuration.host.localIP != original.host.localIP
         || configuration.host.controlPlane != original.host.controlPlane
         || configuration.host.remotes != original.host.remotes
+        || configuration.host.fastPath != original.host.fastPath
     {
       concerned.formUnion(configuration.networks.keys)
       try configuration.validateRemotes(configuration.host.remotes, of: "the switch")
@@ -235,7 +236,9 @@ extension Transaction {
       return
     }
     if network.isGateway(port) {
-      guard network.gateway(from: port) == port else { throw refusal(of: port, of: network) }
+      guard configuration.gateway(of: network, from: port) == port else {
+        throw refusal(of: port, of: network)
+      }
       return
     }
     guard port.interface.type != .vxlan, !port.isBridgeInternal else {

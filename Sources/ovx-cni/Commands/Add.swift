@@ -11,9 +11,10 @@ extension NetworkTask {
   /// - Throws: Why there is no attachment.
   func add(_ call: Call) throws(PluginError) -> JSON {
     let namespace = try ContainerNamespace(path: call.namespace)
-    let stale = try staleAttachments(call, in: namespace)
+    let known = try known(of: call)
+    let stale = try staleAttachments(known.ports, call, in: namespace)
     let mac = try requestedMAC(call)
-    let requested = try requestedAddresses(call, of: try knownNetwork())
+    let requested = try requestedAddresses(call, of: try known.network())
     var settings = try daemon.settings(of: configuration.place)
     if let mac { settings.append(Setting(column: "mac", value: mac.description)) }
     if let kind = configuration.kind { settings.append(Setting(column: "kind", value: kind)) }
@@ -83,15 +84,32 @@ extension NetworkTask {
 
   // MARK: What is there already
 
+  /// What the daemon knows before: ports of this very interface, and the network; asked for at once.
+  private func known(
+    of call: Call
+  ) throws(PluginError) -> (ports: [AttachedPort], network: () throws(PluginError) -> KnownNetwork?)
+  {
+    let findPorts = Daemon.findPorts(
+      of: configuration.name, container: call.containerID, interface: call.interface)
+    guard case .network(let name) = configuration.place else {
+      return (
+        Daemon.ports(in: try daemon.send([findPorts])[0].rows), { () throws(PluginError) in nil }
+      )
+    }
+    let replies = try daemon.send([findPorts, Daemon.findNetwork(name)])
+    return (
+      Daemon.ports(in: replies[0].rows),
+      { () throws(PluginError) in try Daemon.network(name, in: replies[1].rows) }
+    )
+  }
+
   /// Ports of this very interface that a former `ADD` has left behind, be it that it was killed or that the container has
   /// another namespace now.
   ///
   /// - Throws: Code 101 where the interface is there and is not such a one.
   private func staleAttachments(
-    _ call: Call, in namespace: ContainerNamespace
+    _ ports: [AttachedPort], _ call: Call, in namespace: ContainerNamespace
   ) throws(PluginError) -> [AttachedPort] {
-    let ports = try daemon.ports(
-      of: configuration.name, container: call.containerID, interface: call.interface)
     guard try namespace.link(call.interface) != nil, !ports.contains(where: \.isPending) else {
       return ports
     }

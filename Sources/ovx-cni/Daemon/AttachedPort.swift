@@ -43,6 +43,11 @@ extension Daemon {
   func ports(
     of network: String, container: String? = nil, interface: String? = nil
   ) throws(PluginError) -> [AttachedPort] {
+    let find = Self.findPorts(of: network, container: container, interface: interface)
+    return Self.ports(in: try send([find])[0].rows)
+  }
+
+  static func findPorts(of network: String, container: String?, interface: String?) -> Command {
     let marks = [
       (AttachedPort.Mark.network, network), (AttachedPort.Mark.container, container),
       (AttachedPort.Mark.interface, interface),
@@ -53,10 +58,11 @@ extension Daemon {
           column: "external_ids", key: key, comparison: .equal, value: Atom.text($0).description)
       }
     }
-    let list = try send([
-      .find(table: "Port", conditions: conditions, columns: ["name", "external_ids"])
-    ])[0].rows
-    return list.rows.compactMap { row in
+    return .find(table: "Port", conditions: conditions, columns: ["name", "external_ids"])
+  }
+
+  static func ports(in list: RecordList) -> [AttachedPort] {
+    list.rows.compactMap { row in
       let marks = list.entries("external_ids", row)
       guard let name = list.text("name", row), let container = marks[AttachedPort.Mark.container],
         let interface = marks[AttachedPort.Mark.interface]

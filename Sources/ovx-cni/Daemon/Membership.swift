@@ -16,11 +16,16 @@ extension Daemon {
   /// - Returns: What there is to know.
   /// - Throws: Code 7 where there is none; a bridge of that name is none, as it keeps no tenants apart by itself.
   func network(_ name: String) throws(PluginError) -> KnownNetwork {
+    try Self.network(name, in: try send([Self.findNetwork(name)])[0].rows)
+  }
+
+  static func findNetwork(_ name: String) -> Command {
     let condition = Condition(
       column: "name", comparison: .equal, value: Atom.text(name).description)
-    let list = try send([
-      .find(table: "Network", conditions: [condition], columns: ["subnet", "status"])
-    ])[0].rows
+    return .find(table: "Network", conditions: [condition], columns: ["subnet", "status"])
+  }
+
+  static func network(_ name: String, in list: RecordList) throws(PluginError) -> KnownNetwork {
     guard let row = list.rows.first else {
       throw PluginError(
         .invalidConfiguration,
