@@ -153,9 +153,6 @@ extension RouteEntry {
     self.origin = origin
   }
 
-  /// RT_TABLE_MAIN of <linux/rtnetlink.h>.
-  fileprivate var isInMainTable: Bool { table == 254 }
-
   /// Whether two entries are one to the kernel, which gives IPv6 routes without a metric one of 1024.
   fileprivate func isSame(as other: RouteEntry) -> Bool {
     func metric(_ route: RouteEntry) -> UInt32 {

@@ -1,5 +1,6 @@
 internal import OVXControl
 private import OVXDatapath
+private import OVXLinux
 
 /// Docker's addresses as addresses of the switch's networks: with it two networks may have the same ones, and Docker hands
 /// out none that somebody else has.
@@ -36,7 +37,23 @@ struct AddressDriver {
         "--ip-range is this host's range of the network; \"ovx-ctl set network \(name) range=\(printable(part))\" says so"
       )
     }
+    if wanted == nil, let prefix = IPPrefix(subnet), let route = Self.route(into: prefix) {
+      throw ControlError(
+        "subnet \(subnet) of network \(name) is in the way of the host's route to \(route), so Docker would ask for another one "
+          + "for ever; type --subnet \(subnet), and it takes it")
+    }
     return RequestPoolResponse(poolID: "\(name) \(subnet)", pool: subnet)
+  }
+
+  /// Where a route of the host leads that has addresses in common with a subnet, as Docker looks for it (`CheckRouteOverlaps`
+  /// of libnetwork's netutils); `nil` where there is none.
+  private static func route(into subnet: IPPrefix) -> IPPrefix? {
+    guard var netlink = try? Netlink(), let routes = try? netlink.routes() else { return nil }
+    return routes.lazy.filter { !$0.isDefault && $0.isInMainTable }.map {
+      IPPrefix(
+        numbered: $0.destination.number, length: Int($0.prefixLength),
+        isIPv6: $0.destination.isIPv6)
+    }.first { $0.overlaps(subnet) }
   }
 
   /// Reserves an address: the one that is asked for, or a free one; for a router the network's, or the subnet's first.

@@ -302,6 +302,31 @@ extension SystemTests {
       }
     }
 
+    /// Docker takes no subnet by itself that a route of the host leads into, and asks for the next one.
+    @Test func aSubnetThatTheHostHasARouteToIsToBeTyped() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        try lab.daemon(on: host)
+        try host.ctl("add-net red vni=100 subnet=172.17.42.0/24")
+        try host.must("ip link set lo up && ip route add 172.17.0.0/16 dev lo")
+        let docker = try Docker(lab, on: host)
+        defer { docker.stop() }
+        let refused = try docker.run(
+          "network", "create", "-d", docker.driver, "-o", "network=red", "--ipam-driver",
+          docker.driver, "--ipam-opt", "network=red", "red")
+        #expect(!refused.succeeded)
+        #expect(
+          refused.standardError.contains(
+            "the host's route to 172.17.0.0/16, so Docker would ask for another one for ever; type --subnet 172.17.42.0/24"
+          ), "\(refused)")
+        try docker.use("red", "--subnet", "172.17.42.0/24")
+        try docker("network", "rm", "red")
+        try host.must("ip route del 172.17.0.0/16 dev lo")
+        try docker.use("red")
+        try docker("network", "rm", "red")
+      }
+    }
+
     @Test(arguments: ["veth", "tap"]) func interfacesOfEitherKind(_ kind: String) throws {
       try Lab.run { lab in
         lab.expectLog("waits")

@@ -33,6 +33,9 @@ package struct RouteEntry: Hashable, Sendable {
     self.gateway = gateway
   }
 
+  /// Whether it stands in the main table.
+  package var isInMainTable: Bool { table.map { $0 == UInt32(RT_TABLE_MAIN.rawValue) } ?? true }
+
   /// Whether it leads everywhere.
   package var isDefault: Bool { prefixLength == 0 }
 
