@@ -59,6 +59,10 @@ struct EngineSide {
 
 /// One connection to the engine.
 struct EngineSession<Transport: ClientTransport>: Sendable {
+  /// From one question for the peers to the next at least; a route that is withdrawn waits longer than that in any case
+  /// (`Withdrawals.quiet`).
+  private static var peersPause: Duration { .milliseconds(100) }
+
   private let client: GRPCClient<Transport>
   private let core: Core
   private let messageLimit: Int
@@ -154,6 +158,11 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
           if wantsList { try await list() }
           let isDue = lastPeers.map { ContinuousClock.now - $0 >= .milliseconds(950) } ?? true
           if wantsPeers || isDue {
+            // The engine counts all routes of all peers for an answer: asked for each batch of ten thousand withdrawals, it
+            // would do nothing else.
+            if let lastPeers {
+              try await Task.sleep(until: lastPeers + Self.peersPause, clock: .continuous)
+            }
             try await askPeers()
             lastPeers = .now
           }
