@@ -37,8 +37,7 @@ extension SystemTests {
 
       /// A container's Ethernet address.
       func mac(_ index: Int) throws -> MACAddress {
-        let text = try containers[index].must("cat /sys/class/net/eth0/address")
-        return try #require(MACAddress(text.trimmingCharacters(in: .whitespacesAndNewlines)))
+        try #require(MACAddress(containers[index].mac()))
       }
 
       @discardableResult

@@ -96,13 +96,18 @@ extension SystemTests {
         return output.standardOutput.trimmingCharacters(in: .whitespacesAndNewlines)
       }
 
-      /// Makes a network of Docker of one of the switch, with its addresses.
-      func use(_ network: String, _ more: String...) throws {
-        let output = try run(
+      /// Has Docker make a network of one of the switch, with its addresses, which it may refuse.
+      func create(_ network: String, _ more: [String] = []) throws -> Output {
+        try run(
           [
             "network", "create", "-d", driver, "-o", "network=\(network)", "--ipam-driver", driver,
             "--ipam-opt", "network=\(network)",
           ] + more + [network])
+      }
+
+      /// Makes a network of Docker of one of the switch, with its addresses.
+      func use(_ network: String, _ more: String...) throws {
+        let output = try create(network, more)
         guard output.succeeded else { throw LabError("\(output)") }
       }
 
@@ -311,9 +316,7 @@ extension SystemTests {
         try host.must("ip link set lo up && ip route add 172.17.0.0/16 dev lo")
         let docker = try Docker(lab, on: host)
         defer { docker.stop() }
-        let refused = try docker.run(
-          "network", "create", "-d", docker.driver, "-o", "network=red", "--ipam-driver",
-          docker.driver, "--ipam-opt", "network=red", "red")
+        let refused = try docker.create("red")
         #expect(!refused.succeeded)
         #expect(
           refused.standardError.contains(

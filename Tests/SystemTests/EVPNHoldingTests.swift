@@ -113,8 +113,7 @@ extension SystemTests {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab)
         let (first, second, third) = (fabric.hosts[0], fabric.hosts[1], fabric.hosts[2])
-        let mac = try second.container.must("cat /sys/class/net/eth0/address")
-          .trimmingCharacters(in: .whitespacesAndNewlines)
+        let mac = try second.container.mac()
         for reflector in [4, 5] { try fabric.cut(reflector) }
         for host in fabric.hosts {
           try eventually("host \(host.number) holds what it knows", within: 20) {

@@ -82,10 +82,8 @@ extension SystemTests {
 
     /// Has a container not ask for its neighbor meanwhile, whose answers are among what is lost on the way back.
     private static func keepNeighbor(_ kernel: KernelHost, of host: EVPNFabric.Host) throws {
-      let mac = try kernel.container.must("cat /sys/class/net/eth0/address")
-        .trimmingCharacters(in: .whitespacesAndNewlines)
       try host.container.must(
-        "ip neigh replace \(kernel.inside) lladdr \(mac) dev eth0 nud permanent")
+        "ip neigh replace \(kernel.inside) lladdr \(kernel.container.mac()) dev eth0 nud permanent")
     }
 
     private static func awaitEachOther(_ host: EVPNFabric.Host, _ kernel: KernelHost) throws {

@@ -72,10 +72,10 @@ extension SystemTests {
           try generator.tell("route mac=02:66:00:00:01:0\(index) vtep=\(hop) target=100")
         }
         // What is here: containers of this host and their addresses.
-        let mine = try EVPNUnderlayTests.mac(of: first.container)
+        let mine = try first.container.mac()
         try generator.tell(
           "route mac=\(mine) vtep=\(evil) ip=\(first.inside) sequence=900 target=100")
-        let theirs = try EVPNUnderlayTests.mac(of: neighbor)
+        let theirs = try neighbor.mac()
         try generator.tell(
           "route mac=\(theirs) vtep=\(evil) ip=10.2.0.1 sequence=900 vni=200 target=200")
         try generator.tell(

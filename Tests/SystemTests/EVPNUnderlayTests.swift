@@ -31,7 +31,7 @@ extension SystemTests {
         }
         try blue[0].expectNoPing(third.inside)
         // A container moves, and keeps its addresses.
-        let mac = try Self.mac(of: second.container)
+        let mac = try second.container.mac()
         try second.place.ctl("detach \(second.container.name) eth0")
         try third.place.ctl(
           "attach red \(second.container.name) eth0 ip=\(second.inside)/24 mac=\(mac)")
@@ -71,11 +71,6 @@ extension SystemTests {
         try fabric.cut(2)
         try eventually("host 2 is gone", within: 30) { try !first.knows(second) }
       }
-    }
-
-    static func mac(of container: Namespace) throws -> String {
-      try container.must("cat /sys/class/net/eth0/address")
-        .trimmingCharacters(in: .whitespacesAndNewlines)
     }
   }
 }

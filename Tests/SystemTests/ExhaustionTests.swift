@@ -119,7 +119,7 @@ extension SystemTests {
         }
         let before = try statistics()
         let others = try red[1...].map {
-          try $0.must("cat /sys/class/net/eth0/address").trimmingCharacters(in: .newlines)
+          try $0.mac()
         }
         let ping = try red[1].start("exec ping -i 0.02 -W 1 172.17.42.13")
         try red[0].must("python3 $TRAFFIC/mac_flood.py eth0 5000")

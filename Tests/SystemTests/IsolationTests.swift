@@ -113,7 +113,7 @@ extension SystemTests {
           }
         }
         let macs = try containers.map { _, container in
-          try container.must("cat /sys/class/net/eth0/address").trimmingCharacters(in: .newlines)
+          try container.mac()
         }.joined(separator: " ")
 
         let sniffers = try containers.map { try Sniffer(in: $0.1) }

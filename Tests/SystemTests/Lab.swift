@@ -227,6 +227,12 @@ struct Namespace {
     try start(script).finish(seconds: seconds)
   }
 
+  /// The Ethernet address of a device in it.
+  func mac(of device: String = "eth0") throws -> String {
+    try must("cat /sys/class/net/\(device)/address")
+      .trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+
   /// Runs shell lines that must all succeed; gives what they printed.
   @discardableResult
   func must(_ script: String, seconds: Double = 30) throws -> String {

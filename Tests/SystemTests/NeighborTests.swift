@@ -154,7 +154,7 @@ extension SystemTests {
       try Lab.run { lab in
         let scene = try Scene(lab)
         func mac(_ container: Namespace) throws -> String {
-          try container.must("cat /sys/class/net/eth0/address").trimmingCharacters(in: .newlines)
+          try container.mac()
         }
         func binding() throws -> String {
           try scene.red1.must("ip neigh flush dev eth0")
@@ -258,8 +258,7 @@ extension Namespace {
   fileprivate func sendARP(
     _ operation: Int, from sender: String, for target: String, count: Int = 1
   ) throws {
-    let address = try must("cat /sys/class/net/eth0/address").trimmingCharacters(in: .newlines)
-      .replacingOccurrences(of: ":", with: "")
+    let address = try mac().replacingOccurrences(of: ":", with: "")
     func octets(_ ip: String) -> String {
       ip.split(separator: ".").map { String(format: "%02x", Int($0) ?? 0) }.joined()
     }

@@ -26,10 +26,6 @@ extension SystemTests {
       return container
     }
 
-    private func mac(_ device: String, in place: Namespace) throws -> String {
-      try place.must("cat /sys/class/net/\(device)/address").trimmingCharacters(in: .newlines)
-    }
-
     /// The first ping that is sent once the station is there is answered, or one soon after: 3 s are far less than a
     /// kernel takes to doubt what it knows.
     private func expectReached(
@@ -48,7 +44,7 @@ extension SystemTests {
         try host2.ctl(
           "attach br0 \(web.name) eth0 ip=172.17.42.12/24 ip=fd42::12/64 tag=100")
         for address in [Self.addresses.ipv4, Self.addresses.ipv6] { try red1.expectPing(address) }
-        let former = try mac("eth0", in: web)
+        let former = try web.mac(of: "eth0")
         for _ in 0..<2 {
           try web.makeAnew()
           try eventually("the interface is back") {
@@ -57,18 +53,18 @@ extension SystemTests {
           for address in [Self.addresses.ipv4, Self.addresses.ipv6] {
             try expectReached(address, from: red1)
           }
-          #expect(try mac("eth0", in: web) == former)
+          #expect(try web.mac(of: "eth0") == former)
         }
         // Another address, by which others cannot have known it.
         for (number, other) in ["02:00:00:00:77:01", "02:00:00:00:77:02"].enumerated() {
           try host2.ctl("set interface eth0@\(web.name) mac=\"\(other)\"")
-          #expect(try mac("eth0", in: web) == other)
+          #expect(try web.mac(of: "eth0") == other)
           let address = number == 0 ? Self.addresses.ipv4 : Self.addresses.ipv6
           try expectReached(address, from: red1)
         }
         // Taken back, it is the first one again.
         try host2.ctl("clear interface eth0@\(web.name) mac")
-        #expect(try mac("eth0", in: web) == former)
+        #expect(try web.mac(of: "eth0") == former)
         for address in [Self.addresses.ipv4, Self.addresses.ipv6] {
           try expectReached(address, from: red1)
         }
@@ -82,18 +78,18 @@ extension SystemTests {
         try host2.ctl(
           "set port br0 tag=100 -- set interface br0 addresses=[172.17.42.12/24,fd42::12/64]")
         for address in [Self.addresses.ipv4, Self.addresses.ipv6] { try red1.expectPing(address) }
-        let former = try mac("br0", in: host2)
+        let former = try host2.mac(of: "br0")
         try host2.ctl("set bridge br0 other_config:hwaddr=\"02:00:00:00:77:03\"")
-        #expect(try mac("br0", in: host2) == "02:00:00:00:77:03")
+        #expect(try host2.mac(of: "br0") == "02:00:00:00:77:03")
         #expect(try host2.ctl("get interface br0 mac_in_use").contains("02:00:00:00:77:03"))
         for address in [Self.addresses.ipv4, Self.addresses.ipv6] {
           try expectReached(address, from: red1)
         }
         // The interface's own word counts more.
         try host2.ctl("set interface br0 mac=\"02:00:00:00:77:04\"")
-        #expect(try mac("br0", in: host2) == "02:00:00:00:77:04")
+        #expect(try host2.mac(of: "br0") == "02:00:00:00:77:04")
         try host2.ctl("clear interface br0 mac -- remove bridge br0 other_config hwaddr")
-        #expect(try mac("br0", in: host2) == former)
+        #expect(try host2.mac(of: "br0") == former)
         let bad = try host2.ctl(["set", "bridge", "br0", "other_config:hwaddr=01:00:00:00:00:01"])
         #expect(bad.status == 1 && bad.standardError.contains("hwaddr"), "\(bad.standardError)")
       }
@@ -106,13 +102,13 @@ extension SystemTests {
         let other = try lab.namespace("host2")
         let app = try lab.namespace("app")
         func addresses(of host: Namespace) throws -> [String] {
-          try ["br0", "tap0"].map { try mac($0, in: host) }
+          try ["br0", "tap0"].map { try host.mac(of: $0) }
         }
         try lab.daemon(on: other)
         try other.ctl("add-br br0 -- add-port br0 tap0 type=tap")
         var daemon = try lab.daemon(on: host)
         try host.ctl("add-br br0 -- add-port br0 tap0 type=tap -- attach br0 \(app.name) eth0")
-        let former = try addresses(of: host) + [mac("eth0", in: app)]
+        let former = try addresses(of: host) + [app.mac(of: "eth0")]
         #expect(Set(former + (try addresses(of: other))).count == 5)
         // Locally administered, and of one station.
         for address in former { #expect("26ae".contains(address.dropFirst().first ?? "0")) }
@@ -121,10 +117,10 @@ extension SystemTests {
         _ = daemon.process.wait(seconds: 10)
         #expect(try host.run("test -e /sys/class/net/br0").status != 0)
         daemon = try lab.daemon(on: host)
-        #expect(try addresses(of: host) + [mac("eth0", in: app)] == former)
+        #expect(try addresses(of: host) + [app.mac(of: "eth0")] == former)
         try host.ctl("del-br br0")
         try host.ctl("add-br br0 -- add-port br0 tap0 type=tap -- attach br0 \(app.name) eth0")
-        #expect(try addresses(of: host) + [mac("eth0", in: app)] == former)
+        #expect(try addresses(of: host) + [app.mac(of: "eth0")] == former)
       }
     }
 
@@ -135,7 +131,7 @@ extension SystemTests {
         let host = try lab.namespace("host1")
         try lab.daemon(on: host)
         try host.ctl("add-br br0")
-        let former = try mac("br0", in: host)
+        let former = try host.mac(of: "br0")
         // What leads out of the host; a namespace has no card of its own.
         try host.must(
           """
@@ -143,27 +139,27 @@ extension SystemTests {
           ip link add nic0 link cable type macvlan && ip link set nic0 up
           ip link add nic1 link far type macvlan && ip link set nic1 up
           """)
-        let card = try mac("nic0", in: host)
+        let card = try host.mac(of: "nic0")
         try host.ctl("add-port br0 nic0")
-        #expect(try mac("br0", in: host) == card)
+        #expect(try host.mac(of: "br0") == card)
         _ = try lab.container("red1", on: host, by: .veth, address: "172.17.42.11/24")
         _ = try lab.container("red2", on: host, by: .tap, address: "172.17.42.12/24")
-        #expect(try mac("br0", in: host) == card)
+        #expect(try host.mac(of: "br0") == card)
         // Away for a moment, it stays.
         try host.must("ip link del nic0")
         try eventually("the port waits") { try host.ctl("show").contains("error:") }
-        #expect(try mac("br0", in: host) == card)
+        #expect(try host.mac(of: "br0") == card)
         try host.must("ip link add nic0 link cable address \(card) type macvlan")
         try host.must("ip link set nic0 up")
         // What is asked for counts more; with two cards it is nobody's.
         try host.ctl("set interface br0 mac=\"02:00:00:00:77:05\"")
-        #expect(try mac("br0", in: host) == "02:00:00:00:77:05")
+        #expect(try host.mac(of: "br0") == "02:00:00:00:77:05")
         try host.ctl("clear interface br0 mac")
-        #expect(try mac("br0", in: host) == card)
+        #expect(try host.mac(of: "br0") == card)
         try host.ctl("del-port nic0")
-        #expect(try mac("br0", in: host) == former)
+        #expect(try host.mac(of: "br0") == former)
         try host.ctl("add-port br0 nic0 -- add-port br0 nic1")
-        #expect(try mac("br0", in: host) == former)
+        #expect(try host.mac(of: "br0") == former)
       }
     }
 
@@ -232,7 +228,7 @@ extension SystemTests {
           daemon.log.split(separator: "\n").first { $0.contains(sentence) })
         let shown = try host.ctl("neigh show br0")
         for container in containers {
-          let address = try mac("eth0", in: container)
+          let address = try container.mac(of: "eth0")
           #expect(line.contains(address) && shown.contains(address), "\(line)\n\(shown)")
         }
         #expect(shown.contains("Rival"))
@@ -257,8 +253,7 @@ extension Namespace {
 
   /// Sends a gratuitous ARP request.
   fileprivate func announceIPv4(_ ip: String) throws {
-    let address = try must("cat /sys/class/net/eth0/address").trimmingCharacters(in: .newlines)
-      .replacingOccurrences(of: ":", with: "")
+    let address = try mac().replacingOccurrences(of: ":", with: "")
     let octets = ip.split(separator: ".").map { String(format: "%02x", Int($0) ?? 0) }.joined()
     let frame =
       "ffffffffffff\(address)08060001080006040001\(address)\(octets)000000000000\(octets)"
