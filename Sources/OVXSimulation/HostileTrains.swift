@@ -109,7 +109,11 @@ package struct TenancyWatch {
   /// Payload of a VNI's frame.
   package static func payload(of vni: VNI, count: Int) -> [UInt8] {
     let mark = mark(of: vni)
-    return (0..<max(0, count)).map { mark[$0 % mark.count] }
+    var payload: [UInt8] = []
+    payload.reserveCapacity(max(0, count) + mark.count)
+    while payload.count < count { payload += mark }
+    payload.removeLast(payload.count - max(0, count))
+    return payload
   }
 
   /// Whether bytes hold the payload of another VNI's frames.

@@ -79,7 +79,8 @@ package final class SimulatedHost {
 
   /// Gives away what was handed out so far.
   package func takeSent() -> [Sent] {
-    let sent = workers.flatMap { $0.takeSent() }
+    var sent = workers[0].takeSent()
+    for worker in workers.dropFirst() { sent += worker.takeSent() }
     collectViolations()
     return sent
   }
@@ -198,7 +199,7 @@ private final class SimulatedWorker {
 
   func takeSent() -> [Sent] {
     settle()
-    defer { sent.removeAll(keepingCapacity: true) }
+    defer { sent = [] }
     return sent
   }
 
@@ -221,7 +222,11 @@ private final class SimulatedWorker {
   }
 
   private func collect() {
-    sent += outbox.sent
+    if sent.isEmpty {
+      swap(&sent, &outbox.sent)
+    } else {
+      sent += outbox.sent
+    }
     violations += outbox.violations
     outbox.sent.removeAll(keepingCapacity: true)
     outbox.violations.removeAll(keepingCapacity: true)
@@ -353,32 +358,34 @@ private final class Outbox {
   ) {
     for position in 0..<transmissions.count {
       let transmission = unsafe transmissions[position]
+      var header: [UInt8] = []
       var bytes: [UInt8] = []
-      bytes.reserveCapacity(Int(transmission.byteCount) + Offload.byteCount)
-      var firstCount = 0
+      bytes.reserveCapacity(Int(transmission.byteCount))
       for index in 0..<Int(transmission.vectorCount) {
         let vector = unsafe vectors[Int(transmission.firstVector) + index]
-        unsafe bytes.append(
-          contentsOf: UnsafeRawBufferPointer(start: vector.base, count: vector.count))
-        if index == 0 { firstCount = bytes.count }
+        let part = unsafe UnsafeRawBufferPointer(start: vector.base, count: vector.count)
+        if index == 0, transmission.kind == .frame {
+          unsafe header = Array(part)
+        } else {
+          unsafe bytes.append(contentsOf: part)
+        }
       }
       switch transmission.kind {
-      case .frame: acceptFrame(transmission, bytes, headerCount: firstCount)
+      case .frame: acceptFrame(transmission, header: header, bytes)
       case .datagrams: acceptDatagrams(transmission, bytes)
       case .injected: acceptInjected(transmission, bytes)
       }
     }
   }
 
-  private func acceptFrame(_ transmission: Transmission, _ memory: [UInt8], headerCount: Int) {
-    guard let offload = Offload(virtioHeader: Array(memory.prefix(headerCount))) else {
+  private func acceptFrame(_ transmission: Transmission, header: [UInt8], _ bytes: [UInt8]) {
+    guard let offload = Offload(virtioHeader: header) else {
       violations.append("A frame's first vector is not its virtio-net header.")
       return
     }
     if offload != transmission.offload {
       violations.append("The virtio-net header in memory is not the one in the transmission.")
     }
-    let bytes = Array(memory.dropFirst(headerCount))
     if bytes.count != Int(transmission.byteCount) {
       violations.append("A frame's byte count is \(transmission.byteCount), not \(bytes.count).")
     }

@@ -2,6 +2,8 @@ private import OVXDatapath
 private import OVXSimulation
 
 @MainActor private var hosts: [PersistentHost?] = []
+/// The VTEPs that have more than one VNI in common with the host of a topology.
+@MainActor private var neighbors: [Int: [Sender]] = [:]
 
 /// libFuzzer's door to decapsulation: what a known VTEP sends to a tunnel, from the VXLAN header on.
 ///
@@ -18,20 +20,20 @@ public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt 
   let script = unsafe Script(Input(start, count))
   return PersistentHost.use(script.topology, of: &hosts, whose: \.isTunnel) { host in
     let watch = host.watch
+    let neighbors = neighborsOf(host)
     for arrival in script.arrivals {
-      guard let sender = Sender(arrival, at: host.ports) else { continue }
-      guard let train = sender.train(arrival, among: host.ports, watch) else { return -1 }
+      guard let sender = Sender(arrival, at: host.ports, among: neighbors) else { continue }
+      guard var train = sender.train(arrival, among: host.ports, watch) else { return -1 }
+      // The kernel hands over no more than fits into an IP packet.
+      train.bytes.removeLast(max(0, train.bytes.count - 65_507))
       // All of a superframe is of the VNI in its first header, however it is written.
       let isOneTenants = [2, 4].contains(arrival.kind) && train.segmentSize > 0
-      let before = isOneTenants ? host.host.receivedFrames : [:]
+      let before = isOneTenants ? host.host.framesReceived(outside: sender.tunnel.vni) : 0
       host.host.receive(
-        train: Array(train.bytes.prefix(65_507)), segmentSize: train.segmentSize,
+        train: train.bytes, segmentSize: train.segmentSize,
         on: sender.tunnel.endpoint, from: sender.address, trafficClass: arrival.trafficClass)
-      for (port, count) in isOneTenants ? host.host.receivedFrames : [:]
-      where count != before[port] {
-        guard host.ports.contains(where: { $0.id == port && $0.vni == sender.tunnel.vni }) else {
-          finding("\(port) receives what VNI \(sender.tunnel.vni) has forged")
-        }
+      if isOneTenants, host.host.framesReceived(outside: sender.tunnel.vni) != before {
+        finding("another VNI receives what VNI \(sender.tunnel.vni) has forged")
       }
       host.finish(arrival)
     }
@@ -68,12 +70,21 @@ extension Topology.Port {
 }
 
 extension SimulatedHost {
-  /// The frames that each port has received.
-  fileprivate var receivedFrames: [PortID: UInt64] {
-    var frames: [PortID: UInt64] = [:]
-    for port in topology.ports { frames[port.id] = datapath.counters(of: port.id).receivedFrames }
+  /// The frames that all ports but the tunnels of a VNI have received.
+  fileprivate func framesReceived(outside vni: VNI) -> UInt64 {
+    var frames: UInt64 = 0
+    for port in topology.ports where port.vni != vni {
+      frames += datapath.counters(of: port.id).receivedFrames
+    }
     return frames
   }
+}
+
+@MainActor private func neighborsOf(_ host: PersistentHost) -> [Sender] {
+  if let known = neighbors[host.number] { return known }
+  let found = Sender.neighbors(among: host.ports)
+  neighbors[host.number] = found
+  return found
 }
 
 /// The VTEP that an arrival comes from, and the tunnel that it is meant for.
@@ -82,9 +93,10 @@ private struct Sender {
   var address: IPAddress
 
   /// `nil` where there is no such tunnel, or nothing to send.
-  init?(_ arrival: Script.Arrival, at ports: [Topology.Port]) {
-    let neighbors = (2...5).contains(arrival.kind) ? Self.neighbors(among: ports) : []
-    if !neighbors.isEmpty, !arrival.bytes.isEmpty {
+  init?(
+    _ arrival: Script.Arrival, at ports: [Topology.Port], among neighbors: [Sender]
+  ) {
+    if (2...5).contains(arrival.kind), !neighbors.isEmpty, !arrival.bytes.isEmpty {
       self = neighbors[Int(arrival.port) % neighbors.count]
       return
     }
@@ -102,7 +114,7 @@ private struct Sender {
   }
 
   /// The VTEPs that have more than one VNI in common with this host.
-  private static func neighbors(among ports: [Topology.Port]) -> [Sender] {
+  fileprivate static func neighbors(among ports: [Topology.Port]) -> [Sender] {
     ports.flatMap { port -> [Sender] in
       guard case .tunnel(let tunnel) = port.attachment else { return [] }
       return tunnel.peers.map { Sender(tunnel: tunnel, address: $0.remote) }
@@ -116,6 +128,13 @@ private struct Sender {
     var bytes = arrival.bytes
     let segmentSize = arrival.segmentSize
     let vni = tunnel.vni
+    switch arrival.kind {
+    case 1: return HostileTrain(raw: bytes, segmentSize: segmentSize)
+    case 2...5: break
+    default:
+      let (train, size) = encapsulate(bytes, in: segmentSize, vni: vni)
+      return HostileTrain(raw: train, segmentSize: size)
+    }
     // Where there is no other tenant, one that is not known here.
     let other = other(among: ports) ?? TopologyGenerator.vnis.first { $0 != vni } ?? vni
     var plan = PacketPlan(from: MACAddress(truncating: 0x0200_0000_00AA), to: .broadcast)
@@ -125,14 +144,13 @@ private struct Sender {
       bytes = plan.frame + bytes
     }
     switch arrival.kind {
-    case 1: return HostileTrain(raw: bytes, segmentSize: segmentSize)
     case 2, 4:
       if arrival.kind == 4 { bytes.claim(bytes.count) }
       return HostileTrain(
         superframe: bytes, of: vni, segmentSize: segmentSize,
         header: vxlanDatagram(vni: other, frame: Array(plan.frame.prefix(12))), where: { _ in true }
       )
-    case 3, 5:
+    default:
       let size = max(segmentSize, 60)
       bytes += [UInt8](repeating: 0, count: max(0, size - bytes.count))
       bytes.removeLast(bytes.count - size)
@@ -141,9 +159,6 @@ private struct Sender {
       plan.payload = TenancyWatch.payload(of: other, count: size - plan.headerLength)
       return HostileTrain(
         datagrams: [(vni, bytes)] + Array(repeating: (other, plan.frame), count: 3))
-    default:
-      let (train, size) = encapsulate(bytes, in: segmentSize, vni: vni)
-      return HostileTrain(raw: train, segmentSize: size)
     }
   }
 

@@ -7,6 +7,8 @@ import OVXSimulation
 /// Before each input everything that a host has learned is forgotten, and enough time passes that nothing it counts by
 /// time is left either, so that an input does the same whatever came before it.
 struct PersistentHost {
+  /// The topology's.
+  let number: Int
   let host: SimulatedHost
   /// What has ports of its own in a script: devices, tunnels, or both.
   let ports: [Topology.Port]
@@ -22,6 +24,7 @@ struct PersistentHost {
   private static let pause: UInt32 = 4_000
 
   private init(number: Int, _ takesPart: (Topology.Port) -> Bool) {
+    self.number = number
     var generator = TopologyGenerator(seed: UInt64(number), vlans: Self.vlans)
     generator.bridgeCount = 1...2
     host = SimulatedHost(generator.generate(), seed: UInt64(number))
@@ -100,9 +103,15 @@ func encapsulate(
   let word = VXLANHeader.encoded(vni: vni)
   let header = (0..<8).map { UInt8(truncatingIfNeeded: word >> UInt64(56 - 8 * $0)) }
   guard segmentSize > 0 else { return (header + bytes, 0) }
-  let train = stride(from: 0, to: bytes.count, by: segmentSize).flatMap {
-    header + bytes[$0..<min($0 + segmentSize, bytes.count)]
+  var train: [UInt8] = []
+  train.reserveCapacity(bytes.count + header.count * (1 + bytes.count / segmentSize))
+  var start = 0
+  while start < bytes.count {
+    train += header
+    train += bytes[start..<min(start + segmentSize, bytes.count)]
+    start += segmentSize
   }
   // The kernel joins no more than fit into an IP packet.
-  return (Array(train.prefix(65_507)), segmentSize + header.count)
+  train.removeLast(max(0, train.count - 65_507))
+  return (train, segmentSize + header.count)
 }

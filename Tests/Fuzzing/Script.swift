@@ -22,12 +22,13 @@ struct Script {
 
   struct Arrival {
     static let headerLength = 16
+    private static let noOffload = [UInt8](repeating: 0, count: 10)
 
     var port: UInt8 = 0
     var flags: Flags = []
     var tagControl: UInt16 = 0
     /// Ten bytes.
-    var offload = [UInt8](repeating: 0, count: 10)
+    var offload = noOffload
     var bytes: [UInt8] = []
 
     var segmentSize: Int {
@@ -61,7 +62,7 @@ struct Script {
       let length = input.takeNumber(2)
       arrival.tagControl = UInt16(input.takeNumber(2))
       let offload = input.take(10)
-      arrival.offload.replaceSubrange(0..<offload.count, with: offload)
+      arrival.offload = offload + arrival.offload[offload.count...]
       arrival.bytes = input.take(length)
       arrivals.append(arrival)
     }
