@@ -186,11 +186,12 @@ import Testing
       .neighborStatistics([
         BridgeNeighborStatistics(bridge: "br0", OVXDatapath.NeighborStatistics())
       ]))
-    let statistics = Self.statistics("p", 5)
+    let statistics = RateTests.statistics("p", 5)
     try check("stats", .statistics([statistics]))
     let reason = DropReason.splitHorizon
     try check("drops", .drops([Drop(port: "p", reason: reason, count: 1)]))
-    let lines = Rates(from: [], to: [statistics], seconds: 1).lines
+    let sample = CounterSample(time: .seconds(1), ports: [statistics])
+    let lines = Rates(from: CounterSample(time: .zero, ports: []), to: sample).lines
     try check("top", try Output.encode(lines))
     try check(
       "doctor", try Output.encode([Finding(.fault, "clock", "It stands.", remedy: "wind it")]))
@@ -305,16 +306,6 @@ import Testing
       .evpnVTEPs([EVPNVTEP(network: "red", vtep: address, stations: 1, takesBroadcasts: true)]))
   }
 
-  private static func statistics(_ port: String, _ count: UInt64) -> PortStatistics {
-    var statistics = PortStatistics(bridge: "br0", port: port, PortCounters())
-    statistics.receivedFrames = count
-    statistics.receivedBytes = 100 * count
-    statistics.sentFrames = 2 * count
-    statistics.sentBytes = 200 * count
-    statistics.drops = ["too-large": count]
-    return statistics
-  }
-
   /// No command that prints is left out.
   @Test func everyCommand() throws {
     let silent: Set = [
@@ -333,26 +324,5 @@ import Testing
         #expect(sections.contains(name), "\(name) is not in the article")
       }
     }
-  }
-
-  // MARK: Rates
-
-  @Test func rates() {
-    let old = [Self.statistics("a", 10), Self.statistics("b", 10), Self.statistics("gone", 10)]
-    let new = [Self.statistics("a", 11), Self.statistics("b", 30), Self.statistics("new", 99)]
-    let lines = Rates(from: old, to: new, seconds: 2).lines
-    #expect(lines.map(\.port) == ["b", "a", "new"])
-    #expect(lines[0].receivedFramesPerSecond == 10)
-    #expect(lines[0].receivedBitsPerSecond == 8000)
-    #expect(lines[0].sentFramesPerSecond == 20)
-    #expect(lines[0].sentBitsPerSecond == 16000)
-    #expect(lines[0].dropsPerSecond == 10)
-    #expect(lines[2].bitsPerSecond == 0)
-    // A daemon that was started anew counts from 0.
-    #expect(Rates(from: new, to: old, seconds: 1).lines.allSatisfy { $0.bitsPerSecond == 0 })
-    // No counter can make it fall over.
-    let huge = Rates(
-      from: [Self.statistics("a", 0)], to: [Self.statistics("a", 1 << 55)], seconds: 1e-9)
-    #expect(huge.lines[0].receivedBitsPerSecond == .max)
   }
 }

@@ -225,6 +225,42 @@ extension SystemTests {
       }
     }
 
+    /// Samples of counters have their time from the daemon, whoever reads them and when.
+    @Test func samplesOfCounters() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        let client = ControlClient(runDirectory: host.rundir)
+        func next(
+          _ watch: inout WatchConnection, _ samples: inout CounterSamples
+        ) throws -> CounterSample {
+          while true {
+            guard let event = try watch.next(within: 10_000) else { throw LabError("no sample") }
+            if let sample = samples.take(event) { return sample }
+          }
+        }
+        var first = try client.watch(CounterSamples.tables, interval: 100)
+        var reader = CounterSamples()
+        var all = [try next(&first, &reader)]
+        for _ in 0..<5 {
+          let sample = try next(&first, &reader)
+          #expect(sample.time - all[all.count - 1].time >= .milliseconds(100))
+          #expect(sample.ports.map(\.port) == ["br0"])
+          all.append(sample)
+        }
+        // Who comes later is told of a sample that was taken, and when that was.
+        var second = try client.watch(CounterSamples.tables, interval: 3_600_000)
+        var other = CounterSamples()
+        let late = try next(&second, &other)
+        #expect(late.time >= all[all.count - 1].time)
+        while let last = all.last, last.time < late.time { all.append(try next(&first, &reader)) }
+        #expect(all.contains { $0.time == late.time })
+        // The shortest interval is everybody's.
+        #expect(try next(&second, &other).time > late.time)
+      }
+    }
+
     @Test func aMonitorEndsWithItsDaemon() throws {
       try Lab.run { lab in
         let (host, _) = try lab.twoHosts()

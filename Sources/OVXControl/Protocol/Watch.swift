@@ -14,12 +14,14 @@ package enum WatchedTable: String, Codable, CaseIterable, Sendable {
   case neighbor = "Neighbor"
   /// Counters of ports, looked at once per interval.
   case statistics = "Statistics"
+  /// When all counters of `statistics` were looked at last: one row, which changes behind theirs.
+  case sample = "Sample"
   /// What has happened: `SwitchEvent`, each by its number.
   case event = "Event"
 
   /// Those that are watched where none is named: all but those that traffic alone changes, and the history.
   package static let usual = allCases.filter {
-    ![.statistics, .station, .neighbor, .event].contains($0)
+    ![.statistics, .sample, .station, .neighbor, .event].contains($0)
   }
 
   /// Finds a table by its name or an unambiguous beginning of it, in any letter case.
@@ -124,7 +126,7 @@ extension Configuration {
     case .bridge: Array(bridges.keys)
     case .network: Array(networks.keys)
     case .port, .interface: Array(ports.keys)
-    case .tunnel, .station, .neighbor, .statistics, .event: []
+    case .tunnel, .station, .neighbor, .statistics, .sample, .event: []
     }
   }
 
@@ -138,7 +140,7 @@ extension Configuration {
     case .network: Table.networks.row(name, self, live)
     case .port: Table.ports.row(name, self, live)
     case .interface: Table.interfaces.row(name, self, live)
-    case .tunnel, .station, .neighbor, .statistics, .event: nil
+    case .tunnel, .station, .neighbor, .statistics, .sample, .event: nil
     }
   }
 }

@@ -1,6 +1,6 @@
 internal import OVXControl
 
-/// What ports carried between two looks at their counters, per second: the lines of `top`.
+/// What ports carried between two samples of their counters, per second: the lines of `top`.
 struct Rates {
   struct Line: Codable, Equatable {
     var bridge: String
@@ -24,12 +24,13 @@ struct Rates {
   /// compare with: such a port has carried nothing yet.
   ///
   /// - Parameters:
-  ///   - old: The counters before; empty at the beginning.
-  ///   - new: The counters now.
-  ///   - seconds: The time between, above 0.
-  init(from old: [PortStatistics], to new: [PortStatistics], seconds: Double) {
-    let before = Dictionary(old.map { ($0.port, $0) }, uniquingKeysWith: { first, _ in first })
-    lines = new.map { now in
+  ///   - old: The counters before.
+  ///   - new: The counters at a later time.
+  init(from old: CounterSample, to new: CounterSample) {
+    let seconds = (new.time - old.time) / .seconds(1)
+    let before = Dictionary(
+      old.ports.map { ($0.port, $0) }, uniquingKeysWith: { first, _ in first })
+    lines = new.ports.map { now in
       let then = before[now.port].flatMap { $0.isBefore(now) ? $0 : nil } ?? now
       func rate(_ count: (PortStatistics) -> UInt64, times factor: Double = 1) -> Int {
         let difference = Double(count(now) &- count(then))

@@ -33,51 +33,31 @@ struct Top: OngoingVerb {
     guard (0.1...3600).contains(delay) else {
       throw ControlError("top -d takes the seconds between two tables, 0.1 to 3600")
     }
-    return .statistics(port: nil)
+    return .watch(tables: CounterSamples.tables, interval: Int(delay * 1000))
   }
 }
 
 extension Top {
-  /// Asks for the counters again and again, and prints the differences.
+  /// Watches the counters, and prints the differences.
   ///
   /// - Throws: What the daemon refuses, or that it is gone.
   func run(_ command: Command, _ options: GlobalOptions.Values) throws(ControlError) {
-    let client = options.client
-    let request = Request(commands: [command], timeout: options.timeout)
+    guard case .watch(let tables, let milliseconds) = command else { return }
+    let interval = Duration.milliseconds(milliseconds)
+    let watch = try options.client.watch(
+      tables, interval: milliseconds, timeout: options.timeout)
+    var source = SampleSource(watch, patience: interval + .seconds(options.timeout))
     let isScreen = options.format ?? .table == .table && isatty(STDOUT_FILENO) == 1
-    let clock = ContinuousClock()
-    var (counters, time) = (try statistics(from: client, request), clock.now)
     if isScreen { try show("\u{1B}[2J") }
+    var last = try source.next()
     for number in 1...(count ?? .max) {
-      let delay = Duration.seconds(delay)
-      // From the start on, so that the time that printing takes does not add up.
-      sleep(until: time + delay, on: clock)
-      let (now, then) = (try statistics(from: client, request), clock.now)
-      let seconds = (then - time) / .seconds(1)
-      let rates = Rates(from: counters, to: now, seconds: max(seconds, 0.001))
-      (counters, time) = (now, then)
+      var sample = try source.next()
+      // Another client may have the daemon look more often.
+      while sample.time - last.time < interval { sample = try source.next() }
+      let rates = Rates(from: last, to: sample)
+      last = sample
       try show(text(of: rates, options.format ?? .table, isScreen, isFirst: number == 1))
     }
-  }
-
-  private func statistics(
-    from client: ControlClient, _ request: Request
-  ) throws(ControlError) -> [PortStatistics] {
-    switch try client.send(request).outcome {
-    case .failed(let error): throw error
-    case .done(let replies):
-      guard case .statistics(let statistics)? = replies.first else { return [] }
-      return statistics
-    }
-  }
-
-  private func sleep(until end: ContinuousClock.Instant, on clock: ContinuousClock) {
-    let microseconds = (end - clock.now) / .microseconds(1)
-    guard microseconds > 0 else { return }
-    var rest = timespec(
-      tv_sec: Int(microseconds / 1_000_000),
-      tv_nsec: Int(microseconds.truncatingRemainder(dividingBy: 1_000_000)) * 1000)
-    unsafe nanosleep(&rest, nil)
   }
 
   private func text(
@@ -109,6 +89,38 @@ extension Top {
   private func show(_ text: String) throws(ControlError) {
     guard Invocation.write(text, to: STDOUT_FILENO) else {
       throw ControlError.unwritten("answer")
+    }
+  }
+}
+
+/// The counters of the daemon's ports, one sample after the other.
+private struct SampleSource: ~Copyable {
+  private var watch: WatchConnection
+  private var samples = CounterSamples()
+  private let patience: Duration
+
+  /// Takes samples from a watch that is to tell one each `patience`.
+  init(_ watch: consuming WatchConnection, patience: Duration) {
+    self.watch = watch
+    self.patience = patience
+  }
+
+  /// Waits for the next sample.
+  ///
+  /// - Throws: That the watch has ended, or `.timedOut` where the daemon has fallen silent.
+  mutating func next() throws(ControlError) -> CounterSample {
+    let end = ContinuousClock.now + patience
+    while true {
+      let left = ContinuousClock.now.duration(to: end)
+      guard left > .zero else {
+        throw ControlError(
+          "the daemon has told nothing of its counters for "
+            + "\(Int(patience / .seconds(1))) s; see whether it runs, with \"ovx-ctl version\"",
+          kind: .timedOut)
+      }
+      let event = try watch.next(
+        within: Int32(clamping: Int((left / .milliseconds(1)).rounded(.up))))
+      if let event, let sample = samples.take(event) { return sample }
     }
   }
 }

@@ -7,8 +7,9 @@ struct Monitor: OngoingVerb {
     commandName: "monitor",
     abstract: "Print the rows of tables, and then each change as it happens.",
     discussion: """
-      TABLE is Switch, Bridge, Port, Interface, Tunnel (remotes of tunnels), Event (what "events" tells) or Statistics (counters \
-      of ports, every -d seconds); an unambiguous beginning is enough. Without one, all but Event and Statistics.
+      TABLE is Switch, Bridge, Network, Port, Interface, Tunnel (remotes of tunnels), FDB and Neighbor (stations of this \
+      host), Statistics (counters of ports, every -d seconds), Sample (when they were read) or Event (what "events" tells); \
+      an unambiguous beginning is enough. Without one, the first six.
 
       First come the rows that there are, each as "initial", and "snapshot-end" behind the last; then a line for each \
       change, in the order in which they happened. Whoever reads more slowly than things change is told "missed", and gets \
@@ -32,7 +33,7 @@ struct Monitor: OngoingVerb {
   var delay = 1.0
   @Argument(
     help: "The tables.",
-    completion: .list(["Switch", "Bridge", "Port", "Interface", "Tunnel", "Event", "Statistics"]))
+    completion: .list(WatchedTable.allCases.map(\.rawValue)))
   var table: [String] = []
 
   func command() throws -> Command {

@@ -33,9 +33,10 @@ final class TableWatch {
   /// clock.
   private var areStationsStale = false
   private var nextStationLook: Int64 = 0
-  /// Milliseconds between two looks at the counters, and when the next one is due.
+  /// Milliseconds between two samples of the counters.
   private var interval: Int64?
-  private var nextLook: Int64 = 0
+  /// When the rows of `statistics` were sampled, in microseconds on the monotonic clock.
+  private var sampled: Int64 = 0
 
   init(_ running: RunningSwitch, events: EventHistory) {
     self.running = running
@@ -52,9 +53,13 @@ final class TableWatch {
     if !stalePorts.isEmpty || areBridgesStale { return 0 }
     var next: [Int64] = []
     if areStationsStale { next.append(nextStationLook) }
-    if interval != nil { next.append(nextLook) }
+    if let interval { next.append(nextSample(after: interval)) }
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
+
+  /// When counters are due, in milliseconds on the monotonic clock; rounded up, so that two samples are never closer than
+  /// whoever watches has asked for.
+  private func nextSample(after interval: Int64) -> Int64 { (sampled + 999) / 1000 + interval }
 
   // MARK: What is watched
 
@@ -62,13 +67,15 @@ final class TableWatch {
   func begin(_ tables: Set<WatchedTable>) {
     takeNews()
     if !tables.isDisjoint(with: Self.stationTables) { watchStations(true) }
-    for table in tables where !watched.contains(table) {
+    // Counters before the time of their sample.
+    for table in WatchedTable.allCases where tables.contains(table) && !watched.contains(table) {
       watched.insert(table)
       log.begin(table, rows: rows(of: table))
     }
+    log.replace(.sample, rows(of: .sample))
   }
 
-  /// Follows no tables but these, and looks at the counters so often.
+  /// Follows no tables but these, and samples the counters so often.
   ///
   /// `interval` is in milliseconds; `nil` where nobody watches the counters.
   func keep(_ tables: Set<WatchedTable>, interval: Int64?) {
@@ -159,9 +166,9 @@ final class TableWatch {
       let end = monotonicMilliseconds()
       nextStationLook = end + max(Self.stationInterval, 10 * (end - now))
     }
-    if let interval, now >= nextLook {
-      nextLook = now + interval
+    if let interval, now >= nextSample(after: interval) {
       log.replace(.statistics, rows(of: .statistics))
+      log.replace(.sample, rows(of: .sample))
     }
   }
 
@@ -197,7 +204,10 @@ final class TableWatch {
     case .event:
       return Dictionary(uniqueKeysWithValues: events.events.map { ("\($0.number)", $0.row) })
     case .statistics:
-      return Dictionary(uniqueKeysWithValues: queries.statistics(of: nil).map { ($0.port, $0.row) })
+      let statistics = queries.statistics(of: nil)
+      sampled = monotonicMicroseconds()
+      return Dictionary(uniqueKeysWithValues: statistics.map { ($0.port, $0.row) })
+    case .sample: return [".": CounterSamples.row(time: sampled)]
     }
   }
 
@@ -230,23 +240,5 @@ extension SwitchQueries {
       ]
     }
     return rows
-  }
-}
-
-extension PortStatistics {
-  /// The counters as columns.
-  fileprivate var row: ChangeLog.Row {
-    func number(_ count: UInt64) -> Atom { .integer(Int(clamping: count)) }
-    return [
-      "bridge": .scalar(.text(bridge)),
-      "receivedFrames": .scalar(number(receivedFrames)),
-      "receivedBytes": .scalar(number(receivedBytes)),
-      "sentFrames": .scalar(number(sentFrames)),
-      "sentBytes": .scalar(number(sentBytes)),
-      "answeredFrames": .scalar(number(answeredFrames)),
-      "reportedFrames": .scalar(number(reportedFrames)),
-      "unheardFrames": .scalar(number(unheardFrames)),
-      "drops": .map(drops.mapValues(number)),
-    ]
   }
 }
