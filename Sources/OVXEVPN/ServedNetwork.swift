@@ -79,10 +79,11 @@ extension SwitchTables {
         continue
       }
       var settings = ServedNetwork.Settings(name: name, vni: vni, target: nil)
-      if let text = columns["other_config"]?.entries["route-target"] {
-        guard let target = RouteTarget(text) else {
+      let key = Configuration.Network.routeTargetKey
+      if let text = columns["other_config"]?.entries[key.name] {
+        guard let target = key.value(text) ?? nil else {
           faults.append(
-            "network \(name) is not served: its route-target \"\(text)\" is not one, such as 65000:100"
+            "network \(name) is not served: its \(key.name) \"\(text)\" is not one, such as 65000:100"
           )
           continue
         }

@@ -58,11 +58,6 @@ extension Configuration {
     package var otherConfig: [String: String] = [:]
     /// Notes of other programs, such as `system-id`; ovx never reads them.
     package var externalIDs: [String: String] = [:]
-
-    /// The keys of `other_config` that mean something.
-    static let otherConfigKeys = [
-      "gateway-transit", "gateway-uplinks", "evpn-hold", "evpn-limit", "fast-path",
-    ]
   }
 
   /// From where networks know what is on other hosts.
@@ -87,48 +82,8 @@ extension Configuration {
     /// Notes of other programs; ovx never reads them.
     package var externalIDs: [String: String] = [:]
 
-    /// The keys of `other_config` that mean something.
-    static let otherConfigKeys = [
-      "mac-aging-time", "mac-table-size", "neighbor-suppression", "joined-vnis", "hwaddr",
-    ]
-
     package init(name: String) {
       self.name = name
-    }
-
-    /// Seconds after which a learned address is forgotten, 15...3600: `other_config:mac-aging-time`.
-    ///
-    /// A value outside of the range counts as the nearest one inside, as in Open vSwitch.
-    package var agingTime: UInt32 {
-      UInt32(clamped(otherConfig["mac-aging-time"], to: 15...3600, default: 300))
-    }
-
-    /// Addresses that the bridge knows at most, 10...1,000,000: `other_config:mac-table-size`.
-    ///
-    /// A value outside of the range counts as the nearest one inside, as in Open vSwitch.
-    package var addressLimit: Int {
-      clamped(otherConfig["mac-table-size"], to: 10...1_000_000, default: 8192)
-    }
-
-    /// Whether the switch answers questions for neighbors that it knows, in segments that have a tunnel:
-    /// `other_config:neighbor-suppression`, true where it is not set.
-    package var suppressesNeighborQuestions: Bool { otherConfig["neighbor-suppression"] != "false" }
-
-    /// The Ethernet address of the bridge's internal port, unless its interface has one of its own: `other_config:hwaddr`.
-    package var hardwareAddress: MACAddress? { otherConfig["hwaddr"].flatMap { MACAddress($0) } }
-
-    /// The VNIs whose tunnels may share VLANs of the bridge: `other_config:joined-vnis`, separated by commas.
-    ///
-    /// Empty where there is no such list, or none that makes sense.
-    package var joinedVNIs: Set<VNI> {
-      let parts = otherConfig["joined-vnis"].map(addressList) ?? []
-      let vnis = parts.compactMap { UInt32($0).flatMap(VNI.init(rawValue:)) }
-      return vnis.count == parts.count ? Set(vnis) : []
-    }
-
-    private func clamped(_ text: String?, to range: ClosedRange<Int>, default value: Int) -> Int {
-      guard let text, let number = Int(text) else { return value }
-      return min(max(number, range.lowerBound), range.upperBound)
     }
   }
 
@@ -155,14 +110,6 @@ extension Configuration {
     package var externalIDs: [String: String] = [:]
     package var interface: Interface
 
-    /// The keys of `other_config` that mean something, and the values that each may have.
-    static let otherConfigChoices: KeyValuePairs = [
-      "qinq-ethtype": ["802.1ad", "802.1q"],
-      "priority-tags": ["never", "if-nonzero", "always", "true", "false"],
-    ]
-    /// The keys of `other_config` that mean something and have other values.
-    static let otherConfigKeys = ["storm-control"]
-
     package init(name: String, bridge: String, interface: Interface = Interface()) {
       self.name = name
       self.bridge = bridge
@@ -186,33 +133,9 @@ extension Configuration {
       case .dot1qTunnel:
         .dot1qTunnel(
           own, customers: customerVLANs.isEmpty ? nil : customerVLANs,
-          protocolID: otherConfig["qinq-ethtype"] == "802.1q" ? 0x8100 : 0x88A8)
+          protocolID: serviceTagType)
       }
     }
-
-    /// Whether frames without a VLAN show their priority: `other_config:priority-tags`.
-    package var priorityTags: PriorityTags {
-      switch otherConfig["priority-tags"] {
-      case "always": .always
-      case "if-nonzero", "true": .ifNonzero
-      default: .never
-      }
-    }
-
-    /// What may come in by the port and cost others: `other_config:storm-control`, copies of flooded frames a second or
-    /// `off`, and as is usual for a device or a tunnel where nothing is said.
-    package var limits: PortLimits {
-      var limits = interface.type == .vxlan ? PortLimits.tunnel : PortLimits.device
-      if let text = otherConfig["storm-control"] {
-        limits.floodedCopies = UInt32(text) ?? .max
-      }
-      return limits
-    }
-  }
-
-  /// Whether a text is a value of `other_config:storm-control`.
-  static func isStormControl(_ text: String) -> Bool {
-    text == "off" || Int(text).map { (1...1_000_000_000).contains($0) } == true
   }
 
   /// How a port deals with VLAN tags: the `vlan_mode` column.
@@ -247,16 +170,9 @@ extension Configuration {
     /// For a TAP that lives in a container, or a veth: where, and how it is addressed.
     package var attachment: Attachment?
 
-    /// The keys of `other_config` that mean something, and the values that each may have.
-    static let otherConfigChoices: KeyValuePairs = ["accept-ra": ["true", "false"]]
-
     package init(type: InterfaceType? = nil) {
       self.type = type
     }
-
-    /// Whether the host takes addresses and routes from IPv6 routers that it hears by the device:
-    /// `other_config:accept-ra`, for an internal interface.
-    package var acceptsRouterAdvertisements: Bool { otherConfig["accept-ra"] == "true" }
 
     /// The tunnel's parameters, read; `nil` for another type of interface or parameters that do not make sense.
     package var tunnel: Tunnel? {

@@ -238,41 +238,4 @@ extension Configuration.SwitchRecord {
     self.init()
     self.otherConfig = otherConfig
   }
-
-  /// Where gateways' ways to the host have their addresses from: `other_config:gateway-transit`, an IPv4 prefix.
-  ///
-  /// Where nothing is said it is the block for what is between providers and customers (RFC 6598).
-  package var gatewayTransit: IPPrefix {
-    otherConfig["gateway-transit"].flatMap { IPPrefix($0) } ?? Self.usualTransit
-  }
-
-  private static let usualTransit = IPPrefix(
-    numbered: UInt128(100) << 24 | UInt128(64) << 16, length: 10, isIPv6: false)
-
-  /// The devices by which tenants get outside: `other_config:gateway-uplinks`, separated by commas; `nil` for those of the
-  /// host's default routes.
-  package var gatewayUplinks: [String]? { otherConfig["gateway-uplinks"].map(addressList) }
-
-  /// Checks what is said of gateways.
-  func validateGateways() throws(ControlError) {
-    if let text = otherConfig["gateway-transit"] {
-      let prefix = IPPrefix(text)
-      guard let prefix, !prefix.base.isIPv6, (8...30).contains(prefix.length),
-        !prefix.base.isMulticast
-      else {
-        throw ControlError(
-          "switch: other_config:gateway-transit \"\(printable(text))\" is not an IPv4 network with a prefix of 8 to 30 "
-            + "bits, such as 100.64.0.0/10; \"remove switch . other_config gateway-transit\" sets it back to that"
-        )
-      }
-    }
-    if let devices = gatewayUplinks {
-      for device in devices { try checkDeviceName(device, of: "gateway-uplinks device") }
-      guard !devices.isEmpty else {
-        throw ControlError(
-          "switch: other_config:gateway-uplinks names no device; \"remove switch . other_config gateway-uplinks\" "
-            + "leaves it to the host's default routes")
-      }
-    }
-  }
 }

@@ -203,10 +203,7 @@ extension Configuration {
   /// Checks networks that have changed, and the others as far as those may not get along with them.
   func validateNetworks(_ changes: Changes) throws(ControlError) {
     if changes.host { try validateRemotes(host.remotes, of: "the switch") }
-    if changes.host {
-      try host.validateControlPlane()
-      try host.validateFastPath()
-    }
+    if changes.host { try host.validateControlPlane() }
     let all = networks.values.sorted { $0.name < $1.name }
     for network in all
     where changes.networks.contains(network.name) || changes.bridges.contains(network.bridge) {
@@ -303,7 +300,7 @@ extension Configuration {
     }
     try network.validateGateway()
     try network.validateServices()
-    try network.validateControlPlane()
+    try checkOtherConfig(of: network, "network \(network.name)", named: network.name)
     if let mtu = network.mtuRequest, !Configuration.mtuRange.contains(mtu) {
       throw ControlError(
         "network \(network.name): mtu_request \(mtu) is not in the valid range "

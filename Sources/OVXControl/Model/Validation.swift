@@ -18,7 +18,7 @@ extension Configuration {
     if changes.host {
       try checkMap(host.otherConfig, "other_config of the switch")
       try checkMap(host.externalIDs, "external_ids of the switch")
-      try host.validateGateways()
+      try checkOtherConfig(of: host, "switch", named: ".")
     }
     // A bridge has its internal port, and a port its bridge.
     let concernedBridges = changes.bridges.union(changes.ports.filter { bridges[$0] != nil })
@@ -73,35 +73,7 @@ extension Configuration {
     guard let port = ports[bridge.name], port.bridge == bridge.name else {
       throw ControlError("bridge \(bridge.name) has lost its internal port \(bridge.name)")
     }
-    for key in ["mac-aging-time", "mac-table-size"] {
-      guard let text = bridge.otherConfig[key] else { continue }
-      guard let number = Int(text), number >= 0 else {
-        throw ControlError(
-          "bridge \(bridge.name): other_config:\(key) \"\(printable(text))\" is not a number; "
-            + (key == "mac-aging-time"
-              ? "it is 15 to 3600 seconds" : "it is 10 to 1000000 addresses")
-        )
-      }
-    }
-    if let text = bridge.otherConfig["neighbor-suppression"], !["true", "false"].contains(text) {
-      throw ControlError(
-        "bridge \(bridge.name): other_config:neighbor-suppression \"\(printable(text))\" is not one of "
-          + "the allowed values (true, false); false floods every ARP request and neighbor solicitation"
-      )
-    }
-    if let text = bridge.otherConfig["hwaddr"] {
-      do { _ = try AtomShape.ethernetAddress.atom(text) } catch {
-        throw ControlError(
-          "bridge \(bridge.name): other_config:hwaddr: \(error.message)", record: bridge.name)
-      }
-    }
-    if let text = bridge.otherConfig["joined-vnis"], bridge.joinedVNIs.count < 2 {
-      throw ControlError(
-        "bridge \(bridge.name): other_config:joined-vnis \"\(printable(text))\" is not a list of two or more "
-          + "VNIs, 0 to \(VNI.max), separated by commas, whose tunnels are to share VLANs; "
-          + "\"remove bridge \(bridge.name) other_config joined-vnis\" keeps all apart"
-      )
-    }
+    try checkOtherConfig(of: bridge, "bridge \(bridge.name)", named: bridge.name)
     try checkMap(bridge.otherConfig, "other_config of bridge \(bridge.name)")
     try checkMap(bridge.externalIDs, "external_ids of bridge \(bridge.name)")
   }
@@ -138,32 +110,13 @@ extension Configuration {
         "port \(name) is of mode \(mode.rawValue) and has cvlans, which are for vlan_mode=dot1q-tunnel; "
           + "take them away with \"clear port \(name) cvlans\"")
     }
-    try checkChoices(port.otherConfig, Port.otherConfigChoices, of: "port \(name)")
-    if let value = port.otherConfig["storm-control"], !Configuration.isStormControl(value) {
-      throw ControlError(
-        "port \(name): other_config:storm-control \"\(printable(value))\" is neither off nor a number from 1 to "
-          + "1000000000; it counts the copies of flooded frames that the port may cause in a second, and "
-          + "\"remove port \(name) other_config storm-control\" sets it back to "
-          + "\(Port(name: name, bridge: port.bridge, interface: port.interface).limits.floodedCopies)"
-      )
-    }
+    try checkOtherConfig(of: port, "port \(name)", named: name)
   }
 
   /// Whether a port is the tunnel of a network for which an agent tells what is on other hosts.
   private func isTunnelOfServedNetwork(_ name: String) -> Bool {
     guard let network = ports[name]?.network, isServedByAgent(network) else { return false }
     return networks[network]?.tunnelPort == name
-  }
-
-  private func checkChoices(
-    _ config: [String: String], _ choices: KeyValuePairs<String, [String]>, of owner: String
-  ) throws(ControlError) {
-    for (key, values) in choices.sorted(by: { $0.key < $1.key }) {
-      guard let value = config[key], !values.contains(value) else { continue }
-      throw ControlError(
-        "\(owner): other_config:\(key) \"\(printable(value))\" is not one of the allowed values "
-          + "(\(values.prefix(3).joined(separator: ", ")))")
-    }
   }
 
   private func validateInterface(of port: Port) throws(ControlError) {
@@ -194,8 +147,7 @@ extension Configuration {
     try checkMap(interface.options, "options of interface \(name)")
     try checkMap(interface.otherConfig, "other_config of interface \(name)")
     try checkMap(interface.externalIDs, "external_ids of interface \(name)")
-    try checkChoices(
-      interface.otherConfig, Interface.otherConfigChoices, of: "interface \(name)")
+    try checkOtherConfig(of: interface, "interface \(name)", named: name)
     if type == .vxlan {
       let tunnel: Tunnel
       do {
@@ -304,6 +256,13 @@ extension Configuration {
     }
   }
 
+  /// Checks the keys of `other_config` that mean something.
+  func checkOtherConfig<Record: OtherConfigRecord>(
+    of record: Record, _ owner: String, named name: String
+  ) throws(ControlError) {
+    for key in Record.otherConfigKeys { try key.check(record, of: owner, named: name) }
+  }
+
   /// Bounds what operators may keep in a column: 1024 entries of at most 4 KiB.
   func checkMap(_ map: [String: String], _ what: String) throws(ControlError) {
     guard map.count <= 1024 else {
@@ -322,39 +281,28 @@ extension Configuration {
   /// Sentences about values, of what was changed, that are accepted but do not count as they stand.
   func notes(on changes: Changes) -> [String] {
     var notes: [String] = []
-    func tellUnknown(_ config: [String: String], of owner: String, known: [String]) {
+    func tellOtherConfig<Record: OtherConfigRecord>(of record: Record, _ owner: String) {
       // One for each record: there may be a thousand keys.
-      let unknown = config.keys.filter { !known.contains($0) }.sorted().map(printable)
-      guard !unknown.isEmpty else { return }
-      notes.append(
-        "\(owner): other_config has \(shortened(unknown)), of which ovx knows nothing"
-          + (known.isEmpty ? "" : "; it knows \(known.joined(separator: ", "))"))
+      let known = Record.otherConfigKeys.map(\.name)
+      let unknown = record.otherConfig.keys.filter { !known.contains($0) }.sorted().map(printable)
+      if !unknown.isEmpty {
+        notes.append(
+          "\(owner): other_config has \(shortened(unknown)), of which ovx knows nothing; it knows "
+            + known.joined(separator: ", "))
+      }
+      notes += Record.otherConfigKeys.compactMap { $0.note(on: record) }.map { "\(owner): \($0)" }
     }
-    if changes.host {
-      tellUnknown(host.otherConfig, of: "switch", known: SwitchRecord.otherConfigKeys)
-    }
+    if changes.host { tellOtherConfig(of: host, "switch") }
     for port in changes.ports.sorted().compactMap({ ports[$0] }) {
-      let known = Port.otherConfigChoices.map(\.key) + Port.otherConfigKeys
-      tellUnknown(port.otherConfig, of: "port \(port.name)", known: known)
-      tellUnknown(
-        port.interface.otherConfig, of: "interface \(port.name)",
-        known: Interface.otherConfigChoices.map(\.key))
+      tellOtherConfig(of: port, "port \(port.name)")
+      tellOtherConfig(of: port.interface, "interface \(port.name)")
       if !port.allowedAddresses.isEmpty, !isSecured(port) {
         notes.append(
           "port \(port.name): allowed_addresses mean nothing while the port has no port_security")
       }
     }
     for bridge in changes.bridges.sorted().compactMap({ bridges[$0] }) {
-      tellUnknown(bridge.otherConfig, of: "bridge \(bridge.name)", known: Bridge.otherConfigKeys)
-      let counted = [
-        ("mac-aging-time", Int(bridge.agingTime)), ("mac-table-size", bridge.addressLimit),
-      ]
-      for (key, value) in counted {
-        guard let text = bridge.otherConfig[key], Int(text) != value else { continue }
-        notes.append(
-          "bridge \(bridge.name): other_config:\(key)=\(text) is out of range and counts as \(value)"
-        )
-      }
+      tellOtherConfig(of: bridge, "bridge \(bridge.name)")
       let joined = bridge.joinedVNIs.sorted().map { "\($0.rawValue)" }
       if let last = joined.last {
         notes.append(
