@@ -125,6 +125,13 @@ extension SystemTests {
             let isRefused = answer.contains("no permission for that")
             #expect(isRefused == (request.right == .change), "\(name): \(answer)")
             #expect(answer.contains("outcome"), "\(name): \(answer)")
+            let response = try JSONDecoder().decode(Response.self, from: Data(answer.utf8))
+            if !request.dryRun, case .done(let replies) = response.outcome {
+              let last = try #require(replies.last)
+              let object = try JSONSerialization.jsonObject(with: JSONEncoder().encode(last))
+              let kind = (object as? [String: Any])?.keys.first
+              #expect(kind == command.declaration.answer.rawValue, "\(name)")
+            }
           }
         }
         #expect(try state() == before)

@@ -408,24 +408,8 @@ final class ControlServer {
 
 extension Request {
   /// Whether its answer may describe all of the switch or of its configuration, or a large part.
-  fileprivate var mayHaveLongAnswer: Bool { commands.contains(where: \.mayHaveLongAnswer) }
+  fileprivate var mayHaveLongAnswer: Bool { commands.contains { $0.declaration.extent != .short } }
 
   /// Whether its answer may be a table with thousands of lines.
-  fileprivate var mayHaveTable: Bool { commands.contains(where: \.mayHaveTable) }
-}
-
-extension Command {
-  fileprivate var mayHaveTable: Bool {
-    switch self {
-    case .showAddresses, .showNeighbors, .list, .find, .export: true
-    default: false
-    }
-  }
-
-  fileprivate var mayHaveLongAnswer: Bool {
-    switch self {
-    case .get, .list, .find, .listBridges, .listPorts, .export, .apply: true
-    default: isReport
-    }
-  }
+  fileprivate var mayHaveTable: Bool { commands.contains(where: \.declaration.answer.mayBeTable) }
 }

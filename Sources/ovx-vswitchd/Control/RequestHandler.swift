@@ -264,7 +264,7 @@ final class RequestHandler {
   ///
   /// - Returns: The answer; `nil` where others have to be asked first whether an address is theirs, and nothing is done yet.
   private func execute(_ request: Request) throws(ControlError) -> AnswerStream? {
-    let reports = request.commands.count(where: \.isReport)
+    let reports = request.commands.count { $0.declaration.extent == .report }
     guard reports <= Self.reportLimit else {
       throw ControlError(
         "a request can ask for \(Self.reportLimit) reports of the running switch, not \(reports)")
@@ -560,16 +560,5 @@ extension Command {
   /// Within which time what the request changes is to be confirmed.
   fileprivate var confirmSeconds: Int? {
     if case .confirmWithin(let seconds) = self { seconds } else { nil }
-  }
-
-  /// Whether the answer describes all of the switch or of its configuration, or a large part.
-  var isReport: Bool {
-    switch self {
-    case .show, .showBridge, .showLinks, .showAddresses, .addressStatistics, .showNeighbors,
-      .neighborStatistics,
-      .statistics, .drops, .showTunnels, .showEvents, .export, .trace, .traceTo:
-      true
-    default: false
-    }
   }
 }
