@@ -3,10 +3,12 @@
 //
 //   traffic sink PORT WARMUP SECONDS       counts what arrives from WARMUP s after the first datagram, for SECONDS s
 //   traffic blast ADDR PORT SECONDS FLOWS RATE SIZE...
-//                                          sends for SECONDS s over FLOWS sockets, sizes in turn; RATE per second, 0 = all it can
+//                                          sends for SECONDS s over FLOWS sockets, sizes in turn;
+//                                          RATE per second, 0 = all it can
 //   traffic echo PORT                      returns every datagram; tcp-echo what comes by one connection
-//   traffic ping ADDR PORT SECONDS GAP SIZE   one datagram at a time, GAP µs between an answer and the next question;
-//                                          tcp-ping asks by one connection
+//   traffic ping ADDR PORT SECONDS GAP SIZE
+//                                          one datagram at a time, GAP µs between an answer and the
+//                                          next question; tcp-ping asks by one connection
 //   traffic flood DEVICE KIND RATE         frames of 60 bytes from a packet socket until it is killed, RATE per second, 0 =
 //                                          all it can. KIND: macs (a random source and destination each), broadcast,
 //                                          arp (requests for random addresses)

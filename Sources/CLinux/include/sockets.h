@@ -261,8 +261,8 @@ static inline unsigned ovx_take_packet_drops(int fd) {
   return statistics.tp_drops;
 }
 
-/* Whether the device that a packet socket is bound to has a carrier: for a veth, whether its other end is up. True where
-   the kernel does not tell. */
+/* Whether the device that a packet socket is bound to has a carrier: for a veth, whether its other
+ * end is up. True where the kernel does not tell. */
 static inline bool ovx_has_carrier(int fd) {
   struct sockaddr_ll bound;
   socklen_t size = sizeof bound;

@@ -1,7 +1,7 @@
 /// Records that are referred to by `@ID` within a transaction, as scripts for Open vSwitch do it:
 ///
-///     --id=@p create Port name=p1 tag=5 interfaces=@i -- --id=@i create Interface name=p1 type=internal
-///       -- add Bridge br0 ports @p
+///     --id=@p create Port name=p1 tag=5 interfaces=@i
+///       -- --id=@i create Interface name=p1 type=internal -- add Bridge br0 ports @p
 ///
 /// A created record comes into being where another command puts it: a port into a bridge, a bridge into the switch. One that
 /// nothing refers to does not, as with `ovs-vsctl`, and the operator is told.

@@ -8,7 +8,8 @@
 //     otherVLAN      not by a port that does not carry its VLAN
 //     splitHorizon   not by a port of the same split-horizon group
 //     noRemote       not by a tunnel without remotes
-//     unknownUnicast not by a tunnel whose stations an agent tells all of, for a station that nobody has told
+//     unknownUnicast not by a tunnel whose stations an agent tells all of, for a station that
+//                    nobody has told
 //     tagInside      not where a tag inside the frame would pass for the VLAN, or is none of the port's customers
 
 /// Why a frame may not leave by a port.
