@@ -61,17 +61,14 @@ struct Dnsmasq {
   ///   - members: Whom.
   ///   - place: The router.
   ///   - isKnown: Whether this process has had it serve before. One that was killed may have changed files and not said so.
-  /// - Returns: Whether it was started.
+  /// - Returns: Whether it was started, and what it gives to whom.
   /// - Throws: What keeps it from running.
   func serve(
     _ program: String, _ configuration: DnsmasqConfiguration, _ members: [Member],
     in place: NetworkNamespace, isKnown: Bool
-  ) throws(LinuxError) -> Bool {
+  ) throws(LinuxError) -> (isNew: Bool, leases: Leases) {
     let oldLeases = Leases(read(DnsmasqConfiguration.leases))
-    var leases = Leases()
-    if configuration.services.dhcp, let (address, subnet) = configuration.ipv4 {
-      leases = Leases(members, in: subnet, gateway: address, after: oldLeases)
-    }
+    let leases = Leases(members, of: configuration.gateway, after: oldLeases)
     let names = configuration.names(of: members)
     let processes = running
     // One that serves a connection outlives who has made it. What the file says counts among ours alone.
@@ -80,12 +77,12 @@ struct Dnsmasq {
     // The text names the namespace and the device, so that who was started by it is in these.
     if let server, read("conf") == configuration.text, !leases.isContradicting {
       guard !isKnown || leases != oldLeases || names != read(DnsmasqConfiguration.names) else {
-        return false
+        return (false, leases)
       }
       try write(leases.text, to: DnsmasqConfiguration.leases)
       try write(names, to: DnsmasqConfiguration.names)
       kill(server.pid, SIGHUP)
-      return false
+      return (false, leases)
     }
     end()
     do throws(Errno) { try makeDirectory() } catch {
@@ -96,7 +93,7 @@ struct Dnsmasq {
     try write(configuration.text, to: "conf")
     let option = option
     _ = try place.perform { () throws(LinuxError) in try Tools.run(program, [option]) }
-    return true
+    return (true, leases)
   }
 
   /// Ends it, and removes its files.

@@ -8,7 +8,6 @@ internal import OVXLinux
 /// the switch has checked and which is checked again here.
 struct DnsmasqConfiguration: Equatable {
   let gateway: Gateway
-  let services: Services
   /// The number of the gateway's device: with another one dnsmasq has to open its sockets anew.
   let device: Int32
   /// The router, which the gateway's namespace may be made anew as.
@@ -28,13 +27,9 @@ struct DnsmasqConfiguration: Equatable {
   /// The file with the number of the process.
   static let pid = "pid"
 
-  /// The gateway's IPv4 address with its subnet; `nil` where it has none.
-  var ipv4: (address: IPAddress, subnet: IPPrefix)? {
-    guard let address = gateway.addresses.first(where: { !$0.isIPv6 }),
-      let subnet = gateway.subnets.first(where: { $0.contains(address) })
-    else { return nil }
-    return (address, subnet)
-  }
+  private var services: Services { gateway.services }
+  /// The MTU that members are told, in bytes of IP packet.
+  private var mtu: Int { services.mtu ?? deviceMTU }
 
   private var domain: String? {
     services.domain.flatMap { domain in
@@ -53,7 +48,7 @@ struct DnsmasqConfiguration: Equatable {
     ]
     if let domain { lines.append("domain=\(domain)") }
     lines += services.dns ? dns : ["port=0"]
-    if services.dhcp { lines += dhcp }
+    if !gateway.servedSubnets.isEmpty { lines += addresses + dhcpIPv4 + dhcpIPv6 }
     return lines.map { $0 + "\n" }.joined()
   }
 
@@ -68,19 +63,53 @@ struct DnsmasqConfiguration: Equatable {
     return lines
   }
 
-  private var dhcp: [String] {
-    guard let (address, subnet) = ipv4 else { return [] }
-    let mask = IPAddress(v4: subnet.length == 0 ? 0 : UInt32.max << UInt32(32 - subnet.length))
-    return [
-      "dhcp-range=\(subnet.base),static,\(mask),1h", "dhcp-authoritative", "no-ping",
-      "dhcp-hostsfile=\(directory)/\(Self.leases)", "leasefile-ro", "quiet-dhcp",
-      "dhcp-lease-max=\(Leases.limit)",
+  private var addresses: [String] {
+    [
+      "dhcp-authoritative", "no-ping", "dhcp-hostsfile=\(directory)/\(Self.leases)", "leasefile-ro",
+      "quiet-dhcp", "quiet-dhcp6", "quiet-ra", "dhcp-lease-max=\(Leases.limit)",
       // Who a member is says its Ethernet address, and what its name is says the switch.
       "dhcp-ignore-names", "dhcp-ignore-clid",
+    ]
+  }
+
+  private var dhcpIPv4: [String] {
+    guard let (address, subnet) = gateway.served(isIPv6: false) else { return [] }
+    let mask = IPAddress(v4: subnet.length == 0 ? 0 : UInt32.max << UInt32(32 - subnet.length))
+    return [
+      "dhcp-range=\(subnet.base),static,\(mask),1h",
       "dhcp-option=option:router,\(address)",
       services.dns ? "dhcp-option=option:dns-server,\(address)" : "dhcp-option=option:dns-server",
-      "dhcp-option=option:mtu,\(services.mtu ?? deviceMTU)",
+      "dhcp-option=option:mtu,\(mtu)",
     ]
+  }
+
+  /// Router advertisements with the gateway's subnet as on-link, and DHCPv6 for the addresses in it and in the others.
+  ///
+  /// The subnet is not autonomous: an address that a member makes itself is none that it was given, from which it may send
+  /// nothing with `port_security`.
+  private var dhcpIPv6: [String] {
+    guard let (address, own) = gateway.served(isIPv6: true) else { return [] }
+    let subnets = gateway.servedSubnets.filter(\.base.isIPv6)
+    // An address that a client has is no other client's at that member before it has run out: the shorter, the better.
+    var lines = subnets.map { "dhcp-range=\($0.base),static,\($0.length),10m" }
+    lines += subnets.filter { $0 != own }.map {
+      "shared-network=\(RouterRules.tenant),\($0.base)"
+    }
+    lines += [
+      "enable-ra", "ra-param=\(RouterRules.tenant),mtu:\(mtu),0",
+      // The same on all hosts, so that a member that moves is known there. It says nothing to anybody (RFC 8415, section 11),
+      // and enterprise 0 is nobody.
+      "dhcp-duid=0,\(serverName)",
+      services.dns
+        ? "dhcp-option=option6:dns-server,[\(address)]" : "dhcp-option=option6:dns-server",
+    ]
+    if let domain { lines.append("dhcp-option=option6:domain-search,\(domain)") }
+    return lines
+  }
+
+  /// What the server's DUID ends with: the bytes of the gateway's Ethernet address, as dnsmasq reads them.
+  private var serverName: String {
+    Configuration.Network.gatewayEthernetAddress(of: gateway.vni).description
   }
 
   /// The file of the members' names.

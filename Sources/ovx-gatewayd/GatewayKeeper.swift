@@ -38,6 +38,8 @@ struct GatewayKeeper: ~Copyable {
   private var members: [String: [Member]] = [:]
   /// The networks to whose members something is served, as far as this process has seen to it.
   private var served: Set<String> = []
+  /// Who may ask for IPv6 addresses in routers, by network, as far as that is known to be in force.
+  private var clients: [String: DHCPv6Clients] = [:]
   /// How often has been looked at the packet filter alone since all was looked at.
   private var looks = 0
 
@@ -142,15 +144,24 @@ struct GatewayKeeper: ~Copyable {
       }
       let dnsmasq = Dnsmasq(of: gateway.network, in: tools.rundir)
       let configuration = DnsmasqConfiguration(
-        gateway: gateway, services: gateway.services, device: link.index, place: place.identity,
-        deviceMTU: link.mtu,
+        gateway: gateway, device: link.index, place: place.identity, deviceMTU: link.mtu,
         resolvers: try resolvers(for: gateway), directory: dnsmasq.directory)
       let isKnown = served.contains(gateway.network)
-      if try dnsmasq.serve(program, configuration, members, in: place, isKnown: isKnown) {
+      let result = try dnsmasq.serve(program, configuration, members, in: place, isKnown: isKnown)
+      if result.isNew {
         messages.note("the gateway of network \(gateway.network) serves its members")
       }
       served.insert(gateway.network)
-      messages.clear(subject)
+      if gateway.served(isIPv6: true) != nil {
+        try inside.routeOnLink(gateway, on: link)
+        let clients = DHCPv6Clients(
+          place: place.identity, device: link.index, members: result.leases.clients)
+        if self.clients[gateway.network] != clients {
+          try clients.admit(on: link, in: place, &inside, tools)
+          self.clients[gateway.network] = clients
+        }
+      }
+      messages.tell(gateway.unservedSubnets, about: subject)
     } catch {
       messages.tell("neither DHCP nor DNS is served: \(error)", about: subject)
     }
@@ -214,11 +225,17 @@ struct GatewayKeeper: ~Copyable {
       let former = routers[gateway.network]
       let transits = transits[gateway.network] ?? []
       do throws(LinuxError) {
+        var isNew = true
         let place = try router.make(
           present[gateway.transitDevice], transits,
-          isFiltered: { former == Filtered(gateway: gateway, transits: transits, place: $0) },
+          isFiltered: {
+            isNew = former != Filtered(gateway: gateway, transits: transits, place: $0)
+            return !isNew
+          },
           tools,
           &netlink)
+        // With the filter went what its sets had.
+        if isNew { clients[gateway.network] = nil }
         kept[gateway.network] = Filtered(
           gateway: gateway, transits: transits, place: place.identity)
         if former?.place != place.identity {
@@ -236,6 +253,7 @@ struct GatewayKeeper: ~Copyable {
       }
     }
     routers = kept
+    clients = clients.filter { kept[$0.key] != nil }
   }
 
   // MARK: Transit pairs
@@ -396,6 +414,32 @@ struct GatewayKeeper: ~Copyable {
           of: subjects + (gateway.routes(isIPv6: true) ? [.hostIPv6] : [])))
     }
     return report
+  }
+}
+
+extension Gateway {
+  /// What keeps addresses of its IPv6 subnets from being served: sentences.
+  fileprivate var unservedSubnets: [String] {
+    guard services.dhcp else { return [] }
+    return subnets(isIPv6: true).filter { !$0.takesDHCP }.map {
+      "addresses of \($0) are not given by DHCP, which knows no IPv6 subnet wider than /64; give the network a /64 of it, "
+        + "or set the addresses of virtual machines in them"
+    }
+  }
+}
+
+extension Netlink {
+  /// Leads packets for members that have addresses of other IPv6 subnets than the gateway's own to their link.
+  fileprivate mutating func routeOnLink(_ gateway: Gateway, on link: Link) throws(LinuxError) {
+    let others = gateway.servedSubnets.filter { subnet in
+      subnet.base.isIPv6 && !gateway.addresses.contains { subnet.contains($0) }
+    }
+    guard !others.isEmpty else { return }
+    let present = Set(try routes().filter { $0.linkIndex == link.index }.map(\.prefix))
+    for subnet in others where !present.contains(subnet) {
+      try add(
+        RouteEntry(destination: subnet.base, prefixLength: UInt8(subnet.length)), on: link)
+    }
   }
 }
 

@@ -42,6 +42,8 @@ struct HostRules: Equatable {
             "iifname \(device) \(family) saddr \(transit.router) oifname @uplinks masquerade")
         case .none:
           let subnets = gateway.subnets(isIPv6: isIPv6).map(\.description).joined(separator: ", ")
+          // One of IPv6 alone has a pair of IPv4 as well.
+          guard !subnets.isEmpty else { break }
           sources.append("iifname \(device) \(family) saddr { \(subnets) } accept")
           inward.append("oifname \(device) \(family) daddr { \(subnets) } accept")
         }

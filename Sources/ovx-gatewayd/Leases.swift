@@ -3,7 +3,7 @@ internal import OVXDatapath
 
 /// Which addresses a gateway gives to whom by DHCP: those that the members have been given already, and no others.
 ///
-/// As a file of dnsmasq's, which keeps all that has to be known after a restart.
+/// To each one of IPv4, and one of each IPv6 subnet. As a file of dnsmasq's, which keeps all that has to be known after a restart.
 struct Leases: Equatable {
   /// The addresses, each of one station.
   private(set) var stations: [IPAddress: MACAddress] = [:]
@@ -24,20 +24,27 @@ struct Leases: Equatable {
   ///
   /// - Parameters:
   ///   - members: Of the network.
-  ///   - subnet: The one of the gateway's IPv4 address.
-  ///   - gateway: That address.
+  ///   - gateway: Which subnets there are, and which addresses are its own.
   ///   - old: The leases until now.
-  init(_ members: [Member], in subnet: IPPrefix, gateway: IPAddress, after old: Leases) {
-    var taken: Set<MACAddress> = []
-    func isFit(_ address: IPAddress) -> Bool {
-      subnet.stations.contains(address) && address != gateway
+  init(_ members: [Member], of gateway: Gateway, after old: Leases) {
+    struct Place: Hashable {
+      var station: MACAddress
+      var subnet: IPPrefix
     }
+    let subnets = gateway.servedSubnets
+    var taken: Set<Place> = []
+    var local: Set<MACAddress> = []
     func add(_ address: IPAddress, _ station: MACAddress, isRemote: Bool) {
-      guard isFit(address), !station.isGroup, stations.count < Self.limit, stations[address] == nil,
-        taken.insert(station).inserted
+      guard let subnet = subnets.first(where: { $0.stations.contains(address) }),
+        !gateway.addresses.contains(address), !station.isGroup, stations.count < Self.limit,
+        stations[address] == nil,
+        // A station's IPv6 addresses are one line, which is of here or of elsewhere.
+        !(isRemote && address.isIPv6 && local.contains(station)),
+        taken.insert(Place(station: station, subnet: subnet)).inserted
       else { return }
       stations[address] = station
       if isRemote { remote.insert(address) }
+      if !isRemote, address.isIPv6 { local.insert(station) }
     }
     for isRemote in [false, true] {
       for member in members where member.isRemote == isRemote {
@@ -60,14 +67,18 @@ struct Leases: Equatable {
     for line in text.split(separator: "\n") {
       let isFormer = line.hasPrefix("# ")
       let words = line.drop { "# ".contains($0) }.split(separator: ",")
-      guard words.count >= 2, let station = MACAddress(String(words[0])),
-        let address = IPAddress(String(words[1]))
-      else { continue }
-      if isFormer {
-        former[address] = station
-      } else {
-        stations[address] = station
-        if words.count > 2 { remote.insert(address) }
+      guard words.count >= 2, let station = MACAddress(String(words[0])) else { continue }
+      let isRemote = words.last == "set:remote"
+      for word in words.dropFirst() {
+        guard let address = IPAddress(word.trimmingPrefix("[").filter { $0 != "]" }) else {
+          continue
+        }
+        if isFormer {
+          former[address] = station
+        } else {
+          stations[address] = station
+          if isRemote { remote.insert(address) }
+        }
       }
     }
   }
@@ -78,11 +89,28 @@ struct Leases: Equatable {
     for (address, station) in former.sorted(by: { $0.key < $1.key }) {
       lines.append("# \(station),\(address)")
     }
+    // Of several lines of a station's with IPv6 addresses dnsmasq takes one.
+    var together: [MACAddress: [IPAddress]] = [:]
     for (address, station) in stations.sorted(by: { $0.key < $1.key }) {
-      lines.append("\(station),\(address)\(remote.contains(address) ? ",set:remote" : "")")
+      if address.isIPv6 {
+        together[station, default: []].append(address)
+      } else {
+        lines.append("\(station),\(address)\(mark(address))")
+      }
+    }
+    for (station, addresses) in together.sorted(by: { $0.value[0] < $1.value[0] }) {
+      let words = addresses.map { "[\($0)]" }.joined(separator: ",")
+      lines.append("\(station),\(words)\(mark(addresses[0]))")
     }
     return lines.map { $0 + "\n" }.joined()
   }
+
+  private func mark(_ address: IPAddress) -> String {
+    remote.contains(address) ? ",set:remote" : ""
+  }
+
+  /// Who has an IPv6 address.
+  var clients: Set<MACAddress> { Set(stations.lazy.filter(\.key.isIPv6).map(\.value)) }
 
   /// Whether an address has another station than dnsmasq may remember, so that it has to forget.
   var isContradicting: Bool {

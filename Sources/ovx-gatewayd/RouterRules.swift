@@ -19,7 +19,7 @@ struct RouterRules {
     var rules: [String] = []
     for address in gateway.addresses {
       let family = address.isIPv6 ? "ip6" : "ip"
-      if gateway.services.dhcp, !address.isIPv6 {
+      if !address.isIPv6, gateway.served(isIPv6: false) != nil {
         rules.append(
           "iifname \(Self.tenant) ip daddr { 255.255.255.255, \(address) } udp sport 68 udp dport 67 accept"
         )
@@ -31,6 +31,50 @@ struct RouterRules {
       }
     }
     return rules
+  }
+
+  /// Whom dnsmasq may hear by DHCPv6, and how often; empty where it serves none.
+  ///
+  /// It looks for the Ethernet address of who asks among the neighbors, and waits half a second, and nobody else is
+  /// served meanwhile, where the kernel does not know it. So those are heard whose link-local address is written there
+  /// (`DHCPv6Clients`), and a member with another one seldom. Of messages it takes a member's word: by a relay's (12) for the
+  /// Ethernet address, and in others for the identifier, which all members hear of each other. With Rebind (6) it gives any
+  /// address to anybody, and with Decline (9) none to anybody for a while.
+  private var solicitation: (sets: String, chain: String, input: [String]) {
+    guard gateway.served(isIPv6: true) != nil else {
+      return (
+        "", "",
+        [
+          "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept"
+        ]
+      )
+    }
+    func memory(_ name: String) -> String {
+      "set \(name) { type ether_addr; size \(Leases.limit); flags dynamic; timeout 1m; }"
+    }
+    let sets = [
+      "set \(DHCPv6Clients.addresses) { type ether_addr . ipv6_addr; size \(Leases.limit); }",
+      "set \(DHCPv6Clients.stations) { type ether_addr; size \(Leases.limit); }",
+      memory("asking"), memory("seldom"), memory("seeking"),
+    ]
+    let chain = """
+      chain dhcp6 {
+          ip6 saddr != fe80::/10 drop
+          ip6 daddr != ff02::1:2 drop
+          @th,64,8 != { 1, 3, 4, 5, 8, 11 } drop
+          ether saddr . ip6 saddr @\(DHCPv6Clients.addresses) update @asking { ether saddr limit rate 10/second burst 20 packets } accept
+          ether saddr @\(DHCPv6Clients.stations) update @seldom { ether saddr limit rate 6/minute burst 6 packets } accept
+          drop
+        }
+      """
+    return (
+      sets.joined(separator: "\n  "), chain,
+      [
+        "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept",
+        "iifname \(Self.tenant) icmpv6 type nd-router-solicit ip6 hoplimit 255 "
+          + "update @seeking { ether saddr limit rate 1/second burst 5 packets } accept",
+      ]
+    )
   }
 
   /// One transaction that makes the table, in the place of the one that is there.
@@ -53,6 +97,10 @@ struct RouterRules {
         : "iifname \(Self.tenant) ip daddr \($0) icmp type echo-request accept"
     }
     let asked = services
+    let solicitation = solicitation
+    // Before what belongs to a connection: the answers make one, by which others would pass.
+    let diverted =
+      solicitation.chain.isEmpty ? "" : "iifname \(Self.tenant) udp dport 547 goto dhcp6"
     var inward: [String] = []
     var outward: [String] = []
     for floating in gateway.floating {
@@ -81,14 +129,17 @@ struct RouterRules {
       delete table inet ovx
       table inet ovx {
         comment "the gateway of network \(gateway.network), made and kept by ovx-gatewayd"
+        \(solicitation.sets)
+        \(solicitation.chain)
         chain input {
           type filter hook input priority filter; policy drop;
           iifname lo accept
+          \(diverted)
           ct state established,related accept
           iifname \(Self.outside) icmp type echo-request accept
           iifname \(Self.outside) icmpv6 type echo-request accept
           \((echoes + asked).joined(separator: "\n    "))
-          icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } ip6 hoplimit 255 accept
+          \(solicitation.input.joined(separator: "\n    "))
         }
         chain forward {
           type filter hook forward priority filter; policy drop;

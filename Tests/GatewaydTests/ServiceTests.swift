@@ -11,16 +11,23 @@ import Testing
   private func station(_ text: String) throws -> MACAddress { try #require(MACAddress(text)) }
 
   private func configuration(
-    dhcp: Bool = true, dns: Bool = true, domain: String? = "red.example", resolvers: [String] = []
+    dhcp: Bool = true, dns: Bool = true, domain: String? = "red.example", resolvers: [String] = [],
+    subnets: [String] = ["172.17.42.0/23"], gateways: [String] = ["172.17.42.1"]
   ) throws -> DnsmasqConfiguration {
     DnsmasqConfiguration(
-      gateway: Gateway(
-        network: "red", vni: try #require(VNI(rawValue: 100)),
-        subnets: [try #require(IPPrefix("172.17.42.0/23"))],
-        addresses: [try address("172.17.42.1")], nat: .masquerade),
-      services: Services(dhcp: dhcp, dns: dns, domain: domain), device: 7,
+      gateway: try gateway(
+        subnets, gateways, Services(dhcp: dhcp, dns: dns, domain: domain)), device: 7,
       place: try NetworkNamespace.current().identity, deviceMTU: 1450,
       resolvers: try resolvers.map(address), directory: "/run/ovx/dnsmasq-red")
+  }
+
+  private func gateway(
+    _ subnets: [String], _ addresses: [String], _ services: Services
+  ) throws -> Gateway {
+    Gateway(
+      network: "red", vni: try #require(VNI(rawValue: 100)),
+      subnets: try subnets.map { try #require(IPPrefix($0)) },
+      addresses: try addresses.map(address), nat: .masquerade, services: services)
   }
 
   private func lines(_ configuration: DnsmasqConfiguration) -> [String] {
@@ -43,6 +50,34 @@ import Testing
     #expect(!addresses.contains { $0.hasPrefix("domain=") || $0.hasPrefix("addn-hosts") })
     let names = lines(try configuration(dhcp: false))
     #expect(!names.contains { $0.hasPrefix("dhcp") || $0.hasPrefix("server=") })
+  }
+
+  @Test func iPv6IsServedBesideOrAlone() throws {
+    let subnets = ["172.17.42.0/24", "fd42::/64", "fd43:0:0:1::/80", "fd44::/48"]
+    let both = lines(
+      try configuration(subnets: subnets, gateways: ["172.17.42.1", "fd43:0:0:1::1"]))
+    for line in [
+      "dhcp-range=172.17.42.0,static,255.255.255.0,1h", "dhcp-range=fd42::,static,64,10m",
+      "dhcp-range=fd43:0:0:1::,static,80,10m", "shared-network=tenant,fd42::", "enable-ra",
+      "ra-param=tenant,mtu:1450,0", "dhcp-duid=0,02:6f:76:00:00:64",
+      "dhcp-option=option6:dns-server,[fd43:0:0:1::1]",
+      "dhcp-option=option6:domain-search,red.example",
+    ] {
+      #expect(both.contains(line), "\(line)")
+    }
+    #expect(!both.contains { $0.contains("fd44") || $0.hasPrefix("shared-network=tenant,fd43") })
+    let alone = lines(
+      try configuration(
+        dns: false, domain: nil, subnets: ["172.17.42.0/24", "fd42::/64"], gateways: ["fd42::1"]))
+    #expect(alone.contains("dhcp-range=fd42::,static,64,10m") && alone.contains("leasefile-ro"))
+    #expect(alone.contains("dhcp-option=option6:dns-server"))
+    #expect(!alone.contains { $0.contains("172.17.42") || $0.contains("domain-search") })
+    // One that is wider than dnsmasq knows them would keep it from starting.
+    for gateways in [["172.17.42.1"], ["172.17.42.1", "fd44::1"]] {
+      let without = lines(try configuration(subnets: subnets, gateways: gateways))
+      #expect(!without.contains { $0.contains("fd4") || $0 == "enable-ra" })
+      #expect(without.contains("dhcp-range=172.17.42.0,static,255.255.255.0,1h"))
+    }
   }
 
   @Test func nothingOfADomainGetsIntoAnotherLine() throws {
@@ -75,10 +110,13 @@ import Testing
 
   // MARK: Leases
 
-  private func leases(_ members: [Member], after old: Leases = Leases()) throws -> Leases {
+  private func leases(
+    _ members: [Member], after old: Leases = Leases(), subnets: [String] = ["172.17.42.0/24"],
+    gateways: [String] = ["172.17.42.1"]
+  ) throws -> Leases {
     Leases(
-      members, in: try #require(IPPrefix("172.17.42.0/24")), gateway: try address("172.17.42.1"),
-      after: old)
+      members,
+      of: try gateway(subnets, gateways, Services(dhcp: true, dns: false, domain: nil)), after: old)
   }
 
   private func member(
@@ -102,6 +140,36 @@ import Testing
     #expect(Leases(leases.text) == leases && !leases.isContradicting)
   }
 
+  @Test func oneAddressOfEachIPv6SubnetIsGiven() throws {
+    let a = "02:00:00:00:00:0a"
+    let b = "02:00:00:00:00:0b"
+    let c = "02:00:00:00:00:0c"
+    let subnets = ["172.17.42.0/24", "fd42::/64", "fd43::/64", "fd44::/48"]
+    let gateways = ["172.17.42.1", "fd42::1"]
+    func leases(_ members: [Member], after old: Leases = Leases()) throws -> Leases {
+      try self.leases(members, after: old, subnets: subnets, gateways: gateways)
+    }
+    let found = try leases([
+      member(a, "fd43::a", "172.17.42.10", "fd42::a", "fd42::b", "fd42::1", "fe80::1"),
+      member(b, "fd42::a", "fd42::", "fd44::1", "fd42::c"), member(c, "fd43::b", isRemote: true),
+      member(a, "fd42::d", "fd42::a", isRemote: true),
+    ])
+    #expect(
+      found.text
+        == "\(a),172.17.42.10\n\(a),[fd42::a],[fd43::a]\n\(b),[fd42::c]\n\(c),[fd43::b],set:remote\n"
+    )
+    #expect(try Leases(found.text) == found && found.clients == Set([a, b, c].map(station)))
+    // What was another's is known as that, and what is told of others is forgotten for those here.
+    let next = try leases([member(b, "fd42::a"), member(c, "fd42::9")], after: found)
+    #expect(next.text.contains("\n\(b),[fd42::a]\n") && next.text.contains("# \(a),fd42::a\n"))
+    #expect(next.isContradicting && Leases(next.text) == next)
+    #expect(try next.clients == Set([b, c].map(station)) && !next.text.contains("remote"))
+    // Without a gateway of the family nothing is given.
+    let none = try self.leases(
+      [member(a, "fd43::a", "172.17.42.10")], subnets: subnets, gateways: ["172.17.42.1"])
+    #expect(none.text == "\(a),172.17.42.10\n" && none.clients.isEmpty)
+  }
+
   @Test func whoIsSilentIsStillThere() throws {
     let a = "02:00:00:00:00:0a"
     let b = "02:00:00:00:00:0b"
@@ -118,7 +186,8 @@ import Testing
   }
 
   @Test func aStrangeFileIsNone() {
-    #expect(Leases("# \n,,\nx,y\n02:00:00:00:00:0a\n#,1.2.3.4").text == "")
+    #expect(
+      Leases("# \n,,\nx,y\n02:00:00:00:00:0a\n#,1.2.3.4\n02:00:00:00:00:0a,[],[x").text == "")
   }
 
   // MARK: Resolvers

@@ -89,7 +89,10 @@ import Testing
     ("add-net blue vni=200 dns=true", "dns=true is what its gateway does"),
     ("set network red dhcp=true gateway_mode=remote", "dhcp=true is done where the gateway is"),
     ("set network red dns=true gateway_mode=remote", "say dns there"),
-    ("set network red gateway=\"fd42::1\" dhcp=true", "gives members IPv4 addresses"),
+    (
+      "set network red subnet=fd42::/48 gateway=\"fd42::1\" dhcp=true",
+      "IPv6 ones are to be /64 or longer"
+    ),
     ("set network red dhcp=true -- clear network red gateway", "or leave dhcp=false"),
     ("set network red dhcp=maybe", "dhcp"),
     ("set network red domain=-red.example", "is no domain name: its parts are 1 to 63"),

@@ -31,7 +31,7 @@ extension SystemTests.GatewayTests {
       String.init)
   }
 
-  private func busybox() throws -> String {
+  func busybox() throws -> String {
     try Command([Lab.packageRoot.appendingPathComponent("deploy/find-busybox").path])
       .finish(seconds: 120).standardOutput.trimmingCharacters(in: .whitespacesAndNewlines)
   }
@@ -75,6 +75,13 @@ extension SystemTests.GatewayTests {
     try run(settings: Self.settings, isConfined: true) { lab, site in
       let web = try site.attach("web", to: "red", on: 0)
       let other = try site.attach("other", to: "blue", on: 0)
+      // Somebody to ask for other names, which takes rights as well.
+      try "nameserver 198.51.100.1\n".write(
+        toFile: site.hosts[0].rundir + "/resolv.conf", atomically: true, encoding: .utf8)
+      try eventually("it asks for other names") {
+        try site.hosts[0].must("cat \(site.hosts[0].rundir)/dnsmasq-red/conf").contains(
+          "server=198.51.100.1@outside")
+      }
       for container in [web, other] { try expectWayOut(container) }
       try expectLease(["ip=172.17.42.10/24", "dns=172.17.42.1"], to: web)
       try expectAnswer("172.17.42.10", for: "\(web.name).red.example", to: web)

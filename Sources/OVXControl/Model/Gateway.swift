@@ -36,7 +36,10 @@ extension Configuration.Network {
   /// The gateway's Ethernet address: 02:6f:76 and the VNI.
   ///
   /// The same on all hosts, so that a container which moves between hosts goes on with the gateway of the host it is on.
-  package var gatewayEthernetAddress: MACAddress {
+  package var gatewayEthernetAddress: MACAddress { Self.gatewayEthernetAddress(of: vni) }
+
+  /// The gateway's Ethernet address of a network with a VNI.
+  package static func gatewayEthernetAddress(of vni: VNI) -> MACAddress {
     MACAddress(truncating: 0x026F_7600_0000 | UInt64(vni.rawValue))
   }
 

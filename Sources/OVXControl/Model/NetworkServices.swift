@@ -23,12 +23,17 @@ extension Configuration.Network {
             + "host; say \(service) there, and leave \(service)=false here")
       }
     }
-    guard !dhcp || gateways.contains(where: { !$0.isIPv6 }) else {
+    guard !dhcp || gateways.contains(where: { subnet(of: $0)?.takesDHCP == true }) else {
       throw ControlError(
-        "network \(name): dhcp=true gives members IPv4 addresses, and its gateway has none; name one too, with "
-          + "gateway=ADDRESS,ADDRESS, or leave dhcp=false")
+        "network \(name): dhcp=true gives members addresses of its gateway's subnets, of which IPv6 ones are to be /64 or "
+          + "longer; name such a subnet and the gateway's address in it, or leave dhcp=false")
     }
   }
+}
+
+extension IPPrefix {
+  /// Whether a DHCP server can give addresses of it: what serves IPv6 (dnsmasq) knows no subnets that are wider than /64.
+  package var takesDHCP: Bool { !base.isIPv6 || length >= 64 }
 }
 
 /// What keeps a text from being the name of a domain (RFC 1035, RFC 1123); `nil` where it is one.
