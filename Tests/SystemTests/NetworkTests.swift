@@ -93,6 +93,29 @@ extension SystemTests {
       }
     }
 
+    /// Addresses that are kept ready, or that nobody had a while ago, are nobody's who has come by them without a word.
+    @Test(arguments: [1, 70])
+    func anAddressIsNotGivenThatSomebodyHasTakenMeanwhile(pause: UInt32) throws {
+      try Lab.run { lab in
+        let (host1, host2) = try hosts(lab)
+        for host in [host1, host2] {
+          try host.ctl("add-net red vni=100 subnet=172.17.42.0/24,fd42::/64")
+        }
+        let near = try attach(lab, "near", to: "red", on: host1)
+        #expect(try address(of: near) == "172.17.42.2")
+        let veth = try lab.vethContainer("veth1", on: host2, address: "10.99.0.2/24")
+        try host2.ctl("add-port br0 veth1 network=red")
+        sleep(pause)
+        try veth.must("ip addr add 172.17.42.3/24 dev eth0")
+        try veth.must("ip addr add fd42::3/64 dev eth0 nodad")
+        // What is known of it holds for five seconds.
+        sleep(6)
+        let next = try attach(lab, "next", to: "red", on: host1)
+        #expect(try address(of: next) == "172.17.42.4")
+        #expect(try next.must("ip -6 addr show dev eth0").contains("fd42::4/64"))
+      }
+    }
+
     @Test func manyAtOnceHaveAddressesOfTheirOwn() throws {
       try Lab.run { lab in
         let (host, _) = try hosts(lab)

@@ -7,9 +7,17 @@ private import OVXLinux
 ///
 /// As RFC 5227 has it (section 2.1.1), but within a fraction of a second, as a container that is being started waits for it:
 /// the other stations are on networks of data centres, and what they announce later is seen as well.
+///
+/// Few wait even for that: the next addresses of a segment from which some were given lately are asked for again and again,
+/// while nobody waits. Where nobody had one of them a while ago, and nobody has said since that he has it, it is asked for in a
+/// short time.
 final class AddressProbes {
   /// Milliseconds from one question to the next, and from the last to the verdict.
   private static let pauses: [Int64] = [60, 90]
+  /// The same for an address that nobody had a while ago.
+  private static let shortPauses: [Int64] = [10, 20]
+  /// Milliseconds that this is ago at most; no longer than a segment's stations are remembered without a word.
+  private static let span: Int64 = 240_000
   /// Milliseconds for which it holds that nobody has answered.
   private static let freeValidity: Int64 = 5000
   /// Milliseconds for which it holds that somebody has: he may go, and who asks for the very address asks again then.
@@ -17,9 +25,37 @@ final class AddressProbes {
   /// Addresses that are remembered at most; beyond, the oldest are forgotten.
   private static let limit = 4096
 
+  /// Addresses of a segment and family that are kept ready.
+  private static let stockSize = 4
+  /// Segments whose addresses are kept ready, at most; beyond, those that have waited longest are forgotten.
+  private static let stockLimit = 256
+  /// Milliseconds for which the next addresses are ready at any moment after one was given, and then for which they are asked
+  /// for in a short time.
+  private static let (readiness, stockValidity): (Int64, Int64) = (60_000, 3_600_000)
+
+  /// The addresses that a segment's next stations are to be given.
+  private struct Stock {
+    var questions: [AddressQuestion]
+    /// When one was given last, in milliseconds on the monotonic clock.
+    var used: Int64
+    /// When they are asked for anew.
+    var next: Int64
+  }
+
+  private struct Segment: Hashable {
+    var bridge: String
+    var vlan: VLANID
+
+    init(_ question: AddressQuestion) {
+      bridge = question.bridge
+      vlan = question.vlan
+    }
+  }
+
   private struct Probe {
     /// Questions so far.
     var count = 0
+    var pauses = AddressProbes.pauses
     /// When to go on, or to forget it, in milliseconds on the monotonic clock.
     var next: Int64
     /// Whether it is being asked for, for the first time or anew.
@@ -31,6 +67,9 @@ final class AddressProbes {
 
   private let running: RunningSwitch
   private var probes: [AddressQuestion: Probe] = [:]
+  private var stocks: [Segment: Stock] = [:]
+  /// Addresses that nobody has had when it was asked at length, and until when that is a while ago.
+  private var silent: [AddressQuestion: Int64] = [:]
   /// Where questions come from: an address that no station has, as it is made of the prefix of the devices that ovx makes.
   private static let source = MACAddress("02:6f:76:00:00:00")
 
@@ -53,30 +92,80 @@ final class AddressProbes {
   }
 
   /// When `work` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
-  var next: Int64? { probes.values.map(\.next).min() }
+  var next: Int64? {
+    [probes.values.lazy.map(\.next).min(), stocks.values.lazy.map(\.next).min()].compactMap(\.self)
+      .min()
+  }
 
-  /// Begins to ask for addresses of which nothing is known.
+  /// Begins to ask for addresses of which nothing is known, while somebody waits.
   func ask(_ questions: [AddressQuestion], now: Int64) {
-    for question in questions where probes[question] == nil && probes.count < Self.limit {
-      probes[question] = Probe(next: now)
+    let new = questions.filter { probes[$0] == nil }
+    // Who has said that he has one may have gone, and is given time to say so again.
+    let known = owners(of: new.filter { silent[$0].map { $0 > now } ?? false })
+    for question in new {
+      let isSilent = (silent[question] ?? 0) > now && known[question] == nil
+      begin(question, isSilent ? Self.shortPauses : Self.pauses, now: now)
     }
     work(now: now)
+  }
+
+  private func begin(_ question: AddressQuestion, _ pauses: [Int64], now: Int64) {
+    guard probes.count < Self.limit else { return }
+    var probe = Probe(next: now)
+    probe.pauses = pauses
+    probes[question] = probe
   }
 
   /// Begins to ask for addresses that may be given to somebody next, and asks anew for those of which it will not be known much
   /// longer that they are free: so that whoever starts one container after another waits for answers once.
   func askAhead(_ questions: [AddressQuestion], now: Int64) {
-    for question in questions {
-      guard let probe = probes[question] else { continue }
-      guard !probe.isUnderWay, probe.verdict == .free, probe.next - now < Self.freeValidity / 2
-      else { continue }
-      probes[question] = Probe(next: now, verdict: .free, expiry: probe.next)
+    guard !questions.isEmpty else { return }
+    for question in questions { renew(question, now: now) }
+    for (segment, all) in Dictionary(grouping: questions, by: { Segment($0) }) {
+      let stock = [false, true].flatMap { isIPv6 in
+        all.lazy.filter { $0.address.isIPv6 == isIPv6 }.prefix(Self.stockSize)
+      }
+      stocks[segment] = Stock(questions: stock, used: now, next: now + Self.freeValidity - 1000)
     }
-    ask(questions, now: now)
+    if stocks.count > Self.stockLimit,
+      let oldest = stocks.min(by: { $0.value.used < $1.value.used })
+    {
+      stocks[oldest.key] = nil
+    }
+    work(now: now)
+  }
+
+  /// Asks for an address at length, unless it is known for longer that it is free.
+  private func renew(_ question: AddressQuestion, now: Int64) {
+    guard let probe = probes[question] else { return begin(question, Self.pauses, now: now) }
+    guard !probe.isUnderWay, probe.verdict == .free, probe.next - now < Self.freeValidity / 2
+    else { return }
+    probes[question] = Probe(next: now, verdict: .free, expiry: probe.next)
+  }
+
+  /// Asks anew for the addresses that are kept ready.
+  private func renewStocks(now: Int64) {
+    for (segment, stock) in stocks where stock.next <= now {
+      guard now - stock.used < Self.stockValidity else {
+        stocks[segment] = nil
+        continue
+      }
+      let isReady = now - stock.used < Self.readiness
+      let interval = isReady ? Self.freeValidity - 1000 : memory(of: segment.bridge) / 2
+      stocks[segment]?.next = now + max(interval, Self.freeValidity - 1000)
+      for question in stock.questions { renew(question, now: now) }
+    }
+  }
+
+  /// Milliseconds for which stations of a bridge that have told of themselves are remembered for sure.
+  private func memory(of bridge: String) -> Int64 {
+    let age = running.reconciler.configuration.bridges[bridge]?.agingTime ?? 0
+    return min(Self.span, Int64(age) * 800)
   }
 
   /// Asks again what is to be asked again, and decides what has been asked.
   func work(now: Int64) {
+    renewStocks(now: now)
     let due = probes.filter { $0.value.next <= now }.keys
     guard !due.isEmpty else { return }
     let owners = owners(
@@ -89,21 +178,31 @@ final class AddressProbes {
         continue
       }
       if let owner = owners[question] {
+        silent[question] = nil
+        stocks[Segment(question)]?.questions.removeAll { $0 == question }
         probe.verdict = .taken(owner)
         probe.isUnderWay = false
         probe.next = now + Self.takenValidity
-      } else if probe.count == Self.pauses.count {
+      } else if probe.count == probe.pauses.count {
+        if probe.pauses == Self.pauses { keepSilent(question, now: now) }
         probe.verdict = .free
         probe.isUnderWay = false
         probe.next = now + Self.freeValidity
       } else {
-        probe.next = now + Self.pauses[probe.count]
+        probe.next = now + probe.pauses[probe.count]
         probe.count += 1
         asked.append(question)
       }
       probes[question] = probe
     }
     send(asked)
+  }
+
+  /// Remembers that nobody has answered, at length.
+  private func keepSilent(_ question: AddressQuestion, now: Int64) {
+    if silent.count >= Self.limit { silent = silent.filter { $0.value > now } }
+    guard silent.count < Self.limit else { return }
+    silent[question] = now + memory(of: question.bridge)
   }
 
   private func send(_ questions: [AddressQuestion]) {
