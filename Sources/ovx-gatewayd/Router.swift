@@ -93,7 +93,6 @@ struct Router {
 
   private func make(_ tools: Tools) throws(LinuxError) -> NetworkNamespace {
     try tools.addNamespace(namespace)
-    return try NetworkNamespace(named: namespace)
   }
 
   /// Refuses a namespace that somebody else uses.

@@ -1,10 +1,14 @@
 internal import OVXControl
 internal import OVXLinux
+private import Glibc
 private import SystemPackage
 
 /// The two programs that do what a gateway needs of the kernel beside its devices: `ip netns` and `nft`.
 struct Tools {
   private let ipPath: String
+  /// The socket of who gives and takes back names of namespaces, where a service manager starts that; `nil` where it is done
+  /// here, in the host's mount namespace.
+  private let names: String?
   private let nft: String
   /// Where a transaction of nft is written, which it reads.
   private let scriptPath: FilePath
@@ -24,6 +28,7 @@ struct Tools {
   init(rundir: String, resolvConf: String) throws(ControlError) {
     self.rundir = rundir
     self.resolvConf = resolvConf
+    names = unsafe getenv("OVX_NAMES").map { unsafe String(cString: $0) }
     ipPath = try Self.find("ip", package: "iproute2")
     nft = try Self.find("nft", package: "nftables")
     scriptPath = FilePath(rundir).appending("gatewayd.nft")
@@ -60,12 +65,22 @@ struct Tools {
   @discardableResult
   func ip(_ words: String...) throws(LinuxError) -> String { try Self.run(ipPath, words) }
 
-  func addNamespace(_ name: String) throws(LinuxError) {
-    _ = try ip("netns", "add", name)
+  /// Makes a network namespace with a name that all of the host see.
+  func addNamespace(_ name: String) throws(LinuxError) -> NetworkNamespace {
+    if let names {
+      try NetworkNamespace.anonymous().give(name, by: names)
+    } else {
+      try ip("netns", "add", name)
+    }
+    return try NetworkNamespace(named: name)
   }
 
   func deleteNamespace(_ name: String) throws(LinuxError) {
-    _ = try ip("netns", "delete", name)
+    guard let names else {
+      try ip("netns", "delete", name)
+      return
+    }
+    try NetworkNamespace.takeBack(name, by: names)
   }
 
   /// Carries out a transaction of nft in the calling thread's network namespace.

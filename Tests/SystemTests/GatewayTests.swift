@@ -12,6 +12,8 @@ extension SystemTests {
       private let lab: Lab
       private let isConfined: Bool
       private var makers: [Command?] = [nil, nil]
+      /// What gives routers' namespaces their names, where the makers may not.
+      private var names: [Command] = []
 
       init(
         _ lab: Lab, networks: [(name: String, vni: Int)], settings: String, isConfined: Bool = false
@@ -21,6 +23,7 @@ extension SystemTests {
         let (host1, host2) = try lab.twoHosts()
         hosts = [host1, host2]
         outside = try lab.namespace("outside")
+        if isConfined { for index in 0...1 { try startNames(index) } }
         try outside.must("ip link add name lan type bridge && ip link set lan up")
         try outside.must(
           "ip addr add 203.0.113.254/24 dev lan && ip addr add 198.51.100.1/32 dev lo")
@@ -49,6 +52,30 @@ extension SystemTests {
       /// What the names of a host's routers begin with; all hosts here share the names of namespaces.
       func prefix(_ index: Int) -> String { "\(Lab.prefix)r\(index)-" }
 
+      private func socket(_ index: Int) -> String { "\(hosts[index].rundir)/names.socket" }
+
+      /// Starts what gives names, with the rights of its unit; systemd starts it for each connection.
+      private func startNames(_ index: Int) throws {
+        names.append(
+          try Command([
+            "unshare", "--net", "systemd-socket-activate", "--accept", "--seqpacket", "-l",
+            socket(index), "--", "/usr/bin/python3", "\(Lab.traffic)/confined.py",
+            Lab.packageRoot.appendingPathComponent("deploy/ovx-names@.service").path,
+            "\(Lab.binaries)/ovx-broker", "names", prefix(index),
+          ]))
+        let socket = socket(index)
+        try eventually("names can be asked for") { FileManager.default.fileExists(atPath: socket) }
+      }
+
+      /// Ends all that was started.
+      func end() {
+        for index in 0...1 { stop(index, SIGTERM) }
+        for process in names {
+          process.signal(SIGTERM)
+          _ = process.wait(seconds: 5)
+        }
+      }
+
       /// Starts a host's maker of gateways.
       ///
       /// `ip netns exec` would keep the names that it makes to itself.
@@ -70,7 +97,7 @@ extension SystemTests {
             }.joined() + "exec \"$@\"", "sh",
           ]
         let rights = [
-          "/usr/bin/python3", "\(Lab.traffic)/confined.py",
+          "env", "OVX_NAMES=\(socket(index))", "/usr/bin/python3", "\(Lab.traffic)/confined.py",
           Lab.packageRoot.appendingPathComponent("deploy/ovx-gatewayd.service").path,
         ]
         makers[index] = try Command(
@@ -113,7 +140,7 @@ extension SystemTests {
       try Lab.run { lab in
         let site = try Site(
           lab, networks: [("red", 100), ("blue", 200)], settings: settings, isConfined: isConfined)
-        defer { for index in 0...1 { site.stop(index, SIGTERM) } }
+        defer { site.end() }
         do { try body(lab, site) } catch {
           print(site.log(0), site.log(1))
           throw error

@@ -17,4 +17,5 @@
 #include "fastpath.h"
 #include "footprint.h"
 #include "handover.h"
+#include "names.h"
 #endif

@@ -1,5 +1,6 @@
 private import CLinux
 private import Glibc
+private import SystemPackage
 
 extension NetworkNamespace {
   /// The names that `ip netns` lists.
@@ -48,5 +49,33 @@ extension Link {
   package var speed: Int? {
     let megabits = unsafe ovx_link_speed(name)
     return megabits >= 0 ? megabits * 1_000_000 : nil
+  }
+}
+
+// MARK: - Given and taken back by a process of its own
+
+extension NetworkNamespace {
+  /// Has the process that serves a socket give the namespace a name that all of the host see (`ovx-broker names`).
+  ///
+  /// - Throws: What that says; `EEXIST` where there is the name.
+  package func give(_ name: String, by socket: String) throws(LinuxError) {
+    try Self.ask(socket, name, rawValue, action: "name")
+  }
+
+  /// Has it take a name back from whatever namespace has it.
+  package static func takeBack(_ name: String, by socket: String) throws(LinuxError) {
+    try ask(socket, name, -1, action: "remove")
+  }
+
+  private static func ask(
+    _ socket: String, _ name: String, _ number: Int32, action: String
+  ) throws(LinuxError) {
+    let status = unsafe ovx_names_ask(socket, name, number)
+    guard status != 0 else { return }
+    let errno = Errno(rawValue: 0 &- status)
+    let isGone = errno == .noSuchFileOrDirectory || errno == .connectionRefused
+    throw LinuxError(
+      action: action, subject: "network namespace \(name)", errno: errno,
+      remedy: isGone ? "start ovx-names.socket" : nil)
   }
 }
