@@ -89,18 +89,22 @@ _Noreturn void ovx_names_serve(int from, const char *prefix) {
     ssize_t size = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
     if (size < 0 && errno == EINTR) continue;
     if (size <= 0) _exit(0);
-    int namespace = -1;
+    int given[sizeof control.room / sizeof(int)];
+    size_t count = 0;
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-        header->cmsg_len == CMSG_LEN(sizeof namespace))
-      memcpy(&namespace, CMSG_DATA(header), sizeof namespace);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+      count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      memcpy(given, CMSG_DATA(header), count * sizeof(int));
+    }
     int answer = -EPERM;
-    if (!(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && may_be_named(name, (size_t)size, prefix)) {
+    // More than one is none that is meant to have a name, and no name is taken back by mistake.
+    bool is_whole = !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && count < 2;
+    if (is_whole && may_be_named(name, (size_t)size, prefix)) {
       char path[sizeof directory + name_limit];
       snprintf(path, sizeof path, "%s/%s", directory, name);
-      answer = namespace < 0 ? take_name(path) : give_name(path, namespace);
+      answer = count == 0 ? take_name(path) : give_name(path, given[0]);
     }
-    if (namespace >= 0) close(namespace);
+    for (size_t number = 0; number < count; number++) close(given[number]);
     if (send(from, &answer, sizeof answer, MSG_NOSIGNAL) != sizeof answer) _exit(0);
   }
 }
