@@ -92,7 +92,8 @@ let package = Package(
         .product(name: "FlyingSocks", package: "FlyingFox"),
       ],
       swiftSettings: strict,
-      // FlyingFox passes requests on by FoundationNetworking, which stands on it when it is linked statically.
+      // FlyingFox passes requests on by FoundationNetworking, which stands on it when it is linked
+      // statically.
       linkerSettings: [.linkedLibrary("curl")]),
     .executableTarget(
       name: "ovx-exporter",
@@ -165,7 +166,8 @@ let package = Package(
   swiftLanguageModes: [.v6]
 )
 
-// What speaks gRPC takes minutes to build, so that only deploy/build-evpn, which sets this, fetches and builds it.
+// What speaks gRPC takes minutes to build, so that only deploy/build-evpn, which sets this, fetches
+// and builds it.
 if Context.environment["OVX_EVPN"] != nil {
   package.products.append(.executable(name: "ovx-evpn", targets: ["ovx-evpn"]))
   package.dependencies += [

@@ -147,7 +147,8 @@ struct Bench: ~Copyable {
       on: ListenerID(rawValue: 0), from: Bench.remote, trafficClass: 0)
   }
 
-  /// What a table that is full of learned addresses has taken of the machine's memory, by the address.
+  /// What a table that is full of learned addresses has taken of the machine's memory, by the
+  /// address.
   static func bytesPerAddress(_ hosts: Int) -> Double {
     let before = resident()
     let bench = Bench(hosts: hosts, limit: hosts)
@@ -167,8 +168,8 @@ struct Bench: ~Copyable {
     return numbers.count > 2 ? (numbers[1] - numbers[2]) * Int(sysconf(Int32(_SC_PAGESIZE))) : 0
   }
 
-  /// The median times to compile a topology of so many access ports, as the control thread does, to copy it for a worker,
-  /// and to swap it in, for which frames wait.
+  /// The median times to compile a topology of so many access ports, as the control thread does, to
+  /// copy it for a worker, and to swap it in, for which frames wait.
   static func microsecondsToApply(ports: Int) -> (compile: Double, copy: Double, swap: Double) {
     var datapath = unsafe Datapath(seed: 7) { _, _ in }
     let all = (0..<ports).map { index in

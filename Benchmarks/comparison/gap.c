@@ -1,10 +1,13 @@
-// A steady stream of small datagrams, the longest time in which none of it arrives, and what of it went where it should not.
-// Compiled when Benchmarks/restart starts.
+// A steady stream of small datagrams, the longest time in which none of it arrives, and what of it
+// went where it should not. Compiled when Benchmarks/restart starts.
 //
-//   gap send ADDR PORT SECONDS RATE    RATE datagrams of 18 bytes per second (60 as frames), eight at a time
-//   gap receive PORT WARMUP SECONDS    from WARMUP s after the first one, for SECONDS s; times are those of their arrival at the
-//                                      socket, whenever this program gets to run
-//   gap strays DEVICE                  counts frames for other stations than the device's own, until SIGTERM
+//   gap send ADDR PORT SECONDS RATE    RATE datagrams of 18 bytes per second (60 as frames), eight
+//                                      at a time
+//   gap receive PORT WARMUP SECONDS    from WARMUP s after the first one, for SECONDS s; times are
+//                                      those of their arrival at the socket, whenever this program
+//                                      gets to run
+//   gap strays DEVICE                  counts frames for other stations than the device's own,
+//                                      until SIGTERM
 //
 // Each prints one line of JSON at its end; `receive` and `strays` print "ready" first.
 #define _GNU_SOURCE
@@ -57,7 +60,8 @@ static int send_stream(const char *address, const char *port, double seconds, do
     for (int i = 0; i < BURST; i++, number++) {
       char datagram[SIZE] = {0};
       memcpy(datagram, &number, sizeof number);
-      // What the socket's own queue has no room for was sent and lost, as far as the stream is concerned.
+      // What the socket's own queue has no room for was sent and lost, as far as the stream is
+      // concerned.
       (void)!send(fd, datagram, sizeof datagram, MSG_DONTWAIT);
     }
   }

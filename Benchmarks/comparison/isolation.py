@@ -7,7 +7,8 @@ from lab import Failure
 from measure import MEASUREMENTS, PORT, Meter, TCP
 from peers import FAR, ROGUE_FAR
 
-# What an attacker does, by name: how it is started in its container. What has a rate has one that a tenant may well have.
+# What an attacker does, by name: how it is started in its container. What has a rate has one that a
+# tenant may well have.
 ATTACKS = {
     "macs": lambda traffic: [traffic, "flood", "eth0", "macs", 0],
     "broadcast": lambda traffic: [traffic, "flood", "eth0", "broadcast", 0],

@@ -14,8 +14,9 @@ import time
 PREFIX = "ovxbench"
 LIBC = ctypes.CDLL(None)
 
-# What is done to eth0 on both ends of the cable. The first is veth as it comes: it passes 64 KB tunnel superframes by
-# reference. The second is what most NICs of clouds and virtio have. The third has nothing but what GRO gathers.
+# What is done to eth0 on both ends of the cable. The first is veth as it comes: it passes 64 KB
+# tunnel superframes by reference. The second is what most NICs of clouds and virtio have. The third
+# has nothing but what GRO gathers.
 UNDERLAYS = {
     "default": "",
     "no-tunnel-tso": "tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off",
@@ -28,8 +29,8 @@ class Failure(Exception):
     """What went wrong, in a sentence."""
 
 
-# How the scheduler favours each process of the run over those of others (autogroup's nice value; not the kernel's own
-# threads, which are in no group).
+# How the scheduler favours each process of the run over those of others (autogroup's nice value;
+# not the kernel's own threads, which are in no group).
 urgency = 0
 
 
@@ -180,7 +181,8 @@ class Lab:
         if result.returncode != 0:
             raise Failure(f"ip netns add {namespace.name}: {result.stderr.strip()}")
         self.namespaces.append(namespace)
-        # Bridges hand frames to iptables by default, which would slow the kernel's side of the comparison.
+        # Bridges hand frames to iptables by default, which would slow the kernel's side of the
+        # comparison.
         namespace.must(
             "ip link set lo up\n"
             "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")

@@ -172,7 +172,8 @@ class OpenVSwitch(Peer):
         self.neighbor = self.lab.veth_container("c2", near, NEIGHBOR)
         self.far = self.lab.veth_container("c1", far, FAR)
         for container in (self.near, self.neighbor, self.far):
-            # Without this its packets reach the switch with half a checksum, and no TCP connection comes about.
+            # Without this its packets reach the switch with half a checksum, and no TCP connection
+            # comes about.
             container.must("ethtool -K eth0 tx off >/dev/null")
         self.switch(near, 1, ["c1", "c2"])
         self.switch(far, 2, ["c1"])

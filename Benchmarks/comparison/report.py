@@ -58,7 +58,8 @@ def every(must, goal):
 BULK = {"default": (1.0, 1.3), "no-tunnel-tso": (1.8, 2.2), "no-gso": (1.0, 1.3)}
 RENO = {"default": (1.0, 1.3)}
 OVS_TCP = {"default": (12, 20)}
-# What a victim has beside an attack, of what it has idle: the kernel's own figure is the goal, and is beside it.
+# What a victim has beside an attack, of what it has idle: the kernel's own figure is the goal, and
+# is beside it.
 KEPT, SLOWED = (0.5, None), (3.0, None)
 ATTACKS = {
     "macs": "random source MACs", "broadcast": "broadcast", "arp": "ARP requests", "udp": "UDP 60 B, 100 kpps",

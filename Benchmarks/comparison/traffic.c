@@ -1,20 +1,25 @@
-// The datagrams of Benchmarks/compare: a sender and a receiver that are faster than any switch between them, and a
-// ping whose clock is the caller's own. Compiled when the comparison starts; TCP in bulk is left to iperf3.
+// The datagrams of Benchmarks/compare: a sender and a receiver that are faster than any switch
+// between them, and a ping whose clock is the caller's own. Compiled when the comparison starts;
+// TCP in bulk is left to iperf3.
 //
-//   traffic sink PORT WARMUP SECONDS       counts what arrives from WARMUP s after the first datagram, for SECONDS s
+//   traffic sink PORT WARMUP SECONDS       counts what arrives from WARMUP s after the first
+//                                          datagram, for SECONDS s
 //   traffic blast ADDR PORT SECONDS FLOWS RATE SIZE...
 //                                          sends for SECONDS s over FLOWS sockets, sizes in turn;
 //                                          RATE per second, 0 = all it can
-//   traffic echo PORT                      returns every datagram; tcp-echo what comes by one connection
+//   traffic echo PORT                      returns every datagram; tcp-echo what comes by one
+//                                          connection
 //   traffic ping ADDR PORT SECONDS GAP SIZE
 //                                          one datagram at a time, GAP µs between an answer and the
 //                                          next question; tcp-ping asks by one connection
-//   traffic flood DEVICE KIND RATE         frames of 60 bytes from a packet socket until it is killed, RATE per second, 0 =
-//                                          all it can. KIND: macs (a random source and destination each), broadcast,
-//                                          arp (requests for random addresses)
+//   traffic flood DEVICE KIND RATE         frames of 60 bytes from a packet socket until it is
+//                                          killed, RATE per second, 0 = all it can. KIND: macs (a
+//                                          random source and destination each), broadcast, arp
+//                                          (requests for random addresses)
 //
-// Each but flood prints one line of JSON at its end. `sink` also prints "begin" and "end" at the edges of its window and `sink`
-// and `echo` "ready" when they listen (`flood` when it begins), so that who runs them can read other clocks at those instants.
+// Each but flood prints one line of JSON at its end. `sink` also prints "begin" and "end" at the
+// edges of its window and `sink` and `echo` "ready" when they listen (`flood` when it begins), so
+// that who runs them can read other clocks at those instants.
 //
 // A datagram starts with its number within its flow (8 bytes) and the number of its flow (2 bytes).
 #define _GNU_SOURCE

@@ -235,7 +235,8 @@ def victim(lab, kind, options):
                lambda: hosts[0].remotes() >= base + 10_000, pause=0.2)
         generator.finish()
         generator.begin("withdraw")
-        # Some may stay for good where news of the kernel is lost; that is not what is measured here.
+        # Some may stay for good where news of the kernel is lost; that is not what is measured
+        # here.
         within(options.patience, f"10,000 routes do not leave {kind.kind}",
                lambda: hosts[0].remotes() < base + 1000, pause=0.2)
         generator.finish()

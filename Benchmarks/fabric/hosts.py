@@ -117,7 +117,8 @@ router bgp {AS}
 """)
 
     def start(self, daemon):
-        # Debian's own buffer for the kernel's news; with less zebra loses some, and leaves entries behind.
+        # Debian's own buffer for the kernel's news; with less zebra loses some, and leaves entries
+        # behind.
         more = ("-s", 90_000_000) if daemon == "zebra" else ()
         self.daemons[daemon] = start_frr(self.place, daemon, self.directory, *more)
         if daemon == "zebra":
@@ -127,7 +128,8 @@ router bgp {AS}
         return int((self.directory / f"{daemon}.pid").read_text())
 
     def add_network(self, network):
-        # As Cumulus and others have it: nothing is learned from the tunnel, unknown unicast is not flooded, ARP answered.
+        # As Cumulus and others have it: nothing is learned from the tunnel, unknown unicast is not
+        # flooded, ARP answered.
         vni = VNIS[network]
         self.place.must(f"""
             ip link add br{vni} type bridge

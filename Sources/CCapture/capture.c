@@ -13,8 +13,8 @@
 
 _Static_assert((int)ovx_capture_error_size == PCAP_ERRBUF_SIZE, "the size of libpcap's explanations");
 
-/* Of libpcap what is used here. It is loaded when somebody captures: with D-Bus, systemd and what else it stands on it
- * would be a sixth of the time that a program takes to start. */
+/* Of libpcap what is used here. It is loaded when somebody captures: with D-Bus, systemd and what
+ * else it stands on it would be a sixth of the time that a program takes to start. */
 #define LIBRARY(f)                                                                                                  \
   f(pcap_open_dead) f(pcap_compile) f(pcap_freecode) f(pcap_geterr) f(pcap_close) f(pcap_dump_open) f(pcap_dump)    \
       f(pcap_dump_flush) f(pcap_dump_file) f(pcap_dump_close) f(bpf_validate) f(bpf_filter)

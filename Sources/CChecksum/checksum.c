@@ -1,13 +1,15 @@
 #include "CChecksum.h"
 #include <string.h>
 
-// The sum does not care for the order of the bytes in a machine's words, and 2^16 is 1 modulo 65535. So words of 32
-// bits are added up in accumulators of 64, which no length of memory can make overflow, and folded at the end.
+// The sum does not care for the order of the bytes in a machine's words, and 2^16 is 1 modulo
+// 65535. So words of 32 bits are added up in accumulators of 64, which no length of memory can make
+// overflow, and folded at the end.
 //
-// Three kernels for x86-64, and one for all others, which the compiler vectorises with what the target guarantees.
-// Each exists as a sum alone and fused with a copy, where the bytes pass through the registers once. 64 KB in the
-// L2 cache of a Xeon at 2.3 GHz take 1850 ns (SSE2), 1150 (AVX2) and 520 (AVX-512); 1900, 1490 and 880 where they
-// are not aligned. Aligning them first gains 2 ns of 17 on a frame, which is what nearly all sums are of.
+// Three kernels for x86-64, and one for all others, which the compiler vectorises with what the
+// target guarantees. Each exists as a sum alone and fused with a copy, where the bytes pass through
+// the registers once. 64 KB in the L2 cache of a Xeon at 2.3 GHz take 1850 ns (SSE2), 1150 (AVX2)
+// and 520 (AVX-512); 1900, 1490 and 880 where they are not aligned. Aligning them first gains 2 ns
+// of 17 on a frame, which is what nearly all sums are of.
 
 static inline uint16_t fold(uint64_t sum) {
   sum = (sum & 0xFFFFFFFF) + (sum >> 32);
@@ -108,9 +110,9 @@ AVX2 static uint16_t copy_avx2(void *destination, const void *source, size_t cou
   return run_avx2(destination, source, count, 1);
 }
 
-// VPDPBUSD multiplies bytes and adds up four neighbors: with the weights 1 0 1 0 and 0 1 0 1 it sums the low and
-// the high bytes of all words, in two instructions for 64 bytes. A lane gains at most 510 a time, and is emptied after
-// 16 MB, long before it could overflow.
+// VPDPBUSD multiplies bytes and adds up four neighbors: with the weights 1 0 1 0 and 0 1 0 1 it
+// sums the low and the high bytes of all words, in two instructions for 64 bytes. A lane gains at
+// most 510 a time, and is emptied after 16 MB, long before it could overflow.
 AVX512 static inline __attribute__((always_inline)) uint16_t
 run_avx512(unsigned char *to, const unsigned char *from, size_t count, int copy) {
   const __m512i low = _mm512_set1_epi16(0x0001), high = _mm512_set1_epi16(0x0100);

@@ -20,8 +20,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-/* What the daemon may do, whatever the arguments; all of it works on what it has or may open. Those that an architecture
- * does not have are passed over. */
+/* What the daemon may do, whatever the arguments; all of it works on what it has or may open. Those
+ * that an architecture does not have are passed over. */
 static const char *const allowed[] = {
     /* memory */
     "brk", "madvise", "mincore", "mlock", "mlock2", "mremap", "munlock", "munmap", "membarrier",
@@ -54,7 +54,8 @@ static const char *const allowed[] = {
     "io_uring_enter", "io_uring_register", "io_uring_setup",
 };
 
-/* System calls that were refused and not told of, a bit for each number, and those that were told of. */
+/* System calls that were refused and not told of, a bit for each number, and those that were told
+ * of. */
 enum { number_limit = 1024 };
 static _Atomic uint64_t refused[number_limit / 64];
 static uint64_t told[number_limit / 64];
@@ -99,10 +100,12 @@ static int add_conditional(scmp_filter_ctx filter) {
   if (!result) result = add(filter, SCMP_ACT_ALLOW, "socketpair", 1, &SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
   for (size_t number = 0; !result && number < sizeof names / sizeof *names; number++)
     result = add(filter, SCMP_ACT_ALLOW, "prctl", 1, &SCMP_A0_32(SCMP_CMP_EQ, (unsigned)names[number]));
-  /* Threads, and no processes. What clone3 is asked for cannot be looked at: without it the C library takes clone. */
+  /* Threads, and no processes. What clone3 is asked for cannot be looked at: without it the C
+   * library takes clone. */
   if (!result) result = add(filter, SCMP_ACT_ALLOW, "clone", 1, &SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
   if (!result) result = add(filter, SCMP_ACT_ERRNO(ENOSYS), "clone3", 0, NULL);
-  /* What the fast path takes: maps, programs, and links by which these hang on devices (<linux/bpf.h>). */
+  /* What the fast path takes: maps, programs, and links by which these hang on devices
+   * (<linux/bpf.h>). */
   static const int commands[] = {BPF_MAP_CREATE,      BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM,
                                  BPF_MAP_DELETE_ELEM, BPF_PROG_LOAD,       BPF_LINK_CREATE};
   for (size_t number = 0; !result && number < sizeof commands / sizeof *commands; number++)
@@ -118,7 +121,8 @@ static int add_conditional(scmp_filter_ctx filter) {
 static int load(void) {
   scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
   if (!filter) return -ENOMEM;
-  /* All threads that there are, and with them all that there will be; no_new_privs is libseccomp's default. */
+  /* All threads that there are, and with them all that there will be; no_new_privs is libseccomp's
+   * default. */
   int result = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
   /* Frames are moved by many calls of a few numbers: a tree finds them in less time than a list. */
   if (!result) (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);

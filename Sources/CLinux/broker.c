@@ -24,8 +24,8 @@
 #include "process.h"
 #include "sockets.h"
 
-/* A request is words, each with its terminator, and descriptors: the last one is the end by which it is answered. What it
- * is about is its first word. */
+/* A request is words, each with its terminator, and descriptors: the last one is the end by which
+ * it is answered. What it is about is its first word. */
 static const char run_word[] = "run";             /* path, arguments; output, errors */
 static const char namespace_word[] = "namespace"; /* path */
 static const char thing_word[] = "open";          /* number, path; namespace */
@@ -88,9 +88,10 @@ static ssize_t receive_with(int from, void *bytes, size_t size, int descriptors[
   return -1;
 }
 
-/* --- What is opened ------------------------------------------------------------------------------------------------ */
+/* --- What is opened --------------------------------------------------------------------------- */
 
-/* A file that the kernel makes up for each namespace and device; no name leads out of the directory. */
+/* A file that the kernel makes up for each namespace and device; no name leads out of the
+ * directory. */
 static int open_setting(const char *path) {
   static const char ipv4[] = "/proc/sys/net/ipv4/conf/", ipv6[] = "/proc/sys/net/ipv6/conf/";
   if (strncmp(path, ipv4, sizeof ipv4 - 1) != 0 && strncmp(path, ipv6, sizeof ipv6 - 1) != 0) return -EPERM;
@@ -115,7 +116,7 @@ int ovx_open_thing(int thing, const char *path) {
   }
 }
 
-/* --- Who lives where ------------------------------------------------------------------------------------------------ */
+/* --- Who lives where -------------------------------------------------------------------------- */
 
 void ovx_look_at_processes(int64_t from, struct ovx_occupants *found) {
   memset(found, 0, sizeof *found);
@@ -161,7 +162,7 @@ void ovx_container_of(pid_t pid, char id[OVX_CONTAINER_ID + 1]) {
   }
 }
 
-/* --- The broker ---------------------------------------------------------------------------------------------------- */
+/* --- The broker ------------------------------------------------------------------------------- */
 
 /* The namespace that it is in. */
 static int home = -1;
@@ -175,7 +176,8 @@ static void give(int to, int fd) {
   if (fd >= 0) close(fd);
 }
 
-/* The life of one program: tells how its start went, then its status, and kills it when nobody listens any more. */
+/* The life of one program: tells how its start went, then its status, and kills it when nobody
+ * listens any more. */
 static _Noreturn void mind(int asker, char *words[], int output, int errors) {
   signal(SIGCHLD, SIG_DFL);
   pid_t child = ovx_spawn(words[0], words, output, errors);
@@ -207,8 +209,9 @@ static bool is_engine(const char *path) {
   return false;
 }
 
-/* The questions that engines are asked, word for word behind their path: an option of somebody's choice could have an engine
- * start a program of his (Container.swift and EngineEvents.swift ask them). */
+/* The questions that engines are asked, word for word behind their path: an option of somebody's
+ * choice could have an engine start a program of his (Container.swift and EngineEvents.swift ask
+ * them). */
 static const char some_container[] = "";
 static const char *const questions[][6] = {
     {"inspect", "--type", "container", "-f", "{{.State.Pid}} {{.Id}}", some_container},
@@ -330,8 +333,9 @@ _Noreturn void ovx_broker_serve(int from) {
   }
 }
 
-/* Has another process serve for as long as there is somebody to ask: one that is killed has a successor, and where this one
- * is killed that goes on. It ends by itself, with 0, only where nobody asks any more. */
+/* Has another process serve for as long as there is somebody to ask: one that is killed has a
+ * successor, and where this one is killed that goes on. It ends by itself, with 0, only where
+ * nobody asks any more. */
 static _Noreturn void keep_serving(int from) {
   prctl(PR_SET_NAME, "ovx-broker");
   for (;;) {
@@ -359,7 +363,7 @@ static _Noreturn void become_broker(int from) {
   keep_serving(3);
 }
 
-/* --- Asking it ----------------------------------------------------------------------------------------------------- */
+/* --- Asking it -------------------------------------------------------------------------------- */
 
 /* The asking process's end; -1 before there is one. */
 static int broker = -1;
@@ -441,7 +445,8 @@ static int ask_words(const char *const words[], const int descriptors[], size_t 
   return result;
 }
 
-/* Waits for an answer of a size; returns its descriptor where it has one, else 0, or the negative of errno. */
+/* Waits for an answer of a size; returns its descriptor where it has one, else 0, or the negative
+ * of errno. */
 static int await(int end, void *answer, size_t size) {
   struct pollfd wait = {.fd = end, .events = POLLIN};
   int ready;
@@ -458,8 +463,9 @@ static int await(int end, void *answer, size_t size) {
   return -EPIPE;
 }
 
-/* Asks by words and waits for an answer of a size, as `await` does; a second time where the one that was asked has ended
- * meanwhile, as all that is asked can be asked twice. `end` is the end by which more comes, to be closed; null for none. */
+/* Asks by words and waits for an answer of a size, as `await` does; a second time where the one
+ * that was asked has ended meanwhile, as all that is asked can be asked twice. `end` is the end by
+ * which more comes, to be closed; null for none. */
 static int ask_and_await(
     const char *const words[], const int descriptors[], size_t count, void *answer, size_t size, int *end) {
   int result = -EPIPE;

@@ -8,11 +8,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What moving frames takes: devices and packet filters, raw frames, and the programs of the fast path (BPF). */
+/* What moving frames takes: devices and packet filters, raw frames, and the programs of the fast
+ * path (BPF). */
 static const int for_frames[] = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE, CAP_BPF, CAP_PERFMON, CAP_IPC_LOCK};
 
-/* What root has with files and limits where the daemon is started by hand: a run directory, a log and a database may be
- * anywhere then. A service has none of it (deploy/ovx-vswitchd.service). */
+/* What root has with files and limits where the daemon is started by hand: a run directory, a log
+ * and a database may be anywhere then. A service has none of it (deploy/ovx-vswitchd.service). */
 static const int for_files[] = {
     CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SYS_NICE, CAP_SYS_RESOURCE};
 

@@ -21,7 +21,8 @@ static int prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attri
 }
 
 pid_t ovx_spawn_daemon(char *const arguments[], int report, bool keeps_errors) {
-  /* The kernel names a process after the file: of the link's own name, pgrep(1) and pidof(8) would find "exe". */
+  /* The kernel names a process after the file: of the link's own name, pgrep(1) and pidof(8) would
+   * find "exe". */
   char own[PATH_MAX];
   const char *path = "/proc/self/exe";
   ssize_t length = readlink(path, own, sizeof own - 1);

@@ -78,7 +78,8 @@ enum {
   counts_size = OVX_FASTPATH_ENTRIES * sizeof(struct ovx_fastpath_count),
 };
 
-/* The kernel lays out the values of an array 8 bytes apart at least; here they are an array of C. */
+/* The kernel lays out the values of an array 8 bytes apart at least; here they are an array of
+ * C. */
 _Static_assert(sizeof(struct ovx_fastpath_entry) % 8 == 0 && sizeof(struct ovx_fastpath_count) % 8 == 0, "values have gaps");
 
 static const struct ovx_fastpath closed = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, NULL, NULL, NULL};
@@ -135,7 +136,8 @@ void ovx_fastpath_close(struct ovx_fastpath *path) {
 }
 
 int ovx_fastpath_attach(int program, unsigned ifindex) {
-  /* struct link_create of Linux 6.6; relative to no other program it comes last, and to the first (BPF_F_BEFORE) first. */
+  /* struct link_create of Linux 6.6; relative to no other program it comes last, and to the first
+   * (BPF_F_BEFORE) first. */
   union bpf_attr what;
   memset(&what, 0, sizeof what);
   what.link_create.prog_fd = program;

@@ -29,14 +29,14 @@ enum {
   patience = 10000,
 };
 
-/* A request is a name with its terminator, and the namespace that is to have it; without one the name is taken back. The
- * answer is an int: 0, or the negative of errno. */
+/* A request is a name with its terminator, and the namespace that is to have it; without one the
+ * name is taken back. The answer is an int: 0, or the negative of errno. */
 union right {
   struct cmsghdr header;
   char room[CMSG_SPACE(sizeof(int))];
 };
 
-/* --- Serving ------------------------------------------------------------------------------------------------------- */
+/* --- Serving --------------------------------------------------------------------------------- */
 
 static bool may_be_named(const char *name, size_t size, const char *prefix) {
   static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
@@ -45,7 +45,8 @@ static bool may_be_named(const char *name, size_t size, const char *prefix) {
          prefix[0] != '.';
 }
 
-/* The directory of names, made so that others' mount namespaces hear of what is mounted in it (ip-netns(8)). */
+/* The directory of names, made so that others' mount namespaces hear of what is mounted in it
+ * (ip-netns(8)). */
 static int prepare(void) {
   if (mkdir(directory, 0755) < 0 && errno != EEXIST) return -errno;
   if (mount("", directory, "none", MS_SHARED | MS_REC, NULL) == 0) return 0;
@@ -71,7 +72,8 @@ static int give_name(const char *path, int namespace) {
 }
 
 static int take_name(const char *path) {
-  // A file without a mount is what a namespace leaves that went in a mount namespace that has ended.
+  // A file without a mount is what a namespace leaves that went in a mount namespace that has
+  // ended.
   if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT) return -errno;
   return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
@@ -109,7 +111,7 @@ _Noreturn void ovx_names_serve(int from, const char *prefix) {
   }
 }
 
-/* --- Asking -------------------------------------------------------------------------------------------------------- */
+/* --- Asking ---------------------------------------------------------------------------------- */
 
 static int ask(int fd, const char *name, int namespace) {
   union right control;

@@ -20,7 +20,8 @@ static int give_up(int fd, int failure) {
 }
 
 int ovx_open_network_namespace(const char *path) {
-  /* The file may be anything, and opening a pipe or a device can wait or have effects. O_PATH opens nothing. */
+  /* The file may be anything, and opening a pipe or a device can wait or have effects. O_PATH opens
+   * nothing. */
   int place = open(path, O_PATH | O_CLOEXEC);
   if (place < 0) return -errno;
   struct statfs system;

@@ -9,7 +9,8 @@
 
 #include "sockets.h"
 
-/* ETHTOOL_GSET, which the kernel translates, as every driver answers it and it takes no second question. */
+/* ETHTOOL_GSET, which the kernel translates, as every driver answers it and it takes no second
+ * question. */
 long ovx_link_speed(const char *device) {
   struct ethtool_cmd command;
   struct ifreq request;

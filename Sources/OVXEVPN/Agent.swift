@@ -1,9 +1,11 @@
 package import OVXControl
 package import OVXDatapath
 
-/// All that EVPN is for one host: what it hears of its switch and of the engine that speaks BGP, and what it tells each.
+/// All that EVPN is for one host: what it hears of its switch and of the engine that speaks BGP,
+/// and what it tells each.
 ///
-/// It does no I/O and knows no clock: each call says what the time is, in milliseconds since some moment.
+/// It does no I/O and knows no clock: each call says what the time is, in milliseconds since some
+/// moment.
 package struct Agent {
   /// Networks that are served at most.
   package static let networkLimit = 4096
@@ -45,8 +47,8 @@ package struct Agent {
   /// Those among them that were withdrawn.
   var withdrawals = Withdrawals()
   var faults: [RouteFault: Int] = [:]
-  /// Routes that were withdrawn, and of which it is not known yet whether the loss of the last peer is why; those that the
-  /// question is on its way for.
+  /// Routes that were withdrawn, and of which it is not known yet whether the loss of the last peer
+  /// is why; those that the question is on its way for.
   var withdrawn: Set<RouteKey> = []
   var questioned: Set<RouteKey> = []
   var listing: Listing?

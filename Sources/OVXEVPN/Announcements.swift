@@ -48,7 +48,8 @@ extension Agent {
       }
       let new = routes(of: subject)
       guard old != new else { continue }
-      // What replaces a route comes before it goes, so that others do not lose the station meanwhile.
+      // What replaces a route comes before it goes, so that others do not lose the station
+      // meanwhile.
       announcements += new.filter { !old.contains($0) }.map { RouteChange($0) }
       let keys = new.map(\.key)
       announcements += old.filter { !keys.contains($0.key) }.map {

@@ -89,7 +89,8 @@ extension Agent {
     }
   }
 
-  /// Counts a path that is of no use; the first for each reason is named, as it may be somebody's malice or mistake.
+  /// Counts a path that is of no use; the first for each reason is named, as it may be somebody's
+  /// malice or mistake.
   private mutating func count(_ fault: RouteFault, of path: ReceivedPath) {
     guard fault != .otherType else { return }
     faults[fault, default: 0] += 1
@@ -166,7 +167,8 @@ extension Agent {
 
   // MARK: Peers
 
-  /// Whether it is to be asked what peers there are: routes were withdrawn, and it matters whether the last peer is lost.
+  /// Whether it is to be asked what peers there are: routes were withdrawn, and it matters whether
+  /// the last peer is lost.
   package var wantsPeers: Bool { !withdrawn.isEmpty }
 
   /// The question for the peers is on its way.
@@ -177,8 +179,9 @@ extension Agent {
 
   /// What peers there are.
   ///
-  /// The engine withdraws a lost peer's routes before it says that the peer is lost; and answers no question meanwhile. So
-  /// after each withdrawal it is asked: routes that went with the last peer are held.
+  /// The engine withdraws a lost peer's routes before it says that the peer is lost; and answers no
+  /// question meanwhile. So after each withdrawal it is asked: routes that went with the last peer
+  /// are held.
   package mutating func peersTold(_ new: [EVPNPeer], at now: Int64) {
     for peer in new {
       let old = peers.first { $0.address == peer.address }
@@ -258,7 +261,8 @@ extension Agent {
 // What was withdrawn, and is held while its host is there.
 
 extension Agent {
-  /// VTEPs of which the switch is to say whether anything comes from them; none while there is no switch.
+  /// VTEPs of which the switch is to say whether anything comes from them; none while there is no
+  /// switch.
   package func questions(at now: Int64) -> [IPAddress] {
     switchUpdates.isConnected ? withdrawals.questions(at: now) : []
   }

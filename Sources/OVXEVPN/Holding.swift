@@ -1,8 +1,9 @@
 /// Whether what is known of other hosts is held although nobody tells of it.
 ///
-/// That begins with the agent, and with each loss of the engine or of its last peer. It ends when a peer is there and has said
-/// all that it has to say, or when the hold time is over. GoBGP 3.10 does not tell of a peer's End-of-RIB (RFC 4724, section
-/// 2), so that a peer counts as having said all when it has said nothing for a while.
+/// That begins with the agent, and with each loss of the engine or of its last peer. It ends when a
+/// peer is there and has said all that it has to say, or when the hold time is over. GoBGP 3.10
+/// does not tell of a peer's End-of-RIB (RFC 4724, section 2), so that a peer counts as having said
+/// all when it has said nothing for a while.
 struct Holding {
   /// Milliseconds for which a peer is to be silent.
   static let silence: Int64 = 5000

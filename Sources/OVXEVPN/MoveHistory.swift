@@ -2,8 +2,8 @@ internal import OVXDatapath
 
 /// How often a station has moved lately, between this host and others.
 ///
-/// A station that moves too often is most likely in two places at once, and neither host would come to rest: it is frozen
-/// where it was, until an operator has looked at it (RFC 7432, section 15.1).
+/// A station that moves too often is most likely in two places at once, and neither host would come
+/// to rest: it is frozen where it was, until an operator has looked at it (RFC 7432, section 15.1).
 struct MoveHistory {
   /// So many moves, within so many milliseconds, are too many.
   static let limit = 5

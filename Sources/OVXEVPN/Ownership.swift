@@ -8,7 +8,8 @@ extension ServedNetwork {
   /// - Parameters:
   ///   - mac: The station.
   ///   - local: What this host knows of it; `nil` where it is not behind one of its devices.
-  ///   - adopted: The sequence number with which this host told of it before the agent was started; `nil` for none.
+  ///   - adopted: The sequence number with which this host told of it before the agent was started;
+  ///     `nil` for none.
   ///   - vtep: This host.
   ///   - now: In milliseconds.
   ///   - notices: Where it is said what an operator should know.
@@ -71,8 +72,9 @@ extension ServedNetwork {
   /// Takes notice that a station was heard here, whatever others say.
   mutating func hear(_ mac: MACAddress) { yielded[mac] = nil }
 
-  /// Stations that are still known here although the switch was told long ago that they are elsewhere, and does not hold them
-  /// there: they were heard again before it could say that they had gone.
+  /// Stations that are still known here although the switch was told long ago that they are
+  /// elsewhere, and does not hold them there: they were heard again before it could say that they
+  /// had gone.
   func overdue(at now: Int64) -> [MACAddress] {
     yielded.filter { mac, time in
       now - time >= Self.yieldTime && frozen[mac] == nil

@@ -1,7 +1,8 @@
 internal import OVXControl
 internal import OVXDatapath
 
-/// A path as an engine hands it over: nothing in it has been checked, and all of it may be somebody's malice.
+/// A path as an engine hands it over: nothing in it has been checked, and all of it may be
+/// somebody's malice.
 package struct ReceivedPath: Sendable {
   package enum Content: Sendable {
     case station(Distinguisher, tag: UInt32, mac: String, ip: String, labels: [UInt32])
@@ -123,7 +124,8 @@ extension ReceivedPath {
     }
     guard let label, let vni = VNI(rawValue: label), vni != .zero else { throw .label }
     var route = Route(key, vtep: vtep, vni: vni, targets: [])
-    // Without a word of it the encapsulation is what the operator has set (RFC 8365, section 5.1.3): VXLAN.
+    // Without a word of it the encapsulation is what the operator has set (RFC 8365, section
+    // 5.1.3): VXLAN.
     var (isVXLAN, isOther) = (false, false)
     for community in communities {
       switch community {

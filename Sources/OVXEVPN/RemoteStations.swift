@@ -9,11 +9,12 @@ struct StationRoute {
   var isGateway: Bool
   /// Of the time between two losses of all peers, which one it was told in.
   var generation: UInt32
-  /// Whether it was withdrawn, and is in force until it is known what that means: see `Withdrawals`.
+  /// Whether it was withdrawn, and is in force until it is known what that means: see
+  /// `Withdrawals`.
   var isWithdrawn = false
 
-  /// Whether the station is rather where this one says (RFC 7432, section 7.7): one that never moves, then the later
-  /// move, then the lower VTEP.
+  /// Whether the station is rather where this one says (RFC 7432, section 7.7): one that never
+  /// moves, then the later move, then the lower VTEP.
   ///
   /// Before all that, what is told counts for more than what was withdrawn.
   func precedes(_ other: StationRoute) -> Bool {
@@ -39,8 +40,8 @@ struct RemoteStations {
   /// How many routes there are.
   private(set) var count = 0
 
-  /// Routes to one station, and stations that claim one address, at most: whoever tells of more than that would have the rest
-  /// looked at over and over.
+  /// Routes to one station, and stations that claim one address, at most: whoever tells of more
+  /// than that would have the rest looked at over and over.
   static let stationLimit = 1024
   static let ownerLimit = 16
 
@@ -190,7 +191,8 @@ struct RemoteStations {
     }
   }
 
-  /// The route that tells a station's address; only what is said of the place where the station is counts.
+  /// The route that tells a station's address; only what is said of the place where the station is
+  /// counts.
   func best(_ mac: MACAddress, _ ip: IPAddress) -> StationRoute? {
     guard let place = best(mac) else { return nil }
     return routes[mac]?.filter { $0.ip == ip && $0.vtep == place.vtep }.reduce(nil) {

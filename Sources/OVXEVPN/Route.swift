@@ -1,7 +1,8 @@
 package import OVXControl
 package import OVXDatapath
 
-/// What an EVPN route is told apart by (RFC 7432, section 7): route types 2 and 3, which are all that ovx has a use for.
+/// What an EVPN route is told apart by (RFC 7432, section 7): route types 2 and 3, which are all
+/// that ovx has a use for.
 ///
 /// The Ethernet tag is 0: one network is one broadcast domain (RFC 8365, section 5.1.2).
 package enum RouteKey: Hashable, Sendable {

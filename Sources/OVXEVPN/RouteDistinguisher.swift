@@ -1,6 +1,7 @@
 internal import OVXDatapath
 
-/// A route distinguisher: keeps routes apart that are of different hosts and networks (RFC 4364, section 4.2).
+/// A route distinguisher: keeps routes apart that are of different hosts and networks (RFC 4364,
+/// section 4.2).
 package struct RouteDistinguisher: Hashable, Sendable {
   /// The eight octets, in the order of the wire.
   package let rawValue: UInt64
@@ -43,10 +44,11 @@ extension RouteDistinguisher: CustomStringConvertible {
   }
 }
 
-/// The numbers behind the router id in the distinguishers of this host's networks: of 16 bits, where a VNI has 24.
+/// The numbers behind the router id in the distinguishers of this host's networks: of 16 bits,
+/// where a VNI has 24.
 ///
-/// A network has its VNI's low 16 bits, or the next number that no other network has. It keeps it for as long as it is
-/// served, whatever comes beside it.
+/// A network has its VNI's low 16 bits, or the next number that no other network has. It keeps it
+/// for as long as it is served, whatever comes beside it.
 struct DistinguisherNumbers {
   private(set) var numbers: [VNI: UInt16] = [:]
   private var taken: Set<UInt16> = []

@@ -19,13 +19,15 @@ struct ServedNetwork {
 
   /// Stations that this host tells of, and with which sequence numbers.
   var owned: [MACAddress: UInt32] = [:]
-  /// Stations that another host has taken over while they were known here, too, and when that was, in milliseconds.
+  /// Stations that another host has taken over while they were known here, too, and when that was,
+  /// in milliseconds.
   ///
   /// What is known here counts again when they are heard.
   var yielded: [MACAddress: Int64] = [:]
   var moves: [MACAddress: MoveHistory] = [:]
   var frozen: [MACAddress: FrozenPlace] = [:]
-  /// Stations that are here for certain, or there for certain, and which another host tells of as well.
+  /// Stations that are here for certain, or there for certain, and which another host tells of as
+  /// well.
   var duplicates: [MACAddress: IPAddress] = [:]
 
   init(

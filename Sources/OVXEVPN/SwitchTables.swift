@@ -47,7 +47,8 @@ struct SwitchTables {
     case nothing
     /// What networks there are, or what the switch is set to.
     case configuration
-    /// Stations or their addresses; `heard` where the first of them has come, or come anew, at a device.
+    /// Stations or their addresses; `heard` where the first of them has come, or come anew, at a
+    /// device.
     case stations([StationPlace], heard: Bool)
     /// The snapshot is complete.
     case complete

@@ -17,7 +17,8 @@ struct UpdateClock {
   var hasEnded = false
   var lastUpdate: Int64?
 
-  /// Milliseconds after which the switch is told that nothing has changed: its entries go without that.
+  /// Milliseconds after which the switch is told that nothing has changed: its entries go without
+  /// that.
   static let interval: Int64 = 5000
 }
 
@@ -127,7 +128,8 @@ extension Agent {
     return AgentUpdate.Station(mac: mac, vtep: place.vtep, isSticky: place.isSticky)
   }
 
-  /// The station that has an address: of several that claim it the one whose place precedes, then the lower one.
+  /// The station that has an address: of several that claim it the one whose place precedes, then
+  /// the lower one.
   private func neighbor(_ ip: IPAddress, of network: ServedNetwork) -> AgentUpdate.Neighbor? {
     var found: (mac: MACAddress, route: StationRoute)?
     for mac in network.remote.owners[ip] ?? [] {

@@ -3,12 +3,14 @@ internal import OVXDatapath
 
 /// Routes that were withdrawn, and are in force all the same.
 ///
-/// A reflector withdraws all that a host has told when that host's BGP speaker dies, be the host as well as ever: with it goes
-/// all of its routes at about the same time, also that for broadcasts. So they stay for as long as the host gives signs of
-/// life, and until it has told its routes again. Whoever tells otherwise meanwhile is right: see `StationRoute.precedes`.
+/// A reflector withdraws all that a host has told when that host's BGP speaker dies, be the host as
+/// well as ever: with it goes all of its routes at about the same time, also that for broadcasts.
+/// So they stay for as long as the host gives signs of life, and until it has told its routes
+/// again. Whoever tells otherwise meanwhile is right: see `StationRoute.precedes`.
 ///
-/// A single route that is withdrawn, of a station that has gone, waits only for as long as it may be the first of all. Its IP
-/// address does not wait: whoever is given it next is not to be told that it is in use.
+/// A single route that is withdrawn, of a station that has gone, waits only for as long as it may
+/// be the first of all. Its IP address does not wait: whoever is given it next is not to be told
+/// that it is in use.
 ///
 /// Times are in milliseconds.
 struct Withdrawals {
@@ -20,7 +22,8 @@ struct Withdrawals {
   static let doubt: Int64 = 500
   /// The same later on.
   static let silence: Int64 = 3000
-  /// For how long a host is believed that answers echo requests and sends no frame: as long as a BGP speaker takes to be back.
+  /// For how long a host is believed that answers echo requests and sends no frame: as long as a
+  /// BGP speaker takes to be back.
   static let idleness: Int64 = 30_000
   /// Between two questions for signs of life, while in doubt and later on.
   static let doubtfulPause: Int64 = 100
@@ -30,7 +33,8 @@ struct Withdrawals {
   private enum Phase {
     /// It is not known whether that was all.
     case settling
-    /// All of its routes are gone, and it has given no sign of life since it was first asked for one.
+    /// All of its routes are gone, and it has given no sign of life since it was first asked for
+    /// one.
     case doubted(since: Int64?)
     case held(lastSign: Int64)
   }

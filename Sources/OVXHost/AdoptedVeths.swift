@@ -1,8 +1,10 @@
 internal import OVXLinux
 
-/// The veths of somebody else's that have their MTU from us, and what they had before, for a daemon that comes later.
+/// The veths of somebody else's that have their MTU from us, and what they had before, for a daemon
+/// that comes later.
 ///
-/// A device counts by its name and its number, so that one which was made anew is as its owner has made it.
+/// A device counts by its name and its number, so that one which was made anew is as its owner has
+/// made it.
 final class AdoptedVeths {
   private struct Note: Equatable {
     var index: Int32
@@ -39,7 +41,8 @@ final class AdoptedVeths {
   func note(_ adoption: Adoption, of link: Link) {
     let note = Note(index: link.index, adoption: adoption)
     guard notes.updateValue(note, forKey: link.name) != note else { return }
-    // The last line of a name counts. Where this fails, the device does not get back what it had after a restart.
+    // The last line of a name counts. Where this fails, the device does not get back what it had
+    // after a restart.
     file.append(Self.line(link.name, note))
   }
 

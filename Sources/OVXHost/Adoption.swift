@@ -1,11 +1,13 @@
 internal import OVXLinux
 private import SystemPackage
 
-/// A veth of somebody else's that has the MTU that its tunnels carry from us, and what it had before.
+/// A veth of somebody else's that has the MTU that its tunnels carry from us, and what it had
+/// before.
 ///
-/// The kernel gives a new veth 1500 bytes, and with an underlay of 1500 a tunnel carries less. So both ends get what fits,
-/// the other one first: a veth drops, without a word to the sender, what is larger than the end where it arrives takes.
-/// Where the other end cannot be reached, neither is touched, and the data plane answers what is too large.
+/// The kernel gives a new veth 1500 bytes, and with an underlay of 1500 a tunnel carries less. So
+/// both ends get what fits, the other one first: a veth drops, without a word to the sender, what
+/// is larger than the end where it arrives takes. Where the other end cannot be reached, neither is
+/// touched, and the data plane answers what is too large.
 struct Adoption: Equatable {
   /// The MTU that its owner gave our end, in bytes.
   let ownMTU: Int
@@ -53,7 +55,8 @@ struct Adoption: Equatable {
 }
 
 extension PortDevices {
-  /// Why frames of a port may be larger than others of its segments take, which it is to be told of.
+  /// Why frames of a port may be larger than others of its segments take, which it is to be told
+  /// of.
   ///
   /// - Parameters:
   ///   - mtu: The MTU that its device has, as far as that is our doing.

@@ -1,11 +1,12 @@
 internal import OVXControl
 internal import OVXDatapath
 
-/// What an agent has told of other hosts, by networks: it stays beside the configuration, and is never stored.
+/// What an agent has told of other hosts, by networks: it stays beside the configuration, and is
+/// never stored.
 ///
-/// The data plane has a copy of what can be in force: a station behind a VTEP to which there is a way. What it loses by
-/// another topology, or cannot have yet, it is given again as soon as it can; what a device of this host says against an
-/// entry stands, until the agent tells it again.
+/// The data plane has a copy of what can be in force: a station behind a VTEP to which there is a
+/// way. What it loses by another topology, or cannot have yet, it is given again as soon as it can;
+/// what a device of this host says against an entry stands, until the agent tells it again.
 struct AgentEntries {
   /// What is told of one network.
   struct Told {
@@ -22,7 +23,8 @@ struct AgentEntries {
     /// Whether `remotes` may be others than when they were asked for last.
     var hasOtherRemotes = false
 
-    /// The VTEPs to which frames are sent, in order; what is flooded goes to those that have asked for it.
+    /// The VTEPs to which frames are sent, in order; what is flooded goes to those that have asked
+    /// for it.
     var remotes: DesiredState.ToldRemotes {
       DesiredState.ToldRemotes(
         remotes: Set(vteps.keys).union(stationCounts.keys).sorted(),
@@ -105,8 +107,8 @@ struct AgentEntries {
   /// - Parameters:
   ///   - entries: What it is.
   ///   - name: The network's.
-  ///   - tellsAll: Whether the data plane is told also what was known: the agent says it once more, as a device may have
-  ///     said otherwise.
+  ///   - tellsAll: Whether the data plane is told also what was known: the agent says it once more,
+  ///     as a device may have said otherwise.
   /// - Returns: What the data plane is to be told.
   private mutating func take(
     _ entries: AgentUpdate.Entries, of name: String, tellsAll: Bool
@@ -217,7 +219,8 @@ extension AgentEntries.Told {
     if stationCounts[station.vtep] == 1 { hasOtherRemotes = true }
   }
 
-  /// Forgets a station, and says what the data plane is to be told: that its IP addresses are nobody's, too.
+  /// Forgets a station, and says what the data plane is to be told: that its IP addresses are
+  /// nobody's, too.
   fileprivate mutating func remove(_ mac: MACAddress) -> [ExternalEntry] {
     guard let old = stations.removeValue(forKey: mac) else { return [] }
     uncount(old.vtep)

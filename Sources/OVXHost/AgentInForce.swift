@@ -1,8 +1,9 @@
 package import OVXControl
 internal import OVXDatapath
 
-// How what an agent tells is put in force: the remote VTEPs as those of the networks' tunnels, which are opened and closed
-// as configured ones are, and the stations and neighbors in the tables of the data plane.
+// How what an agent tells is put in force: the remote VTEPs as those of the networks' tunnels,
+// which are opened and closed as configured ones are, and the stations and neighbors in the tables
+// of the data plane.
 
 extension Reconciler {
   /// Entries that the data plane is told at a time; frames wait that long.
@@ -29,7 +30,8 @@ extension Reconciler {
     return sentences + refusals
   }
 
-  /// What the agent has told, all of it, as the agent would tell it; `now` is in milliseconds on the monotonic clock.
+  /// What the agent has told, all of it, as the agent would tell it; `now` is in milliseconds on
+  /// the monotonic clock.
   package func handedAgent(now: Int64) -> [AgentUpdate] {
     guard !agent.isEmpty else { return [] }
     let hold = agent.deadline.map { Int(min(max(($0 - now) / 1000, 1), 86400)) } ?? 0
@@ -42,7 +44,8 @@ extension Reconciler {
     return updates + [AgentUpdate(.end, hold: hold)]
   }
 
-  /// When what the agent has told goes unless it tells something, in milliseconds on the monotonic clock.
+  /// When what the agent has told goes unless it tells something, in milliseconds on the monotonic
+  /// clock.
   package var agentDeadline: Int64? { agent.isEmpty ? nil : agent.deadline }
 
   /// Forgets what the agent has told where it has been silent for too long; says whether it was so.

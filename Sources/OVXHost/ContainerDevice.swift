@@ -4,12 +4,13 @@ private import SystemPackage
 
 /// The interface of a container: a TAP, or one end of a veth.
 ///
-/// A TAP is made in the daemon's namespace and moved into the container's: an open TAP holds the namespace that it was
-/// opened in, and a container's must be able to end while the daemon has the TAP. Only a device that a former daemon
-/// left there has to be opened where it is.
+/// A TAP is made in the daemon's namespace and moved into the container's: an open TAP holds the
+/// namespace that it was opened in, and a container's must be able to end while the daemon has the
+/// TAP. Only a device that a former daemon left there has to be opened where it is.
 ///
-/// A veth is made with both ends where they belong, and found again by the name of the host's (`hostEnd`): whatever the
-/// container calls its own, and whatever others it has, nothing else is at the other end of that one.
+/// A veth is made with both ends where they belong, and found again by the name of the host's
+/// (`hostEnd`): whatever the container calls its own, and whatever others it has, nothing else is
+/// at the other end of that one.
 struct ContainerDevice {
   private let interface: DesiredState.ContainerInterface
   private let ownership: DeviceOwnership
@@ -21,7 +22,8 @@ struct ContainerDevice {
   ///
   /// - Parameters:
   ///   - interface: Which container, and which interface of it.
-  ///   - container: Which one it was when it was attached; see `Configuration.Attachment.container`.
+  ///   - container: Which one it was when it was attached; see
+  ///     `Configuration.Attachment.container`.
   ///   - ownership: Knows which devices are ours.
   ///   - containers: Knows where containers are.
   ///   - kernel: Has the host's end.
@@ -71,8 +73,8 @@ struct ContainerDevice {
     var queues: Int
     /// Whether an operator asks for it at this moment.
     ///
-    /// A process's number soon belongs to another process, which may be anybody's; so a device is made in a process's
-    /// namespace then and at no other time.
+    /// A process's number soon belongs to another process, which may be anybody's; so a device is
+    /// made in a process's namespace then and at no other time.
     var isCommanded: Bool
   }
 
@@ -120,7 +122,8 @@ struct ContainerDevice {
   ///   - order: What it is to be.
   ///   - kernel: Makes the veth.
   /// - Returns: What was made or found.
-  /// - Throws: What the kernel refuses, or that somebody else has such an interface; nothing is made then.
+  /// - Throws: What the kernel refuses, or that somebody else has such an interface; nothing is
+  ///   made then.
   func openVeth(_ order: Order, kernel: KernelView) throws(LinuxError) -> OpenVeth {
     var netlink = try Netlink(in: namespace)
     let existing = try link(&netlink)
@@ -184,7 +187,8 @@ struct ContainerDevice {
       isRouter: ProcSettings.forwardsIPv6(on: link.name, in: namespace))
   }
 
-  /// Gives a device that is there other settings than it had, and returns what others are to know of it then.
+  /// Gives a device that is there other settings than it had, and returns what others are to know
+  /// of it then.
   func change(
     _ old: DeviceSettings, to settings: DeviceSettings
   ) throws(LinuxError) -> Introduction? {
@@ -248,7 +252,8 @@ struct ContainerDevice {
       do { try netlink.addDefaultRoute(via: gateway, on: link) } catch {
         guard error.errno == .fileExists else { throw error }
         guard isNew else { continue }
-        // In a container with several networks, that of the first stays in force, and this one waits to take its place.
+        // In a container with several networks, that of the first stays in force, and this one
+        // waits to take its place.
         let metric = Self.reserveMetric + UInt32(bitPattern: link.index)
         try netlink.addDefaultRoute(via: gateway, on: link, metric: metric)
       }
@@ -272,7 +277,8 @@ extension DesiredState.ContainerInterface {
     return try? NetworkNamespace(named: target)
   }
 
-  /// The namespace with an identity in which it is: the container's, or another one that it has been moved to.
+  /// The namespace with an identity in which it is: the container's, or another one that it has
+  /// been moved to.
   func namespace(
     _ identity: NetworkNamespace.Identity
   ) throws(LinuxError) -> NetworkNamespace {

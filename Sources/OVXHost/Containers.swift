@@ -3,23 +3,25 @@ internal import OVXControl
 package import OVXLinux
 private import SystemPackage
 
-/// What is known of the containers that interfaces are attached to: where their namespaces are, and whether they are
-/// still the ones that were attached.
+/// What is known of the containers that interfaces are attached to: where their namespaces are, and
+/// whether they are still the ones that were attached.
 ///
-/// A container is its network namespace. One that is named as `ip netns` does it, by a path or by a process is looked for
-/// whenever there is a reason, at the cost of a system call. One of docker or podman has an id, by which it is told from
-/// another of the same name, and has to be asked for: `ContainerInquiries` does that on a thread of its own, and whoever
-/// needs the answer comes back when it is there.
+/// A container is its network namespace. One that is named as `ip netns` does it, by a path or by a
+/// process is looked for whenever there is a reason, at the cost of a system call. One of docker or
+/// podman has an id, by which it is told from another of the same name, and has to be asked for:
+/// `ContainerInquiries` does that on a thread of its own, and whoever needs the answer comes back
+/// when it is there.
 ///
-/// What happens to containers is announced by the directory of names, and by the programs that run them
-/// (`docker events`). Where those announce nothing, they are asked from time to time.
+/// What happens to containers is announced by the directory of names, and by the programs that run
+/// them (`docker events`). Where those announce nothing, they are asked from time to time.
 package final class Containers {
   /// Milliseconds for which an answer is good enough to do something in a container.
   ///
   /// Its process may end at any time,
   /// and its number be given to another one's.
   private static let freshness: Int64 = 2000
-  /// Milliseconds between two rounds of questions where nothing is announced; more where a round takes long.
+  /// Milliseconds between two rounds of questions where nothing is announced; more where a round
+  /// takes long.
   private static let interval: Int64 = 3000
 
   private struct Answer {
@@ -68,7 +70,8 @@ package final class Containers {
     }
   }
 
-  /// Whether it is known, as of now, where a container is, or that it cannot be known; asks where not.
+  /// Whether it is known, as of now, where a container is, or that it cannot be known; asks where
+  /// not.
   package func isKnown(_ target: Target) -> Bool {
     guard let question = target.question, freshAnswer(question) == nil else { return true }
     inquiries.ask(question)
@@ -86,7 +89,8 @@ package final class Containers {
 
   /// The namespace of a container, under the name that its user gave it.
   ///
-  /// - Throws: `ENOENT` where it is gone; `EINPROGRESS` where it is being asked for, and the answer is news to come.
+  /// - Throws: `ENOENT` where it is gone; `EINPROGRESS` where it is being asked for, and the answer
+  ///   is news to come.
   package func namespace(of target: Target) throws(LinuxError) -> NetworkNamespace {
     guard let question = target.question else {
       return try NetworkNamespace.find(withoutAsking: target.name)
@@ -94,7 +98,8 @@ package final class Containers {
     if let answer = freshAnswer(question) {
       return try NetworkNamespace.of(try answer.get(), name: target.name)
     }
-    // What has gone, or cannot be known, is asked for again when that has been announced, or it is time.
+    // What has gone, or cannot be known, is asked for again when that has been announced, or it is
+    // time.
     if case .failure(let error) = answers[question]?.answer { throw error }
     inquiries.ask(question)
     throw LinuxError(
@@ -112,8 +117,8 @@ package final class Containers {
     return container.id
   }
 
-  /// Which namespace a container has; `nil` where that is not known at the moment, and the inner one where the container
-  /// is gone or does not run.
+  /// Which namespace a container has; `nil` where that is not known at the moment, and the inner
+  /// one where the container is gone or does not run.
   package func identity(of target: Target) -> NetworkNamespace.Identity?? {
     guard let question = target.question else {
       do throws(LinuxError) {
@@ -148,7 +153,8 @@ package final class Containers {
     return error.errno == .noSuchFileOrDirectory
   }
 
-  /// Waits for the answers to all questions that were asked, but not longer than so many milliseconds.
+  /// Waits for the answers to all questions that were asked, but not longer than so many
+  /// milliseconds.
   package func settle(milliseconds: Int64) {
     let end = monotonicMilliseconds() + milliseconds
     while inquiries.areUnderWay, monotonicMilliseconds() < end {
@@ -214,7 +220,8 @@ package final class Containers {
   /// Whether something is asked and not answered yet.
   package var areAsking: Bool { inquiries.areUnderWay }
 
-  /// Asks for all containers that are attached to, and has what happens to them announced from now on.
+  /// Asks for all containers that are attached to, and has what happens to them announced from now
+  /// on.
   package func beginRound(_ targets: Set<Target>, now: Int64) {
     let questions = Set(targets.compactMap(\.question))
     answers = answers.filter { questions.contains($0.key) || now - $0.value.time < Self.freshness }
@@ -239,8 +246,8 @@ extension LinuxError {
   /// Whether a container is certain to be gone, or not to run.
   var isOfGoneContainer: Bool { errno == .noSuchFileOrDirectory || errno == .noSuchProcess }
 
-  /// Whether the daemon has no descriptor left to look with, or nobody who looks for it, which says nothing of what it
-  /// looks for.
+  /// Whether the daemon has no descriptor left to look with, or nobody who looks for it, which says
+  /// nothing of what it looks for.
   var isOfShortage: Bool {
     [.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable]
       .contains(errno)

@@ -1,10 +1,12 @@
 internal import OVXDatapath
 internal import OVXLinux
 
-/// What the host layer tells the data plane: which devices and sockets to use, and the topology that says how.
+/// What the host layer tells the data plane: which devices and sockets to use, and the topology
+/// that says how.
 ///
-/// What a topology names is opened before it is applied, and closed after another one is in force that does not name it.
-/// Whatever is handed over belongs to the data plane, also where it throws. `Switch` is the real one.
+/// What a topology names is opened before it is applied, and closed after another one is in force
+/// that does not name it. Whatever is handed over belongs to the data plane, also where it throws.
+/// `Switch` is the real one.
 protocol DataPlaneCommands: AnyObject {
   /// How many queues devices should have.
   var queueCount: Int { get }
@@ -18,7 +20,8 @@ protocol DataPlaneCommands: AnyObject {
   /// Takes an existing device, in place of the one that the port has.
   func attach(_ device: consuming PacketSocket, as port: PortID) throws(LinuxError)
 
-  /// Lets go of the device of a port; its descriptors are closed with the answer, `nil` where there are none.
+  /// Lets go of the device of a port; its descriptors are closed with the answer, `nil` where there
+  /// are none.
   @discardableResult func detach(_ port: PortID) -> Queues?
 
   /// Receives by a listening socket.

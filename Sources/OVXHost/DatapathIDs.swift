@@ -5,8 +5,8 @@ internal import OVXDatapath
 struct DatapathIDs {
   /// A port as the data plane sees it.
   ///
-  /// One that moves to another bridge, or whose tunnel gets another VNI, is another port to it: nothing that was
-  /// learned there may be believed here.
+  /// One that moves to another bridge, or whose tunnel gets another VNI, is another port to it:
+  /// nothing that was learned there may be believed here.
   struct PortName: Hashable {
     var name: String
     var bridge: String

@@ -4,8 +4,8 @@ package import OVXLinux
 
 /// What a configuration needs of the kernel: the devices and sockets that are to be open for it.
 ///
-/// A pure function of the configuration. The reconciler opens what is desired and not open yet, and closes what is
-/// open and not desired any more.
+/// A pure function of the configuration. The reconciler opens what is desired and not open yet, and
+/// closes what is open and not desired any more.
 package struct DesiredState: Equatable {
   /// By the names of their ports.
   package var devices: [String: Device] = [:]
@@ -49,7 +49,8 @@ package struct DesiredState: Equatable {
     package var gateways: [IPAddress] = []
     /// For one in a container: which container it is, as `Configuration.Attachment` has it.
     package var container: String?
-    /// For an internal one: whether the host takes addresses and routes from routers that it hears by it.
+    /// For an internal one: whether the host takes addresses and routes from routers that it hears
+    /// by it.
     package var acceptsRouterAdvertisements = false
   }
 
@@ -72,7 +73,8 @@ package struct DesiredState: Equatable {
       }
     }
 
-    /// The name of what the host has of it in the daemon's own network namespace; `nil` for nothing.
+    /// The name of what the host has of it in the daemon's own network namespace; `nil` for
+    /// nothing.
     package var nameOnHost: String? {
       switch self {
       case .existing(let name), .host(let name): name
@@ -88,7 +90,8 @@ package struct DesiredState: Equatable {
       }
     }
 
-    /// Whether the switch has it by a packet socket, so that the host's own network stack has to be kept off.
+    /// Whether the switch has it by a packet socket, so that the host's own network stack has to be
+    /// kept off.
     var hasPacketSocket: Bool {
       switch self {
       case .existing: true
@@ -107,7 +110,8 @@ package struct DesiredState: Equatable {
     /// Whether it is one end of a veth, rather than a TAP.
     package var isVeth = false
 
-    /// The name of the host's end where it is a veth: the same for one place at any time, and nobody else's.
+    /// The name of the host's end where it is a veth: the same for one place at any time, and
+    /// nobody else's.
     package var hostEnd: String {
       let hex = String(StableHash(of: "\(name)@\(target)").value, radix: 16)
       return "ovx" + (String(repeating: "0", count: 12) + hex).suffix(12)
@@ -174,7 +178,8 @@ package struct DesiredState: Equatable {
     Set(tunnels.values.filter(\.injectsSuperframes).flatMap(\.remotes))
   }
 
-  /// The remotes of which it matters whether superframes reach them whole, be it injected or by the fast path.
+  /// The remotes of which it matters whether superframes reach them whole, be it injected or by the
+  /// fast path.
   var watchedRemotes: Set<Remote> {
     fastPath != .off ? Set(tunnels.values.flatMap(\.remotes)) : injectedRemotes
   }
@@ -185,7 +190,8 @@ package struct DesiredState: Equatable {
     update(to: configuration, Set(configuration.ports.keys))
   }
 
-  /// Takes over which remote VTEPs an agent tells for the tunnel of a port; those of the configuration are not touched.
+  /// Takes over which remote VTEPs an agent tells for the tunnel of a port; those of the
+  /// configuration are not touched.
   mutating func tell(_ told: ToldRemotes, of port: String, in configuration: Configuration) {
     toldRemotes[port] = told.remotes.isEmpty ? nil : told
     update(to: configuration, [port])

@@ -37,7 +37,8 @@ extension HostKernel {
 
   /// Makes sure that the host does not lose addresses with a device that is to be a port's.
   ///
-  /// One that belongs to the switch already has lost them. Others the host has elsewhere from then on.
+  /// One that belongs to the switch already has lost them. Others the host has elsewhere from then
+  /// on.
   func checkAddresses(
     of link: Link, exceptFor displaced: HostPlace, _ filter: StackFilter
   ) throws(LinuxError) {

@@ -36,10 +36,11 @@ struct OpenDevice {
   var address: MACAddress?
   /// For a veth of somebody else's: the MTU that it has from us.
   var adoption: Adoption?
-  /// Where a veth is larger than its segments take because it could not be given another MTU: how it was then.
+  /// Where a veth is larger than its segments take because it could not be given another MTU: how
+  /// it was then.
   var unadopted: Link?
-  /// How often that is tried again when the device is otherwise than it was: its other end may be on the way into its
-  /// container.
+  /// How often that is tried again when the device is otherwise than it was: its other end may be
+  /// on the way into its container.
   var adoptionTries = adoptionTryLimit
   static let adoptionTryLimit = 8
   /// Whether it was to become what `settings` do not say, and may be that in part.
@@ -57,8 +58,8 @@ struct OpenDevice {
     self.capabilities = capabilities
   }
 
-  /// The kernel's description of it, of a veth to a container of the host's end; `nil` where it is gone, or all of it in a
-  /// container.
+  /// The kernel's description of it, of a veth to a container of the host's end; `nil` where it is
+  /// gone, or all of it in a container.
   func link(in kernel: any HostKernel, _ ownership: DeviceOwnership) -> Link? {
     if desired.place.nameOnHost == nil { return nil }
     if kernel.incarnation(index) == incarnation { return kernel.link(index) }
@@ -99,7 +100,8 @@ struct DeviceOpening {
     }
   }
 
-  /// What a device is to be while it is made: with an address of its own where nobody has given it one.
+  /// What a device is to be while it is made: with an address of its own where nobody has given it
+  /// one.
   private func settings(ofNew order: DeviceOrder) -> DeviceSettings {
     var settings = order.settings
     settings.mac = settings.mac ?? order.desired.place.stableAddress(identity)
@@ -110,7 +112,8 @@ struct DeviceOpening {
   private func take(_ name: String, _ order: DeviceOrder) throws(LinuxError)
     -> OpenDevice
   {
-    // What was announced may be the first half of a change, such as the new name of a device that is being set down.
+    // What was announced may be the first half of a change, such as the new name of a device that
+    // is being set down.
     try kernel.refresh(kernel.deviceForPort(name, ownership))
     let link = try kernel.deviceForPort(name, ownership)
     let displaced = order.settings.displaced
@@ -256,8 +259,8 @@ struct DeviceOpening {
         kernel.acceptRouterAdvertisements(
           settings.acceptsRouterAdvertisements, on: link.name)
       }
-      // Those of a port that is not internal any more go, too. With an MTU that is too small for IPv6 the kernel has taken
-      // addresses away that are to be there again.
+      // Those of a port that is not internal any more go, too. With an MTU that is too small for
+      // IPv6 the kernel has taken addresses away that are to be there again.
       let mayMiss = device.isUnfinished || device.settings.mtu != settings.mtu
       if device.settings.place != settings.place || (mayMiss && !settings.place.isEmpty) {
         try kernel.settle(settings.place, on: link)

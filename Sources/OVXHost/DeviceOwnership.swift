@@ -5,9 +5,10 @@ private import SystemPackage
 ///
 /// Nothing without its mark is ever removed.
 ///
-/// The mark is the device's alias, "ovx:" and the database whose configuration it was made for; so daemons with
-/// configurations of their own leave each other's devices alone. Devices in containers cannot be found by looking, as
-/// any process may have a namespace; they are noted (`NoteFile`) before they are made.
+/// The mark is the device's alias, "ovx:" and the database whose configuration it was made for; so
+/// daemons with configurations of their own leave each other's devices alone. Devices in containers
+/// cannot be found by looking, as any process may have a namespace; they are noted (`NoteFile`)
+/// before they are made.
 package final class DeviceOwnership {
   package let mark: String
   /// Keeps the host's network stack off the devices of ports.
@@ -46,7 +47,8 @@ package final class DeviceOwnership {
   /// Notes a device in a container, before it is made.
   package func note(_ interface: DesiredState.ContainerInterface) {
     guard noted.insert(interface).inserted else { return }
-    // What is lost where this fails is the clean-up after a crash between two steps, for one device.
+    // What is lost where this fails is the clean-up after a crash between two steps, for one
+    // device.
     file.append(Self.line(interface))
   }
 

@@ -14,7 +14,8 @@ protocol TAPHandle: Sendable {
   func namespace() throws(LinuxError) -> NetworkNamespace
 }
 
-/// A second descriptor of a TAP, by which it can be told things while the data plane has the first one.
+/// A second descriptor of a TAP, by which it can be told things while the data plane has the first
+/// one.
 final class TAPDescriptor: TAPHandle {
   private let tap: TAP
 
@@ -32,7 +33,8 @@ final class TAPDescriptor: TAPHandle {
   func namespace() throws(LinuxError) -> NetworkNamespace { try tap.namespace() }
 }
 
-/// What is left to do when the switch has let go of a device; its queues are closed when this is let go of.
+/// What is left to do when the switch has let go of a device; its queues are closed when this is
+/// let go of.
 final class DeviceRemains: Sendable {
   private let queues: Mutex<Queues?>
   /// A device of the host, to be deleted.
@@ -58,7 +60,8 @@ final class DeviceRemains: Sendable {
       }
     }
     handle?.giveUp()
-    // The kernel takes half as long again to close the packet sockets of a veth, of which there is nothing any more.
+    // The kernel takes half as long again to close the packet sockets of a veth, of which there is
+    // nothing any more.
     guard link?.kind == "veth" else { return }
     do throws(Errno) {
       try startDetachedThread(stackSize: 64 << 10) { self.close() }

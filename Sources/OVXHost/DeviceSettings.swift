@@ -9,7 +9,8 @@ struct DeviceSettings: Equatable {
   var mac: MACAddress?
   /// `nil` leaves what is.
   var mtu: Int?
-  /// The largest packet that the segments of the port take; `nil` where nothing limits them, or less than `mtu` says.
+  /// The largest packet that the segments of the port take; `nil` where nothing limits them, or
+  /// less than `mtu` says.
   var bound: SizeBound?
   /// `nil` leaves what is.
   var gsoMaxSize: Int?
@@ -28,8 +29,8 @@ struct DeviceSettings: Equatable {
 
   /// Of a veth to a container: what the host's end is to be.
   ///
-  /// It takes whatever the other one sends, for what is too large is to be answered, and a veth drops without a word what is
-  /// larger than the end where it arrives takes.
+  /// It takes whatever the other one sends, for what is too large is to be answered, and a veth
+  /// drops without a word what is larger than the end where it arrives takes.
   var ofHostEnd: DeviceSettings {
     var settings = self
     settings.mac = nil
@@ -44,12 +45,13 @@ struct DeviceSettings: Equatable {
 
   /// Frames that may wait in a TAP to be read, four times the kernel's own `DEFAULT_TX_QUEUE_LEN`.
   ///
-  /// A sender that shares its core with the worker may send for as long as its time slice lasts, 3 to 4 ms, before the
-  /// worker has its turn: at a million frames a second that is as many. What there is no room for is lost, and the
-  /// sender is not told.
+  /// A sender that shares its core with the worker may send for as long as its time slice lasts, 3
+  /// to 4 ms, before the worker has its turn: at a million frames a second that is as many. What
+  /// there is no room for is lost, and the sender is not told.
   static let queueLength = 4_000
 
-  /// What the device of a port is to be; an existing one is left as it is, but for what was asked for and what fits.
+  /// What the device of a port is to be; an existing one is left as it is, but for what was asked
+  /// for and what fits.
   ///
   /// - Parameters:
   ///   - desired: What was asked for.
@@ -74,8 +76,8 @@ struct DeviceSettings: Equatable {
     mtu = desired.mtuRequest ?? mtu
     self.mtu = mtu
     self.bound = desired.mtuRequest == nil ? bound : limits.tunnel
-    // Superframes of elsewhere are as large as their sender's device takes them. By a smaller one the kernel passes them on
-    // in single segments.
+    // Superframes of elsewhere are as large as their sender's device takes them. By a smaller one
+    // the kernel passes them on in single segments.
     gsoMaxSize = desired.isGateway ? MTU.wholeGSOMaxSize : limits.gsoMaxSize(mtu: mtu)
     // A veth has no queue.
     if !desired.place.hasPacketSocket { queueLength = Self.queueLength }

@@ -56,7 +56,8 @@ extension Reconciler {
     return UInt32(bitPattern: link.index)
   }
 
-  /// How it stands with the fast path of a port that has a device; `nil` where the switch is to have none.
+  /// How it stands with the fast path of a port that has a device; `nil` where the switch is to
+  /// have none.
   package func describeFastPath(ofDevice name: String) -> String? {
     guard isFastPathWanted else { return nil }
     if let fastPathFault { return "off: \(fastPathFault.sentence)" }

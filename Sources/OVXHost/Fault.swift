@@ -4,8 +4,8 @@ package import OVXLinux
 package struct Fault: Error, Equatable {
   /// A sentence without a full stop.
   package var sentence: String
-  /// Whether the configuration may be as it is nevertheless: the underlay or a device is missing for the moment, and
-  /// the port goes into service by itself when it comes.
+  /// Whether the configuration may be as it is nevertheless: the underlay or a device is missing
+  /// for the moment, and the port goes into service by itself when it comes.
   ///
   /// A command whose result has another fault is refused.
   package var isTransient: Bool

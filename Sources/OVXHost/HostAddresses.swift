@@ -3,14 +3,16 @@ internal import OVXDatapath
 internal import OVXLinux
 private import SystemPackage
 
-// The addresses and routes of the host on bridges' own devices, and on the NICs that they come from.
+// The addresses and routes of the host on bridges' own devices, and on the NICs that they come
+// from.
 
 extension KernelView {
-  /// Gives a device of the host the addresses and routes that it is to have from us, and takes those that it has from us
-  /// and is not to have any more.
+  /// Gives a device of the host the addresses and routes that it is to have from us, and takes
+  /// those that it has from us and is not to have any more.
   ///
-  /// Which are from us the kernel remembers, so that also a daemon that was killed in between finds them again. What the
-  /// host's administrator has given it stays, also where it is the same as one of ours.
+  /// Which are from us the kernel remembers, so that also a daemon that was killed in between finds
+  /// them again. What the host's administrator has given it stays, also where it is the same as one
+  /// of ours.
   func settle(_ place: HostPlace, on link: Link) throws(LinuxError) {
     try address(link, with: place.addresses)
     let wanted = place.routes.map { RouteEntry($0, origin: .ovx) }
@@ -91,7 +93,8 @@ extension KernelView {
   /// What the host has on one of its devices, and can have on another one in its place.
   ///
   /// - Parameter name: The device's.
-  /// - Returns: Its addresses but those of its link, and its routes but those that follow from addresses.
+  /// - Returns: Its addresses but those of its link, and its routes but those that follow from
+  ///   addresses.
   /// - Throws: What cannot be moved, in words.
   package func place(of name: String) throws(ControlError) -> HostPlace {
     guard let link = links[name] else {
@@ -153,7 +156,8 @@ extension RouteEntry {
     self.origin = origin
   }
 
-  /// Whether two entries are one to the kernel, which gives IPv6 routes without a metric one of 1024.
+  /// Whether two entries are one to the kernel, which gives IPv6 routes without a metric one of
+  /// 1024.
   fileprivate func isSame(as other: RouteEntry) -> Bool {
     func metric(_ route: RouteEntry) -> UInt32 {
       route.priority ?? (route.destination.isIPv6 ? 1024 : 0)

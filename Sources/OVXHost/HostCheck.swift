@@ -2,11 +2,12 @@ package import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
 
-/// Checks a configuration against the host before it is stored: what a command may still be refused for.
+/// Checks a configuration against the host before it is stored: what a command may still be refused
+/// for.
 ///
-/// Nothing is changed, so this is also all that a dry run does. Only what differs from the present configuration is
-/// looked at: a device that has vanished since, or an underlay that has become narrower, must not stand in the way of
-/// commands about something else.
+/// Nothing is changed, so this is also all that a dry run does. Only what differs from the present
+/// configuration is looked at: a device that has vanished since, or an underlay that has become
+/// narrower, must not stand in the way of commands about something else.
 package struct HostCheck {
   private let reconciler: Reconciler
   private let ownership: DeviceOwnership

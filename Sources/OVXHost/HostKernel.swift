@@ -3,9 +3,9 @@ internal import OVXLinux
 
 /// What the host layer reads of the kernel and does with it.
 ///
-/// `KernelView` is the real one.
-/// Everything that decides is on this side: which devices can be ports (`DeviceAdmission.swift`), what they are to be, in
-/// which order things happen, and what a refusal means.
+/// `KernelView` is the real one. Everything that decides is on this side: which devices can be
+/// ports (`DeviceAdmission.swift`), what they are to be, in which order things happen, and what a
+/// refusal means.
 protocol HostKernel: AnyObject {
   // MARK: Devices as they are
 
@@ -30,7 +30,8 @@ protocol HostKernel: AnyObject {
   /// The addresses of a device by which the host can be reached from further than its own link.
   func widerAddresses(of link: Link) throws(LinuxError) -> [OVXLinux.InterfaceAddress]
 
-  /// Whether a device has IPv6, or will have it when it is made; `true` where that cannot be found out.
+  /// Whether a device has IPv6, or will have it when it is made; `true` where that cannot be found
+  /// out.
   func hasIPv6(_ place: DesiredState.Place) -> Bool
 
   /// Whether a device of the host passes IPv6 packets on, as a router does.
@@ -44,7 +45,8 @@ protocol HostKernel: AnyObject {
   /// A device that was made a moment ago.
   func link(ofNew name: String) throws(LinuxError) -> Link
 
-  /// Makes a device what it is told to be, and switches it on where `isNew`; with an alias, gives it that first.
+  /// Makes a device what it is told to be, and switches it on where `isNew`; with an alias, gives
+  /// it that first.
   func configure(
     _ link: Link, _ settings: DeviceSettings, alias: String?, isNew: Bool
   ) throws(LinuxError)
@@ -61,7 +63,8 @@ protocol HostKernel: AnyObject {
   /// Gives a NIC what `displace` has taken from it.
   func restore(_ place: HostPlace, to link: Link) throws(LinuxError)
 
-  /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take none.
+  /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take
+  /// none.
   func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String)
 
   /// Takes a device for gone that is about to be deleted.
@@ -72,7 +75,8 @@ protocol HostKernel: AnyObject {
 
   // MARK: Devices that belong to the switch alone
 
-  /// Keeps the host's own network stack off a device; `false` where it was kept off already. See `StackFilter`.
+  /// Keeps the host's own network stack off a device; `false` where it was kept off already. See
+  /// `StackFilter`.
   func isolate(_ link: Link, by filter: StackFilter) throws(LinuxError) -> Bool
 
   /// Whether the host's network stack is kept off a device.
@@ -86,11 +90,12 @@ protocol HostKernel: AnyObject {
 
   // MARK: Opening devices
 
-  /// Opens a TAP of the host, and makes it if there is none of that name; it is not persistent then.
+  /// Opens a TAP of the host, and makes it if there is none of that name; it is not persistent
+  /// then.
   func openTAP(_ name: String, queues: Int) throws(LinuxError) -> TAP
 
-  /// A TAP of a port that a former daemon has left open, and that is not in its place any more: whoever uses it has moved
-  /// or renamed it. `nil` where there is none.
+  /// A TAP of a port that a former daemon has left open, and that is not in its place any more:
+  /// whoever uses it has moved or renamed it. `nil` where there is none.
   func takeAwayTAP(_ name: String) -> TAP?
 
   /// Makes a TAP outlive its descriptors, until its handle gives it up.
@@ -120,7 +125,8 @@ protocol HostKernel: AnyObject {
     _ order: ContainerDevice.Order
   ) throws(LinuxError) -> OpenVeth
 
-  /// Gives an interface of a container other settings than it had, and returns what others are to know of it then.
+  /// Gives an interface of a container other settings than it had, and returns what others are to
+  /// know of it then.
   func change(
     _ interface: DesiredState.ContainerInterface, in namespace: NetworkNamespace,
     from old: DeviceSettings, to settings: DeviceSettings
@@ -131,13 +137,16 @@ protocol HostKernel: AnyObject {
 
   // MARK: The underlay
 
-  /// How packets get to a VTEP at present; `isInjected` asks whether superframes can leave whole, too.
+  /// How packets get to a VTEP at present; `isInjected` asks whether superframes can leave whole,
+  /// too.
   func way(to remote: DesiredState.Remote, isInjected: Bool) throws(Fault) -> UnderlayRoute
 
-  /// What of the host's own rules packets would not be held against that go past the IP stack, for people; `nil` for nothing.
+  /// What of the host's own rules packets would not be held against that go past the IP stack, for
+  /// people; `nil` for nothing.
   func passedFilter() -> String?
 
-  /// Opens the socket by which a VTEP receives; `isShared` says that there are others of ours at the same port.
+  /// Opens the socket by which a VTEP receives; `isShared` says that there are others of ours at
+  /// the same port.
   func listen(
     at endpoint: DesiredState.Endpoint, isShared: Bool, queues: Int
   ) throws(LinuxError) -> UDPSocket
@@ -148,10 +157,12 @@ protocol HostKernel: AnyObject {
   /// Makes an injector for a device of the underlay.
   func makeInjector(to index: Int32) throws(LinuxError) -> Injector
 
-  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil`
+  /// for never.
   var nextExamination: Int64? { get }
 
-  /// Goes on finding out whether paths are as narrow as ICMP messages say; returns whether some way is another one now.
+  /// Goes on finding out whether paths are as narrow as ICMP messages say; returns whether some way
+  /// is another one now.
   ///
   /// `now` is in milliseconds on the monotonic clock.
   func examineClaims(to remotes: Set<DesiredState.Remote>, now: Int64) -> Bool

@@ -1,8 +1,10 @@
-/// Small numbers for named objects, dense from a first one, each stable for as long as its object exists.
+/// Small numbers for named objects, dense from a first one, each stable for as long as its object
+/// exists.
 ///
-/// The data plane's tables are indexed by them, so the lowest free number is always given out. A number that was taken
-/// back is in *quarantine* until the data plane has been told of a topology without it: only then can nothing that was
-/// learned under the old owner be mistaken for the new one's. `releaseQuarantined()` ends the quarantine.
+/// The data plane's tables are indexed by them, so the lowest free number is always given out. A
+/// number that was taken back is in *quarantine* until the data plane has been told of a topology
+/// without it: only then can nothing that was learned under the old owner be mistaken for the new
+/// one's. `releaseQuarantined()` ends the quarantine.
 struct IDAllocator<Name: Hashable> {
   private let first: Int
   private let limit: Int
@@ -53,7 +55,8 @@ struct IDAllocator<Name: Hashable> {
   }
 }
 
-/// Ranges of consecutive numbers, for the sockets towards one remote VTEP; otherwise as `IDAllocator`.
+/// Ranges of consecutive numbers, for the sockets towards one remote VTEP; otherwise as
+/// `IDAllocator`.
 struct IDRangeAllocator<Name: Hashable> {
   private var given: [Name: Range<Int>] = [:]
   private var quarantined: [Range<Int>] = []

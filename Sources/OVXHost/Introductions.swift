@@ -2,11 +2,11 @@ internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
 
-/// The announcements of the addresses that the daemon has given to devices: other hosts, and the switches' tables, may
-/// know them otherwise from before.
+/// The announcements of the addresses that the daemon has given to devices: other hosts, and the
+/// switches' tables, may know them otherwise from before.
 ///
-/// Each is made when the port has gone into service, and twice again, since the first may find a tunnel that is not up
-/// yet.
+/// Each is made when the port has gone into service, and twice again, since the first may find a
+/// tunnel that is not up yet.
 struct Introductions {
   /// Milliseconds from one announcement to the next.
   private static let pauses: [Int64] = [1000, 3000]
@@ -21,7 +21,8 @@ struct Introductions {
 
   private var pending: [String: Introduction] = [:]
 
-  /// When something is to be announced next, in milliseconds on the monotonic clock; `nil` for never.
+  /// When something is to be announced next, in milliseconds on the monotonic clock; `nil` for
+  /// never.
   var next: Int64? { pending.values.map(\.next).min() }
 
   /// Has the addresses of a port announced, from now on.

@@ -36,9 +36,10 @@ extension KernelView {
 
   /// The MTU of a route that has one of its own, where it is to be believed.
   ///
-  /// What an ICMP message has said of a path may be forged. On an Ethernet that the remote is on itself nobody is on the
-  /// way who might say so. Elsewhere it is asked about (`PathClaims`), and counts as the floor where it is below that: RFC
-  /// 8201 has the one of IPv6, and that of IPv4 is a setting of the daemon.
+  /// What an ICMP message has said of a path may be forged. On an Ethernet that the remote is on
+  /// itself nobody is on the way who might say so. Elsewhere it is asked about (`PathClaims`), and
+  /// counts as the floor where it is below that: RFC 8201 has the one of IPv6, and that of IPv4 is
+  /// a setting of the daemon.
   private func believedMTU(of route: Route, to remote: DesiredState.Remote, _ link: Link?) -> Int? {
     guard route.isMTULearned, let claimed = route.mtu else {
       claims.forget(remote)
@@ -58,7 +59,8 @@ extension KernelView {
 
   func passedFilter() -> String? { HostFilters.first() }
 
-  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil`
+  /// for never.
   var nextExamination: Int64? { claims.nextStep }
 
   /// Goes on finding out whether paths are as narrow as ICMP messages say.

@@ -5,8 +5,9 @@ private import SystemPackage
 
 /// The host as the kernel describes it: its network devices and its routes.
 ///
-/// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is in the socket before
-/// the system call that caused it returns, so reading the socket before each request means never to decide by the past.
+/// Devices are kept in a table that the kernel's announcements keep up to date. An announcement is
+/// in the socket before the system call that caused it returns, so reading the socket before each
+/// request means never to decide by the past.
 package final class KernelView: HostKernel {
   var netlink: Netlink
   var events: LinkEvents
@@ -18,7 +19,8 @@ package final class KernelView: HostKernel {
   /// What devices cut by themselves, by index, as far as that was asked for.
   private var features: [Int32: DeviceFeatures] = [:]
 
-  /// The indices of devices whose filters or addresses may have become otherwise since they were looked at.
+  /// The indices of devices whose filters or addresses may have become otherwise since they were
+  /// looked at.
   private var doubtful: Set<Int32> = []
 
   /// Announcements that were taken in before anybody asked for them.
@@ -29,8 +31,8 @@ package final class KernelView: HostKernel {
     var name: String
     /// Which of the devices that had the number it is.
     ///
-    /// One that leaves for another network namespace may come back with the number that it had, and is a new one to
-    /// whoever had a socket on it.
+    /// One that leaves for another network namespace may come back with the number that it had, and
+    /// is a new one to whoever had a socket on it.
     var incarnation: UInt64
   }
 
@@ -277,7 +279,8 @@ package final class KernelView: HostKernel {
     return tap
   }
 
-  /// Makes a veth with its other end in a namespace; what has the name of the host's end and is ours goes.
+  /// Makes a veth with its other end in a namespace; what has the name of the host's end and is
+  /// ours goes.
   ///
   /// Both ends are down.
   func makeVeth(
@@ -285,7 +288,8 @@ package final class KernelView: HostKernel {
     address: MACAddress?
   ) throws(LinuxError) {
     if let former = try netlink.link(named: name) {
-      // One without a mark is what a crash has left before it got that: nobody else makes such a name.
+      // One without a mark is what a crash has left before it got that: nobody else makes such a
+      // name.
       if former.kind != "veth" || former.alias != nil { try ownership.check(former) }
       try netlink.delete(former)
       remove(former.index)
@@ -310,7 +314,8 @@ package final class KernelView: HostKernel {
   /// Whether the filters or addresses of a device may be other ones than when they were looked at.
   func isDoubtful(_ index: Int32) -> Bool { doubtful.contains(index) }
 
-  /// Keeps the host's own network stack off the device of a port; `false` where it was kept off already.
+  /// Keeps the host's own network stack off the device of a port; `false` where it was kept off
+  /// already.
   ///
   /// See `StackFilter`.
   func isolate(_ link: Link, by filter: StackFilter) throws(LinuxError) -> Bool {
@@ -446,7 +451,8 @@ package final class KernelView: HostKernel {
       interface, container, ownership: ownership, containers: containers, kernel: self)
   }
 
-  /// Has the kernel remove or close many devices at a time; with more than so many it gets no faster.
+  /// Has the kernel remove or close many devices at a time; with more than so many it gets no
+  /// faster.
   func end(_ remains: consuming [DeviceRemains]) {
     forEachConcurrently(remains, threads: 64) { $0.end() }
   }

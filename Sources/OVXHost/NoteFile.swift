@@ -2,10 +2,11 @@ private import OVXControl
 private import OVXLinux
 private import SystemPackage
 
-/// A file of the run directory in which the daemon notes things, one each line, for a daemon that comes after a crash.
+/// A file of the run directory in which the daemon notes things, one each line, for a daemon that
+/// comes after a crash.
 ///
-/// It is gone with the next boot of the host, and so is what is noted in it. Where it cannot be written, what is lost is that a
-/// later daemon knows.
+/// It is gone with the next boot of the host, and so is what is noted in it. Where it cannot be
+/// written, what is lost is that a later daemon knows.
 struct NoteFile {
   private let path: FilePath
 

@@ -5,8 +5,9 @@ private import SystemPackage
 // Devices that a crash has left behind, or of ports that were removed while no daemon ran.
 
 extension PortDevices {
-  /// Removes what the daemon has made and is not desired, and gives back to the host what it has taken: left behind by a
-  /// crash between two steps, or of a port that was removed while no daemon ran.
+  /// Removes what the daemon has made and is not desired, and gives back to the host what it has
+  /// taken: left behind by a crash between two steps, or of a port that was removed while no daemon
+  /// ran.
   func removeOrphans(exceptFor desired: DesiredState) {
     let orphans = findOrphans(exceptFor: desired)
     for link in orphans.taken { kernel.release(link, from: ownership.filter) }

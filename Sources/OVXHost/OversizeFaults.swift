@@ -2,8 +2,9 @@ internal import OVXDatapath
 
 /// The ports that lose packets for their size, for as long as they do.
 ///
-/// What is too large is a matter between those who send and the way that it is to go, so the port is in service. But whoever
-/// is told nothing looks for long: tenants whose packets are not IP, or who do not heed ICMP, see a black hole.
+/// What is too large is a matter between those who send and the way that it is to go, so the port
+/// is in service. But whoever is told nothing looks for long: tenants whose packets are not IP, or
+/// who do not heed ICMP, see a black hole.
 struct OversizeFaults {
   /// Milliseconds without a packet that is too large, after which it is over.
   static let quietTime: Int64 = 30_000

@@ -3,12 +3,13 @@ internal import OVXLinux
 
 /// What ICMP messages claim of paths through routers, and what comes of asking the far end.
 ///
-/// Whoever knows or guesses the ports of a tunnel can forge a message, and a path that is believed to be narrow takes from
-/// every tenant. So none is believed before a packet of the size that is in use was sent to the far end by an echo request
-/// (RFC 8899, section 4.6.1, has messages verified; section 3 knows padding of any kind that the far end confirms). If that
-/// is answered, the message is wrong. If not, not even after some attempts, it is believed, down to the floor that
-/// `KernelView` knows: then the path is narrow, or the far end answers none. What is in use may also have become too small:
-/// that is tried once a minute.
+/// Whoever knows or guesses the ports of a tunnel can forge a message, and a path that is believed
+/// to be narrow takes from every tenant. So none is believed before a packet of the size that is in
+/// use was sent to the far end by an echo request (RFC 8899, section 4.6.1, has messages verified;
+/// section 3 knows padding of any kind that the far end confirms). If that is answered, the message
+/// is wrong. If not, not even after some attempts, it is believed, down to the floor that
+/// `KernelView` knows: then the path is narrow, or the far end answers none. What is in use may
+/// also have become too small: that is tried once a minute.
 struct PathClaims {
   private struct Path {
     /// The MTU in use.
@@ -42,7 +43,8 @@ struct PathClaims {
   private static let attemptLimit = 4
   /// Milliseconds between two attempts.
   private static let attemptInterval: Int64 = 150
-  /// Milliseconds after which a claim that was found wrong is asked about again, if it is still there.
+  /// Milliseconds after which a claim that was found wrong is asked about again, if it is still
+  /// there.
   private static let doubtInterval: Int64 = 5_000
   /// Milliseconds after which a wider path is tried.
   private static let wideningInterval: Int64 = 60_000

@@ -5,10 +5,10 @@ internal import SystemPackage
 
 /// The network devices of ports: those that exist and those that the daemon makes.
 ///
-/// A device that the daemon makes is a persistent TAP, so it outlives the daemon with all that the host or a container
-/// has given it, and the daemon finds it again when it starts. It is told from other people's devices by its alias
-/// (`DeviceOwnership`), and it is persistent only once it has that: a crash leaves either nothing behind or something that is
-/// recognised.
+/// A device that the daemon makes is a persistent TAP, so it outlives the daemon with all that the
+/// host or a container has given it, and the daemon finds it again when it starts. It is told from
+/// other people's devices by its alias (`DeviceOwnership`), and it is persistent only once it has
+/// that: a crash leaves either nothing behind or something that is recognised.
 ///
 /// As with `Underlay`, what is no longer wanted stays until `close`.
 struct PortDevices {
@@ -22,7 +22,8 @@ struct PortDevices {
   private(set) var faults: [String: Fault] = [:]
   /// Where the devices are to be of ports that have none open, because that was refused.
   private var missing: [String: DesiredState.Place] = [:]
-  /// Ports whose devices the host's network stack had got back, until the switch took them from it again.
+  /// Ports whose devices the host's network stack had got back, until the switch took them from it
+  /// again.
   private(set) var retaken: [String] = []
   /// Why the packets of ports in service may be larger than their segments take.
   private(set) var sizeFaults: [String: Fault] = [:]
@@ -68,8 +69,8 @@ struct PortDevices {
     return result
   }
 
-  /// The kernel's description of a port's device, of a veth to a container of the host's end; `nil` while it is not open, or
-  /// where all of it is in a container.
+  /// The kernel's description of a port's device, of a veth to a container of the host's end; `nil`
+  /// while it is not open, or where all of it is in a container.
   func link(of name: String) -> Link? {
     guard let device = open[name] else { return nil }
     return device.link(in: kernel, ownership)
@@ -79,7 +80,8 @@ struct PortDevices {
   ///
   /// - Parameters:
   ///   - name: The port's.
-  ///   - body: Gets a connection to the kernel of the container's namespace, and the device's number there.
+  ///   - body: Gets a connection to the kernel of the container's namespace, and the device's
+  ///     number there.
   /// - Returns: What it says, and the namespace; `nil` where the device is not open, or gone.
   func lookInContainer<Value>(
     of name: String, _ body: (inout Netlink, Int32) throws(LinuxError) -> Value?
@@ -93,8 +95,8 @@ struct PortDevices {
     return (value, namespace)
   }
 
-  /// The Ethernet address that a device was given, whatever a container has made of it since; `nil` while it is not open,
-  /// and for one that the host has only lent.
+  /// The Ethernet address that a device was given, whatever a container has made of it since; `nil`
+  /// while it is not open, and for one that the host has only lent.
   func station(of name: String) -> MACAddress? {
     guard let device = open[name], device.desired.isMade else { return nil }
     if device.namespace == nil { return link(of: name)?.address }
@@ -110,13 +112,15 @@ struct PortDevices {
   /// What operators should know of ports that are in service.
   var remarks: [String: Fault] { open.compactMapValues(\.remark) }
 
-  /// The ports whose devices had to be taken from the host's network stack again since this was asked last.
+  /// The ports whose devices had to be taken from the host's network stack again since this was
+  /// asked last.
   mutating func takeRetaken() -> [String] {
     defer { retaken = [] }
     return retaken.sorted()
   }
 
-  /// The MTU that an existing device has from its owner, rather than from us; `nil` where that is the one it has.
+  /// The MTU that an existing device has from its owner, rather than from us; `nil` where that is
+  /// the one it has.
   func ownMTU(of name: String) -> Int? { open[name]?.adoption?.ownMTU }
 
   /// What was done to devices of others since this was last called.
@@ -127,7 +131,8 @@ struct PortDevices {
 
   /// Notes that the switch cannot use the device of a port any more.
   ///
-  /// Returns the port's name, and whether to open the device again at once: not where that has helped for a moment only.
+  /// Returns the port's name, and whether to open the device again at once: not where that has
+  /// helped for a moment only.
   mutating func lose(_ port: PortID, _ error: Errno) -> (name: String, isToReopen: Bool)? {
     guard let name = open.first(where: { $0.value.port == port })?.key else { return nil }
     open[name]?.isLost = true
@@ -151,8 +156,8 @@ struct PortDevices {
     losses[name] = Loss(time: now, isRepeated: isRepeated)
   }
 
-  /// Why a container's veth that is gone is not made anew at once: whoever deletes it as fast as it is made would keep the
-  /// switch busy with nothing else.
+  /// Why a container's veth that is gone is not made anew at once: whoever deletes it as fast as it
+  /// is made would keep the switch busy with nothing else.
   private mutating func hesitation(_ name: String, _ device: OpenDevice) -> Fault? {
     guard device.desired.place.interface?.isVeth == true,
       device.link(in: kernel, ownership) == nil
@@ -253,8 +258,8 @@ struct PortDevices {
     else { return }
     do throws(LinuxError) {
       let incarnation = kernel.incarnation(device.index)
-      // One that has left for another network namespace and come back has lost its filter on the way, by nobody's doing; the
-      // kernel announces its leaving after that.
+      // One that has left for another network namespace and come back has lost its filter on the
+      // way, by nobody's doing; the kernel announces its leaving after that.
       if try kernel.isolate(link, by: ownership.filter),
         try kernel.isStill(device.index, incarnation)
       {
@@ -265,14 +270,16 @@ struct PortDevices {
       return
     }
     guard !device.desired.isMade else { return }
-    // What set the host up as it was before, such as ifup(8), has given it again what it has elsewhere.
+    // What set the host up as it was before, such as ifup(8), has given it again what it has
+    // elsewhere.
     try kernel.displace(device.settings.displaced, from: link)
     open[name]?.remark = try kernel.remark(on: link)
   }
 
   /// Gives a veth of somebody else's the MTU that fits its segments; see `Adoption`.
   ///
-  /// What cannot be done stays as it is, until the device changes: the data plane answers packets that are too large.
+  /// What cannot be done stays as it is, until the device changes: the data plane answers packets
+  /// that are too large.
   private mutating func adopt(_ name: String, _ order: DeviceOrder, former: Adoption?) {
     guard case .existing = order.desired.place, order.desired.mtuRequest == nil,
       let link = link(of: name)
@@ -365,8 +372,8 @@ struct PortDevices {
   /// Whether a device is open in a container.
   var areInContainers: Bool { open.values.contains { $0.namespace != nil } }
 
-  /// Marks devices as lost whose container is gone, or has another namespace than the one that the device is in: a
-  /// process that is left behind, or our own device, may keep the former one.
+  /// Marks devices as lost whose container is gone, or has another namespace than the one that the
+  /// device is in: a process that is left behind, or our own device, may keep the former one.
   ///
   /// - Returns: Their ports.
   mutating func checkContainers() -> Set<String> {
@@ -388,7 +395,8 @@ struct PortDevices {
   /// Whether the device of a port is open and usable, as far as is known.
   func isOpen(_ name: String) -> Bool { open[name].map { !$0.isLost } ?? false }
 
-  /// What the open devices are, by the numbers of their ports, for a daemon that is to have them as they are.
+  /// What the open devices are, by the numbers of their ports, for a daemon that is to have them as
+  /// they are.
   var handed: [PortID: HandedDescriptor] {
     var handed: [PortID: HandedDescriptor] = [:]
     for device in open.values where !device.isLost {
@@ -410,7 +418,8 @@ struct PortDevices {
     return handed
   }
 
-  /// Closes the devices of those of some ports that are not desired any more, and removes those that the daemon made.
+  /// Closes the devices of those of some ports that are not desired any more, and removes those
+  /// that the daemon made.
   ///
   /// The data plane has a topology that refers to none of them.
   mutating func close(_ names: Set<String>, exceptFor desired: DesiredState) {
@@ -440,7 +449,8 @@ struct PortDevices {
       kernel.forget(link)
       kernel.end([DeviceRemains(link: link)])
     case .container:
-      // By another name of its container it may be in use, by another port. What was made for this one has gone already.
+      // By another name of its container it may be in use, by another port. What was made for this
+      // one has gone already.
       break
     }
   }
@@ -457,8 +467,8 @@ struct PortDevices {
     }
   }
 
-  /// What others are to know once the host has the addresses of a NIC on that again, and the bridge by whose own device
-  /// they have known it so far; `nil` where it has none elsewhere.
+  /// What others are to know once the host has the addresses of a NIC on that again, and the bridge
+  /// by whose own device they have known it so far; `nil` where it has none elsewhere.
   func farewell(of name: String) -> (bridge: String, announcements: [Announcement])? {
     guard let device = open[name], !device.settings.displaced.addresses.isEmpty else { return nil }
     let introduction = Introduction(
@@ -481,10 +491,11 @@ struct PortDevices {
     }
   }
 
-  /// Detaches devices, and removes those that the daemon made; leaves those that it only used as they were.
+  /// Detaches devices, and removes those that the daemon made; leaves those that it only used as
+  /// they were.
   ///
-  /// Frames of other ports do not wait for it. The kernel waits for itself with every device, so many of them are removed at
-  /// the same time.
+  /// Frames of other ports do not wait for it. The kernel waits for itself with every device, so
+  /// many of them are removed at the same time.
   private mutating func remove(_ devices: inout [OpenDevice]) {
     var remains: [DeviceRemains] = []
     var forgotten: [DesiredState.ContainerInterface] = []

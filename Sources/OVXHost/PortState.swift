@@ -52,11 +52,12 @@ extension Reconciler {
   /// Whether the device of a port is open and usable, as far as is known.
   package func isDeviceOpen(_ port: String) -> Bool { devices.isOpen(port) }
 
-  /// The kernel's description of a port's device on the host, of a veth to a container of the host's end; `nil` while it is
-  /// not open, or where all of it is in a container.
+  /// The kernel's description of a port's device on the host, of a veth to a container of the
+  /// host's end; `nil` while it is not open, or where all of it is in a container.
   package func linkOnHost(of port: String) -> Link? { devices.link(of: port) }
 
-  /// The kernel's description of a port's device in a container; `nil` where it is not open, or gone.
+  /// The kernel's description of a port's device in a container; `nil` where it is not open, or
+  /// gone.
   package func linkInContainer(of port: String) -> Link? {
     devices.lookInContainer(of: port) {
       (netlink: inout Netlink, index: Int32) throws(LinuxError) -> Link? in
@@ -76,14 +77,14 @@ extension Reconciler {
     }.map { ($0.value.0, $0.value.1, $0.namespace) }
   }
 
-  /// The Ethernet address that the device of a port was given, and the MTU in bytes, where the kernel does not tell; `nil`
-  /// while it is not open.
+  /// The Ethernet address that the device of a port was given, and the MTU in bytes, where the
+  /// kernel does not tell; `nil` while it is not open.
   package func assigned(to port: String) -> (address: MACAddress?, mtu: Int?)? {
     devices.settings(of: port).map { (devices.address(of: port) ?? $0.mac, $0.mtu) }
   }
 
-  /// The Ethernet address that a port's device was given, whatever a container has made of it since; `nil` while it is not
-  /// open, and for one that is not the daemon's.
+  /// The Ethernet address that a port's device was given, whatever a container has made of it
+  /// since; `nil` while it is not open, and for one that is not the daemon's.
   package func station(of port: String) -> MACAddress? { devices.station(of: port) }
 
   // MARK: Tunnels
@@ -124,6 +125,7 @@ extension Reconciler {
 }
 
 extension OVXControl.InterfaceAddress {
-  /// An address of a device as the protocol has it; `nil` for a prefix that is longer than the address.
+  /// An address of a device as the protocol has it; `nil` for a prefix that is longer than the
+  /// address.
   package init?(_ address: OVXLinux.InterfaceAddress) { self.init("\(address)") }
 }

@@ -3,15 +3,18 @@ package import OVXDatapath
 package import OVXLinux
 package import SystemPackage
 
-/// Makes the kernel and the data plane into what a configuration asks for, as far as the host allows.
+/// Makes the kernel and the data plane into what a configuration asks for, as far as the host
+/// allows.
 ///
-/// There is one way to get there, whatever has happened — a command, a device that came or went, a start after a crash:
-/// compare what is wanted with what is open, and do what is missing. The order keeps traffic that is not concerned
-/// flowing, and never lets the data plane refer to something that is not open:
+/// There is one way to get there, whatever has happened — a command, a device that came or went, a
+/// start after a crash: compare what is wanted with what is open, and do what is missing. The order
+/// keeps traffic that is not concerned flowing, and never lets the data plane refer to something
+/// that is not open:
 ///
 ///     open what is new → apply the topology → close what is old → give its numbers free
 ///
-/// Only ports are looked at that may be otherwise than they are to be: a host with a thousand is changed one at a time.
+/// Only ports are looked at that may be otherwise than they are to be: a host with a thousand is
+/// changed one at a time.
 package final class Reconciler {
   package private(set) var configuration = Configuration()
   package private(set) var desired = DesiredState()
@@ -46,7 +49,8 @@ package final class Reconciler {
   private(set) var oversize = OversizeFaults()
   /// Ports that were looked at so far to make them what they are to be: what reconciling costs.
   package private(set) var examinedPorts = 0
-  /// Those since `takeExamined` was called last, and whether the configuration is another one than then.
+  /// Those since `takeExamined` was called last, and whether the configuration is another one than
+  /// then.
   private var examined: (ports: Set<String>, isConfigured: Bool) = ([], false)
 
   /// - Parameters:
@@ -83,8 +87,8 @@ package final class Reconciler {
 
   /// Makes a configuration the one in force.
   ///
-  /// Costs what is otherwise than in the one before. What the host does not allow is in `faults` afterwards, and its port
-  /// waits.
+  /// Costs what is otherwise than in the one before. What the host does not allow is in `faults`
+  /// afterwards, and its port waits.
   ///
   /// - Parameters:
   ///   - configuration: A valid one.
@@ -146,7 +150,8 @@ package final class Reconciler {
     _ = takeRemotes(of: changes.networks)
   }
 
-  /// What the kernel is to have for another configuration, as far as that has changed; what an agent has told stays.
+  /// What the kernel is to have for another configuration, as far as that has changed; what an
+  /// agent has told stays.
   package func desired(
     for configuration: Configuration, _ changes: Configuration.Changes
   ) -> DesiredState {
@@ -178,7 +183,8 @@ package final class Reconciler {
       Set(configuration.ports.keys), isUnderlayConcerned: true, isRefreshing: isRefreshing)
   }
 
-  /// Does again what the present configuration asks for of some ports, whose devices are otherwise than they were.
+  /// Does again what the present configuration asks for of some ports, whose devices are otherwise
+  /// than they were.
   package func reconcile(_ names: Set<String>) { reconcile(names, isUnderlayConcerned: false) }
 
   /// Does what is to be done for some ports, and for those that depend on them.
@@ -250,8 +256,8 @@ package final class Reconciler {
     datapathIDs.releaseQuarantined()
   }
 
-  /// Tells neighbors by NICs that are no ports any more that the host is behind the NIC's address again, as long as the
-  /// switch still can: else they send to the bridge's, which nobody has then.
+  /// Tells neighbors by NICs that are no ports any more that the host is behind the NIC's address
+  /// again, as long as the switch still can: else they send to the bridge's, which nobody has then.
   private func announceReturn(of names: Set<String>) {
     let orders = names.compactMap { name in
       devices.farewell(of: name).flatMap { bridge, announcements in
@@ -263,7 +269,8 @@ package final class Reconciler {
     if !orders.isEmpty { dataplane.announce(orders) }
   }
 
-  /// When `introduce` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  /// When `introduce` has something to do next, in milliseconds on the monotonic clock; `nil` for
+  /// never.
   package var nextIntroduction: Int64? { introductions.next }
 
   /// Announces the addresses of devices that are due to be announced.
@@ -279,10 +286,12 @@ package final class Reconciler {
       })
   }
 
-  /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may now be there.
+  /// Whether something that tunnels stand on is otherwise than when they were reconciled, or may
+  /// now be there.
   package func isUnderlayChanged() -> Bool { underlay.isChanged(desired) }
 
-  /// The names of devices that the daemon made and that nothing refers to, those in containers with the container's.
+  /// The names of devices that the daemon made and that nothing refers to, those in containers with
+  /// the container's.
   package var orphans: [String] { devices.orphans(exceptFor: desired) }
 
   /// Removes what the daemon made and nothing refers to: a crash has left it.
@@ -308,10 +317,12 @@ package final class Reconciler {
   /// Closes all devices for good, and leaves them in place.
   package func closeDevices() { devices.closeAll() }
 
-  /// The ports whose devices had to be taken from the host's network stack again since this was asked last.
+  /// The ports whose devices had to be taken from the host's network stack again since this was
+  /// asked last.
   package func takeRetaken() -> [String] { devices.takeRetaken() }
 
-  /// Lets go of containers that are gone or have another namespace, and looks for those that were not there.
+  /// Lets go of containers that are gone or have another namespace, and looks for those that were
+  /// not there.
   ///
   /// - Returns: The ports that were looked at anew.
   @discardableResult
@@ -342,7 +353,8 @@ package final class Reconciler {
   /// What was done to devices of others since this was last called.
   package func takeNotes() -> [String] { devices.takeNotes() }
 
-  /// Notes which ports have lost packets for their size; `now` is in milliseconds on the monotonic clock.
+  /// Notes which ports have lost packets for their size; `now` is in milliseconds on the monotonic
+  /// clock.
   package func noteOversize(now: Int64) {
     let names = Dictionary(
       numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
@@ -358,16 +370,19 @@ package final class Reconciler {
     }
   }
 
-  /// Goes on finding out whether paths are as narrow as ICMP messages say, and says whether some way is another one.
+  /// Goes on finding out whether paths are as narrow as ICMP messages say, and says whether some
+  /// way is another one.
   package func examineClaims(now: Int64) -> Bool {
     guard let next = kernel.nextExamination, next <= now else { return false }
     return kernel.examineClaims(to: Set(desired.tunnels.values.flatMap(\.remotes)), now: now)
   }
 
-  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil`
+  /// for never.
   package var nextExamination: Int64? { kernel.nextExamination }
 
-  /// Looks whether the host's rules are such that the fast path is not to pass by them, and says whether that is otherwise now.
+  /// Looks whether the host's rules are such that the fast path is not to pass by them, and says
+  /// whether that is otherwise now.
   package func examineFilters(now: Int64) -> Bool {
     guard let next = nextFilterExamination, next <= now else { return false }
     nextFilterLook = now + Self.filterLookInterval
@@ -376,15 +391,18 @@ package final class Reconciler {
     return (found == nil) != (passedFilter == nil)
   }
 
-  /// When `examineFilters` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  /// When `examineFilters` has something to do next, in milliseconds on the monotonic clock; `nil`
+  /// for never.
   package var nextFilterExamination: Int64? {
     desired.fastPath == .auto && usesFastPath && !desired.tunnels.isEmpty ? nextFilterLook : nil
   }
 
-  /// When `expireOversize` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
+  /// When `expireOversize` has something to do next, in milliseconds on the monotonic clock; `nil`
+  /// for never.
   package var nextOversizeEnd: Int64? { oversize.nextEnd }
 
-  /// Forgets which ports have lost packets for their size, where that is over; says whether there was any.
+  /// Forgets which ports have lost packets for their size, where that is over; says whether there
+  /// was any.
   package func expireOversize(now: Int64) -> Bool {
     let names = oversize.faults.keys
     let isChanged = oversize.expire(now: now) { configuration.ports[$0] != nil }
@@ -392,8 +410,8 @@ package final class Reconciler {
     return isChanged
   }
 
-  /// The ports that were looked at since this was called last, of which something may have become, and whether the
-  /// configuration has changed.
+  /// The ports that were looked at since this was called last, of which something may have become,
+  /// and whether the configuration has changed.
   package func takeExamined() -> (ports: Set<String>, isConfigured: Bool) {
     defer { examined = ([], false) }
     return examined

@@ -1,8 +1,9 @@
 internal import OVXControl
 internal import OVXDatapath
 
-// How large the packets of a port may be. That goes by its segments, a VLAN of a bridge each: by the narrowest tunnel and
-// the narrowest device of others in them. What another tenant has in other segments of the same bridge does not count.
+// How large the packets of a port may be. That goes by its segments, a VLAN of a bridge each: by
+// the narrowest tunnel and the narrowest device of others in them. What another tenant has in other
+// segments of the same bridge does not count.
 
 /// The largest packet that something takes, and what that is.
 struct SizeBound: Equatable {
@@ -26,7 +27,8 @@ struct SizeBound: Equatable {
   fileprivate static func least(_ left: SizeBound?, _ right: SizeBound?) -> SizeBound? {
     guard let left else { return right }
     guard let right else { return left }
-    // Of equals always the same one, whatever the order; and a tunnel, which was there before a device had to fit it.
+    // Of equals always the same one, whatever the order; and a tunnel, which was there before a
+    // device had to fit it.
     return right.rank < left.rank ? right : left
   }
 
@@ -41,12 +43,14 @@ struct SizeBound: Equatable {
 extension DesiredState {
   /// What limits the packets of one port.
   struct Limits: Equatable {
-    /// The narrowest tunnel of its segments, less the tag that the port's frames get in it; `nil` without tunnels.
+    /// The narrowest tunnel of its segments, less the tag that the port's frames get in it; `nil`
+    /// without tunnels.
     var tunnel: SizeBound?
     /// The narrowest device of its segments that somebody else has made.
     var device: SizeBound?
 
-    /// What a port that has no MTU of its own is given, and what limits it to that; `nil` where nothing does.
+    /// What a port that has no MTU of its own is given, and what limits it to that; `nil` where
+    /// nothing does.
     var mtu: (mtu: Int, bound: SizeBound?) {
       let unlimited = tunnel == nil ? MTU.defaultMTU : MTU.largestDefaultMTU
       guard let bound = SizeBound.least(tunnel, device), bound.mtu <= unlimited else {
@@ -79,7 +83,8 @@ extension DesiredState {
           SizeBound(mtu: mtu, culprit: .tunnel(name, remote: local)), of: tunnel)
       }
       for remote in tunnel.remotes {
-        // Until the way is known it is taken for an Ethernet, so that devices need not shrink once it is.
+        // Until the way is known it is taken for an Ethernet, so that devices need not shrink once
+        // it is.
         let mtu =
           innerMTU(remote)
           ?? MTU.innerMTU(pathMTU: MTU.defaultMTU, isIPv6: remote.address.isIPv6)
@@ -99,7 +104,8 @@ extension DesiredState {
 /// The bounds of all segments of a bridge.
 private struct BridgeBounds {
   var tunnels = VLANBounds()
-  /// The same for frames that belong to a VLAN without showing it, and show it in some of the tunnels.
+  /// The same for frames that belong to a VLAN without showing it, and show it in some of the
+  /// tunnels.
   var taggedTunnels = VLANBounds()
   var devices = VLANBounds()
 

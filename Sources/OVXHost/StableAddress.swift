@@ -1,8 +1,8 @@
 internal import OVXDatapath
 
 extension DesiredState.Place {
-  /// The Ethernet address of a device that the daemon makes and that nobody has given one: always the same for one
-  /// database and place, whatever is restarted or made anew.
+  /// The Ethernet address of a device that the daemon makes and that nobody has given one: always
+  /// the same for one database and place, whatever is restarted or made anew.
   ///
   /// Other hosts, and the tables of the switches on the way, then need not learn it again.
   ///
@@ -24,7 +24,8 @@ extension DesiredState.Place {
   }
 }
 
-/// A number that is the same for one text in every process: FNV-1a and the finalizer of MurmurHash3.
+/// A number that is the same for one text in every process: FNV-1a and the finalizer of
+/// MurmurHash3.
 struct StableHash {
   let value: UInt64
 

@@ -11,7 +11,8 @@ struct Provision {
   var isUplink: (String) -> Bool = { _ in false }
   /// The socket to receive by; `nil` while it is not open.
   var endpoint: (DesiredState.Endpoint) -> ListenerID?
-  /// The sockets towards a VTEP and the largest inner packet on the way; `nil` while there is no way.
+  /// The sockets towards a VTEP and the largest inner packet on the way; `nil` while there is no
+  /// way.
   var path: (DesiredState.Peer) -> (sockets: Range<UInt32>, mtu: Int)?
   /// How superframes get to a VTEP whole; `nil` while they do not.
   var injection: (DesiredState.Peer) -> Injection?
@@ -122,7 +123,8 @@ extension Topology.Port {
     var gateway: Topology.Gateway?
     if var device = provision.device(name) {
       if configuration.isGateway(port) {
-        // It is known although the device is in a namespace of its own, and nobody need have heard from it.
+        // It is known although the device is in a namespace of its own, and nobody need have heard
+        // from it.
         device.address = port.interface.mac
         gateway =
           port.network.flatMap { configuration.networks[$0] }?.gatewayMode == .central

@@ -2,19 +2,21 @@ internal import OVXDatapath
 internal import OVXLinux
 internal import SystemPackage
 
-/// The sockets by which tunnels receive and send, and what is known of the ways to the remote VTEPs.
+/// The sockets by which tunnels receive and send, and what is known of the ways to the remote
+/// VTEPs.
 ///
-/// Sockets belong to what they are for, not to tunnels: as many tunnels as want to share one listening socket (its
-/// address and port), and one set of sending sockets for each VNI towards a VTEP. A bound socket has a single source
-/// port, so a set has several, and the flows of a tunnel are spread over them for the sake of routers that choose among
-/// equal ways by ports.
+/// Sockets belong to what they are for, not to tunnels: as many tunnels as want to share one
+/// listening socket (its address and port), and one set of sending sockets for each VNI towards a
+/// VTEP. A bound socket has a single source port, so a set has several, and the flows of a tunnel
+/// are spread over them for the sake of routers that choose among equal ways by ports.
 ///
-/// No two VNIs share a source port towards a VTEP. By its addresses and ports alone the far kernel takes datagrams for
-/// parts of one train (`udp_gro_receive`), and nobody at the far end can tell for sure what else it might be: tenants
-/// whose datagrams meet in one are at each other's mercy (`TrainReading`).
+/// No two VNIs share a source port towards a VTEP. By its addresses and ports alone the far kernel
+/// takes datagrams for parts of one train (`udp_gro_receive`), and nobody at the far end can tell
+/// for sure what else it might be: tenants whose datagrams meet in one are at each other's mercy
+/// (`TrainReading`).
 ///
-/// What is no longer wanted is closed in two steps: `open` leaves it open, and `close` closes it, once the data plane
-/// has a topology without it.
+/// What is no longer wanted is closed in two steps: `open` leaves it open, and `close` closes it,
+/// once the data plane has a topology without it.
 struct Underlay {
   /// The source ports of sending sockets (RFC 7348, section 5: the dynamic range of RFC 6335).
   private static let sourcePorts = 49152...65535
@@ -88,7 +90,8 @@ struct Underlay {
 
   /// Where the desired tunnels send to, as far as they are in service.
   ///
-  /// One that cannot receive is left out: somebody else has its port, who may have the same remotes.
+  /// One that cannot receive is left out: somebody else has its port, who may have the same
+  /// remotes.
   func destinations(of desired: DesiredState) -> Set<UnderlayRules.Destination> {
     var destinations: Set<UnderlayRules.Destination> = []
     for tunnel in desired.tunnels.values where openEndpoints.contains(tunnel.endpoint) {
@@ -125,7 +128,8 @@ struct Underlay {
   ///
   /// - Parameters:
   ///   - desired: What is wanted.
-  ///   - isRefreshing: Whether routes may have changed, so that ways already known are looked up again.
+  ///   - isRefreshing: Whether routes may have changed, so that ways already known are looked up
+  ///     again.
   mutating func open(_ desired: DesiredState, isRefreshing: Bool) {
     endpointFaults = [:]
     for endpoint in Set(desired.tunnels.values.map(\.endpoint))
@@ -248,10 +252,12 @@ struct Underlay {
 
   // MARK: Sending
 
-  /// How many sockets, each with its own source port, to send with to each of `peers` pairs of a remote VTEP and a VNI.
+  /// How many sockets, each with its own source port, to send with to each of `peers` pairs of a
+  /// remote VTEP and a VNI.
   ///
-  /// 16 spread a tunnel's flows well over ECMP links; beyond 512 pairs there are fewer each, by powers of two so that they
-  /// are not resized with every pair. At least 1, even where `budget` has not one for each: then some pairs get none.
+  /// 16 spread a tunnel's flows well over ECMP links; beyond 512 pairs there are fewer each, by
+  /// powers of two so that they are not resized with every pair. At least 1, even where `budget`
+  /// has not one for each: then some pairs get none.
   static func socketsPerPeer(peers: Int, budget: Int) -> Int {
     var count = 16
     while count > 1, count * peers > min(budget, 8192) { count /= 2 }
@@ -288,8 +294,8 @@ struct Underlay {
 
   /// Opens a socket with a source port that no other one of ours has between its two addresses.
   ///
-  /// It is a random one. Who knows it can have a forged ICMP message believed, so nothing that is known of the host tells
-  /// it, nor does another port.
+  /// It is a random one. Who knows it can have a forged ICMP message believed, so nothing that is
+  /// known of the host tells it, nor does another port.
   private mutating func open(_ path: UnderlaySocketID, _ set: SocketSet) throws(LinuxError) {
     let remote = set.peer.remote
     let first = Int.random(in: 0..<Self.sourcePorts.count)
@@ -305,7 +311,8 @@ struct Underlay {
         takenPorts[set.addresses, default: []].insert(port)
         return
       } catch {
-        // A port that somebody else has is passed over; 64 in a row mean something else than bad luck.
+        // A port that somebody else has is passed over; 64 in a row mean something else than bad
+        // luck.
         refusals += 1
         if error.errno != .addressInUse || refusals == 64 { throw error }
       }
@@ -336,7 +343,8 @@ struct Underlay {
     return outlet
   }
 
-  /// All that the data plane has to know to inject superframes for a VTEP; `nil` where they are to be cut.
+  /// All that the data plane has to know to inject superframes for a VTEP; `nil` where they are to
+  /// be cut.
   func injection(to peer: DesiredState.Peer) -> Injection? {
     guard let (outlet, outer) = outerPath(to: peer), let set = sets[peer],
       let ports = sourcePorts[set], openInjectors.contains(outlet.linkIndex),

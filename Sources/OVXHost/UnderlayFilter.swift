@@ -3,11 +3,12 @@ package import OVXControl
 internal import OVXLinux
 private import SystemPackage
 
-/// Keeps everybody but the daemon from sending VXLAN to its tunnels' remotes, by rules of the host's packet filter.
+/// Keeps everybody but the daemon from sending VXLAN to its tunnels' remotes, by rules of the
+/// host's packet filter.
 ///
-/// The rules are there from the first tunnel that is in service to the last, and survive the daemon, as containers'
-/// interfaces do: what ends it lets nobody through. Whoever loads another rule set over them (`flush ruleset`) has them
-/// back within a moment.
+/// The rules are there from the first tunnel that is in service to the last, and survive the
+/// daemon, as containers' interfaces do: what ends it lets nobody through. Whoever loads another
+/// rule set over them (`flush ruleset`) has them back within a moment.
 package final class UnderlayFilter {
   private let rules: UnderlayRules
   private let isWanted: Bool
@@ -22,11 +23,13 @@ package final class UnderlayFilter {
   private var isDamaged = false
   /// Who was at it last.
   private var culprit: String?
-  /// Milliseconds on the monotonic clock before which the table is not made again, and not told of again.
+  /// Milliseconds on the monotonic clock before which the table is not made again, and not told of
+  /// again.
   private var nextRepair: Int64 = 0
   private var nextReport: Int64 = 0
 
-  /// Milliseconds between two repairs: against somebody who removes the rules all the time there is no winning.
+  /// Milliseconds between two repairs: against somebody who removes the rules all the time there is
+  /// no winning.
   private static let repairInterval: Int64 = 100
   /// Milliseconds between two log lines about repairs.
   private static let reportInterval: Int64 = 60_000
@@ -136,10 +139,12 @@ package final class UnderlayFilter {
     }
   }
 
-  /// When `takeNews` has to be called whatever poll(2) says, in milliseconds on the monotonic clock.
+  /// When `takeNews` has to be called whatever poll(2) says, in milliseconds on the monotonic
+  /// clock.
   package var nextWork: Int64? { isDamaged ? nextRepair : nil }
 
-  /// Looks at what others have done to the packet filter, and makes the rules again where they are not what they were.
+  /// Looks at what others have done to the packet filter, and makes the rules again where they are
+  /// not what they were.
   ///
   /// - Parameter now: Milliseconds on the monotonic clock.
   package func takeNews(now: Int64) {

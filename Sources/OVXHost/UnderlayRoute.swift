@@ -68,7 +68,8 @@ extension UnderlayRoute {
   ///   - remote: The VTEP.
   ///   - source: The address to send from.
   ///   - link: The device that packets leave by; `nil` where it is not known.
-  ///   - pathMTU: The largest IP packet that gets through, in bytes, where less than the device takes.
+  ///   - pathMTU: The largest IP packet that gets through, in bytes, where less than the device
+  ///     takes.
   ///   - devices: The indices of the devices that lead to it.
   /// - Throws: That it is too narrow for a tunnel.
   init(

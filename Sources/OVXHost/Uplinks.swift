@@ -1,8 +1,9 @@
 internal import OVXDatapath
 internal import OVXLinux
 
-/// The Ethernet addresses that bridges take over from a network card: one that has a single card among its ports, as in
-/// Open vSwitch, so that a host that has moved its own address from the card to the bridge stays the same to others.
+/// The Ethernet addresses that bridges take over from a network card: one that has a single card
+/// among its ports, as in Open vSwitch, so that a host that has moved its own address from the card
+/// to the bridge stays the same to others.
 ///
 /// What containers are attached by counts for nothing, as it comes and goes.
 struct Uplinks {
@@ -37,6 +38,7 @@ struct Uplinks {
 }
 
 extension Link {
-  /// Whether it leads out of the host: a network card, or what the kernel makes of one, such as a bond.
+  /// Whether it leads out of the host: a network card, or what the kernel makes of one, such as a
+  /// bond.
   var isCard: Bool { isEthernet && kind != "veth" && kind != "tun" }
 }

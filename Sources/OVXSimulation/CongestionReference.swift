@@ -1,5 +1,6 @@
 extension [UInt8] {
-  /// A frame after decapsulation, told slowly; `nil` where it is to be dropped (RFC 6040, figure 4).
+  /// A frame after decapsulation, told slowly; `nil` where it is to be dropped (RFC 6040, figure
+  /// 4).
   func decapsulated(trafficClass outer: UInt8) -> [UInt8]? {
     var frame = self
     var at = 12

@@ -1,7 +1,7 @@
 package import OVXDatapath
 
-/// Where things are in a frame, found the slow way: the tests' own reading of the standards, sharing no code with the
-/// switch.
+/// Where things are in a frame, found the slow way: the tests' own reading of the standards,
+/// sharing no code with the switch.
 package struct FrameAnatomy: Equatable {
   package var destination: MACAddress
   package var source: MACAddress
@@ -110,7 +110,8 @@ extension FrameAnatomy {
     return length >= 20 && packet.transport + length <= packet.end ? length : nil
   }
 
-  /// The ones' complement sum of the pseudo-header (RFC 9293, section 3.1; RFC 8200, section 8.1), not inverted.
+  /// The ones' complement sum of the pseudo-header (RFC 9293, section 3.1; RFC 8200, section 8.1),
+  /// not inverted.
   package func pseudoHeaderSum(in frame: [UInt8]) -> UInt16? {
     guard let packet else { return nil }
     let addresses = packet.isIPv6 ? network + 8..<network + 40 : network + 12..<network + 20
@@ -125,7 +126,8 @@ extension FrameAnatomy {
     return packet.isUDP ? packet.transport + 6 : nil
   }
 
-  /// Whether the TCP or UDP checksum is right, or lawfully absent; `nil` where there is none to check.
+  /// Whether the TCP or UDP checksum is right, or lawfully absent; `nil` where there is none to
+  /// check.
   package func hasRightChecksum(in frame: [UInt8]) -> Bool? {
     guard let packet, transportHeaderLength(in: frame) != nil, let field = checksumField,
       let pseudo = pseudoHeaderSum(in: frame), let stored = frame.number16(at: field)

@@ -55,7 +55,8 @@ package struct PacketPlan {
     return frame
   }
 
-  /// The frame with only the pseudo-header's sum in place of its checksum, as a local stack hands it over.
+  /// The frame with only the pseudo-header's sum in place of its checksum, as a local stack hands
+  /// it over.
   package var partialFrame: PartialFrame {
     var bytes = frame
     guard let anatomy = FrameAnatomy(bytes), let field = anatomy.checksumField,

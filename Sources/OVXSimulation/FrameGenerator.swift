@@ -161,7 +161,8 @@ package struct FrameGenerator {
     return frame
   }
 
-  /// A request or reply of RFC 826: most of them honest, and each station with an address of its own.
+  /// A request or reply of RFC 826: most of them honest, and each station with an address of its
+  /// own.
   package mutating func arpFrame(tags: [VLANTag]) -> PartialFrame {
     let source = sourceAddress()
     let operation = random.oneIn(20) ? random.bits(UInt16.self) : random.oneIn(3) ? 2 : 1

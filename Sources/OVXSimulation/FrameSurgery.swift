@@ -71,7 +71,8 @@ extension PartialFrame {
 
   /// The frame for an egress whose IP packets have at most so many bytes.
   ///
-  /// A TCP superframe is cut finer where its segments would be too large; nothing else can be helped.
+  /// A TCP superframe is cut finer where its segments would be too large; nothing else can be
+  /// helped.
   package func fitted(mtu: Int) -> Fit {
     guard offload.isSuperframe else {
       return bytes.count - 14 <= mtu ? .fitting(self) : .tooLarge
@@ -104,9 +105,9 @@ extension PartialFrame {
 
   /// What a frame that came out of a tunnel still needs, since no offload request came with it.
   ///
-  /// A kernel VTEP leaves a TCP or UDP checksum at the pseudo-header's sum, and sends TCP superframes whole where the
-  /// underlay lets it; another one may have a larger MTU, and then a right checksum. `nil` where a packet is larger than
-  /// the MTU and cannot be cut.
+  /// A kernel VTEP leaves a TCP or UDP checksum at the pseudo-header's sum, and sends TCP
+  /// superframes whole where the underlay lets it; another one may have a larger MTU, and then a
+  /// right checksum. `nil` where a packet is larger than the MTU and cannot be cut.
   package func asArrived(mtu: Int) -> PartialFrame? {
     guard let anatomy = FrameAnatomy(bytes) else { return self }
     let isOversize = bytes.count - anatomy.network > mtu

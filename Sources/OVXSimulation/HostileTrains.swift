@@ -1,6 +1,7 @@
 package import OVXDatapath
 
-// What tenants can make of what a socket hands over in one piece, and how to see that nothing of one reaches another.
+// What tenants can make of what a socket hands over in one piece, and how to see that nothing of
+// one reaches another.
 
 /// Bytes that a socket hands over with a segment size, not all by the same hand.
 package struct HostileTrain {
@@ -14,7 +15,8 @@ package struct HostileTrain {
     self.segmentSize = segmentSize
   }
 
-  /// A superframe of a container behind a kernel's VTEP, with VXLAN headers where a train would have them.
+  /// A superframe of a container behind a kernel's VTEP, with VXLAN headers where a train would
+  /// have them.
   ///
   /// All but the first header is the container's.
   ///
@@ -37,7 +39,8 @@ package struct HostileTrain {
     }
   }
 
-  /// A train of datagrams of several tenants, as the kernel joins what comes from one VTEP by one source port.
+  /// A train of datagrams of several tenants, as the kernel joins what comes from one VTEP by one
+  /// source port.
   ///
   /// All but the last are made as long as the first one.
   package init(datagrams: [(vni: VNI, frame: [UInt8])]) {
@@ -52,8 +55,8 @@ package struct HostileTrain {
 }
 
 extension [UInt8] {
-  /// Lets the frame's IP and UDP lengths reach to so many bytes from its start, and its TCP or UDP checksum be the sum of
-  /// the pseudo-header: what a superframe of that length looks like.
+  /// Lets the frame's IP and UDP lengths reach to so many bytes from its start, and its TCP or UDP
+  /// checksum be the sum of the pseudo-header: what a superframe of that length looks like.
   ///
   /// Nothing where it carries no IP.
   package mutating func claim(_ count: Int) {
@@ -121,7 +124,8 @@ package struct TenancyWatch {
     marks.contains { $0.key != vni && bytes.holds($0.value) }
   }
 
-  /// What is wrong with what a host has sent, in words; `nil` where each tenant's frames stay its own.
+  /// What is wrong with what a host has sent, in words; `nil` where each tenant's frames stay its
+  /// own.
   package func violation(in sent: [Sent]) -> String? {
     for case .frame(let frame, let port) in sent {
       for (vni, ports) in reach where !ports.contains(port) {

@@ -56,8 +56,8 @@ package func neighborAnnouncement(
     IPAddress(v6High: 0xFF02_0000_0000_0000, low: 1), message: message)
 }
 
-/// A frame of neighbor discovery, with its checksum filled in; `extensions` are the kinds of extension
-/// headers, of eight bytes each, in front of the message.
+/// A frame of neighbor discovery, with its checksum filled in; `extensions` are the kinds of
+/// extension headers, of eight bytes each, in front of the message.
 package func ndOctets(
   from source: MACAddress, _ sourceIP: IPAddress, to target: MACAddress, _ targetIP: IPAddress,
   message: [UInt8], hopLimit: UInt8 = 255, extensions: [UInt8] = []

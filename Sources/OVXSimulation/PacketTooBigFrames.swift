@@ -1,9 +1,10 @@
 internal import OVXDatapath
 
-/// The frame by which a switch tells the sender of a frame that its packet is too large: RFC 1191 and RFC 4443, section 3.2.
+/// The frame by which a switch tells the sender of a frame that its packet is too large: RFC 1191
+/// and RFC 4443, section 3.2.
 ///
-/// `nil` where nothing may be said: RFC 1122, section 3.2.2, and RFC 4443, section 2.4 (e). `mtu` is the largest packet that
-/// fits, in bytes.
+/// `nil` where nothing may be said: RFC 1122, section 3.2.2, and RFC 4443, section 2.4 (e). `mtu`
+/// is the largest packet that fits, in bytes.
 package func packetTooBigAnswer(to frame: [UInt8], mtu: Int) -> [UInt8]? {
   guard let anatomy = FrameAnatomy(frame), let packet = anatomy.packet, anatomy.tags.count <= 3
   else { return nil }

@@ -8,8 +8,8 @@ package struct Discrepancy: Error, CustomStringConvertible {
 /// The rounds of a property test, each with a seed of its own.
 ///
 /// `OVX_SEED` is the first round's seed, a number below 2^64; random by default. `OVX_ROUNDS`
-/// multiplies how many rounds there are; fractions are allowed, and 0 leaves one. A failure says its
-/// seed: with `OVX_SEED` set to it and `OVX_ROUNDS=0` only the round that failed is run.
+/// multiplies how many rounds there are; fractions are allowed, and 0 leaves one. A failure says
+/// its seed: with `OVX_SEED` set to it and `OVX_ROUNDS=0` only the round that failed is run.
 package struct PropertyRounds {
   package let name: String
   package let firstSeed: UInt64

@@ -1,9 +1,10 @@
 private import Glibc
 
-/// A random sequence that is wholly determined by its seed: xoshiro256**, started by SplitMix64 (Blackman and Vigna).
+/// A random sequence that is wholly determined by its seed: xoshiro256**, started by SplitMix64
+/// (Blackman and Vigna).
 ///
-/// Everything random in a simulation comes from one of these, and what is random in other tests, so that a seed replays a
-/// run on any machine.
+/// Everything random in a simulation comes from one of these, and what is random in other tests, so
+/// that a seed replays a run on any machine.
 package struct SeededRandom: RandomNumberGenerator {
   /// What the sequence began with.
   package let seed: UInt64

@@ -1,7 +1,7 @@
 package import OVXDatapath
 
-/// A bridge's neighbor table as a dictionary, and ARP and neighbor discovery read byte by byte: what
-/// the switch's are measured against.
+/// A bridge's neighbor table as a dictionary, and ARP and neighbor discovery read byte by byte:
+/// what the switch's are measured against.
 package struct ReferenceNeighbors {
   package struct Key: Hashable {
     package var vlan: VLANID

@@ -1,7 +1,7 @@
 internal import OVXDatapath
 
-/// What `port_security` says of a frame: everything that the frame tells of its sender, in a list, and the first of it that
-/// is not so.
+/// What `port_security` says of a frame: everything that the frame tells of its sender, in a list,
+/// and the first of it that is not so.
 struct ReferenceSecurity {
   private let security: PortSecurity
   /// How far into the frame something was read that must stay as it is.
@@ -62,7 +62,8 @@ struct ReferenceSecurity {
     octets.flatMap { octet in (0..<8).map { octet >> UInt8(7 - $0) & 1 == 1 } }
   }
 
-  /// RFC 4291, appendix A: the universal/local bit is the other way round, and FF:FE goes in the middle.
+  /// RFC 4291, appendix A: the universal/local bit is the other way round, and FF:FE goes in the
+  /// middle.
   private static func linkLocal(_ station: MACAddress) -> [UInt8] {
     let octets = station.octets
     return [0xFE, 0x80, 0, 0, 0, 0, 0, 0, octets[0] ^ 2, octets[1], octets[2], 0xFF, 0xFE]
@@ -201,8 +202,8 @@ struct ReferenceSecurity {
     }
   }
 
-  /// What a solicitation or a neighbor advertisement says of its sender; `nil` for one that receivers do not take
-  /// (RFC 4861, sections 6.1.1 and 7.1), or that says two things at once.
+  /// What a solicitation or a neighbor advertisement says of its sender; `nil` for one that
+  /// receivers do not take (RFC 4861, sections 6.1.1 and 7.1), or that says two things at once.
   private func readDiscovery(_ message: [UInt8], in packet: [UInt8]) -> [Statement]? {
     let fixed = message[0] == 133 ? 8 : 24
     var pseudo = Array(packet[8..<40])
@@ -227,7 +228,8 @@ struct ReferenceSecurity {
     let solicitedNode: [UInt8] = [0xFF, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xFF]
     if isAnonymous, message[0] == 135, Array(packet[24..<37]) != solicitedNode { return nil }
     if message[0] == 136, isForGroup, message[4] & 0x40 != 0 { return nil }
-    // The one that counts is the first of its kind; whoever takes another for it must find the same there.
+    // The one that counts is the first of its kind; whoever takes another for it must find the same
+    // there.
     let told = options.filter { $0.type == 1 || $0.type == 2 }
     let wanted: UInt8 = message[0] == 136 ? 2 : 1
     var claims: [Statement] = []

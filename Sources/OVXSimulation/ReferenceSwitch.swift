@@ -1,10 +1,12 @@
 package import OVXDatapath
 
-/// The switch as plainly as it can be written: dictionaries, arrays, one frame at a time, nothing fast.
+/// The switch as plainly as it can be written: dictionaries, arrays, one frame at a time, nothing
+/// fast.
 ///
-/// Written from the design (segments, tenancy, learning, flooding, split horizon) and not from the switch's code, so that
-/// a random comparison of the two finds the errors of either. It forwards frames as a whole; `PartialFrame.wireFrames`
-/// says what becomes of superframes and missing checksums.
+/// Written from the design (segments, tenancy, learning, flooding, split horizon) and not from the
+/// switch's code, so that a random comparison of the two finds the errors of either. It forwards
+/// frames as a whole; `PartialFrame.wireFrames` says what becomes of superframes and missing
+/// checksums.
 package struct ReferenceSwitch {
   /// A frame that leaves: for a device, or for one remote VTEP of a tunnel.
   package struct Delivery {

@@ -2,8 +2,9 @@ package import OVXDatapath
 
 /// A bridge's address table as a dictionary: what the switch's is measured against.
 ///
-/// Recency counts in whole seconds, because the switch notes it no finer. So on overflow several entries may be as good
-/// a victim as each other; `candidates` names them all, and whoever compares says which one it was.
+/// Recency counts in whole seconds, because the switch notes it no finer. So on overflow several
+/// entries may be as good a victim as each other; `candidates` names them all, and whoever compares
+/// says which one it was.
 package struct ReferenceTable {
   package struct Key: Hashable, Comparable {
     package var vlan: VLANID
@@ -37,7 +38,8 @@ package struct ReferenceTable {
 
   /// The entries that may be evicted for a new one of a port.
   ///
-  /// The least recently seen learned ones of a port that holds the most, or of any such port where several do.
+  /// The least recently seen learned ones of a port that holds the most, or of any such port where
+  /// several do.
   package func candidates(now: UInt32) -> [Key] {
     let learned = entries.filter { $0.value.lastSeen != nil }
     let byPort = Dictionary(grouping: learned, by: \.value.port)
@@ -50,8 +52,8 @@ package struct ReferenceTable {
 
   /// Notes where an address was seen; `choose` picks the victim where one is needed.
   ///
-  /// `nil` where an entry that does not age says otherwise or takes the last place, or nothing may be learned there; else
-  /// whether it was known there.
+  /// `nil` where an entry that does not age says otherwise or takes the last place, or nothing may
+  /// be learned there; else whether it was known there.
   @discardableResult
   package mutating func learn(
     _ key: Key,
@@ -82,7 +84,8 @@ package struct ReferenceTable {
     return isThere
   }
 
-  /// Where a key is known to be, if that is another place than this and so is not to change before so many seconds.
+  /// Where a key is known to be, if that is another place than this and so is not to change before
+  /// so many seconds.
   package func contradiction(
     _ key: Key, port: PortID, peer: RemoteVTEPID, within seconds: UInt32, now: UInt32
   ) -> Entry? {
@@ -91,7 +94,8 @@ package struct ReferenceTable {
     return now &- lastSeen < seconds ? known : nil
   }
 
-  /// Sets an entry that does not age; `false` where only such are left to give way, or an operator has said otherwise.
+  /// Sets an entry that does not age; `false` where only such are left to give way, or an operator
+  /// has said otherwise.
   package mutating func set(
     _ key: Key,
     port: PortID,
@@ -150,7 +154,8 @@ package struct ReferenceTable {
     return entries
   }
 
-  /// Takes over what the switch kept where it had a choice; a sentence says what was wrong with it, if anything.
+  /// Takes over what the switch kept where it had a choice; a sentence says what was wrong with it,
+  /// if anything.
   package mutating func adopt(_ observed: [KnownAddress]) -> String? {
     let kept = Set(observed.map { Key(vlan: $0.vlan, address: $0.address) })
     if kept.count != observed.count { return "An address is listed twice." }

@@ -3,7 +3,8 @@ package import OVXDatapath
 // What the reference asks of a topology, looked for anew each time.
 
 extension Topology.Port {
-  /// Whether what the other port brings may leave by this one; between two tunnels, where their VNIs are joined.
+  /// Whether what the other port brings may leave by this one; between two tunnels, where their
+  /// VNIs are joined.
   func isJoined(to other: Topology.Port) -> Bool {
     guard case .tunnel(let left) = attachment, case .tunnel(let right) = other.attachment else {
       return true

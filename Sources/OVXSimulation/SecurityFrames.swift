@@ -196,7 +196,8 @@ extension FrameGenerator {
     return frame + payload
   }
 
-  /// The frame with a checksum asked for that would be written over something of its headers, or just behind.
+  /// The frame with a checksum asked for that would be written over something of its headers, or
+  /// just behind.
   private mutating func askingForAChecksum(_ frame: PartialFrame) -> PartialFrame {
     var frame = frame
     let start = FrameAnatomy(frame.bytes)?.network ?? 14

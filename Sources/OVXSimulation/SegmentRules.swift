@@ -1,10 +1,12 @@
 package import OVXDatapath
 
-/// What may leave a switch, said of frames on the wire alone: whatever it has learned, whoever it floods to.
+/// What may leave a switch, said of frames on the wire alone: whatever it has learned, whoever it
+/// floods to.
 ///
-/// `ReferenceSwitch` says what the switch does, step by step, and so may share an error of thought with it. This says what
-/// must hold of the result: a frame that leaves by a port is, read there as if it arrived, of the segment that it was of
-/// where it came in, is a frame that came in, and has not come from a place that it must not go back to.
+/// `ReferenceSwitch` says what the switch does, step by step, and so may share an error of thought
+/// with it. This says what must hold of the result: a frame that leaves by a port is, read there as
+/// if it arrived, of the segment that it was of where it came in, is a frame that came in, and has
+/// not come from a place that it must not go back to.
 package struct SegmentRules {
   private let topology: Topology
   private var arrivals: [Arrival] = []
@@ -20,7 +22,8 @@ package struct SegmentRules {
   private struct Arrival {
     var port: Topology.Port
     var reading: Reading
-    /// Whether it has to leave byte by byte as it came: it is neither cut nor joined, summed nor marked.
+    /// Whether it has to leave byte by byte as it came: it is neither cut nor joined, summed nor
+    /// marked.
     var isExact: Bool
   }
 
@@ -119,8 +122,8 @@ package struct SegmentRules {
     guard arrival.isExact, !reading.frame.offload.isSuperframe,
       !reading.frame.offload.needsChecksum
     else { return true }
-    // A question for one neighbor may be put to that one, what a tunnel brings unsummed is summed, and zeros follow where
-    // Ethernet or the datagrams of a train want it longer.
+    // A question for one neighbor may be put to that one, what a tunnel brings unsummed is summed,
+    // and zeros follow where Ethernet or the datagrams of a train want it longer.
     let isFromTunnel = if case .tunnel = arrival.port.attachment { true } else { false }
     let before = Self.lasting(came.frame.bytes, isFromTunnel)
     let after = Self.lasting(reading.frame.bytes, isFromTunnel)

@@ -5,16 +5,18 @@ package import OVXDatapath
 package enum Sent: Equatable {
   /// A frame for a device.
   case frame(PartialFrame, port: PortID)
-  /// One datagram for a remote VTEP: a VXLAN header and a frame, and what is asked of its outer header.
+  /// One datagram for a remote VTEP: a VXLAN header and a frame, and what is asked of its outer
+  /// header.
   case datagram([UInt8], path: UnderlaySocketID, port: PortID, outer: OuterHeader = .plain)
 }
 
 /// One host: a switch, and the part of its workers and of the kernel that it sees.
 ///
-/// Received bytes are copied into buffers with guard bytes on both sides of what the switch may write to, as the
-/// worker's slots would hold them. What the switch hands out within a burst is copied at once; what it hands out at the
-/// end of one is copied as late as the contract allows, when the next frame is received, and then the buffers are
-/// overwritten. So a write out of bounds shows in `violations`, a late read and a hasty change in the bytes.
+/// Received bytes are copied into buffers with guard bytes on both sides of what the switch may
+/// write to, as the worker's slots would hold them. What the switch hands out within a burst is
+/// copied at once; what it hands out at the end of one is copied as late as the contract allows,
+/// when the next frame is received, and then the buffers are overwritten. So a write out of bounds
+/// shows in `violations`, a late read and a hasty change in the bytes.
 @safe
 package final class SimulatedHost {
   private let workers: [SimulatedWorker]
@@ -85,7 +87,8 @@ package final class SimulatedHost {
     return sent
   }
 
-  /// Who gets what begins with these Ethernet addresses: both directions of a conversation the same one.
+  /// Who gets what begins with these Ethernet addresses: both directions of a conversation the same
+  /// one.
   private func worker(for addresses: some Collection<UInt8>) -> SimulatedWorker {
     let sum = addresses.reduce(0) { $0 &+ Int($1) }
     return workers[sum % workers.count]
@@ -297,7 +300,8 @@ private final class Buffer {
   }
 }
 
-/// The part of AddressSanitizer's interface that marks memory as out of bounds (<sanitizer/asan_interface.h>).
+/// The part of AddressSanitizer's interface that marks memory as out of bounds
+/// (<sanitizer/asan_interface.h>).
 @safe
 private struct AddressSanitizer: Sendable {
   typealias Mark = @convention(c) @Sendable (UnsafeRawPointer, Int) -> Void
@@ -326,7 +330,8 @@ private final class Outbox {
 
   var sent: [Sent] = []
   var violations: [String] = []
-  /// Whether what is handed out is only copied by `settle`, as a worker sends it with the next burst's reads.
+  /// Whether what is handed out is only copied by `settle`, as a worker sends it with the next
+  /// burst's reads.
   var isDeferring = false
   private var deferredTransmissions: UnsafeBufferPointer<Transmission>?
   private var deferredVectors: UnsafePointer<Vector>?

@@ -1,10 +1,11 @@
 package import OVXDatapath
 
-/// An underlay between hosts: it carries datagrams in virtual time, and loses, doubles and reorders them as told.
+/// An underlay between hosts: it carries datagrams in virtual time, and loses, doubles and reorders
+/// them as told.
 ///
-/// Datagrams of one path, that is of one source port, arrive in the order in which they were sent unless they are
-/// reordered on purpose; those of different paths may overtake each other. What arrives together on one path may be
-/// handed over as one train, as `UDP_GRO` does.
+/// Datagrams of one path, that is of one source port, arrive in the order in which they were sent
+/// unless they are reordered on purpose; those of different paths may overtake each other. What
+/// arrives together on one path may be handed over as one train, as `UDP_GRO` does.
 package struct SimulatedNetwork {
   /// How well the underlay works; probabilities are 0...1 and per datagram.
   package struct Conditions {
@@ -15,7 +16,8 @@ package struct SimulatedNetwork {
     package var trains = 0.5
     /// Microseconds under way.
     package var delay: ClosedRange<UInt64> = 50...80
-    /// The largest UDP payload in bytes that passes; larger ones are counted in `oversized` and lost.
+    /// The largest UDP payload in bytes that passes; larger ones are counted in `oversized` and
+    /// lost.
     package var datagramLimit = 9000
 
     package init() {}
@@ -186,7 +188,8 @@ package struct SimulatedNetwork {
     return true
   }
 
-  /// Groups datagrams as `UDP_GRO` would: same path, same traffic class, same size, only the last one shorter, 64 at most.
+  /// Groups datagrams as `UDP_GRO` would: same path, same traffic class, same size, only the last
+  /// one shorter, 64 at most.
   private mutating func trains(_ due: [Underway]) -> [[Underway]] {
     var trains: [[Underway]] = []
     for datagram in due {

@@ -1,9 +1,11 @@
 package import OVXDatapath
 
-/// Makes random topologies of one host that the control side would accept, and changes them step by step.
+/// Makes random topologies of one host that the control side would accept, and changes them step by
+/// step.
 ///
-/// A segment is bound to one VNI at most, unless VNIs are joined, and a VNI to one bridge; a remote VTEP appears once per VNI and endpoint;
-/// numbers of ports and peers stay with their object and are given anew only in a later change.
+/// A segment is bound to one VNI at most, unless VNIs are joined, and a VNI to one bridge; a remote
+/// VTEP appears once per VNI and endpoint; numbers of ports and peers stay with their object and
+/// are given anew only in a later change.
 package struct TopologyGenerator {
   package private(set) var topology = Topology()
   package var random: SeededRandom
@@ -150,7 +152,8 @@ package struct TopologyGenerator {
     }
   }
 
-  /// A tunnel port that joins no two VNIs but those that may be, or `nil` where the dice fell badly.
+  /// A tunnel port that joins no two VNIs but those that may be, or `nil` where the dice fell
+  /// badly.
   private mutating func tunnelPort(_ id: PortID) -> Topology.Port? {
     let vni = random.pick(Self.vnis)
     let bridge = bridgeOfVNI[vni] ?? random.pick(topology.bridges).id

@@ -1,6 +1,7 @@
 package import OVXDatapath
 
-/// A frame as it passes between the switch and the kernel: bytes, and what is still to be done to them.
+/// A frame as it passes between the switch and the kernel: bytes, and what is still to be done to
+/// them.
 package struct PartialFrame: Equatable {
   package var bytes: [UInt8]
   package var offload: Offload
@@ -10,10 +11,12 @@ package struct PartialFrame: Equatable {
     self.offload = offload
   }
 
-  /// The frames that a network card would put on the wire for this one: cut, and with their checksums complete.
+  /// The frames that a network card would put on the wire for this one: cut, and with their
+  /// checksums complete.
   ///
-  /// `nil` where the offload request contradicts the bytes. Segments as Linux makes them (net/ipv4/tcp_offload.c,
-  /// udp_offload.c): the IPv4 identification counts up, FIN and PSH stay with the last one and CWR with the first.
+  /// `nil` where the offload request contradicts the bytes. Segments as Linux makes them
+  /// (net/ipv4/tcp_offload.c, udp_offload.c): the IPv4 identification counts up, FIN and PSH stay
+  /// with the last one and CWR with the first.
   package var wireFrames: [[UInt8]]? {
     guard offload.isSuperframe else {
       return offload.needsChecksum ? completed.map { [$0] } : [bytes]
@@ -85,7 +88,8 @@ package struct PartialFrame: Equatable {
     }
   }
 
-  /// The frame with the checksum that `needsChecksum` asks for, as `skb_checksum_help()` of Linux makes it.
+  /// The frame with the checksum that `needsChecksum` asks for, as `skb_checksum_help()` of Linux
+  /// makes it.
   private var completed: [UInt8]? {
     let start = Int(offload.checksumStart)
     let field = start + Int(offload.checksumOffset)

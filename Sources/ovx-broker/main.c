@@ -1,6 +1,7 @@
-/* The broker as a service of its own, so that ovx-vswitchd has none of its rights from the beginning: ovx-broker.socket
- * starts one for each connection, and that is ovx-vswitchd's (broker.h). With the words "names PREFIX" it is ovx-gatewayd's
- * maker of namespaces' names, which ovx-names.socket starts (names.h). */
+/* The broker as a service of its own, so that ovx-vswitchd has none of its rights from the
+ * beginning: ovx-broker.socket starts one for each connection, and that is ovx-vswitchd's
+ * (broker.h). With the words "names PREFIX" it is ovx-gatewayd's maker of namespaces' names, which
+ * ovx-names.socket starts (names.h). */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -110,7 +110,8 @@ protocol Verb: ParsableCommand {
 
 /// A verb that makes its own requests, and goes on until it is ended.
 ///
-/// It stands alone on the command line. With `--dry-run` its command is sent like any other, to be checked.
+/// It stands alone on the command line. With `--dry-run` its command is sent like any other, to be
+/// checked.
 protocol OngoingVerb: Verb {
   /// Runs it to its end.
   ///
@@ -205,7 +206,8 @@ struct GlobalOptions: ParsableArguments {
     return seconds
   }
 
-  /// The socket that `--db` names; `nil` where it is Open vSwitch's own, which stands for the usual one.
+  /// The socket that `--db` names; `nil` where it is Open vSwitch's own, which stands for the usual
+  /// one.
   fileprivate static func socket(_ text: String) throws(ControlError) -> String? {
     let path = text.dropFirst("unix:".count)
     guard text.hasPrefix("unix:"), !path.isEmpty else {

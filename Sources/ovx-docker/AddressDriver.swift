@@ -2,11 +2,11 @@ internal import OVXControl
 private import OVXDatapath
 private import OVXLinux
 
-/// Docker's addresses as addresses of the switch's networks: with it two networks may have the same ones, and Docker hands
-/// out none that somebody else has.
+/// Docker's addresses as addresses of the switch's networks: with it two networks may have the same
+/// ones, and Docker hands out none that somebody else has.
 ///
-/// A pool of Docker is a subnet of a network, and its id both names: `red 172.17.42.0/24`. What is handed out is reserved in
-/// the network's record until Docker gives it back.
+/// A pool of Docker is a subnet of a network, and its id both names: `red 172.17.42.0/24`. What is
+/// handed out is reserved in the network's record until Docker gives it back.
 struct AddressDriver {
   private let connection: SwitchConnection
 
@@ -45,8 +45,8 @@ struct AddressDriver {
     return RequestPoolResponse(poolID: "\(name) \(subnet)", pool: subnet)
   }
 
-  /// Where a route of the host leads that has addresses in common with a subnet, as Docker looks for it (`CheckRouteOverlaps`
-  /// of libnetwork's netutils); `nil` where there is none.
+  /// Where a route of the host leads that has addresses in common with a subnet, as Docker looks
+  /// for it (`CheckRouteOverlaps` of libnetwork's netutils); `nil` where there is none.
   private static func route(into subnet: IPPrefix) -> IPPrefix? {
     guard var netlink = try? Netlink(), let routes = try? netlink.routes() else { return nil }
     return routes.lazy.filter { !$0.isDefault && $0.isInMainTable }.map {
@@ -56,7 +56,8 @@ struct AddressDriver {
     }.first { $0.overlaps(subnet) }
   }
 
-  /// Reserves an address: the one that is asked for, or a free one; for a router the network's, or the subnet's first.
+  /// Reserves an address: the one that is asked for, or a free one; for a router the network's, or
+  /// the subnet's first.
   ///
   /// - Returns: ADDRESS/LENGTH.
   func requestAddress(_ request: AddressRequest) throws(ControlError) -> String {

@@ -1,7 +1,7 @@
 // What dockerd's libnetwork and a remote network driver say to each other
-// (https://github.com/moby/moby/blob/v20.10.24/libnetwork/docs/remote.md and its package drivers/remote/api), as JSON by
-// HTTP on a socket. Members that the driver has no use for are left out. On the wire names begin with a capital letter
-// (`Messages`).
+// (https://github.com/moby/moby/blob/v20.10.24/libnetwork/docs/remote.md and its package
+// drivers/remote/api), as JSON by HTTP on a socket. Members that the driver has no use for are left
+// out. On the wire names begin with a capital letter (`Messages`).
 
 private import Foundation
 
@@ -90,8 +90,8 @@ struct EndpointRequest: Decodable {
   var endpointID: String
 }
 
-/// `NetworkDriver.ProgramExternalConnectivity` and `RevokeExternalConnectivity`: the endpoint has the container's way out now,
-/// with its published ports, or has it no more.
+/// `NetworkDriver.ProgramExternalConnectivity` and `RevokeExternalConnectivity`: the endpoint has
+/// the container's way out now, with its published ports, or has it no more.
 struct ConnectivityRequest: Decodable {
   var endpointID: String
   var options: PublishedPorts?
@@ -183,7 +183,8 @@ struct JoinResponse: Encodable {
   var interfaceName: Name
   var gateway: String?
   var gatewayIPv6: String?
-  /// Else Docker gives a container without a gateway a second interface, on a bridge of all such containers of the host.
+  /// Else Docker gives a container without a gateway a second interface, on a bridge of all such
+  /// containers of the host.
   let disableGatewayService = true
 
   struct Name: Encodable {

@@ -4,9 +4,10 @@ private import OVXLinux
 
 /// Docker's networks and containers as networks and ports of the switch.
 ///
-/// It keeps nothing: which network is which, and whose a port is, stands in `external_ids` of the switch's records, so that a
-/// driver that is started anew goes on. A container is on a veth, whose one end is a port of the host: it stays over restarts
-/// of the switch, of Docker and of the driver. Or on a TAP, of which the switch has to hold the other end.
+/// It keeps nothing: which network is which, and whose a port is, stands in `external_ids` of the
+/// switch's records, so that a driver that is started anew goes on. A container is on a veth, whose
+/// one end is a port of the host: it stays over restarts of the switch, of Docker and of the
+/// driver. Or on a TAP, of which the switch has to hold the other end.
 struct NetworkDriver {
   private let connection: SwitchConnection
 
@@ -76,7 +77,8 @@ struct NetworkDriver {
   /// The key under which a network has the id of one of Docker that uses it.
   private static func use(_ id: String) -> String { "docker-use-\(id.prefix(12))" }
 
-  /// The key under which a network has what containers of one of Docker are on, where that is no veth.
+  /// The key under which a network has what containers of one of Docker are on, where that is no
+  /// veth.
   private static func kind(_ id: String) -> String { "docker-kind-\(id.prefix(12))" }
 
   private func adopt(
@@ -103,7 +105,8 @@ struct NetworkDriver {
     ])
   }
 
-  /// Deletes a network that was made for Docker, or forgets that Docker uses it; does nothing where there is none.
+  /// Deletes a network that was made for Docker, or forgets that Docker uses it; does nothing where
+  /// there is none.
   func deleteNetwork(_ request: NetworkRequest) throws(ControlError) {
     let id = try checked(request.networkID, "network")
     guard let network = try self.network(of: id, isNeeded: false) else { return }
@@ -120,7 +123,8 @@ struct NetworkDriver {
 
   // MARK: Endpoints
 
-  /// Makes a veth and puts its one end into the network, or a TAP where Docker's network is of these.
+  /// Makes a veth and puts its one end into the network, or a TAP where Docker's network is of
+  /// these.
   ///
   /// - Returns: The container's Ethernet address; `nil` where the request has one.
   func createEndpoint(_ request: CreateEndpointRequest) throws(ControlError) -> String? {
@@ -180,8 +184,8 @@ struct NetworkDriver {
     return asked == nil ? own : nil
   }
 
-  /// The Ethernet address of a container that asks for none, made of its IPv4 address as Docker's own bridges do: who knows a
-  /// container still does when it has been restarted.
+  /// The Ethernet address of a container that asks for none, made of its IPv4 address as Docker's
+  /// own bridges do: who knows a container still does when it has been restarted.
   ///
   /// - Parameter text: ADDRESS/LENGTH.
   /// - Returns: `nil` where it is none of IPv4.
@@ -257,7 +261,8 @@ struct NetworkDriver {
     deleteDevice(port)
   }
 
-  /// Has the network's gateway lead ports of the host to a container, whose way out this endpoint is now.
+  /// Has the network's gateway lead ports of the host to a container, whose way out this endpoint
+  /// is now.
   func publish(_ request: ConnectivityRequest) throws(ControlError) {
     let port = Self.names(try checked(request.endpointID, "endpoint")).port
     var published: [PublishedPort] = []

@@ -39,7 +39,8 @@ struct OVXDocker: AsyncParsableCommand {
     try await server.run()
   }
 
-  /// Makes room for the socket, which only root may use, and takes away what a killed driver has left.
+  /// Makes room for the socket, which only root may use, and takes away what a killed driver has
+  /// left.
   private func prepareSocket() throws {
     umask(0o177)
     let directory = URL(fileURLWithPath: socket).deletingLastPathComponent()

@@ -61,7 +61,8 @@ struct AnswerService {
     _ = unsafe pwrite(lock, bytes, bytes.count, 0)
   }
 
-  /// Gives the socket to the group that may use the daemon's: whoever may do the one may do the other.
+  /// Gives the socket to the group that may use the daemon's: whoever may do the one may do the
+  /// other.
   ///
   /// - Parameters:
   ///   - path: The socket's.

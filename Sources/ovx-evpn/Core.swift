@@ -31,7 +31,8 @@ final class Core: Sendable {
     return stream
   }
 
-  /// Has the agent take something in, logs what it has to say, and wakes those who may have something to do.
+  /// Has the agent take something in, logs what it has to say, and wakes those who may have
+  /// something to do.
   ///
   /// - Parameters:
   ///   - wakesSwitch: Whether the switch may have to be told of it.

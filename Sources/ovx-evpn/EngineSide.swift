@@ -47,7 +47,8 @@ struct EngineSide {
 
   private static func reason(_ error: any Error) -> String {
     switch error {
-    // Each major version of gobgpd has an API of another name: 4 api.GoBgpService, 2 gobgpapi.GobgpApi.
+    // Each major version of gobgpd has an API of another name: 4 api.GoBgpService, 2
+    // gobgpapi.GobgpApi.
     case let error as RPCError where error.code == .unimplemented:
       "it is not of version 3, the only one that ovx-evpn speaks with (\(error.message)); install gobgpd 3.x"
     case let error as RPCError: error.message
@@ -59,8 +60,8 @@ struct EngineSide {
 
 /// One connection to the engine.
 struct EngineSession<Transport: ClientTransport>: Sendable {
-  /// From one question for the peers to the next at least; a route that is withdrawn waits longer than that in any case
-  /// (`Withdrawals.quiet`).
+  /// From one question for the peers to the next at least; a route that is withdrawn waits longer
+  /// than that in any case (`Withdrawals.quiet`).
   private static var peersPause: Duration { .milliseconds(100) }
 
   private let client: GRPCClient<Transport>
@@ -128,7 +129,8 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
       for try await message in response.messages {
         switch message.event {
         case .peer(let peer):
-          // The end of the peers that there are already is the first word of a watch that is in force.
+          // The end of the peers that there are already is the first word of a watch that is in
+          // force.
           if peer.type == 2 { registered.yield() }
           core.wake()
         case .table(let table):
@@ -158,8 +160,8 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
           if wantsList { try await list() }
           let isDue = lastPeers.map { ContinuousClock.now - $0 >= .milliseconds(950) } ?? true
           if wantsPeers || isDue {
-            // The engine counts all routes of all peers for an answer: asked for each batch of ten thousand withdrawals, it
-            // would do nothing else.
+            // The engine counts all routes of all peers for an answer: asked for each batch of ten
+            // thousand withdrawals, it would do nothing else.
             if let lastPeers {
               try await Task.sleep(until: lastPeers + Self.peersPause, clock: .continuous)
             }

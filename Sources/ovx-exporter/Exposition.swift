@@ -3,8 +3,8 @@ private import OVXDatapath
 
 /// Metrics as text, in one of the two formats that Prometheus reads.
 ///
-/// Source: OpenMetrics 1.0.0; "Exposition formats", Prometheus text format 0.0.4. In the first a counter's family has no
-/// `_total`, and the text an end.
+/// Source: OpenMetrics 1.0.0; "Exposition formats", Prometheus text format 0.0.4. In the first a
+/// counter's family has no `_total`, and the text an end.
 struct Exposition {
   enum Format {
     case openMetrics, prometheus

@@ -1,10 +1,12 @@
 internal import OVXDatapath
 internal import OVXLinux
 
-/// Who may ask a router for IPv6 addresses: members that have been given some, as the router's kernel is told of them.
+/// Who may ask a router for IPv6 addresses: members that have been given some, as the router's
+/// kernel is told of them.
 ///
-/// Their Ethernet addresses are in sets of the packet filter, and neighbors for good by the link-local addresses that they
-/// make of these: dnsmasq tells by the neighbor who has asked, and nobody is asked for that while others wait.
+/// Their Ethernet addresses are in sets of the packet filter, and neighbors for good by the
+/// link-local addresses that they make of these: dnsmasq tells by the neighbor who has asked, and
+/// nobody is asked for that while others wait.
 struct DHCPv6Clients: Equatable {
   /// The router.
   var place: NetworkNamespace.Identity

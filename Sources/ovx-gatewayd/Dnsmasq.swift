@@ -4,9 +4,11 @@ private import OVXControl
 internal import OVXLinux
 private import SystemPackage
 
-/// The dnsmasq of one gateway: a process in its router, with its files in a directory of the run directory.
+/// The dnsmasq of one gateway: a process in its router, with its files in a directory of the run
+/// directory.
 ///
-/// It goes on without the process that has started it. Whose it is says its command line, so that it is found again.
+/// It goes on without the process that has started it. Whose it is says its command line, so that
+/// it is found again.
 struct Dnsmasq {
   /// Where its files are, an absolute path.
   let directory: String
@@ -37,7 +39,8 @@ struct Dnsmasq {
 
   /// All processes that are a dnsmasq with a file named by the only option, as ours are.
   ///
-  /// A container's own may call itself what it likes; it is told by the number that it has in there.
+  /// A container's own may call itself what it likes; it is told by the number that it has in
+  /// there.
   private static var processes: [Running] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return names.compactMap { name in
@@ -60,7 +63,8 @@ struct Dnsmasq {
   ///   - configuration: What to serve.
   ///   - members: Whom.
   ///   - place: The router.
-  ///   - isKnown: Whether this process has had it serve before. One that was killed may have changed files and not said so.
+  ///   - isKnown: Whether this process has had it serve before. One that was killed may have
+  ///     changed files and not said so.
   /// - Returns: Whether it was started, and what it gives to whom.
   /// - Throws: What keeps it from running.
   func serve(
@@ -71,7 +75,8 @@ struct Dnsmasq {
     let leases = Leases(members, of: configuration.gateway, after: oldLeases)
     let names = configuration.names(of: members)
     let processes = running
-    // One that serves a connection outlives who has made it. What the file says counts among ours alone.
+    // One that serves a connection outlives who has made it. What the file says counts among ours
+    // alone.
     let number = read(DnsmasqConfiguration.pid).split(separator: "\n").first.flatMap { Int32($0) }
     let server = processes.first { $0.pid == number }
     // The text names the namespace and the device, so that who was started by it is in these.

@@ -4,8 +4,8 @@ internal import OVXLinux
 
 /// What dnsmasq is told to serve in a router.
 ///
-/// All that gets into its files is of types whose texts have neither blanks nor commas nor line ends, but for the domain, which
-/// the switch has checked and which is checked again here.
+/// All that gets into its files is of types whose texts have neither blanks nor commas nor line
+/// ends, but for the domain, which the switch has checked and which is checked again here.
 struct DnsmasqConfiguration: Equatable {
   let gateway: Gateway
   /// The number of the gateway's device: with another one dnsmasq has to open its sockets anew.
@@ -83,22 +83,24 @@ struct DnsmasqConfiguration: Equatable {
     ]
   }
 
-  /// Router advertisements with the gateway's subnet as on-link, and DHCPv6 for the addresses in it and in the others.
+  /// Router advertisements with the gateway's subnet as on-link, and DHCPv6 for the addresses in it
+  /// and in the others.
   ///
-  /// The subnet is not autonomous: an address that a member makes itself is none that it was given, from which it may send
-  /// nothing with `port_security`.
+  /// The subnet is not autonomous: an address that a member makes itself is none that it was given,
+  /// from which it may send nothing with `port_security`.
   private var dhcpIPv6: [String] {
     guard let (address, own) = gateway.served(isIPv6: true) else { return [] }
     let subnets = gateway.servedSubnets.filter(\.base.isIPv6)
-    // An address that a client has is no other client's at that member before it has run out: the shorter, the better.
+    // An address that a client has is no other client's at that member before it has run out: the
+    // shorter, the better.
     var lines = subnets.map { "dhcp-range=\($0.base),static,\($0.length),10m" }
     lines += subnets.filter { $0 != own }.map {
       "shared-network=\(RouterRules.tenant),\($0.base)"
     }
     lines += [
       "enable-ra", "ra-param=\(RouterRules.tenant),mtu:\(mtu),0",
-      // The same on all hosts, so that a member that moves is known there. It says nothing to anybody (RFC 8415, section 11),
-      // and enterprise 0 is nobody.
+      // The same on all hosts, so that a member that moves is known there. It says nothing to
+      // anybody (RFC 8415, section 11), and enterprise 0 is nobody.
       "dhcp-duid=0,\(serverName)",
       services.dns
         ? "dhcp-option=option6:dns-server,[\(address)]" : "dhcp-option=option6:dns-server",
@@ -107,7 +109,8 @@ struct DnsmasqConfiguration: Equatable {
     return lines
   }
 
-  /// What the server's DUID ends with: the bytes of the gateway's Ethernet address, as dnsmasq reads them.
+  /// What the server's DUID ends with: the bytes of the gateway's Ethernet address, as dnsmasq
+  /// reads them.
   private var serverName: String {
     Configuration.Network.gatewayEthernetAddress(of: gateway.vni).description
   }

@@ -1,10 +1,12 @@
 internal import OVXDatapath
 internal import OVXLinux
 
-/// Floating addresses as the host's neighbors see them: the host answers for each on its uplinks, as if it had it.
+/// Floating addresses as the host's neighbors see them: the host answers for each on its uplinks,
+/// as if it had it.
 ///
-/// So an address of the uplink's network works without being given to anybody; one that a router outside leads to the host
-/// works anyway. What is ours among the kernel's proxy entries is told by the number of who made it.
+/// So an address of the uplink's network works without being given to anybody; one that a router
+/// outside leads to the host works anyway. What is ours among the kernel's proxy entries is told by
+/// the number of who made it.
 struct FloatingAddresses {
   private let tools: Tools
   /// Whether the host may answer for any: a former process may have left some.
@@ -22,7 +24,8 @@ struct FloatingAddresses {
     var device: String
   }
 
-  /// Has the host answer for floating addresses on its uplinks, and for none that there were before.
+  /// Has the host answer for floating addresses on its uplinks, and for none that there were
+  /// before.
   ///
   /// - Parameters:
   ///   - addresses: Those outside.
@@ -46,7 +49,8 @@ struct FloatingAddresses {
     mayAnswer = !wanted.isEmpty
   }
 
-  /// What the host answers for because of us: lines such as `203.0.113.50 dev eth0 proxy proto 111`.
+  /// What the host answers for because of us: lines such as
+  /// `203.0.113.50 dev eth0 proxy proto 111`.
   private func proxies() throws(LinuxError) -> Set<Proxy> {
     var found: Set<Proxy> = []
     for line in try tools.ip("neigh", "show", "proxy").split(separator: "\n") {

@@ -38,7 +38,8 @@ enum ForeignFilters {
       + "`iptables -I CHAIN -i \(Gateway.transitPrefix)+ -j ACCEPT` and `-o \(Gateway.transitPrefix)+` let them, CHAIN being \(place)"
   }
 
-  /// Chains of others at the hook for what is passed on whose policy it is to drop, as `nft list chains` tells them.
+  /// Chains of others at the hook for what is passed on whose policy it is to drop, as
+  /// `nft list chains` tells them.
   static func droppingChains(in text: String) -> [(table: String, chain: String)] {
     OVXLinux.droppingChains(at: "forward", in: text).filter {
       !$0.table.hasPrefix("ip6") && $0.table != "inet ovx"

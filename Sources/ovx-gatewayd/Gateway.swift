@@ -38,7 +38,8 @@ struct Gateway: Equatable {
   /// Whether it routes packets of a family.
   func routes(isIPv6: Bool) -> Bool { addresses.contains { $0.isIPv6 == isIPv6 } }
 
-  /// Its own address of a family with the subnet of that, where members are served there; `nil` where they are not.
+  /// Its own address of a family with the subnet of that, where members are served there; `nil`
+  /// where they are not.
   func served(isIPv6: Bool) -> (address: IPAddress, subnet: IPPrefix)? {
     guard services.dhcp, let address = addresses.first(where: { $0.isIPv6 == isIPv6 }),
       let subnet = subnets.first(where: { $0.contains(address) }), subnet.takesDHCP
@@ -46,7 +47,8 @@ struct Gateway: Equatable {
     return (address, subnet)
   }
 
-  /// The subnets of which members are given addresses by DHCP: in IPv4 the gateway's own, in IPv6 also the others.
+  /// The subnets of which members are given addresses by DHCP: in IPv4 the gateway's own, in IPv6
+  /// also the others.
   var servedSubnets: [IPPrefix] {
     var served = self.served(isIPv6: false).map { [$0.subnet] } ?? []
     if let own = self.served(isIPv6: true)?.subnet {

@@ -4,9 +4,10 @@ internal import OVXLinux
 
 /// Keeps the gateways of this host what the switch says that they are to be.
 ///
-/// Each round compares the kernel with the wishes, and does what is missing: after a start, a crash or a reboot it is the
-/// same work. The packet filters come before the packets: a tenant's port is put into its router when those of the router
-/// and of the host are in force, and the host's are the last to go.
+/// Each round compares the kernel with the wishes, and does what is missing: after a start, a crash
+/// or a reboot it is the same work. The packet filters come before the packets: a tenant's port is
+/// put into its router when those of the router and of the host are in force, and the host's are
+/// the last to go.
 struct GatewayKeeper: ~Copyable {
   private let tools: Tools
   private let connection: SwitchConnection
@@ -90,8 +91,8 @@ struct GatewayKeeper: ~Copyable {
 
   /// Looks whether all is as it was made, and makes it so where it is not.
   ///
-  /// To be called each second. The packet filter is looked after at once, and all else each fifth time: it takes a few
-  /// system calls for each gateway.
+  /// To be called each second. The packet filter is looked after at once, and all else each fifth
+  /// time: it takes a few system calls for each gateway.
   mutating func look() {
     takeNews()
     looks += 1
@@ -115,7 +116,8 @@ struct GatewayKeeper: ~Copyable {
 
   /// Looks who is in the networks that something is served to, and whether that goes on.
   ///
-  /// The watch does not tell of other hosts' members, nor of a device's Ethernet address that came later.
+  /// The watch does not tell of other hosts' members, nor of a device's Ethernet address that came
+  /// later.
   mutating func serve() throws(ControlError) {
     guard wishes.gateways.contains(where: \.services.isAny) else { return }
     try askForMembers()
@@ -295,7 +297,8 @@ struct GatewayKeeper: ~Copyable {
 
   // MARK: The host
 
-  /// Puts the host's filter in force, and opens the uplinks behind it; removes both where there are no gateways.
+  /// Puts the host's filter in force, and opens the uplinks behind it; removes both where there are
+  /// no gateways.
   private mutating func filterHost(_ transits: [String: [Transit]]) throws(LinuxError) {
     guard !wishes.gateways.isEmpty else { return try unfilterHost() }
     let links = try netlink.links()
@@ -312,12 +315,14 @@ struct GatewayKeeper: ~Copyable {
       pools: [wishes.transit, Transit.ipv6Pool], uplinks: uplinks,
       opened: toOpen)
     if rules != hostRules || isHostFilterDoubtful {
-      // What was heard may be our own change: no news is thrown away, as somebody else's may be among it.
+      // What was heard may be our own change: no news is thrown away, as somebody else's may be
+      // among it.
       let isInForce = rules == hostRules && hostListing != nil && tools.hostFilter() == hostListing
       if !isInForce {
         try tools.filter(rules.script)
         if hostRules?.relays != rules.relays {
-          // A kernel that does not tell of connections has no more than datagrams that are lost for a while.
+          // A kernel that does not tell of connections has no more than datagrams that are lost for
+          // a while.
           try? PortRelay.forgetOthers(than: rules.relays, own: own, pools: rules.pools)
         }
         hostRules = rules
@@ -351,7 +356,8 @@ struct GatewayKeeper: ~Copyable {
     for subject in [Messages.Subject.host, .hostIPv6, .transit] { messages.clear(subject) }
   }
 
-  /// Tells of a route of the host by another device to where transit pairs have taken their addresses from.
+  /// Tells of a route of the host by another device to where transit pairs have taken their
+  /// addresses from.
   private mutating func tellOfTransits(
     _ transits: [Transit], _ routes: [RouteEntry], _ links: [Link]
   ) {
@@ -429,7 +435,8 @@ extension Gateway {
 }
 
 extension Netlink {
-  /// Leads packets for members that have addresses of other IPv6 subnets than the gateway's own to their link.
+  /// Leads packets for members that have addresses of other IPv6 subnets than the gateway's own to
+  /// their link.
   fileprivate mutating func routeOnLink(_ gateway: Gateway, on link: Link) throws(LinuxError) {
     let others = gateway.servedSubnets.filter { subnet in
       subnet.base.isIPv6 && !gateway.addresses.contains { subnet.contains($0) }

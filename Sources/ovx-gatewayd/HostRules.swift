@@ -1,10 +1,11 @@
 internal import OVXControl
 internal import OVXDatapath
 
-/// The packet filter of the host, as nft(8) reads it: one table, in which no rule is about anybody else's packets.
+/// The packet filter of the host, as nft(8) reads it: one table, in which no rule is about anybody
+/// else's packets.
 ///
-/// A tenant gets outside by the uplinks and by no other device, which might be another tenant's, a container engine's or
-/// a bridge of the host's own; the host itself answers nothing.
+/// A tenant gets outside by the uplinks and by no other device, which might be another tenant's, a
+/// container engine's or a bridge of the host's own; the host itself answers nothing.
 struct HostRules: Equatable {
   var gateways: [Gateway]
   /// Of each gateway, by its network.
@@ -57,7 +58,8 @@ struct HostRules: Equatable {
         inward.append("oifname \(device) \(family) daddr \(floating.outside) accept")
       }
     }
-    // The answers of members and, before them, what a network's own members send to its published ports.
+    // The answers of members and, before them, what a network's own members send to its published
+    // ports.
     var returned: [String] = []
     var led: [String] = []
     var arriving: [String] = []

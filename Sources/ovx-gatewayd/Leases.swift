@@ -1,9 +1,11 @@
 internal import OVXControl
 internal import OVXDatapath
 
-/// Which addresses a gateway gives to whom by DHCP: those that the members have been given already, and no others.
+/// Which addresses a gateway gives to whom by DHCP: those that the members have been given already,
+/// and no others.
 ///
-/// To each one of IPv4, and one of each IPv6 subnet. As a file of dnsmasq's, which keeps all that has to be known after a restart.
+/// To each one of IPv4, and one of each IPv6 subnet. As a file of dnsmasq's, which keeps all that
+/// has to be known after a restart.
 struct Leases: Equatable {
   /// The addresses, each of one station.
   private(set) var stations: [IPAddress: MACAddress] = [:]
@@ -19,8 +21,8 @@ struct Leases: Equatable {
 
   /// Chooses an address for each member.
   ///
-  /// A member of this host is believed before what other hosts have told; who was told of once is known until somebody else
-  /// has its address, as a silent container is still there.
+  /// A member of this host is believed before what other hosts have told; who was told of once is
+  /// known until somebody else has its address, as a silent container is still there.
   ///
   /// - Parameters:
   ///   - members: Of the network.

@@ -1,6 +1,7 @@
 private import Glibc
 
-/// What is told to the operator, on standard error: each fault when it comes, and not again while it lasts.
+/// What is told to the operator, on standard error: each fault when it comes, and not again while
+/// it lasts.
 final class Messages {
   /// What a fault is about.
   enum Subject: Hashable {

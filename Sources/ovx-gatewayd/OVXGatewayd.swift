@@ -81,11 +81,14 @@ struct OVXGatewayd: ParsableCommand {
     }
   }
 
-  /// Makes sure that no other process makes the same gateways: each would take the other's work for damage.
+  /// Makes sure that no other process makes the same gateways: each would take the other's work for
+  /// damage.
   ///
-  /// The lock goes with the process. The file stays, as two processes could each lock one of that name otherwise.
+  /// The lock goes with the process. The file stays, as two processes could each lock one of that
+  /// name otherwise.
   ///
-  /// - Parameter messages: Where it is told that the run directory is not there yet; the switch makes it.
+  /// - Parameter messages: Where it is told that the run directory is not there yet; the switch
+  ///   makes it.
   /// - Returns: What holds the lock.
   /// - Throws: That there is another process, or that the file cannot be used.
   private func lock(_ messages: Messages) throws(ControlError) -> FileDescriptor {
@@ -113,7 +116,8 @@ struct OVXGatewayd: ParsableCommand {
     }
   }
 
-  /// Waits until there is all that gateways are made with, and tells the switch what is missing meanwhile.
+  /// Waits until there is all that gateways are made with, and tells the switch what is missing
+  /// meanwhile.
   private func makeKeeper(
     _ connection: SwitchConnection, _ report: inout ToldReport, _ messages: Messages
   ) -> GatewayKeeper {
@@ -168,7 +172,8 @@ struct OVXGatewayd: ParsableCommand {
 }
 
 extension WatchEvent {
-  /// Whether what there is to be may be something else: of what is, such as what was told by ourselves, nothing follows.
+  /// Whether what there is to be may be something else: of what is, such as what was told by
+  /// ourselves, nothing follows.
   fileprivate var isOfWishes: Bool {
     guard action == .modify, table == .network, let new else { return true }
     return !Set(new.keys).isSubset(of: ["status", "error"])

@@ -2,8 +2,8 @@ internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
 
-/// A published port on its way: the host leads what is for it to the router, by a port of the router's own, and that leads it
-/// to the member.
+/// A published port on its way: the host leads what is for it to the router, by a port of the
+/// router's own, and that leads it to the member.
 ///
 /// Two steps, as members of two networks may have the same address, which the host has no route to.
 struct PortRelay: Equatable {
@@ -25,7 +25,8 @@ struct PortRelay: Equatable {
     return gateway.published.compactMap { published in
       let isIPv6 = published.member.isIPv6
       guard let transit = transits.first(where: { $0.host.isIPv6 == isIPv6 }) else { return nil }
-      // The port of the host, but where another member publishes that at another address of the host.
+      // The port of the host, but where another member publishes that at another address of the
+      // host.
       var place = Place(
         port: published.port.port, transport: published.port.transport, isIPv6: isIPv6)
       while !taken.insert(place).inserted { place.port = place.port == .max ? 1 : place.port + 1 }
@@ -78,16 +79,17 @@ struct PortRelay: Equatable {
     address.isIPv6 ? "[\(address)]:\(port)" : "\(address):\(port)"
   }
 
-  /// Matches what goes on to where it was led once, and is not any more; errors that routers tell of a connection, which
-  /// have no port, are not meant.
+  /// Matches what goes on to where it was led once, and is not any more; errors that routers tell
+  /// of a connection, which have no port, are not meant.
   static let stale = "ct direction original ct status dnat ct state != related"
 }
 
 // MARK: - What was led elsewhere before
 
 extension PortRelay {
-  /// Has the host forget the connections that go on to where nothing is led any more, and those that were the host's own
-  /// before their port was published: whoever sends datagrams without pause would never get to where they are led now.
+  /// Has the host forget the connections that go on to where nothing is led any more, and those
+  /// that were the host's own before their port was published: whoever sends datagrams without
+  /// pause would never get to where they are led now.
   ///
   /// - Parameters:
   ///   - relays: All of the host's.

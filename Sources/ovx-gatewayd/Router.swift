@@ -3,11 +3,11 @@ internal import OVXDatapath
 internal import OVXLinux
 private import SystemPackage
 
-/// One gateway's router: a network namespace with the tenant's port on one side, which is the switch's, and on the other a
-/// veth, the transit pair, to the host.
+/// One gateway's router: a network namespace with the tenant's port on one side, which is the
+/// switch's, and on the other a veth, the transit pair, to the host.
 ///
-/// Whose a router is stands in the alias of the veth's end on the host: with that end everything is found again that a
-/// process which was killed has left, also where the network is gone.
+/// Whose a router is stands in the alias of the veth's end on the host: with that end everything is
+/// found again that a process which was killed has left, also where the network is gone.
 struct Router {
   /// The namespace's name.
   let namespace: String
@@ -33,7 +33,8 @@ struct Router {
     return found
   }
 
-  /// Makes the namespace and the transit pair, as far as they are not there, and the packet filter of the former.
+  /// Makes the namespace and the transit pair, as far as they are not there, and the packet filter
+  /// of the former.
   ///
   /// - Parameters:
   ///   - former: The router that is there for the gateway.
@@ -98,7 +99,8 @@ struct Router {
   /// Refuses a namespace that somebody else uses.
   private func checkOwner(_ inside: inout Netlink) throws(LinuxError) {
     let own = ["lo", RouterRules.outside, RouterRules.tenant]
-    // Tunnel devices that some kernels put into each namespace (`tunl0`, `sit0`) have no peer and are down.
+    // Tunnel devices that some kernels put into each namespace (`tunl0`, `sit0`) have no peer and
+    // are down.
     guard
       let other = try inside.links().first(where: { !own.contains($0.name) && $0.isUp })
     else { return }
@@ -149,8 +151,8 @@ struct Router {
     ProcSettings.write("0", family: "ipv6", device: link.name, "accept_ra")
     ProcSettings.write("1", family: "ipv4", device: link.name, "forwarding")
     ProcSettings.write("1", family: "ipv6", device: link.name, "force_forwarding")
-    // What the host sends to its own 127.0.0.1 leaves by the device where the port is published; no tenant's packet for such
-    // an address gets through its router, nor through the host's filter.
+    // What the host sends to its own 127.0.0.1 leaves by the device where the port is published; no
+    // tenant's packet for such an address gets through its router, nor through the host's filter.
     ProcSettings.write(
       gateway.published.isEmpty ? "0" : "1", family: "ipv4", device: link.name, "route_localnet")
     if !link.isUp { try netlink.setUp(true, link) }
@@ -159,8 +161,8 @@ struct Router {
     try route(link, transits, &netlink)
   }
 
-  /// Leads packets to the tenant to its router: to floating addresses, and to the tenant's own where they are not
-  /// translated.
+  /// Leads packets to the tenant to its router: to floating addresses, and to the tenant's own
+  /// where they are not translated.
   private func route(
     _ link: Link, _ transits: [Transit], _ netlink: inout Netlink
   ) throws(LinuxError) {
@@ -183,7 +185,8 @@ struct Router {
         if present.contains(where: { IPPrefix($0) == prefix && $0.gateway == transit.router }) {
           continue
         }
-        // A floating address is one of the uplink's network, in most cases, and more narrow than that.
+        // A floating address is one of the uplink's network, in most cases, and more narrow than
+        // that.
         let isSubnet = prefix.length < prefix.base.bitCount
         let other = all.first {
           $0.linkIndex != link.index && $0.destination.isIPv6 == prefix.base.isIPv6
@@ -244,7 +247,8 @@ extension IPPrefix {
 }
 
 extension Netlink {
-  /// Gives a device addresses, and takes all others from it but those that IPv6 devices give themselves.
+  /// Gives a device addresses, and takes all others from it but those that IPv6 devices give
+  /// themselves.
   fileprivate mutating func give(
     _ wanted: [OVXLinux.InterfaceAddress], to link: Link
   ) throws(LinuxError) {

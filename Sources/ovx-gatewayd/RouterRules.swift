@@ -3,8 +3,9 @@ private import OVXDatapath
 
 /// The packet filter inside of a router, as nft(8) reads it.
 ///
-/// The tenant's side may ask the router itself for nothing but an echo of the gateway's addresses, and for what the network serves; what it sends further has addresses of its own,
-/// and what comes back belongs to that.
+/// The tenant's side may ask the router itself for nothing but an echo of the gateway's addresses,
+/// and for what the network serves; what it sends further has addresses of its own, and what comes
+/// back belongs to that.
 struct RouterRules {
   let gateway: Gateway
   /// The addresses of its transit pairs, which published ports are led to.
@@ -35,11 +36,12 @@ struct RouterRules {
 
   /// Whom dnsmasq may hear by DHCPv6, and how often; empty where it serves none.
   ///
-  /// It looks for the Ethernet address of who asks among the neighbors, and waits half a second, and nobody else is
-  /// served meanwhile, where the kernel does not know it. So those are heard whose link-local address is written there
-  /// (`DHCPv6Clients`), and a member with another one seldom. Of messages it takes a member's word: by a relay's (12) for the
-  /// Ethernet address, and in others for the identifier, which all members hear of each other. With Rebind (6) it gives any
-  /// address to anybody, and with Decline (9) none to anybody for a while.
+  /// It looks for the Ethernet address of who asks among the neighbors, and waits half a second,
+  /// and nobody else is served meanwhile, where the kernel does not know it. So those are heard
+  /// whose link-local address is written there (`DHCPv6Clients`), and a member with another one
+  /// seldom. Of messages it takes a member's word: by a relay's (12) for the Ethernet address, and
+  /// in others for the identifier, which all members hear of each other. With Rebind (6) it gives
+  /// any address to anybody, and with Decline (9) none to anybody for a while.
   private var solicitation: (sets: String, chain: String, input: [String]) {
     guard gateway.served(isIPv6: true) != nil else {
       return (
@@ -117,7 +119,8 @@ struct RouterRules {
       inward.append(
         "iifname \(Self.outside) \(relay.arrival) dnat \(relay.family) to \(relay.member)")
     }
-    // Who has been led to a member goes on only while that is so; errors that routers tell of a connection have no port.
+    // Who has been led to a member goes on only while that is so; errors that routers tell of a
+    // connection have no port.
     var led = gateway.floating.map { floating in
       "iifname \(Self.outside) ct status dnat \(floating.member.isIPv6 ? "ip6" : "ip") daddr \(floating.member) accept"
     }

@@ -7,7 +7,8 @@ struct Services: Equatable {
   var dns: Bool
   /// What members' names are in; a valid name of a domain, or `nil`.
   var domain: String?
-  /// The MTU that members are told, in bytes of IP packet; `nil` for that of the gateway's own device.
+  /// The MTU that members are told, in bytes of IP packet; `nil` for that of the gateway's own
+  /// device.
   var mtu: Int?
 
   /// Whether there is anything to serve.
@@ -24,7 +25,8 @@ struct Member: Hashable {
   /// Whether it is another host's, which has told of it by the tunnel: its name is not known here.
   var isRemote = false
 
-  /// The name of a port's container: of `eth0@web1` it is `web1`; what cannot be in a name becomes a hyphen.
+  /// The name of a port's container: of `eth0@web1` it is `web1`; what cannot be in a name becomes
+  /// a hyphen.
   static func name(ofPort port: String) -> String? {
     let container = port.split(separator: "@", maxSplits: 1).last.map(String.init) ?? port
     let mapped = container.lowercased().unicodeScalars.map { scalar in

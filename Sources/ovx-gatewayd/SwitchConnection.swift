@@ -111,7 +111,8 @@ struct SwitchConnection {
   ///
   /// - Parameters:
   ///   - network: Its name.
-  ///   - isCentral: Whether those of other hosts count, too: these have told of them when they were attached.
+  ///   - isCentral: Whether those of other hosts count, too: these have told of them when they were
+  ///     attached.
   /// - Returns: In the order of their ports' names, those of other hosts last.
   /// - Throws: Also that the network is gone.
   func members(of network: String, isCentral: Bool) throws(ControlError) -> [Member] {
@@ -137,7 +138,8 @@ struct SwitchConnection {
           station: member.station, name: Member.name(ofPort: member.port),
           addresses: member.addresses.map(\.address))
       }
-      // Of a port that was not attached, such as a virtual machine's, this says what it has been given.
+      // Of a port that was not attached, such as a virtual machine's, this says what it has been
+      // given.
       let stations = extra.compactMap(\.station)
       let single = extra.compactMap(\.prefix).filter { $0.length == $0.base.bitCount }.map(\.base)
       return Member(

@@ -1,6 +1,7 @@
 internal import OVXControl
 
-/// What the switch was told of its gateways last, which it knows for as long as the connection lasts on which it was.
+/// What the switch was told of its gateways last, which it knows for as long as the connection
+/// lasts on which it was.
 struct ToldReport: ~Copyable {
   private let client: ControlClient
   private let messages: Messages
@@ -17,7 +18,8 @@ struct ToldReport: ~Copyable {
   /// Tells how gateways are, unless the switch knows.
   ///
   /// - Parameter report: All that is to be known.
-  /// - Throws: That the switch does not answer. One that does not want to know is told of in the log.
+  /// - Throws: That the switch does not answer. One that does not want to know is told of in the
+  ///   log.
   mutating func tell(_ report: GatewayReport) throws(ControlError) {
     if held?.hasEnded == true {
       held = nil

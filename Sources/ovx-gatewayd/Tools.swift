@@ -3,11 +3,12 @@ internal import OVXLinux
 private import Glibc
 private import SystemPackage
 
-/// The two programs that do what a gateway needs of the kernel beside its devices: `ip netns` and `nft`.
+/// The two programs that do what a gateway needs of the kernel beside its devices: `ip netns` and
+/// `nft`.
 struct Tools {
   private let ipPath: String
-  /// The socket of who gives and takes back names of namespaces, where a service manager starts that; `nil` where it is done
-  /// here, in the host's mount namespace.
+  /// The socket of who gives and takes back names of namespaces, where a service manager starts
+  /// that; `nil` where it is done here, in the host's mount namespace.
   private let names: String?
   private let nft: String
   /// Where a transaction of nft is written, which it reads.

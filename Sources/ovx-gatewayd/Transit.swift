@@ -1,7 +1,8 @@
 internal import OVXControl
 internal import OVXDatapath
 
-/// The two addresses of a transit pair: the host's and the router's, the two of a /31 or /127 (RFC 3021, RFC 6164).
+/// The two addresses of a transit pair: the host's and the router's, the two of a /31 or /127 (RFC
+/// 3021, RFC 6164).
 struct Transit: Hashable {
   var host: IPAddress
   var router: IPAddress
@@ -23,7 +24,8 @@ struct Transit: Hashable {
     return offset.isMultiple(of: 2) ? Int(exactly: offset / 2) : nil
   }
 
-  /// Where pairs of IPv6 are from: addresses that are unique to ovx as far as chance goes (RFC 4193), and seen by nobody.
+  /// Where pairs of IPv6 are from: addresses that are unique to ovx as far as chance goes (RFC
+  /// 4193), and seen by nobody.
   static let ipv6Pool = IPPrefix(
     numbered: 0xFD6F_7678_6777 << 80, length: 64, isIPv6: true)
 }

@@ -2,11 +2,13 @@ internal import OVXControl
 private import OVXDatapath
 internal import OVXLinux
 
-/// The devices by which the host gets outside, and whether it takes packets from them that are for others.
+/// The devices by which the host gets outside, and whether it takes packets from them that are for
+/// others.
 ///
-/// The answers to a tenant's packets come in by an uplink, and Linux passes on what a device brings only if it is told to.
-/// Where it is not, that is switched on for the gateways' sake; the host's packet filter then lets nothing else pass that
-/// comes by that device, so that nobody outside has a router into the host's other networks (`HostRules.opened`).
+/// The answers to a tenant's packets come in by an uplink, and Linux passes on what a device brings
+/// only if it is told to. Where it is not, that is switched on for the gateways' sake; the host's
+/// packet filter then lets nothing else pass that comes by that device, so that nobody outside has
+/// a router into the host's other networks (`HostRules.opened`).
 enum Uplinks {
   /// The devices of the host's default routes.
   static func ofDefaultRoutes(_ routes: [RouteEntry], _ links: [Link]) -> [String] {
@@ -36,8 +38,8 @@ enum Uplinks {
 
   /// What keeps packets of IPv6 from being passed on; `nil` where nothing does.
   ///
-  /// Its switch is one for the whole host, and a host that forwards believes no router any more: that is not for us to
-  /// decide. Linux has one for each device since 6.17.
+  /// Its switch is one for the whole host, and a host that forwards believes no router any more:
+  /// that is not for us to decide. Linux has one for each device since 6.17.
   static func fault(ofIPv6On uplinks: [String]) -> String? {
     if ProcSettings.isOn(family: "ipv6", device: "all", "forwarding") { return nil }
     let closed = uplinks.first {

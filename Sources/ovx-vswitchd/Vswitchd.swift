@@ -261,8 +261,8 @@ struct Vswitchd: ParsableCommand {
     service.stopping()
     daemon.stop(keeping: KeptTables(in: directory.path))
     directory.clear()
-    // From here on another daemon can start on the same directory and database; whoever asked this one to exit hears of
-    // it by the end of his connection.
+    // From here on another daemon can start on the same directory and database; whoever asked this
+    // one to exit hears of it by the end of his connection.
     directory.release()
     server.disconnectAll()
     if let failure = daemon.failure { throw StartFailure(failure) }
@@ -274,7 +274,8 @@ struct Vswitchd: ParsableCommand {
     HandoverMessage.Hello(program: OVXVersion.current, options: handedOptions(paths))
   }
 
-  /// The options that two daemons have to agree upon of which one takes the other's place, as far as they say something.
+  /// The options that two daemons have to agree upon of which one takes the other's place, as far
+  /// as they say something.
   ///
   /// An option of a later version goes without saying until somebody uses it.
   private func handedOptions(_ paths: Paths) -> [String] {
@@ -302,7 +303,8 @@ struct Vswitchd: ParsableCommand {
     return try RunDirectory(path: paths.rundir, pidfile: paths.pidfile)
   }
 
-  /// From here on the daemon has no other rights than those that moving frames takes, and files of its own.
+  /// From here on the daemon has no other rights than those that moving frames takes, and files of
+  /// its own.
   private func beginBroker() throws(StartFailure) {
     let service = unsafe getenv("OVX_BROKER").map { unsafe String(cString: $0) }
     do throws(Errno) { try Broker.begin(at: service) } catch {
@@ -319,7 +321,8 @@ struct Vswitchd: ParsableCommand {
     }
   }
 
-  /// Refuses to start where the kernel cannot do what is needed, and says what it can do only in part.
+  /// Refuses to start where the kernel cannot do what is needed, and says what it can do only in
+  /// part.
   private func checkHost(_ logger: Logger) throws(StartFailure) {
     for problem in Preflight.problems(in: .observed()) {
       let sentence = "\(problem.sentence); \(problem.remedy)"
@@ -333,7 +336,8 @@ struct Vswitchd: ParsableCommand {
     }
   }
 
-  /// Says why there is no daemon; where nobody takes it, that does not keep the program from its end.
+  /// Says why there is no daemon; where nobody takes it, that does not keep the program from its
+  /// end.
   private func standardError(_ sentence: String) {
     let line = Array("ovx-vswitchd: \(sentence).\n".utf8)
     guard let writer = try? LogWriter(to: .standardError, lossLine: { _ in [] }) else { return }

@@ -74,7 +74,8 @@ import Testing
     }
   }
 
-  /// Alert rules and dashboard ask for what there is: a metric by another name would be silent for ever.
+  /// Alert rules and dashboard ask for what there is: a metric by another name would be silent for
+  /// ever.
   @Test(arguments: ["ovx.rules.yml", "grafana.json"])
   func whatIsAskedForExists(_ name: String) throws {
     let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")

@@ -1,6 +1,7 @@
 internal import OVXControl
 
-/// A configuration to work on, with something of everything in it, and a host that has some devices.
+/// A configuration to work on, with something of everything in it, and a host that has some
+/// devices.
 enum Bench {
   static let configuration: Configuration = {
     var configuration = Configuration()

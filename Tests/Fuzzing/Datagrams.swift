@@ -5,15 +5,20 @@ private import OVXSimulation
 /// The VTEPs that have more than one VNI in common with the host of a topology.
 @MainActor private var neighbors: [Int: [Sender]] = [:]
 
-/// libFuzzer's door to decapsulation: what a known VTEP sends to a tunnel, from the VXLAN header on.
+/// libFuzzer's door to decapsulation: what a known VTEP sends to a tunnel, from the VXLAN header
+/// on.
 ///
-/// For kinds 2 to 5 the port counts among the remotes of tunnels behind which another VNI is, too. Bits 3 to 5 of the byte that has the outer ECN field tell how an arrival's bytes get into what the kernel hands over:
+/// For kinds 2 to 5 the port counts among the remotes of tunnels behind which another VNI is, too.
+/// Bits 3 to 5 of the byte that has the outer ECN field tell how an arrival's bytes get into what
+/// the kernel hands over:
 ///
 ///     0   with a VXLAN header of the tunnel's in front of each datagram
 ///     1   the fuzzer writes the VXLAN headers itself
-///     2   they are a superframe of a container, with VXLAN headers of another VNI, and addresses, at the strides
+///     2   they are a superframe of a container, with VXLAN headers of another VNI, and addresses,
+///         at the strides
 ///     3   they are a frame of a container, in front of frames of another VNI
-///     4   as 2, the lengths and the checksum made those of a superframe, and the headers where there are none
+///     4   as 2, the lengths and the checksum made those of a superframe, and the headers where
+///         there are none
 ///     5   as 3, likewise
 @MainActor @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
@@ -38,8 +43,8 @@ public func fuzzDatagrams(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt 
       host.finish(arrival)
     }
     host.host.endBurst()
-    // What came in by a tunnel leaves by a device, whatever it was, or by the tunnel of a joined VNI. Only that a packet is
-    // too long for a device its sender is told.
+    // What came in by a tunnel leaves by a device, whatever it was, or by the tunnel of a joined
+    // VNI. Only that a packet is too long for a device its sender is told.
     let joined = host.ports.filter { port in
       guard case .tunnel(let tunnel) = port.attachment else { return false }
       return tunnel.isJoined
@@ -121,7 +126,8 @@ private struct Sender {
     }.filter { $0.other(among: ports) != nil }
   }
 
-  /// What the kernel hands over of an arrival; `nil` where its bytes hold by chance what is looked for.
+  /// What the kernel hands over of an arrival; `nil` where its bytes hold by chance what is looked
+  /// for.
   func train(
     _ arrival: Script.Arrival, among ports: [Topology.Port], _ watch: TenancyWatch
   ) -> HostileTrain? {

@@ -3,9 +3,10 @@ internal import OVXControl
 
 /// libFuzzer's door to `apply -f`: the bytes of a file, on to the transaction that they stand for.
 ///
-/// Compiled together with the sources of ovx-ctl that read and write files. Findings are a trap, a parser that does not
-/// end, a sentence that does not name the file, a file that is taken and means a state that could not be put in force,
-/// and one that means something else once it has been exported.
+/// Compiled together with the sources of ovx-ctl that read and write files. Findings are a trap, a
+/// parser that does not end, a sentence that does not name the file, a file that is taken and means
+/// a state that could not be put in force, and one that means something else once it has been
+/// exported.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzFiles(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   var input = unsafe Input(start, count)

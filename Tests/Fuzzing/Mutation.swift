@@ -4,10 +4,11 @@ private import OVXSimulation
 @_silgen_name("LLVMFuzzerMutate")
 private func mutate(_ start: UnsafeMutablePointer<UInt8>, _ count: Int, _ limit: Int) -> Int
 
-/// How scripts are changed: mostly as what they are, frames with headers, and only now and then as bytes.
+/// How scripts are changed: mostly as what they are, frames with headers, and only now and then as
+/// bytes.
 ///
-/// Left to itself libFuzzer has to guess addresses that meet, lengths that contradict one another and checksums, each
-/// of which hides what comes after it.
+/// Left to itself libFuzzer has to guess addresses that meet, lengths that contradict one another
+/// and checksums, each of which hides what comes after it.
 @_cdecl("LLVMFuzzerCustomMutator")
 public func mutateScript(
   _ start: UnsafeMutablePointer<UInt8>, _ count: Int, _ limit: Int, _ seed: UInt32
@@ -94,11 +95,12 @@ extension Script.Arrival {
     bytes = Array(memory.prefix(count))
   }
 
-  /// Writes a number that some length, type or offset could be into a place where one of the headers has such a field.
+  /// Writes a number that some length, type or offset could be into a place where one of the
+  /// headers has such a field.
   private mutating func changeField(_ random: inout SeededRandom) {
     let network = FrameAnatomy(bytes)?.network ?? 14
-    // EtherType; IPv4's length, fragment, protocol; IPv6's length, next header; ports, length and checksum of UDP behind
-    // both; options of neighbor discovery.
+    // EtherType; IPv4's length, fragment, protocol; IPv6's length, next header; ports, length and
+    // checksum of UDP behind both; options of neighbor discovery.
     let fields = [
       12, network, network + 2, network + 4, network + 6, network + 8, network + 9, network + 10,
       network + 20, network + 22, network + 24, network + 26, network + 32, network + 33,

@@ -1,11 +1,12 @@
 import OVXDatapath
 import OVXSimulation
 
-/// Hosts that stay from one input to the next, one for each of a few small topologies: to make one takes a hundred times
-/// as long as to forward what a typical input holds.
+/// Hosts that stay from one input to the next, one for each of a few small topologies: to make one
+/// takes a hundred times as long as to forward what a typical input holds.
 ///
-/// Before each input everything that a host has learned is forgotten, and enough time passes that nothing it counts by
-/// time is left either, so that an input does the same whatever came before it.
+/// Before each input everything that a host has learned is forgotten, and enough time passes that
+/// nothing it counts by time is left either, so that an input does the same whatever came before
+/// it.
 struct PersistentHost {
   /// The topology's.
   let number: Int

@@ -1,11 +1,13 @@
 private import OVXControl
 private import OVXDatapath
 
-/// libFuzzer's door to the control socket: bytes as they arrive there, on to the commands, which are carried out.
+/// libFuzzer's door to the control socket: bytes as they arrive there, on to the commands, which
+/// are carried out.
 ///
-/// Findings are a trap, a stream that is understood otherwise when it comes in other pieces, a refused request that has
-/// changed something, an accepted one that has changed something else than it says, or leaves a state behind that could
-/// not be put in force or that nobody could write down, and a sentence that is none.
+/// Findings are a trap, a stream that is understood otherwise when it comes in other pieces, a
+/// refused request that has changed something, an accepted one that has changed something else than
+/// it says, or leaves a state behind that could not be put in force or that nobody could write
+/// down, and a sentence that is none.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzRequests(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   var input = unsafe Input(start, count)

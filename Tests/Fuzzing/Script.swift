@@ -1,18 +1,20 @@
 private import OVXDatapath
 
-/// What an input of the targets `frames` and `datagrams` says: a topology by its number, and what arrives, in turn.
+/// What an input of the targets `frames` and `datagrams` says: a topology by its number, and what
+/// arrives, in turn.
 ///
 ///     0        the topology
 ///
 /// and then for each arrival
 ///
 ///     0        the port that it arrives at, counted among those that the target gives bytes to
-///     1        bit 0: the burst ends behind it; bit 1: seven seconds pass, too; bit 2: its bytes have VXLAN headers of their
-///              own; bit 3: a tag lies beside the frame
+///     1        bit 0: the burst ends behind it; bit 1: seven seconds pass, too; bit 2: its bytes
+///              have VXLAN headers of their own; bit 3: a tag lies beside the frame
 ///     2, 3     its length, little-endian; what is missing is missing
 ///     4, 5     the tag's control information, little-endian
-///     6…15     at a device: the virtio-net header. At a tunnel: bytes of each datagram but the last (2, little-endian,
-///              without the VXLAN header that is put in front of each), the remote (1), the outer ECN field (1)
+///     6…15     at a device: the virtio-net header. At a tunnel: bytes of each datagram but the
+///              last (2, little-endian, without the VXLAN header that is put in front of each), the
+///              remote (1), the outer ECN field (1)
 ///     16…      its bytes
 ///
 /// Any bytes make a script, and a script makes the bytes that it is made of.

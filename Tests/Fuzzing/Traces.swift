@@ -4,9 +4,9 @@ private import OVXSimulation
 
 /// libFuzzer's door to `trace`: a port, and words for a frame, which is put together and forwarded.
 ///
-/// The first two bytes choose the topology and the port, the rest are the words. Findings are a trap, a frame that the
-/// daemon would not take from ovx-ctl, one that cannot be told in words, and one that is forwarded otherwise on the
-/// switch itself than on the side.
+/// The first two bytes choose the topology and the port, the rest are the words. Findings are a
+/// trap, a frame that the daemon would not take from ovx-ctl, one that cannot be told in words, and
+/// one that is forwarded otherwise on the switch itself than on the side.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzTraces(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   var input = unsafe Input(start, count)

@@ -1,11 +1,13 @@
 private import OVXControl
 
-/// libFuzzer's door to the grammar of columns and values, as it is typed behind `set`, `find` and their like.
+/// libFuzzer's door to the grammar of columns and values, as it is typed behind `set`, `find` and
+/// their like.
 ///
-/// Each line is a command, its words separated by `|`: a verb, a table, a record, and what the verb takes.
+/// Each line is a command, its words separated by `|`: a verb, a table, a record, and what the verb
+/// takes.
 ///
-/// Findings are a trap, a command that fails and has changed something, a state that was accepted and should not have
-/// been, and a value that is read otherwise than it is printed.
+/// Findings are a trap, a command that fails and has changed something, a state that was accepted
+/// and should not have been, and a value that is read otherwise than it is printed.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzValues(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   var input = unsafe Input(start, count)

@@ -95,7 +95,8 @@ import Testing
     #expect((8000..<10_000).contains(costliest), "1000 numbers of 8 bytes, not \(costliest)")
   }
 
-  /// A client takes so much and no more: it gets the byte too many, by which it knows, and then the end.
+  /// A client takes so much and no more: it gets the byte too many, by which it knows, and then the
+  /// end.
   @Test func tooLong() throws {
     let element = [UInt8](repeating: UInt8(ascii: "7"), count: 1 << 20)
     let part = AnswerStream.Part.reply(

@@ -376,7 +376,8 @@ import Testing
     #expect(help("--version") == "ovx-ctl \(OVXVersion.current)")
     #expect(help("-V") == "ovx-ctl \(OVXVersion.current)")
     #expect(help("--generate-completion-script bash").contains("complete"))
-    // What its answer asks back: its "--" joins no commands, and of a daemon that is not there it says nothing.
+    // What its answer asks back: its "--" joins no commands, and of a daemon that is not there it
+    // says nothing.
     let question = "---completion del-br -- positional@0 2 0 ovx-ctl --rundir /nowhere del-br"
     #expect(throws: CleanExit.self) { try parse(question) }
     #expect(help(question).isEmpty)

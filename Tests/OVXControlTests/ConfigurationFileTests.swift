@@ -103,7 +103,8 @@ import Testing
     #expect(try read(text) == bench.configuration)
   }
 
-  /// A device that is not there yet is waited for, so that the same file means the same on every host at any time.
+  /// A device that is not there yet is waited for, so that the same file means the same on every
+  /// host at any time.
   @Test func aDeviceNeedNotBeThere() throws {
     var bench = try Workbench("add-br br0")
     let declared = try read("bridges: {br0: {ports: {nodevice: }}}")
@@ -334,7 +335,8 @@ import Testing
     #expect(error?.message.contains("has more than 1048576 bytes") == true)
   }
 
-  /// Anything at all is read, or refused in a sentence of one line that begins with the file's name.
+  /// Anything at all is read, or refused in a sentence of one line that begins with the file's
+  /// name.
   @Test func anythingIsReadOrRefused() {
     var random = SeededRandom()
     let pieces = [

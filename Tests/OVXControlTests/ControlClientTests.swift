@@ -30,7 +30,8 @@ private final class FakeDaemon {
 
   /// Accepts clients one after another and does with them as told.
   func serve(times: Int, _ body: @escaping @Sendable (FileDescriptor, Int) -> Void) {
-    // The thread may outlive the daemon, and the number of a closed socket may become another one's.
+    // The thread may outlive the daemon, and the number of a closed socket may become another
+    // one's.
     let listener = dup(listener)
     Thread.run {
       defer { close(listener) }
@@ -103,7 +104,8 @@ private func answer(_ client: FileDescriptor, _ bytes: [UInt8]) {
     }
   }
 
-  /// The answer to `exit` is waited for until the daemon has gone, which the end of the connection tells.
+  /// The answer to `exit` is waited for until the daemon has gone, which the end of the connection
+  /// tells.
   @Test func exitWaitsForTheEnd() throws {
     let daemon = try FakeDaemon()
     daemon.serve { client in
@@ -153,7 +155,8 @@ private func answer(_ client: FileDescriptor, _ bytes: [UInt8]) {
     Request(commands: [.waitUntil(table: "port", record: "p", conditions: [])], timeout: timeout)
   }
 
-  /// A daemon that goes away while it holds a request is followed by another one, which is told how much time is left.
+  /// A daemon that goes away while it holds a request is followed by another one, which is told how
+  /// much time is left.
   @Test func theNextDaemonIsAsked() throws {
     let daemon = try FakeDaemon()
     daemon.serve(times: 3) { client, number in

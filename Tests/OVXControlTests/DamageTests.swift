@@ -7,8 +7,8 @@ import Testing
 
 /// Databases that come to damage by accident.
 @Suite struct DamageTests {
-  /// Whatever bytes are changed in the file or its log: either the content is what it was, or it is noticed, the file is kept
-  /// aside and named, and there is a database to go on with.
+  /// Whatever bytes are changed in the file or its log: either the content is what it was, or it is
+  /// noticed, the file is kept aside and named, and there is a database to go on with.
   @Test func anyDamageIsNoticedOrHarmless() throws {
     var random = SeededRandom()
     print("random damage: \(random)")
@@ -77,7 +77,8 @@ import Testing
     #expect(noticed > 10 && harmless > 3)
   }
 
-  /// Does what disks and programs do: a flipped bit, other bytes, a block of zeros, a block of another place, an end cut off.
+  /// Does what disks and programs do: a flipped bit, other bytes, a block of zeros, a block of
+  /// another place, an end cut off.
   private func damage(_ bytes: inout [UInt8], _ random: inout SeededRandom) -> String {
     let place = Int.random(in: 0..<bytes.count, using: &random)
     let length = [1, 4, 64, 512, 4096].randomElement(using: &random) ?? 1

@@ -103,7 +103,8 @@ import Testing
 
   // MARK: Crashes
 
-  /// The files as a crash leaves them, the log cut off anywhere: the state is the old one or the new one.
+  /// The files as a crash leaves them, the log cut off anywhere: the state is the old one or the
+  /// new one.
   @Test func aCrashAtAnyInstantLosesNothingSaved() throws {
     let scratch = try Scratch()
     let path = scratch.path.appending("conf.db")
@@ -111,7 +112,8 @@ import Testing
     var bench = try Workbench("add-br br0", "add-port br0 veth1 tag=1")
     let old = bench.configuration
     try database.save(old)
-    // Whoever reads the old state keeps the new one from being copied into the file: so it is before it is copied.
+    // Whoever reads the old state keeps the new one from being copied into the file: so it is
+    // before it is copied.
     let reader = try DatabaseQueue(path: path.string)
     let new = try full()
     bench.configuration = new
@@ -193,7 +195,8 @@ import Testing
     }
   }
 
-  /// What was not written by the daemon is not what it has been told: noticed whatever it is, and whether it is valid.
+  /// What was not written by the daemon is not what it has been told: noticed whatever it is, and
+  /// whether it is valid.
   @Test(arguments: [
     "UPDATE port SET trunks = '[4096]' WHERE name = 'veth2'",
     "UPDATE port SET tag = 2 WHERE name = 'veth1'",
@@ -232,7 +235,8 @@ import Testing
       try database.save(try full())
     }
     do {
-      // As that version would write it: the digest is of what is there, and knows the tables that it has.
+      // As that version would write it: the digest is of what is there, and knows the tables that
+      // it has.
       let queue = try DatabaseQueue(path: path.string)
       try queue.write { rows in
         try rows.execute(sql: "INSERT INTO grdb_migrations VALUES ('4: from the future')")

@@ -2,7 +2,8 @@ import OVXControl
 import OVXDatapath
 import Testing
 
-/// What a script types whose variable is not set is refused, as by ovs-vsctl: it would take a tenant's protection away.
+/// What a script types whose variable is not set is refused, as by ovs-vsctl: it would take a
+/// tenant's protection away.
 @Suite struct EmptyValueTests {
   private func bench() throws -> Workbench {
     try Workbench(

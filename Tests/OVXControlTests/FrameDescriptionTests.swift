@@ -72,8 +72,8 @@ import Testing
   ])
   func checksumsAreRight(_ text: String) throws {
     let frame = try TracedFrame("\(text),src=02:00:00:00:00:01,dst=02:00:00:00:00:02,vlan=3").bytes
-    // The one who would notice first is the code that verifies what comes out of tunnels: 65,535 of 65,536 wrong
-    // checksums would make this frame, longer than the MTU, one that cannot be cut.
+    // The one who would notice first is the code that verifies what comes out of tunnels: 65,535 of
+    // 65,536 wrong checksums would make this frame, longer than the MTU, one that cannot be cut.
     let isIPv6 = text.contains("6")
     let isTCP = text.hasPrefix("tcp")
     let start = 18 + (isIPv6 ? 40 : 20)

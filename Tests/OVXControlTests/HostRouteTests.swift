@@ -78,7 +78,8 @@ import Testing
     #expect(sentence.contains(reason), "\(sentence)")
   }
 
-  /// What the host has on a device is reached by it in the VLAN of the bridge's own port, whoever says last what that is.
+  /// What the host has on a device is reached by it in the VLAN of the bridge's own port, whoever
+  /// says last what that is.
   @Test func theHostIsNotCutOffByAVLAN() throws {
     var bench = try Workbench("add-br br0", "add-port br0 veth1 tag=5", "add-port br0 veth2")
     for (line, words) in [

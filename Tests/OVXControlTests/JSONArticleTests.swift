@@ -322,7 +322,8 @@ import Testing
     "version", "confirm", "exit",
   ]
 
-  /// Commands that print have a section, and no others: those whose answer is more than "done" or "yes", and watches.
+  /// Commands that print have a section, and no others: those whose answer is more than "done" or
+  /// "yes", and watches.
   @Test func everyCommand() throws {
     let file = Self.article.deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent()

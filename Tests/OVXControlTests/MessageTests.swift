@@ -154,7 +154,8 @@ import Testing
     #expect(MessageDecoder<Response>().limit == 67_108_864)
   }
 
-  /// Whatever bytes arrive, the decoder answers with messages or a sentence, and keeps no more than it was fed.
+  /// Whatever bytes arrive, the decoder answers with messages or a sentence, and keeps no more than
+  /// it was fed.
   @Test func randomBytes() throws {
     var random = SeededRandom()
     let valid = try request.messageBytes()

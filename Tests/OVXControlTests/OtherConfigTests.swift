@@ -3,7 +3,8 @@ import OVXControl
 import OVXDatapath
 import Testing
 
-/// The keys of `other_config`: the article on them, held against the declarations, and what both say of values.
+/// The keys of `other_config`: the article on them, held against the declarations, and what both
+/// say of values.
 @Suite struct OtherConfigTests {
   private static let network = Configuration.Network(
     name: "red", vni: .zero, bridge: "br0", tag: .untagged)
@@ -78,7 +79,8 @@ import Testing
     }
   }
 
-  /// Each key has values that are refused, in a sentence that says of what and where, and one that leaves it as it was.
+  /// Each key has values that are refused, in a sentence that says of what and where, and one that
+  /// leaves it as it was.
   @Test(arguments: [
     ("switch .", "switch", "gateway-transit"),
     ("switch .", "gateway-uplinks device", "gateway-uplinks"),

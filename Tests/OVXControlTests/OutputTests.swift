@@ -275,7 +275,8 @@ import Testing
           """)
   }
 
-  /// The VNI of what is sent has a column where it is another one than that of what arrives, in any row.
+  /// The VNI of what is sent has a column where it is another one than that of what arrives, in any
+  /// row.
   @Test func tunnelsWithTwoVNIs() throws {
     let remote = try #require(IPAddress("10.0.0.1"))
     let rows = try [("a", 7, 7), ("b", 40, 41)].map { name, incoming, outgoing in

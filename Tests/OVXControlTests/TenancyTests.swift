@@ -8,7 +8,8 @@ private let join =
   "; where they are to be one, \"set bridge br0 other_config:joined-vnis=100,200\" joins them"
 
 @Suite struct TenancyTests {
-  /// Adds tunnels, each written `KEY REMOTE [SETTING]...`, to `br0`, and returns the sentence of the refusal, if any.
+  /// Adds tunnels, each written `KEY REMOTE [SETTING]...`, to `br0`, and returns the sentence of
+  /// the refusal, if any.
   private func outcome(_ tunnels: [String]) throws -> String? {
     var bench = try Workbench("add-br br0")
     let line = tunnels.enumerated().map { index, tunnel in
@@ -244,8 +245,8 @@ private let join =
     }
   }
 
-  /// No accepted set of tunnels binds a segment to two VNIs, however the operator came to it; checked against the rule
-  /// in its plainest form, segment by segment.
+  /// No accepted set of tunnels binds a segment to two VNIs, however the operator came to it;
+  /// checked against the rule in its plainest form, segment by segment.
   @Test func noSegmentHasTwoVNIsThatAreNotJoined() throws {
     var random = SeededRandom()
     var accepted = 0

@@ -13,7 +13,8 @@ struct Workbench {
   /// What the host has on devices.
   var places: [String: HostPlace] = [:]
   private(set) var notes: [String] = []
-  /// Who answers for addresses, by their texts; where there are some, of all others nothing is known.
+  /// Who answers for addresses, by their texts; where there are some, of all others nothing is
+  /// known.
   var answers: [String: AddressState] = [:]
   /// What is to be asked for before the last command line may be carried out.
   private(set) var questions: [AddressQuestion] = []

@@ -68,7 +68,8 @@ import Testing
     #expect(fault { $0.tunnel?.type = 1 } == .tunnel)
   }
 
-  /// What is refused is counted by its reason, and the first for each is named with its route distinguisher and next hop.
+  /// What is refused is counted by its reason, and the first for each is named with its route
+  /// distinguisher and next hop.
   @Test func whatIsRefusedIsCountedAndNamed() {
     var bench = Bench()
     let target = [ReceivedPath.Community.twoOctet(subType: 2, 65000, Bench.vni)]
@@ -91,7 +92,8 @@ import Testing
     #expect(bench.stations["red"] ?? [:] == [:])
   }
 
-  /// A gateway here stays here, whatever sequence number others tell its addresses with, and is told as a duplicate.
+  /// A gateway here stays here, whatever sequence number others tell its addresses with, and is
+  /// told as a duplicate.
   @Test func theGatewayOfThisHostIsNobodyElses() {
     var bench = Bench()
     bench.hear("02:00:00:00:00:01", "gateway")
@@ -105,7 +107,8 @@ import Testing
     #expect(bench.notices.contains { $0.text.contains("10.0.0.7 tells of 02:00:00:00:00:01") })
   }
 
-  /// Random paths and events: nothing traps, what is told fits, and both sides come to rest at what the routes say.
+  /// Random paths and events: nothing traps, what is told fits, and both sides come to rest at what
+  /// the routes say.
   @Test(arguments: 0..<20) func anythingGoes(_ round: Int) {
     var random = SeededRandom(seed: UInt64(round) &* 7919 &+ 1)
     var bench = Bench()

@@ -29,7 +29,8 @@ private let host = "10.0.0.2"
     bench.receive(Bench.path(two, withdrawn: true), Bench.multicast(withdrawn: true))
   }
 
-  /// Whether the switch was told at any time that something is there no more to which frames are sent.
+  /// Whether the switch was told at any time that something is there no more to which frames are
+  /// sent.
   private static func hasLost(_ bench: Bench) -> Bool {
     bench.updates.contains { update in
       update.networks.values.contains {

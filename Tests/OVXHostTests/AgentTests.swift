@@ -137,7 +137,8 @@ import Testing
     world.check()
   }
 
-  /// What was told goes on with the daemon that takes this one's place, for as long as it would have.
+  /// What was told goes on with the daemon that takes this one's place, for as long as it would
+  /// have.
   @Test func handedOver() throws {
     let world = try world()
     _ = world.reconciler.take(
@@ -255,7 +256,8 @@ import Testing
       answer == ["network red: 2001:db8::1 is of another address family than local_ip 192.0.2.100"])
   }
 
-  /// Whatever is told in whatever order, what is in force in the end is what was told last, as far as there is a way.
+  /// Whatever is told in whatever order, what is in force in the end is what was told last, as far
+  /// as there is a way.
   @Test func whatIsInForceIsWhatWasToldLast() throws {
     let rounds = PropertyRounds(
       "what an agent tells", 60, environment: ProcessInfo.processInfo.environment)

@@ -24,7 +24,8 @@ final class FakeDataPlane: DataPlaneCommands {
   private var sockets: [UnderlaySocketID: Held] = [:]
   private var injectors: [InjectorID: Held] = [:]
   private(set) var topology = Topology()
-  /// What was done that must not be: a topology that names what is not there, or something that is taken from one.
+  /// What was done that must not be: a topology that names what is not there, or something that is
+  /// taken from one.
   private(set) var violations: [String] = []
   var oversizeReports: [OversizeReport] = []
   /// What is said where it is to use a fast path.

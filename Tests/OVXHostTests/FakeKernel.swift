@@ -8,7 +8,8 @@ import SystemPackage
 
 /// A host that exists in memory only: devices, addresses, filters, routes and containers.
 ///
-/// A descriptor that it gives out is one end of a pipe, so that it can tell whether that is still open.
+/// A descriptor that it gives out is one end of a pipe, so that it can tell whether that is still
+/// open.
 final class FakeKernel: HostKernel {
   /// A TAP that was made, wherever it is.
   final class MadeTAP: TAPHandle {
@@ -82,7 +83,8 @@ final class FakeKernel: HostKernel {
     devices[link.index] = link
   }
 
-  /// Takes a device to another network namespace and back, where it has its number again and no filter.
+  /// Takes a device to another network namespace and back, where it has its number again and no
+  /// filter.
   ///
   /// What is announced of that is still to be read.
   func leavesAndReturns(_ name: String) {
@@ -108,7 +110,8 @@ final class FakeKernel: HostKernel {
       linkIndex: link.index, source: IPAddress(source), mtu: mtu, isLocal: false)
   }
 
-  /// The devices that the daemon has made and that are there, those in containers with the container's name.
+  /// The devices that the daemon has made and that are there, those in containers with the
+  /// container's name.
   var made: [String] {
     closeWhatNobodyHolds()
     return devices.values.filter(ownership.isOurs).map(\.name).sorted()

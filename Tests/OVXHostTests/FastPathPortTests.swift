@@ -74,7 +74,8 @@ import Testing
     #expect(sentence.hasPrefix("off: ") && sentence.contains("fast path"), "\(sentence)")
   }
 
-  /// By itself it does not pass by what the host holds its packets against; that stops it only on the underlay.
+  /// By itself it does not pass by what the host holds its packets against; that stops it only on
+  /// the underlay.
   @Test func rulesOfTheHostAreNotPassedByUnasked() throws {
     let world = try Self.world()
     world.kernel.filter = "chain input of table inet filter"

@@ -92,7 +92,8 @@ import Testing
     #expect(world.reconciler.takeRetaken() == [], "nobody has removed it again")
   }
 
-  /// A device loses its filter on the way to another network namespace, and the kernel tells of that first.
+  /// A device loses its filter on the way to another network namespace, and the kernel tells of
+  /// that first.
   @Test func aDeviceThatHasBeenAwayIsNobodysDoing() throws {
     let world = try world()
     let link = try #require(world.kernel.links["veth1"])

@@ -6,7 +6,8 @@ import Testing
 @testable import OVXHost
 @testable import OVXLinux
 
-/// What becomes of a command of which the kernel or the data plane refuses one step, whichever that is.
+/// What becomes of a command of which the kernel or the data plane refuses one step, whichever that
+/// is.
 @Suite struct HalfFailureTests {
   /// The steps that can be refused.
   private func steps(_ run: (World) throws -> Void) throws -> [Journal.Step] {

@@ -5,7 +5,8 @@ import Testing
 
 @testable import OVXHost
 
-/// The bytes by which a daemon hands over to the next one: what is written is read, and nothing else is.
+/// The bytes by which a daemon hands over to the next one: what is written is read, and nothing
+/// else is.
 @Suite struct HandoverMessageTests {
   private static let v4 = IPAddress(v4: 0xC0A8_0502)
   private static let v6 = IPAddress(v6High: 0xFD05 << 48, low: 2)

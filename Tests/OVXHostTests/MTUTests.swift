@@ -17,7 +17,8 @@ import Testing
   func superframeFitsOneSend(_ mtu: Int) {
     let size = MTU.gsoMaxSize(mtu: mtu)
     let fitting = min(64, Transmission.trainByteLimit / (8 + 14 + mtu))
-    // The kernel keeps 321 bytes for headers (MAX_TCP_HEADER + 1), and cuts the rest into whole segments.
+    // The kernel keeps 321 bytes for headers (MAX_TCP_HEADER + 1), and cuts the rest into whole
+    // segments.
     for headers in [40, 52, 60, 72] {
       let segments = (size - 321) / (mtu - headers)
       // Not more than fit, and not much less.

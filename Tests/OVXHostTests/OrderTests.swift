@@ -48,8 +48,8 @@ import Testing
     #expect(world.kernel.made == ["br0"])
   }
 
-  /// No frame of the port may reach the host's network stack, so it is kept off before there is a socket, and given the
-  /// device back after there is none.
+  /// No frame of the port may reach the host's network stack, so it is kept off before there is a
+  /// socket, and given the device back after there is none.
   @Test func theHostIsKeptOffADeviceForAsLongAsTheSwitchHasIt() throws {
     let world = try World()
     world.prepare()

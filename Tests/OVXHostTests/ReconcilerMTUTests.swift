@@ -123,7 +123,8 @@ import Testing
     #expect(world.kernel.links["veth1"]?.mtu == 1500)
   }
 
-  /// A container that sets its end up and down must not make the daemon look through all namespaces each time.
+  /// A container that sets its end up and down must not make the daemon look through all namespaces
+  /// each time.
   @Test func aVethThatCannotBeAdoptedIsTriedAFewTimesAndToldOfOnce() throws {
     let world = try world()
     world.journal.refusals = ["fit veth1": .operationNotSupportedByDevice]

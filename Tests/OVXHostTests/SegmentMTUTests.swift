@@ -4,7 +4,8 @@ import Testing
 @testable import OVXHost
 
 @Suite struct SegmentMTUTests {
-  /// The desired state of one bridge: tunnels with the path MTU of their underlay, and devices of others with their MTU.
+  /// The desired state of one bridge: tunnels with the path MTU of their underlay, and devices of
+  /// others with their MTU.
   private struct Scene {
     var desired = DesiredState()
     private var paths: [DesiredState.Remote: Int] = [:]
@@ -57,7 +58,8 @@ import Testing
     #expect(limits.tunnel == nil)
   }
 
-  /// Each line: what a tunnel carries, the path MTU, what a port carries, and the MTU that it is given.
+  /// Each line: what a tunnel carries, the path MTU, what a port carries, and the MTU that it is
+  /// given.
   @Test(arguments: [
     (VLANMembership.trunk(nil), 1500 as Int?, VLANMembership.trunk(nil), 1450),
     (.trunk(nil), nil, .trunk(nil), 1450),

@@ -268,7 +268,8 @@ import Testing
     }
   }
 
-  /// To the data plane a port that moved is another one: addresses learned on it must not follow it.
+  /// To the data plane a port that moved is another one: addresses learned on it must not follow
+  /// it.
   @Test func movedPortIsAnotherOne() throws {
     var configuration = try Configuration.make("add-br br0")
     configuration.bridges["br1"] = Configuration.Bridge(name: "br1")

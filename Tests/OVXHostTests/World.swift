@@ -98,8 +98,8 @@ struct World {
     target: "/proc/self/ns/net", name: "eth1"
   ).hostEnd
 
-  /// One of each kind of port: a bridge's own, an existing device, a TAP, one in a container, a veth to a container and a
-  /// tunnel of two VTEPs.
+  /// One of each kind of port: a bridge's own, an existing device, a TAP, one in a container, a
+  /// veth to a container and a tunnel of two VTEPs.
   static func everything() throws -> Configuration {
     var configuration = try Configuration.make("add-br br0")
     try configuration.add("veth1", to: "br0", type: .system, tag: 100)

@@ -9,7 +9,8 @@ import Testing
 /// Whether the tests may make network namespaces, which takes root.
 let isRoot = geteuid() == 0
 
-/// Runs `ip` inside a namespace and returns what it prints: a second opinion on what the library did.
+/// Runs `ip` inside a namespace and returns what it prints: a second opinion on what the library
+/// did.
 @discardableResult
 func ip(_ arguments: String..., in namespace: NetworkNamespace) throws -> String {
   try namespace.perform { () throws(LinuxError) in

@@ -101,7 +101,8 @@ struct Host {
     return tap
   }
 
-  /// Makes a veth pair between this host and another one, whose end is `eth0`, and opens a packet socket on this end.
+  /// Makes a veth pair between this host and another one, whose end is `eth0`, and opens a packet
+  /// socket on this end.
   ///
   /// Offloads stay as the kernel sets them.
   func packetSocket(

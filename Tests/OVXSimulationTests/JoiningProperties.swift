@@ -3,7 +3,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// Hosts that share two VNIs, of which some join them: whoever joins, and however many, nothing goes round for ever.
+/// Hosts that share two VNIs, of which some join them: whoever joins, and however many, nothing
+/// goes round for ever.
 @Suite struct JoiningProperties {
   @Test func oneHostThatJoinsCarriesEverythingOnce() {
     check("one joins", rounds: 15, joining: 1...1)
@@ -53,7 +54,8 @@ private struct JoiningRun {
 
   private static let vnis = [100, 200].compactMap { VNI(rawValue: $0) }
 
-  /// Ports 0 and 1 are the containers', 2 and 3 the tunnels; one VLAN for all where the host joins, else two.
+  /// Ports 0 and 1 are the containers', 2 and 3 the tunnels; one VLAN for all where the host joins,
+  /// else two.
   private func topology(of host: Int) -> Topology {
     var topology = Topology(bridges: [Topology.Bridge(id: BridgeID(rawValue: 0))])
     let isJoining = joining.contains(host)
@@ -108,7 +110,8 @@ private struct JoiningRun {
           let count = arrivals[frame]?[[host, port]] ?? 0
           let limit =
             joining.count == 1 || joining.contains(host) && workers == 1 ? 1 : joining.count + 1
-          // Workers that are told of a source at the same time may each take the copy that the other one drops.
+          // Workers that are told of a source at the same time may each take the copy that the
+          // other one drops.
           let least = joining.count > 1 && workers > 1 ? 0 : 1
           guard (least...limit).contains(count) else {
             throw Discrepancy(

@@ -285,7 +285,8 @@ private struct OverlayRun {
     return sum
   }
 
-  /// A container's IP address: with its Ethernet address it tells the tenant, though tenants share both.
+  /// A container's IP address: with its Ethernet address it tells the tenant, though tenants share
+  /// both.
   private static func ip(of container: Container, isIPv6: Bool) -> IPAddress {
     let number = (container.address.rawValue & 0xFFFF) + UInt64(container.tenant) * 5
     return isIPv6

@@ -5,7 +5,8 @@ import Testing
 extension SystemTests {
   /// What users of Open vSwitch rely on, from its own tests, as black boxes.
   ///
-  /// Others of the kind are where they belong: interoperation, segmentation, VLANs, bad input, restarts.
+  /// Others of the kind are where they belong: interoperation, segmentation, VLANs, bad input,
+  /// restarts.
   @Suite struct AcceptanceTests {
     /// A listening socket lives as long as a tunnel that needs it, and no longer.
     @Test func listeningSockets() throws {
@@ -50,7 +51,8 @@ extension SystemTests {
       }
     }
 
-    /// Who sent it, to which of the own addresses, and by which VNI: the tunnel that says most of that gets a frame.
+    /// Who sent it, to which of the own addresses, and by which VNI: the tunnel that says most of
+    /// that gets a frame.
     @Test func tunnelsByKeyAndAddress() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
@@ -139,7 +141,8 @@ extension SystemTests {
       }
     }
 
-    /// Packets that contradict themselves, from a container and from the underlay, while others talk.
+    /// Packets that contradict themselves, from a container and from the underlay, while others
+    /// talk.
     @Test func contradictionsDisturbNobody() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()

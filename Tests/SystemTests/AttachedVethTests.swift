@@ -58,7 +58,8 @@ extension SystemTests {
         let links = try host.ctl("show --links")
         #expect(links.contains("web0") && links.contains(red.name), "\(links)")
         #expect(try host.ctl("get interface web0@\(red.name) type") == "veth\n")
-        // The other end is the switch's own: what the host sends there, or has there, reaches nobody.
+        // The other end is the switch's own: what the host sends there, or has there, reaches
+        // nobody.
         try red.must("ip addr add 198.51.100.1/24 dev web0")
         try host.must("ip addr add 198.51.100.2/24 dev \(end)")
         try host.expectNoPing("198.51.100.1")

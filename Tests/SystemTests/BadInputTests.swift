@@ -18,7 +18,8 @@ struct Refusal: CustomTestStringConvertible {
 }
 
 extension SystemTests {
-  /// What is refused: one sentence naming culprit and remedy, the right exit status, and nothing changed.
+  /// What is refused: one sentence naming culprit and remedy, the right exit status, and nothing
+  /// changed.
   @Suite struct BadInputTests {
     static let refusals: [Refusal] = [
       Refusal("frobnicate", names: "frobnicate"),

@@ -40,7 +40,8 @@ extension SystemTests {
           try runtime.must("DEL", container, red)
           try runtime.expectNothing(of: containers)
         }
-        // Before an address was handed out, after that, and with the daemon in the middle of the attachment.
+        // Before an address was handed out, after that, and with the daemon in the middle of the
+        // attachment.
         for (what, lines) in [
           ("before IPAM", "kill -9 $PPID; exit 1"),
           ("after IPAM", "\(Runtime.others)/host-local; kill -9 $PPID; exit 0"),
@@ -87,7 +88,8 @@ extension SystemTests {
       }
     }
 
-    /// A container that comes back with another namespace, as after a restart of the host, gets its interface.
+    /// A container that comes back with another namespace, as after a restart of the host, gets its
+    /// interface.
     @Test func anotherNamespaceOfTheSameContainer() throws {
       try Lab.run { lab in
         lab.expectLog("waits")
@@ -257,7 +259,8 @@ extension SystemTests {
 
     /// With a network's addresses, one half of the containers on TAPs and the other on veths.
     ///
-    /// Where the machine is so slow that the daemon has not answered a call in time, the runtime is told to try later.
+    /// Where the machine is so slow that the daemon has not answered a call in time, the runtime is
+    /// told to try later.
     @Test func twoHundredAtOnce() throws {
       try Lab.run { lab in
         let count = 200

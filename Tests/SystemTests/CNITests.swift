@@ -198,7 +198,8 @@ extension SystemTests {
           ("echo nonsense", 6, "fake"), ("echo '{}'", 100, "no address"),
           ("head -c 3000000 /dev/zero", 5, "1048576"),
           ("echo '\(result),\"routes\":[{\"dst\":\"x\"}]}'", 6, "route"),
-          // The kernel refuses a route whose gateway is nobody's neighbor, after the interface has been made.
+          // The kernel refuses a route whose gateway is nobody's neighbor, after the interface has
+          // been made.
           (
             "echo '\(result),\"routes\":[{\"dst\":\"10.0.0.0/8\",\"gw\":\"10.0.0.1\"}]}'", 100,
             "10.0.0.0/8"
@@ -292,7 +293,8 @@ extension SystemTests {
 
         let runtime = Runtime(lab: lab, host: host1)
         let green = runtime.configuration("\"network\": \"green\"", name: "web")
-        // Of two networks with a gateway that of the first counts, and the other's when it has gone.
+        // Of two networks with a gateway that of the first counts, and the other's when it has
+        // gone.
         try host1.ctl("add-net lilac vni=900 subnet=10.9.0.0/24 gateway=10.9.0.1")
         let lilac = runtime.configuration("\"network\": \"lilac\"", name: "lilac")
         let both = try lab.namespace("both")

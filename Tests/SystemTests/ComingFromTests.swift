@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// The tables of the article that leads from other programs to ovx-ctl: every line of them is typed.
+  /// The tables of the article that leads from other programs to ovx-ctl: every line of them is
+  /// typed.
   @Suite struct ComingFromTests {
     /// A line of a table, in the order in which they stand.
     private struct Line {

@@ -17,16 +17,19 @@ struct LabError: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
-/// A child process in a group of its own, its output going to files, so that no amount of it can block the child.
+/// A child process in a group of its own, its output going to files, so that no amount of it can
+/// block the child.
 ///
-/// Foundation's `Process` is not used: it waits through a run loop, which the threads that run tests do not have.
+/// Foundation's `Process` is not used: it waits through a run loop, which the threads that run
+/// tests do not have.
 final class Command {
   let line: String
   let pid: pid_t
   private let directory: URL
   private var ended: Int32?
 
-  /// Starts `arguments[0]`, found along PATH, with this process's environment changed by `environment`.
+  /// Starts `arguments[0]`, found along PATH, with this process's environment changed by
+  /// `environment`.
   init(_ arguments: [String], environment: [String: String] = [:]) throws {
     line = arguments.joined(separator: " ")
     directory = FileManager.default.temporaryDirectory

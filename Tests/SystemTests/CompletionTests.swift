@@ -2,9 +2,11 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// What shells offer when the tabulator is pressed, by the scripts that `--generate-completion-script` prints.
+  /// What shells offer when the tabulator is pressed, by the scripts that
+  /// `--generate-completion-script` prints.
   @Suite struct CompletionTests {
-    /// Completes the last word as bash does: by the script's function, with the variables that bash gives it.
+    /// Completes the last word as bash does: by the script's function, with the variables that bash
+    /// gives it.
     private static let bash = """
       source <(ovx-ctl --generate-completion-script bash)
       COMP_WORDS=("$@")
@@ -58,7 +60,8 @@ extension SystemTests {
       }
     }
 
-    /// Both ask the same question as bash's script; fish answers `complete -C` only on a terminal, and zsh by no command.
+    /// Both ask the same question as bash's script; fish answers `complete -C` only on a terminal,
+    /// and zsh by no command.
     @Test(arguments: [("fish", "--no-execute"), ("zsh", "-fn")])
     func `fish and zsh can read their scripts`(shell: String, check: String) throws {
       try Lab.run { lab in

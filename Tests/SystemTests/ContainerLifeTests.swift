@@ -5,7 +5,8 @@ import Testing
 extension SystemTests {
   /// Containers that go and come back, by whatever they are named.
   @Suite struct ContainerLifeTests {
-    /// A host with two containers that are named by their network namespaces; more are made by the test.
+    /// A host with two containers that are named by their network namespaces; more are made by the
+    /// test.
     private func scene(
       _ lab: Lab, _ kind: Attachment = .tap
     ) throws -> (host: Namespace, red: Namespace) {
@@ -87,8 +88,8 @@ extension SystemTests {
       }
     }
 
-    /// A docker that is a script: what it knows is in files, "NAME" with process and id, and it hangs while there is a file
-    /// "hang".
+    /// A docker that is a script: what it knows is in files, "NAME" with process and id, and it
+    /// hangs while there is a file "hang".
     private struct Docker {
       let directory: String
 
@@ -145,7 +146,8 @@ extension SystemTests {
       }
     }
 
-    /// A container of docker is the one that was attached, by its id, whatever becomes of its processes and its name.
+    /// A container of docker is the one that was attached, by its id, whatever becomes of its
+    /// processes and its name.
     @Test func aContainerOfDockerIsItself() throws {
       try Lab.run { lab in
         lab.expectLog("waits")

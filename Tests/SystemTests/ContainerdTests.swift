@@ -72,7 +72,8 @@ extension SystemTests {
         return try command.finish(seconds: 20).standardOutput
       }
 
-      /// Ends a container as if its program had crashed, and waits for ctr, which has its network taken away then.
+      /// Ends a container as if its program had crashed, and waits for ctr, which has its network
+      /// taken away then.
       func end(_ name: String) throws {
         _ = try ctr("tasks", "kill", "-s", "SIGKILL", name).finish(seconds: 20)
         let output = runs.removeValue(forKey: name)?.wait(seconds: 20)

@@ -6,7 +6,8 @@ import Testing
 extension SystemTests {
   /// Networks of which an agent tells what is on other hosts; here the test is the agent.
   @Suite struct ControlPlaneTests {
-    /// Two hosts that know of each other by their agents alone, each with a container of the network red.
+    /// Two hosts that know of each other by their agents alone, each with a container of the
+    /// network red.
     private struct Fabric {
       let hosts: [Namespace]
       let containers: [Namespace]
@@ -65,7 +66,8 @@ extension SystemTests {
           })
       }
 
-      /// What the first host sends by its tunnel meanwhile, a line each; the containers' own kernels say this and that, too.
+      /// What the first host sends by its tunnel meanwhile, a line each; the containers' own
+      /// kernels say this and that, too.
       func sent(_ body: () throws -> Void) throws -> String {
         let capture = try hosts[0].start("exec timeout 4 ovx-ctl capture vni100")
         try eventually("it captures") { capture.standardError.contains("Ctrl-C ends it") }
@@ -107,8 +109,8 @@ extension SystemTests {
       }
     }
 
-    /// A host of which only stations are told, as one that takes broadcasts by other ways: frames to them go there, and
-    /// nothing that is for all.
+    /// A host of which only stations are told, as one that takes broadcasts by other ways: frames
+    /// to them go there, and nothing that is for all.
     @Test func whoHasNotAskedForBroadcastsGetsNone() throws {
       try Lab.run { lab in
         let fabric = try Fabric(lab)
@@ -136,7 +138,8 @@ extension SystemTests {
         for index in 0..<2 { try fabric.tell(index, fabric.entries(for: index)) }
         try fabric.containers[0].expectPing("172.17.42.2")
         let mac = try fabric.mac(1)
-        // The same station speaks by a port of the first host, which has no rule of what it may send.
+        // The same station speaks by a port of the first host, which has no rule of what it may
+        // send.
         let twin = try lab.vethContainer("veth1", on: fabric.hosts[0], address: "172.17.42.77/24")
         try twin.must("ip link set eth0 address \(mac)")
         try fabric.hosts[0].ctl("add-port br0 veth1 network=red port_security=false")
@@ -146,7 +149,8 @@ extension SystemTests {
           return String(try #require(lines.first { $0.contains("\(mac)") }))
         }
         #expect(try place().hasPrefix("veth1"))
-        // Only when the agent tells of it again, knowing that, it is there again; and a sticky one stays there.
+        // Only when the agent tells of it again, knowing that, it is there again; and a sticky one
+        // stays there.
         var entries = AgentUpdate.Entries()
         entries.stations = [.init(mac: mac, vtep: try fabric.vteps[1], isSticky: true)]
         try fabric.tell(0, entries)

@@ -5,7 +5,8 @@ import Testing
 extension SystemTests {
   /// What clients of the control socket can cost, all of them together.
   @Suite struct ControlSocketTests {
-    /// A hundred clients ask for sixteen full tables each and read nothing: little memory, and others are answered.
+    /// A hundred clients ask for sixteen full tables each and read nothing: little memory, and
+    /// others are answered.
     @Test func tablesThatNobodyReads() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -88,7 +89,8 @@ extension SystemTests {
       }
     }
 
-    /// An answer of many pieces is whole however slowly it is read, and the same as one that is read at once.
+    /// An answer of many pieces is whole however slowly it is read, and the same as one that is
+    /// read at once.
     @Test func slowReaders() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")

@@ -176,8 +176,8 @@ extension SystemTests {
       }
     }
 
-    /// Whatever is going on when the daemon is killed: afterwards there is what was acknowledged, its devices and no
-    /// others.
+    /// Whatever is going on when the daemon is killed: afterwards there is what was acknowledged,
+    /// its devices and no others.
     @Test func killedAtAnyMoment() throws {
       try Lab.run { lab in
         var random = SeededRandom()

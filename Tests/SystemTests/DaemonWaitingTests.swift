@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// What the host does not have at the moment is waited for, said in `show`, and taken into service by itself.
+  /// What the host does not have at the moment is waited for, said in `show`, and taken into
+  /// service by itself.
   @Suite struct DaemonWaitingTests {
     private func expectWaiting(_ host: Namespace, _ words: String...) throws {
       try eventually("show tells of \(words)") {
@@ -47,7 +48,8 @@ extension SystemTests {
       }
     }
 
-    /// The underlay's MTU, on the own device and behind a router, is what containers' interfaces go by.
+    /// The underlay's MTU, on the own device and behind a router, is what containers' interfaces go
+    /// by.
     @Test func interfacesFollowTheUnderlay() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
@@ -89,7 +91,8 @@ extension SystemTests {
       }
     }
 
-    /// An underlay that has become narrower than containers' interfaces is no reason to refuse what is about something else.
+    /// An underlay that has become narrower than containers' interfaces is no reason to refuse what
+    /// is about something else.
     @Test func aNarrowerUnderlayHindersNoOtherCommand() throws {
       try Lab.run { lab in
         let host = try lab.twoHosts().0
@@ -194,7 +197,8 @@ extension SystemTests {
       }
     }
 
-    /// The number of a process that has ended may be given to another one, whose network is none of the tenant's.
+    /// The number of a process that has ended may be given to another one, whose network is none of
+    /// the tenant's.
     @Test func processNumberIsNotTrustedForLong() throws {
       try Lab.run { lab in
         lab.expectLog("waits")

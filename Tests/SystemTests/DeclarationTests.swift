@@ -122,7 +122,8 @@ extension SystemTests {
         #expect(try addresses() == own.union(["10.1.0.2/24"]))
         try apply("")
         #expect(try addresses() == own)
-        // A daemon that was killed finds its own, and gives them to a device that it has to make anew.
+        // A daemon that was killed finds its own, and gives them to a device that it has to make
+        // anew.
         try apply("10.1.0.3/24")
         try daemon.stop(SIGKILL)
         let second = try lab.daemon(on: host)

@@ -119,7 +119,8 @@ extension SystemTests {
         guard output.succeeded else { throw LabError("\(output)") }
       }
 
-      /// Whether a container gets answers from an address; the first may be lost while neighbors find each other.
+      /// Whether a container gets answers from an address; the first may be lost while neighbors
+      /// find each other.
       func pings(_ address: String, from name: String) throws -> Bool {
         try run("exec", name, "/bin/ping", "-c", "3", "-W", "1", address).standardOutput
           .contains(/[23] packets received/)
@@ -277,7 +278,8 @@ extension SystemTests {
         #expect(
           try host.ctl("list-ports br0").split(separator: "\n").count { $0.hasPrefix("dk") } == 2)
 
-        // Restarts, of each part: a container with the same address has the same Ethernet address, which others know.
+        // Restarts, of each part: a container with the same address has the same Ethernet address,
+        // which others know.
         try docker("restart", "-t", "0", "web")
         try serve("web")
         try expectAnswer("203.0.113.1:8080", from: site.outside, "this is web")
@@ -307,7 +309,8 @@ extension SystemTests {
       }
     }
 
-    /// Docker takes no subnet by itself that a route of the host leads into, and asks for the next one.
+    /// Docker takes no subnet by itself that a route of the host leads into, and asks for the next
+    /// one.
     @Test func aSubnetThatTheHostHasARouteToIsToBeTyped() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")

@@ -82,7 +82,8 @@ extension SystemTests {
       }
     }
 
-    /// A disk that is full refuses changes, whole, with the file's name and the remedy; frames go on all the while.
+    /// A disk that is full refuses changes, whole, with the file's name and the remedy; frames go
+    /// on all the while.
     @Test func aFullDisk() throws {
       let disk = try Disk(size: "512k")
       defer { disk.unmount() }
@@ -134,9 +135,11 @@ extension SystemTests {
       }
     }
 
-    /// The disk is full when the daemon starts, with a database or without one: it says so, and what is there stays.
+    /// The disk is full when the daemon starts, with a database or without one: it says so, and
+    /// what is there stays.
     ///
-    /// One that was killed has left the room that the next one needs, which starts and refuses changes.
+    /// One that was killed has left the room that the next one needs, which starts and refuses
+    /// changes.
     @Test(arguments: [SIGTERM, SIGKILL, nil] as [Int32?])
     func aFullDiskAtTheStart(_ end: Int32?) throws {
       let disk = try Disk(size: "1m")
@@ -188,7 +191,8 @@ extension SystemTests {
       }
     }
 
-    /// A daemon that cannot write its database runs with what is stored, refuses changes, and says why.
+    /// A daemon that cannot write its database runs with what is stored, refuses changes, and says
+    /// why.
     @Test func aReadOnlyDisk() throws {
       let disk = try Disk(size: "512k")
       defer { disk.unmount() }
@@ -235,8 +239,9 @@ extension SystemTests {
       }
     }
 
-    /// A database that is gone is no wish for a switch without bridges: while it runs, the daemon writes it anew; when it
-    /// starts, it leaves devices in place, that time and any other, and tells of them.
+    /// A database that is gone is no wish for a switch without bridges: while it runs, the daemon
+    /// writes it anew; when it starts, it leaves devices in place, that time and any other, and
+    /// tells of them.
     @Test func aVanishedDatabase() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -327,7 +332,8 @@ extension SystemTests {
         #expect(
           try red.run("ip addr show eth0").standardOutput.contains("172.17.42.11/24"),
           "the container's interface is still there")
-        // The next start finds nothing wrong with the file that took its place, and knows what that one is.
+        // The next start finds nothing wrong with the file that took its place, and knows what that
+        // one is.
         try damaged.stop(SIGKILL)
         let second = try lab.daemon(on: host)
         #expect(
@@ -342,7 +348,8 @@ extension SystemTests {
   }
 }
 
-/// A small file system in memory for a database, outside of the lab's directory, which is removed while it is mounted.
+/// A small file system in memory for a database, outside of the lab's directory, which is removed
+/// while it is mounted.
 private struct Disk {
   let directory: String
   var database: String { directory + "/conf.db" }

@@ -1,10 +1,11 @@
 import Foundation
 import Testing
 
-/// Hosts of ovx with gobgpd and ovx-evpn, and two reflectors of FRR, on one wire; each host has a container of network red.
+/// Hosts of ovx with gobgpd and ovx-evpn, and two reflectors of FRR, on one wire; each host has a
+/// container of network red.
 ///
-/// Addresses are those of a `Family`: hosts from 1 on, then the reflectors, then whatever a test puts beside them.
-/// Containers are 10.1.0.1 and so on.
+/// Addresses are those of a `Family`: hosts from 1 on, then the reflectors, then whatever a test
+/// puts beside them. Containers are 10.1.0.1 and so on.
 final class EVPNFabric {
   static let vni = 100
   /// Seconds after which a silent speaker is given up.
@@ -201,7 +202,8 @@ final class EVPNFabric {
     return try place.start(gobgpd(place))
   }
 
-  /// The line that becomes gobgpd, with the configuration and the socket that are in the run directory.
+  /// The line that becomes gobgpd, with the configuration and the socket that are in the run
+  /// directory.
   fileprivate static func gobgpd(_ place: Namespace) -> String {
     """
     rm -f \(place.rundir)/api.sock

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// What is lost, and what stays, while BGP speakers die, hosts die, and reflectors are out of reach.
+  /// What is lost, and what stays, while BGP speakers die, hosts die, and reflectors are out of
+  /// reach.
   @Suite struct EVPNHoldingTests {
     /// Between the containers of hosts 1 and 2 both ways, to addresses that are known and to all.
     private static func flows(_ fabric: EVPNFabric, seconds: Double) throws -> [NumberedFlow] {
@@ -24,7 +25,8 @@ extension SystemTests {
       ]
     }
 
-    /// Both ways: the host whose gobgpd dies is the local one for one flow, and the far one for the other.
+    /// Both ways: the host whose gobgpd dies is the local one for one flow, and the far one for the
+    /// other.
     @Test func noFrameIsLostWhileAGobgpdIsKilledAndComesBack() throws {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab)
@@ -46,7 +48,8 @@ extension SystemTests {
       }
     }
 
-    /// A flow in one direction only: nothing but its answers to echo requests comes from the host whose gobgpd dies.
+    /// A flow in one direction only: nothing but its answers to echo requests comes from the host
+    /// whose gobgpd dies.
     @Test func noFrameIsLostToAHostThatSendsNone() throws {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab, count: 2)
@@ -82,7 +85,8 @@ extension SystemTests {
       }
     }
 
-    /// One host has no way to the reflectors for a while: it holds what it knows of others, and they what they know of it.
+    /// One host has no way to the reflectors for a while: it holds what it knows of others, and
+    /// they what they know of it.
     @Test func noFrameIsLostWhileAHostIsCutFromTheReflectors() throws {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab)
@@ -108,7 +112,8 @@ extension SystemTests {
       }
     }
 
-    /// Both reflectors are away, and then one host: what has changed meanwhile is put right, and nothing stale stays.
+    /// Both reflectors are away, and then one host: what has changed meanwhile is put right, and
+    /// nothing stale stays.
     @Test func aPartitionHeals() throws {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab)
@@ -154,7 +159,8 @@ extension SystemTests {
       }
     }
 
-    /// Host 3 is sent no frame while the containers of hosts 1 and 2 look for each other, and find each other.
+    /// Host 3 is sent no frame while the containers of hosts 1 and 2 look for each other, and find
+    /// each other.
     private static func expectQuiet(_ fabric: EVPNFabric) throws {
       func received() throws -> String {
         try fabric.hosts[2].container.must("cat /sys/class/net/eth0/statistics/rx_packets")

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// FRR's bgpd dies and comes back, as a reflector and as a host of the kernel's bridge, and so does an ovx host beside it.
+  /// FRR's bgpd dies and comes back, as a reflector and as a host of the kernel's bridge, and so
+  /// does an ovx host beside it.
   @Suite struct EVPNInFRRFabricTests {
     @Test func noFrameIsLostWhileAllReflectorsDieAndComeBack() throws {
       try Lab.run { lab in
@@ -28,8 +29,9 @@ extension SystemTests {
 
     /// A reflector withdraws at once what a host has told whose bgpd dies: ovx holds it.
     ///
-    /// FRR 8.4 keeps no EVPN routes by graceful restart, neither as helper nor as the one that restarts. So on the way back
-    /// all is lost until bgpd is there again, as zebra takes out of the kernel what bgpd had told it; that is not ovx's.
+    /// FRR 8.4 keeps no EVPN routes by graceful restart, neither as helper nor as the one that
+    /// restarts. So on the way back all is lost until bgpd is there again, as zebra takes out of
+    /// the kernel what bgpd had told it; that is not ovx's.
     @Test func nothingIsLostOnTheWayToAHostOfFRRWhoseBgpdDies() throws {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab, count: 2, others: 1)
@@ -57,8 +59,8 @@ extension SystemTests {
 
     /// The other way around: gobgpd of the ovx host dies.
     ///
-    /// It holds what it knows of the host of the kernel's bridge, and sends there; that host forgets it, and reaches it again
-    /// when its routes are told again.
+    /// It holds what it knows of the host of the kernel's bridge, and sends there; that host
+    /// forgets it, and reaches it again when its routes are told again.
     @Test func anOVXHostLosesNothingToAHostOfFRRWhileItsGobgpdIsAway() throws {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab, count: 2, others: 1)
@@ -80,7 +82,8 @@ extension SystemTests {
       }
     }
 
-    /// Has a container not ask for its neighbor meanwhile, whose answers are among what is lost on the way back.
+    /// Has a container not ask for its neighbor meanwhile, whose answers are among what is lost on
+    /// the way back.
     private static func keepNeighbor(_ kernel: KernelHost, of host: EVPNFabric.Host) throws {
       try host.container.must(
         "ip neigh replace \(kernel.inside) lladdr \(kernel.container.mac()) dev eth0 nud permanent")

@@ -4,7 +4,8 @@ import Testing
 extension SystemTests {
   /// Many routes, and malicious ones, by a speaker of BGP that anybody may be.
   @Suite struct EVPNScaleTests {
-    /// 10,000 routes of one tenant come and go, by bgpd, gobgpd and ovx-evpn, and another tenant notices nothing.
+    /// 10,000 routes of one tenant come and go, by bgpd, gobgpd and ovx-evpn, and another tenant
+    /// notices nothing.
     @Test func tenThousandRoutesComeAndGoBesideAnotherTenant() throws {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab, count: 2, others: 1)
@@ -42,7 +43,8 @@ extension SystemTests {
       }
     }
 
-    /// Whoever speaks BGP may say anything: what cannot be is refused, counted and named, and what is here stays here.
+    /// Whoever speaks BGP may say anything: what cannot be is refused, counted and named, and what
+    /// is here stays here.
     @Test func whatCannotBeIsRefusedAndNamed() throws {
       try Lab.run { lab in
         let fabric = try EVPNFabric(lab, count: 2, others: 1)
@@ -65,7 +67,8 @@ extension SystemTests {
         try eventually("they are counted") {
           try counted("the route target of a network, and another VNI") && counted("no VNI from 1")
         }
-        // Next hops that no other host can have; some speakers on the way refuse one or another by themselves.
+        // Next hops that no other host can have; some speakers on the way refuse one or another by
+        // themselves.
         for (index, hop) in ["127.0.0.1", "224.0.0.5", "255.255.255.255", first.address]
           .enumerated()
         {

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// Hosts that are told of no other host, with gobgpd, reflectors of FRR and a host of FRR and the kernel's VXLAN.
+  /// Hosts that are told of no other host, with gobgpd, reflectors of FRR and a host of FRR and the
+  /// kernel's VXLAN.
   @Suite struct EVPNTests {
     /// The demonstration proves each thing that it shows, and fails with the first that is not so.
     @Test func theDemonstrationHolds() throws {

@@ -40,7 +40,8 @@ extension Namespace {
     }
   }
 
-  /// The frames lost at each port for each reason, written "port reason"; "-" where there is no port.
+  /// The frames lost at each port for each reason, written "port reason"; "-" where there is no
+  /// port.
   func drops() throws -> [String: UInt64] {
     let json = try ctl("-f json drops")
     let drops = try JSONDecoder().decode([Drop].self, from: Data(json.utf8))
@@ -116,7 +117,8 @@ extension SystemTests {
       }
     }
 
-    /// Paths of the underlay are chosen by the source port: stable for a flow, different for different flows.
+    /// Paths of the underlay are chosen by the source port: stable for a flow, different for
+    /// different flows.
     @Test func sourcePortFollowsTheFlow() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
@@ -195,14 +197,16 @@ extension SystemTests {
             "python3 $TRAFFIC/send_vxlan.py \(sent.source) \(Family.ipv4.address(1)) \(sent.count) \(sent.header) '\(sent.frame)'"
           )
           try eventually("\(sent.count) drops for \(sent.reason) are counted", within: 3) {
-            // Who else talks on the bridge loses frames too, for other reasons: the host's own IPv6, for one.
+            // Who else talks on the bridge loses frames too, for other reasons: the host's own
+            // IPv6, for one.
             func sum(_ drops: [String: UInt64]) -> UInt64 {
               drops.filter { $0.key.hasSuffix(" \(sent.reason)") }.values.reduce(0, &+)
             }
             return sum(try host1.drops()) - sum(before) == UInt64(sent.count)
           }
         }
-        // RFC 7348: what is reserved is ignored on receipt; and a frame that is welcome still comes in.
+        // RFC 7348: what is reserved is ignored on receipt; and a frame that is welcome still comes
+        // in.
         try host2.must(
           "python3 $TRAFFIC/send_vxlan.py \(known) \(Family.ipv4.address(1)) 6 ff112233000064ff \(marked)"
         )
@@ -211,7 +215,8 @@ extension SystemTests {
       }
     }
 
-    /// Without an outer checksum and with a right one a datagram is welcome; a wrong one costs it, and only it.
+    /// Without an outer checksum and with a right one a datagram is welcome; a wrong one costs it,
+    /// and only it.
     @Test(arguments: Family.allCases)
     func checksumsOfTheUnderlay(_ family: Family) throws {
       try Lab.run { lab in
@@ -265,7 +270,8 @@ extension SystemTests {
         for line in tutorial.lines {
           let place = try #require(places[line.place], "the tutorial speaks of \(line.place)")
           let command = Tutorial.renaming(line.command, for: places)
-          // What is mounted inside of "ip netns exec" nobody else sees, so namespaces are made outside.
+          // What is mounted inside of "ip netns exec" nobody else sees, so namespaces are made
+          // outside.
           let output =
             command.hasPrefix("ip netns add ")
             ? try Command(command.split(separator: " ").map(String.init)).finish(seconds: 10)

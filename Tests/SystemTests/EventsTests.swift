@@ -104,7 +104,8 @@ extension SystemTests {
         let all = try capture("-w \(file)")
         let ofPort = try capture("c1")
         let ofTunnel = try capture("vxlan0")
-        // A frame with a tag at an access port, one to a reserved address, and a datagram of a VNI that there is not.
+        // A frame with a tag at an access port, one to a reserved address, and a datagram of a VNI
+        // that there is not.
         let script = Lab.packageRoot.appendingPathComponent(
           "Tests/SystemTests/Traffic/send_frame.py"
         ).path

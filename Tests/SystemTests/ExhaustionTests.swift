@@ -100,7 +100,8 @@ extension SystemTests {
       }
     }
 
-    /// A container makes up addresses: the table keeps its size, the flooder pays, and what is given back serves again.
+    /// A container makes up addresses: the table keeps its size, the flooder pays, and what is
+    /// given back serves again.
     @Test func addresses() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -146,8 +147,8 @@ extension SystemTests {
       }
     }
 
-    /// The switch gets no time, and the queues in front of it run over: what is lost is counted by place, and it goes on
-    /// as if nothing had been.
+    /// The switch gets no time, and the queues in front of it run over: what is lost is counted by
+    /// place, and it goes on as if nothing had been.
     @Test func receiveQueues() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
@@ -182,7 +183,8 @@ extension SystemTests {
       }
     }
 
-    /// A device whose reader has stopped reading: what it has no room for is counted there, and others miss nothing.
+    /// A device whose reader has stopped reading: what it has no room for is counted there, and
+    /// others miss nothing.
     @Test func deviceQueues() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -225,7 +227,8 @@ extension SystemTests {
       }
     }
 
-    /// The underlay takes datagrams slower than they come: what a socket has no room for is counted, and nothing after it.
+    /// The underlay takes datagrams slower than they come: what a socket has no room for is
+    /// counted, and nothing after it.
     @Test func sendQueues() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()

@@ -125,7 +125,8 @@ extension SystemTests {
       }
     }
 
-    /// The page in a browser, on a desk and on a phone: it shows what is there, and names stay text.
+    /// The page in a browser, on a desk and on a phone: it shows what is there, and names stay
+    /// text.
     @Test(arguments: ["1200x1500", "390x900"])
     func thePage(_ size: String) throws {
       try Lab.run { lab in

@@ -92,7 +92,8 @@ extension SystemTests {
         let daemon = try lab.overlay(on: host1, remotes: [2])
         let red1 = try lab.container("red1", on: host1, by: .veth, address: "172.17.42.11/24")
         let red2 = try lab.vethContainer("red2", on: host2, address: "172.17.42.12/24")
-        // The kernel's checksums of tunnels are left to the device, which a veth is not: what has none needs no look.
+        // The kernel's checksums of tunnels are left to the device, which a veth is not: what has
+        // none needs no look.
         try host2.must(
           """
           ip link add br0 type bridge && ip link set br0 up
@@ -121,7 +122,8 @@ extension SystemTests {
       }
     }
 
-    /// Datagrams that come in one piece are not one segment, whatever a tenant writes into the first of them.
+    /// Datagrams that come in one piece are not one segment, whatever a tenant writes into the
+    /// first of them.
     @Test func aTrainThatPassesForASegment() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
@@ -191,7 +193,8 @@ extension SystemTests {
         let address = try blue.must("cat /sys/class/net/eth0/address")
           .trimmingCharacters(in: .whitespacesAndNewlines)
         try red.expectPing("172.17.42.11")
-        // Segments of a connection that blue knows nothing of. It says nothing to them, nor anything else.
+        // Segments of a connection that blue knows nothing of. It says nothing to them, nor
+        // anything else.
         try blue.must(
           """
           echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 && ip link set eth0 arp off
@@ -341,8 +344,8 @@ extension SystemTests {
       }
     }
 
-    /// By itself it is used where it passes by none of the host's rules, and not where there are some; the other hosts' rules
-    /// are theirs.
+    /// By itself it is used where it passes by none of the host's rules, and not where there are
+    /// some; the other hosts' rules are theirs.
     @Test func byItself() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
@@ -357,8 +360,8 @@ extension SystemTests {
             try host.ctl("-f json tunnel show").contains(words)
           }
         }
-        // The switch's own rules, and a gateway's, are not meant for its packets; a chain without rules does nothing, nor does
-        // one that others jump to or that sees what is forwarded.
+        // The switch's own rules, and a gateway's, are not meant for its packets; a chain without
+        // rules does nothing, nor does one that others jump to or that sees what is forwarded.
         try host1.must(
           """
           nft 'add table inet ovx; add chain inet ovx out { type nat hook postrouting priority 100; };

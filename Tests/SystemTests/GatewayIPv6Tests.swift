@@ -2,7 +2,8 @@ import Foundation
 import Glibc
 import Testing
 
-/// Router advertisements and DHCPv6 of gateways: the router for everybody, and for each member the addresses that it has.
+/// Router advertisements and DHCPv6 of gateways: the router for everybody, and for each member the
+/// addresses that it has.
 extension SystemTests.GatewayTests {
   private static let dualStack =
     "subnet=172.17.42.0/24,fd42::/64 gateway=172.17.42.1,fd42::1 dhcp=true dns=true domain=red.example"
@@ -18,7 +19,8 @@ extension SystemTests.GatewayTests {
     var told: String { (try? String(contentsOfFile: output, encoding: .utf8)) ?? "" }
   }
 
-  /// Starts a client of a container's `eth0`, which loses the addresses that it has, and what it knows of routers.
+  /// Starts a client of a container's `eth0`, which loses the addresses that it has, and what it
+  /// knows of routers.
   private func client(_ container: Namespace, _ host: Namespace) throws -> Client {
     let program = try Command([
       Lab.packageRoot.appendingPathComponent("deploy/find-dhclient").path
@@ -119,7 +121,8 @@ extension SystemTests.GatewayTests {
       #expect(!routes.contains("proto ra") && !routes.contains("dynamic"), "\(routes)")
       #expect(!sniffer.standardOutput.contains("02:6f:76:00:00:64"), "\(sniffer.standardOutput)")
 
-      // A port to which nobody has given an address is given none, and then what it is told it may have.
+      // A port to which nobody has given an address is given none, and then what it is told it may
+      // have.
       let machine = try lab.vethContainer("vm1", on: site.hosts[0], address: "10.99.0.2/24")
       try site.hosts[0].ctl("add-port br0 vm1 network=red")
       #expect(try told(machine, "solicit") == [])
@@ -143,7 +146,8 @@ extension SystemTests.GatewayTests {
     }
   }
 
-  /// IPv6 alone, and addresses of two subnets, of which the gateway is in one; of a central gateway, too.
+  /// IPv6 alone, and addresses of two subnets, of which the gateway is in one; of a central
+  /// gateway, too.
   @Test func severalSubnetsAndNoIPv4() throws {
     try run(settings: "gateway_mode=remote") { lab, site in
       let subnets = "subnet=fd42::/64,fd43::/64 gateway=fd42::1"
@@ -156,7 +160,8 @@ extension SystemTests.GatewayTests {
       for container in [near, far] { try expectRouter(of: container) }
       try expectAddresses(["fd42::a", "fd43::a"], to: near, site.hosts[0])
       try expectAddresses(["fd43::b"], to: far, site.hosts[1])
-      // The other subnet is on the link as well, though nobody has told the member so: its router does.
+      // The other subnet is on the link as well, though nobody has told the member so: its router
+      // does.
       try near.expectPing("fd43::b", attempts: 5)
       // What is wider than dnsmasq knows it is said so, and all else goes on.
       try site.hosts[0].ctl("set network red subnet=fd42::/64,fd43::/64,fd44::/48")
@@ -167,7 +172,8 @@ extension SystemTests.GatewayTests {
     }
   }
 
-  /// What a member asks for is nobody else's, and what it asks without end keeps nobody from being answered.
+  /// What a member asks for is nobody else's, and what it asks without end keeps nobody from being
+  /// answered.
   @Test(arguments: [true, false])
   func whoAsksForOthersAddressesGetsNone(portSecurity: Bool) throws {
     try run { lab, site in

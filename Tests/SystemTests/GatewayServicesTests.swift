@@ -109,7 +109,8 @@ extension SystemTests.GatewayTests {
           ], to: container)
         try expectWayOut(container)
       }
-      // A port to which nobody has given an address is given none, and then what it is told it may have.
+      // A port to which nobody has given an address is given none, and then what it is told it may
+      // have.
       let machine = try lab.vethContainer("vm1", on: site.hosts[0], address: "10.99.0.2/24")
       try site.hosts[0].ctl("add-port br0 vm1 network=red")
       #expect(try lease(machine) == nil)

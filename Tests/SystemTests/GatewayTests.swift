@@ -5,7 +5,8 @@ import Testing
 extension SystemTests {
   /// Gateways of tenants' networks: the way out, and no way to anybody else.
   @Suite struct GatewayTests {
-    /// Two hosts with switches and gateways' makers, a cable between them, and an outside that both reach by `wan`.
+    /// Two hosts with switches and gateways' makers, a cable between them, and an outside that both
+    /// reach by `wan`.
     final class Site {
       let hosts: [Namespace]
       let outside: Namespace
@@ -49,12 +50,14 @@ extension SystemTests {
         }
       }
 
-      /// What the names of a host's routers begin with; all hosts here share the names of namespaces.
+      /// What the names of a host's routers begin with; all hosts here share the names of
+      /// namespaces.
       func prefix(_ index: Int) -> String { "\(Lab.prefix)r\(index)-" }
 
       private func socket(_ index: Int) -> String { "\(hosts[index].rundir)/names.socket" }
 
-      /// Starts what gives names, with the rights of its unit; systemd starts it for each connection.
+      /// Starts what gives names, with the rights of its unit; systemd starts it for each
+      /// connection.
       private func startNames(_ index: Int) throws {
         names.append(
           try Command([
@@ -174,7 +177,8 @@ extension SystemTests {
       }
     }
 
-    /// With the fast path the router has a veth, to and from which the kernel forwards; without, it has a TAP.
+    /// With the fast path the router has a veth, to and from which the kernel forwards; without, it
+    /// has a TAP.
     @Test func theKernelForwardsToTheRouter() throws {
       try run { lab, site in
         let host = site.hosts[0]
@@ -231,7 +235,8 @@ extension SystemTests {
           #expect(try !answers(address, from: red), "\(address) has answered")
           try red.expectNoPing(address)
         }
-        // Blue has the same address as red, and one that red has not: by no route does red get there.
+        // Blue has the same address as red, and one that red has not: by no route does red get
+        // there.
         try blue.must("ip addr add 172.17.99.9/24 dev eth0")
         let service = try blue.start("exec socat TCP-LISTEN:8080,fork,reuseaddr EXEC:'echo hello'")
         defer { service.signal(SIGTERM) }

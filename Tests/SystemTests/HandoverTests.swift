@@ -49,7 +49,8 @@ extension SystemTests {
       }
     }
 
-    /// Nothing is lost, nothing is flooded that was known, a TCP stream lives, and what is counted goes on.
+    /// Nothing is lost, nothing is flooded that was known, a TCP stream lives, and what is counted
+    /// goes on.
     @Test(arguments: [1, 2])
     func underTraffic(workers: Int) throws {
       try Lab.run { lab in
@@ -144,7 +145,8 @@ extension SystemTests {
       }
     }
 
-    /// A daemon that is to be another one does not take the place, and one that finds none starts as ever.
+    /// A daemon that is to be another one does not take the place, and one that finds none starts
+    /// as ever.
     @Test func refusals() throws {
       try Lab.run { lab in
         lab.expectLog("the new ovx-vswitchd does not take this one's place")
@@ -206,7 +208,8 @@ extension SystemTests {
       }
     }
 
-    /// The service manager is told by the old process which one to look after, and by that one that it is ready.
+    /// The service manager is told by the old process which one to look after, and by that one that
+    /// it is ready.
     @Test func serviceManager() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -239,7 +242,8 @@ extension SystemTests {
       }
     }
 
-    /// A restart floods nothing that was known, nor does it count anew; what was written is gone with it.
+    /// A restart floods nothing that was known, nor does it count anew; what was written is gone
+    /// with it.
     @Test func tablesAreKeptOverARestart() throws {
       try Lab.run { lab in
         let scene = try Scene(lab)

@@ -11,7 +11,8 @@ enum ForeignDevice: String, CaseIterable, CustomTestStringConvertible {
 }
 
 extension Lab {
-  /// Makes a device of the host, and a namespace behind it whose eth0 has addresses; it is not a port yet.
+  /// Makes a device of the host, and a namespace behind it whose eth0 has addresses; it is not a
+  /// port yet.
   func stranger(
     _ name: String, on host: Namespace, by device: ForeignDevice, addresses: [String]
   ) throws -> Namespace {
@@ -73,15 +74,16 @@ extension Namespace {
 }
 
 extension SystemTests {
-  /// A device that is a port's is the switch's alone: the host's network stack hears nothing of it and says nothing by it.
+  /// A device that is a port's is the switch's alone: the host's network stack hears nothing of it
+  /// and says nothing by it.
   @Suite struct HostStackTests {
     /// Of the host, in another tenant's VLAN, on its underlay, and of another tenant's container.
     private static let targets = [
       "172.17.42.1", "fd17::1", "192.168.5.2", "fd05::2", "172.17.42.11", "fd17::11",
     ]
 
-    /// Two tenants on a host that forwards: a container in VLAN 100, where the host has addresses, and a stranger to be put
-    /// into VLAN 200.
+    /// Two tenants on a host that forwards: a container in VLAN 100, where the host has addresses,
+    /// and a stranger to be put into VLAN 200.
     private func scene(
       _ lab: Lab, _ device: ForeignDevice
     ) throws -> (host: Namespace, far: Namespace, victim: Namespace, stranger: Namespace) {
@@ -204,7 +206,8 @@ extension SystemTests {
         try host.must("mkdir $OVX_RUNDIR/other")
         try lab.daemon(on: other).stop(SIGTERM)
         #expect(try host.must("tc qdisc show dev v1").contains("clsact"))
-        // Nor one that runs elsewhere; but then the port is gone, and the next one here sees to the device.
+        // Nor one that runs elsewhere; but then the port is gone, and the next one here sees to the
+        // device.
         let elsewhere = Namespace(name: try lab.namespace("elsewhere").name, rundir: host.rundir)
         lab.expectLog("port v1 waits")
         let distant = try lab.daemon(on: elsewhere)
@@ -249,7 +252,8 @@ extension SystemTests {
       }
     }
 
-    /// What is added last comes first, so that a filter that was there lets nothing pass; and it is there afterwards.
+    /// What is added last comes first, so that a filter that was there lets nothing pass; and it is
+    /// there afterwards.
     @Test func somebodyElsesFilterOfTheSamePriorityIsBehind() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -351,7 +355,8 @@ extension SystemTests {
             "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo \(filter) > $f; done")
           #expect(try heard(stranger, mac: try host.mac("s0")) == 0, "by its port")
           #expect(try heard(stranger, mac: "ff:ff:ff:ff:ff:ff") == 0, "by its port")
-          // In the host's VLAN it reaches the host by the bridge's own device, as any container of it.
+          // In the host's VLAN it reaches the host by the bridge's own device, as any container of
+          // it.
           try host.ctl("set port s0 tag=100")
           let before = try host.drops("wrong-device")
           #expect(try heard(stranger, mac: try host.mac("br0")) == 0, "by the bridge's device")
@@ -445,7 +450,8 @@ extension SystemTests {
         let sniffer = try Sniffer(in: victim)
         let before = try host.drops("own-address")
         try stranger.must("python3 $TRAFFIC/forge.py eth0 \(try host.mac("s0")) frame 5")
-        // What is for the bridge's own device goes there alone, also when nothing was ever heard of it.
+        // What is for the bridge's own device goes there alone, also when nothing was ever heard of
+        // it.
         try host.ctl("fdb flush br0")
         try stranger.must("python3 $TRAFFIC/forge.py eth0 \(try host.mac("br0")) frame 5")
         #expect(try host.drops("own-address") == before + 5)

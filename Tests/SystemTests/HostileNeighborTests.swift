@@ -2,10 +2,12 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// Tenants share the time of the hosts as well: whatever one does, the others' frames go on passing.
+  /// Tenants share the time of the hosts as well: whatever one does, the others' frames go on
+  /// passing.
   ///
-  /// The limits are far from what a victim has left on a quiet machine: they tell one that is slowed down from one that is cut
-  /// off, with daemons that are not optimised, on cores that they share with the attacker and the tests.
+  /// The limits are far from what a victim has left on a quiet machine: they tell one that is
+  /// slowed down from one that is cut off, with daemons that are not optimised, on cores that they
+  /// share with the attacker and the tests.
   @Suite struct HostileNeighborTests {
     struct Attack: CustomTestStringConvertible {
       var kind: String
@@ -83,7 +85,8 @@ extension SystemTests {
       }
     }
 
-    /// A host that floods one VNI, as one behind a kernel's VTEP can, does not reach what comes by another one.
+    /// A host that floods one VNI, as one behind a kernel's VTEP can, does not reach what comes by
+    /// another one.
     @Test(arguments: zip(Family.allCases, ["", "--workers 2"]))
     func fromAnotherHost(family: Family, arguments: String) throws {
       try Lab.run { lab in
@@ -110,7 +113,8 @@ extension SystemTests {
         func limited() throws -> UInt64 { try host.drops()["red storm-limit", default: 0] }
         try host.ctl("set port red other_config:storm-control=10")
         try flood()
-        // The port is read less often then, so its queue overflows, too. Each frame is counted as the one or the other.
+        // The port is read less often then, so its queue overflows, too. Each frame is counted as
+        // the one or the other.
         try eventually("all but a few are lost") {
           try limited() + host.drops()["red receive-queue-full", default: 0] > 3900
         }

@@ -65,7 +65,8 @@ extension SystemTests {
       }
     }
 
-    /// The feature of the underlay, the far host's address, and the injector itself come and go under traffic.
+    /// The feature of the underlay, the far host's address, and the injector itself come and go
+    /// under traffic.
     @Test func whatIsMissingIsDoneWithout() throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()

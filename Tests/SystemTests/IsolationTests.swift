@@ -101,7 +101,8 @@ extension SystemTests {
           try host.ctl("add-br br0")
           try host.ctl("add-br br1")
           let remote = Family.ipv4.address(2 - number)
-          // A VNI for two VLANs is a trunk, narrowed to them; a VNI for one VLAN is bound to it by a tag.
+          // A VNI for two VLANs is a trunk, narrowed to them; a VNI for one VLAN is bound to it by
+          // a tag.
           try host.ctl("add-port br0 vx100 key=100 remote=\(remote) trunks=[10,20]")
           try host.ctl("add-port br0 vx200 key=200 remote=\(remote) trunks=[30,40]")
           try host.ctl("add-port br1 vx300 key=300 remote=\(remote) tag=10")
@@ -184,7 +185,8 @@ extension SystemTests {
       }
     }
 
-    /// Whether a frame of a mark may reach a member: they share the segment, on one host or over its tunnel.
+    /// Whether a frame of a mark may reach a member: they share the segment, on one host or over
+    /// its tunnel.
     private func mayHear(_ member: Member, _ mark: Mark, among members: [Member]) -> Bool {
       guard let sender = members.first(where: { $0.name == mark.origin }) else { return false }
       // A priority tag, VLAN 0, means the same as none.

@@ -4,7 +4,8 @@ import Testing
 extension SystemTests {
   /// VNIs that the operator has joined, with the real daemon.
   @Suite struct JoiningTests {
-    /// Red is on host 1, blue on host 2, and both are one network because of host 3; then also because of host 4.
+    /// Red is on host 1, blue on host 2, and both are one network because of host 3; then also
+    /// because of host 4.
     @Test func joinedVNIsAreOneNetworkWithoutALoop() throws {
       try Lab.run { lab in
         let hosts = try lab.hosts(4)

@@ -20,7 +20,8 @@ struct OverlayCase: CustomTestStringConvertible {
 }
 
 extension Lab {
-  /// Starts ovx on a host with bridge br0 and, on it, a tunnel vxlan0 to other hosts by their numbers.
+  /// Starts ovx on a host with bridge br0 and, on it, a tunnel vxlan0 to other hosts by their
+  /// numbers.
   @discardableResult
   func overlay(
     on host: Namespace,

@@ -2,7 +2,8 @@ import Foundation
 import Glibc
 import Testing
 
-/// Everything here needs the real kernel, so the suites share one machine and run one after the other.
+/// Everything here needs the real kernel, so the suites share one machine and run one after the
+/// other.
 @Suite(
   .serialized,
   .enabled(
@@ -14,8 +15,9 @@ enum SystemTests {}
 
 /// Network namespaces, daemons in them, and the promise that nothing of either outlives the test.
 ///
-/// A test fails when a daemon dies by itself, does not stop on SIGTERM, or logs a warning or an error that the test did
-/// not announce with ``expectLog(_:)``, be it to its standard error or to a file.
+/// A test fails when a daemon dies by itself, does not stop on SIGTERM, or logs a warning or an
+/// error that the test did not announce with ``expectLog(_:)``, be it to its standard error or to a
+/// file.
 final class Lab {
   /// Where the programs under test are: OVX_BIN, or the package's release build.
   static let binaries: String =
@@ -31,7 +33,8 @@ final class Lab {
   /// OVX_FAST_PATH=on has every daemon use the fast path: what holds has to hold with it, too.
   static let usesFastPath = ProcessInfo.processInfo.environment["OVX_FAST_PATH"] == "on"
 
-  /// OVX_ATTACH_KIND=veth gives containers that `container(by: .tap)` attaches a veth: what holds has to hold with it, too.
+  /// OVX_ATTACH_KIND=veth gives containers that `container(by: .tap)` attaches a veth: what holds
+  /// has to hold with it, too.
   static let attachKind = ProcessInfo.processInfo.environment["OVX_ATTACH_KIND"] ?? "tap"
 
   /// Of the names of all namespaces; the process id keeps two runs on one machine apart.
@@ -46,7 +49,8 @@ final class Lab {
     try Lab.sweep()
     let template = "/tmp/\(Lab.prefix)\(UUID().uuidString.prefix(8))"
     directory = URL(fileURLWithPath: template)
-    // Others may pass: a test looks at what the control socket itself says to a user without rights.
+    // Others may pass: a test looks at what the control socket itself says to a user without
+    // rights.
     try FileManager.default.createDirectory(
       at: directory,
       withIntermediateDirectories: false,
@@ -82,8 +86,8 @@ final class Lab {
     }
   }
 
-  /// Makes a namespace with loopback up, and bridges in it not handing frames to iptables (which they do by default
-  /// and which would slow the kernel's side of a comparison).
+  /// Makes a namespace with loopback up, and bridges in it not handing frames to iptables (which
+  /// they do by default and which would slow the kernel's side of a comparison).
   func namespace(_ name: String) throws -> Namespace {
     let namespace = Namespace(
       name: Lab.prefix + name,
@@ -106,7 +110,8 @@ final class Lab {
     return namespace
   }
 
-  /// The name of a namespace that the test itself makes with `ip netns add`, to be removed with the others.
+  /// The name of a namespace that the test itself makes with `ip netns add`, to be removed with the
+  /// others.
   func announcedNamespace(_ name: String) throws -> Namespace {
     let namespace = Namespace(
       name: Lab.prefix + name, rundir: directory.appendingPathComponent(name).path)
@@ -116,8 +121,8 @@ final class Lab {
 
   /// Starts a daemon in a host's namespace and waits until it answers.
   ///
-  /// It looks for programs in a directory of the test's own first, where there is one; `through` is a command that runs it,
-  /// such as `setpriv` with its options.
+  /// It looks for programs in a directory of the test's own first, where there is one; `through` is
+  /// a command that runs it, such as `setpriv` with its options.
   @discardableResult
   func daemon(
     on host: Namespace, arguments: [String] = [], searchPath: String? = nil,

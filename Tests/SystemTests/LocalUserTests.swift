@@ -78,7 +78,8 @@ extension SystemTests {
       }
     }
 
-    /// In a directory like /tmp a database of somebody else's, or what SQLite would read beside it, is not taken.
+    /// In a directory like /tmp a database of somebody else's, or what SQLite would read beside it,
+    /// is not taken.
     @Test(arguments: ["conf.db", "conf.db-wal", "conf.db-shm", "conf.db-journal", "a.log"])
     func foreignFiles(_ name: String) throws {
       try Lab.run { lab in
@@ -139,7 +140,8 @@ extension SystemTests {
       }
     }
 
-    /// A library that is loaded first and changes the environment: both programs know what they were told.
+    /// A library that is loaded first and changes the environment: both programs know what they
+    /// were told.
     @Test func argumentsAreTheKernels() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -175,7 +177,8 @@ extension SystemTests {
       return path.standardOutput.trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
-    /// Started without standard streams, no file of the daemon's gets their numbers, and so what is said on them.
+    /// Started without standard streams, no file of the daemon's gets their numbers, and so what is
+    /// said on them.
     @Test func closedStandardStreams() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")

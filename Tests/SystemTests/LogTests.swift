@@ -5,7 +5,8 @@ import Testing
 extension SystemTests {
   /// The log, which nothing ever waits for.
   @Suite struct LogTests {
-    /// A pipe, a FIFO and a terminal that nobody reads: all goes on, SIGTERM too; what is lost is counted and told.
+    /// A pipe, a FIFO and a terminal that nobody reads: all goes on, SIGTERM too; what is lost is
+    /// counted and told.
     @Test(arguments: ["pipe", "fifo", "terminal"])
     func nobodyReads(_ kind: String) throws {
       try Lab.run { lab in

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// A thousand ports: what one change costs, and what many at once do to those that are not concerned.
+  /// A thousand ports: what one change costs, and what many at once do to those that are not
+  /// concerned.
   @Suite struct ManyPortsTests {
     @Test func aThousandPortsComeAndGoBesideTraffic() throws {
       try Lab.run { lab in
@@ -30,7 +31,8 @@ extension SystemTests {
           return looked.count > 1 && looked[looked.count - 1] - looked[looked.count - 2] < 20
         }
 
-        // By the ten seconds that ovx-ctl waits unless told otherwise, with time to spare on a machine that is not busy.
+        // By the ten seconds that ovx-ctl waits unless told otherwise, with time to spare on a
+        // machine that is not busy.
         try host.ctl("\(many { "del-port t\($0)" })")
         #expect(try host.must("ls /sys/class/net | grep -c '^t[0-9]' || true") == "0\n")
         ping.signal(SIGINT)

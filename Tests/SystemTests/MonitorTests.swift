@@ -57,7 +57,8 @@ extension SystemTests {
       }
     }
 
-    /// A reader that stops is told that it has missed something, once it reads again, and keeps nobody from anything.
+    /// A reader that stops is told that it has missed something, once it reads again, and keeps
+    /// nobody from anything.
     @Test func whoReadsTooSlowlyIsTold() throws {
       try Lab.run { lab in
         let (host, _) = try lab.twoHosts()
@@ -106,7 +107,8 @@ extension SystemTests {
       }
     }
 
-    /// The rows that a reader knows of, by what it was told since it missed something last; `nil` in the middle of a snapshot.
+    /// The rows that a reader knows of, by what it was told since it missed something last; `nil`
+    /// in the middle of a snapshot.
     private func picture(_ file: String) throws -> [WatchedTable: [String: [String: Datum]]]? {
       var rows: [WatchedTable: [String: [String: Datum]]] = [:]
       var isWhole = false
@@ -140,8 +142,9 @@ extension SystemTests {
       return rows
     }
 
-    /// A reader is stopped while an operator and a tenant change as much as the daemon takes: its memory is bounded, other
-    /// tenants' frames get through, and once the reader goes on it knows what there is.
+    /// A reader is stopped while an operator and a tenant change as much as the daemon takes: its
+    /// memory is bounded, other tenants' frames get through, and once the reader goes on it knows
+    /// what there is.
     @Test func aStoppedReaderAndAllThatCanChange() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")

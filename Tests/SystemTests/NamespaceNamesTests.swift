@@ -3,7 +3,8 @@ import Glibc
 import Testing
 
 extension SystemTests {
-  /// Who gives routers' namespaces their names does that, and nothing else for anybody who gets hold of its socket.
+  /// Who gives routers' namespaces their names does that, and nothing else for anybody who gets
+  /// hold of its socket.
   @Suite struct NamespaceNamesTests {
     /// Asks for names as nobody of ovx does; each line is what was answered: 0, or what refuses it.
     private static let asker = #"""

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// ARP and neighbor discovery over the tunnel: what the switch answers itself, and what has to pass.
+  /// ARP and neighbor discovery over the tunnel: what the switch answers itself, and what has to
+  /// pass.
   @Suite struct NeighborTests {
     /// Two hosts with one tenant: red1 on host 1; red2 and red3 on host 2.
     private struct Scene {
@@ -36,8 +37,8 @@ extension SystemTests {
         }
       }
 
-      /// Packets of which tcpdump says this, on the wire between the hosts while something happens; those
-      /// that leave as one train count once.
+      /// Packets of which tcpdump says this, on the wire between the hosts while something happens;
+      /// those that leave as one train count once.
       func onTheWire(_ text: String, _ body: () throws -> Void) throws -> Int {
         try heard(text, in: host1, "udp port 4789", body)
       }
@@ -149,7 +150,8 @@ extension SystemTests {
       }
     }
 
-    /// An address goes from one container to another one, and a container from one host to the other.
+    /// An address goes from one container to another one, and a container from one host to the
+    /// other.
     @Test func changesCountAtOnce() throws {
       try Lab.run { lab in
         let scene = try Scene(lab)

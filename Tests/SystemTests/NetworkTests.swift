@@ -93,7 +93,8 @@ extension SystemTests {
       }
     }
 
-    /// Addresses that are kept ready, or that nobody had a while ago, are nobody's who has come by them without a word.
+    /// Addresses that are kept ready, or that nobody had a while ago, are nobody's who has come by
+    /// them without a word.
     @Test(arguments: [1, 70])
     func anAddressIsNotGivenThatSomebodyHasTakenMeanwhile(pause: UInt32) throws {
       try Lab.run { lab in

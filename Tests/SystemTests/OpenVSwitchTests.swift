@@ -65,7 +65,8 @@ extension SystemTests {
   @Suite struct OpenVSwitchTests {
     /// Two hosts whose cable carries what a real one would.
     ///
-    /// Open vSwitch takes the half-made checksums that one end of a veth hands to the other for wrong ones.
+    /// Open vSwitch takes the half-made checksums that one end of a veth hands to the other for
+    /// wrong ones.
     private static func hosts(_ lab: Lab) throws -> (Namespace, Namespace) {
       // What Open vSwitch warns of, in its own words, is its own business.
       lab.expectLog("|WARN|")
@@ -82,7 +83,8 @@ extension SystemTests {
         let red1 = try lab.container(
           "red1", on: host1, by: attachment, address: "172.17.42.11/24", tag: tag)
         let red2 = try lab.vethContainer("red2", on: host2, address: "172.17.42.12/24")
-        // Open vSwitch passes half a checksum on, which no TCP survives; ovx needs nothing of the kind.
+        // Open vSwitch passes half a checksum on, which no TCP survives; ovx needs nothing of the
+        // kind.
         try red2.must("ethtool -K eth0 tx off")
         let switch2 = try OpenVSwitch(on: host2, address: Family.ipv4.address(2))
         let tagging = tag.map { "tag=\($0)" } ?? ""

@@ -12,7 +12,8 @@ enum Family: String, CaseIterable, CustomTestStringConvertible {
     self == .ipv4 ? "192.168.5.\(host + 1)" : "fd05::\(host + 1)"
   }
 
-  /// What a container's interface may have when the underlay has 1500: an outer IPv6 header is 20 bytes longer.
+  /// What a container's interface may have when the underlay has 1500: an outer IPv6 header is 20
+  /// bytes longer.
   var overlayMTU: Int { self == .ipv4 ? 1450 : 1430 }
 }
 
@@ -58,7 +59,8 @@ extension Lab {
     )
   }
 
-  /// A container on a veth with the kernel's default offloads; the host's end has the container's name.
+  /// A container on a veth with the kernel's default offloads; the host's end has the container's
+  /// name.
   func vethContainer(
     _ name: String,
     on host: Namespace,
@@ -120,7 +122,8 @@ extension Lab {
 }
 
 extension Namespace {
-  /// Makes this host a VTEP of the kernel's own: a bridge, a vxlan device, and ports put on it by name.
+  /// Makes this host a VTEP of the kernel's own: a bridge, a vxlan device, and ports put on it by
+  /// name.
   func makeKernelVTEP(
     vni: Int,
     family: Family,
@@ -142,9 +145,10 @@ extension Namespace {
 
   /// Three pings of one payload size, all of which must come back once the way is up.
   ///
-  /// What was sent before the far VTEP had its socket was answered with "port unreachable", and a kernel's VTEP comes up
-  /// within milliseconds of the first ping: a first one that is lost to that says nothing of the switch. A far side that
-  /// loses packets by itself may get more than one attempt.
+  /// What was sent before the far VTEP had its socket was answered with "port unreachable", and a
+  /// kernel's VTEP comes up within milliseconds of the first ping: a first one that is lost to that
+  /// says nothing of the switch. A far side that loses packets by itself may get more than one
+  /// attempt.
   func expectPing(
     _ address: String,
     size: Int = 56,

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// The MTUs of containers and what becomes of packets that are too large: `SegmentMTU`, `Adoption` and `PathMTU`.
+  /// The MTUs of containers and what becomes of packets that are too large: `SegmentMTU`,
+  /// `Adoption` and `PathMTU`.
   @Suite struct PathMTUTests {
     /// Two hosts with a bridge and a tunnel in VLAN 100.
     private func hosts(
@@ -296,7 +297,8 @@ extension SystemTests {
       }
     }
 
-    /// Behind a router a message is believed where the far end bears it out, or answers nothing; down to the floor.
+    /// Behind a router a message is believed where the far end bears it out, or answers nothing;
+    /// down to the floor.
     @Test(arguments: Family.allCases)
     func messagesOfRoutersAreAskedAbout(_ family: Family) throws {
       try Lab.run { lab in
@@ -365,7 +367,8 @@ extension SystemTests {
 
     // MARK: Too large
 
-    /// TCP and pings of a sender whose MTU is larger than the tunnel's, by veth and TAP, with IPv4 and IPv6.
+    /// TCP and pings of a sender whose MTU is larger than the tunnel's, by veth and TAP, with IPv4
+    /// and IPv6.
     @Test(arguments: Attachment.allCases + [.attachedVeth])
     func sendersAreTold(_ attachment: Attachment) throws {
       try Lab.run { lab in
@@ -375,7 +378,8 @@ extension SystemTests {
           let container = try lab.container(
             "red\(number)", on: host, by: attachment, address: "172.17.42.1\(number)/24", tag: 100)
           containers.append(container)
-          // What somebody has set since stays, and is too large. Each segment is a frame of its own.
+          // What somebody has set since stays, and is too large. Each segment is a frame of its
+          // own.
           if attachment == .veth { try host.must("ip link set red\(number) mtu 1500") }
           try container.must(
             """
@@ -413,7 +417,8 @@ extension SystemTests {
       }
     }
 
-    /// What comes by a tunnel for a device that takes less is answered by that tunnel, also to a VTEP of the kernel's.
+    /// What comes by a tunnel for a device that takes less is answered by that tunnel, also to a
+    /// VTEP of the kernel's.
     @Test(arguments: Attachment.allCases)
     func remoteSendersAreTold(_ attachment: Attachment) throws {
       try Lab.run { lab in

@@ -18,7 +18,8 @@ extension SystemTests {
           try FileManager.default.createDirectory(
             atPath: "\(directory)/\(name)", withIntermediateDirectories: true)
         }
-        // The limits and the runtime are those that work without systemd and without CAP_SYS_RESOURCE, as in CI.
+        // The limits and the runtime are those that work without systemd and without
+        // CAP_SYS_RESOURCE, as in CI.
         try write(
           "containers.conf",
           """
@@ -137,8 +138,8 @@ extension SystemTests {
       }
     }
 
-    /// Networks of ovx, which give addresses by themselves: two tenants with the same ones, and ports of the host that lead to
-    /// one of them.
+    /// Networks of ovx, which give addresses by themselves: two tenants with the same ones, and
+    /// ports of the host that lead to one of them.
     @Test func networksOfTwoTenants() throws {
       try Lab.run { lab in
         lab.expectLog("waits")

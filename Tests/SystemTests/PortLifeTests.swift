@@ -136,7 +136,8 @@ extension SystemTests {
       }
     }
 
-    /// A TAP that ovx made goes on working in the namespace that somebody moves it to, and as what they call it there.
+    /// A TAP that ovx made goes on working in the namespace that somebody moves it to, and as what
+    /// they call it there.
     @Test func tapsAreMovedIntoContainers() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// What a container of a network may send, and what becomes of the rest: nobody hears it, and it is counted.
+  /// What a container of a network may send, and what becomes of the rest: nobody hears it, and it
+  /// is counted.
   @Suite struct PortSecurityTests {
     /// What `spoof.py` sends, and what each is dropped for.
     private static let forged = [
@@ -192,7 +193,8 @@ extension SystemTests {
       }
     }
 
-    /// Whoever changes his Ethernet address is not taken for its owner, also where the daemon finds it so when it starts.
+    /// Whoever changes his Ethernet address is not taken for its owner, also where the daemon finds
+    /// it so when it starts.
     @Test func anAddressIsNotTakenByChangingIt() throws {
       try Lab.run { lab in
         let host = try scene(lab)

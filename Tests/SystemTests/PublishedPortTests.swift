@@ -4,7 +4,8 @@ import Testing
 
 /// Ports of the host that lead to members of networks, by way of their gateways.
 extension SystemTests.GatewayTests {
-  /// Has a container answer at a port, with a word and the address that it is asked from, until the test has ended.
+  /// Has a container answer at a port, with a word and the address that it is asked from, until the
+  /// test has ended.
   private func serve(
     _ container: Namespace, _ word: String, at listener: String = "TCP-LISTEN:80"
   ) throws -> Command {
@@ -50,7 +51,8 @@ extension SystemTests.GatewayTests {
           "\(word) is asked by 203.0.113.254", "203.0.113.1:\(port)", from: site.outside)
       }
       try expectAnswer("names", "203.0.113.1:5353", from: site.outside, by: "UDP")
-      // From the host, from the network itself on either host, and from another network of the host's.
+      // From the host, from the network itself on either host, and from another network of the
+      // host's.
       let docker = try lab.vethContainer("docker", on: host, address: "10.99.0.2/24")
       try host.must(
         "ip addr add 10.99.0.1/24 dev docker; sysctl -qw net.ipv4.conf.docker.forwarding=1")

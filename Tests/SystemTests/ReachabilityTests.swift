@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// Stations that come back as others, or elsewhere, and how soon those reach them who knew them before.
+  /// Stations that come back as others, or elsewhere, and how soon those reach them who knew them
+  /// before.
   @Suite struct ReachabilityTests {
     private static let addresses = (ipv4: "172.17.42.12", ipv6: "fd42::12")
 
@@ -26,8 +27,8 @@ extension SystemTests {
       return container
     }
 
-    /// The first ping that is sent once the station is there is answered, or one soon after: 3 s are far less than a
-    /// kernel takes to doubt what it knows.
+    /// The first ping that is sent once the station is there is answered, or one soon after: 3 s
+    /// are far less than a kernel takes to doubt what it knows.
     private func expectReached(
       _ address: String, from place: Namespace, sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
@@ -35,7 +36,8 @@ extension SystemTests {
       #expect(output.lostPings < 6, "\(output.standardOutput)", sourceLocation: sourceLocation)
     }
 
-    /// A container goes with its interface, and comes back: it is the same station as before, and told of.
+    /// A container goes with its interface, and comes back: it is the same station as before, and
+    /// told of.
     @Test func aRestartedContainerIsReachedAtOnce() throws {
       try Lab.run { lab in
         lab.expectLog("waits")
@@ -95,7 +97,8 @@ extension SystemTests {
       }
     }
 
-    /// What ovx makes has the same addresses whenever it is made anew; two hosts have different ones.
+    /// What ovx makes has the same addresses whenever it is made anew; two hosts have different
+    /// ones.
     @Test func addressesOutliveTheirDevices() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")
@@ -163,8 +166,8 @@ extension SystemTests {
       }
     }
 
-    /// An address that goes to another container, which says nothing: a kernel that doubts what it knows finds it as if
-    /// there were no switch that answers for others.
+    /// An address that goes to another container, which says nothing: a kernel that doubts what it
+    /// knows finds it as if there were no switch that answers for others.
     ///
     /// To save time, the kernel's patience is a twentieth of what it is elsewhere.
     @Test(arguments: Attachment.allCases, [false, true])
@@ -188,7 +191,8 @@ extension SystemTests {
         #expect(try host1.ctl("neigh show br0").contains(vip))
         try red2.must("ip addr del \(vip)/\(length) dev eth0")
         try red3.must("ip addr add \(vip)/\(length) dev eth0 \(detection)")
-        // At most 1.5 times 1.5 s of trust, 1 s of delay and 3 s of probes; a second more where the machine is slow.
+        // At most 1.5 times 1.5 s of trust, 1 s of delay and 3 s of probes; a second more where the
+        // machine is slow.
         for container in [red1, other] {
           try eventually("\(container.name) finds the address again", within: 20) {
             try container.run("ping -c 1 -W 1 \(vip)").succeeded
@@ -207,7 +211,8 @@ extension SystemTests {
       }
     }
 
-    /// A container that announces an address while another one does so, too: the log and `neigh show` name both.
+    /// A container that announces an address while another one does so, too: the log and
+    /// `neigh show` name both.
     @Test func anAddressOfTwoStationsIsShown() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")

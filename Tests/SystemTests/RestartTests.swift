@@ -136,7 +136,8 @@ extension SystemTests {
       }
     }
 
-    /// A device that goes away leaves its port waiting, and takes it into service again when it reappears.
+    /// A device that goes away leaves its port waiting, and takes it into service again when it
+    /// reappears.
     @Test func vanishedDeviceComesBack() throws {
       try Lab.run { lab in
         lab.expectLog("blue1")

@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// The same words typed into ovs-vsctl and into ovx-ctl: what one refuses the other refuses, and both print the same.
+  /// The same words typed into ovs-vsctl and into ovx-ctl: what one refuses the other refuses, and
+  /// both print the same.
   @Suite struct SameWordsTests {
     /// What both accept, or both refuse; in the order in which they are typed.
     static let lines = [

@@ -4,7 +4,8 @@ import Testing
 extension SystemTests {
   /// What an operator is shown of frames: captured ones, and those that were only thought of.
   @Suite struct SeeingTests {
-    /// Two hosts with a container each, c1 at 10.0.0.1 and c2 at 10.0.0.2, that can reach each other.
+    /// Two hosts with a container each, c1 at 10.0.0.1 and c2 at 10.0.0.2, that can reach each
+    /// other.
     private func twoContainers(_ lab: Lab) throws -> (
       hosts: (Namespace, Namespace), containers: (Namespace, Namespace)
     ) {
@@ -50,7 +51,8 @@ extension SystemTests {
       return try capture.finish(seconds: 10)
     }
 
-    /// What tcpdump reads in a file, a line for each packet, tunnelled ones on one line with what is inside.
+    /// What tcpdump reads in a file, a line for each packet, tunnelled ones on one line with what
+    /// is inside.
     private func read(_ file: URL, _ host: Namespace) throws -> [String] {
       var lines: [String] = []
       for line in try host.must("tcpdump -tnr \(file.path) 2>/dev/null").split(separator: "\n") {
@@ -63,7 +65,8 @@ extension SystemTests {
       return lines
     }
 
-    /// What is lost for a container whose interface is down, or for a remote host without a switch, says so.
+    /// What is lost for a container whose interface is down, or for a remote host without a switch,
+    /// says so.
     @Test func lossesOfWhoIsDownSayWhoIsDown() throws {
       try Lab.run { lab in
         let (host1, _) = try lab.twoHosts()
@@ -90,7 +93,8 @@ extension SystemTests {
       }
     }
 
-    /// Each kind of port says whom it leads to: where `ethtool -S` and `ip link` had to be put together.
+    /// Each kind of port says whom it leads to: where `ethtool -S` and `ip link` had to be put
+    /// together.
     @Test func theOtherEndOfEachPort() throws {
       try Lab.run { lab in
         let (host1, _) = try lab.twoHosts()
@@ -160,7 +164,8 @@ extension SystemTests {
         let seen = pings(try read(file, host1))
         #expect(seen.count == 20)
         #expect(seen.contains { $0.hasPrefix("IP 192.168.5.2.") && $0.contains("vni 100") })
-        // Addresses, both UDP ports, VNI, lengths, and everything inside: as the kernel saw it leave and arrive.
+        // Addresses, both UDP ports, VNI, lengths, and everything inside: as the kernel saw it
+        // leave and arrive.
         let onTheWire = pings(try read(wireFile, host1))
         #expect(
           onTheWire.sorted() == seen.sorted(),
@@ -290,7 +295,8 @@ extension SystemTests {
         let inherited = try host1.ctl("trace br0 c1 \(frame),tos=0xb8,ttl=7")
         #expect(inherited.contains("tos 0xb8, ttl 7"), "\(inherited)")
         try host1.ctl("remove Interface vxlan0 options tos -- remove Interface vxlan0 options ttl")
-        // A whole packet of the underlay is taken with its mark, which the packet inside cannot bear.
+        // A whole packet of the underlay is taken with its mark, which the packet inside cannot
+        // bear.
         let inside = "ffffffffffff0200000000ee08004500001400010000400100000a0000090a0000ff"
         let outer =
           "02000000000102000000000208004503004600010000401100 00c0a80503c0a80502c00012b50032 0000"

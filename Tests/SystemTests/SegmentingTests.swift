@@ -41,7 +41,8 @@ extension SystemTests {
         for (number, container) in [(1, web), (2, near), (3, far)] {
           try container.must("ip addr add fd42::\(number)/64 dev eth0 nodad")
         }
-        // Features are heard of while the port is in service. The kernel does not announce another gso_max_size.
+        // Features are heard of while the port is in service. The kernel does not announce another
+        // gso_max_size.
         let isFromTheBeginning = shortage == .everything || shortage == .shortSuperframes
         if isFromTheBeginning { try host1.ctl("del-port web") }
         try host1.must(shortage.command(for: "web"))

@@ -66,8 +66,8 @@ extension SystemTests {
       }
     }
 
-    /// Containers that have a VXLAN of their own, of the kernel's make, over the one that they are in: as they have it
-    /// from Kubernetes and the like.
+    /// Containers that have a VXLAN of their own, of the kernel's make, over the one that they are
+    /// in: as they have it from Kubernetes and the like.
     @Test(arguments: Attachment.allCases)
     func tunnelsInsideOfContainers(_ attachment: Attachment) throws {
       try Lab.run { lab in
@@ -98,7 +98,8 @@ extension SystemTests {
       }
     }
 
-    /// Sustained TCP each way without a second at zero, and what the kernel's bridge and vxlan device do in its place.
+    /// Sustained TCP each way without a second at zero, and what the kernel's bridge and vxlan
+    /// device do in its place.
     @Test func throughput() throws {
       let seconds = Lab.isLong ? 60 : 10
       var figures: [String: Double] = [:]

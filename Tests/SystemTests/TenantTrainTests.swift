@@ -2,8 +2,8 @@ import Foundation
 import Testing
 
 extension SystemTests {
-  /// Where datagrams of several tenants, or what looks like them, come in one piece: one tenant's bytes are never taken
-  /// for another's.
+  /// Where datagrams of several tenants, or what looks like them, come in one piece: one tenant's
+  /// bytes are never taken for another's.
   @Suite struct TenantTrainTests {
     /// Two tenants on a host that runs ovx; its tunnels lead to host 2.
     private static func tenants(
@@ -33,7 +33,8 @@ extension SystemTests {
         .flatMap { $0.split(separator: " ").compactMap { Int($0) } }.reduce(0, +)
     }
 
-    /// A container behind a kernel's VTEP writes superframes that hold VXLAN headers of another tenant.
+    /// A container behind a kernel's VTEP writes superframes that hold VXLAN headers of another
+    /// tenant.
     @Test(arguments: Family.allCases, Attachment.allCases)
     func forgedSuperframes(_ family: Family, _ attachment: Attachment) throws {
       try Lab.run { lab in
@@ -73,7 +74,8 @@ extension SystemTests {
       }
     }
 
-    /// What the receiving kernel would join if two VNIs shared a source port: a liar, and frames of another tenant.
+    /// What the receiving kernel would join if two VNIs shared a source port: a liar, and frames of
+    /// another tenant.
     @Test(arguments: zip(Family.allCases, Attachment.allCases))
     func liarInFrontOfAnotherTenant(_ family: Family, _ attachment: Attachment) throws {
       try Lab.run { lab in

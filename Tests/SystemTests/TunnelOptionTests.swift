@@ -87,7 +87,8 @@ extension SystemTests {
       }
     }
 
-    /// RFC 6040 as a container sees it: what a router of the underlay marked, and what is lost to it.
+    /// RFC 6040 as a container sees it: what a router of the underlay marked, and what is lost to
+    /// it.
     @Test(arguments: Family.allCases)
     func congestionReachesTheContainer(_ family: Family) throws {
       try Lab.run { lab in
@@ -117,7 +118,8 @@ extension SystemTests {
       }
     }
 
-    /// The kernel joins datagrams of a flow on their way in; a mark of one must not become the others'.
+    /// The kernel joins datagrams of a flow on their way in; a mark of one must not become the
+    /// others'.
     @Test(arguments: Family.allCases)
     func marksOfOneTrainStayApart(_ family: Family) throws {
       try Lab.run { lab in

@@ -11,8 +11,8 @@ extension SystemTests {
       var testDescription: String { "\(family), \(attachment), port \(port)" }
     }
 
-    /// A user of the host, root without the daemon's sockets, and a container behind masquerading try to get into VNI 200
-    /// of another host.
+    /// A user of the host, root without the daemon's sockets, and a container behind masquerading
+    /// try to get into VNI 200 of another host.
     ///
     /// That they would get in without the rules is shown, too.
     @Test(arguments: [
@@ -241,7 +241,8 @@ extension Lab {
     try daemon(on: host, arguments: arguments)
   }
 
-  /// A container that is no port of the switch, behind a host that translates addresses, as Docker sets one up.
+  /// A container that is no port of the switch, behind a host that translates addresses, as Docker
+  /// sets one up.
   fileprivate func masqueradedContainer(on host: Namespace) throws -> Namespace {
     let guest = try namespace("guest")
     try host.must(

@@ -64,12 +64,14 @@ extension SystemTests {
       }
     }
 
-    /// Every fiftieth datagram of the tunnel is lost, each way: TCP makes good what the switch must not make worse.
+    /// Every fiftieth datagram of the tunnel is lost, each way: TCP makes good what the switch must
+    /// not make worse.
     @Test(arguments: Attachment.allCases)
     func lossyUnderlay(_ attachment: Attachment) throws {
       try Lab.run { lab in
         let (host1, host2) = try lab.twoHosts()
-        // So that single datagrams are lost, and not whole trains, of which there might be too few to lose one.
+        // So that single datagrams are lost, and not whole trains, of which there might be too few
+        // to lose one.
         try lab.degrade([host1, host2], .bare)
         var containers: [Namespace] = []
         for (number, host) in [(1, host1), (2, host2)] {
@@ -106,7 +108,8 @@ extension Lab {
 }
 
 extension Namespace {
-  /// Sends datagrams of many sizes, one flow beside the other, and expects each to arrive once and whole.
+  /// Sends datagrams of many sizes, one flow beside the other, and expects each to arrive once and
+  /// whole.
   func expectDatagrams(
     to peer: Namespace, at address: String, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {

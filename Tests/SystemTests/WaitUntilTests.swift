@@ -79,7 +79,8 @@ extension SystemTests {
       }
     }
 
-    /// The waiter sleeps, and so does the daemon; the history does not tell of it until it has come to an end.
+    /// The waiter sleeps, and so does the daemon; the history does not tell of it until it has come
+    /// to an end.
     @Test func waitingCostsNothing() throws {
       try Lab.run { lab in
         let host = try lab.namespace("host1")

@@ -27,7 +27,8 @@ extension SystemTests {
           ] {
             try from.expectPing(address)
           }
-          // A TAP that was made now has a queue for each worker, one that was there what it was made with.
+          // A TAP that was made now has a queue for each worker, one that was there what it was
+          // made with.
           let name = "green\(workers)"
           let green = try lab.container(
             name, on: host1, by: .tap, address: "172.17.42.3\(workers)/24")

@@ -87,8 +87,8 @@ import Testing
     #expect(try stream.takePiece(log) != nil)
   }
 
-  /// Any number of readers of any speed end with the rows that there are, each told of every change since its last snapshot
-  /// once and in order; what is kept for them is bounded.
+  /// Any number of readers of any speed end with the rows that there are, each told of every change
+  /// since its last snapshot once and in order; what is kept for them is bounded.
   @Test func readersOfAnySpeedEndAlike() throws {
     let rounds = PropertyRounds(
       "readersOfAnySpeedEndAlike", 5, environment: ProcessInfo.processInfo.environment)
@@ -141,7 +141,8 @@ import Testing
     guard condition else { throw Violation(description: sentence) }
   }
 
-  /// A ring that has overtaken a reader tells it so, and what it holds is bounded in changes and in bytes.
+  /// A ring that has overtaken a reader tells it so, and what it holds is bounded in changes and in
+  /// bytes.
   @Test(arguments: [(0, ChangeLog.capacity + 1), (1 << 20, 40)])
   func aReaderThatIsTooSlowIsTold(padding: Int, changes: Int) throws {
     let log = ChangeLog()
@@ -157,7 +158,8 @@ import Testing
     #expect(reader.contradictions == 0)
   }
 
-  /// Long rows go by themselves, so that a reader that does not read has the daemon keep one of them.
+  /// Long rows go by themselves, so that a reader that does not read has the daemon keep one of
+  /// them.
   @Test func piecesAreBounded() throws {
     let length = 100_000
     let log = ChangeLog()

@@ -1,7 +1,8 @@
 /* One program that is all of ovx: Swift's libraries are in it once, and not in each.
  *
- * It is installed under several names, hard links in one directory, and is what it was started as. The name counts that the
- * kernel knows: neither another argv[0] nor a symbolic link of any name makes a program another one.
+ * It is installed under several names, hard links in one directory, and is what it was started as.
+ * The name counts that the kernel knows: neither another argv[0] nor a symbolic link of any name
+ * makes a program another one.
  */
 #include <limits.h>
 #include <stdio.h>

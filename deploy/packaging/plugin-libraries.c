@@ -1,6 +1,8 @@
-// What the CNI plugin that is linked with no library at all (see plugin) needs of libraries that Debian has no static copy of.
+// What the CNI plugin that is linked with no library at all (see plugin) needs of libraries that
+// Debian has no static copy of.
 //
-// Of libmnl these are the functions that put messages together and take them apart, as libmnl's manual has them.
+// Of libmnl these are the functions that put messages together and take them apart, as libmnl's
+// manual has them.
 #include <libmnl/libmnl.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,7 @@
-/* Foundation's client of HTTP stands on libcurl, and that on thirty libraries more. It comes along with the server that
- * ovx-exporter and ovx-docker have, and nothing of ovx asks it for anything: here is what it links with instead. Nothing
- * can be started with it, as if there were no memory; a session of Foundation then ends the program with its own words.
+/* Foundation's client of HTTP stands on libcurl, and that on thirty libraries more. It comes along
+ * with the server that ovx-exporter and ovx-docker have, and nothing of ovx asks it for anything:
+ * here is what it links with instead. Nothing can be started with it, as if there were no memory; a
+ * session of Foundation then ends the program with its own words.
  */
 #include <stddef.h>
 

@@ -1,12 +1,13 @@
-// The Internet checksum (RFC 1071) of bytes in memory, by the widest vectors that the processor has.
+// The Internet checksum (RFC 1071) of bytes in memory, by the widest vectors that the processor
+// has.
 #ifndef OVX_CCHECKSUM_H
 #define OVX_CCHECKSUM_H
 #include <stddef.h>
 #include <stdint.h>
 
-// One implementation. Both functions return the ones' complement sum of the 16-bit words in the byte order of the
-// machine, folded to 16 bits; it is 0 only if all bytes are. An odd last byte counts as followed by zero. No
-// pointer needs any alignment. What is copied must not overlap.
+// One implementation. Both functions return the ones' complement sum of the 16-bit words in the
+// byte order of the machine, folded to 16 bits; it is 0 only if all bytes are. An odd last byte
+// counts as followed by zero. No pointer needs any alignment. What is copied must not overlap.
 struct ovx_checksum_kernel {
   const char *name;
   uint16_t (*sum)(const void *bytes, size_t count);

@@ -1,23 +1,26 @@
-// The fast path: repeats decisions that the switch has taken, for TCP between two stations, without waking it.
+// The fast path: repeats decisions that the switch has taken, for TCP between two stations, without
+// waking it.
 //
-// Three programs. A frame of a port's device meets the first two right after one another, on one CPU:
+// Three programs. A frame of a port's device meets the first two right after one another, on one
+// CPU:
 //
-//     decide     a socket filter of the port's packet socket: is there a decision that holds? Then the socket does not get
-//                the frame, and the verdict is left for the next one.
-//     forward    on the device's tcx ingress hook: carries the verdict out. Without one the frame goes on as ever, to the
-//                filter that keeps it from the host's stack.
-//     receive    on the underlay's tcx ingress hook: takes the datagrams of a remote VTEP, if there is a decision for what
-//                is inside. All others go on to the switch's socket.
+//     decide     a socket filter of the port's packet socket: is there a decision that holds? Then
+//                the socket does not get the frame, and the verdict is left for the next one.
+//     forward    on the device's tcx ingress hook: carries the verdict out. Without one the frame
+//                goes on as ever, to the filter that keeps it from the host's stack.
+//     receive    on the underlay's tcx ingress hook: takes the datagrams of a remote VTEP, if there
+//                is a decision for what is inside. All others go on to the switch's socket.
 //
-// A packet socket gets a frame before tcx does, and its filter runs in the same call (`__netif_receive_skb_core` delivers
-// to taps, the last of them in `sch_handle_ingress`, and then runs tcx). So one decision is for both, and no frame goes
-// twice or nowhere.
+// A packet socket gets a frame before tcx does, and its filter runs in the same call
+// (`__netif_receive_skb_core` delivers to taps, the last of them in `sch_handle_ingress`, and then
+// runs tcx). So one decision is for both, and no frame goes twice or nowhere.
 //
-// A decision holds as long as three numbers are what they were when it was taken: the topology's generation, and those of
-// the two stations. The switch changes them by a store into shared memory.
+// A decision holds as long as three numbers are what they were when it was taken: the topology's
+// generation, and those of the two stations. The switch changes them by a store into shared memory.
 //
-// What is not an untagged TCP segment in plain IPv4 or IPv6 that fits is never taken: the switch knows what to do with it,
-// and how to call it. Compiled into ../fastpath_programs.h by deploy/build-fastpath.
+// What is not an untagged TCP segment in plain IPv4 or IPv6 that fits is never taken: the switch
+// knows what to do with it, and how to call it. Compiled into ../fastpath_programs.h by
+// deploy/build-fastpath.
 
 #include <linux/bpf.h>
 
@@ -85,13 +88,15 @@ INLINE int is_current(struct ovx_fastpath_entry *entry) {
 
 INLINE struct ovx_fastpath_entry *entry_of(__u32 number) { return map_lookup(&entries, &number); }
 
-// Whether packets of this size may go where the entry leads; for a superframe, those that it is cut into.
+// Whether packets of this size may go where the entry leads; for a superframe, those that it is cut
+// into.
 INLINE int fits(struct __sk_buff *skb, struct ovx_fastpath_entry *entry, struct segment *segment, __u32 length) {
   if (!skb->gso_size) return length <= entry->mtu;
   return skb->gso_size >= 500 && skb->gso_size + segment->headers <= entry->mtu;
 }
 
-// The packets that it is on the wire. What the kernel says of that (`gso_segs`) is not kept up when room is made.
+// The packets that it is on the wire. What the kernel says of that (`gso_segs`) is not kept up when
+// room is made.
 INLINE __u32 segments_of(struct __sk_buff *skb, struct segment *segment) {
   __u32 size = skb->gso_size;
   return size ? (segment->length - segment->headers + size - 1) / size : 1;
@@ -136,7 +141,8 @@ SECTION("program decide") int decide(struct __sk_buff *skb) {
   if (!verdict) return any_length;
   verdict->number = nothing;
   if (skb->vlan_present) return any_length;
-  // The longest headers that are read: Ethernet, IPv6, TCP. The stack is zeroed, so what is short fails by its lengths.
+  // The longest headers that are read: Ethernet, IPv6, TCP. The stack is zeroed, so what is short
+  // fails by its lengths.
   __u8 head[ethernet + 40 + 20] __attribute__((aligned(8))) = {0};
   if (skb->len < ethernet + 40) return any_length;
   if (load_bytes(skb, 0, head, ethernet + 40)) return any_length;
@@ -168,12 +174,15 @@ SECTION("program decide") int decide(struct __sk_buff *skb) {
   return 0;
 }
 
-// Whether a checksum that is still to be written goes where it belongs, or further on. Who sends the frame says where, and over
-// the sender's address it would make another one of it than was looked at. The kernel does not tell; but it tells apart two
-// kinds of frames by what it does to them:
+// Whether a checksum that is still to be written goes where it belongs, or further on. Who sends
+// the frame says where, and over the sender's address it would make another one of it than was
+// looked at. The kernel does not tell; but it tells apart two kinds of frames by what it does to
+// them:
 //
-// - The bytes of a checksum that is still to be written stay as they are when part of what it is over is said to change.
-// - A frame may not be cut off in front of its end. One that can be is lost by that, which serves it right.
+// - The bytes of a checksum that is still to be written stay as they are when part of what it is
+//   over is said to change.
+// - A frame may not be cut off in front of its end. One that can be is lost by that, which serves
+//   it right.
 INLINE int is_checksum_in_place(struct __sk_buff *skb, __u32 place) {
   __u16 before = 0, after = 0;
   if (load_bytes(skb, place, &before, 2) || csum_replace(skb, place, 0, 1, 2) || load_bytes(skb, place, &after, 2)) return 0;
@@ -211,7 +220,8 @@ SECTION("program forward") int forward(struct __sk_buff *skb) {
   __u32 hash = flow_hash(skb);
   __u64 kind = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_ENCAP_L2(14);
   if (adjust_room(skb, outer, BPF_ADJ_ROOM_MAC, kind)) {
-    // It is in a tunnel already, as the kernel sees it. The frame is lost, and its repetition goes by the switch.
+    // It is in a tunnel already, as the kernel sees it. The frame is lost, and its repetition goes
+    // by the switch.
     entry->topology = 0;
     return TCX_NEXT;
   }
@@ -270,7 +280,8 @@ SECTION("program receive") int receive(struct __sk_buff *skb) {
   struct segment segment;
   if (!read_segment(type, data + outer + ethernet, end, &segment)) return TCX_NEXT;
   if (segment.length != length - ethernet) {
-    // A train of a switch that cuts superframes itself: what follows it by itself must not overtake it.
+    // A train of a switch that cuts superframes itself: what follows it by itself must not overtake
+    // it.
     if (train && skb->gso_size) *train = jiffies();
     return TCX_NEXT;
   }
@@ -281,8 +292,9 @@ SECTION("program receive") int receive(struct __sk_buff *skb) {
   __u32 segments = segments_of(skb, &segment);
   __u8 header[16];
   __builtin_memcpy(header, data + outer, ethernet);
-  // Whether it is one packet of TCP or a train of datagrams that passes for one is not to be read from its bytes, which a
-  // tenant writes. The kernel knows: it changes the room of a train only where sizes are said to stay.
+  // Whether it is one packet of TCP or a train of datagrams that passes for one is not to be read
+  // from its bytes, which a tenant writes. The kernel knows: it changes the room of a train only
+  // where sizes are said to stay.
   if (skb->gso_size && (adjust_room(skb, 4, BPF_ADJ_ROOM_MAC, 0) || adjust_room(skb, -4, BPF_ADJ_ROOM_MAC, 0))) return TCX_NEXT;
   __u64 kind = BPF_F_ADJ_ROOM_FIXED_GSO | (type == swap16(0x86dd) ? DECAP_L3_IPV6 : 0);
   if (adjust_room(skb, -outer, BPF_ADJ_ROOM_MAC, kind)) return TCX_NEXT;

@@ -1,6 +1,7 @@
 #ifndef OVX_CLINUX_H
 #define OVX_CLINUX_H
-/* First: <liburing.h> 2.3 defines _XOPEN_SOURCE, which would give this module another fd_set than Swift's Glibc has. */
+/* First: <liburing.h> 2.3 defines _XOPEN_SOURCE, which would give this module another fd_set than
+ * Swift's Glibc has. */
 #include <features.h>
 /* Before <liburing.h>, whose own copy of it differs from the one that swift-system's module has. */
 #include <linux/io_uring.h>

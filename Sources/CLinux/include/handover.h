@@ -1,5 +1,5 @@
-/* Messages with descriptors, from one process of a host to another (unix(7), SCM_RIGHTS), and what a descriptor that came so
- * is of. */
+/* Messages with descriptors, from one process of a host to another (unix(7), SCM_RIGHTS), and what
+ * a descriptor that came so is of. */
 #ifndef OVX_HANDOVER_H
 #define OVX_HANDOVER_H
 
@@ -44,8 +44,9 @@ static inline int ovx_send_message(int fd, const void *bytes, size_t size, const
   return (size_t)sent == size ? 0 : -EMSGSIZE;
 }
 
-/* Receives one message into `size` bytes, and its descriptors into OVX_HANDED_LIMIT places. Returns its length, 0 where the
- * other end is closed, or the negative of errno: EMSGSIZE for one that does not fit, whose descriptors are closed. */
+/* Receives one message into `size` bytes, and its descriptors into OVX_HANDED_LIMIT places. Returns
+ * its length, 0 where the other end is closed, or the negative of errno: EMSGSIZE for one that does
+ * not fit, whose descriptors are closed. */
 static inline long ovx_receive_message(int fd, void *bytes, size_t size, int *descriptors, size_t *count) {
   union {
     struct cmsghdr header;
@@ -79,8 +80,8 @@ static inline long ovx_receive_message(int fd, void *bytes, size_t size, int *de
   return received;
 }
 
-/* The name that the device of a TAP with virtio-net headers has now, where it is; `name` has IFNAMSIZ bytes. Returns 0, or
- * the negative of errno: EINVAL for a descriptor of anything else. */
+/* The name that the device of a TAP with virtio-net headers has now, where it is; `name` has
+ * IFNAMSIZ bytes. Returns 0, or the negative of errno: EINVAL for a descriptor of anything else. */
 static inline int ovx_tap_name(int fd, char *name) {
   struct ifreq request;
   memset(&request, 0, sizeof request);
@@ -92,7 +93,8 @@ static inline int ovx_tap_name(int fd, char *name) {
   return 0;
 }
 
-/* The number of the device that a packet socket is bound to; 0 for none, and for a descriptor of anything else. */
+/* The number of the device that a packet socket is bound to; 0 for none, and for a descriptor of
+ * anything else. */
 static inline unsigned ovx_packet_socket_index(int fd) {
   struct sockaddr_ll bound;
   socklen_t size = sizeof bound;

@@ -1,4 +1,5 @@
-/* Route netlink, nf_tables and network namespaces: what Swift cannot say and what the installed headers (Linux 6.1) do not have. */
+/* Route netlink, nf_tables and network namespaces: what Swift cannot say and what the installed
+ * headers (Linux 6.1) do not have. */
 #ifndef OVX_NETLINK_H
 #define OVX_NETLINK_H
 
@@ -21,8 +22,9 @@ enum {
   OVX_IFLA_GSO_IPV4_MAX_SIZE = 63,
 };
 
-/* Of <linux/netfilter.h> and <linux/xfrm.h>, which do not stand beside the C library's own addresses: where chains hang on the
- * way of packets, what becomes of a packet, and requests about policies of IPsec. */
+/* Of <linux/netfilter.h> and <linux/xfrm.h>, which do not stand beside the C library's own
+ * addresses: where chains hang on the way of packets, what becomes of a packet, and requests about
+ * policies of IPsec. */
 enum {
   OVX_NF_INET_PRE_ROUTING = 0,
   OVX_NF_INET_LOCAL_IN = 1,
@@ -34,12 +36,12 @@ enum {
   OVX_XFRM_MSG_GETPOLICY = 0x15,
 };
 
-/* Opens the file of a network namespace, and nothing else: no file of another kind is touched. Returns its descriptor, or
- * the negative of errno: of EINVAL for another file. */
+/* Opens the file of a network namespace, and nothing else: no file of another kind is touched.
+ * Returns its descriptor, or the negative of errno: of EINVAL for another file. */
 int ovx_open_network_namespace(const char *path);
 
-/* setns(2) and unshare(2), which the C library shows to _GNU_SOURCE only, and that would give this module other types than
- * Swift's Glibc has. Each returns 0, or the negative of errno. */
+/* setns(2) and unshare(2), which the C library shows to _GNU_SOURCE only, and that would give this
+ * module other types than Swift's Glibc has. Each returns 0, or the negative of errno. */
 int ovx_enter_network_namespace(int fd);
 int ovx_leave_for_new_network_namespace(void);
 

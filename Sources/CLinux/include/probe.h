@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <sys/utsname.h>
 
-/* Whether the kernel gives a ring as the worker needs it: 0, or the negative of errno. `deferring` asks for one that
- * posts completions only when its thread asks for them (Linux 6.1), else for one that does not interrupt (5.19). */
+/* Whether the kernel gives a ring as the worker needs it: 0, or the negative of errno. `deferring`
+ * asks for one that posts completions only when its thread asks for them (Linux 6.1), else for one
+ * that does not interrupt (5.19). */
 static inline int ovx_probe_ring(int deferring) {
   struct io_uring ring;
   unsigned flags = deferring ? IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN

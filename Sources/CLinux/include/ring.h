@@ -1,5 +1,6 @@
-/* io_uring as the worker uses it: every request goes by a registered file and none of them waits in the kernel,
- * so each has been carried out when the enter that submitted it returns. Helpers that Swift cannot say. */
+/* io_uring as the worker uses it: every request goes by a registered file and none of them waits in
+ * the kernel, so each has been carried out when the enter that submitted it returns. Helpers that
+ * Swift cannot say. */
 #ifndef OVX_RING_H
 #define OVX_RING_H
 
@@ -24,8 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Makes a ring for one thread, the calling one. Returns 0 or the negative of errno.
- * Completions are posted only when the thread asks (Linux 6.1); before that, when it enters the kernel. */
+/* Makes a ring for one thread, the calling one. Returns 0 or the negative of errno. Completions are
+ * posted only when the thread asks (Linux 6.1); before that, when it enters the kernel. */
 static inline int ovx_ring_open(struct io_uring *ring, unsigned submissions, unsigned completions) {
   static const unsigned modes[] = {
       IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
@@ -48,8 +49,8 @@ static inline struct io_uring_cqe *ovx_ring_peek(struct io_uring *ring) {
   return &ring->cq.cqes[head & ring->cq.ring_mask];
 }
 
-/* Looks for work for some time without sleeping, and says whether there is any. Whoever else wants this core gets it at
- * once: between two looks the thread yields. */
+/* Looks for work for some time without sleeping, and says whether there is any. Whoever else wants
+ * this core gets it at once: between two looks the thread yields. */
 static inline bool ovx_ring_spin(struct io_uring *ring, long nanoseconds) {
   struct timespec start, now;
   clock_gettime(CLOCK_MONOTONIC, &start);
@@ -77,7 +78,8 @@ static inline void ovx_prepare(
   entry->user_data = tag;
 }
 
-/* read(2) that answers EAGAIN. Without RWF_NOWAIT an empty TAP would arm a waiter, for 2 microseconds each. */
+/* read(2) that answers EAGAIN. Without RWF_NOWAIT an empty TAP would arm a waiter, for 2
+ * microseconds each. */
 static inline void ovx_prepare_read(
     struct io_uring_sqe *entry, unsigned file, void *memory, unsigned size, uint64_t tag) {
   ovx_prepare(entry, IORING_OP_READ, (int)file, memory, size, tag);
@@ -105,15 +107,16 @@ static inline void ovx_prepare_send(
   entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 
-/* Completes each time that an error is left on a socket, until a completion comes without IORING_CQE_F_MORE. What the
- * kernel reports of its own accord, errors among it, needs no bit. */
+/* Completes each time that an error is left on a socket, until a completion comes without
+ * IORING_CQE_F_MORE. What the kernel reports of its own accord, errors among it, needs no bit. */
 static inline void ovx_prepare_error_poll(struct io_uring_sqe *entry, unsigned file, uint64_t tag) {
   io_uring_prep_poll_multishot(entry, (int)file, 0);
   entry->flags = IOSQE_FIXED_FILE;
   entry->user_data = tag;
 }
 
-/* Completes each time that something becomes readable, until a completion comes without IORING_CQE_F_MORE. */
+/* Completes each time that something becomes readable, until a completion comes without
+ * IORING_CQE_F_MORE. */
 static inline void ovx_prepare_poll(struct io_uring_sqe *entry, unsigned file, uint64_t tag) {
   io_uring_prep_poll_multishot(entry, (int)file, POLLIN);
   entry->flags = IOSQE_FIXED_FILE;
@@ -205,7 +208,8 @@ static inline struct ovx_receipt_facts ovx_receipt_read(struct ovx_receipt *rece
       memcpy(&arrival, CMSG_DATA(piece), sizeof arrival);
       facts.device = (uint32_t)arrival.ipi_ifindex;
     } else if (piece->cmsg_level == IPPROTO_IPV6 && piece->cmsg_type == IPV6_PKTINFO) {
-      /* The index stands behind the address. <netinet/in.h> shows the structure to _GNU_SOURCE only. */
+      /* The index stands behind the address. <netinet/in.h> shows the structure to _GNU_SOURCE
+       * only. */
       memcpy(&facts.device, CMSG_DATA(piece) + sizeof(struct in6_addr), sizeof facts.device);
     } else if (piece->cmsg_level == SOL_PACKET && piece->cmsg_type == PACKET_AUXDATA) {
       struct tpacket_auxdata data;
@@ -250,7 +254,8 @@ static inline void ovx_dispatch_append(
   dispatch->header.msg_controllen += CMSG_SPACE(size);
 }
 
-/* Asks for an outer header other than the socket's own; 0 leaves what the socket has. Comes after the preparation. */
+/* Asks for an outer header other than the socket's own; 0 leaves what the socket has. Comes after
+ * the preparation. */
 static inline void ovx_dispatch_set_outer(
     struct ovx_dispatch *dispatch, bool ipv6, uint8_t traffic_class, uint8_t hop_limit) {
   int value = traffic_class;
@@ -261,7 +266,8 @@ static inline void ovx_dispatch_set_outer(
     ovx_dispatch_append(dispatch, ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, ipv6 ? IPV6_HOPLIMIT : IP_TTL, &value, sizeof value);
 }
 
-/* `segment_size` 0 sends one datagram or frame, else as many datagrams of that size as there are bytes. */
+/* `segment_size` 0 sends one datagram or frame, else as many datagrams of that size as there are
+ * bytes. */
 static inline struct msghdr *ovx_dispatch_prepare(
     struct ovx_dispatch *dispatch, const void *vectors, size_t count, uint16_t segment_size) {
   dispatch->header.msg_name = NULL;
@@ -280,7 +286,8 @@ static inline void *ovx_map_memory(size_t size) {
   return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* Milliseconds from some point, modulo 2^32, as of the latest timer interrupt: the time for the price of two loads. */
+/* Milliseconds from some point, modulo 2^32, as of the latest timer interrupt: the time for the
+ * price of two loads. */
 static inline uint32_t ovx_coarse_milliseconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
@@ -293,7 +300,8 @@ static inline uint32_t ovx_uptime_seconds(void) {
   return (uint32_t)now.tv_sec;
 }
 
-/* An event counter: readable while it has been raised and not lowered. A descriptor, or the negative of errno. */
+/* An event counter: readable while it has been raised and not lowered. A descriptor, or the
+ * negative of errno. */
 static inline int ovx_event_open(void) {
   int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   return fd < 0 ? -errno : fd;
@@ -306,8 +314,9 @@ static inline void ovx_event_lower(int fd) {
   (void)eventfd_read(fd, &count);
 }
 
-/* Asks the scheduler to give the calling thread its share of a core in turns of 0.1 ms (Linux 6.12) where others have 3 ms,
- * so that frames do not wait for so long behind programs that only compute. Without it all works, only less evenly. */
+/* Asks the scheduler to give the calling thread its share of a core in turns of 0.1 ms (Linux 6.12)
+ * where others have 3 ms, so that frames do not wait for so long behind programs that only compute.
+ * Without it all works, only less evenly. */
 static inline void ovx_take_short_turns(void) {
   struct {
     uint32_t size, policy;

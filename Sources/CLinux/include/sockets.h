@@ -1,5 +1,5 @@
-/* TAP devices, packet sockets and UDP sockets: what Swift cannot say (ioctl numbers made by macros, unions)
- * and what the installed headers (Linux 6.1) do not have yet. */
+/* TAP devices, packet sockets and UDP sockets: what Swift cannot say (ioctl numbers made by macros,
+ * unions) and what the installed headers (Linux 6.1) do not have yet. */
 #ifndef OVX_SOCKETS_H
 #define OVX_SOCKETS_H
 
@@ -50,8 +50,8 @@ static inline int ovx_open_tun(void) {
   return fd < 0 ? -errno : fd;
 }
 
-/* Attaches the descriptor to the TAP device of this name, making it if there is none; with several queues as one more of
- * them. `name` has a terminator. */
+/* Attaches the descriptor to the TAP device of this name, making it if there is none; with several
+ * queues as one more of them. `name` has a terminator. */
 static inline int ovx_attach_tap(int fd, const char *name, bool multi_queue) {
   struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
   if (multi_queue) request.ifr_flags |= IFF_MULTI_QUEUE;
@@ -74,8 +74,8 @@ static inline bool ovx_tap_is_alive(int fd) {
   memset(&request, 0, sizeof request);
   return ioctl(fd, TUNGETIFF, &request) == 0;
 }
-/* What a device cuts by itself (ethtool -k): superframes of TCP, also with ECN's mark of a reduced window, of UDP, and
- * those in UDP tunnels. */
+/* What a device cuts by itself (ethtool -k): superframes of TCP, also with ECN's mark of a reduced
+ * window, of UDP, and those in UDP tunnels. */
 enum {
   ovx_feature_tcp4 = 1,
   ovx_feature_tcp6 = 2,
@@ -84,23 +84,26 @@ enum {
   ovx_feature_tunnel = 16,
 };
 
-/* Those of a device of the calling thread's network namespace that are switched on; one that the kernel does not know is
- * not. */
+/* Those of a device of the calling thread's network namespace that are switched on; one that the
+ * kernel does not know is not. */
 int ovx_device_features(const char *device);
 
-/* Opens the network namespace that the device of a TAP is in, wherever it was moved to; -errno where it is gone. */
+/* Opens the network namespace that the device of a TAP is in, wherever it was moved to; -errno
+ * where it is gone. */
 static inline int ovx_tap_namespace(int fd) {
   int number = ioctl(fd, TUNGETDEVNETNS);
   return number < 0 ? -errno : number;
 }
 
-/* The speed of a device of the calling thread's network namespace in Mb/s; -errno where it has none. */
+/* The speed of a device of the calling thread's network namespace in Mb/s; -errno where it has
+ * none. */
 long ovx_link_speed(const char *device);
 static inline int ovx_set_tap_persistent(int fd, bool persistent) {
   return ioctl(fd, TUNSETPERSIST, (unsigned long)persistent) < 0 ? -errno : 0;
 }
 
-/* A packet socket that receives nothing until it is bound: protocol 0, so that no frame of another device gets in. */
+/* A packet socket that receives nothing until it is bound: protocol 0, so that no frame of another
+ * device gets in. */
 static inline int ovx_open_packet_socket(void) {
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   return fd < 0 ? -errno : fd;
@@ -116,7 +119,8 @@ static inline int ovx_bind_packet_socket(int fd, unsigned index) {
 #define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
 #endif
 
-/* Makes the bound socket the first of a group that shares what arrives, by flows; returns the group's number. */
+/* Makes the bound socket the first of a group that shares what arrives, by flows; returns the
+ * group's number. */
 static inline int ovx_found_fanout(int fd) {
   int argument = (PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_UNIQUEID | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
   socklen_t size = sizeof argument;
@@ -124,7 +128,8 @@ static inline int ovx_found_fanout(int fd) {
   return getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, &size) < 0 ? -errno : argument & 0xffff;
 }
 
-/* Makes the bound socket another one of the group, and throws away what it has received by itself until then. */
+/* Makes the bound socket another one of the group, and throws away what it has received by itself
+ * until then. */
 static inline int ovx_join_fanout(int fd, int group) {
   int argument = (PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16 | group;
   char byte;
@@ -133,7 +138,8 @@ static inline int ovx_join_fanout(int fd, int group) {
   return 0;
 }
 
-/* Membership rather than IFF_PROMISC: the kernel takes it back when the socket goes, however it goes. */
+/* Membership rather than IFF_PROMISC: the kernel takes it back when the socket goes, however it
+ * goes. */
 static inline int ovx_join_promiscuous(int fd, unsigned index) {
   struct packet_mreq request = {.mr_ifindex = (int)index, .mr_type = PACKET_MR_PROMISC};
   return setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &request, sizeof request) < 0 ? -errno : 0;
@@ -157,9 +163,10 @@ static inline socklen_t ovx_fill_address(
   return sizeof *address;
 }
 
-/* The group that the sockets of the underlay are opened with, by which packet filters tell them from everybody else's
- * (`meta skgid`): nobody's, of the range that systemd calls unused (2147483648 to 4294967294). A mark would tell them as
- * well, but takes part in routing and IPsec, and others' rules change it. */
+/* The group that the sockets of the underlay are opened with, by which packet filters tell them
+ * from everybody else's (`meta skgid`): nobody's, of the range that systemd calls unused
+ * (2147483648 to 4294967294). A mark would tell them as well, but takes part in routing and IPsec,
+ * and others' rules change it. */
 static const unsigned ovx_socket_group = 0xfffe0000 + 4789;
 
 /* Whether a socket was opened with that group, which takes CAP_SETGID. */
@@ -215,8 +222,9 @@ static inline bool ovx_omits_checksum(int fd) {
   return getsockopt(fd, level, level == SOL_SOCKET ? SO_NO_CHECK : UDP_NO_CHECK6_TX, &value, &size) == 0 && value;
 }
 
-/* Both ends of a UDP socket, addresses in network byte order: 4 bytes where `ipv6` is false, else 16. Zeros where there
- * is none: the far end of a socket that listens, the near one of a descriptor that is no socket. */
+/* Both ends of a UDP socket, addresses in network byte order: 4 bytes where `ipv6` is false,
+ * else 16. Zeros where there is none: the far end of a socket that listens, the near one of a
+ * descriptor that is no socket. */
 struct ovx_socket_ends {
   bool ipv6;
   unsigned short local_port;
@@ -253,7 +261,8 @@ static inline struct ovx_socket_ends ovx_socket_ends(int fd) {
   return ends;
 }
 
-/* Frames that a packet socket had no room for since this was last asked; 0 where the kernel does not tell. */
+/* Frames that a packet socket had no room for since this was last asked; 0 where the kernel does
+ * not tell. */
 static inline unsigned ovx_take_packet_drops(int fd) {
   struct tpacket_stats statistics;
   socklen_t size = sizeof statistics;

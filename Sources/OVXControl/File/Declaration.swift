@@ -1,8 +1,9 @@
-/// A configuration that is put together from what a file says, one value at a time, so that whoever reads the file can
-/// tell where the value stands that is wrong.
+/// A configuration that is put together from what a file says, one value at a time, so that whoever
+/// reads the file can tell where the value stands that is wrong.
 ///
-/// The keys of a file are the settings of `add-port` and the columns of Bridge and Port, under the same names and with the
-/// same checks. Its texts are values as they stand: no quotes, no brackets, no guessing.
+/// The keys of a file are the settings of `add-port` and the columns of Bridge and Port, under the
+/// same names and with the same checks. Its texts are values as they stand: no quotes, no brackets,
+/// no guessing.
 package struct Declaration {
   private var transaction = Transaction(
     configuration: Configuration(), live: LiveState(deviceExists: { _ in false }))
@@ -44,7 +45,8 @@ package struct Declaration {
 
   // MARK: Keys
 
-  /// The keys that a bridge has beside `ports`; `address` and `routes` are those of its internal port.
+  /// The keys that a bridge has beside `ports`; `address` and `routes` are those of its internal
+  /// port.
   package static let bridgeKeys: [Key] =
     hostKeys + keys(of: .bridges, leavingOut: ["datapath_type"])
 
@@ -202,8 +204,9 @@ package struct Declaration {
 
   /// The whole configuration.
   ///
-  /// An interface whose type the file does not name is a tunnel where it has a tunnel's options, and else a device of the
-  /// host, which is waited for: what a file means does not depend on what the host has at present.
+  /// An interface whose type the file does not name is a tunnel where it has a tunnel's options,
+  /// and else a device of the host, which is waited for: what a file means does not depend on what
+  /// the host has at present.
   ///
   /// - Throws: The first fault, as `Configuration.validate()` does.
   package func finished() throws(ControlError) -> Configuration {
@@ -241,7 +244,8 @@ extension Declaration {
     }
   }
 
-  /// The tree from which the configuration comes back, but for what `attach` has made: that belongs to its container.
+  /// The tree from which the configuration comes back, but for what `attach` has made: that belongs
+  /// to its container.
   package static func tree(of configuration: Configuration) -> Node {
     let bridges = configuration.bridges.values.sorted { $0.name < $1.name }.map { bridge in
       Node.Member(key: bridge.name, value: tree(of: bridge, in: configuration))

@@ -65,7 +65,8 @@ extension FrameDescription {
     }
   }
 
-  /// What stands behind the Ethernet header and its tags, as long as there is room where that was said.
+  /// What stands behind the Ethernet header and its tags, as long as there is room where that was
+  /// said.
   private func body(room: Int?) throws(ControlError) -> [UInt8] {
     var body: [UInt8] = []
     switch kind {
@@ -113,7 +114,8 @@ extension FrameDescription {
       let type = icmpType ?? (neighbor == nil ? 128 : 135)
       header = [type, icmpCode ?? 0, 0, 0, 0, 0, 0, 0]
       if let neighbor {
-        // RFC 4861, sections 4.3 and 4.4: the target, and the address of the link that belongs to it or to the sender.
+        // RFC 4861, sections 4.3 and 4.4: the target, and the address of the link that belongs to
+        // it or to the sender.
         header += neighbor.octets + [type == 136 ? 2 : 1, 1] + (source ?? .broadcast).octets
       }
     case .tcp, .tcp6:
@@ -173,7 +175,8 @@ extension FrameDescription {
       }
     if let place {
       if segmentSize != nil {
-        // The segments are summed when they are cut; till then the pseudo-header's sum stands there.
+        // The segments are summed when they are cut; till then the pseudo-header's sum stands
+        // there.
         segment.set16(place, ~checksum([pseudo]))
       } else {
         let sum = checksum(kind == .icmp ? [segment] : [pseudo, segment])

@@ -57,9 +57,9 @@ package struct TracedFrame: Codable, Equatable, Sendable {
 extension TracedFrame {
   /// Reads the frame of `ovx-ctl trace`.
   ///
-  /// Either hexadecimal digits, or a description after the flow syntax of ovs-fields(7): words and `key=value` pairs,
-  /// separated by commas or spaces. A protocol is named by its word (`arp`, `icmp`, `tcp`, `udp`, ...); keys that the
-  /// frame has no place for are refused.
+  /// Either hexadecimal digits, or a description after the flow syntax of ovs-fields(7): words and
+  /// `key=value` pairs, separated by commas or spaces. A protocol is named by its word (`arp`,
+  /// `icmp`, `tcp`, `udp`, ...); keys that the frame has no place for are refused.
   ///
   /// - Throws: Which word is wrong, and the valid ones.
   package init(_ text: String) throws(ControlError) {
@@ -375,7 +375,8 @@ extension FrameDescription.Kind {
   var isIPv6: Bool { self == .ipv6 || rawValue.hasSuffix("6") }
 }
 
-/// Reads pairs of hexadecimal digits, with nothing between them; `nil` where something else stands there.
+/// Reads pairs of hexadecimal digits, with nothing between them; `nil` where something else stands
+/// there.
 func octets(hexadecimal text: String) -> [UInt8]? {
   let digits = text.utf8.map { digit -> UInt8? in
     switch digit {

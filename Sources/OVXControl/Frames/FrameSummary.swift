@@ -1,9 +1,10 @@
 internal import OVXDatapath
 
-/// A frame or packet in one line, for a person: `02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff, ARP who-has 10.0.0.2 tell
-/// 10.0.0.1, 42 bytes`.
+/// A frame or packet in one line, for a person:
+/// `02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff, ARP who-has 10.0.0.2 tell 10.0.0.1, 42 bytes`.
 ///
-/// Whatever the bytes are: what contradicts itself, or was cut off, is named by what could still be read.
+/// Whatever the bytes are: what contradicts itself, or was cut off, is named by what could still be
+/// read.
 package struct FrameSummary: Sendable {
   package let text: String
 

@@ -28,7 +28,8 @@ package struct AddressQuestion: Hashable, Sendable {
 }
 
 extension Configuration {
-  /// How many addresses of a network are its members' and gateways', and how many more this host may hand out.
+  /// How many addresses of a network are its members' and gateways', and how many more this host
+  /// may hand out.
   func use(of network: Network) -> (used: Int, free: Int) {
     let taken = takenAddresses(of: network)
     var free = 0
@@ -42,7 +43,8 @@ extension Configuration {
     return (taken.count, max(free, 0))
   }
 
-  /// Whose the addresses of a network are that have been given to somebody: clauses such as "port eth0@web1's".
+  /// Whose the addresses of a network are that have been given to somebody: clauses such as "port
+  /// eth0@web1's".
   func takenAddresses(of network: Network) -> [IPAddress: String] {
     var taken: [IPAddress: String] = [:]
     for gateway in network.gateways { taken[gateway] = "the gateway's" }
@@ -57,14 +59,16 @@ extension Configuration {
 }
 
 extension Transaction {
-  /// Gives an attachment to a network what it does not ask for: an address of each subnet, and the gateways as routers.
+  /// Gives an attachment to a network what it does not ask for: an address of each subnet, and the
+  /// gateways as routers.
   ///
   /// - Parameters:
   ///   - attachment: As it was asked for.
   ///   - network: Where.
   ///   - former: What it has been so far; `nil` for a new one.
   /// - Returns: The attachment with addresses and gateways.
-  /// - Throws: That an address is none of the network's, or is somebody's, or that there are none left.
+  /// - Throws: That an address is none of the network's, or is somebody's, or that there are none
+  ///   left.
   mutating func addressed(
     _ attachment: Configuration.Attachment, in network: Configuration.Network,
     former: Configuration.Attachment?

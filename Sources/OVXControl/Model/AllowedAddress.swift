@@ -1,6 +1,7 @@
 package import OVXDatapath
 
-/// What a port may use for its own beside what it was given: `02:00:00:00:00:05`, `172.17.42.9` or `172.17.42.128/25`.
+/// What a port may use for its own beside what it was given: `02:00:00:00:00:05`, `172.17.42.9` or
+/// `172.17.42.128/25`.
 package enum AllowedAddress: Hashable, Sendable {
   case station(MACAddress)
   /// IP addresses, one or more.
@@ -21,7 +22,8 @@ package enum AllowedAddress: Hashable, Sendable {
 }
 
 extension AllowedAddress: CustomStringConvertible, LosslessStringConvertible {
-  /// Reads an Ethernet address of one station, an IP address, or `ADDRESS/LENGTH`, none of them a group's.
+  /// Reads an Ethernet address of one station, an IP address, or `ADDRESS/LENGTH`, none of them a
+  /// group's.
   package init?(_ text: String) {
     if let station = MACAddress(text) {
       guard !station.isGroup, station.rawValue != 0 else { return nil }

@@ -4,11 +4,12 @@ package import OVXDatapath
 ///
 /// What it needs of the kernel is another value, `DesiredState` of OVXHost, which follows from it.
 ///
-/// Ports live in one table, keyed by name, because a port's name is unique over all bridges. Every port has exactly one
-/// interface, of the same name. A bridge always owns an internal port of its own name.
+/// Ports live in one table, keyed by name, because a port's name is unique over all bridges. Every
+/// port has exactly one interface, of the same name. A bridge always owns an internal port of its
+/// own name.
 ///
-/// A value of this type may be half-finished, in the middle of a transaction. `validate()` says whether it is one that
-/// the daemon may put in force; only such a value is ever stored.
+/// A value of this type may be half-finished, in the middle of a transaction. `validate()` says
+/// whether it is one that the daemon may put in force; only such a value is ever stored.
 package struct Configuration: Codable, Equatable, Sendable {
   package var bridges: [String: Bridge]
   package var ports: [String: Port]
@@ -39,7 +40,8 @@ package struct Configuration: Codable, Equatable, Sendable {
     }
   }
 
-  /// The names of interfaces whose type nobody has named and nothing implies: each must be an existing netdev.
+  /// The names of interfaces whose type nobody has named and nothing implies: each must be an
+  /// existing netdev.
   package var unresolvedInterfaces: [String] {
     ports.values.filter { $0.interface.type == nil }.map(\.name).sorted()
   }
@@ -77,7 +79,8 @@ extension Configuration {
   /// A bridge: a switch of its own, with its own address table.
   package struct Bridge: Codable, Equatable, Sendable {
     package var name: String
-    /// Settings by name, as in Open vSwitch; unknown ones are kept and mean nothing, and the operator is told so.
+    /// Settings by name, as in Open vSwitch; unknown ones are kept and mean nothing, and the
+    /// operator is told so.
     package var otherConfig: [String: String] = [:]
     /// Notes of other programs; ovx never reads them.
     package var externalIDs: [String: String] = [:]
@@ -99,7 +102,8 @@ extension Configuration {
     package var customerVLANs: Set<VLANID> = []
     /// The network that it is a member of, or the tunnel of; then `tag` is the network's.
     package var network: String?
-    /// Whether it may send only what it was given; `nil` for what its network says, and no without one.
+    /// Whether it may send only what it was given; `nil` for what its network says, and no without
+    /// one.
     package var portSecurity: Bool?
     /// What it may use for its own beside what it was given, in order of their texts.
     package var allowedAddresses: [AllowedAddress] = []
@@ -119,7 +123,8 @@ extension Configuration {
     /// Whether this is the port that was made with its bridge, and goes only with it.
     package var isBridgeInternal: Bool { name == bridge }
 
-    /// Which VLANs the port carries: those of `vlanMode`, else `access` where there is a tag and `trunk` where not.
+    /// Which VLANs the port carries: those of `vlanMode`, else `access` where there is a tag and
+    /// `trunk` where not.
     ///
     /// A mode that needs a tag takes VLAN 0 without one, as in Open vSwitch.
     package var vlans: VLANMembership {
@@ -159,11 +164,12 @@ extension Configuration {
     package var mtuRequest: Int?
     package var otherConfig: [String: String] = [:]
     package var externalIDs: [String: String] = [:]
-    /// The addresses to give the device of an internal interface, which is the host's own; in order of their texts.
+    /// The addresses to give the device of an internal interface, which is the host's own; in order
+    /// of their texts.
     ///
-    /// Beside them stand those that the host's administrator has given it, which the daemon leaves alone. Of a device of
-    /// the host, such as a NIC: those that the host has on it when it is no port, and on the bridge's own device while it is
-    /// one.
+    /// Beside them stand those that the host's administrator has given it, which the daemon leaves
+    /// alone. Of a device of the host, such as a NIC: those that the host has on it when it is no
+    /// port, and on the bridge's own device while it is one.
     package var addresses: [InterfaceAddress] = []
     /// The routes of the host by the device, as with `addresses`.
     package var routes: [HostRoute] = []
@@ -174,7 +180,8 @@ extension Configuration {
       self.type = type
     }
 
-    /// The tunnel's parameters, read; `nil` for another type of interface or parameters that do not make sense.
+    /// The tunnel's parameters, read; `nil` for another type of interface or parameters that do not
+    /// make sense.
     package var tunnel: Tunnel? {
       guard type == .vxlan else { return nil }
       return try? Tunnel(options: options)
@@ -197,7 +204,8 @@ extension Configuration {
 
   /// Where an attached interface lives and what it is given there.
   package struct Attachment: Codable, Equatable, Sendable {
-    /// The container as it was typed: a network namespace's name, `pid:N`, a path, or a container's name or id.
+    /// The container as it was typed: a network namespace's name, `pid:N`, a path, or a container's
+    /// name or id.
     package var target: String
     /// The device's name inside.
     package var interface: String
@@ -206,7 +214,9 @@ extension Configuration {
     package var gateways: [IPAddress]
     /// Which container it is, as found out when it was attached; `nil` while that is not known.
     ///
-    /// The id that docker or podman has given it, or "" for the network namespace that has the target for its name. A container that only has the name of the one that was attached does not inherit its address and tenant.
+    /// The id that docker or podman has given it, or "" for the network namespace that has the
+    /// target for its name. A container that only has the name of the one that was attached does
+    /// not inherit its address and tenant.
     package var container: String?
 
     package init(
@@ -228,7 +238,8 @@ extension Configuration {
     package var vni: VNI
     /// The VNI of frames that are sent: `out_key`, else `key`.
     package var outgoingVNI: VNI
-    /// The remote VTEPs, in the order given, all of one family, none twice; empty only where an agent tells them.
+    /// The remote VTEPs, in the order given, all of one family, none twice; empty only where an
+    /// agent tells them.
     package var remotes: [IPAddress]
     /// Whether an agent tells the remote VTEPs and what is behind them: `remote_ip=evpn`.
     package var isServedByAgent = false
@@ -238,7 +249,8 @@ extension Configuration {
     package var local: IPAddress?
     /// The UDP port of both ends.
     package var destinationPort: UInt16
-    /// DSCP and ECN of outer headers: `tos`; the ECN bits are 0, as ECN is always copied from inside.
+    /// DSCP and ECN of outer headers: `tos`; the ECN bits are 0, as ECN is always copied from
+    /// inside.
     package var trafficClass = OuterField.value(0)
     /// The time to live of outer headers: `ttl`.
     package var hopLimit = OuterField.value(64)
@@ -246,8 +258,9 @@ extension Configuration {
     package var forbidsFragments = true
     /// Whether outer UDP headers have a checksum: `csum`.
     ///
-    /// Open vSwitch's default for IPv4 is that they have none. Here it is `true` for both, since Linux takes datagrams
-    /// many at a time only with one (`udp_send_skb`), and gives it to the network card to compute.
+    /// Open vSwitch's default for IPv4 is that they have none. Here it is `true` for both, since
+    /// Linux takes datagrams many at a time only with one (`udp_send_skb`), and gives it to the
+    /// network card to compute.
     package var hasChecksum = true
 
     /// A field of the outer header.
@@ -256,7 +269,8 @@ extension Configuration {
       case inherited
       case value(UInt8)
     }
-    /// Whether TCP superframes leave whole where the underlay segments tunnels: `superframes=inject`.
+    /// Whether TCP superframes leave whole where the underlay segments tunnels:
+    /// `superframes=inject`.
     package var injectsSuperframes = false
 
     /// The UDP port that IANA assigned to VXLAN (RFC 7348, section 8).

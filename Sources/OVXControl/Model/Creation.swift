@@ -3,8 +3,9 @@
 ///     --id=@p create Port name=p1 tag=5 interfaces=@i
 ///       -- --id=@i create Interface name=p1 type=internal -- add Bridge br0 ports @p
 ///
-/// A created record comes into being where another command puts it: a port into a bridge, a bridge into the switch. One that
-/// nothing refers to does not, as with `ovs-vsctl`, and the operator is told.
+/// A created record comes into being where another command puts it: a port into a bridge, a bridge
+/// into the switch. One that nothing refers to does not, as with `ovs-vsctl`, and the operator is
+/// told.
 extension Transaction {
   /// A record that `create` describes.
   struct Draft {
@@ -13,7 +14,8 @@ extension Transaction {
     var isUsed = false
   }
 
-  /// Takes note of all that commands name, before the first of them is carried out: one may refer to a later one's.
+  /// Takes note of all that commands name, before the first of them is carried out: one may refer
+  /// to a later one's.
   mutating func collectIDs(_ commands: [Command]) throws(ControlError) {
     for command in commands {
       guard case .create(let table, let id?, let settings) = command else { continue }
@@ -86,7 +88,8 @@ extension Transaction {
 
   // MARK: References
 
-  /// Puts ports into a bridge, or bridges into the switch: `add bridge BR ports @ID`, `add open . bridges @ID`.
+  /// Puts ports into a bridge, or bridges into the switch: `add bridge BR ports @ID`,
+  /// `add open . bridges @ID`.
   ///
   /// - Returns: Whether the column is one of references at all.
   mutating func addReferences(
@@ -136,7 +139,8 @@ extension Transaction {
     return true
   }
 
-  /// Deletes records, all of a table where `records` is `nil`; with `ifExists` none of them need be there.
+  /// Deletes records, all of a table where `records` is `nil`; with `ifExists` none of them need be
+  /// there.
   ///
   /// In a table of Open vSwitch that ovx has not there is nothing.
   mutating func destroy(

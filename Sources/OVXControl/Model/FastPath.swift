@@ -3,7 +3,8 @@
 /// Whether the fast path is to be used.
 package enum FastPathUse: String {
   case off
-  /// Where no rules of the host are passed by: on the underlay those that its own packets are held against.
+  /// Where no rules of the host are passed by: on the underlay those that its own packets are held
+  /// against.
   case auto
   case on
 }

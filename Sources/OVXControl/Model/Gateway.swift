@@ -1,10 +1,11 @@
 package import OVXDatapath
 
-// A network's gateway: the router that its members have for a default route, as a port of the network.
+// A network's gateway: the router that its members have for a default route, as a port of the
+// network.
 //
-// The port is a TAP in a network namespace, its router, which `ovx-gatewayd` makes with all that is beyond the port. That
-// says when there is one (`openGateway`); everything else about the port follows from the network, as its tunnel does, and
-// with the network it goes.
+// The port is a TAP in a network namespace, its router, which `ovx-gatewayd` makes with all that is
+// beyond the port. That says when there is one (`openGateway`); everything else about the port
+// follows from the network, as its tunnel does, and with the network it goes.
 
 extension Configuration {
   /// Which hosts have a network's gateway: the column `gateway_mode`.
@@ -35,7 +36,8 @@ extension Configuration.Network {
 
   /// The gateway's Ethernet address: 02:6f:76 and the VNI.
   ///
-  /// The same on all hosts, so that a container which moves between hosts goes on with the gateway of the host it is on.
+  /// The same on all hosts, so that a container which moves between hosts goes on with the gateway
+  /// of the host it is on.
   package var gatewayEthernetAddress: MACAddress { Self.gatewayEthernetAddress(of: vni) }
 
   /// The gateway's Ethernet address of a network with a VNI.
@@ -58,7 +60,8 @@ extension Configuration.Network {
     port.network == name && port.name == gatewayPort && port.interface.attachment != nil
   }
 
-  /// The addresses outside and those of the members that have them there, by the former; what is none is left out.
+  /// The addresses outside and those of the members that have them there, by the former; what is
+  /// none is left out.
   package var floatingAddresses: [(outside: IPAddress, member: IPAddress)] {
     floating.compactMap { outside, member in
       guard let outside = IPAddress(outside), let member = IPAddress(member) else { return nil }
@@ -140,11 +143,12 @@ extension Configuration {
 // MARK: - What follows
 
 extension Configuration {
-  /// The gateway's port of a network, made of the one that there is; `nil` where this host is to have none.
+  /// The gateway's port of a network, made of the one that there is; `nil` where this host is to
+  /// have none.
   ///
-  /// The kernel forwards between the tenant's containers and their router where that has a veth, and the switch does where
-  /// it has a TAP. What tunnels bring, to a gateway that other hosts use as well, goes on faster by a TAP either way: there it
-  /// arrives as superframes.
+  /// The kernel forwards between the tenant's containers and their router where that has a veth,
+  /// and the switch does where it has a TAP. What tunnels bring, to a gateway that other hosts use
+  /// as well, goes on faster by a TAP either way: there it arrives as superframes.
   func gateway(of network: Network, from old: Port) -> Port? {
     guard network.hasGatewayHere else { return nil }
     var port = old
@@ -166,7 +170,8 @@ extension Transaction {
   /// - Parameters:
   ///   - name: The network.
   ///   - target: The namespace, as `attach` takes it.
-  /// - Throws: That there is no such network, or no gateway of it on this host, or that its port's name is taken.
+  /// - Throws: That there is no such network, or no gateway of it on this host, or that its port's
+  ///   name is taken.
   mutating func openGateway(of name: String, in target: String) throws(ControlError) {
     guard let network = configuration.networks[name] else { throw noNetwork(name) }
     guard network.hasGatewayHere else {
@@ -197,7 +202,8 @@ extension Transaction {
     configuration.ports[port.name] = configuration.gateway(of: network, from: port)
   }
 
-  /// Makes the gateway's port of a network what the network says now, or removes it where that has none any more.
+  /// Makes the gateway's port of a network what the network says now, or removes it where that has
+  /// none any more.
   mutating func settleGateway(
     of network: Configuration.Network, after former: Configuration.Network?,
     _ changes: inout Configuration.Changes

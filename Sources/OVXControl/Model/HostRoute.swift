@@ -1,12 +1,14 @@
 package import OVXDatapath
 
-/// A route of the host by one of its devices, as `ip route` writes it: `default via 203.0.113.9 metric 100`.
+/// A route of the host by one of its devices, as `ip route` writes it:
+/// `default via 203.0.113.9 metric 100`.
 package struct HostRoute: Hashable, Sendable {
   /// Where it leads.
   package let destination: IPPrefix
   /// The next hop; `nil` for neighbors on the link.
   package let gateway: IPAddress?
-  /// Of several routes to a destination the one with the least counts; `nil` for the kernel's choice.
+  /// Of several routes to a destination the one with the least counts; `nil` for the kernel's
+  /// choice.
   package let metric: UInt32?
   /// The address that the host sends from by it; `nil` for the kernel's choice.
   package let source: IPAddress?
@@ -25,8 +27,9 @@ package struct HostRoute: Hashable, Sendable {
 }
 
 extension HostRoute: CustomStringConvertible, LosslessStringConvertible {
-  /// Reads `PREFIX [via GATEWAY] [metric NUMBER] [src ADDRESS]`, where `default` stands for `0.0.0.0/0` or, with an IPv6
-  /// gateway, for `::/0`; all of one address family, none of them a group's.
+  /// Reads `PREFIX [via GATEWAY] [metric NUMBER] [src ADDRESS]`, where `default` stands for
+  /// `0.0.0.0/0` or, with an IPv6 gateway, for `::/0`; all of one address family, none of them a
+  /// group's.
   package init?(_ text: String) {
     let words = text.split(separator: " ").map(String.init)
     guard let first = words.first, words.count % 2 == 1 else { return nil }

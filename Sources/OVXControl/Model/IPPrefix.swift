@@ -43,8 +43,8 @@ package struct IPPrefix: Hashable, Sendable {
     return AddressRange(numbers: base.number...last, isIPv6: base.isIPv6)
   }
 
-  /// Those that a station can have: in IPv4 neither the network's own nor the broadcast address, in IPv6 not the
-  /// subnet-router anycast address (RFC 4291, section 2.6.1).
+  /// Those that a station can have: in IPv4 neither the network's own nor the broadcast address, in
+  /// IPv6 not the subnet-router anycast address (RFC 4291, section 2.6.1).
   package var stations: AddressRange {
     let all = addresses.numbers
     // Two ends of a line have no need of them (RFC 3021, RFC 6164).

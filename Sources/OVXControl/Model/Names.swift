@@ -4,9 +4,9 @@ private import OVXDatapath
 /// Checks a name that a network device of the host or of a container is to have.
 ///
 /// - Parameters:
-///   - name: 1 to 15 bytes (`IFNAMSIZ` of <linux/if.h>) without `/`, `:`, `%`, white space and control characters, as the
-///     kernel wants it, and not beginning with `-`, as no command line could name it then; of the ways in which Unicode
-///     writes a letter, the composed one.
+///   - name: 1 to 15 bytes (`IFNAMSIZ` of <linux/if.h>) without `/`, `:`, `%`, white space and
+///     control characters, as the kernel wants it, and not beginning with `-`, as no command line
+///     could name it then; of the ways in which Unicode writes a letter, the composed one.
 ///   - kind: What it is the name of, for the sentence.
 /// - Throws: What is wrong with it.
 func checkDeviceName(_ name: String, of kind: String) throws(ControlError) {
@@ -36,7 +36,8 @@ func checkDeviceName(_ name: String, of kind: String) throws(ControlError) {
       "the \(kind) name \"\(name)\" begins with a hyphen, like an option; take another"
     )
   }
-  // The last two are directories below /proc/sys/net/ipv4/conf, so the kernel refuses devices of that name.
+  // The last two are directories below /proc/sys/net/ipv4/conf, so the kernel refuses devices of
+  // that name.
   guard ![".", "..", "all", "default"].contains(name) else {
     throw ControlError("the \(kind) name \"\(name)\" is reserved by the kernel; take another")
   }
@@ -68,7 +69,8 @@ package func printable(_ text: String) -> String {
   return result
 }
 
-/// A text as it fits a sentence: what is quoted of a long name is its beginning, and of a long text its two ends.
+/// A text as it fits a sentence: what is quoted of a long name is its beginning, and of a long text
+/// its two ends.
 ///
 /// Whoever sends a megabyte for a name is not to get it back, nor to have it in the log.
 package func brief(_ text: String) -> String {
@@ -103,10 +105,12 @@ private enum BriefText {
 }
 
 extension Configuration.Attachment {
-  /// A name for the port: `eth0@web1`, at most 15 bytes after the `@`, and not one of the names in use.
+  /// A name for the port: `eth0@web1`, at most 15 bytes after the `@`, and not one of the names in
+  /// use.
   ///
-  /// Of a path only what tells targets apart stands in it: `web1` for `/run/netns/web1`, `pid7` for `pid:7` and
-  /// `/proc/7/ns/net`; of a container's id the 12 digits by which docker and podman know it.
+  /// Of a path only what tells targets apart stands in it: `web1` for `/run/netns/web1`, `pid7` for
+  /// `pid:7` and `/proc/7/ns/net`; of a container's id the 12 digits by which docker and podman
+  /// know it.
   func portName(notIn taken: (String) -> Bool) -> String {
     let name = interface + "@" + shortTarget
     guard taken(name) else { return name }

@@ -1,17 +1,19 @@
 package import OVXDatapath
 
 extension Configuration {
-  /// A tenant's network: one Ethernet over all hosts that have it, a VNI between them and a VLAN of a bridge on each.
+  /// A tenant's network: one Ethernet over all hosts that have it, a VNI between them and a VLAN of
+  /// a bridge on each.
   ///
-  /// What it is made of stands in the other tables: its bridge, the tunnel port (`tunnelPort`) to the other hosts, and the
-  /// ports of its members, which have its VLAN for their tag.
+  /// What it is made of stands in the other tables: its bridge, the tunnel port (`tunnelPort`) to
+  /// the other hosts, and the ports of its members, which have its VLAN for their tag.
   package struct Network: Codable, Equatable, Sendable {
     package var name: String
     package var vni: VNI
     package var bridge: String
     /// Its VLAN on this host; chosen when the network is made, and kept.
     package var tag: VLANID
-    /// The networks that its members' addresses are of, in order of their texts; empty for a network of layer 2 only.
+    /// The networks that its members' addresses are of, in order of their texts; empty for a
+    /// network of layer 2 only.
     package var subnets: [IPPrefix] = []
     /// What this host may hand out of them; empty for all.
     package var ranges: [AddressRange] = []
@@ -23,7 +25,8 @@ extension Configuration {
     package var gatewayMode = GatewayMode.distributed
     /// By which addresses its members are seen beyond the gateway.
     package var nat = AddressTranslation.none
-    /// Addresses outside, each by that of a member which has it there: `floatingAddresses` as texts.
+    /// Addresses outside, each by that of a member which has it there: `floatingAddresses` as
+    /// texts.
     package var floating: [String: String] = [:]
     /// Whether the gateway gives members their addresses by DHCP.
     package var dhcp = false
@@ -31,7 +34,8 @@ extension Configuration {
     package var dns = false
     /// The domain that members and their names are in, such as `red.example`; `nil` for none.
     package var domain: String?
-    /// Addresses that other programs have been given for what they attach, in order: nobody else gets them.
+    /// Addresses that other programs have been given for what they attach, in order: nobody else
+    /// gets them.
     package var reserved: [IPAddress] = []
     /// Whether its members' ports may send only what they were given: `port_security`.
     package var portSecurity = true
@@ -62,7 +66,8 @@ extension Configuration {
 
     /// What this host may hand out of a subnet, in order.
     ///
-    /// Where no range is named, all but the first address, which people give to the router, now or later.
+    /// Where no range is named, all but the first address, which people give to the router, now or
+    /// later.
     package func ranges(in subnet: IPPrefix) -> [AddressRange] {
       guard !ranges.isEmpty else {
         let all = subnet.stations
@@ -78,7 +83,8 @@ extension Configuration {
     }
   }
 
-  /// The ports that are members of a network, in the order of their names; its tunnel and its gateway are none.
+  /// The ports that are members of a network, in the order of their names; its tunnel and its
+  /// gateway are none.
   package func members(of network: String) -> [Port] {
     ports.values.filter {
       $0.network == network && $0.interface.type != .vxlan && !isGateway($0)
@@ -96,7 +102,8 @@ extension Configuration {
     networks[name].map { isServedByAgent($0) } ?? false
   }
 
-  /// The remote VTEPs that are named for a network, this host not among them; none where an agent tells them.
+  /// The remote VTEPs that are named for a network, this host not among them; none where an agent
+  /// tells them.
   package func remotes(of network: Network) -> [IPAddress] {
     if isServedByAgent(network) { return [] }
     return (network.remotes.isEmpty ? host.remotes : network.remotes).filter { $0 != host.localIP }
@@ -162,9 +169,11 @@ extension Configuration {
     return free
   }
 
-  /// Adds what a file need not say of its networks: their VLANs, bridges and tunnels, and the tags of their members.
+  /// Adds what a file need not say of its networks: their VLANs, bridges and tunnels, and the tags
+  /// of their members.
   ///
-  /// A network whose `tag` is `untagged` has none yet; it gets the one that it has had in `former`, or a free one.
+  /// A network whose `tag` is `untagged` has none yet; it gets the one that it has had in `former`,
+  /// or a free one.
   package mutating func completeNetworks(after former: Configuration) throws(ControlError) {
     for name in networks.keys.sorted() {
       guard var network = networks[name] else { continue }
@@ -240,7 +249,8 @@ extension Configuration {
     }
   }
 
-  /// Checks that no tunnel joins a network that has none itself, so that the rules of tunnels do not see to it.
+  /// Checks that no tunnel joins a network that has none itself, so that the rules of tunnels do
+  /// not see to it.
   func validateSolitude() throws(ControlError) {
     for network in networks.values.sorted(by: { $0.name < $1.name })
     where tunnel(of: network) == nil {

@@ -1,6 +1,7 @@
 private import OVXDatapath
 
-// What a network's gateway serves to its members: addresses by DHCP, and names by DNS. `ovx-gatewayd` does it.
+// What a network's gateway serves to its members: addresses by DHCP, and names by DNS.
+// `ovx-gatewayd` does it.
 
 extension Configuration.Network {
   /// Checks that what is served goes together with the gateway, and that the domain is one.
@@ -32,7 +33,8 @@ extension Configuration.Network {
 }
 
 extension IPPrefix {
-  /// Whether a DHCP server can give addresses of it: what serves IPv6 (dnsmasq) knows no subnets that are wider than /64.
+  /// Whether a DHCP server can give addresses of it: what serves IPv6 (dnsmasq) knows no subnets
+  /// that are wider than /64.
   package var takesDHCP: Bool { !base.isIPv6 || length >= 64 }
 }
 
@@ -50,7 +52,8 @@ private func faultOfDomain(_ text: String) -> String? {
   return nil
 }
 
-/// Whether a text is one part of a host's name (RFC 1123, section 2.1): 1 to 63 letters, digits and inner hyphens.
+/// Whether a text is one part of a host's name (RFC 1123, section 2.1): 1 to 63 letters, digits and
+/// inner hyphens.
 package func isHostLabel(_ text: some StringProtocol) -> Bool {
   let bytes = Array(text.utf8)
   let hyphen = UInt8(ascii: "-")

@@ -17,10 +17,11 @@ extension OtherConfigRecord {
   }
 }
 
-/// A key of `other_config` that means something: of which record, what it may be, and what counts without it.
+/// A key of `other_config` that means something: of which record, what it may be, and what counts
+/// without it.
 ///
-/// Each is declared once, in `OtherConfigKeys.swift`. Validation, what the record's accessor says, the note on unknown keys and
-/// the article on `other_config` follow from the declaration.
+/// Each is declared once, in `OtherConfigKeys.swift`. Validation, what the record's accessor says,
+/// the note on unknown keys and the article on `other_config` follow from the declaration.
 package struct OtherConfigKey<Record: OtherConfigRecord, Value: Equatable & Sendable>: Sendable {
   package let name: String
   /// The values that it may have, in the words of a document.
@@ -142,7 +143,8 @@ extension OtherConfigKey where Value == Int {
 }
 
 extension OtherConfigKey {
-  /// A key that is one of some words; those behind the `named` first are there for Open vSwitch's sake.
+  /// A key that is one of some words; those behind the `named` first are there for Open vSwitch's
+  /// sake.
   static func choice(
     _ name: String, _ choices: KeyValuePairs<String, Value>, named: Int? = nil, usual: Value,
     fault: String? = nil, remedy: @escaping @Sendable (Value, String) -> String = { _, _ in "" }

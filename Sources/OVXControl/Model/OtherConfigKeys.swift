@@ -23,7 +23,8 @@ extension Configuration.SwitchRecord: OtherConfigRecord {
     },
     remedy: { _, removal in "; \(removal) sets it back to that" })
 
-  /// Where gateways' ways to the host have their addresses from: `other_config:gateway-transit`, an IPv4 prefix.
+  /// Where gateways' ways to the host have their addresses from: `other_config:gateway-transit`, an
+  /// IPv4 prefix.
   ///
   /// Where nothing is said it is the block for what is between providers and customers (RFC 6598).
   package var gatewayTransit: IPPrefix { value(of: Self.transitKey) }
@@ -43,8 +44,8 @@ extension Configuration.SwitchRecord: OtherConfigRecord {
     },
     remedy: { _, removal in "; \(removal) leaves it to the host's default routes" })
 
-  /// The devices by which tenants get outside: `other_config:gateway-uplinks`, separated by commas; `nil` for those of the
-  /// host's default routes.
+  /// The devices by which tenants get outside: `other_config:gateway-uplinks`, separated by commas;
+  /// `nil` for those of the host's default routes.
   package var gatewayUplinks: [String]? { value(of: Self.uplinksKey) }
 
   private static let agentHoldKey = OtherConfigKey<Configuration.SwitchRecord, Int>(
@@ -61,7 +62,8 @@ extension Configuration.SwitchRecord: OtherConfigRecord {
     },
     remedy: { usual, removal in "; \(removal) sets it back to \(usual)" })
 
-  /// Seconds for which entries of an agent stay where it tells nothing more, 0 for ever: `other_config:evpn-hold`.
+  /// Seconds for which entries of an agent stay where it tells nothing more, 0 for ever:
+  /// `other_config:evpn-hold`.
   package var agentHold: Int { value(of: Self.agentHoldKey) }
 
   private static let agentRouteLimitKey = OtherConfigKey<Configuration.SwitchRecord, Int>(
@@ -84,7 +86,8 @@ extension Configuration.SwitchRecord: OtherConfigRecord {
     fault: "is not one of auto, on and off",
     remedy: { _, removal in "; \(removal) sets it back to off" })
 
-  /// Whether programs in the kernel are to repeat the switch's decisions for TCP where they can: `other_config:fast-path`.
+  /// Whether programs in the kernel are to repeat the switch's decisions for TCP where they can:
+  /// `other_config:fast-path`.
   package var fastPath: FastPathUse { value(of: Self.fastPathKey) }
 }
 
@@ -113,8 +116,8 @@ extension Configuration.Bridge: OtherConfigRecord {
     "neighbor-suppression", usual: true, fault: "is not one of the allowed values (true, false)",
     remedy: { _, _ in "; false floods every ARP request and neighbor solicitation" })
 
-  /// Whether the switch answers questions for neighbors that it knows, in segments that have a tunnel:
-  /// `other_config:neighbor-suppression`, true where it is not set.
+  /// Whether the switch answers questions for neighbors that it knows, in segments that have a
+  /// tunnel: `other_config:neighbor-suppression`, true where it is not set.
   package var suppressesNeighborQuestions: Bool { value(of: Self.suppressionKey) }
 
   private static let joinedVNIsKey = OtherConfigKey<Configuration.Bridge, Set<VNI>>(
@@ -131,7 +134,8 @@ extension Configuration.Bridge: OtherConfigRecord {
     },
     remedy: { _, removal in "; \(removal) keeps all apart" })
 
-  /// The VNIs whose tunnels may share VLANs of the bridge: `other_config:joined-vnis`, separated by commas.
+  /// The VNIs whose tunnels may share VLANs of the bridge: `other_config:joined-vnis`, separated by
+  /// commas.
   ///
   /// Empty where there is no such list, or none that makes sense.
   package var joinedVNIs: Set<VNI> { value(of: Self.joinedVNIsKey) }
@@ -145,7 +149,8 @@ extension Configuration.Bridge: OtherConfigRecord {
       return MACAddress(text)
     })
 
-  /// The Ethernet address of the bridge's internal port, unless its interface has one of its own: `other_config:hwaddr`.
+  /// The Ethernet address of the bridge's internal port, unless its interface has one of its own:
+  /// `other_config:hwaddr`.
   package var hardwareAddress: MACAddress? { value(of: Self.hardwareAddressKey) }
 }
 
@@ -157,7 +162,8 @@ extension Configuration.Port: OtherConfigRecord {
   private static let customerTagKey = OtherConfigKey<Configuration.Port, UInt16>.choice(
     "qinq-ethtype", ["802.1ad": 0x88A8, "802.1q": 0x8100], usual: 0x88A8)
 
-  /// The Ethernet type of the tag in front of a customer's, of a `dot1q-tunnel` port: `other_config:qinq-ethtype`.
+  /// The Ethernet type of the tag in front of a customer's, of a `dot1q-tunnel` port:
+  /// `other_config:qinq-ethtype`.
   var serviceTagType: UInt16 { value(of: Self.customerTagKey) }
 
   private static let priorityTagsKey = OtherConfigKey<Configuration.Port, PriorityTags>.choice(
@@ -187,8 +193,8 @@ extension Configuration.Port: OtherConfigRecord {
         + "\(usual)"
     })
 
-  /// What may come in by the port and cost others: `other_config:storm-control`, copies of flooded frames a second or
-  /// `off`, and as is usual for a device or a tunnel where nothing is said.
+  /// What may come in by the port and cost others: `other_config:storm-control`, copies of flooded
+  /// frames a second or `off`, and as is usual for a device or a tunnel where nothing is said.
   package var limits: PortLimits {
     var limits = interface.type == .vxlan ? PortLimits.tunnel : PortLimits.device
     limits.floodedCopies = value(of: Self.stormControlKey)
@@ -217,8 +223,8 @@ extension Configuration.Network: OtherConfigRecord {
   private static let floodKey = OtherConfigKey<Configuration.Network, Bool>.flag(
     "evpn-flood-unknown", usual: false, fault: "is not one of true and false")
 
-  /// Whether frames for stations that the control plane has not told go to all hosts of the network:
-  /// `other_config:evpn-flood-unknown`.
+  /// Whether frames for stations that the control plane has not told go to all hosts of the
+  /// network: `other_config:evpn-flood-unknown`.
   package var floodsUnknown: Bool { value(of: Self.floodKey) }
 
   package static let routeTargetKey = OtherConfigKey<Configuration.Network, RouteTarget?>(
@@ -232,7 +238,8 @@ extension Configuration.Network: OtherConfigRecord {
       return target
     })
 
-  /// The route target of its routes, both ways, where it is not to follow from AS and VNI: `other_config:route-target`.
+  /// The route target of its routes, both ways, where it is not to follow from AS and VNI:
+  /// `other_config:route-target`.
   ///
   /// `AS:NUMBER`; one of an IPv4 address does not count.
   package var routeTarget: RouteTarget? { value(of: Self.routeTargetKey) }

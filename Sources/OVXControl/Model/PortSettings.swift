@@ -1,4 +1,5 @@
-/// The settings that stand behind `add-port` and `attach`: shorthands, and columns of Port and Interface.
+/// The settings that stand behind `add-port` and `attach`: shorthands, and columns of Port and
+/// Interface.
 extension Transaction {
   /// What a shorthand stands for.
   static let shorthands: [String: (column: String, key: String?)] = [
@@ -31,7 +32,8 @@ extension Transaction {
 
   private static let portColumns = Table.ports.columns
     .filter { $0.write != nil && $0.isListed }.map(\.name)
-  // The MTU in use is a read-only column, and its name here is the shorthand for the one that is asked for.
+  // The MTU in use is a read-only column, and its name here is the shorthand for the one that is
+  // asked for.
   private static let interfaceColumns = Table.interfaces.columns
     .filter { $0.write != nil && $0.isListed }.map(\.name).filter { !portColumns.contains($0) }
   private static let constantColumns =

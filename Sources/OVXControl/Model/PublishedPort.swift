@@ -1,7 +1,7 @@
 package import OVXDatapath
 
-/// A port of the host that leads to a port of a network's member: `8080:80/tcp`, or `203.0.113.1:53:53/udp` for one address of
-/// the host.
+/// A port of the host that leads to a port of a network's member: `8080:80/tcp`, or
+/// `203.0.113.1:53:53/udp` for one address of the host.
 package struct PublishedPort: Hashable, Sendable {
   /// The host's address; `nil` for all, and an unspecified one for all of its family.
   package var address: IPAddress?
@@ -50,8 +50,8 @@ package struct PublishedPort: Hashable, Sendable {
 }
 
 extension PublishedPort: CustomStringConvertible, LosslessStringConvertible {
-  /// Reads `[ADDRESS:]PORT:PORT[/PROTOCOL]`, the first port the host's, as `docker run -p` takes it; an IPv6 address stands in
-  /// brackets.
+  /// Reads `[ADDRESS:]PORT:PORT[/PROTOCOL]`, the first port the host's, as `docker run -p` takes
+  /// it; an IPv6 address stands in brackets.
   package init?(_ text: String) {
     let parts = text.split(separator: "/", omittingEmptySubsequences: false)
     guard parts.count <= 2, let first = parts.first else { return nil }
@@ -98,11 +98,13 @@ extension PublishedPort: Codable {
 // MARK: - Whose they are
 
 extension PublishedPort {
-  /// The addresses by which a member is reached from its network's gateways, at most one of each family.
+  /// The addresses by which a member is reached from its network's gateways, at most one of each
+  /// family.
   ///
   /// - Parameters:
   ///   - given: What it was given by `attach`, or has as an internal port.
-  ///   - allowed: Its `allowed_addresses`, which say it of a port that was not attached, as Docker's are not.
+  ///   - allowed: Its `allowed_addresses`, which say it of a port that was not attached, as
+  ///     Docker's are not.
   ///   - gateways: Those of its network.
   ///   - subnets: Those of its network.
   /// - Returns: In the order of the gateways.

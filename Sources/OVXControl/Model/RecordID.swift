@@ -2,8 +2,9 @@ private import OVXDatapath
 
 /// The `_uuid` of a record, which scripts for Open vSwitch refer to it by.
 ///
-/// It follows from the record's table and name, so it is the same at every look, on every host and after a restart: a UUID of
-/// version 8 (RFC 9562, section 5.8), whose other bits are two FNV-1a hashes.
+/// It follows from the record's table and name, so it is the same at every look, on every host and
+/// after a restart: a UUID of version 8 (RFC 9562, section 5.8), whose other bits are two FNV-1a
+/// hashes.
 enum RecordID {
   /// The text of 36 characters.
   static func text(_ table: Schema.TableName, _ name: String) -> String {

@@ -1,6 +1,7 @@
 package import OVXDatapath
 
-/// A route target: which networks a route is for (RFC 4360, section 4; RFC 5668 for AS numbers of four octets).
+/// A route target: which networks a route is for (RFC 4360, section 4; RFC 5668 for AS numbers of
+/// four octets).
 package struct RouteTarget: Hashable, Sendable {
   /// The eight octets of the extended community, in the order of the wire.
   package let rawValue: UInt64
@@ -10,7 +11,8 @@ package struct RouteTarget: Hashable, Sendable {
 
   package init(rawValue: UInt64) { self.rawValue = rawValue }
 
-  /// A target of an AS number and a number; `nil` where the two do not fit: one of them has 16 bits, the other 32.
+  /// A target of an AS number and a number; `nil` where the two do not fit: one of them has 16
+  /// bits, the other 32.
   package init?(asn: UInt32, number: UInt32) {
     if asn <= 0xFFFF {
       rawValue = 0x0002 << 48 | UInt64(asn) << 32 | UInt64(number)
@@ -26,8 +28,8 @@ package struct RouteTarget: Hashable, Sendable {
     rawValue = 0x0102 << 48 | UInt64(address) << 16 | UInt64(number)
   }
 
-  /// The target of a network that is given none: AS:VNI (RFC 8365, section 5.1.2.1), of a long AS number its low 16 bits, as
-  /// FRR derives it.
+  /// The target of a network that is given none: AS:VNI (RFC 8365, section 5.1.2.1), of a long AS
+  /// number its low 16 bits, as FRR derives it.
   package init(automatic vni: VNI, asn: UInt32) {
     rawValue = 0x0002 << 48 | UInt64(asn & 0xFFFF) << 32 | UInt64(vni.rawValue)
   }
@@ -35,8 +37,8 @@ package struct RouteTarget: Hashable, Sendable {
   /// Whether it is of an IPv4 address, and not of an AS.
   package var isOfAddress: Bool { rawValue >> 48 == 0x0102 }
 
-  /// Whether some AS would derive the target of a VNI by itself: hosts of a fabric may each have an AS of their own, and FRR
-  /// looks at the VNI alone, too.
+  /// Whether some AS would derive the target of a VNI by itself: hosts of a fabric may each have an
+  /// AS of their own, and FRR looks at the VNI alone, too.
   package func isAutomatic(for vni: VNI) -> Bool {
     rawValue >> 48 == 0x0002 && UInt32(truncatingIfNeeded: rawValue) == vni.rawValue
   }

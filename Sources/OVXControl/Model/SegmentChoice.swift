@@ -1,7 +1,7 @@
 private import OVXDatapath
 
-/// What is attached without a word about VLANs carries them all, which on a bridge of several tenants is every tenant's
-/// traffic; a container is one tenant's.
+/// What is attached without a word about VLANs carries them all, which on a bridge of several
+/// tenants is every tenant's traffic; a container is one tenant's.
 ///
 /// `add-port` accepts it, as Open vSwitch does, whose scripts set the tag in a later command.
 extension Transaction {

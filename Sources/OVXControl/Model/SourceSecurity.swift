@@ -2,19 +2,22 @@ package import OVXDatapath
 
 // Whom `port_security` holds to what.
 //
-// It is for those whom a network's operator does not know: containers and virtual machines. A port of type internal is the
-// host's own, a network card leads to where routers are, and what comes by a tunnel has been looked at on the host that it is
-// from; so these have it only where they are told to, and tunnels never.
+// It is for those whom a network's operator does not know: containers and virtual machines. A port
+// of type internal is the host's own, a network card leads to where routers are, and what comes by
+// a tunnel has been looked at on the host that it is from; so these have it only where they are
+// told to, and tunnels never.
 
 extension Configuration {
   /// What a port may send; `nil` for anything.
   ///
-  /// An attached port is held to what it was given. Of another nobody has said what it is given but `allowed_addresses`: to
-  /// that it is held, to its Ethernet addresses and to its IP addresses where there are some of the kind.
+  /// An attached port is held to what it was given. Of another nobody has said what it is given but
+  /// `allowed_addresses`: to that it is held, to its Ethernet addresses and to its IP addresses
+  /// where there are some of the kind.
   ///
   /// - Parameters:
   ///   - port: The port.
-  ///   - station: The Ethernet address that its device was given, or an internal port's has; `nil` while that is not known.
+  ///   - station: The Ethernet address that its device was given, or an internal port's has; `nil`
+  ///     while that is not known.
   ///   - isUplink: Whether its device leads out of the host.
   /// - Returns: Addresses, and the gateways of its network.
   package func security(

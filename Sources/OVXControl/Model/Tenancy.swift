@@ -1,14 +1,17 @@
 private import OVXDatapath
 
-/// The rule that keeps tenants apart: a segment is bound to at most one VNI, and a VNI to one bridge of a host.
+/// The rule that keeps tenants apart: a segment is bound to at most one VNI, and a VNI to one
+/// bridge of a host.
 ///
-/// A tunnel with a tag binds its VNI to that segment. One without is a trunk and binds its VNI to all segments of the
-/// bridge, or those of `trunks`, told apart by the inner tag. Two tunnels of one VNI must mean the same by a frame: both
-/// access ports of the same segment, or both trunks. Two tunnels of different VNIs must have no segment in common, unless
-/// the operator asks for it in so many words: `other_config:joined-vnis` of the bridge has both VNIs.
+/// A tunnel with a tag binds its VNI to that segment. One without is a trunk and binds its VNI to
+/// all segments of the bridge, or those of `trunks`, told apart by the inner tag. Two tunnels of
+/// one VNI must mean the same by a frame: both access ports of the same segment, or both trunks.
+/// Two tunnels of different VNIs must have no segment in common, unless the operator asks for it in
+/// so many words: `other_config:joined-vnis` of the bridge has both VNIs.
 ///
-/// Where the two ends count differently, a tunnel's VNI is the one of what it receives (`in_key`), and that of what it
-/// sends (`out_key`) belongs to the same tenant: no tunnel of another one may receive or send it.
+/// Where the two ends count differently, a tunnel's VNI is the one of what it receives (`in_key`),
+/// and that of what it sends (`out_key`) belongs to the same tenant: no tunnel of another one may
+/// receive or send it.
 extension Configuration {
   func validateTenancy() throws(ControlError) {
     let tunnels = boundTunnels
@@ -176,7 +179,8 @@ extension Configuration {
     }
   }
 
-  /// Explains that two tunnels of different VNIs would share a segment, and what to type so that they do not.
+  /// Explains that two tunnels of different VNIs would share a segment, and what to type so that
+  /// they do not.
   private func conflict(
     _ left: BoundTunnel,
     _ right: BoundTunnel,
@@ -192,7 +196,8 @@ extension Configuration {
       }
     var taken = Set(tunnels.compactMap(\.vlans.accessed))
     var remedies: [String] = []
-    // A trunk in the way needs a tag even where the other tunnel has one; of two access ports the second one moves.
+    // A trunk in the way needs a tag even where the other tunnel has one; of two access ports the
+    // second one moves.
     for each in [left, right]
     where each.vlans.accessed == nil || (each.name == right.name && remedies.isEmpty) {
       let tag = freeTag(for: each.tunnel.vni, taken: taken)

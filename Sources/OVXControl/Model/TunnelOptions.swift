@@ -20,7 +20,8 @@ extension Configuration.Tunnel {
   /// Reads the options of a VXLAN interface.
   ///
   /// - Parameter options: By name. `remote_ip` holds several addresses where commas separate them.
-  /// - Throws: Which option is missing, unknown or wrong, as a sentence's part that follows "tunnel NAME: ".
+  /// - Throws: Which option is missing, unknown or wrong, as a sentence's part that follows "tunnel
+  ///   NAME: ".
   package init(options: [String: String]) throws(ControlError) {
     if let unknown = options.keys.filter({ !Self.optionNames.contains($0) }).min() {
       throw ControlError(
@@ -71,8 +72,9 @@ extension Configuration.Tunnel {
 
   /// The VNIs of what arrives and of what is sent.
   ///
-  /// `key` stands for both; of `in_key` and `out_key` alone, the other one is 0, as in Open vSwitch. None of the three
-  /// would be 0 for both there, which is more likely to be forgotten than meant.
+  /// `key` stands for both; of `in_key` and `out_key` alone, the other one is 0, as in Open
+  /// vSwitch. None of the three would be 0 for both there, which is more likely to be forgotten
+  /// than meant.
   private static func keys(_ options: [String: String]) throws(ControlError) -> (VNI, VNI) {
     let texts = ["key", "in_key", "out_key"].map { ($0, options[$0]) }
     guard texts.contains(where: { $0.1 != nil }) else {

@@ -3,9 +3,11 @@ private import OVXDatapath
 extension Configuration {
   /// Checks that the daemon may put this state in force.
   ///
-  /// Records are looked at in the order of their names, so that the same state always has the same first fault.
+  /// Records are looked at in the order of their names, so that the same state always has the same
+  /// first fault.
   ///
-  /// - Throws: The first fault, in a sentence that names the culprit, the valid values and a remedy.
+  /// - Throws: The first fault, in a sentence that names the culprit, the valid values and a
+  ///   remedy.
   package func validate() throws(ControlError) {
     try validate(changes(since: Configuration()))
   }

@@ -1,15 +1,16 @@
 package import OVXDatapath
 
-/// What an agent, such as the one for EVPN, tells the switch of other hosts: entries of networks beside those that are
-/// configured and learned.
+/// What an agent, such as the one for EVPN, tells the switch of other hosts: entries of networks
+/// beside those that are configured and learned.
 ///
-/// They are never stored. They are the agent's for as long as it tells something every now and then: `hold` seconds after
-/// its last update they go. An agent that has begun anew, or has lost track, tells all of it between a `begin` and an
-/// `end`; only what it has not told again by then goes, so that no frame is lost meanwhile.
+/// They are never stored. They are the agent's for as long as it tells something every now and
+/// then: `hold` seconds after its last update they go. An agent that has begun anew, or has lost
+/// track, tells all of it between a `begin` and an `end`; only what it has not told again by then
+/// goes, so that no frame is lost meanwhile.
 ///
-/// Of one network and VLAN an address is what an operator has said, else what the agent says, else what was learned. A
-/// station that is heard at a device of this host is taken to be here from then on, whatever the agent has said, until it
-/// says so again; only a sticky entry holds against that.
+/// Of one network and VLAN an address is what an operator has said, else what the agent says, else
+/// what was learned. A station that is heard at a device of this host is taken to be here from then
+/// on, whatever the agent has said, until it says so again; only a sticky entry holds against that.
 package struct AgentUpdate: Codable, Equatable, Sendable {
   /// The part of a whole picture that an update is.
   package enum Phase: String, Codable, Sendable {
@@ -24,7 +25,8 @@ package struct AgentUpdate: Codable, Equatable, Sendable {
   package var phase: Phase
   /// Seconds for which entries stay after the last update, in `holdRange`; 0 for ever.
   package var hold: Int
-  /// What has changed, by the networks' names; of networks that are not the agent's nothing is taken.
+  /// What has changed, by the networks' names; of networks that are not the agent's nothing is
+  /// taken.
   package var networks: [String: Entries]
 
   package static let holdRange = 0...86400
@@ -84,7 +86,8 @@ package struct AgentUpdate: Codable, Equatable, Sendable {
     }
   }
 
-  /// The IP address of a station of another host, for which ARP requests and neighbor solicitations are answered.
+  /// The IP address of a station of another host, for which ARP requests and neighbor solicitations
+  /// are answered.
   ///
   /// It counts for as long as the station is told, too.
   package struct Neighbor: Codable, Equatable, Sendable {

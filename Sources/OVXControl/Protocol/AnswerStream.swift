@@ -2,8 +2,9 @@ private import Foundation
 
 /// A response on its way to a client, made a piece at a time as the client takes it.
 ///
-/// What it comes to, byte for byte, is the one line that `Response.messageBytes` makes at once; but a table of any length
-/// costs, at any moment, a piece and what the table itself takes, and nobody else waits for longer than a piece takes to make.
+/// What it comes to, byte for byte, is the one line that `Response.messageBytes` makes at once; but
+/// a table of any length costs, at any moment, a piece and what the table itself takes, and nobody
+/// else waits for longer than a piece takes to make.
 package struct AnswerStream {
   /// Elements that are encoded at a time.
   package static let pieceLength = 128
@@ -11,7 +12,8 @@ package struct AnswerStream {
   /// A part of the line.
   package enum Part {
     case bytes([UInt8])
-    /// Elements of an array, with commas between them: how many, bytes of memory held for them, and the encoded ones of a range.
+    /// Elements of an array, with commas between them: how many, bytes of memory held for them, and
+    /// the encoded ones of a range.
     case elements(count: Int, cost: Int, encode: (Range<Int>) throws -> [UInt8])
     /// What has its turn later on is put together when it has.
     case later(() throws -> [Part])
@@ -70,8 +72,8 @@ package struct AnswerStream {
 
   /// The next bytes of the line; `nil` behind its end.
   ///
-  /// - Throws: That it cannot be encoded, or has become longer than the client takes, which is to be told that by cutting it
-  ///   off: its beginning has been sent.
+  /// - Throws: That it cannot be encoded, or has become longer than the client takes, which is to
+  ///   be told that by cutting it off: its beginning has been sent.
   package mutating func next() throws(ControlError) -> [UInt8]? {
     var piece: [UInt8] = []
     do {
@@ -152,7 +154,8 @@ extension AnswerStream.Part {
     [.bytes([UInt8(ascii: "[")]), list(elements, costEach: 128), .bytes([UInt8(ascii: "]")])]
   }
 
-  /// An array of objects that are the same but for their elements, such as bridges with their tables.
+  /// An array of objects that are the same but for their elements, such as bridges with their
+  /// tables.
   ///
   /// - Parameters:
   ///   - names: Of the bridges.

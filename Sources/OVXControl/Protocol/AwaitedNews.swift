@@ -1,14 +1,18 @@
-/// What has to happen before a request can be carried out that waits: what its `wait-until`s are about.
+/// What has to happen before a request can be carried out that waits: what its `wait-until`s are
+/// about.
 ///
-/// The daemon holds such a request, and looks at it anew with each such news, which are those that its watches are fed with.
+/// The daemon holds such a request, and looks at it anew with each such news, which are those that
+/// its watches are fed with.
 package struct AwaitedNews: Sendable {
   /// Ports, by their names.
   private var ports: Set<String> = []
-  /// Whether it may be any port, as some name is to be found out first, or as a network's record tells of its ports.
+  /// Whether it may be any port, as some name is to be found out first, or as a network's record
+  /// tells of its ports.
   private var isAnyPort = false
   /// Whether it is about a record of another table.
   private var isConfiguration = false
-  /// Whether a condition is about counters, of which there is no news: they have to be looked at again and again.
+  /// Whether a condition is about counters, of which there is no news: they have to be looked at
+  /// again and again.
   package private(set) var includesCounters = false
 
   /// What a request waits for; `nil` for one that has no `wait-until`.

@@ -37,7 +37,8 @@ package struct CaptureEnd: Codable, Equatable, Sendable {
   }
 }
 
-/// What precedes each frame of a capture on the control connection: 32 bytes, in the byte order of the machine.
+/// What precedes each frame of a capture on the control connection: 32 bytes, in the byte order of
+/// the machine.
 package struct CapturedFrame: Equatable, Sendable {
   package static let headerByteCount = 32
 

@@ -2,7 +2,8 @@ package import OVXDatapath
 
 /// One thing to do or to tell: what a `--` separates on the command line.
 ///
-/// Travels as JSON: an object with one member, the case's name, whose value holds the parameters by name.
+/// Travels as JSON: an object with one member, the case's name, whose value holds the parameters by
+/// name.
 package enum Command: Codable, Equatable, Sendable {
   // Configuration: bridges and ports
   case addBridge(bridge: String, mayExist: Bool)
@@ -10,7 +11,8 @@ package enum Command: Codable, Equatable, Sendable {
   case addPort(bridge: String, port: String, settings: [Setting], mayExist: Bool)
   /// Removes a port, from the given bridge or from whichever has it.
   case deletePort(bridge: String?, port: String, ifExists: Bool)
-  /// Puts a TAP into a container: addresses and gateway are in the attachment, `tag`, `mac`, `mtu` in the settings.
+  /// Puts a TAP into a container: addresses and gateway are in the attachment, `tag`, `mac`, `mtu`
+  /// in the settings.
   ///
   /// `bridge` is the name of a bridge or of a network, which then gives what is not asked for.
   case attach(
@@ -26,11 +28,12 @@ package enum Command: Codable, Equatable, Sendable {
   // Configuration: networks
   case addNetwork(network: String, settings: [Setting], mayExist: Bool)
   case deleteNetwork(network: String, ifExists: Bool)
-  /// Keeps an address of a network for a program that attaches by itself: the given one, or a free one of the given subnet
-  /// or the first. Answers it as `names`, with the length of its prefix.
+  /// Keeps an address of a network for a program that attaches by itself: the given one, or a free
+  /// one of the given subnet or the first. Answers it as `names`, with the length of its prefix.
   case reserveAddress(network: String, subnet: IPPrefix?, address: IPAddress?)
   case releaseAddress(network: String, address: IPAddress)
-  /// Makes the gateway's port of a network in a network namespace, which `target` names as `attach` takes it.
+  /// Makes the gateway's port of a network in a network namespace, which `target` names as `attach`
+  /// takes it.
   case openGateway(network: String, target: String)
   case listNetworks
   /// Networks with their members, tunnels and addresses; all where none is named.
@@ -47,8 +50,8 @@ package enum Command: Codable, Equatable, Sendable {
   case list(table: String, records: [String], columns: [String], ifExists: Bool)
   /// The records for which all conditions hold.
   case find(table: String, conditions: [Condition], columns: [String])
-  /// Nothing where a record exists and all conditions hold for it; else the transaction fails with `.timedOut`, and
-  /// the daemon holds it until that has changed, or its time is over.
+  /// Nothing where a record exists and all conditions hold for it; else the transaction fails with
+  /// `.timedOut`, and the daemon holds it until that has changed, or its time is over.
   case waitUntil(table: String, record: String, conditions: [Condition])
 
   /// Describes a record, and names it for other commands of the transaction: `@NAME`.
@@ -61,7 +64,8 @@ package enum Command: Codable, Equatable, Sendable {
   case comment(String)
 
   // Configuration: as a whole
-  /// Makes the state equal to what a file declares, and tells what that has changed. What `attach` has made stays.
+  /// Makes the state equal to what a file declares, and tells what that has changed. What `attach`
+  /// has made stays.
   ///
   /// The switch's own record stays, too, where the file says nothing of it.
   case apply(Configuration, declaresSwitch: Bool)
@@ -93,11 +97,14 @@ package enum Command: Codable, Equatable, Sendable {
   case addAddress(bridge: String, port: String, vlan: VLANID, address: MACAddress)
   case deleteAddress(bridge: String, vlan: VLANID, address: MACAddress)
   case addressStatistics(bridges: [String])
-  /// Takes what an agent knows of other hosts; what of it cannot be in force is answered as `names`, a sentence each.
+  /// Takes what an agent knows of other hosts; what of it cannot be in force is answered as
+  /// `names`, a sentence each.
   case agent(AgentUpdate)
-  /// Takes how the gateways of this host are, for as long as the connection lasts on which it is told.
+  /// Takes how the gateways of this host are, for as long as the connection lasts on which it is
+  /// told.
   case gateways(GatewayReport)
-  /// Which of some remote VTEPs are there, as `signs`; see `SignsOfLife`. At most `SignsOfLife.limit` at a time.
+  /// Which of some remote VTEPs are there, as `signs`; see `SignsOfLife`. At most
+  /// `SignsOfLife.limit` at a time.
   case signs(vteps: [IPAddress])
   /// The neighbor tables of the given bridges, of all where none is given.
   case showNeighbors(bridges: [String])
@@ -116,18 +123,22 @@ package enum Command: Codable, Equatable, Sendable {
   case setLogLevel(LogLevel)
   /// Tells what would become of a frame that comes in by a port, without anything coming of it.
   case trace(bridge: String, port: String, frame: TracedFrame)
-  /// The same for a frame to an address, put together from what the switch knows of both ends; `words` say more of it.
+  /// The same for a frame to an address, put together from what the switch knows of both ends;
+  /// `words` say more of it.
   case traceTo(port: String, address: IPAddress, words: String)
-  /// Shows the frames of a port or a bridge, on the connection on which it is asked, from the answer on.
+  /// Shows the frames of a port or a bridge, on the connection on which it is asked, from the
+  /// answer on.
   ///
-  /// `program` is the packet filter's, one number per instruction, as libpcap compiles it; empty for all frames.
+  /// `program` is the packet filter's, one number per instruction, as libpcap compiles it; empty
+  /// for all frames.
   case capture(target: String, program: [UInt64], snapshotLength: Int)
-  /// The same for frames that are dropped, with the reason: those of a port or a bridge, or all where none is named.
+  /// The same for frames that are dropped, with the reason: those of a port or a bridge, or all
+  /// where none is named.
   case captureDrops(target: String?, program: [UInt64], snapshotLength: Int)
   /// Ends a capture and tells what it has come to.
   case endCapture(number: UInt64)
-  /// Tells all rows of some tables, and then each change, on the connection on which it is asked: lines of `WatchEvent`
-  /// behind the answer, which is `done`.
+  /// Tells all rows of some tables, and then each change, on the connection on which it is asked:
+  /// lines of `WatchEvent` behind the answer, which is `done`.
   ///
   /// `interval` is in milliseconds, in `watchIntervalRange`: how often counters are looked at.
   case watch(tables: [WatchedTable], interval: Int)
@@ -139,9 +150,11 @@ package enum Command: Codable, Equatable, Sendable {
   case showEVPNVTEPs(network: String?)
   /// Lets a station move again that has moved too often.
   case unfreezeStation(network: String, mac: MACAddress)
-  /// Has what the request changes taken back unless `confirm` comes within so many seconds, of `confirmRange`.
+  /// Has what the request changes taken back unless `confirm` comes within so many seconds, of
+  /// `confirmRange`.
   case confirmWithin(seconds: Int)
-  /// Lets the change stay that waits to be confirmed; with `undo`, takes it back at once. Stands alone.
+  /// Lets the change stay that waits to be confirmed; with `undo`, takes it back at once. Stands
+  /// alone.
   case confirm(undo: Bool)
   /// Ends the daemon; with cleanup, removes the devices that it made.
   case exit(cleanup: Bool)
@@ -155,7 +168,8 @@ extension Command {
   package static let confirmRange = 1...3600
 }
 
-/// A column to set, `column[:key]=value`, with the value still as text: only its column knows how to read it.
+/// A column to set, `column[:key]=value`, with the value still as text: only its column knows how
+/// to read it.
 package struct Setting: Codable, Equatable, Sendable {
   package var column: String
   package var key: String?

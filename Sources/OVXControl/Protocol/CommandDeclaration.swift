@@ -1,5 +1,5 @@
-/// What a command is, to all who handle commands without carrying them out: the right that it takes, its words in the log of
-/// who has changed what, and its answer.
+/// What a command is, to all who handle commands without carrying them out: the right that it
+/// takes, its words in the log of who has changed what, and its answer.
 package struct CommandDeclaration {
   package let right: Right
   /// The words of `ovx-ctl`, bounded, for a command that changes something; empty for another.
@@ -49,8 +49,8 @@ package struct CommandDeclaration {
 extension Command {
   /// The one place that decides which commands change something, and what is said of them.
   ///
-  /// A capture changes nothing, but shows what tenants say to each other. Values of `external_ids`, in which programs keep what
-  /// they like, are never among the words.
+  /// A capture changes nothing, but shows what tenants say to each other. Values of `external_ids`,
+  /// in which programs keep what they like, are never among the words.
   package var declaration: CommandDeclaration {
     switch self {
     // Bridges and ports.

@@ -22,11 +22,11 @@ package struct ControlClient {
 
   /// Sends a request and returns the daemon's response.
   ///
-  /// A request that waits until something is so is held by the daemon until it is. Where that daemon goes away meanwhile,
-  /// the next one is asked, as long as there is time.
+  /// A request that waits until something is so is held by the daemon until it is. Where that
+  /// daemon goes away meanwhile, the next one is asked, as long as there is time.
   ///
-  /// - Throws: `.unavailable` where no daemon answers on the socket, `.timedOut` where the time runs out; in words that name
-  ///   the socket and what to do.
+  /// - Throws: `.unavailable` where no daemon answers on the socket, `.timedOut` where the time
+  ///   runs out; in words that name the socket and what to do.
   package func send(_ request: Request) throws(ControlError) -> Response {
     let deadline = Deadline(seconds: request.timeout)
     guard AwaitedNews(request) != nil else {
@@ -53,7 +53,8 @@ package struct ControlClient {
         return try exchange(
           rest, on: connection, Deadline(seconds: rest.timeout + Self.answerSeconds))
       } catch {
-        // Where it was carried out after all, and only the answer is lost, the next daemon refuses it or has nothing to do.
+        // Where it was carried out after all, and only the answer is lost, the next daemon refuses
+        // it or has nothing to do.
         guard error.kind == .unavailable, deadline.milliseconds > 0 else {
           throw error.kind == .timedOut ? timedOut(deadline) : error
         }
@@ -87,7 +88,8 @@ package struct ControlClient {
     }
   }
 
-  /// Sends a request whose answer goes on: gives the response, what has come behind it, and the connection.
+  /// Sends a request whose answer goes on: gives the response, what has come behind it, and the
+  /// connection.
   ///
   /// The connection does not block, and is the caller's to close. After a refusal there is none.
   package func open(
@@ -130,7 +132,8 @@ package struct ControlClient {
     return response
   }
 
-  /// Waits until the daemon closes the connection, which it does when another one can take its place.
+  /// Waits until the daemon closes the connection, which it does when another one can take its
+  /// place.
   private func awaitEnd(
     of connection: FileDescriptor, _ deadline: Deadline
   ) throws(ControlError) {
@@ -226,7 +229,8 @@ package struct ControlClient {
         switch errno {
         case EINTR: continue
         case EAGAIN: try wait(for: Int16(POLLOUT), on: connection, deadline)
-        // The daemon may have refused the request before it had all of it: its answer is still to be read.
+        // The daemon may have refused the request before it had all of it: its answer is still to
+        // be read.
         case EPIPE, ECONNRESET: return
         default: throw lost(Errno(rawValue: errno).description)
         }

@@ -1,10 +1,13 @@
-/// Why a request was not carried out: one sentence for the person who typed it, and how the program ends.
+/// Why a request was not carried out: one sentence for the person who typed it, and how the program
+/// ends.
 ///
-/// The sentence names the culprit, says what is wrong and which values are valid, and what to type instead.
+/// The sentence names the culprit, says what is wrong and which values are valid, and what to type
+/// instead.
 package struct ControlError: Error, Codable, Equatable, Sendable {
   package var kind: Kind
   package var message: String
-  /// The port, or the bridge, that is at fault, where it is one: whoever has a file can show where that stands in it.
+  /// The port, or the bridge, that is at fault, where it is one: whoever has a file can show where
+  /// that stands in it.
   package var record: String?
 
   /// What kind of failure it was; the raw value is the exit status of `ovx-ctl`.
@@ -17,8 +20,8 @@ package struct ControlError: Error, Codable, Equatable, Sendable {
     case timedOut = 75
   }
 
-  /// Makes an error; control characters that its sentence quotes are replaced, as they would move a terminal's cursor, and
-  /// long names are shortened.
+  /// Makes an error; control characters that its sentence quotes are replaced, as they would move a
+  /// terminal's cursor, and long names are shortened.
   package init(_ message: String, kind: Kind = .refused, record: String? = nil) {
     self.kind = kind
     self.message = printable(brief(message))

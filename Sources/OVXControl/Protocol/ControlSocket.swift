@@ -5,8 +5,8 @@ package import SystemPackage
 ///
 /// Who may do what is decided by who has connected (`Peer`), on either of the daemon's sockets.
 ///
-/// The client sends one request, a line of JSON, and the daemon answers with one response, a line of JSON. A client may
-/// send another request on the same connection when it has the answer.
+/// The client sends one request, a line of JSON, and the daemon answers with one response, a line
+/// of JSON. A client may send another request on the same connection when it has the answer.
 package enum ControlSocket {
   /// The run directory when neither `--rundir` nor `OVX_RUNDIR` names one.
   package static let defaultRunDirectory: FilePath = "/run/ovx"
@@ -32,7 +32,8 @@ package enum ControlSocket {
     runDirectory.appending("vswitchd-open.sock")
   }
 
-  /// The longest path that fits a socket's address, in bytes (`sun_path` of <linux/un.h> less its NUL).
+  /// The longest path that fits a socket's address, in bytes (`sun_path` of <linux/un.h> less its
+  /// NUL).
   package static let pathLimit = 107
 
   /// Calls a function with the socket's address, ready for `bind` or `connect`.
@@ -53,7 +54,8 @@ package enum ControlSocket {
     address.sun_family = sa_family_t(AF_UNIX)
     unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: bytes) }
     return unsafe withUnsafeBytes(of: address) { raw in
-      // The address family stands first in every kind of socket address, so the bytes may be read as any.
+      // The address family stands first in every kind of socket address, so the bytes may be read
+      // as any.
       unsafe raw.withMemoryRebound(to: sockaddr.self) { buffer in
         unsafe body(UnsafePointer(buffer.baseAddress.unsafelyUnwrapped), socklen_t(raw.count))
       }

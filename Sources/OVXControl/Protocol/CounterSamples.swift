@@ -1,7 +1,7 @@
 internal import OVXDatapath
 
-// Counters as a watch tells them: the rows of tables Statistics and Sample, for the daemon that writes them and for clients
-// that read them.
+// Counters as a watch tells them: the rows of tables Statistics and Sample, for the daemon that
+// writes them and for clients that read them.
 
 /// The counters of all ports at one moment.
 package struct CounterSample: Equatable, Sendable {
@@ -17,8 +17,8 @@ package struct CounterSample: Equatable, Sendable {
 
 /// Puts samples together from what a watch of Statistics and Sample tells.
 ///
-/// The daemon tells of the counters that have changed first, and then of the time at which it has read all of them: with that
-/// the sample is complete. So is the snapshot at its end.
+/// The daemon tells of the counters that have changed first, and then of the time at which it has
+/// read all of them: with that the sample is complete. So is the snapshot at its end.
 package struct CounterSamples {
   /// What a client watches for them.
   package static let tables: [WatchedTable] = [.statistics, .sample]

@@ -10,11 +10,13 @@ package struct EVPNState: Codable, Equatable, Sendable {
   /// This host's VTEP; absent where the switch has no EVPN.
   package var local: IPAddress?
   package var peers: [EVPNPeer] = []
-  /// Seconds for which what is known is held already, as nobody tells of it; absent where somebody does.
+  /// Seconds for which what is known is held already, as nobody tells of it; absent where somebody
+  /// does.
   package var holding: Int?
   /// Seconds after which that ends; 0 for never.
   package var hold = 120
-  /// Whether BGP sessions are resumed without a loss of routes: not with gobgpd 3.10, which ends upon it.
+  /// Whether BGP sessions are resumed without a loss of routes: not with gobgpd 3.10, which ends
+  /// upon it.
   package var gracefulRestart = false
   package var networks: [Network] = []
   /// Hosts whose routes were all withdrawn, and are held as something comes from them still.

@@ -1,6 +1,7 @@
 package import SystemPackage
 
-/// Where ovx-evpn and the CLI meet: a socket in the daemon's run directory, on which the same is spoken as on the daemon's.
+/// Where ovx-evpn and the CLI meet: a socket in the daemon's run directory, on which the same is
+/// spoken as on the daemon's.
 package enum EVPNSocket {
   package static func path(in runDirectory: FilePath) -> FilePath {
     runDirectory.appending("evpn.sock")

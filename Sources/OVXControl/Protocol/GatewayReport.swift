@@ -1,7 +1,9 @@
-/// What `ovx-gatewayd` tells the switch of the gateways that it makes: which are in force, and what is wrong.
+/// What `ovx-gatewayd` tells the switch of the gateways that it makes: which are in force, and what
+/// is wrong.
 ///
-/// Each report is the whole of it and takes the place of the one before. It is never stored: it holds for as long as the
-/// connection lasts on which it came, so that a process that was killed has nothing to say any more.
+/// Each report is the whole of it and takes the place of the one before. It is never stored: it
+/// holds for as long as the connection lasts on which it came, so that a process that was killed
+/// has nothing to say any more.
 package struct GatewayReport: Codable, Equatable, Sendable {
   /// What is wrong with all gateways of the host: sentences without a full stop.
   package var faults: [String]

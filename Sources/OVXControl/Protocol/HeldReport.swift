@@ -1,7 +1,8 @@
 private import Glibc
 private import SystemPackage
 
-/// A connection to the daemon on which something was told that holds for as long as the connection lasts.
+/// A connection to the daemon on which something was told that holds for as long as the connection
+/// lasts.
 ///
 /// It is closed with this.
 package struct HeldReport: ~Copyable {

@@ -24,7 +24,8 @@ package struct Request: Codable, Equatable, Sendable {
 }
 
 extension Request {
-  /// Reads a request, its version first: what another version says need not be understood to be refused in words.
+  /// Reads a request, its version first: what another version says need not be understood to be
+  /// refused in words.
   package init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     version = try container.decode(Int.self, forKey: .version)

@@ -2,8 +2,8 @@ private import Foundation
 
 /// Takes a byte stream apart into messages, each one line of JSON.
 ///
-/// It is fed whatever a read returned, from one byte to many messages, and bounds what it keeps: a peer that sends a
-/// line without an end is refused once the line is longer than a message may be.
+/// It is fed whatever a read returned, from one byte to many messages, and bounds what it keeps: a
+/// peer that sends a line without an end is refused once the line is longer than a message may be.
 package struct MessageDecoder<Message: Decodable> {
   /// Bytes of one message at most, the newline not counted.
   package let limit: Int

@@ -19,7 +19,8 @@ package struct BridgeNeighbors: Codable, Equatable, Sendable {
     package var router: Bool
     /// The remote VTEP behind which it was, for a tunnel port.
     package var remote: IPAddress?
-    /// Another station that has announced the same IP address in turn with this one within the last minute.
+    /// Another station that has announced the same IP address in turn with this one within the last
+    /// minute.
     package var rival: MACAddress?
 
     /// Describes a neighbor by the names of its port and remote.

@@ -19,7 +19,8 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
   package var domain: String?
   /// The port that is the gateway on this host; absent where there is none.
   package var gatewayPort: String?
-  /// How the gateway is on this host; absent where there is to be none, or where that is not known yet.
+  /// How the gateway is on this host; absent where there is to be none, or where that is not known
+  /// yet.
   package var gatewayState: GatewayState.Condition?
   /// What is wrong with the gateway, sentences.
   package var gatewayErrors: [String] = []
@@ -62,7 +63,8 @@ package struct NetworkDescription: Codable, Equatable, Sendable {
     package var published: [PublishedPort]
   }
 
-  /// Describes a network of the configuration; the daemon adds remotes, and what it knows of members.
+  /// Describes a network of the configuration; the daemon adds remotes, and what it knows of
+  /// members.
   package init(_ network: Configuration.Network, in configuration: Configuration) {
     name = network.name
     vni = network.vni

@@ -4,9 +4,11 @@ package import OVXDatapath
 package struct PortLink: Codable, Equatable, Sendable {
   package var bridge: String
   package var port: String
-  /// The number of the port's device on the host; absent where the device is the other end itself, or there is none.
+  /// The number of the port's device on the host; absent where the device is the other end itself,
+  /// or there is none.
   package var index: Int32?
-  /// The name of the other end: of a veth its peer, of an attached interface that inside, of an internal one the host's.
+  /// The name of the other end: of a veth its peer, of an attached interface that inside, of an
+  /// internal one the host's.
   package var peer: String?
   /// The number of the other end in its namespace.
   package var peerIndex: Int32?

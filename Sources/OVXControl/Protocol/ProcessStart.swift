@@ -5,8 +5,8 @@ private import SystemPackage
 package enum ProcessStart {
   /// The words of the command line behind the program's name.
   ///
-  /// They come from the kernel. Swift's `CommandLine` looks for them beside the environment, and finds none where a library
-  /// that was loaded first (`LD_PRELOAD`) has changed that.
+  /// They come from the kernel. Swift's `CommandLine` looks for them beside the environment, and
+  /// finds none where a library that was loaded first (`LD_PRELOAD`) has changed that.
   package static let arguments: [String] = {
     // Where there is no /proc, only Swift has them.
     guard
@@ -34,7 +34,8 @@ package enum ProcessStart {
 
   /// Opens what is closed of the standard input, output and error, on nothing.
   ///
-  /// Otherwise the next file that is opened would get its number, and be written what is meant for people.
+  /// Otherwise the next file that is opened would get its number, and be written what is meant for
+  /// people.
   package static func openStandardStreams() {
     while let file = try? FileDescriptor.open(FilePath("/dev/null"), .readWrite) {
       if file.rawValue > 2 {

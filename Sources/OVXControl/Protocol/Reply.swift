@@ -2,8 +2,9 @@ package import OVXDatapath
 
 /// The answer to one command.
 ///
-/// `ovx-ctl -f json` prints a case's value with its members' names as they stand here, unless said otherwise. Members may
-/// be added; those that are there keep their name and meaning. An absent optional member is left out.
+/// `ovx-ctl -f json` prints a case's value with its members' names as they stand here, unless said
+/// otherwise. Members may be added; those that are there keep their name and meaning. An absent
+/// optional member is left out.
 package enum Reply: Codable, Equatable, Sendable {
   /// It is done, and there is nothing to print.
   case done
@@ -13,12 +14,14 @@ package enum Reply: Codable, Equatable, Sendable {
   case answer(Bool)
   /// Values of `get`, one per line in the grammar of `set`; in JSON an array.
   case values([Datum])
-  /// Records of `list` and `find`; in JSON an array of objects whose members are named as the columns.
+  /// Records of `list` and `find`; in JSON an array of objects whose members are named as the
+  /// columns.
   case records(RecordList)
   case show(Show)
   /// In JSON an array.
   case links([PortLink])
-  /// In JSON an object whose members are named as the bridges, each an array of entries, as Open vSwitch prints them.
+  /// In JSON an object whose members are named as the bridges, each an array of entries, as Open
+  /// vSwitch prints them.
   case addresses([BridgeAddresses])
   case addressStatistics([BridgeAddressStatistics])
   /// In JSON as `addresses`.
@@ -134,7 +137,8 @@ package struct Show: Codable, Equatable, Sendable {
     package var inside: String?
     /// Why the interface is not in service, a sentence.
     package var error: String?
-    /// The addresses of the device: of the host's own devices those that they have, of attached ones those they were given.
+    /// The addresses of the device: of the host's own devices those that they have, of attached
+    /// ones those they were given.
     package var addresses: [InterfaceAddress]?
     /// The device's Ethernet address.
     package var mac: MACAddress?
@@ -143,8 +147,8 @@ package struct Show: Codable, Equatable, Sendable {
     package var linkState: String?
     /// The other end of a veth: its name, and " in NAMESPACE" where it is elsewhere.
     package var peer: String?
-    /// Whether the port is on the fast path, "in use" or "ready", and if not, why: "off: ..."; absent where the switch
-    /// has none.
+    /// Whether the port is on the fast path, "in use" or "ready", and if not, why: "off: ...";
+    /// absent where the switch has none.
     package var fastPath: String?
 
     package init(name: String) {
@@ -153,7 +157,8 @@ package struct Show: Codable, Equatable, Sendable {
     }
   }
 
-  /// Describes a whole configuration, with `error` telling what is wrong with a port of the given name.
+  /// Describes a whole configuration, with `error` telling what is wrong with a port of the given
+  /// name.
   package init(_ configuration: Configuration, error: (String) -> String?) {
     bridges = configuration.bridges.keys.sorted().map { name in
       Bridge(
@@ -269,7 +274,8 @@ package struct PortStatistics: Codable, Equatable, Sendable {
   package var sentBytes: UInt64
   /// Frames received that asked for a neighbor, and were answered instead of forwarded.
   package var answeredFrames: UInt64
-  /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
+  /// Frames received that were too large for where they were to go, and whose senders were told so
+  /// by ICMP.
   package var reportedFrames: UInt64
   /// Frames received that were for a group, and that nobody else was there to hear.
   package var unheardFrames: UInt64
@@ -323,7 +329,8 @@ package struct Tunnels: Codable, Equatable, Sendable {
   package var tunnels: [Tunnel]
   /// The receiving sockets.
   package var listeners: [Listener]
-  /// The ways of sending and receiving that the probes at start-up found usable, by their kernel names.
+  /// The ways of sending and receiving that the probes at start-up found usable, by their kernel
+  /// names.
   package var features: [String]
   /// What keeps others from sending to the remotes; absent while there are none to send to.
   package var filter: Filter?
@@ -337,7 +344,8 @@ package struct Tunnels: Codable, Equatable, Sendable {
     self.filter = filter
   }
 
-  /// The rules in the host's packet filter that let nobody but the daemon send to the tunnels' remotes.
+  /// The rules in the host's packet filter that let nobody but the daemon send to the tunnels'
+  /// remotes.
   package struct Filter: Codable, Equatable, Sendable {
     package enum State: String, Codable, Sendable {
       case on
@@ -416,8 +424,8 @@ package struct Tunnels: Codable, Equatable, Sendable {
     package var sourcePorts: Int
     /// How superframes are sent, and why so: "injected into eth0", "segmented: ...".
     package var superframes: String?
-    /// Whether the fast path reaches the remote, "in use" or "ready", and if not, why: "off: ..."; absent where the
-    /// switch has none.
+    /// Whether the fast path reaches the remote, "in use" or "ready", and if not, why: "off: ...";
+    /// absent where the switch has none.
     package var fastPath: String?
     /// Why the remote cannot be reached, a sentence.
     package var error: String?

@@ -27,7 +27,8 @@ extension Schema {
     "ageing_time": (.bridge, "other_config:mac-aging-time"),
   ]
 
-  /// What to type in the place of a column that a table has not, or that cannot be set: a clause; `nil` where nothing is alike.
+  /// What to type in the place of a column that a table has not, or that cannot be set: a clause;
+  /// `nil` where nothing is alike.
   static func rightWord(for name: String, notIn table: TableName) -> String? {
     let folded = name.lowercased().split(separator: "-").joined(separator: "_")
     func place(_ other: TableName, _ column: String) -> String? {
@@ -46,8 +47,8 @@ extension Schema {
     return nil
   }
 
-  /// Whether a name is a word for something else than the column that it is the beginning of, as `vlan` is no
-  /// `vlan_mode`.
+  /// Whether a name is a word for something else than the column that it is the beginning of, as
+  /// `vlan` is no `vlan_mode`.
   static func isMisleading(_ name: String, for column: String) -> Bool {
     let folded = name.lowercased().split(separator: "-").joined(separator: "_")
     guard !isSame(column, name), let meant = columnSynonyms[folded] else { return false }

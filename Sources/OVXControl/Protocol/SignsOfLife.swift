@@ -1,8 +1,10 @@
 package import OVXDatapath
 
-/// What has come from a remote VTEP: how an agent finds out whether a host of which nobody tells any more is still there.
+/// What has come from a remote VTEP: how an agent finds out whether a host of which nobody tells
+/// any more is still there.
 ///
-/// Numbers mean nothing by themselves. A sign has come between two answers where they have another number.
+/// Numbers mean nothing by themselves. A sign has come between two answers where they have another
+/// number.
 package struct SignsOfLife: Codable, Equatable, Sendable {
   /// VTEPs in one question at most.
   package static let limit = 1024

@@ -23,7 +23,8 @@ package struct SwitchEvent: Codable, Equatable, Sendable {
     case notice
   }
 
-  /// Counted from 1 on, in the order in which events happened; never given twice while the database lasts.
+  /// Counted from 1 on, in the order in which events happened; never given twice while the database
+  /// lasts.
   package var number: Int
   /// When it happened first, in UTC: as `timestamp` writes it, so that texts compare as times do.
   package var time: String
@@ -58,7 +59,8 @@ package struct SwitchEvent: Codable, Equatable, Sendable {
 }
 
 extension SwitchEvent {
-  /// Whether it concerns a bridge, a port or another record: it happened there, or its text has that name for a word.
+  /// Whether it concerns a bridge, a port or another record: it happened there, or its text has
+  /// that name for a word.
   package func concerns(_ name: String) -> Bool {
     if port == name || bridge == name { return true }
     return text.split(separator: " ").contains { word in

@@ -1,4 +1,5 @@
-/// A table that `watch` tells the rows of: those of the configuration, and what the running switch knows.
+/// A table that `watch` tells the rows of: those of the configuration, and what the running switch
+/// knows.
 package enum WatchedTable: String, Codable, CaseIterable, Sendable {
   case host = "Switch"
   case bridge = "Bridge"
@@ -19,7 +20,8 @@ package enum WatchedTable: String, Codable, CaseIterable, Sendable {
   /// What has happened: `SwitchEvent`, each by its number.
   case event = "Event"
 
-  /// Those that are watched where none is named: all but those that traffic alone changes, and the history.
+  /// Those that are watched where none is named: all but those that traffic alone changes, and the
+  /// history.
   package static let usual = allCases.filter {
     ![.statistics, .sample, .station, .neighbor, .event].contains($0)
   }
@@ -57,9 +59,10 @@ package enum StationKind: String, Sendable {
 
 /// One line of a watch: what a row is, what has become of one, or how far the watch has come.
 ///
-/// A watch begins with every row that there is, each as `initial`, and `snapshot-end` behind the last. From then on each
-/// change comes once, in the order in which it happened. A client that reads more slowly than things change is told
-/// `missed`, and gets all rows anew as at the beginning; what it knew by then is void.
+/// A watch begins with every row that there is, each as `initial`, and `snapshot-end` behind the
+/// last. From then on each change comes once, in the order in which it happened. A client that
+/// reads more slowly than things change is told `missed`, and gets all rows anew as at the
+/// beginning; what it knew by then is void.
 package struct WatchEvent: Codable, Equatable, Sendable {
   package enum Action: String, Codable, Sendable {
     /// A row that was there when the snapshot was taken.
@@ -130,7 +133,8 @@ extension Configuration {
     }
   }
 
-  /// A record's columns, those that `list` prints, without `_uuid` and `statistics`; `nil` where there is no such record.
+  /// A record's columns, those that `list` prints, without `_uuid` and `statistics`; `nil` where
+  /// there is no such record.
   package func row(
     _ name: String, in table: WatchedTable, _ live: LiveState
   ) -> [String: Datum]? {

@@ -5,21 +5,24 @@ package import SystemPackage
 
 /// The desired state on disk: one SQLite file, the only thing that must survive.
 ///
-/// A change is one SQLite transaction in write-ahead mode with `synchronous=FULL`, copied into the file itself before `save`
-/// returns: what was saved is on disk, and a crash at any instant leaves either the old state or the new one. With each
-/// transaction goes a digest of the whole content, so that a file that is damaged is known to be, wherever that may be. The
-/// file belongs to one daemon at a time, by a lock that ends with its process; `sqlite3` may read it meanwhile.
+/// A change is one SQLite transaction in write-ahead mode with `synchronous=FULL`, copied into the
+/// file itself before `save` returns: what was saved is on disk, and a crash at any instant leaves
+/// either the old state or the new one. With each transaction goes a digest of the whole content,
+/// so that a file that is damaged is known to be, wherever that may be. The file belongs to one
+/// daemon at a time, by a lock that ends with its process; `sqlite3` may read it meanwhile.
 package final class Database {
-  /// What was wrong with the file when it was opened, and what has been done about it, a sentence; the daemon logs it.
+  /// What was wrong with the file when it was opened, and what has been done about it, a sentence;
+  /// the daemon logs it.
   package let note: String?
-  /// A random number that was drawn when the database was made, and stays with it: what the Ethernet addresses of the
-  /// devices that the daemon makes are derived from.
+  /// A random number that was drawn when the database was made, and stays with it: what the
+  /// Ethernet addresses of the devices that the daemon makes are derived from.
   package let identity: UInt64
 
   /// The state, as it was read or saved last.
   package private(set) var configuration: Configuration
 
-  /// Whether the file may stand in the place of one that was lost, so that devices it knows nothing of may be in use.
+  /// Whether the file may stand in the place of one that was lost, so that devices it knows nothing
+  /// of may be in use.
   ///
   /// It is so from the moment it was made, until ``settle()`` is called.
   package private(set) var mayReplaceLostOne: Bool
@@ -33,8 +36,8 @@ package final class Database {
 
   /// Opens the database, and makes it and its directory where they are missing.
   ///
-  /// A file that is damaged is kept aside as `FILE.corrupt-N`, named in `note`, and an empty one takes its place. On a
-  /// read-only file system it is only read.
+  /// A file that is damaged is kept aside as `FILE.corrupt-N`, named in `note`, and an empty one
+  /// takes its place. On a read-only file system it is only read.
   ///
   /// - Parameter path: The file; beside it SQLite keeps two more, `-wal` and `-shm`.
   /// - Throws: What is wrong with the file or its directory and what to do, in words.
@@ -71,7 +74,8 @@ package final class Database {
     synchronize(path)
   }
 
-  /// Closes the file and gives its lock back, so that another daemon can open it; nothing can be stored any more.
+  /// Closes the file and gives its lock back, so that another daemon can open it; nothing can be
+  /// stored any more.
   package func close() {
     guard !isClosed else { return }
     isClosed = true
@@ -87,7 +91,8 @@ package final class Database {
 
   /// Closes the file for another daemon to open; `reclaim` takes it back.
   ///
-  /// That one may be of a later version, whose form this one cannot read: the file is kept as it is.
+  /// That one may be of a later version, whose form this one cannot read: the file is kept as it
+  /// is.
   ///
   /// - Throws: That it cannot be kept; nothing has changed then.
   package func lend() throws(ControlError) {
@@ -136,7 +141,8 @@ package final class Database {
   /// Lets the file go that was lent: it is the other daemon's.
   package func giveUp() { unsafe unlink(keptPath.string) }
 
-  /// Keeps a damaged file aside and makes a new one, whose lock is held before the old one's is let go.
+  /// Keeps a damaged file aside and makes a new one, whose lock is held before the old one's is let
+  /// go.
   private static func replace(
     _ path: FilePath, _ damaged: DatabaseFile.Lock
   ) throws(ControlError) -> (DatabaseFile, aside: String) {
@@ -162,13 +168,16 @@ package final class Database {
     return configuration
   }
 
-  /// Makes the stored state equal to the given one, in one transaction that is on disk when this returns.
+  /// Makes the stored state equal to the given one, in one transaction that is on disk when this
+  /// returns.
   ///
-  /// Where the file is gone, or has come to damage, all of it is written into a new one; `takeNews` tells.
+  /// Where the file is gone, or has come to damage, all of it is written into a new one; `takeNews`
+  /// tells.
   ///
   /// - Parameters:
   ///   - configuration: A valid state.
-  ///   - changes: What is otherwise in it than in the one that was read or saved last; `nil` to find out.
+  ///   - changes: What is otherwise in it than in the one that was read or saved last; `nil` to
+  ///     find out.
   /// - Throws: That it could not be written; the stored state is the old one then.
   package func save(
     _ configuration: Configuration, _ changes: Configuration.Changes? = nil
@@ -187,7 +196,8 @@ package final class Database {
       self.configuration = configuration
       isKnown = true
     } catch {
-      // What the caller takes for saved from here on may be something else: next time all is compared.
+      // What the caller takes for saved from here on may be something else: next time all is
+      // compared.
       isKnown = false
       if let reason = damage(error, path: path.string) {
         return try replaceDamaged(by: configuration, reason)
@@ -196,12 +206,14 @@ package final class Database {
     }
   }
 
-  /// The history of the switch as it was stored last, oldest first; what cannot be read is left out.
+  /// The history of the switch as it was stored last, oldest first; what cannot be read is left
+  /// out.
   package func events() -> [SwitchEvent] { (try? file.events()) ?? [] }
 
   /// Stores the history.
   ///
-  /// On a read-only file system nothing is stored, and nothing is wrong; nor while the file is lent.
+  /// On a read-only file system nothing is stored, and nothing is wrong; nor while the file is
+  /// lent.
   ///
   /// - Parameters:
   ///   - events: All of it; what else is stored is forgotten.
@@ -281,7 +293,8 @@ package final class Database {
       self.configuration = configuration
       isKnown = true
       synchronize(path)
-      // What the lost file knew of is in the new one; what that one may not have known, this one does not either.
+      // What the lost file knew of is in the new one; what that one may not have known, this one
+      // does not either.
       if !mayReplaceLostOne { try file.settle() }
     } catch {
       isKnown = false
@@ -320,7 +333,8 @@ private func makeDirectory(_ path: FilePath) throws(ControlError) {
   )
 }
 
-/// Puts the names of new files on disk, without which a power failure would lose the files with all that is in them.
+/// Puts the names of new files on disk, without which a power failure would lose the files with all
+/// that is in them.
 private func synchronize(_ file: FilePath) {
   let directory = file.removingLastComponent()
   // A file system that cannot do it for directories has no need to.

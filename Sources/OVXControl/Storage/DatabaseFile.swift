@@ -36,11 +36,13 @@ struct DatabaseFile {
   /// The user's number of SQLite's header, in a file that was made to begin with nothing.
   private static let newMark = 1
 
-  /// Opens a file, checks it, and brings its schema up to date; on a read-only file system reads it.
+  /// Opens a file, checks it, and brings its schema up to date; on a read-only file system reads
+  /// it.
   ///
   /// - Parameters:
   ///   - path: The file.
-  ///   - lock: Its lock, which becomes this file's own; where it throws, it stays the caller's to release.
+  ///   - lock: Its lock, which becomes this file's own; where it throws, it stays the caller's to
+  ///     release.
   /// - Throws: `Damage`; else what SQLite or the daemon says of the place.
   init(_ path: FilePath, _ lock: Lock) throws {
     self.lock = lock
@@ -70,7 +72,8 @@ struct DatabaseFile {
       isNew = isEmpty || isBegun == Self.newMark
       digest = try queue.write { database in
         if isEmpty { try database.execute(sql: "PRAGMA user_version = \(Self.newMark)") }
-        // Once, after which a row that is written as it is read has the same digest: another version may write otherwise.
+        // Once, after which a row that is written as it is read has the same digest: another
+        // version may write otherwise.
         var rows = Digest()
         for table in StoredState.tables { rows += try Digest(rowsOf: table, in: database) }
         if rows != (try StoredState(configuration).digest) {
@@ -171,8 +174,9 @@ struct DatabaseFile {
 
   /// Copies what was committed from the log into the file.
   ///
-  /// A log that has lost its end is a shorter one, of which nothing tells; a file that has lost something is not what its
-  /// digest says. Where somebody reads the file at the moment, the next transaction copies.
+  /// A log that has lost its end is a shorter one, of which nothing tells; a file that has lost
+  /// something is not what its digest says. Where somebody reads the file at the moment, the next
+  /// transaction copies.
   private static func copyIn(_ queue: DatabaseQueue) throws {
     do {
       _ = try queue.writeWithoutTransaction { try $0.checkpoint(.passive) }
@@ -247,7 +251,8 @@ extension DatabaseFile {
 
   /// Has changes survive a crash, and the schema be this version's.
   fileprivate static func prepare(_ queue: DatabaseQueue, _ path: FilePath) throws {
-    // Not by the library's journalMode, which writes before the check and settles for synchronous=NORMAL.
+    // Not by the library's journalMode, which writes before the check and settles for
+    // synchronous=NORMAL.
     let settings = try queue.writeWithoutTransaction { database in
       try database.execute(sql: "PRAGMA synchronous = FULL")
       return [
@@ -395,7 +400,8 @@ func explain(_ error: any Error, path: String) -> ControlError {
   case let error as DatabaseError:
     switch error.resultCode {
     case .SQLITE_FULL: return fullDisk(path)
-    // No room for the memory that SQLite shares with other readers, in FILE-shm, is an input/output error to it.
+    // No room for the memory that SQLite shares with other readers, in FILE-shm, is an input/output
+    // error to it.
     case .SQLITE_IOERR where isDiskFull(path): return fullDisk(path)
     case .SQLITE_READONLY where unsafe access(path, W_OK) != 0:
       return ControlError(
@@ -435,7 +441,8 @@ private func fullDisk(_ path: String) -> ControlError {
     "the database \(path) cannot be written: its file system is full; free some space there")
 }
 
-/// Whether a file's file system has less room than SQLite's shared memory takes, 32 KiB, or no more files.
+/// Whether a file's file system has less room than SQLite's shared memory takes, 32 KiB, or no more
+/// files.
 private func isDiskFull(_ path: String) -> Bool {
   var system = statvfs()
   guard unsafe statvfs(path, &system) == 0 else { return false }

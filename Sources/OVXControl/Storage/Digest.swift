@@ -1,9 +1,11 @@
 internal import GRDB
 
-/// 128 bits by which a content is known again: the sum of the hashes of its rows, each SipHash-2-4 with 128 bits of output.
+/// 128 bits by which a content is known again: the sum of the hashes of its rows, each SipHash-2-4
+/// with 128 bits of output.
 ///
-/// A sum, so that a change of one row costs one row. It is made to notice accidents, of which none goes unnoticed but by a
-/// chance of 2^-128; whoever wants to deceive the daemon can write its file anyway.
+/// A sum, so that a change of one row costs one row. It is made to notice accidents, of which none
+/// goes unnoticed but by a chance of 2^-128; whoever wants to deceive the daemon can write its file
+/// anyway.
 struct Digest: Equatable {
   private(set) var low: UInt64 = 0
   private(set) var high: UInt64 = 0
@@ -12,7 +14,8 @@ struct Digest: Equatable {
 
   /// Hashes bytes.
   ///
-  /// The key is of the algorithm's two words, little-endian each; the reference's test vectors have 0 to 15 for its bytes.
+  /// The key is of the algorithm's two words, little-endian each; the reference's test vectors have
+  /// 0 to 15 for its bytes.
   init(hashing bytes: [UInt8], key: (UInt64, UInt64) = (0, 0)) {
     var v0 = key.0 ^ 0x736F_6D65_7073_6575
     var v1 = key.1 ^ 0x646F_7261_6E64_6F6D ^ 0xEE
@@ -104,9 +107,11 @@ extension Digest {
     self.init(hashing: bytes)
   }
 
-  /// Hashes all that a database holds: the tables' rows, their definitions, and the number that is the user's.
+  /// Hashes all that a database holds: the tables' rows, their definitions, and the number that is
+  /// the user's.
   ///
-  /// Not what the digest itself stands in. It knows no table by name, so a later version's databases have theirs as well.
+  /// Not what the digest itself stands in. It knows no table by name, so a later version's
+  /// databases have theirs as well.
   init(contentOf database: GRDB.Database) throws {
     self = try Digest(definitionsIn: database)
     let tables = try String.fetchAll(

@@ -50,12 +50,13 @@ extension DatabaseFile {
 
   /// Makes the history what it is to be.
   ///
-  /// Nothing waits for the disk: what a power failure takes are the last seconds of a history, and the next change of the
-  /// configuration, which is waited for, takes it along.
+  /// Nothing waits for the disk: what a power failure takes are the last seconds of a history, and
+  /// the next change of the configuration, which is waited for, takes it along.
   ///
   /// - Parameters:
   ///   - events: All of it.
-  ///   - changed: The numbers of those that have changed since they were stored; what is not there is stored anyway.
+  ///   - changed: The numbers of those that have changed since they were stored; what is not there
+  ///     is stored anyway.
   /// - Throws: What SQLite says; nothing is written then.
   mutating func store(_ events: [SwitchEvent], changed: Set<Int>) throws {
     guard let queue else { return }

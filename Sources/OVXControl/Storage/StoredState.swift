@@ -225,7 +225,8 @@ struct StoredState {
     }
   }
 
-  /// Writes what is new or different and deletes what is gone: parents before children, and the other way round.
+  /// Writes what is new or different and deletes what is gone: parents before children, and the
+  /// other way round.
   func replace(_ old: StoredState, in database: GRDB.Database) throws {
     // Deleted first, because the place that an attachment leaves may be taken by another.
     for (name, row) in old.attachments where attachments[name] != row { try row.delete(database) }

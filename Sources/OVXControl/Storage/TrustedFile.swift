@@ -3,10 +3,11 @@ package import SystemPackage
 
 /// Files that nobody but this process's user, or root, can have put where they are.
 ///
-/// The daemon is root, and writes to paths that it was given. Where somebody else can rename or replace anything on the way
-/// there, he chooses what is written to. So every directory of a path has to be root's or this user's own, and closed to
-/// others, or like `/tmp`, in which nobody renames what is not his (sticky). A symbolic link has to belong to one of the two
-/// as well, and so has the file itself, which must not be one.
+/// The daemon is root, and writes to paths that it was given. Where somebody else can rename or
+/// replace anything on the way there, he chooses what is written to. So every directory of a path
+/// has to be root's or this user's own, and closed to others, or like `/tmp`, in which nobody
+/// renames what is not his (sticky). A symbolic link has to belong to one of the two as well, and
+/// so has the file itself, which must not be one.
 package enum TrustedFile {
   /// Symbolic links on one path at most, as for the kernel (`MAXSYMLINKS` of <linux/namei.h>).
   private static let linkLimit = 40
@@ -16,7 +17,8 @@ package enum TrustedFile {
   /// - Parameters:
   ///   - directory: An absolute path; a relative one begins where the process is.
   ///   - isClosed: It must not even be like `/tmp`, as files of well-known names are to be in it.
-  /// - Throws: Who else could replace what is in it, and the remedy; what the kernel says where it cannot be looked at.
+  /// - Throws: Who else could replace what is in it, and the remedy; what the kernel says where it
+  ///   cannot be looked at.
   package static func checkDirectory(
     _ directory: FilePath, isClosed: Bool = false
   ) throws(ControlError) {
@@ -89,7 +91,8 @@ package enum TrustedFile {
   package enum Kind {
     /// A regular file.
     case file
-    /// That, or something else that bytes can be written to without end: a FIFO or a character device.
+    /// That, or something else that bytes can be written to without end: a FIFO or a character
+    /// device.
     case stream
   }
 
@@ -145,7 +148,8 @@ package enum TrustedFile {
   /// Replaces a file as a whole: whoever reads it meanwhile sees the old content or the new one.
   ///
   /// - Parameters:
-  ///   - path: In a directory that has been checked; where there is something else than a regular file, it stays.
+  ///   - path: In a directory that has been checked; where there is something else than a regular
+  ///     file, it stays.
   ///   - text: The whole content.
   ///   - permissions: What the file gets, less the umask.
   /// - Throws: The kernel's reason.

@@ -98,8 +98,8 @@ extension Transaction {
         + port.bridge)
   }
 
-  /// Refuses to move what the host has on a device to a bridge's own port that has none of its VLANs, by which the host would
-  /// be cut off.
+  /// Refuses to move what the host has on a device to a bridge's own port that has none of its
+  /// VLANs, by which the host would be cut off.
   ///
   /// Looks at the ports that were changed, and at those of bridges whose own port was.
   func checkVLANsOfHost() throws(ControlError) {

@@ -15,7 +15,8 @@ extension Configuration {
     package var isEmpty: Bool { bridges.isEmpty && ports.isEmpty && networks.isEmpty && !host }
   }
 
-  /// What is otherwise than in another configuration, of some records to which all differences are confined.
+  /// What is otherwise than in another configuration, of some records to which all differences are
+  /// confined.
   func changes(since old: Configuration, among candidates: Changes) -> Changes {
     Changes(
       bridges: candidates.bridges.filter { bridges[$0] != old.bridges[$0] },

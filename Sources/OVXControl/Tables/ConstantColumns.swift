@@ -1,9 +1,10 @@
-/// Columns of Open vSwitch whose value in ovx is always the same one: it may be set, as it is so, and no other may.
+/// Columns of Open vSwitch whose value in ovx is always the same one: it may be set, as it is so,
+/// and no other may.
 ///
 /// They can be named like any column, and `list` leaves them out.
 extension Column {
-  /// A column that is always of one `value`, which `synonyms` name, too; `instead` is what ovx has in the place of
-  /// another, a clause.
+  /// A column that is always of one `value`, which `synonyms` name, too; `instead` is what ovx has
+  /// in the place of another, a clause.
   static func constant(
     _ name: String, _ value: Atom?, _ synonyms: [String] = [], instead: String
   ) -> Self {
@@ -99,7 +100,8 @@ extension Column<Configuration.SwitchRecord> {
 }
 
 extension Schema {
-  /// Tables of Open vSwitch that ovx has not, in which there is nothing; what there is instead, a clause.
+  /// Tables of Open vSwitch that ovx has not, in which there is nothing; what there is instead, a
+  /// clause.
   static let absentTables: [String: String] = [
     "QoS": "ovx has no QoS; tc(8) on a port's device shapes what it sends",
     "Queue": "ovx has no QoS; tc(8) on a port's device shapes what it sends",
@@ -122,7 +124,8 @@ extension Schema {
     (try? TableName(matching: name)) == nil && absentTable(name) != nil
   }
 
-  /// What there is instead of a table that ovx has not; `nil` for a name that is none of Open vSwitch's.
+  /// What there is instead of a table that ovx has not; `nil` for a name that is none of Open
+  /// vSwitch's.
   static func absentTable(_ name: String) -> String? {
     guard case .one(let table) = match(name, in: absentTables.keys.sorted()) else { return nil }
     return absentTables[table]

@@ -80,7 +80,8 @@ extension Atom: CustomStringConvertible {
 }
 
 extension Datum: CustomStringConvertible {
-  /// The value as `ovs-vsctl get` prints it: `[a, b]` for a set, `{k=v, l=w}` for a map, `[]` for an absent scalar.
+  /// The value as `ovs-vsctl get` prints it: `[a, b]` for a set, `{k=v, l=w}` for a map, `[]` for
+  /// an absent scalar.
   package var description: String {
     switch self {
     case .scalar(let atom):

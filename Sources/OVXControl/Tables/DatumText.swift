@@ -4,12 +4,14 @@
 ///     map     {k=v, l=w}   k=v,l=w   {}
 ///     atom    a word, or any text in double quotes with JSON's escapes
 ///
-/// Nothing at all is no value: it is what a script types whose variable is not set. `[]`, `{}` and `""` are the empty ones.
+/// Nothing at all is no value: it is what a script types whose variable is not set. `[]`, `{}` and
+/// `""` are the empty ones.
 ///
-/// Words end at `,`, at white space and at the closing bracket, a key also at `=`. Everything else may stand in a word,
-/// so that addresses need no quotes.
+/// Words end at `,`, at white space and at the closing bracket, a key also at `=`. Everything else
+/// may stand in a word, so that addresses need no quotes.
 ///
-/// It goes by Unicode scalars: what a user sees as one character may be a quote with an accent on it.
+/// It goes by Unicode scalars: what a user sees as one character may be a quote with an accent on
+/// it.
 struct DatumText {
   private let text: String
   private var rest: Substring.UnicodeScalarView
@@ -182,7 +184,8 @@ struct DatumText {
 
   /// Reads `COLUMN[:KEY]`: a key in quotes, or up to one of the given scalars.
   ///
-  /// - Returns: The column's name, empty where something else stands there; `nil` for a key where there is no colon.
+  /// - Returns: The column's name, empty where something else stands there; `nil` for a key where
+  ///   there is no colon.
   mutating func column(
     keyEndsAt ends: String
   ) throws(ControlError) -> (name: String, key: String?) {

@@ -1,5 +1,5 @@
-/// One difference between two configurations: a bridge, a port or a network that has come, gone, or become otherwise, or
-/// the switch's own record.
+/// One difference between two configurations: a bridge, a port or a network that has come, gone, or
+/// become otherwise, or the switch's own record.
 package struct Change: Codable, Equatable, Sendable {
   package var action: Action
   /// Absent where it is a network or the switch.
@@ -7,7 +7,8 @@ package struct Change: Codable, Equatable, Sendable {
   /// Absent where it is the bridge itself.
   package var port: String?
   package var network: String?
-  /// What of it is otherwise, by column; of what has come, what is not as a new one has it; empty for what is gone.
+  /// What of it is otherwise, by column; of what has come, what is not as a new one has it; empty
+  /// for what is gone.
   package var values: [Value]
 
   package enum Action: String, Codable, Sendable {
@@ -41,10 +42,11 @@ extension Change: CustomStringConvertible {
 }
 
 extension Configuration {
-  /// What has to be done to this configuration to make it another one: the switch's record, networks and bridges in the
-  /// order of their names, each bridge with its ports.
+  /// What has to be done to this configuration to make it another one: the switch's record,
+  /// networks and bridges in the order of their names, each bridge with its ports.
   ///
-  /// The internal port of a bridge comes and goes with it, and is mentioned where something about it is special.
+  /// The internal port of a bridge comes and goes with it, and is mentioned where something about
+  /// it is special.
   package func changes(to other: Configuration) -> [Change] {
     var changes: [Change] = []
     let settings = Change.values(Table.hosts, from: host, to: other.host)
@@ -115,8 +117,8 @@ extension Change {
 }
 
 extension Transaction {
-  /// Makes the configuration equal to another one, but for what `attach` has made, which belongs to its container, and for
-  /// addresses that are reserved.
+  /// Makes the configuration equal to another one, but for what `attach` has made, which belongs to
+  /// its container, and for addresses that are reserved.
   ///
   /// - Parameters:
   ///   - declared: What a file says; any client may have sent it.

@@ -6,9 +6,11 @@ package struct LiveState {
   ///
   /// They are asked once: the answer is the same for all columns, and frames wait for it.
   package let interface: (String) -> InterfaceState?
-  /// How many remote VTEPs an agent has told of a network, by its name; `nil` where that is not for one to say.
+  /// How many remote VTEPs an agent has told of a network, by its name; `nil` where that is not for
+  /// one to say.
   package var toldRemotes: (String) -> Int?
-  /// What is known of a network's gateway on this host, by the network's name; `nil` where there is to be none.
+  /// What is known of a network's gateway on this host, by the network's name; `nil` where there is
+  /// to be none.
   package var gateway: (String) -> GatewayState?
   /// The ports that were attached to containers that are gone for good.
   package var goneAttachments: () -> [String]

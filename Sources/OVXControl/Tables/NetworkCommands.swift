@@ -97,7 +97,8 @@ extension Transaction {
 
   // MARK: What follows
 
-  /// Makes the bridges and tunnels that networks need, gives their members their VLAN, and refuses what contradicts that.
+  /// Makes the bridges and tunnels that networks need, gives their members their VLAN, and refuses
+  /// what contradicts that.
   ///
   /// - Parameters:
   ///   - original: The state before all commands.

@@ -1,6 +1,7 @@
 private import OVXDatapath
 
-/// The tables that `set`, `get`, `list`, `find`, `add`, `remove` and `clear` work on, with Open vSwitch's names.
+/// The tables that `set`, `get`, `list`, `find`, `add`, `remove` and `clear` work on, with Open
+/// vSwitch's names.
 enum Schema {
   /// A table's name.
   enum TableName: String, CaseIterable {
@@ -38,7 +39,8 @@ enum Schema {
     case several([String])
   }
 
-  /// Finds a name by itself or by an unambiguous beginning of it, in any letter case, with `-` and `_` the same.
+  /// Finds a name by itself or by an unambiguous beginning of it, in any letter case, with `-` and
+  /// `_` the same.
   static func match(_ text: String, in names: [String]) -> Match {
     let folded = fold(text)
     guard !folded.isEmpty else { return .none }
@@ -134,7 +136,8 @@ enum ColumnShape {
   case set(AtomShape)
   /// From text to text.
   case map
-  /// Always the same, `nil` for nothing, under its own name or others; and what there is instead of another value.
+  /// Always the same, `nil` for nothing, under its own name or others; and what there is instead of
+  /// another value.
   case constant(Atom?, synonyms: [String], instead: String)
 
   /// Reads a whole value.
@@ -207,7 +210,8 @@ enum AtomShape {
   case boolean
   case integer(ClosedRange<Int>)
   case text
-  /// One of a list; the second list is of Open vSwitch's values that ovx does not know, the third of other names.
+  /// One of a list; the second list is of Open vSwitch's values that ovx does not know, the third
+  /// of other names.
   case choice([String], unsupported: [String] = [], synonyms: [String: String] = [:])
   case ethernetAddress
   /// An IP address with the length of its prefix.
@@ -225,7 +229,8 @@ enum AtomShape {
   /// A route of the host: `HostRoute`.
   case route
 
-  /// Reads an element of a set: one atom, or with `A-B` the integers from one to another, as in Open vSwitch.
+  /// Reads an element of a set: one atom, or with `A-B` the integers from one to another, as in
+  /// Open vSwitch.
   func atoms(_ text: String) throws(ControlError) -> [Atom] {
     let parts = text.split(separator: "-", omittingEmptySubsequences: false)
     let ends = parts.compactMap { Int($0) }

@@ -313,7 +313,8 @@ extension Transaction {
     var chosen: [Column<Record>] = []
     for name in columns { chosen.append(try table.column(matching: name)) }
     if chosen.isEmpty { chosen = table.columns.filter(\.isListed) }
-    // Any client can ask for the same a hundred thousand times: what is too much is not put together first.
+    // Any client can ask for the same a hundred thousand times: what is too much is not put
+    // together first.
     var rows: [[Datum]] = []
     var size = answered
     for record in names.compactMap({ configuration[keyPath: table.records][$0] }) {
@@ -347,7 +348,8 @@ extension Transaction {
 }
 
 extension Transaction {
-  /// Refuses conditions that no record can ever fulfil, as there is no such column, or as it cannot have such a value.
+  /// Refuses conditions that no record can ever fulfil, as there is no such column, or as it cannot
+  /// have such a value.
   private func check<Record>(
     _ conditions: [Condition], in table: Table<Record>
   ) throws(ControlError) {

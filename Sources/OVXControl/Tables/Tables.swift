@@ -241,6 +241,7 @@ extension Configuration.Attachment {
 private func upOrDown(_ isUp: Bool) -> Atom { .text(isUp ? "up" : "down") }
 
 extension Configuration {
-  /// The MTUs that a TAP device can have, in bytes: IPv4's least (RFC 791), and what `tun.c` allows an Ethernet TAP.
+  /// The MTUs that a TAP device can have, in bytes: IPv4's least (RFC 791), and what `tun.c` allows
+  /// an Ethernet TAP.
   package static let mtuRange = 68...65521
 }

@@ -2,19 +2,19 @@ private import OVXDatapath
 
 /// Commands carried out on a configuration, all of them or none.
 ///
-/// Each command checks, when its turn comes, that what it names exists or does not; it sees what the commands before it
-/// have done. Everything else is checked once, on the state that the last command leaves behind: a tunnel may get its key
-/// from a later command than the one that made it.
+/// Each command checks, when its turn comes, that what it names exists or does not; it sees what
+/// the commands before it have done. Everything else is checked once, on the state that the last
+/// command leaves behind: a tunnel may get its key from a later command than the one that made it.
 package struct Transaction {
-  /// One per command; `nil` for a question or an order to the running switch, which the daemon answers once the
-  /// configuration is in force.
+  /// One per command; `nil` for a question or an order to the running switch, which the daemon
+  /// answers once the configuration is in force.
   package private(set) var replies: [Reply?] = []
   /// Sentences for the operator about what was accepted, but not quite as typed.
   package internal(set) var notes: [String] = []
   /// What was changed.
   package private(set) var changes = Configuration.Changes()
-  /// Addresses of which nothing is known and that somebody is given: to be asked for first, and the transaction executed
-  /// again.
+  /// Addresses of which nothing is known and that somebody is given: to be asked for first, and the
+  /// transaction executed again.
   package internal(set) var questions: [AddressQuestion] = []
   /// Addresses that others may be given next, to be asked for ahead; nobody waits for the answers.
   package internal(set) var prospects: [AddressQuestion] = []
@@ -34,7 +34,8 @@ package struct Transaction {
 
   /// Commands in one request at most.
   package static let commandLimit = 16384
-  /// Names and values in all answers of one request at most: what keeps a response within its 64 MiB.
+  /// Names and values in all answers of one request at most: what keeps a response within its 64
+  /// MiB.
   private static let answerLimit = 1_000_000
 
   /// Carries out commands in order, then settles the types of interfaces and validates the result.
@@ -251,7 +252,8 @@ package struct Transaction {
     }
   }
 
-  /// Names what nothing has named: an interface with a tunnel's options is a tunnel, one whose device exists is that.
+  /// Names what nothing has named: an interface with a tunnel's options is a tunnel, one whose
+  /// device exists is that.
   private mutating func settleTypes() {
     // All others have been settled.
     for name in changes.ports {
@@ -342,7 +344,8 @@ func shortened(_ names: [String]) -> String {
   names.prefix(8).joined(separator: ", ") + (names.count > 8 ? " and \(names.count - 8) more" : "")
 }
 extension Command {
-  /// The records that the command can change; `nil` where they are not known beforehand, or too many to name.
+  /// The records that the command can change; `nil` where they are not known beforehand, or too
+  /// many to name.
   fileprivate var scope: Configuration.Changes? {
     guard !isIndirect else { return nil }
     switch self {
@@ -366,7 +369,8 @@ extension Command {
     }
   }
 
-  /// Whether it names its record otherwise than by name, or is about the ports of a bridge or the bridges of the switch.
+  /// Whether it names its record otherwise than by name, or is about the ports of a bridge or the
+  /// bridges of the switch.
   private var isIndirect: Bool {
     func isNoName(_ record: String) -> Bool { record.hasPrefix("@") || RecordID.isText(record) }
     switch self {

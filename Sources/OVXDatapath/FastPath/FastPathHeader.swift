@@ -10,9 +10,11 @@ package struct FastPathRoute: Hashable, Sendable {
   }
 }
 
-/// What the fast path puts in front of a frame for one remote VTEP, and what it knows that VTEP's datagrams by.
+/// What the fast path puts in front of a frame for one remote VTEP, and what it knows that VTEP's
+/// datagrams by.
 package struct FastPathHeader: BitwiseCopyable, Sendable {
-  /// Outer Ethernet, IPv4, UDP and VXLAN headers, with zeros for lengths, source port and checksums; and 6 bytes more.
+  /// Outer Ethernet, IPv4, UDP and VXLAN headers, with zeros for lengths, source port and
+  /// checksums; and 6 bytes more.
   package private(set) var words: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) =
     (0, 0, 0, 0, 0, 0, 0)
   /// The sum of the outer IPv4 header's 16-bit words as they lie in memory.
@@ -25,7 +27,8 @@ package struct FastPathHeader: BitwiseCopyable, Sendable {
   /// The UDP port at both of them.
   package private(set) var port: UInt16
 
-  /// Makes one; `nil` where outer headers depend on more than ECN bits inside, or addresses are not IPv4.
+  /// Makes one; `nil` where outer headers depend on more than ECN bits inside, or addresses are not
+  /// IPv4.
   init?(_ route: FastPathRoute, _ tunnel: Topology.Tunnel) {
     let outer = route.outer
     guard outer.isIPv4, !tunnel.outerHeader.inheritsTrafficClass,

@@ -1,9 +1,11 @@
-// What the datapath offers to the fast path: decisions that hold for every further segment of TCP between two stations.
+// What the datapath offers to the fast path: decisions that hold for every further segment of TCP
+// between two stations.
 //
-// The datapath offers, and whoever has a fast path takes, or does not. A decision is offered when it depends on nothing but
-// what is in an offer: the port or VTEP that a frame came from, and the two stations; of a port that is told what it may send
-// also the sender's IP address, as of TCP its rule looks at nothing else. All that the rules of admission, learning and
-// egress make of a frame besides (tags, joined VNIs) keeps it from being offered.
+// The datapath offers, and whoever has a fast path takes, or does not. A decision is offered when
+// it depends on nothing but what is in an offer: the port or VTEP that a frame came from, and the
+// two stations; of a port that is told what it may send also the sender's IP address, as of TCP its
+// rule looks at nothing else. All that the rules of admission, learning and egress make of a frame
+// besides (tags, joined VNIs) keeps it from being offered.
 
 /// A decision that the fast path may repeat.
 package struct FlowOffer: BitwiseCopyable, Sendable {
@@ -126,7 +128,8 @@ extension Datapath {
     let bridge = tables.ports[frame.ingress].bridge
     let source = AddressKey(vlan: frame.vlan, address: frame.source)
     let target = AddressKey(vlan: frame.vlan, address: frame.destination)
-    // A station that could not be learned, and a gateway that has not spoken, are in no table that would revoke it.
+    // A station that could not be learned, and a gateway that has not spoken, are in no table that
+    // would revoke it.
     guard fdb.lookUp(source, in: bridge) == frame.origin,
       fdb.lookUp(target, in: bridge) == destination
     else { return }
@@ -141,7 +144,8 @@ extension Datapath {
         sourceGeneration: generations[sourceSlot], targetGeneration: generations[targetSlot]))
   }
 
-  /// Takes note of frames that were dropped in the place of the switch, for what is still to be done to them.
+  /// Takes note of frames that were dropped in the place of the switch, for what is still to be
+  /// done to them.
   package mutating func noteRefused(_ offer: FlowOffer, frames: UInt64) {
     counters.dropped(
       .malformedOffload, frames: Int(truncatingIfNeeded: frames), at: offer.origin.port)
@@ -187,7 +191,8 @@ extension Datapath {
   ///   - frames: How many times, superframes counted once.
   ///   - segments: The packets that these are on the wire.
   ///   - byteCount: Bytes of the frames.
-  ///   - isCurrent: Whether the decision holds still: a station that is elsewhere by now was not heard here.
+  ///   - isCurrent: Whether the decision holds still: a station that is elsewhere by now was not
+  ///     heard here.
   package mutating func noteForwarded(
     _ offer: FlowOffer, frames: UInt64, segments: UInt64, byteCount: UInt64, isCurrent: Bool
   ) {

@@ -1,12 +1,14 @@
 private import CChecksum
 
-/// What says whether a decision that was taken still holds: numbers in memory that the fast path's programs read.
+/// What says whether a decision that was taken still holds: numbers in memory that the fast path's
+/// programs read.
 ///
-/// One number is the topology's, and each station has one of the others, by a hash of its address and VLAN. A decision
-/// keeps those by which it was taken; it holds as long as they are the same. So all decisions about a station are revoked
-/// by counting up one number, in the very moment in which its entry in a table becomes another one, without a look at what
-/// has been decided. Stations that share a number are revoked together, which costs each of them a frame that goes by the
-/// switch.
+/// One number is the topology's, and each station has one of the others, by a hash of its address
+/// and VLAN. A decision keeps those by which it was taken; it holds as long as they are the same.
+/// So all decisions about a station are revoked by counting up one number, in the very moment in
+/// which its entry in a table becomes another one, without a look at what has been decided.
+/// Stations that share a number are revoked together, which costs each of them a frame that goes by
+/// the switch.
 @safe
 package struct Generations: @unchecked Sendable, BitwiseCopyable {
   private let numbers: UnsafeMutablePointer<UInt64>?
@@ -25,8 +27,8 @@ package struct Generations: @unchecked Sendable, BitwiseCopyable {
   /// - Parameters:
   ///   - numbers: Shared with whoever repeats decisions, for as long as the generations are used.
   ///   - count: A power of 2.
-  ///   - seed: Unknown to tenants, who could otherwise aim at the number of a station that is not theirs; the same for all
-  ///     who share the numbers.
+  ///   - seed: Unknown to tenants, who could otherwise aim at the number of a station that is not
+  ///     theirs; the same for all who share the numbers.
   @unsafe package init(_ numbers: UnsafeMutablePointer<UInt64>, count: Int, seed: UInt64) {
     unsafe self.numbers = unsafe numbers
     mask = UInt64(count - 1)

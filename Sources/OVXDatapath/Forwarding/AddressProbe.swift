@@ -1,9 +1,10 @@
 extension Datapath {
   /// Asks a segment, on all hosts, whether somebody has an address, in nobody's name.
   ///
-  /// By an ARP probe (RFC 5227, section 2.1.1) or a neighbor solicitation as duplicate address detection sends it (RFC
-  /// 4862, section 5.4.2). Who has the address answers, and is a neighbor of the bridge from then on. Before, whatever the
-  /// bridge knew of that neighbor is forgotten, so that a station that has gone does not answer.
+  /// By an ARP probe (RFC 5227, section 2.1.1) or a neighbor solicitation as duplicate address
+  /// detection sends it (RFC 4862, section 5.4.2). Who has the address answers, and is a neighbor
+  /// of the bridge from then on. Before, whatever the bridge knew of that neighbor is forgotten, so
+  /// that a station that has gone does not answer.
   ///
   /// - Parameters:
   ///   - address: What to ask for.

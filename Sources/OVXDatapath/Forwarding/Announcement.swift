@@ -23,11 +23,12 @@ extension MACAddress {
 }
 
 extension Datapath {
-  /// Tells the segment of a port, on all hosts, which address a station there has, as if the station had.
+  /// Tells the segment of a port, on all hosts, which address a station there has, as if the
+  /// station had.
   ///
-  /// By an ARP announcement (RFC 5227, section 3) or an unsolicited neighbor advertisement (RFC 4861, section 7.2.6),
-  /// which the frame path takes as any frame of the port's device. Nothing is sent, nor counted as lost, where the port
-  /// is not in service or nobody else is in the segment.
+  /// By an ARP announcement (RFC 5227, section 3) or an unsolicited neighbor advertisement (RFC
+  /// 4861, section 7.2.6), which the frame path takes as any frame of the port's device. Nothing is
+  /// sent, nor counted as lost, where the port is not in service or nobody else is in the segment.
   ///
   /// - Parameters:
   ///   - announcement: What to tell.

@@ -1,7 +1,8 @@
 /// By which devices of the host each VTEP's datagrams may come in: those that lead to it.
 ///
-/// What comes by another one, such as a bridge's internal port, was sent by somebody else under the VTEP's address. Tunnels
-/// with the same remote may send to it from different addresses, and by different routes: any of them will do.
+/// What comes by another one, such as a bridge's internal port, was sent by somebody else under the
+/// VTEP's address. Tunnels with the same remote may send to it from different addresses, and by
+/// different routes: any of them will do.
 struct Arrivals: ~Copyable, Sendable {
   struct Span: BitwiseCopyable {
     var first: Int32 = 0

@@ -9,10 +9,11 @@ package struct PortCounters: Equatable, Sendable {
   package var sentBytes: UInt64 = 0
   /// Frames received that asked for a neighbor, and were answered instead of forwarded.
   package var answeredFrames: UInt64 = 0
-  /// Frames received that were too large for where they were to go, and whose senders were told so by ICMP.
+  /// Frames received that were too large for where they were to go, and whose senders were told so
+  /// by ICMP.
   package var reportedFrames: UInt64 = 0
-  /// Frames received that were for a group, and that nobody else was there to hear: a host's first words on a bridge of its
-  /// own are not lost.
+  /// Frames received that were for a group, and that nobody else was there to hear: a host's first
+  /// words on a bridge of its own are not lost.
   package var unheardFrames: UInt64 = 0
   package var dropsByReason: [UInt64] = Array(repeating: 0, count: DropReason.allCases.count)
 
@@ -40,7 +41,8 @@ struct CounterTable: ~Copyable {
   private var reportedFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var unheardFrames = IDTable<PortID, UInt64>(zeros: PortID.limit)
   private var drops = FixedArray<UInt64>(zeros: (PortID.limit + 1) * reasonCount)
-  /// How often something has come from each remote of a tunnel: batches of datagrams, or what the fast path has forwarded.
+  /// How often something has come from each remote of a tunnel: batches of datagrams, or what the
+  /// fast path has forwarded.
   ///
   /// Only whether it changes means something.
   private var signs = IDTable<RemoteVTEPID, UInt64>(zeros: RemoteVTEPID.limit)
@@ -65,7 +67,8 @@ struct CounterTable: ~Copyable {
     traffic[port].sentBytes &+= UInt64(truncatingIfNeeded: byteCount)
   }
 
-  /// Counts what was forwarded without the switch: at a tunnel's end each packet, at a device's each superframe.
+  /// Counts what was forwarded without the switch: at a tunnel's end each packet, at a device's
+  /// each superframe.
   mutating func forwarded(
     from ingress: PortID, isTunnel isFromTunnel: Bool, to egress: PortID, isTunnel: Bool,
     frames: UInt64, segments: UInt64, byteCount: UInt64

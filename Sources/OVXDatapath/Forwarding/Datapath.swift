@@ -8,8 +8,8 @@ package struct Datapath: ~Copyable {
   /// Takes the transmissions, in order, and the vectors they refer to.
   ///
   /// What comes within a `receive` call has to be carried out before it returns: the memory behind
-  /// it is used again at once. What `endBurst` hands over stays as it is until the next `receive` or
-  /// `apply` call.
+  /// it is used again at once. What `endBurst` hands over stays as it is until the next `receive`
+  /// or `apply` call.
   package typealias Flush =
     (UnsafeBufferPointer<Transmission>, UnsafePointer<Vector>) -> Void
 
@@ -39,7 +39,8 @@ package struct Datapath: ~Copyable {
   package internal(set) var burstTime: UInt32 = 0
   /// Frames that storm control has refused.
   package internal(set) var refusedFloods: Int64 = 0
-  /// Whether it is for this datapath to tell which addresses keep moving: of several, one is enough.
+  /// Whether it is for this datapath to tell which addresses keep moving: of several, one is
+  /// enough.
   package var watchesFlapping = true
   /// Whether stations or neighbors may be others than when somebody asked last.
   package internal(set) var hasStationNews = false
@@ -276,13 +277,14 @@ package struct Datapath: ~Copyable {
 
   /// What a port has carried since it was made; zeros for an unknown one.
   ///
-  /// `PortID.none` stands for frames that died before they could be charged to a port: datagrams of no tunnel.
+  /// `PortID.none` stands for frames that died before they could be charged to a port: datagrams of
+  /// no tunnel.
   package func counters(of port: PortID) -> PortCounters {
     counters.counters(of: port)
   }
 
-  /// A number for each remote of a tunnel, which has changed where something has come from it since, forwarded by the fast
-  /// path or not.
+  /// A number for each remote of a tunnel, which has changed where something has come from it
+  /// since, forwarded by the fast path or not.
   package func signs(of peers: [RemoteVTEPID]) -> [UInt64] { peers.map { counters.signs(of: $0) } }
 
   // MARK: Addresses

@@ -1,5 +1,6 @@
-// The last step of the frame path: a frame leaves by one port or several, each time as that port can take it. Whole, cut,
-// tagged, or in VXLAN; nothing is done to a frame before it is known that its egress needs it.
+// The last step of the frame path: a frame leaves by one port or several, each time as that port
+// can take it. Whole, cut, tagged, or in VXLAN; nothing is done to a frame before it is known that
+// its egress needs it.
 
 extension Datapath {
   /// Carries out what was decided.
@@ -142,7 +143,8 @@ extension Datapath {
 
   /// The bytes that a frame may have for a device, without the tag that it gets there.
   ///
-  /// Linux gives an Ethernet device room for its MTU behind one tag: the one that the frame gets, or else one inside.
+  /// Linux gives an Ethernet device room for its MTU behind one tag: the one that the frame gets,
+  /// or else one inside.
   private static func limit(of frame: borrowing Frame, mtu: Int, tag: VLANTag) -> Int {
     let tagLength = frame.hasTagInside && !tag.isPresent ? VLANHeader.byteCount : 0
     return mtu + EthernetHeader.byteCount + tagLength

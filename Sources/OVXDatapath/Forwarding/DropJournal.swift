@@ -8,7 +8,8 @@ package struct DroppedFrames: BitwiseCopyable, Sendable {
   package var reason = DropReason.truncated
 }
 
-/// What was dropped while a frame was on its way, written down for whoever wants to see dropped frames.
+/// What was dropped while a frame was on its way, written down for whoever wants to see dropped
+/// frames.
 ///
 /// While nobody does, that costs each drop one branch, and what is not dropped nothing.
 struct DropJournal: ~Copyable {

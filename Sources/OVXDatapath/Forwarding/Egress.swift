@@ -43,8 +43,8 @@ package struct Transmission: BitwiseCopyable {
   /// Bytes in all vectors together, a virtio-net header not counted.
   package var byteCount: UInt32
 
-  /// Bytes of a train: the longest UDP payload that travels as one `UDP_SEGMENT` send over both IPv4
-  /// and IPv6, as the kernel counts outer headers and a MAC header against 65,536 bytes.
+  /// Bytes of a train: the longest UDP payload that travels as one `UDP_SEGMENT` send over both
+  /// IPv4 and IPv6, as the kernel counts outer headers and a MAC header against 65,536 bytes.
   package static let trainByteLimit = 65_473
   /// Frames of a train: `UDP_MAX_SEGMENTS` of <linux/udp.h> before Linux 6.9, which takes 128.
   package static let trainFrameLimit = 64
@@ -158,7 +158,8 @@ struct Egress: ~Copyable {
     let size =
       VXLANHeader.byteCount &+ frameLength &+ (tag.isPresent ? VLANHeader.byteCount : 0)
     let place = Self.openTrain(of: path)
-    // A frame that claims more than it has travels alone: a receiver might take what follows for a part of it.
+    // A frame that claims more than it has travels alone: a receiver might take what follows for a
+    // part of it.
     let mayJoin = unsafe FrameLayout.holdsItsLengths(frame.span(frameLength))
     if mayJoin && openTrains[place].path == path.rawValue && openTrains[place].port == port
       && openTrains[place].outer == outer

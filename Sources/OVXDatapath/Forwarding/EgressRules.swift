@@ -1,7 +1,8 @@
 // Whether a frame may leave by a port.
 //
-// One predicate decides it, as `should_deliver` does in Linux's bridge, for a frame to one station, for each copy of a
-// flood, for what is passed on between joined VNIs, and for a trace. The rules, in order:
+// One predicate decides it, as `should_deliver` does in Linux's bridge, for a frame to one station,
+// for each copy of a flood, for what is passed on between joined VNIs, and for a trace. The rules,
+// in order:
 //
 //     ingress        not by the port that it came in by (hairpin)
 //     notInService   not by a port without a device or an underlay
@@ -10,7 +11,8 @@
 //     noRemote       not by a tunnel without remotes
 //     unknownUnicast not by a tunnel whose stations an agent tells all of, for a station that
 //                    nobody has told
-//     tagInside      not where a tag inside the frame would pass for the VLAN, or is none of the port's customers
+//     tagInside      not where a tag inside the frame would pass for the VLAN, or is none of the
+//                    port's customers
 
 /// Why a frame may not leave by a port.
 enum EgressRefusal: UInt8, BitwiseCopyable {
@@ -49,9 +51,10 @@ enum EgressVerdict: Equatable, BitwiseCopyable {
 
 /// Which ports do not pass on to each other what they receive.
 ///
-/// A mesh of tunnels needs it: everybody in a VNI sends to everybody, so that what one tunnel brought need not leave by
-/// another one, and would go in circles. Only VNIs that the operator has joined are groups of their own. A gateway that
-/// every host has belongs to the tunnels: the other hosts have theirs.
+/// A mesh of tunnels needs it: everybody in a VNI sends to everybody, so that what one tunnel
+/// brought need not leave by another one, and would go in circles. Only VNIs that the operator has
+/// joined are groups of their own. A gateway that every host has belongs to the tunnels: the other
+/// hosts have theirs.
 struct SplitHorizonGroup: Equatable, BitwiseCopyable {
   private let rawValue: UInt32
 
@@ -72,7 +75,8 @@ struct SplitHorizonGroup: Equatable, BitwiseCopyable {
   }
 }
 
-/// What the rules go by in a frame: frames of one class leave by the same ports, with the same tags.
+/// What the rules go by in a frame: frames of one class leave by the same ports, with the same
+/// tags.
 ///
 /// A few numbers, which stay in registers; a frame would be copied for each port of a flood.
 struct EgressClass: BitwiseCopyable {
@@ -92,8 +96,9 @@ struct EgressClass: BitwiseCopyable {
 extension Datapath {
   /// Whether a frame may leave by a port: the one place that decides it.
   ///
-  /// Nothing is changed. The compiler hands a borrowed datapath over as a copy of a kilobyte, and one that may be changed as
-  /// it is. And `__always` would be a hint, which it does not follow for as much as this.
+  /// Nothing is changed. The compiler hands a borrowed datapath over as a copy of a kilobyte, and
+  /// one that may be changed as it is. And `__always` would be a hint, which it does not follow for
+  /// as much as this.
   ///
   /// - Parameters:
   ///   - frame: The class of an admitted frame, or of an answer of the switch.
@@ -114,7 +119,8 @@ extension Datapath {
     return .leave(tag: egressTag(frame, id))
   }
 
-  /// Whether the tag inside the frame may be seen on the port; of a dot1q-tunnel port, also whether there may be none.
+  /// Whether the tag inside the frame may be seen on the port; of a dot1q-tunnel port, also whether
+  /// there may be none.
   @inline(never) private mutating func mayShowTagInside(_ frame: EgressClass, _ id: PortID) -> Bool
   {
     let port = tables.ports[id]

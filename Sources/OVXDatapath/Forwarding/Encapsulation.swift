@@ -1,4 +1,5 @@
-// A frame leaves for a remote VTEP: behind a VXLAN header, a superframe cut into batches of datagrams.
+// A frame leaves for a remote VTEP: behind a VXLAN header, a superframe cut into batches of
+// datagrams.
 
 extension Datapath {
   /// Sends a frame in VXLAN to one remote VTEP.

@@ -1,12 +1,14 @@
 // The frame path. Every frame takes the same four steps, in this order:
 //
-//     admit    Is it a frame, may it enter here with what it says it is, and which segment is it in?
-//     learn    Its source address is behind this port. An ARP request that the switch can answer ends here.
+//     admit    Is it a frame, may it enter here with what it says it is, and which segment is it
+//              in?
+//     learn    Its source address is behind this port. An ARP request that the switch can answer
+//              ends here.
 //     decide   One port, all ports of the segment, or none.
 //     deliver  As the egress can take it: whole, cut, tagged, or in VXLAN.
 //
-// The first three make a `Decision`, which `deliver` carries out. A frame that is dropped on the way is counted at a port,
-// with a `DropReason`.
+// The first three make a `Decision`, which `deliver` carries out. A frame that is dropped on the
+// way is counted at a port, with a `DropReason`.
 
 /// What the switch has decided about a frame.
 enum Decision: Equatable, BitwiseCopyable {
@@ -16,7 +18,8 @@ enum Decision: Equatable, BitwiseCopyable {
   case unicast(Destination, EgressVerdict)
   /// It goes to every port of its segment that does not refuse it.
   case flood
-  /// The switch answers it: the frame is the answer from here on, and goes to where the request came from.
+  /// The switch answers it: the frame is the answer from here on, and goes to where the request
+  /// came from.
   case answer(EgressVerdict)
 }
 
@@ -112,9 +115,11 @@ extension Datapath {
     }
   }
 
-  /// Whether a frame has the address of its segment's gateway for a source, and does not come from there.
+  /// Whether a frame has the address of its segment's gateway for a source, and does not come from
+  /// there.
   ///
-  /// What is in the address table has been asked, as such an address gets into it from nowhere else.
+  /// What is in the address table has been asked, as such an address gets into it from nowhere
+  /// else.
   @inline(never) private mutating func posesAsGateway(_ frame: borrowing Frame) -> Bool {
     let ingress = frame.ingress
     guard

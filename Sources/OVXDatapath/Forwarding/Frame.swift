@@ -1,7 +1,7 @@
 /// A frame on its way: where it lies, where it came from, and what is still to be done to it.
 ///
-/// Its memory is the burst's. Whoever makes one vouches for an Ethernet header's length at least, and for the headroom
-/// in front of it; from then on nothing but `start` hands the address out.
+/// Its memory is the burst's. Whoever makes one vouches for an Ethernet header's length at least,
+/// and for the headroom in front of it; from then on nothing but `start` hands the address out.
 @safe
 struct Frame {
   /// Bytes in front of a frame that are the datapath's to write to.
@@ -123,7 +123,8 @@ struct Frame {
     @inline(__always) get { VLANTag(behindAddressesOf: bytes) }
   }
 
-  /// Takes out the tag behind the addresses: moves them up over it, and what counts from the frame's start along.
+  /// Takes out the tag behind the addresses: moves them up over it, and what counts from the
+  /// frame's start along.
   ///
   /// - Returns: Why the frame is to be dropped, if so.
   mutating func takeOutTag() -> DropReason? {

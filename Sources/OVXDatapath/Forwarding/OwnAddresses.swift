@@ -1,8 +1,9 @@
 /// The Ethernet addresses that the devices of bridges have themselves.
 ///
-/// A frame to one of them is for the device's user, whom the switch knows without having heard from them; or for nobody,
-/// where the device is only the switch's end of a cable. To flood it would show it to the whole segment for nothing. What
-/// was learned or set comes before: a virtual machine may have the address of its TAP.
+/// A frame to one of them is for the device's user, whom the switch knows without having heard from
+/// them; or for nobody, where the device is only the switch's end of a cable. To flood it would
+/// show it to the whole segment for nothing. What was learned or set comes before: a virtual
+/// machine may have the address of its TAP.
 struct OwnAddresses: ~Copyable, Sendable {
   /// Whose an address is.
   enum Owner: Equatable {
@@ -64,7 +65,8 @@ struct OwnAddresses: ~Copyable, Sendable {
 }
 
 extension CompiledTopology {
-  /// Whose an address is that devices of a segment have themselves; a station's before nobody's, where several have it.
+  /// Whose an address is that devices of a segment have themselves; a station's before nobody's,
+  /// where several have it.
   func owner(of address: MACAddress, vlan: VLANID, bridge: BridgeID) -> OwnAddresses.Owner {
     let (key, first) = ownAddresses.place(of: address, bridge: bridge)
     var place = first

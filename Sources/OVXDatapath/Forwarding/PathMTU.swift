@@ -1,13 +1,15 @@
 // Frames that are too large for where they are to go.
 //
-// An Ethernet has one frame size, and what exceeds it is lost without a word. A tunnel has what its path takes, and that
-// changes; so has a segment with devices of different MTUs. TCP would send the same segment again and again. So the
-// switch does what a router does: it tells the sender the MTU that fits, by ICMP, as Linux' own tunnels do
-// (`skb_tunnel_check_pmtu`). The answer is from the address that the packet was for, since a switch has none.
+// An Ethernet has one frame size, and what exceeds it is lost without a word. A tunnel has what its
+// path takes, and that changes; so has a segment with devices of different MTUs. TCP would send the
+// same segment again and again. So the switch does what a router does: it tells the sender the MTU
+// that fits, by ICMP, as Linux' own tunnels do (`skb_tunnel_check_pmtu`). The answer is from the
+// address that the packet was for, since a switch has none.
 //
-// It goes to the port, and the remote, that the frame came by, in its segment and with its tags, and nowhere else. It
-// is not sent for frames that are flooded: who has the destination is not known then, and the answer, which comes from
-// its Ethernet address, would teach switches on the way that it is here.
+// It goes to the port, and the remote, that the frame came by, in its segment and with its tags,
+// and nowhere else. It is not sent for frames that are flooded: who has the destination is not
+// known then, and the answer, which comes from its Ethernet address, would teach switches on the
+// way that it is here.
 
 /// What a port lost because it was too large, since that was last asked for.
 package struct OversizeReport: Equatable, BitwiseCopyable, Sendable {
@@ -112,7 +114,8 @@ extension Datapath {
     deliver(&answer, to: frame.origin, egress(of: answer.egressClass, by: frame.ingress))
   }
 
-  /// Drops a frame that a tunnel brought and that is larger than a device takes, where `arrivalOffload` cannot help.
+  /// Drops a frame that a tunnel brought and that is larger than a device takes, where
+  /// `arrivalOffload` cannot help.
   ///
   /// Of TCP it is a superframe that cannot be cut; anything else is one packet.
   @inline(never)

@@ -65,7 +65,8 @@ extension Datapath {
   ///   - endpoint: The socket it came in by.
   ///   - remote: The VTEP that sent it.
   ///   - trafficClass: DSCP and ECN of the outer headers, all the same.
-  ///   - device: The index of the host's device that they came in by; `nil` for one that is as it should be.
+  ///   - device: The index of the host's device that they came in by; `nil` for one that is as it
+  ///     should be.
   @unsafe package mutating func receiveDatagrams(
     _ train: UnsafeMutableRawPointer, count: Int, segmentSize: Int,
     on endpoint: ListenerID, from remote: IPAddress, trafficClass: UInt8, device: UInt32? = nil
@@ -76,7 +77,8 @@ extension Datapath {
     ) { datapath, frame in datapath.process(&frame) }
   }
 
-  /// Takes the frames out of a batch of datagrams, and calls a function with each that is not dropped at the door.
+  /// Takes the frames out of a batch of datagrams, and calls a function with each that is not
+  /// dropped at the door.
   @inline(__always)
   @unsafe mutating func decapsulate(
     _ train: UnsafeMutableRawPointer, count: Int, segmentSize: Int,

@@ -1,17 +1,19 @@
-// What a port with `port_security` may send, looked at where a frame comes in, before anybody learns from it. Frames of
-// tunnels have been looked at where they came from.
+// What a port with `port_security` may send, looked at where a frame comes in, before anybody
+// learns from it. Frames of tunnels have been looked at where they came from.
 //
-// - From the Ethernet and IP addresses that it was given, and no others: in the headers, and where ARP and neighbor
-//   discovery tell them. Who has no address yet may ask for one (DHCP from 0.0.0.0), and whether one that it was given is
-//   somebody else's (ARP from 0.0.0.0, RFC 5227; neighbor solicitations from ::, RFC 4862), and for routers and groups.
-// - Never from a gateway's address, and never as a DHCP server, nor router advertisements and redirects (RFC 4861; of
-//   ICMPv4 RFC 1256 and RFC 792).
-// - Nothing that hides from this what it is: RFC 7113 and CVE-2021-27853 and following list what others were got past by.
-//   A fragment that is the first shows what it carries, extension headers come to an end, and behind VLAN tags there is no
-//   LLC/SNAP header.
+// - From the Ethernet and IP addresses that it was given, and no others: in the headers, and where
+//   ARP and neighbor discovery tell them. Who has no address yet may ask for one (DHCP from
+//   0.0.0.0), and whether one that it was given is somebody else's (ARP from 0.0.0.0, RFC 5227;
+//   neighbor solicitations from ::, RFC 4862), and for routers and groups.
+// - Never from a gateway's address, and never as a DHCP server, nor router advertisements and
+//   redirects (RFC 4861; of ICMPv4 RFC 1256 and RFC 792).
+// - Nothing that hides from this what it is: RFC 7113 and CVE-2021-27853 and following list what
+//   others were got past by. A fragment that is the first shows what it carries, extension headers
+//   come to an end, and behind VLAN tags there is no LLC/SNAP header.
 //
-// A superframe is one packet here, as all of its segments have its headers. What is asked for with a frame is not done
-// before this, so that a checksum is not written over what was looked at: where it would go is looked at, too.
+// A superframe is one packet here, as all of its segments have its headers. What is asked for with
+// a frame is not done before this, so that a checksum is not written over what was looked at: where
+// it would go is looked at, too.
 
 extension SourceRules {
   /// Why a port may not send a frame; `nil` where it may.

@@ -1,15 +1,19 @@
-// What one port may cost the others. A frame to one station costs the switch a send; one to everybody costs as many sends
-// as its segment has ports and remotes, and one from an address that nobody has seen costs an entry of a table. So what
-// comes in by a port may cause only so much of either in a second:
+// What one port may cost the others. A frame to one station costs the switch a send; one to
+// everybody costs as many sends as its segment has ports and remotes, and one from an address that
+// nobody has seen costs an entry of a table. So what comes in by a port may cause only so much of
+// either in a second:
 //
-// - broadcast, multicast and unknown unicast by the copies that are made of it, answers to questions for neighbors among
-//   them (storm control, settable by port). What is over it is dropped, as `stormLimit`;
-// - new places of addresses, and reading what frames say about neighbors, by number. What is over it is forwarded all the
-//   same, and nobody learns from it.
+// - broadcast, multicast and unknown unicast by the copies that are made of it, answers to
+//   questions for neighbors among them (storm control, settable by port). What is over it is
+//   dropped, as `stormLimit`;
+// - new places of addresses, and reading what frames say about neighbors, by number. What is over
+//   it is forwarded all the same, and nobody learns from it.
 //
-// Each is a token bucket that holds what a second brings, so that whoever was silent may begin with a burst.
+// Each is a token bucket that holds what a second brings, so that whoever was silent may begin with
+// a burst.
 
-/// What a port may cost in a second, and at once after a second of silence; 1 or more of each, `UInt32.max` for no limit.
+/// What a port may cost in a second, and at once after a second of silence; 1 or more of each,
+/// `UInt32.max` for no limit.
 package struct PortLimits: BitwiseCopyable, Equatable, Sendable {
   /// Copies that are made of what is flooded from it, and answers in the place of its neighbors.
   package var floodedCopies: UInt32
@@ -27,8 +31,9 @@ package struct PortLimits: BitwiseCopyable, Equatable, Sendable {
   }
 
   package static let none = PortLimits()
-  /// Of a device, where nothing else is said: a container that starts, resolves hundreds of addresses and is then asked by
-  /// all others stays below it, and so does a table of the default size.
+  /// Of a device, where nothing else is said: a container that starts, resolves hundreds of
+  /// addresses and is then asked by all others stays below it, and so does a table of the default
+  /// size.
   package static let device = PortLimits(
     floodedCopies: 20_000, newAddresses: 8192, neighborMessages: 8192)
   /// Of a tunnel, which stands for the containers of other hosts.
@@ -119,7 +124,8 @@ extension Datapath {
     if tables.ports[ingress].limits.newAddresses != .max { buckets[ingress].newAddresses.spend(1) }
   }
 
-  /// Whether a frame of a port is to be read for what it says about neighbors; the port is charged for it.
+  /// Whether a frame of a port is to be read for what it says about neighbors; the port is charged
+  /// for it.
   mutating func mayTellOfNeighbors(_ ingress: PortID, bridge: BridgeID) -> Bool {
     let rate = tables.ports[ingress].limits.neighborMessages
     guard rate != .max else { return true }

@@ -1,20 +1,27 @@
-// What a socket hands over with a segment size (`UDP_GRO`) is one of two things, and the kernel does not say which:
+// What a socket hands over with a segment size (`UDP_GRO`) is one of two things, and the kernel
+// does not say which:
 //
-//     a train        datagrams that one VTEP sent, with equal outer headers; a VXLAN header at each stride
-//     a superframe   one frame behind one VXLAN header: many UDP datagrams of a container behind a kernel's VTEP, where
-//                    the underlay takes tunnels whole (`SKB_GSO_UDP_TUNNEL` with `SKB_GSO_UDP_L4`)
+//     a train        datagrams that one VTEP sent, with equal outer headers; a VXLAN header at each
+//                    stride
+//     a superframe   one frame behind one VXLAN header: many UDP datagrams of a container behind a
+//                    kernel's VTEP, where the underlay takes tunnels whole (`SKB_GSO_UDP_TUNNEL`
+//                    with `SKB_GSO_UDP_L4`)
 //
-// In a train the VXLAN headers are the VTEP's and the frames are of several flows; in a superframe all but the first
-// header is a container's, the size of the strides included, and no kernel on the way holds its lengths or its checksum
-// against the bytes. What is taken for the other thing is one tenant's bytes read as another's. So nothing but the first
-// VXLAN header is believed to be the VTEP's:
+// In a train the VXLAN headers are the VTEP's and the frames are of several flows; in a superframe
+// all but the first header is a container's, the size of the strides included, and no kernel on the
+// way holds its lengths or its checksum against the bytes. What is taken for the other thing is one
+// tenant's bytes read as another's. So nothing but the first VXLAN header is believed to be the
+// VTEP's:
 //
-//     - a train names one VNI only, that of its first header, and each of its frames holds all that its lengths claim;
-//     - a superframe covers everything with its own lengths, and no stride but the first begins with a VXLAN header;
+//     - a train names one VNI only, that of its first header, and each of its frames holds all that
+//       its lengths claim;
+//     - a superframe covers everything with its own lengths, and no stride but the first begins
+//       with a VXLAN header;
 //     - anything else is dropped.
 //
-// A superframe that is written like a train then reaches the VNI that it came from, and nobody else. The datagrams of a
-// train are never taken for a superframe, for each begins with a VXLAN header of the VTEP's.
+// A superframe that is written like a train then reaches the VNI that it came from, and nobody
+// else. The datagrams of a train are never taken for a superframe, for each begins with a VXLAN
+// header of the VTEP's.
 
 /// How what a socket handed over in one piece is to be read.
 package enum TrainReading: Equatable, Sendable {
@@ -112,11 +119,12 @@ func superframeOfDatagrams(_ frame: UnsafeRawPointer, count: Int, segmentSize: I
 }
 
 extension FrameLayout {
-  /// Whether a frame holds all that the lengths in its headers claim, so that it can travel with others in a train.
+  /// Whether a frame holds all that the lengths in its headers claim, so that it can travel with
+  /// others in a train.
   ///
-  /// Those of 802.3, ARP, IPv4, IPv6 and UDP, behind up to `tagLimit` tags; what more tags hide is not known, so it is
-  /// `false` there as well. The UDP length of a fragment counts the other fragments, too, and is not looked at. What is
-  /// behind the packet is padding.
+  /// Those of 802.3, ARP, IPv4, IPv6 and UDP, behind up to `tagLimit` tags; what more tags hide is
+  /// not known, so it is `false` there as well. The UDP length of a fragment counts the other
+  /// fragments, too, and is not looked at. What is behind the packet is padding.
   @inline(__always)
   static func holdsItsLengths(_ frame: RawSpan) -> Bool {
     guard let network = network(of: frame) else { return false }

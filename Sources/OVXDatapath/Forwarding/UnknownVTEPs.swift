@@ -1,6 +1,8 @@
-/// Who has sent datagrams lately and is a remote of no tunnel: the addresses that a person looks for who has mistyped one.
+/// Who has sent datagrams lately and is a remote of no tunnel: the addresses that a person looks
+/// for who has mistyped one.
 ///
-/// Whoever can send to the host can fill it, so it holds a few and tells no more than what to look into.
+/// Whoever can send to the host can fill it, so it holds a few and tells no more than what to look
+/// into.
 package struct UnknownVTEPs: Equatable, Sendable {
   /// Addresses that are kept.
   package static let limit = 4

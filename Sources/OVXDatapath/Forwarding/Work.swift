@@ -1,7 +1,8 @@
-/// What things cost a worker, in nanoseconds, roughly: not to tell the time by, but to share it fairly.
+/// What things cost a worker, in nanoseconds, roughly: not to tell the time by, but to share it
+/// fairly.
 ///
-/// Measured on one machine, system calls in batches of 64 included. What counts is how they compare: a datagram that has
-/// to be sent by itself costs as much as thirty that join a train.
+/// Measured on one machine, system calls in batches of 64 included. What counts is how they
+/// compare: a datagram that has to be sent by itself costs as much as thirty that join a train.
 package enum Work {
   /// A read.
   package static let read: Int64 = 600
@@ -20,6 +21,7 @@ package enum Work {
 }
 
 extension Datapath {
-  /// What all that was decided and sent so far has cost, by `Work`; only differences mean something.
+  /// What all that was decided and sent so far has cost, by `Work`; only differences mean
+  /// something.
   package var work: Int64 { egress.work &+ frameCount &* Work.decision }
 }

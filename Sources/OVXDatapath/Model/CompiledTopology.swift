@@ -1,8 +1,8 @@
-/// A topology as the frame path wants it: plain records in fixed arrays, numbers for names, flood lists
-/// made ready.
+/// A topology as the frame path wants it: plain records in fixed arrays, numbers for names, flood
+/// lists made ready.
 ///
-/// Compiled once per change, on the control thread, and read-only from then on. Each worker gets a `copy`, so that no
-/// memory on a frame's way is shared.
+/// Compiled once per change, on the control thread, and read-only from then on. Each worker gets a
+/// `copy`, so that no memory on a frame's way is shared.
 package struct CompiledTopology: ~Copyable, Sendable {
   /// How a port takes part in forwarding.
   enum Role: UInt8, BitwiseCopyable {
@@ -36,7 +36,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     ///
     /// The customer's for a dot1q-tunnel port.
     var vlanSet: Int32 = -1
-    /// The VLAN whose frames leave without a tag, beside those of none; `.untagged` where there is no such VLAN.
+    /// The VLAN whose frames leave without a tag, beside those of none; `.untagged` where there is
+    /// no such VLAN.
     var bareVLAN = VLANID.untagged
     /// Which other ports do not get what this one has received, nor the other way round.
     var group = SplitHorizonGroup.none
@@ -78,7 +79,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var injectionHeader: UInt32 = 0
     /// Where `injectionPorts` has the source ports of the paths; `.max` where superframes are cut.
     var firstInjectionPort = UInt32.max
-    /// Where `fastPathHeaders` has the outer headers for the fast path; `.max` where that does not reach it.
+    /// Where `fastPathHeaders` has the outer headers for the fast path; `.max` where that does not
+    /// reach it.
     var fastPathHeader = UInt32.max
     /// Whether it gets what is flooded.
     var takesFloods = true
@@ -251,7 +253,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     var remote: IPAddress
   }
 
-  /// The VTEPs and VNIs of which several tunnels receive: which one depends on more than the fast path looks at.
+  /// The VTEPs and VNIs of which several tunnels receive: which one depends on more than the fast
+  /// path looks at.
   private static func ambiguousOrigins(of ports: [Topology.Port]) -> Set<VTEPOrigin> {
     var known: Set<VTEPOrigin> = []
     var ambiguous: Set<VTEPOrigin> = []
@@ -302,7 +305,8 @@ package struct CompiledTopology: ~Copyable, Sendable {
     return record.role == .tunnel ? .max : max(limit / 8, 8)
   }
 
-  /// Whether addresses that were learned on a port of these tables are all where they were in newer ones.
+  /// Whether addresses that were learned on a port of these tables are all where they were in newer
+  /// ones.
   func areSame(_ port: Port, _ newer: Port, of tables: borrowing CompiledTopology) -> Bool {
     guard port.role == newer.role, port.bridge == newer.bridge, port.vlanMode == newer.vlanMode,
       port.ownVLAN == newer.ownVLAN, (port.vlanSet < 0) == (newer.vlanSet < 0),

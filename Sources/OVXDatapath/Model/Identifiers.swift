@@ -191,7 +191,8 @@ package struct IPAddress: Hashable, Comparable, BitwiseCopyable, Sendable {
     isIPv6 ? high >> 56 == 0xFF : low >> 28 == 0xE
   }
 
-  /// Whether the address is an IPv6 one that is unique on its link alone, fe80::/10 (RFC 4291, section 2.5.6).
+  /// Whether the address is an IPv6 one that is unique on its link alone, fe80::/10 (RFC 4291,
+  /// section 2.5.6).
   package var isLinkLocalIPv6: Bool { isIPv6 && high >> 54 == 0xFE80 >> 6 }
 
   /// Whether the address is an IPv4 one in IPv6 clothes, ::ffff:0:0/96.
@@ -199,7 +200,8 @@ package struct IPAddress: Hashable, Comparable, BitwiseCopyable, Sendable {
 }
 
 extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
-  /// Reads an IPv4 address in dotted decimal or an IPv6 one in any form of RFC 4291, as `inet_pton` does.
+  /// Reads an IPv4 address in dotted decimal or an IPv6 one in any form of RFC 4291, as `inet_pton`
+  /// does.
   package init?(_ text: String) {
     // A C string would end there, and the rest go unread.
     guard !text.utf8.contains(0) else { return nil }
@@ -244,7 +246,8 @@ extension IPAddress {
       : bigEndianOctets(of: low, count: 4)
   }
 
-  /// Makes an address of its 4 or 16 octets in the order of the wire; `nil` for another number of them.
+  /// Makes an address of its 4 or 16 octets in the order of the wire; `nil` for another number of
+  /// them.
   package init?(octets: some Collection<UInt8>) {
     func number(_ octets: some Sequence<UInt8>) -> UInt64 {
       octets.reduce(0) { $0 << 8 | UInt64($1) }

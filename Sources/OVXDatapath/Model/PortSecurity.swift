@@ -1,10 +1,12 @@
 /// What a port may send: which addresses it may give out as its own.
 ///
-/// Beside that, a port that has one never sends what only routers and servers do: see `SourceRules`.
+/// Beside that, a port that has one never sends what only routers and servers do: see
+/// `SourceRules`.
 package struct PortSecurity: Equatable, Sendable {
   /// The Ethernet addresses that it may send from; `nil` for any but the gateway's.
   ///
-  /// The IPv6 link-local addresses that are made of them (RFC 4291, appendix A) are among `addresses` by themselves.
+  /// The IPv6 link-local addresses that are made of them (RFC 4291, appendix A) are among
+  /// `addresses` by themselves.
   package var stations: [MACAddress]?
   /// The IP addresses that it may send from; `nil` for any but the gateways'.
   package var addresses: [Prefix]?
@@ -37,7 +39,8 @@ package struct PortSecurity: Equatable, Sendable {
 }
 
 extension MACAddress {
-  /// The IPv6 link-local address that a station makes of its Ethernet address (RFC 4291, appendix A).
+  /// The IPv6 link-local address that a station makes of its Ethernet address (RFC 4291, appendix
+  /// A).
   package var linkLocal: IPAddress {
     let high = rawValue >> 24
     let low = rawValue & 0xFF_FFFF

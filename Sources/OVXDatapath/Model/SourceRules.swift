@@ -1,4 +1,5 @@
-/// `PortSecurity` as the frame path wants it: for each port that has one a few lists in fixed arrays.
+/// `PortSecurity` as the frame path wants it: for each port that has one a few lists in fixed
+/// arrays.
 struct SourceRules: ~Copyable, Sendable {
   /// A stretch of one of the arrays.
   struct Stretch: BitwiseCopyable {
@@ -18,7 +19,8 @@ struct SourceRules: ~Copyable, Sendable {
     var ipv6 = Stretch()
     /// Those that it may never send from, in `prefixes`.
     var gateways = Stretch()
-    /// The first address of each family that is one alone, from which nearly all frames come; none is of the other family.
+    /// The first address of each family that is one alone, from which nearly all frames come; none
+    /// is of the other family.
     var ownIPv4 = IPAddress(v6High: 0, low: 0)
     var ownIPv6 = IPAddress(v4: 0)
     /// No station's address where there is none.

@@ -2,9 +2,9 @@
 ///
 /// The control side builds it from the configuration and from what the kernel gave (devices,
 /// sockets, path MTUs), and hands it to a worker, which swaps it in between two bursts. Numbers
-/// (`PortID`, `BridgeID`, `RemoteVTEPID`, `ListenerID`, `UnderlaySocketID`) are given out by the control side and
-/// stay with their object for as long as it exists: learned addresses survive a change of topology
-/// through them.
+/// (`PortID`, `BridgeID`, `RemoteVTEPID`, `ListenerID`, `UnderlaySocketID`) are given out by the
+/// control side and stay with their object for as long as it exists: learned addresses survive a
+/// change of topology through them.
 package struct Topology: Equatable, Sendable {
   package var bridges: [Bridge]
   package var ports: [Port]
@@ -20,8 +20,8 @@ package struct Topology: Equatable, Sendable {
     package var agingTime: UInt32
     /// Learned and static addresses at most, and as many neighbors, 10...1,000,000.
     package var addressLimit: Int
-    /// Whether questions for a known neighbor are answered here instead of flooded, in segments that
-    /// have a tunnel.
+    /// Whether questions for a known neighbor are answered here instead of flooded, in segments
+    /// that have a tunnel.
     package var suppressesNeighborQuestions: Bool
 
     package init(
@@ -67,7 +67,8 @@ package struct Topology: Equatable, Sendable {
   package enum Gateway: Equatable, Sendable {
     /// Of all hosts that have the segment.
     case central
-    /// Of this host alone, as the others have each their own: nothing from or to it crosses a tunnel.
+    /// Of this host alone, as the others have each their own: nothing from or to it crosses a
+    /// tunnel.
     case distributed
   }
 
@@ -87,16 +88,19 @@ package struct Topology: Equatable, Sendable {
     package var capabilities: OffloadCapabilities
     /// The device's own Ethernet address; `nil` where it is not known.
     package var address: MACAddress?
-    /// Whether whoever uses the device as an interface is a station behind the port, and has that address.
+    /// Whether whoever uses the device as an interface is a station behind the port, and has that
+    /// address.
     ///
-    /// So it is with an internal port, which is the host's. Behind the address of a veth, of a virtual machine's TAP and of
-    /// a NIC there is nobody.
+    /// So it is with an internal port, which is the host's. Behind the address of a veth, of a
+    /// virtual machine's TAP and of a NIC there is nobody.
     package var isStation: Bool
     /// The longest superframe that the device takes whole, in bytes from the Ethernet header on.
     package var superframeLimit: Int
-    /// The same for one with a tag, its own or one inside, counted with its tags; 0 where it takes none.
+    /// The same for one with a tag, its own or one inside, counted with its tags; 0 where it takes
+    /// none.
     package var taggedSuperframeLimit: Int
-    /// The number of the host's end of a veth for which the fast path may be used; `nil` for any other device.
+    /// The number of the host's end of a veth for which the fast path may be used; `nil` for any
+    /// other device.
     package var fastPathIndex: UInt32?
 
     package init(
@@ -128,10 +132,11 @@ package struct Topology: Equatable, Sendable {
     /// tunnel of theirs claims it.
     package var fallbackEndpoints: [ListenerID]
     package var peers: [Peer]
-    /// Whether the operator has asked that the VNI be joined with others: what arrives by it may leave by tunnels of
-    /// other joined VNIs of its segment.
+    /// Whether the operator has asked that the VNI be joined with others: what arrives by it may
+    /// leave by tunnels of other joined VNIs of its segment.
     package var isJoined: Bool
-    /// Whether addresses and neighbors are learned from what arrives; else only an agent tells them.
+    /// Whether addresses and neighbors are learned from what arrives; else only an agent tells
+    /// them.
     package var learns: Bool
     /// Whether frames to stations that are not known leave by it.
     package var floodsUnknown: Bool

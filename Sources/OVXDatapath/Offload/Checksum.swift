@@ -2,7 +2,8 @@ private import CChecksum
 
 /// The Internet checksum (RFC 1071): a ones' complement sum of 16-bit big-endian words.
 ///
-/// Words of 32 and 64 bits are added whole, because 2^16 is 1 modulo 65535; the carries come back in at the low end.
+/// Words of 32 and 64 bits are added whole, because 2^16 is 1 modulo 65535; the carries come back
+/// in at the low end.
 package struct InternetSum: Equatable, BitwiseCopyable, Sendable {
   private var accumulator: UInt64 = 0
 
@@ -15,7 +16,8 @@ package struct InternetSum: Equatable, BitwiseCopyable, Sendable {
     accumulator = sum &+ (overflow ? 1 : 0)
   }
 
-  /// Adds what another sum has collected, of which an even number of bytes precedes this one's or follows it.
+  /// Adds what another sum has collected, of which an even number of bytes precedes this one's or
+  /// follows it.
   @inline(__always)
   package mutating func add(_ other: InternetSum) {
     add(other.accumulator)
@@ -27,7 +29,8 @@ package struct InternetSum: Equatable, BitwiseCopyable, Sendable {
     add(UInt64(~word))
   }
 
-  /// Adds bytes, of which the first is the high one of a word; an odd last one counts as followed by zero.
+  /// Adds bytes, of which the first is the high one of a word; an odd last one counts as followed
+  /// by zero.
   ///
   /// So of several pieces of one message only the last may be odd.
   @inline(__always)
@@ -68,11 +71,14 @@ package struct InternetSum: Equatable, BitwiseCopyable, Sendable {
   package var nonZeroChecksum: UInt16 { checksum == 0 ? 0xFFFF : checksum }
 }
 
-/// Does what `VIRTIO_NET_HDR_F_NEEDS_CSUM` asks for: sums from `checksumStart` to the end of the frame.
+/// Does what `VIRTIO_NET_HDR_F_NEEDS_CSUM` asks for: sums from `checksumStart` to the end of the
+/// frame.
 ///
-/// The checksum field holds the pseudo-header's sum already. Frames that ask for nothing are left alone.
+/// The checksum field holds the pseudo-header's sum already. Frames that ask for nothing are left
+/// alone.
 ///
-/// - Returns: `false` where the request contradicts the frame (`DropReason.malformedOffload`); it is not changed then.
+/// - Returns: `false` where the request contradicts the frame (`DropReason.malformedOffload`); it
+///   is not changed then.
 package func completeChecksum(
   _ frame: UnsafeMutableRawPointer,
   count: Int,
@@ -87,10 +93,12 @@ package func completeChecksum(
   return true
 }
 
-/// Whether what a frame asks to be summed lies inside of it, and behind its Ethernet header and VLAN tags.
+/// Whether what a frame asks to be summed lies inside of it, and behind its Ethernet header and
+/// VLAN tags.
 ///
-/// The second half keeps a tenant from having its frame's tag rewritten, and itself moved to another segment, after the
-/// switch has decided: whoever writes to a packet socket chooses `checksumStart` and `checksumOffset` freely.
+/// The second half keeps a tenant from having its frame's tag rewritten, and itself moved to
+/// another segment, after the switch has decided: whoever writes to a packet socket chooses
+/// `checksumStart` and `checksumOffset` freely.
 package func isChecksumRequestValid(
   _ frame: UnsafeRawPointer,
   count: Int,

@@ -6,10 +6,11 @@ package enum ECN {
   package static let capable0: UInt8 = 2
   package static let congested: UInt8 = 3
 
-  /// What the inner header is to say after decapsulation, or `nil` where the packet is to be dropped.
+  /// What the inner header is to say after decapsulation, or `nil` where the packet is to be
+  /// dropped.
   ///
-  /// RFC 6040, figure 4. A packet whose sender does not know ECN, and that met congestion, can only be told of it by
-  /// its loss.
+  /// RFC 6040, figure 4. A packet whose sender does not know ECN, and that met congestion, can only
+  /// be told of it by its loss.
   @inline(__always)
   package static func decapsulated(inner: UInt8, outer: UInt8) -> UInt8? {
     switch (inner & mask, outer & mask) {
@@ -22,7 +23,8 @@ package enum ECN {
 
   /// Combines the outer header's ECN with that of a frame that was just decapsulated.
   ///
-  /// Frames that carry no IP stay as they are: nobody behind them would hear of congestion, or miss it.
+  /// Frames that carry no IP stay as they are: nobody behind them would hear of congestion, or miss
+  /// it.
   ///
   /// - Parameters:
   ///   - frame: The Ethernet header.

@@ -1,8 +1,9 @@
 /// A hash of the flow that a frame belongs to, for spreading flows over paths.
 ///
-/// Taken from addresses, protocol and ports of IP behind up to three VLAN tags; from the addresses alone where it is a fragment,
-/// so that all fragments of a datagram agree; else from Ethernet addresses and EtherType. The same for all frames of
-/// a flow, in every process: not for tables that a tenant could fill on purpose. All 32 bits are equally good.
+/// Taken from addresses, protocol and ports of IP behind up to three VLAN tags; from the addresses
+/// alone where it is a fragment, so that all fragments of a datagram agree; else from Ethernet
+/// addresses and EtherType. The same for all frames of a flow, in every process: not for tables
+/// that a tenant could fill on purpose. All 32 bits are equally good.
 package func flowHash(_ frame: UnsafeRawPointer, count: Int) -> UInt32 {
   guard count >= EthernetHeader.byteCount else { return 0 }
   let bytes = unsafe frame.span(count)
@@ -26,7 +27,8 @@ package func flowHash(_ frame: UnsafeRawPointer, count: Int) -> UInt32 {
   return spread(source, destination &+ upper)
 }
 
-/// Halves of the 128-bit product folded together: every bit of the result depends on all bits of both.
+/// Halves of the 128-bit product folded together: every bit of the result depends on all bits of
+/// both.
 @inline(__always)
 private func multiply(_ left: UInt64, _ right: UInt64) -> UInt64 {
   let product = (left ^ 0x9E37_79B9_7F4A_7C15).multipliedFullWidth(

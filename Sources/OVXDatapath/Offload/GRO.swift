@@ -23,14 +23,14 @@ package struct GROFrame: Equatable, BitwiseCopyable, Sendable {
 
 /// Joins TCP segments of one flow to superframes, and UDP datagrams of one flow and one size.
 ///
-/// This is generic receive offload (GRO) for frames that leave by a device: one superframe costs the
-/// device, and the host behind it, little more than one segment does. Cutting it again yields the
-/// very frames that were joined, but for padding. So a segment joins only what it continues without
-/// a gap, with headers that are equal in all that a segment of a superframe takes over: MAC header,
-/// IP header but for length, identification and checksum, TCP header but for sequence, checksum and
-/// PSH. The IPv4 identification is kept where it means something, that is where the packet may be
-/// fragmented. All segments but the last are of one size; PSH ends a superframe. Checksums are
-/// verified, or are on both sides partial as the kernel handed them over.
+/// This is generic receive offload (GRO) for frames that leave by a device: one superframe costs
+/// the device, and the host behind it, little more than one segment does. Cutting it again yields
+/// the very frames that were joined, but for padding. So a segment joins only what it continues
+/// without a gap, with headers that are equal in all that a segment of a superframe takes over: MAC
+/// header, IP header but for length, identification and checksum, TCP header but for sequence,
+/// checksum and PSH. The IPv4 identification is kept where it means something, that is where the
+/// packet may be fragmented. All segments but the last are of one size; PSH ends a superframe.
+/// Checksums are verified, or are on both sides partial as the kernel handed them over.
 ///
 /// Nothing is copied: a superframe is the first frame, whose headers are rewritten at the end, and
 /// the payloads of the others where they were received.
@@ -235,8 +235,8 @@ package struct GRO: ~Copyable {
   @inline(__always)
   package var hasOpenFlows: Bool { open != 0 }
 
-  /// Tells of a frame that leaves by itself: what is open between its two addresses is closed, for later frames must not
-  /// overtake it.
+  /// Tells of a frame that leaves by itself: what is open between its two addresses is closed, for
+  /// later frames must not overtake it.
   package mutating func pass(_ frame: UnsafeRawPointer, count: Int, port: PortID) {
     guard count >= EthernetHeader.byteCount,
       let layout = unsafe FrameLayout(frame.span(count)),

@@ -4,8 +4,8 @@
 /// parsing: of what the kernel claims of the frame only the kind and the segment size are used, and
 /// the rest has to agree with the bytes.
 ///
-/// A container that has a VXLAN of its own sends its superframes in it: then all headers, the outer ones too, are in front
-/// of the payload, and those of the packet inside are meant below.
+/// A container that has a VXLAN of its own sends its superframes in it: then all headers, the outer
+/// ones too, are in front of the payload, and those of the packet inside are meant below.
 package struct Superframe: Sendable {
   /// Bytes in front of the payload, from the Ethernet header on.
   package let headerLength: Int
@@ -80,11 +80,12 @@ package struct Superframe: Sendable {
     isUDP ? segmentSize : max(1, min(wanted, segmentSize))
   }
 
-  /// The payload bytes per segment for an egress that takes so many at most; `nil` where the frame cannot be cut so
-  /// small.
+  /// The payload bytes per segment for an egress that takes so many at most; `nil` where the frame
+  /// cannot be cut so small.
   package func segmentSize(fitting room: Int) -> Int? {
     if segmentSize <= room { return segmentSize }
-    // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver gets.
+    // A UDP segment is a datagram of its own: cutting it elsewhere would change what the receiver
+    // gets.
     return room <= 0 || (isUDP && payloadCount > room) ? nil : room
   }
 
@@ -157,10 +158,11 @@ package struct Superframe: Sendable {
   }
 }
 
-/// The outer IP and UDP headers of a superframe that its sender has put in a tunnel: VXLAN, or another one whose header
-/// behind UDP has eight bytes and an Ethernet frame behind it.
+/// The outer IP and UDP headers of a superframe that its sender has put in a tunnel: VXLAN, or
+/// another one whose header behind UDP has eight bytes and an Ethernet frame behind it.
 ///
-/// virtio-net cannot say that there is one. It shows by the checksum that is to be filled in, which starts further inside.
+/// virtio-net cannot say that there is one. It shows by the checksum that is to be filled in, which
+/// starts further inside.
 private struct Envelope {
   let networkOffset: Int
   let transportOffset: Int
@@ -193,7 +195,8 @@ private struct Envelope {
     layout = inner
   }
 
-  /// Rewrites the outer headers of one segment, which is `count` bytes long and otherwise as it is to be.
+  /// Rewrites the outer headers of one segment, which is `count` bytes long and otherwise as it is
+  /// to be.
   @inline(never)
   func finish(_ place: UnsafeMutableRawPointer, count: Int, index: Int) {
     let network = unsafe place + networkOffset
@@ -316,7 +319,8 @@ private struct SegmentTemplate {
 }
 
 extension Offload {
-  /// What a sender asks for with a superframe: to be cut into segments of so many payload bytes, checksums filled in.
+  /// What a sender asks for with a superframe: to be cut into segments of so many payload bytes,
+  /// checksums filled in.
   ///
   /// `nil` for a frame that carries neither TCP nor UDP.
   package init?(segmenting bytes: [UInt8], into segmentSize: Int) {

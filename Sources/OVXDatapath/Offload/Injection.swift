@@ -1,9 +1,10 @@
 // Superframes that leave for a remote VTEP as they are.
 //
-// A train of datagrams costs a copy, a checksum and a VXLAN header for each segment, on both hosts, and a kernel VTEP
-// at the other end takes each datagram on its own. Where the underlay's device segments tunnels itself, one frame with
-// one outer header does: it is put on that device by way of an *injector*, a TAP whose traffic control redirects what
-// is written to it, with a virtio-net header that says what is inside (Linux 6.17).
+// A train of datagrams costs a copy, a checksum and a VXLAN header for each segment, on both hosts,
+// and a kernel VTEP at the other end takes each datagram on its own. Where the underlay's device
+// segments tunnels itself, one frame with one outer header does: it is put on that device by way of
+// an *injector*, a TAP whose traffic control redirects what is written to it, with a virtio-net
+// header that says what is inside (Linux 6.17).
 
 /// The number of an injector: one for each device of the underlay that superframes leave by.
 package struct InjectorID: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
@@ -19,7 +20,8 @@ package struct Injection: Hashable, Sendable {
   package var outer: OuterPath
   /// The source ports of the peer's sockets, in their order.
   ///
-  /// A superframe has that of the socket which sends the flow's other frames: both take the same way.
+  /// A superframe has that of the socket which sends the flow's other frames: both take the same
+  /// way.
   package var sourcePorts: [UInt16]
 
   package init(injector: InjectorID, outer: OuterPath, sourcePorts: [UInt16]) {
@@ -31,10 +33,12 @@ package struct Injection: Hashable, Sendable {
 
 /// What precedes an injected superframe, with zeros where superframes differ.
 ///
-/// A virtio-net header with its extension for UDP tunnels (`struct virtio_net_hdr_v1_hash_tunnel` of Linux 6.17,
-/// little-endian, 24 bytes), then outer Ethernet, IPv4 and UDP headers. The VXLAN header comes behind.
+/// A virtio-net header with its extension for UDP tunnels (`struct virtio_net_hdr_v1_hash_tunnel`
+/// of Linux 6.17, little-endian, 24 bytes), then outer Ethernet, IPv4 and UDP headers. The VXLAN
+/// header comes behind.
 ///
-/// The outer UDP checksum is 0: there is none (RFC 7348, section 5). The checksum inside is the device's to fill in.
+/// The outer UDP checksum is 0: there is none (RFC 7348, section 5). The checksum inside is the
+/// device's to fill in.
 package struct InjectionHeader: BitwiseCopyable {
   /// Bytes with the VXLAN header.
   package static let byteCount = outer + outerLength
@@ -49,7 +53,8 @@ package struct InjectionHeader: BitwiseCopyable {
   /// Outer Ethernet, IPv4, UDP and VXLAN headers together.
   private static let outerLength = payloadOffset - outer + VXLANHeader.byteCount
 
-  /// The longest inner frame: with its outer headers it stays below 65,536 bytes, the kernel's `gso_max_size`.
+  /// The longest inner frame: with its outer headers it stays below 65,536 bytes, the kernel's
+  /// `gso_max_size`.
   package static let frameLimit = 65_535 - outerLength
 
   private var words: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) =
@@ -75,7 +80,8 @@ package struct InjectionHeader: BitwiseCopyable {
     }
   }
 
-  /// A small superframe with all its headers, addressed to nobody: to find out whether a kernel takes it.
+  /// A small superframe with all its headers, addressed to nobody: to find out whether a kernel
+  /// takes it.
   package static var probe: [UInt8] {
     let segmentSize = 100
     var packet = [UInt8](repeating: 0, count: 14 + 20 + 20 + 3 * segmentSize)
@@ -121,8 +127,8 @@ package struct InjectionHeader: BitwiseCopyable {
 
   /// Whether a superframe can leave whole.
   ///
-  /// The kernel expects an untagged TCP superframe whose checksum is to be filled in. Of UDP it would be one that no other
-  /// VTEP could cut again, since nothing on the wire tells where.
+  /// The kernel expects an untagged TCP superframe whose checksum is to be filled in. Of UDP it
+  /// would be one that no other VTEP could cut again, since nothing on the wire tells where.
   @inline(__always)
   static func suits(_ superframe: Superframe, count: Int, offload: Offload) -> Bool {
     !superframe.isUDP && offload.needsChecksum && count <= frameLimit
@@ -211,7 +217,8 @@ extension Datapath {
     return true
   }
 
-  /// Cuts what would leave by an injector from now on, until the next change of topology: it does not work any more.
+  /// Cuts what would leave by an injector from now on, until the next change of topology: it does
+  /// not work any more.
   package mutating func stopInjecting(by injector: InjectorID) {
     stoppedInjectors |= 1 << UInt32(injector.rawValue & 31)
   }

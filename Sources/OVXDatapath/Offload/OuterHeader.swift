@@ -16,10 +16,11 @@ package struct OuterHeader: Equatable, BitwiseCopyable, Sendable {
   package static let plain = OuterHeader()
 }
 
-/// How a tunnel's outer headers follow from what they carry: the options `tos` and `ttl` of Open vSwitch.
+/// How a tunnel's outer headers follow from what they carry: the options `tos` and `ttl` of Open
+/// vSwitch.
 ///
-/// ECN is copied in any case (RFC 6040, section 4.1, normal mode), so that a router on the way can mark what the
-/// container's own TCP will understand.
+/// ECN is copied in any case (RFC 6040, section 4.1, normal mode), so that a router on the way can
+/// mark what the container's own TCP will understand.
 package struct OuterHeaderRule: Equatable, BitwiseCopyable, Sendable {
   /// The traffic class that the tunnel's sockets have: a DSCP in bits 7 to 2, the ECN bits 0.
   package var trafficClass: UInt8

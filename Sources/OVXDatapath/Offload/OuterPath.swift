@@ -1,4 +1,5 @@
-/// What the outer headers of frames for a remote VTEP hold: what the kernel would look up for a datagram.
+/// What the outer headers of frames for a remote VTEP hold: what the kernel would look up for a
+/// datagram.
 package struct OuterPath: Hashable, Sendable {
   /// The Ethernet address of the underlay's device.
   package var source: MACAddress
@@ -37,8 +38,8 @@ package struct OuterPath: Hashable, Sendable {
   /// Whether both addresses are IPv4, as the headers are.
   var isIPv4: Bool { !local.isIPv6 && !remote.isIPv6 }
 
-  /// Writes Ethernet, IPv4 and UDP headers over `payload` zeros, and leaves those where frames differ: lengths, source port and
-  /// checksums.
+  /// Writes Ethernet, IPv4 and UDP headers over `payload` zeros, and leaves those where frames
+  /// differ: lengths, source port and checksums.
   func writeHeaders(to start: UnsafeMutableRawPointer) {
     unsafe EthernetHeader.write(
       destination: destination, source: source, etherType: .ipv4, to: start)

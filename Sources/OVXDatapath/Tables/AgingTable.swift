@@ -23,12 +23,12 @@ private let nowhere = UInt32.max
 /// What is learned from ports and forgotten with time: the machinery of a bridge's address table
 /// and of its neighbor table.
 ///
-/// Entries lie in a `FixedArray` in no order. An open-addressing index of 4 bytes a place, at most half
-/// full and seeded so that nobody can aim at one chain, finds them: two cache lines touched per
-/// look-up. Each entry is also in one of two lists of its port, learned or lasting, the learned ones
-/// in the order in which they were last seen. Ageing and eviction take from the old end, so that
-/// they cost what they remove and nothing per frame; an entry moves to the young end once per second
-/// at most.
+/// Entries lie in a `FixedArray` in no order. An open-addressing index of 4 bytes a place, at most
+/// half full and seeded so that nobody can aim at one chain, finds them: two cache lines touched
+/// per look-up. Each entry is also in one of two lists of its port, learned or lasting, the learned
+/// ones in the order in which they were last seen. Ageing and eviction take from the old end, so
+/// that they cost what they remove and nothing per frame; an entry moves to the young end once per
+/// second at most.
 ///
 /// A full table evicts the least recently seen entry of the port that holds the most: whoever
 /// floods it only harms itself (the rule of Open vSwitch's mac-learning).
@@ -67,7 +67,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     case renewed
     case learned
     case moved(from: Value)
-    /// A static entry says otherwise, the table is full of them, or it comes too fast: nothing was changed.
+    /// A static entry says otherwise, the table is full of them, or it comes too fast: nothing was
+    /// changed.
     case refused
     /// It was told otherwise a moment ago, and that is to hold: nothing was changed.
     case held(Value)
@@ -145,7 +146,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Learning
 
-  /// Whether `learn` would change nothing: the value is known, and does not age or was told of in this second.
+  /// Whether `learn` would change nothing: the value is known, and does not age or was told of in
+  /// this second.
   @inline(__always) func isCurrent(_ key: Key, at value: Value, now: UInt32) -> Bool {
     let found = find(key)
     guard found.entry != nowhere else { return false }
@@ -161,9 +163,10 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   ///   - now: The time in seconds.
   ///   - portLimit: Learned entries that a port holds at most, 1 or more: its least recently seen
   ///     one gives way.
-  ///   - holding: Seconds for which what was told before is believed rather than this, where they differ; a static
-  ///     entry is then held, not refused.
-  ///   - mayChange: Whether a key that is new, or has another value, is to be noted; else it is refused.
+  ///   - holding: Seconds for which what was told before is believed rather than this, where they
+  ///     differ; a static entry is then held, not refused.
+  ///   - mayChange: Whether a key that is new, or has another value, is to be noted; else it is
+  ///     refused.
   ///   - overridesExternal: Whether an external entry gives way.
   ///   - lists: The lists of all ports.
   ///   - ports: The ports of all bridges, to find one to evict from.
@@ -318,7 +321,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return oldest
   }
 
-  /// What would give way if a port told of a key now, as `learn` does it; `nil` where nothing would.
+  /// What would give way if a port told of a key now, as `learn` does it; `nil` where nothing
+  /// would.
   func victim(
     of key: Key, from port: PortID, portLimit: Int = .max, now: UInt32,
     lists: borrowing IDTable<PortID, PortLists>, ports: borrowing FixedArray<PortID>,
@@ -430,7 +434,8 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return true
   }
 
-  /// The entries of those ports that are wanted, of each those first that do not age, and then the youngest.
+  /// The entries of those ports that are wanted, of each those first that do not age, and then the
+  /// youngest.
   func records(
     ports: borrowing FixedArray<PortID>, _ stretch: Range<Int>, now: UInt32,
     lists: borrowing IDTable<PortID, PortLists>, isWanted: (PortID) -> Bool

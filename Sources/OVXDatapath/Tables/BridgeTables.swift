@@ -1,7 +1,7 @@
 /// The tables of all bridges of one kind: what each has learned of its ports.
 ///
-/// A bridge that is not there has one of no size. What a port has told is in lists of its own (`AgingTable`), and a port is
-/// of one bridge, so the lists of all ports are here together.
+/// A bridge that is not there has one of no size. What a port has told is in lists of its own
+/// (`AgingTable`), and a port is of one bridge, so the lists of all ports are here together.
 @safe
 struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
   typealias Table = AgingTable<Key, Value>
@@ -64,7 +64,8 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     }
   }
 
-  /// Gives a bridge a table of another size, with what was known as far as it fits: the most recently seen.
+  /// Gives a bridge a table of another size, with what was known as far as it fits: the most
+  /// recently seen.
   mutating func resize(
     _ bridge: BridgeID, limit: Int, seed: UInt64, now: UInt32, portLimit: (PortID) -> Int
   ) {
@@ -108,7 +109,8 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     unsafe table(of: bridge).pointee.prefetch(key)
   }
 
-  /// The entries of a bridge's ports that are wanted, of each port those first that do not age, and then the youngest.
+  /// The entries of a bridge's ports that are wanted, of each port those first that do not age, and
+  /// then the youngest.
   func records(
     of bridge: BridgeID, now: UInt32, at isWanted: (PortID) -> Bool = { _ in true }
   ) -> [Table.Record] {
@@ -122,7 +124,8 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     unsafe table(of: bridge).pointee.statistics
   }
 
-  /// What would give way if a port told of a key now, as `learn` does it; `nil` where nothing would.
+  /// What would give way if a port told of a key now, as `learn` does it; `nil` where nothing
+  /// would.
   func victim(
     of key: Key, from port: PortID, in bridge: BridgeID, portLimit: Int = .max, now: UInt32
   ) -> Table.Record? {
@@ -133,7 +136,8 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
 
   // MARK: Learning
 
-  /// Whether `learn` would change nothing: the value is known, and does not age or was told of in this second.
+  /// Whether `learn` would change nothing: the value is known, and does not age or was told of in
+  /// this second.
   @inline(always) func isCurrent(
     _ key: Key, at value: Value, in bridge: BridgeID, now: UInt32
   ) -> Bool {

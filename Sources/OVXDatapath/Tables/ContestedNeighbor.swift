@@ -34,7 +34,8 @@ extension Datapath {
     _ key: NeighborKey, bridge: BridgeID, from former: Neighbor, to latter: Neighbor
   ) {
     guard watchesFlapping else { return }
-    // One that is made anew again and again, each time with another address, is contested by nobody.
+    // One that is made anew again and again, each time with another address, is contested by
+    // nobody.
     contests.note(
       key, bridge: bridge, from: former, to: latter, now: now
     ) { $0.address == latter.address }
@@ -43,7 +44,8 @@ extension Datapath {
   /// Whether there is an IP address that `takeContestedNeighbors` has not told of.
   package var hasContestedNeighbors: Bool { contests.hasNews }
 
-  /// The IP addresses that two stations announce in turn: those that changed four times within a minute.
+  /// The IP addresses that two stations announce in turn: those that changed four times within a
+  /// minute.
   ///
   /// Each is told of once a minute at most.
   package mutating func takeContestedNeighbors() -> [ContestedNeighbor] {

@@ -11,10 +11,11 @@ package enum ExternalEntry: Equatable, Sendable {
 extension Datapath {
   /// Takes what an agent tells of a VLAN of a bridge.
   ///
-  /// A station of this host that is known without having been heard, such as the gateway, stays where it is.
+  /// A station of this host that is known without having been heard, such as the gateway, stays
+  /// where it is.
   ///
-  /// - Returns: How many entries found no place, as the table is full of those that do not age, an operator has said
-  ///   otherwise, or there is no such remote.
+  /// - Returns: How many entries found no place, as the table is full of those that do not age, an
+  ///   operator has said otherwise, or there is no such remote.
   package mutating func take(_ entries: [ExternalEntry], vlan: VLANID, bridge: BridgeID) -> Int {
     guard hasBridge(bridge) else { return entries.count }
     hasStationNews = true
@@ -54,7 +55,8 @@ extension Datapath {
       && tables.peers[place.peer].port == place.port
   }
 
-  /// The addresses behind devices of a bridge, and not behind its tunnels; costs what there are of them.
+  /// The addresses behind devices of a bridge, and not behind its tunnels; costs what there are of
+  /// them.
   package func stations(of bridge: BridgeID) -> [KnownAddress] {
     guard hasBridge(bridge) else { return [] }
     let devices = devices(of: bridge)

@@ -1,12 +1,13 @@
 // What the workers of one switch publish to each other.
 //
-// Each worker has a datapath of its own with tables of its own, so that no frame waits for a lock or for memory that
-// another core writes to. The flows of one station may come to several workers, though, and what one of them learns
-// from a frame all have to know, or the others would flood what is for that station. So a datapath hands out what it
-// learns, once a second for each address at most, and takes in what others have learned.
+// Each worker has a datapath of its own with tables of its own, so that no frame waits for a lock
+// or for memory that another core writes to. The flows of one station may come to several workers,
+// though, and what one of them learns from a frame all have to know, or the others would flood what
+// is for that station. So a datapath hands out what it learns, once a second for each address at
+// most, and takes in what others have learned.
 //
-// Nothing depends on an update: where one gets lost, a frame is flooded that need not be, and the next second brings it
-// again.
+// Nothing depends on an update: where one gets lost, a frame is flooded that need not be, and the
+// next second brings it again.
 
 /// What one datapath has learned, for the others of the same switch.
 package struct FDBUpdate: BitwiseCopyable, Sendable {
@@ -176,7 +177,8 @@ extension CompiledTopology {
 /// - Parameters:
 ///   - tables: What each of them knows.
 ///   - key: What an entry is about.
-///   - age: Seconds since it was told; `nil` for what an operator has said, which is younger than all.
+///   - age: Seconds since it was told; `nil` for what an operator has said, which is younger than
+///     all.
 /// - Returns: Of each key the youngest entry, in no order.
 private func youngest<Entry, Key: Hashable>(
   of tables: [[Entry]], by key: (Entry) -> Key, age: (Entry) -> UInt32?

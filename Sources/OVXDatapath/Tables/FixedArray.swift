@@ -26,8 +26,8 @@ package struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
     count = elements.count
   }
 
-  /// Makes an array whose memory is reserved and not yet touched: what is in it is unspecified until
-  /// it is set.
+  /// Makes an array whose memory is reserved and not yet touched: what is in it is unspecified
+  /// until it is set.
   package init(reserving count: Int) {
     unsafe base = Self.allocate(count)
     self.count = count
@@ -43,8 +43,8 @@ package struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
     return copy
   }
 
-  /// Bytes from which on memory is asked for in huge pages: such tables are larger than what a core's TLB knows in pages
-  /// of 4 KiB, and each look-up would miss it.
+  /// Bytes from which on memory is asked for in huge pages: such tables are larger than what a
+  /// core's TLB knows in pages of 4 KiB, and each look-up would miss it.
   private static var hugeSize: Int { 4 << 20 }
 
   /// Large pieces of zeros are pages that the kernel provides when they are first touched.
@@ -54,7 +54,8 @@ package struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
     }
     let size = max(count, 1) * MemoryLayout<Element>.stride
     if size >= hugeSize {
-      // Advice for the whole pages of 4 KiB in it; where the kernel does not follow it, all works as well.
+      // Advice for the whole pages of 4 KiB in it; where the kernel does not follow it, all works
+      // as well.
       let pages = unsafe memory.alignedUp(toMultipleOf: 4096)
       _ = unsafe madvise(pages, size - (pages - memory) & ~4095, MADV_HUGEPAGE)
     }

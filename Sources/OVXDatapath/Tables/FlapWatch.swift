@@ -1,5 +1,5 @@
-/// An address that keeps moving between two places of its segment: a loop, or two stations that both
-/// think it is theirs.
+/// An address that keeps moving between two places of its segment: a loop, or two stations that
+/// both think it is theirs.
 package struct FlappingAddress: Equatable, Sendable {
   package var address: MACAddress
   package var vlan: VLANID
@@ -28,9 +28,9 @@ package struct FlappingAddress: Equatable, Sendable {
 
 /// Watches things move, and tells of those that do so again and again.
 ///
-/// A container that goes to another host moves once or twice; what moves four times within a window flaps. It is told of
-/// once a minute at most. The memory is fixed: who makes more things flap than there are places is told of by some of
-/// them.
+/// A container that goes to another host moves once or twice; what moves four times within a window
+/// flaps. It is told of once a minute at most. The memory is fixed: who makes more things flap than
+/// there are places is told of by some of them.
 struct FlapWatch<Key: AgingTableKey, Place: BitwiseCopyable>: ~Copyable {
   /// Moves that make a thing flap.
   static var threshold: UInt32 { 4 }
@@ -69,7 +69,8 @@ struct FlapWatch<Key: AgingTableKey, Place: BitwiseCopyable>: ~Copyable {
   ///   - former: Where it was.
   ///   - latter: Where it is now.
   ///   - now: The time in seconds.
-  ///   - isReturn: Whether it goes on to and fro, given where it was before `former`; the count begins anew where not.
+  ///   - isReturn: Whether it goes on to and fro, given where it was before `former`; the count
+  ///     begins anew where not.
   @inline(never) mutating func note(
     _ key: Key, bridge: BridgeID, from former: Place, to latter: Place, now: UInt32,
     isReturn: (Place) -> Bool = { _ in true }

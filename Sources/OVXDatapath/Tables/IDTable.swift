@@ -9,9 +9,11 @@ extension PortID: DenseID {}
 extension BridgeID: DenseID {}
 extension RemoteVTEPID: DenseID {}
 
-/// A `FixedArray` with a line for each object of one kind, which nothing but that object's number finds.
+/// A `FixedArray` with a line for each object of one kind, which nothing but that object's number
+/// finds.
 ///
-/// A number that is out of range stops the program: what comes from elsewhere is asked for with `contains` first.
+/// A number that is out of range stops the program: what comes from elsewhere is asked for with
+/// `contains` first.
 struct IDTable<ID: DenseID, Line: BitwiseCopyable>: ~Copyable {
   private var lines: FixedArray<Line>
 

@@ -1,11 +1,11 @@
-// What a datapath takes over from the one of a process that ran before: tables that it would else have to learn anew, while
-// frames for stations that were known are flooded.
+// What a datapath takes over from the one of a process that ran before: tables that it would else
+// have to learn anew, while frames for stations that were known are flooded.
 
 extension Datapath {
   /// Takes over an address that a former datapath knew.
   ///
-  /// Of several the ones that were not seen for the longest time come first, so that they are the first to give way. What is
-  /// known already stays.
+  /// Of several the ones that were not seen for the longest time come first, so that they are the
+  /// first to give way. What is known already stays.
   ///
   /// - Parameters:
   ///   - known: The address, in numbers of this datapath; one of an agent's is left to the agent.

@@ -1,23 +1,25 @@
-/// What speaks against a neighbor that is known: who was answered in its place lately, and whether it was asked itself
-/// and has said nothing.
+/// What speaks against a neighbor that is known: who was answered in its place lately, and whether
+/// it was asked itself and has said nothing.
 ///
-/// Whoever asks again soon after an answer was not served by it, and a neighbor that does not answer for itself has
-/// gone. Both are forgotten as soon as the neighbor tells its address.
+/// Whoever asks again soon after an answer was not served by it, and a neighbor that does not
+/// answer for itself has gone. Both are forgotten as soon as the neighbor tells its address.
 package struct NeighborDoubt: BitwiseCopyable, Equatable, Sendable {
-  /// Seconds after which a neighbor that was asked ought to have answered; one second at least has passed then.
+  /// Seconds after which a neighbor that was asked ought to have answered; one second at least has
+  /// passed then.
   static let patience: UInt32 = 2
-  /// Seconds after an answer, at least, for which a second question of the same station counts as a repetition; twice
-  /// as many at most.
+  /// Seconds after an answer, at least, for which a second question of the same station counts as a
+  /// repetition; twice as many at most.
   static let memory: UInt32 = 2
-  /// Seconds for which a neighbor that has told its address is vouched for: as long as a host itself would believe
-  /// it (`REACHABLE_TIME` of RFC 4861, section 10).
+  /// Seconds for which a neighbor that has told its address is vouched for: as long as a host
+  /// itself would believe it (`REACHABLE_TIME` of RFC 4861, section 10).
   static let credit: UInt32 = 30
 
   private static let never = UInt32.max
 
   /// When the first question was passed on that the neighbor has not answered.
   private var askedAt = never
-  /// When the present period began, and the stations that have asked in it and in the one before, a bit each.
+  /// When the present period began, and the stations that have asked in it and in the one before, a
+  /// bit each.
   private var start: UInt32 = 0
   private var askers: UInt64 = 0
   private var formerAskers: UInt64 = 0

@@ -1,29 +1,31 @@
 // ARP and neighbor discovery: who has which IP address, learned from what the frames of a segment
 // say, and answers in the place of neighbors on other ports.
 //
-// A question to everybody goes to every container of a tenant on every host. Most are for one of few
-// addresses, and the switch has seen the answer before. So it answers itself what it is sure of, and
-// the question goes no further (RFC 9161; Linux calls it `neigh_suppress`). Everything else takes its
-// way: what is meant for one station, what looks for a duplicate, what announces, and what the switch
-// cannot know.
+// A question to everybody goes to every container of a tenant on every host. Most are for one of
+// few addresses, and the switch has seen the answer before. So it answers itself what it is sure
+// of, and the question goes no further (RFC 9161; Linux calls it `neigh_suppress`). Everything else
+// takes its way: what is meant for one station, what looks for a duplicate, what announces, and
+// what the switch cannot know.
 //
 // Being wrong would be worse than being silent, so a question is only answered if
 //
 // - its segment has a tunnel, which is what makes flooding dear, and it came from a device;
-// - the neighbor told its address itself within the last half minute, and nobody has contradicted since, or an agent
-//   tells it;
+// - the neighbor told its address itself within the last half minute, and nobody has contradicted
+//   since, or an agent tells it;
 // - the neighbor has answered what was passed on to it (`NeighborDoubt`);
 // - the asker did not ask the same a moment ago: it would not, had the answer helped it;
 // - the neighbor's Ethernet address is known to be on another port that is in service;
-// - the asker told nothing new by asking. A station that was not seen here lately may have moved, and
-//   the switches of other hosts learn that, too, from the first that they hear of it; an agent tells them by itself.
+// - the asker told nothing new by asking. A station that was not seen here lately may have moved,
+//   and the switches of other hosts learn that, too, from the first that they hear of it; an agent
+//   tells them by itself.
 //
-// Of a neighbor that told longer ago the question goes to that neighbor alone, which costs one frame and not one for
-// each container of the tenant. Where it stays silent its entry is dropped, and the next question is flooded.
+// Of a neighbor that told longer ago the question goes to that neighbor alone, which costs one
+// frame and not one for each container of the tenant. Where it stays silent its entry is dropped,
+// and the next question is flooded.
 //
 // As on any Ethernet, the latest announcement is believed. A tenant can disturb its own segment by
-// that, and no other: what is learned is looked up by bridge and VLAN, and the answer goes to the port
-// that asked, in that VLAN.
+// that, and no other: what is learned is looked up by bridge and VLAN, and the answer goes to the
+// port that asked, in that VLAN.
 
 /// What one ARP or ND packet says about its segment.
 struct NeighborNews {
@@ -62,8 +64,8 @@ struct NeighborNews {
     case .neighborAdvertisement:
       guard message.target.isStation else { return }
       guard message.isOverriding, let address = message.linkLayerAddress else {
-        // Without flag O it may be one of several with that address, or a proxy (section 7.2.8). Without an address it
-        // answers a question to one station (section 4.4): that one is alive.
+        // Without flag O it may be one of several with that address, or a proxy (section 7.2.8).
+        // Without an address it answers a question to one station (section 4.4): that one is alive.
         claim = .mention(message.target, message.linkLayerAddress ?? station)
         return
       }
@@ -113,14 +115,16 @@ extension Frame {
       return NeighborNews(packet, toEverybody: destination == .broadcast)
     }
     guard let message = NeighborDiscoveryMessage(packet) else { return nil }
-    // What is meant for all of IPv6 and sent to one of Ethernet, or the other way round, is a trick.
+    // What is meant for all of IPv6 and sent to one of Ethernet, or the other way round, is a
+    // trick.
     guard message.destination.isMulticast == destination.isGroup else { return nil }
     return NeighborNews(message, from: source)
   }
 }
 
 extension Datapath {
-  /// Snoops ARP and neighbor discovery: learns from a frame, and answers it if it asks for a neighbor that is known.
+  /// Snoops ARP and neighbor discovery: learns from a frame, and answers it if it asks for a
+  /// neighbor that is known.
   ///
   /// A question for one that may have gone is addressed to that one alone.
   ///
@@ -176,7 +180,8 @@ extension Datapath {
       forget(key, bridge: bridge)
       return false
     }
-    // What an agent tells is true for as long as it does, and other hosts hear by it who has come here.
+    // What an agent tells is true for as long as it does, and other hosts hear by it who has come
+    // here.
     let isExternal = known.origin != .learned
     let isRepeated = !isExternal && neighbor.doubt.isRepetition(of: frame.source, now: now)
     guard mayAnswer || isExternal, !isRepeated,

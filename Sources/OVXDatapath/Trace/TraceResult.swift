@@ -23,7 +23,8 @@ package struct TraceResult: Equatable, Sendable {
     package var target: MACAddress
     /// Bytes of the frame without that tag.
     package var byteCount: Int
-    /// Whose address the frame tells, whether that may be learned where it is new, and for whose it asks.
+    /// Whose address the frame tells, whether that may be learned where it is new, and for whose it
+    /// asks.
     var claim: NeighborKey?
     var mayBeLearned = false
     var question: NeighborKey?

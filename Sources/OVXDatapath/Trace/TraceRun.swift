@@ -2,14 +2,15 @@
 ///
 /// The frame goes through a switch of its own. That one has the topology of the real one, what the
 /// real one knows of the frame's addresses, and nobody behind its ports. So nothing is learned,
-/// counted or sent, and no frame waits for it. What is told is not decided here: it is read off what
-/// that switch handed out, what it dropped and what it learned.
+/// counted or sent, and no frame waits for it. What is told is not decided here: it is read off
+/// what that switch handed out, what it dropped and what it learned.
 package struct TraceRun: ~Copyable {
   /// What comes in, and where.
   package enum Input: Equatable, Sendable {
     /// A frame on a device port, with what the kernel would hand over beside it.
     case frame([UInt8], offload: Offload = .none, tag: VLANTag = .none, port: PortID)
-    /// A UDP payload on a tunnel's socket: a VXLAN header and a frame; and the outer header's DSCP and ECN.
+    /// A UDP payload on a tunnel's socket: a VXLAN header and a frame; and the outer header's DSCP
+    /// and ECN.
     case datagram([UInt8], endpoint: ListenerID, remote: IPAddress, trafficClass: UInt8 = 0)
   }
 
@@ -122,7 +123,8 @@ package struct TraceRun: ~Copyable {
   private mutating func restore(_ snapshot: Snapshot, _ segment: TraceResult.Segment) {
     datapath.now = snapshot.now
     let bridge = segment.bridge
-    // What would be forgotten to make room for the source is not there when the target is looked up.
+    // What would be forgotten to make room for the source is not there when the target is looked
+    // up.
     let addresses = snapshot.addresses.filter { $0 != snapshot.victim }
     datapath.fdb.resize(
       bridge, limit: addresses.count + (snapshot.isFullOfStatics ? 0 : 1), seed: 0,
@@ -224,8 +226,8 @@ package struct TraceRun: ~Copyable {
     }
   }
 
-  /// What the decision says of every port that it concerns, as far as the port refuses the frame; the others are settled
-  /// when the frame has been delivered.
+  /// What the decision says of every port that it concerns, as far as the port refuses the frame;
+  /// the others are settled when the frame has been delivered.
   private mutating func deliveries(
     of decision: Decision, on frame: Frame
   ) -> [TraceResult.Delivery] {

@@ -15,7 +15,8 @@ package struct ARPPacket: ~Escapable {
 
   private let bytes: RawSpan
 
-  /// Views the payload of an EtherType 0x0806, or nothing where it is too short or not about Ethernet and IPv4.
+  /// Views the payload of an EtherType 0x0806, or nothing where it is too short or not about
+  /// Ethernet and IPv4.
   @_lifetime(copy bytes)
   package init?(_ bytes: RawSpan) {
     // Hardware type 1 (Ethernet), protocol 0x0800 (IPv4), address lengths 6 and 4.

@@ -1,7 +1,8 @@
 // The only place that loads and stores integers at raw, unaligned addresses.
 //
-// The wire's integers are big-endian; all of these convert. A load from a span is checked in debug builds only: the
-// views of this folder check a header's length once, in their initialiser, and then read inside of it.
+// The wire's integers are big-endian; all of these convert. A load from a span is checked in debug
+// builds only: the views of this folder check a header's length once, in their initialiser, and
+// then read inside of it.
 
 extension RawSpan {
   /// The octet at an offset that is known to lie inside.
@@ -81,7 +82,8 @@ extension UnsafeRawPointer {
     unsafe UInt64(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt64.self))
   }
 
-  /// The bytes from here on as a span; the caller vouches for `count` of them, which is not negative.
+  /// The bytes from here on as a span; the caller vouches for `count` of them, which is not
+  /// negative.
   @inline(__always)
   @_lifetime(borrow self)
   func span(_ count: Int) -> RawSpan {

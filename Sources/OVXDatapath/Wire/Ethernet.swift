@@ -17,7 +17,8 @@ package struct EtherType: RawRepresentable, Hashable, Sendable {
   package var isVLAN: Bool { self == .vlan || self == .serviceVLAN }
 }
 
-/// The 14 bytes at the start of every frame: destination, source, EtherType (IEEE 802.3, clause 3.1).
+/// The 14 bytes at the start of every frame: destination, source, EtherType (IEEE 802.3, clause
+/// 3.1).
 package struct EthernetHeader: ~Escapable {
   package static let byteCount = 14
   /// Bytes of the two addresses.
@@ -62,7 +63,8 @@ package struct EthernetHeader: ~Escapable {
     unsafe memory.setBig16(12, etherType.rawValue)
   }
 
-  /// Writes the header of an answer to a frame: the addresses exchanged, VLAN tags and type as they are.
+  /// Writes the header of an answer to a frame: the addresses exchanged, VLAN tags and type as they
+  /// are.
   ///
   /// `byteCount` is that of the header with its tags, of both.
   static func writeAnswer(
@@ -81,15 +83,18 @@ package struct EthernetHeader: ~Escapable {
   }
 }
 
-/// The four bytes that a VLAN tag inserts: tag control, then the EtherType of what follows (IEEE 802.1Q, clause 9).
+/// The four bytes that a VLAN tag inserts: tag control, then the EtherType of what follows (IEEE
+/// 802.1Q, clause 9).
 ///
-/// The tag's own protocol, 0x8100 or 0x88A8, stands in front of it, where the EtherType of an untagged frame would be.
+/// The tag's own protocol, 0x8100 or 0x88A8, stands in front of it, where the EtherType of an
+/// untagged frame would be.
 package struct VLANHeader: ~Escapable {
   package static let byteCount = 4
 
   private let bytes: RawSpan
 
-  /// Views what follows an EtherType of `.vlan` or `.serviceVLAN`, or nothing where it is shorter than the header.
+  /// Views what follows an EtherType of `.vlan` or `.serviceVLAN`, or nothing where it is shorter
+  /// than the header.
   @_lifetime(copy bytes)
   package init?(_ bytes: RawSpan) {
     guard bytes.byteCount >= Self.byteCount else { return nil }

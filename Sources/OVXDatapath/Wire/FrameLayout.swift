@@ -1,7 +1,9 @@
-/// Where the headers of an IP frame are, behind up to three VLAN tags: the one parse that every path shares.
+/// Where the headers of an IP frame are, behind up to three VLAN tags: the one parse that every
+/// path shares.
 ///
-/// All offsets count from the Ethernet header. 14 <= `networkOffset` < `transportOffset` <= `packetEnd` <= the frame's
-/// length, and the IP header, options and extension headers lie within; of the transport header nothing is known yet.
+/// All offsets count from the Ethernet header. 14 <= `networkOffset` < `transportOffset` <=
+/// `packetEnd` <= the frame's length, and the IP header, options and extension headers lie within;
+/// of the transport header nothing is known yet.
 struct FrameLayout {
   var networkOffset: Int
   /// Behind the IP header with its options or extension headers.
@@ -10,9 +12,11 @@ struct FrameLayout {
   var packetEnd: Int
   var transport: IPProtocol
   var isIPv6: Bool
-  /// Whether the packet is a part of a datagram: then no transport header is to be looked for, even in the first.
+  /// Whether the packet is a part of a datagram: then no transport header is to be looked for, even
+  /// in the first.
   var isFragment: Bool
-  /// Whether an IPv6 routing header has stops left, so that the pseudo-header's destination is another one.
+  /// Whether an IPv6 routing header has stops left, so that the pseudo-header's destination is
+  /// another one.
   var isSourceRouted: Bool
 
   /// Tags that are looked behind: a service VLAN's, and two of a customer's own.
@@ -70,7 +74,8 @@ struct FrameLayout {
   /// Bytes of IP payload behind options and extension headers.
   var transportCount: Int { packetEnd &- transportOffset }
 
-  /// The sum of the pseudo-header (RFC 9293, section 3.1; RFC 8200, section 8.1) for an upper-layer packet of some length.
+  /// The sum of the pseudo-header (RFC 9293, section 3.1; RFC 8200, section 8.1) for an upper-layer
+  /// packet of some length.
   @inline(__always)
   func pseudoHeaderSum(_ frame: RawSpan, transportCount: Int) -> InternetSum {
     var sum = addressSum(frame)
@@ -79,7 +84,8 @@ struct FrameLayout {
     return sum
   }
 
-  /// Whether the complete checksum of a TCP or UDP packet holds; the frame is the one that was parsed.
+  /// Whether the complete checksum of a TCP or UDP packet holds; the frame is the one that was
+  /// parsed.
   @inline(__always)
   func isTransportChecksumValid(_ frame: UnsafeRawPointer) -> Bool {
     var sum = unsafe pseudoHeaderSum(frame.span(packetEnd), transportCount: transportCount)

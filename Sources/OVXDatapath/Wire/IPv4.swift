@@ -25,7 +25,8 @@ package struct IPv4Header: ~Escapable {
 
   private let bytes: RawSpan
 
-  /// Views a packet, or nothing unless it is of version 4 and 20 <= header length <= total length <= bytes given.
+  /// Views a packet, or nothing unless it is of version 4 and 20 <= header length <= total length
+  /// <= bytes given.
   ///
   /// More bytes than the total length are legal: short frames are padded.
   @_lifetime(copy bytes)

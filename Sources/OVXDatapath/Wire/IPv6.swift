@@ -4,9 +4,11 @@ package struct IPv6Header: ~Escapable {
 
   private let bytes: RawSpan
 
-  /// Views a packet, or nothing unless it is of version 6 and its payload length is at most what is left.
+  /// Views a packet, or nothing unless it is of version 6 and its payload length is at most what is
+  /// left.
   ///
-  /// More bytes than that are legal: short frames are padded. Jumbograms (RFC 2675) do not fit any buffer here.
+  /// More bytes than that are legal: short frames are padded. Jumbograms (RFC 2675) do not fit any
+  /// buffer here.
   @_lifetime(copy bytes)
   package init?(_ bytes: RawSpan) {
     guard bytes.byteCount >= Self.byteCount, bytes.octet(0) >> 4 == 6,
@@ -32,8 +34,8 @@ package struct IPv6Header: ~Escapable {
 
   /// What is behind the extension headers.
   package struct UpperLayer: Equatable, Sendable {
-    /// The first header that is not walked over: a transport protocol, or an extension header where the chain is longer
-    /// than `extensionLimit` or goes on in another fragment.
+    /// The first header that is not walked over: a transport protocol, or an extension header where
+    /// the chain is longer than `extensionLimit` or goes on in another fragment.
     package var transport: IPProtocol
     /// Where it starts, in bytes from the IPv6 header; at most 40 and the payload length.
     package var offset: Int
@@ -41,7 +43,8 @@ package struct IPv6Header: ~Escapable {
     package var isFragment: Bool
     /// Whether there is a fragment header, also one that says that the packet is whole (RFC 6946).
     package var hasFragmentHeader: Bool
-    /// Where in its datagram the fragment belongs that the packet is, in bytes; 0 for the first, and for what is whole.
+    /// Where in its datagram the fragment belongs that the packet is, in bytes; 0 for the first,
+    /// and for what is whole.
     package var fragmentOffset: Int
     /// Whether a routing header has stops left, so that the destination is not the last one.
     package var isSourceRouted: Bool
@@ -66,7 +69,8 @@ package struct IPv6Header: ~Escapable {
   /// Extension headers walked over at most: RFC 8200, section 4.1, knows six in one packet.
   package static let extensionLimit = 8
 
-  /// Walks over hop-by-hop, routing, destination options and fragment headers (RFC 8200, section 4).
+  /// Walks over hop-by-hop, routing, destination options and fragment headers (RFC 8200, section
+  /// 4).
   ///
   /// `nil` where one of them is longer than what is left of the packet.
   package var upperLayer: UpperLayer? {

@@ -32,7 +32,8 @@ struct InnerPacket {
     unsafe frame.octet(offset &+ (isIPv6 ? 7 : 8))
   }
 
-  /// Writes a traffic class, and keeps IPv4's header checksum as right or wrong as it was (RFC 1624, equation 3).
+  /// Writes a traffic class, and keeps IPv4's header checksum as right or wrong as it was (RFC
+  /// 1624, equation 3).
   func setTrafficClass(_ value: UInt8, of frame: UnsafeMutableRawPointer) {
     let old = unsafe frame.big16(offset)
     guard !isIPv6 else {

@@ -1,8 +1,8 @@
 /// A message of IPv6 neighbor discovery that passed all checks of RFC 4861, sections 6.1 and 7.1.
 ///
 /// Solicitations and advertisements, of routers and of neighbors. Receivers accept them behind
-/// extension headers, too, but not behind a fragment header, even of a packet that is whole (RFC 6980,
-/// section 5), nor on the way to another stop of a routing header.
+/// extension headers, too, but not behind a fragment header, even of a packet that is whole (RFC
+/// 6980, section 5), nor on the way to another stop of a routing header.
 package struct NeighborDiscoveryMessage: ~Escapable {
   /// The ICMPv6 types of RFC 4861, section 4, but redirects.
   package enum Kind: UInt8, Sendable {
@@ -15,7 +15,8 @@ package struct NeighborDiscoveryMessage: ~Escapable {
   /// The ICMPv6 type of a redirect (RFC 4861, section 4.5), which is not viewed.
   package static let redirect: UInt8 = 137
 
-  /// Whether an untagged frame, of an Ethernet header at least, may hold a message; if not, that is known at a glance.
+  /// Whether an untagged frame, of an Ethernet header at least, may hold a message; if not, that is
+  /// known at a glance.
   @inline(__always)
   static func mayBe(in frame: RawSpan) -> Bool {
     let type = EthernetHeader.byteCount + IPv6Header.byteCount
@@ -37,8 +38,8 @@ package struct NeighborDiscoveryMessage: ~Escapable {
   ///
   /// `nil` where there is none that has the length of an Ethernet address.
   package let linkLayerAddress: MACAddress?
-  /// Whether there is an option for a link-layer address, of the sender or the target, that has something else in it than
-  /// `linkLayerAddress`.
+  /// Whether there is an option for a link-layer address, of the sender or the target, that has
+  /// something else in it than `linkLayerAddress`.
   package let hasOtherLinkLayerAddress: Bool
   private let bytes: RawSpan
 
@@ -108,7 +109,8 @@ package struct NeighborDiscoveryMessage: ~Escapable {
   /// Bytes that `writeAdvertisement` writes.
   package static let advertisementByteCount = IPv6Header.byteCount + 32
 
-  /// Writes the IPv6 packet by which a neighbor tells its address, with flag O, to 72 bytes of memory.
+  /// Writes the IPv6 packet by which a neighbor tells its address, with flag O, to 72 bytes of
+  /// memory.
   ///
   /// - Parameters:
   ///   - target: Who was asked for; also the packet's source.
@@ -140,13 +142,14 @@ package struct NeighborDiscoveryMessage: ~Escapable {
   /// Bytes that `writeProbe` writes.
   package static let probeByteCount = IPv6Header.byteCount + 24
 
-  /// Writes the IPv6 packet that asks in nobody's name whether somebody has an address (RFC 4862, section 5.4.2), to 64
-  /// bytes of memory.
+  /// Writes the IPv6 packet that asks in nobody's name whether somebody has an address (RFC 4862,
+  /// section 5.4.2), to 64 bytes of memory.
   ///
   /// - Parameters:
   ///   - target: Who is asked for.
   ///   - memory: Where to write.
-  /// - Returns: The packet's destination, the target's solicited-node address (RFC 4291, section 2.7.1).
+  /// - Returns: The packet's destination, the target's solicited-node address (RFC 4291, section
+  ///   2.7.1).
   @discardableResult package static func writeProbe(
     for target: IPAddress, to memory: UnsafeMutableRawPointer
   ) -> IPAddress {

@@ -1,7 +1,8 @@
-/// What a router answers to a packet that is too large for the next link: ICMP's "fragmentation needed" (RFC 792, RFC 1191)
-/// and ICMPv6's "packet too big" (RFC 4443, section 3.2).
+/// What a router answers to a packet that is too large for the next link: ICMP's "fragmentation
+/// needed" (RFC 792, RFC 1191) and ICMPv6's "packet too big" (RFC 4443, section 3.2).
 package enum PacketTooBig {
-  /// Bytes of the IP packet that holds the answer at most: what every host can take (RFC 1812, section 4.3.2.3; RFC 4443).
+  /// Bytes of the IP packet that holds the answer at most: what every host can take (RFC 1812,
+  /// section 4.3.2.3; RFC 4443).
   package static let ipv4ByteLimit = 576
   package static let ipv6ByteLimit = 1280
 
@@ -10,15 +11,17 @@ package enum PacketTooBig {
   private static let ipv6HeaderLength = IPv6Header.byteCount + messageHeaderLength
   private static let messageHeaderLength = 8
 
-  /// The least MTU that can be told: IPv4's (RFC 791), and IPv6's, below which hosts disregard it (RFC 8201, section 4).
+  /// The least MTU that can be told: IPv4's (RFC 791), and IPv6's, below which hosts disregard it
+  /// (RFC 8201, section 4).
   private static let ipv4Minimum = 68
   private static let ipv6Minimum = 1280
 
   /// How long an answer is; `nil` where none may be sent.
   ///
-  /// Never answered are errors, what is not from one station to one other, and all but the first fragment: RFC 1122, section
-  /// 3.2.2, and RFC 4443, section 2.4 (e). Its exception for multicast is not made use of: the answer comes from the
-  /// destination. An IPv4 packet is answered without flag DF, too, since a switch does not fragment.
+  /// Never answered are errors, what is not from one station to one other, and all but the first
+  /// fragment: RFC 1122, section 3.2.2, and RFC 4443, section 2.4 (e). Its exception for multicast
+  /// is not made use of: the answer comes from the destination. An IPv4 packet is answered without
+  /// flag DF, too, since a switch does not fragment.
   ///
   /// - Parameters:
   ///   - packet: An IP packet of any bytes, and what may be behind it.

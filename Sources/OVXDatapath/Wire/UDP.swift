@@ -17,7 +17,8 @@ package struct UDPHeader: ~Escapable {
     self.bytes = bytes
   }
 
-  /// The ports of a datagram, or of one of which there is only the first fragment; `nil` where the header is not whole.
+  /// The ports of a datagram, or of one of which there is only the first fragment; `nil` where the
+  /// header is not whole.
   @inline(__always)
   static func ports(_ bytes: RawSpan) -> (source: UInt16, destination: UInt16)? {
     guard bytes.byteCount >= byteCount else { return nil }

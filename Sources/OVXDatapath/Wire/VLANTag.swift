@@ -12,7 +12,8 @@ package struct VLANTag: Equatable, BitwiseCopyable, Sendable {
 
   package static let none = VLANTag(control: 0, protocolID: 0)
 
-  /// Reads the tag behind a frame's addresses; `nil` where there is none, or the frame ends within it.
+  /// Reads the tag behind a frame's addresses; `nil` where there is none, or the frame ends within
+  /// it.
   @inline(__always)
   init?(behindAddressesOf frame: RawSpan) {
     guard frame.byteCount >= EthernetHeader.byteCount + VLANHeader.byteCount,
@@ -28,7 +29,8 @@ package struct VLANTag: Equatable, BitwiseCopyable, Sendable {
   /// Bytes that `write` writes.
   package static let addressedByteCount = EthernetHeader.addressByteCount + VLANHeader.byteCount
 
-  /// Writes the addresses of a frame and the tag behind them to 16 bytes of memory, which may overlap the frame.
+  /// Writes the addresses of a frame and the tag behind them to 16 bytes of memory, which may
+  /// overlap the frame.
   ///
   /// What follows the tag is the frame from its EtherType on, byte 12.
   @inline(__always)

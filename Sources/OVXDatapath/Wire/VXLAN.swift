@@ -1,4 +1,5 @@
-/// A VXLAN header (RFC 7348, section 5): eight flag bits, of which only I is assigned, and a 24-bit VNI.
+/// A VXLAN header (RFC 7348, section 5): eight flag bits, of which only I is assigned, and a 24-bit
+/// VNI.
 ///
 /// Reserved bits are ignored on receipt and zero on sending, as the RFC demands.
 package struct VXLANHeader: ~Escapable {
@@ -17,7 +18,8 @@ package struct VXLANHeader: ~Escapable {
 
   /// Flag I: without it the VNI means nothing, and the packet is to be dropped.
   package var hasVNI: Bool { bytes.octet(0) & 0x08 != 0 }
-  /// Whether all bits that RFC 7348 reserves are zero, flag I being set; on receipt they mean nothing.
+  /// Whether all bits that RFC 7348 reserves are zero, flag I being set; on receipt they mean
+  /// nothing.
   package var hasZerosOnly: Bool { bytes.big64(0) & 0xFFFF_FFFF_0000_00FF == 0x08 << 56 }
   package var vni: VNI { VNI(truncating: bytes.big32(4) >> 8) }
 

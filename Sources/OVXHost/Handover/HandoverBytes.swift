@@ -1,4 +1,5 @@
-// The bytes of handover messages: numbers in network byte order, and texts and lists with their length in front.
+// The bytes of handover messages: numbers in network byte order, and texts and lists with their
+// length in front.
 
 /// Puts a message together, up to a limit.
 struct HandoverWriter {

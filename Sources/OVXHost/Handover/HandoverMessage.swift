@@ -10,12 +10,14 @@ package import OVXDatapath
 ///     new → old   reads                          it does
 ///     old → new   counters …                     then the old one ends
 ///
-/// Bridges, ports and remote VTEPs have names here, and no numbers: those are each daemon's own. Versions may differ, so
-/// drop reasons go by their symbols, and who does not know one leaves it out.
+/// Bridges, ports and remote VTEPs have names here, and no numbers: those are each daemon's own.
+/// Versions may differ, so drop reasons go by their symbols, and who does not know one leaves it
+/// out.
 package enum HandoverMessage: Equatable {
   /// What the form of all this is called; who has another one starts anew.
   package static let version: UInt16 = 1
-  /// Entries of a list in one message at most: less than ``MessageSocket`` takes, however long they are.
+  /// Entries of a list in one message at most: less than ``MessageSocket`` takes, however long they
+  /// are.
   package static let entryLimit = 256
   /// The same of counters, each of which has a line for each drop reason.
   static let countersLimit = 16
@@ -58,7 +60,8 @@ package enum HandoverMessage: Equatable {
 
 /// What a descriptor is of.
 package enum HandedDescriptor: Hashable {
-  /// A port's TAP or network card in the daemon's network namespace; `isAway` says that a TAP is not there any more.
+  /// A port's TAP or network card in the daemon's network namespace; `isAway` says that a TAP is
+  /// not there any more.
   case device(name: String, isAway: Bool)
   /// A TAP in a container.
   case container(target: String, name: String, holdsNamespace: Bool)
@@ -66,7 +69,8 @@ package enum HandedDescriptor: Hashable {
   case listener(local: IPAddress?, isIPv6: Bool, port: UInt16)
   /// The file that says that a daemon has the run directory; its lock goes with it.
   case lock
-  /// The control sockets: that of those who may change something, that of everybody, and that of daemons to come.
+  /// The control sockets: that of those who may change something, that of everybody, and that of
+  /// daemons to come.
   case control
   case openControl
   case handover

@@ -4,10 +4,11 @@ internal import OVXDatapath
 package import OVXLinux
 private import SystemPackage
 
-/// What a former daemon had open, and this one is to use as it is: what is in the queues of devices and sockets meanwhile is
-/// not lost.
+/// What a former daemon had open, and this one is to use as it is: what is in the queues of devices
+/// and sockets meanwhile is not lost.
 ///
-/// Each is taken out once. One that is not what it was said to be is closed, and the device or socket is opened as ever.
+/// Each is taken out once. One that is not what it was said to be is closed, and the device or
+/// socket is opened as ever.
 package final class InheritedDescriptors {
   private var numbers: [HandedDescriptor: [Int32]] = [:]
 

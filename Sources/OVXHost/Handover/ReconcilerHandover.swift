@@ -2,7 +2,8 @@ internal import OVXControl
 package import OVXDatapath
 package import OVXLinux
 
-// What a reconciler knows, by names, for the daemon that takes this one's place; and the other way round.
+// What a reconciler knows, by names, for the daemon that takes this one's place; and the other way
+// round.
 
 extension Reconciler {
   // MARK: Giving
@@ -91,7 +92,8 @@ extension Reconciler {
 
   // MARK: Taking
 
-  /// The addresses that a former daemon knew on a bridge, in this one's numbers; what has none is left out.
+  /// The addresses that a former daemon knew on a bridge, in this one's numbers; what has none is
+  /// left out.
   package func known(_ handed: [HandedAddress]) -> [KnownAddress] {
     handed.compactMap { entry in
       guard let place = place(entry.port, entry.remote) else { return nil }

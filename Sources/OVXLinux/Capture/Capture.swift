@@ -22,7 +22,8 @@ package final class CaptureFilter: @unchecked Sendable {
     return String(decoding: reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  /// Checks a program, which may come from anybody: it must end for every frame and stay in its memory.
+  /// Checks a program, which may come from anybody: it must end for every frame and stay in its
+  /// memory.
   ///
   /// `nil` where it is not such a program.
   ///
@@ -55,10 +56,10 @@ package struct CaptureCounts: Equatable, Sendable {
 
 /// A way for one reader to see the frames of one place.
 ///
-/// Workers copy frames into a buffer of this capture's own and send from it, by a stream socket, what the socket has room
-/// for. They never wait for the reader: one that is too slow loses frames, which are counted. They may wait for each
-/// other, and so the records of several workers follow each other whole. Each frame is preceded by a `RecordHeader`, in
-/// the byte order of this machine.
+/// Workers copy frames into a buffer of this capture's own and send from it, by a stream socket,
+/// what the socket has room for. They never wait for the reader: one that is too slow loses frames,
+/// which are counted. They may wait for each other, and so the records of several workers follow
+/// each other whole. Each frame is preceded by a `RecordHeader`, in the byte order of this machine.
 @safe
 package final class Capture: @unchecked Sendable {
   /// What frames are shown.
@@ -69,7 +70,8 @@ package final class Capture: @unchecked Sendable {
     case tunnel(PortID)
     /// All that enter a bridge, each once, as they are inside.
     case bridge(BridgeID)
-    /// All that are dropped and are counted at a port, or came in by it; at any port, or none, where none is named.
+    /// All that are dropped and are counted at a port, or came in by it; at any port, or none,
+    /// where none is named.
     case drops(PortID?)
     /// All that are dropped at ports of a bridge.
     case bridgeDrops(BridgeID)
@@ -98,8 +100,8 @@ package final class Capture: @unchecked Sendable {
     package var direction: UInt16
     /// 0 for a frame that is on its way, else the reason's number and 1.
     ///
-    /// Where such a record has no bytes, as many frames were dropped as its length says, of which nothing can be shown: the
-    /// kernel had them.
+    /// Where such a record has no bytes, as many frames were dropped as its length says, of which
+    /// nothing can be shown: the kernel had them.
     package var drop: UInt32 = 0
   }
 
@@ -283,7 +285,8 @@ package final class Capture: @unchecked Sendable {
     }
   }
 
-  /// Sends what the socket has room for, and nothing after that: the reader counts what it did not get.
+  /// Sends what the socket has room for, and nothing after that: the reader counts what it did not
+  /// get.
   func end() -> CaptureCounts {
     turn.withLock { _ in
       sendWaiting()

@@ -14,7 +14,8 @@ final class CaptureSet {
   private(set) var isArmed = false
   /// Whether there is anybody to show dropped frames to.
   private(set) var wantsDrops = false
-  /// What was read last, as it was before it was forwarded; there once somebody has wanted to see dropped frames.
+  /// What was read last, as it was before it was forwarded; there once somebody has wanted to see
+  /// dropped frames.
   private(set) var snapshot: UnsafeMutableRawPointer?
   private(set) var snapshotCount = 0
   private(set) var captures: [Capture] = []
@@ -48,7 +49,8 @@ final class CaptureSet {
     return counts
   }
 
-  /// Ends the captures of ports and bridges that are not there any more: their numbers may be given to others.
+  /// Ends the captures of ports and bridges that are not there any more: their numbers may be given
+  /// to others.
   func endAbsent(_ datapath: borrowing Datapath) {
     for capture in captures {
       let isThere =
@@ -214,7 +216,8 @@ final class CaptureSet {
         case (.tunnel(transmission.port), .datagrams):
           unsafe showTrain(transmission, vectors, to: capture, now)
         case (.tunnel(transmission.port), .injected):
-          // Shown from the VXLAN header on, behind the same headers as what the flow's socket sends.
+          // Shown from the VXLAN header on, behind the same headers as what the flow's socket
+          // sends.
           unsafe showTrain(
             transmission, vectors, from: InjectionHeader.payloadOffset, to: capture, now)
         default: continue

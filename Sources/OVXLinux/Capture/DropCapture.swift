@@ -1,8 +1,9 @@
 private import CLinux
 internal import OVXDatapath
 
-// What is dropped, for those who want to see it. The datapath writes down the reasons; the bytes are those that were read, as
-// they were before it changed them. What the kernel loses, or does not take, nobody has any more: it is told by its number.
+// What is dropped, for those who want to see it. The datapath writes down the reasons; the bytes
+// are those that were read, as they were before it changed them. What the kernel loses, or does not
+// take, nobody has any more: it is told by its number.
 
 extension CaptureSet {
   /// Shows what a frame of a device came to that was kept, where it was dropped on some way.
@@ -32,8 +33,8 @@ extension CaptureSet {
     forget(&datapath)
   }
 
-  /// The same for datagrams, which are shown with the headers that they had outside where they belong to no tunnel, and as the
-  /// frames that are in them otherwise.
+  /// The same for datagrams, which are shown with the headers that they had outside where they
+  /// belong to no tunnel, and as the frames that are in them otherwise.
   ///
   /// - Parameters:
   ///   - stride: The bytes of each but the last; 0 for a single one.
@@ -83,7 +84,8 @@ extension CaptureSet {
     forget(&datapath)
   }
 
-  /// Tells of drops that belong to no frame that is there: what the kernel has lost, or has not taken.
+  /// Tells of drops that belong to no frame that is there: what the kernel has lost, or has not
+  /// taken.
   func showUnseenDrops(_ datapath: inout Datapath) {
     guard datapath.notedDropCount > 0 else { return }
     let now = ovx_realtime_nanoseconds()

@@ -2,9 +2,9 @@ internal import OVXDatapath
 
 /// The headers that a datagram has outside, as far as a socket knows them.
 ///
-/// Addresses, ports and lengths are those of the wire. What only the kernel knows is not: Ethernet addresses and the
-/// identification are zero, a UDP checksum is not given, and where the socket decides, the traffic class is 0 and the TTL
-/// is 64.
+/// Addresses, ports and lengths are those of the wire. What only the kernel knows is not: Ethernet
+/// addresses and the identification are zero, a UDP checksum is not given, and where the socket
+/// decides, the traffic class is 0 and the TTL is 64.
 enum OuterHeaders {
   static func bytes(
     from source: IPAddress, _ sourcePort: UInt16, to target: IPAddress, _ targetPort: UInt16,

@@ -1,18 +1,20 @@
 private import Glibc
 private import SystemPackage
 
-// What a user writes for TARGET in `ovx-ctl attach BR TARGET IFNAME`, and how a container's name becomes the namespace
-// of its first process: by asking the program that runs it.
+// What a user writes for TARGET in `ovx-ctl attach BR TARGET IFNAME`, and how a container's name
+// becomes the namespace of its first process: by asking the program that runs it.
 
 extension NetworkNamespace {
   /// Finds the namespace that the user means.
   ///
-  /// A text with a "/" is a path, "pid:N" a process, the name of a namespace that is there means that one, and anything
-  /// else is the name or id of a container of docker or podman, which are asked and waited for.
+  /// A text with a "/" is a path, "pid:N" a process, the name of a namespace that is there means
+  /// that one, and anything else is the name or id of a container of docker or podman, which are
+  /// asked and waited for.
   ///
   /// - Parameters:
   ///   - target: What the user wrote.
-  ///   - searchPath: The directories in which to look for docker and podman, separated by colons; `nil` for `PATH`.
+  ///   - searchPath: The directories in which to look for docker and podman, separated by colons;
+  ///     `nil` for `PATH`.
   ///   - timeout: How long both of them may take together.
   /// - Returns: The namespace, under the name the user gave it.
   /// - Throws: A sentence that names everything that was tried.
@@ -94,11 +96,12 @@ package struct Container: Equatable, Sendable {
   ///
   /// - Parameters:
   ///   - name: Its name or id.
-  ///   - searchPath: The directories in which to look for docker and podman, separated by colons; `nil` for `PATH`.
+  ///   - searchPath: The directories in which to look for docker and podman, separated by colons;
+  ///     `nil` for `PATH`.
   ///   - deadline: When to give up.
   /// - Returns: The container.
-  /// - Throws: `ENOENT` where nobody knows it, `ESRCH` where it is not running; `ETIMEDOUT`, or else `EAGAIN`, where a
-  ///   program that may know it gave no answer.
+  /// - Throws: `ENOENT` where nobody knows it, `ESRCH` where it is not running; `ETIMEDOUT`, or
+  ///   else `EAGAIN`, where a program that may know it gave no answer.
   package static func find(
     _ name: String,
     searchPath: String? = nil,
@@ -171,7 +174,8 @@ package struct Container: Equatable, Sendable {
     }
     let first = answer.errors.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
     guard answer.status == 0 else {
-      // docker: "Error: No such container: x" or "error: no such object: x"; podman: "no such container x".
+      // docker: "Error: No such container: x" or "error: no such object: x"; podman: "no such
+      // container x".
       return first.lowercased().contains("no such ")
         ? .unknown
         : .failed(nil, first.isEmpty ? "exit status \(answer.status)" : printable(first))
@@ -187,7 +191,8 @@ package struct Container: Equatable, Sendable {
     return pid == 0 ? .stopped : .running(Container(pid: pid, id: id))
   }
 
-  /// Whether docker and podman would accept a name: [a-zA-Z0-9][a-zA-Z0-9_.-]*, which is never an option.
+  /// Whether docker and podman would accept a name: [a-zA-Z0-9][a-zA-Z0-9_.-]*, which is never an
+  /// option.
   private static func isContainerName(_ name: String) -> Bool {
     func isAlphanumeric(_ byte: UInt8) -> Bool {
       switch byte {

@@ -2,17 +2,18 @@ private import Glibc
 private import Synchronization
 internal import SystemPackage
 
-/// Questions to the programs that run containers, asked on a thread of its own: such a program may take long to answer,
-/// or hang, and the control thread must not wait for it.
+/// Questions to the programs that run containers, asked on a thread of its own: such a program may
+/// take long to answer, or hang, and the control thread must not wait for it.
 ///
-/// Questions are asked one after the other. Where one is not answered in time, those that wait are not asked either: the
-/// program has a problem that they share.
+/// Questions are asked one after the other. Where one is not answered in time, those that wait are
+/// not asked either: the program has a problem that they share.
 package final class ContainerInquiries: Sendable {
   /// Which container is asked for.
   package struct Question: Hashable, Sendable {
     /// Its name or id, as a user wrote it.
     package var name: String
-    /// The id of the container that had the name when it was attached; `nil` where that is not known.
+    /// The id of the container that had the name when it was attached; `nil` where that is not
+    /// known.
     package var id: String?
 
     package init(name: String, id: String?) {
@@ -21,8 +22,8 @@ package final class ContainerInquiries: Sendable {
     }
   }
 
-  /// A container that runs; or `ENOENT` where there is none, `ESRCH` where it does not run, and `EAGAIN` where no
-  /// answer is to be had.
+  /// A container that runs; or `ENOENT` where there is none, `ESRCH` where it does not run, and
+  /// `EAGAIN` where no answer is to be had.
   package typealias Answer = Result<Container, LinuxError>
 
   private struct State {

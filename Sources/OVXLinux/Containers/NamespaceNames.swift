@@ -22,7 +22,8 @@ extension NetworkNamespace {
 }
 
 extension Netlink {
-  /// The number by which this namespace knows another one (`IFLA_LINK_NETNSID`); `nil` where it has none.
+  /// The number by which this namespace knows another one (`IFLA_LINK_NETNSID`); `nil` where it has
+  /// none.
   package mutating func number(of namespace: NetworkNamespace) throws(LinuxError) -> Int32? {
     // The header is `rtgenmsg`, one byte, and attributes begin at the next multiple of four.
     var request = NetlinkRequest(type: Int(RTM_GETNSID), flags: 0, family: UInt32(AF_UNSPEC))
@@ -45,7 +46,8 @@ extension Netlink {
 }
 
 extension Link {
-  /// The speed of a device of the calling thread's namespace in bits per second; `nil` where it has none.
+  /// The speed of a device of the calling thread's namespace in bits per second; `nil` where it has
+  /// none.
   package var speed: Int? {
     let megabits = unsafe ovx_link_speed(name)
     return megabits >= 0 ? megabits * 1_000_000 : nil
@@ -55,7 +57,8 @@ extension Link {
 // MARK: - Given and taken back by a process of its own
 
 extension NetworkNamespace {
-  /// Has the process that serves a socket give the namespace a name that all of the host see (`ovx-broker names`).
+  /// Has the process that serves a socket give the namespace a name that all of the host see
+  /// (`ovx-broker names`).
   ///
   /// - Throws: What that says; `EEXIST` where there is the name.
   package func give(_ name: String, by socket: String) throws(LinuxError) {

@@ -5,11 +5,13 @@ extension NetworkNamespace {
     package var name: String?
     /// One of its processes; `nil` where a name was found first.
     package var pid: Int32?
-    /// The id of the container that the process is in, of which engines show the first twelve digits; `nil` for none.
+    /// The id of the container that the process is in, of which engines show the first twelve
+    /// digits; `nil` for none.
     package var container: String?
   }
 
-  /// Goes through the namespaces that have a name or a process, the named ones first, and each once.
+  /// Goes through the namespaces that have a name or a process, the named ones first, and each
+  /// once.
   ///
   /// - Parameter visit: Gets a namespace and who lives there, and returns whether to go on.
   /// - Throws: What `visit` throws.

@@ -3,7 +3,8 @@ private import SystemPackage
 
 /// Watches the names of network namespaces come and go: `ip netns add` and `ip netns delete`.
 ///
-/// What is announced is a change of the directory; a name is given to its namespace a moment after it has appeared.
+/// What is announced is a change of the directory; a name is given to its namespace a moment after
+/// it has appeared.
 package final class NamespaceWatch: Sendable {
   private let descriptor: Descriptor
   private static let changes = UInt32(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)

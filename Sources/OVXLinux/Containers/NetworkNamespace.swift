@@ -4,9 +4,11 @@ internal import SystemPackage
 
 /// A network namespace, held open: it lives at least as long as this does, whoever else leaves it.
 ///
-/// So a container's must not be held longer than it takes to work in it: its devices would not go with the container.
+/// So a container's must not be held longer than it takes to work in it: its devices would not go
+/// with the container.
 ///
-/// A reference, as what is attached to one namespace (devices, their addresses, their watchers) shares it.
+/// A reference, as what is attached to one namespace (devices, their addresses, their watchers)
+/// shares it.
 package final class NetworkNamespace: Sendable {
   /// What the user called it, for sentences: "red", "pid:4711", "/run/netns/red".
   package let name: String
@@ -14,7 +16,8 @@ package final class NetworkNamespace: Sendable {
   package let identity: Identity
   private let descriptor: Descriptor
 
-  /// The namespace's file: two namespaces that are held open are the same if and only if these are equal.
+  /// The namespace's file: two namespaces that are held open are the same if and only if these are
+  /// equal.
   ///
   /// Once nobody holds a namespace, the kernel may give its number to another.
   package struct Identity: Hashable, Sendable {
@@ -22,7 +25,8 @@ package final class NetworkNamespace: Sendable {
     package let inode: UInt64
   }
 
-  /// Where `ip netns` keeps the names, the second for systems on which /run is not what /var/run is.
+  /// Where `ip netns` keeps the names, the second for systems on which /run is not what /var/run
+  /// is.
   static let directories = ["/run/netns", "/var/run/netns"]
 
   /// Takes the open file of a namespace.
@@ -128,7 +132,8 @@ package final class NetworkNamespace: Sendable {
     fileprivate var path: String { if case .setting(let path) = self { path } else { "" } }
   }
 
-  /// Opens something inside the namespace: by the broker where there is one, else on a thread that enters it.
+  /// Opens something inside the namespace: by the broker where there is one, else on a thread that
+  /// enters it.
   ///
   /// - Throws: What the kernel says; `EPERM` without the right to enter.
   package func open(_ thing: Thing) throws(LinuxError) -> Descriptor {
@@ -166,11 +171,13 @@ package final class NetworkNamespace: Sendable {
     throw LinuxError(action: "work in", subject: name, errno: errno, remedy: Self.remedy(errno))
   }
 
-  /// Runs something inside the namespace and waits for it: in a process that may enter it, which the daemon may not.
+  /// Runs something inside the namespace and waits for it: in a process that may enter it, which
+  /// the daemon may not.
   ///
-  /// It runs on a thread of its own that ends afterwards: no other thread ever leaves its namespace, and there is nothing
-  /// to restore that restoring could fail for. What it opens (a netlink socket, a TAP, a UDP socket) stays in the
-  /// namespace and can be handed out and used from anywhere.
+  /// It runs on a thread of its own that ends afterwards: no other thread ever leaves its
+  /// namespace, and there is nothing to restore that restoring could fail for. What it opens (a
+  /// netlink socket, a TAP, a UDP socket) stays in the namespace and can be handed out and used
+  /// from anywhere.
   ///
   /// - Throws: What the body throws; `EPERM` without the right to enter.
   package func perform<Value: ~Copyable>(

@@ -1,15 +1,16 @@
 private import CLinux
 private import SystemPackage
 
-// The namespace in which a veth's other end is. The kernel names it by a number (`IFLA_LINK_NETNSID`) by which a device
-// there can be looked at and not be changed, so it is found among those that have a name or a process, and entered.
+// The namespace in which a veth's other end is. The kernel names it by a number
+// (`IFLA_LINK_NETNSID`) by which a device there can be looked at and not be changed, so it is found
+// among those that have a name or a process, and entered.
 
 extension Netlink {
   /// Finds the other end of a veth, and the namespace in which it is.
   ///
   /// - Parameter link: A device of this socket's namespace, which is the calling thread's.
-  /// - Returns: The other end, and its namespace; `nil` for any other device, and where that namespace has neither a name
-  ///   nor a process that this host shows.
+  /// - Returns: The other end, and its namespace; `nil` for any other device, and where that
+  ///   namespace has neither a name nor a process that this host shows.
   /// - Throws: What the kernel refuses, such as to enter the namespace.
   package mutating func otherEnd(
     of link: Link

@@ -3,13 +3,15 @@ internal import OVXDatapath
 private import Synchronization
 package import SystemPackage
 
-/// Programs in the kernel that repeat the switch's decisions for TCP, without waking it: see fastpath.bpf.c.
+/// Programs in the kernel that repeat the switch's decisions for TCP, without waking it: see
+/// fastpath.bpf.c.
 ///
-/// One for all workers. Each puts in what it has decided (`OffloadedFlows`), and revokes it by `generations`, which are in
-/// memory that the programs read. The programs hang on devices by links that end with the process, whatever becomes of it.
+/// One for all workers. Each puts in what it has decided (`OffloadedFlows`), and revokes it by
+/// `generations`, which are in memory that the programs read. The programs hang on devices by links
+/// that end with the process, whatever becomes of it.
 ///
-/// To hang one on a device takes the kernel 10 to 20 ms, so it is done on a thread of its own, when there is something to
-/// put in for the first time.
+/// To hang one on a device takes the kernel 10 to 20 ms, so it is done on a thread of its own, when
+/// there is something to put in for the first time.
 @safe package final class FastPath: @unchecked Sendable {
   private var path: ovx_fastpath
   private let entries: UnsafeMutablePointer<ovx_fastpath_entry>
@@ -96,7 +98,8 @@ package import SystemPackage
 
   // MARK: Devices
 
-  /// Makes a packet socket ask a fast path before it takes a frame, or ask nobody; -1 for no socket.
+  /// Makes a packet socket ask a fast path before it takes a frame, or ask nobody; -1 for no
+  /// socket.
   static func filter(_ socket: Int32, by path: FastPath?) {
     if socket >= 0 { _ = unsafe ovx_fastpath_filter(socket, path?.path.decide ?? -1) }
   }
@@ -256,7 +259,8 @@ package import SystemPackage
     return entry
   }
 
-  /// Takes a decision out; its number is to be freed a while later, when no program can be at it any more.
+  /// Takes a decision out; its number is to be freed a while later, when no program can be at it
+  /// any more.
   func remove(_ number: UInt32, _ key: FlowKey) {
     numbers.withLock { _ in
       unsafe (entries + Int(number)).pointee.topology = 0

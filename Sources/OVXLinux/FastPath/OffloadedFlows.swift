@@ -2,10 +2,12 @@ internal import OVXDatapath
 
 /// What one worker has put into the fast path.
 ///
-/// Looked after between bursts: what was counted is taken over into the datapath's counters, which also keeps the stations
-/// that have sent it from ageing, and what is revoked or not in use is taken out.
+/// Looked after between bursts: what was counted is taken over into the datapath's counters, which
+/// also keeps the stations that have sent it from ageing, and what is revoked or not in use is
+/// taken out.
 struct OffloadedFlows: ~Copyable {
-  /// Decisions that frames of one device may have in the fast path, so that none leaves the others without.
+  /// Decisions that frames of one device may have in the fast path, so that none leaves the others
+  /// without.
   private static let deviceLimit = 256
   /// The same for a tunnel, behind which there are many devices.
   private static let tunnelLimit = 2048

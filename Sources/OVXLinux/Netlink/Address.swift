@@ -19,7 +19,8 @@ extension InterfaceAddress: CustomStringConvertible {
   package var description: String { "\(address)/\(prefixLength)" }
 }
 
-/// Who gave a device an address, as the kernel remembers it (`IFA_PROTO` of <linux/if_addr.h>, since Linux 5.18).
+/// Who gave a device an address, as the kernel remembers it (`IFA_PROTO` of <linux/if_addr.h>,
+/// since Linux 5.18).
 ///
 /// Newer versions of `ip address` show it as `proto`. The kernel uses 1 to 3 for its own.
 package struct AddressMark: RawRepresentable, Hashable, Sendable {
@@ -48,7 +49,8 @@ extension Netlink {
     return Dictionary(addresses, uniquingKeysWith: { first, _ in first })
   }
 
-  /// The addresses of a device that somebody has lent it for a time: a DHCP client, or a router by what it advertises.
+  /// The addresses of a device that somebody has lent it for a time: a DHCP client, or a router by
+  /// what it advertises.
   package mutating func leasedAddresses(of link: Link) throws(LinuxError) -> [InterfaceAddress] {
     try markedAddresses(of: link).filter { !$0.isPermanent }.map(\.address)
   }
@@ -101,8 +103,8 @@ extension Netlink {
 
   /// Gives a device an address.
   ///
-  /// An IPv6 address can be bound at once: no duplicate address detection (`IFA_F_NODAD`), whose answer would come too
-  /// late for a container that starts by connecting somewhere.
+  /// An IPv6 address can be bound at once: no duplicate address detection (`IFA_F_NODAD`), whose
+  /// answer would come too late for a container that starts by connecting somewhere.
   ///
   /// - Parameters:
   ///   - address: The address and its network.

@@ -3,8 +3,8 @@
 /// - Parameters:
 ///   - hook: Where they are: `input` or `forward`.
 ///   - text: What nft(8) has printed.
-/// - Returns: Each with its table, family and name as nft takes them (`inet filter`), in the order of the text; none of
-///   family `bridge`, which sees no packets of the host's own.
+/// - Returns: Each with its table, family and name as nft takes them (`inet filter`), in the order
+///   of the text; none of family `bridge`, which sees no packets of the host's own.
 package func droppingChains(at hook: String, in text: String) -> [(table: String, chain: String)] {
   var found: [(table: String, chain: String)] = []
   var table = ""

@@ -4,9 +4,10 @@ private import SystemPackage
 
 /// What the host holds its own packets against: rules of the packet filter, and policies of IPsec.
 ///
-/// The fast path takes datagrams from a device of the underlay, and puts them on it, below the IP stack, so that none of this
-/// sees them. Whoever has such rules has written them for the underlay's packets, too, or does not know that he has not.
-/// Asked without libnftables and nft(8), which read every rule of the host.
+/// The fast path takes datagrams from a device of the underlay, and puts them on it, below the IP
+/// stack, so that none of this sees them. Whoever has such rules has written them for the
+/// underlay's packets, too, or does not know that he has not. Asked without libnftables and nft(8),
+/// which read every rule of the host.
 package enum HostFilters {
   /// A chain that the kernel hands packets to.
   struct Chain: Hashable {
@@ -17,7 +18,8 @@ package enum HostFilters {
     var hook: UInt32
     var drops: Bool
 
-    /// Whether packets between the underlay's devices and the host's own sockets come by: all but what is forwarded.
+    /// Whether packets between the underlay's devices and the host's own sockets come by: all but
+    /// what is forwarded.
     var isOnTheWay: Bool {
       switch family {
       case NetfilterProtocol.inet, NetfilterProtocol.ipv4, NetfilterProtocol.ipv6:
@@ -30,7 +32,8 @@ package enum HostFilters {
       }
     }
 
-    /// Whether it is a switch's or a gateway's: neither has anything to say of what the switch itself sends.
+    /// Whether it is a switch's or a gateway's: neither has anything to say of what the switch
+    /// itself sends.
     var isOurs: Bool {
       family == NetfilterProtocol.inet && (table == "ovx" || table.hasPrefix(UnderlayRules.prefix))
     }

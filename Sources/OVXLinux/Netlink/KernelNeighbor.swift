@@ -11,7 +11,8 @@ struct KernelNeighbor {
   /// Whether somebody has said so for good (`NUD_PERMANENT`).
   var isPermanent: Bool
 
-  /// Decodes a message; `nil` for one of another kind, and for entries of bridges and vxlan devices.
+  /// Decodes a message; `nil` for one of another kind, and for entries of bridges and vxlan
+  /// devices.
   init?(_ message: NetlinkMessage) {
     guard message.type == Int(RTM_NEWNEIGH) || message.type == Int(RTM_DELNEIGH),
       let header = message.family(as: ndmsg.self)
@@ -29,7 +30,8 @@ struct KernelNeighbor {
     linkIndex = header.ndm_ifindex
     isPermanent = Int32(header.ndm_state) & NUD_PERMANENT != 0
     self.address = address
-    // What the kernel itself would send to: NUD_VALID, without devices that have no addresses (NUD_NOARP).
+    // What the kernel itself would send to: NUD_VALID, without devices that have no addresses
+    // (NUD_NOARP).
     let usable =
       NUD_PERMANENT | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY
     if Int32(header.ndm_state) & usable != 0, message.type == Int(RTM_NEWNEIGH) {
@@ -39,7 +41,8 @@ struct KernelNeighbor {
 }
 
 extension Netlink {
-  /// The Ethernet address of a host on a link; `nil` where the kernel does not know it at the moment.
+  /// The Ethernet address of a host on a link; `nil` where the kernel does not know it at the
+  /// moment.
   ///
   /// Nothing is asked of the host: the kernel does that once it has something to send.
   package mutating func linkAddress(

@@ -21,7 +21,8 @@ package struct Link: Equatable, Sendable {
   package var flags: Flags
   /// Whether frames on it have Ethernet headers (`ARPHRD_ETHER`), which a port needs.
   package var isEthernet: Bool
-  /// The kind of virtual device, "veth", "tun" (TAPs too), "vxlan", "bridge", …; `nil` for a physical one and loopback.
+  /// The kind of virtual device, "veth", "tun" (TAPs too), "vxlan", "bridge", …; `nil` for a
+  /// physical one and loopback.
   package var kind: String?
   /// The index of the bridge or bond it is part of.
   package var master: Int32?
@@ -45,7 +46,8 @@ package struct Link: Equatable, Sendable {
   /// What a device of kind "vxlan" does; `nil` for others.
   package var vxlan: VXLAN?
 
-  /// State and mode of a device: the `IFF_...` flags of <linux/if.h>, of which unnamed ones are kept.
+  /// State and mode of a device: the `IFF_...` flags of <linux/if.h>, of which unnamed ones are
+  /// kept.
   package struct Flags: OptionSet, Hashable, Sendable {
     package let rawValue: UInt32
     package init(rawValue: UInt32) { self.rawValue = rawValue }
@@ -76,7 +78,8 @@ package struct Link: Equatable, Sendable {
 extension Netlink {
   /// All devices of the namespace.
   ///
-  /// While devices come and go without pause, some that have gone may be among them; see `LinkEvents` to hear of it.
+  /// While devices come and go without pause, some that have gone may be among them; see
+  /// `LinkEvents` to hear of it.
   package mutating func links() throws(LinuxError) -> [Link] {
     try dump(
       Self.linkRequest(flags: NLM_F_DUMP),
@@ -129,7 +132,8 @@ extension Netlink {
 extension Link {
   /// Decodes a description; `nil` for messages about something else.
   ///
-  /// Bridges and wireless devices tell their news in messages of the same type, which describe no device.
+  /// Bridges and wireless devices tell their news in messages of the same type, which describe no
+  /// device.
   init?(_ message: NetlinkMessage) {
     guard message.type == Int(RTM_NEWLINK) else { return nil }
     self.init(describedBy: message)

@@ -60,7 +60,8 @@ extension Netlink {
 
   /// Sets a device's Ethernet address.
   ///
-  /// - Throws: `EADDRNOTAVAIL` for a group address or zero, `EBUSY` where the device must be down for that.
+  /// - Throws: `EADDRNOTAVAIL` for a group address or zero, `EBUSY` where the device must be down
+  ///   for that.
   package mutating func setAddress(
     _ address: MACAddress,
     of link: Link
@@ -90,7 +91,8 @@ extension Netlink {
 
   /// Sets the largest superframe that the kernel hands to a device, in bytes with headers.
   ///
-  /// Above 64 KiB (BIG TCP) that holds for IPv6 only, and IPv4 keeps what it has; up to there for both.
+  /// Above 64 KiB (BIG TCP) that holds for IPv6 only, and IPv4 keeps what it has; up to there for
+  /// both.
   ///
   /// - Throws: `EINVAL` where the device cannot have it; see `tsoMaxSize`.
   package mutating func setGSOMaxSize(_ size: Int, of link: Link) throws(LinuxError) {
@@ -103,7 +105,8 @@ extension Netlink {
     }
   }
 
-  /// Sets the text for people that `ip link` shows of a device, up to 255 bytes; an empty one removes it.
+  /// Sets the text for people that `ip link` shows of a device, up to 255 bytes; an empty one
+  /// removes it.
   package mutating func setAlias(_ alias: String, of link: Link) throws(LinuxError) {
     try change(link, "set the alias of") { $0.put(Int(IFLA_IFALIAS), alias) }
   }
@@ -113,8 +116,8 @@ extension Netlink {
   /// - Parameters:
   ///   - link: The device.
   ///   - namespace: Where it goes.
-  ///   - name: The name it takes there; `nil` is the one it has. To be given with the move spares a name that is free in
-  ///     both namespaces.
+  ///   - name: The name it takes there; `nil` is the one it has. To be given with the move spares a
+  ///     name that is free in both namespaces.
   /// - Throws: `EEXIST` where the name is taken there, `EINVAL` for a device that cannot be moved.
   package mutating func move(
     _ link: Link,
@@ -142,7 +145,8 @@ extension Netlink {
     )
   }
 
-  /// Changes one thing about a device, which is named by its index: names can be given to another at any time.
+  /// Changes one thing about a device, which is named by its index: names can be given to another
+  /// at any time.
   private mutating func change(
     _ link: Link,
     _ action: String,

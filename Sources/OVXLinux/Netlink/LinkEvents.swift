@@ -9,7 +9,8 @@ package enum LinkEvent: Equatable, Sendable {
   case appeared(Link)
   /// A device is otherwise than before: its name, state, MTU, address, master.
   ///
-  /// The kernel repeats itself: nothing need be different. A renamed device is told from a new one by its index.
+  /// The kernel repeats itself: nothing need be different. A renamed device is told from a new one
+  /// by its index.
   case changed(Link)
   /// A device is gone; `moved` says that it lives on in another namespace.
   case disappeared(name: String, index: Int32, moved: Bool)
@@ -17,24 +18,27 @@ package enum LinkEvent: Equatable, Sendable {
   case addressesChanged(linkIndex: Int32)
   /// The routing tables are otherwise than before.
   ///
-  /// Routes that leave silently with their device or its last address are not announced: take those events for this one
-  /// too. Nor is a path MTU that was learned or forgotten.
+  /// Routes that leave silently with their device or its last address are not announced: take those
+  /// events for this one too. Nor is a path MTU that was learned or forgotten.
   case routesChanged
-  /// Something about the link-layer address of a neighbor is otherwise, perhaps only how sure the kernel is of it.
+  /// Something about the link-layer address of a neighbor is otherwise, perhaps only how sure the
+  /// kernel is of it.
   case neighborChanged(linkIndex: Int32, address: IPAddress)
-  /// Filters of traffic control came to a device or went, other than those of a `StackFilter` that came.
+  /// Filters of traffic control came to a device or went, other than those of a `StackFilter` that
+  /// came.
   case filtersChanged(linkIndex: Int32)
   /// News were lost, since they were fetched too slowly: list everything anew.
   ///
-  /// What follows is newer than this event. The list may be newer than some of it, which does no harm, as all events
-  /// from here on arrive in their order.
+  /// What follows is newer than this event. The list may be newer than some of it, which does no
+  /// harm, as all events from here on arrive in their order.
   case overrun
 }
 
 /// A subscription to what happens to the devices of a network namespace.
 ///
-/// It belongs to the namespace in which the calling thread was when it was made, and keeps it alive. To know a state for
-/// certain, subscribe first and list afterwards (`Netlink.links()`): what happens in between comes as an event.
+/// It belongs to the namespace in which the calling thread was when it was made, and keeps it
+/// alive. To know a state for certain, subscribe first and list afterwards (`Netlink.links()`):
+/// what happens in between comes as an event.
 package struct LinkEvents: ~Copyable, Sendable {
   /// What to hear of besides the devices.
   package struct Subjects: OptionSet, Sendable {
@@ -63,8 +67,8 @@ package struct LinkEvents: ~Copyable, Sendable {
   ///
   /// - Parameters:
   ///   - subjects: What to hear of besides the devices.
-  ///   - receiveBuffer: Bytes of news that the kernel keeps at most, some 1,200 for each event. The default holds what a
-  ///     host with thousands of containers does in one breath.
+  ///   - receiveBuffer: Bytes of news that the kernel keeps at most, some 1,200 for each event. The
+  ///     default holds what a host with thousands of containers does in one breath.
   /// - Throws: What the kernel says to the subscription.
   package init(
     _ subjects: Subjects = [],
@@ -129,7 +133,8 @@ package struct LinkEvents: ~Copyable, Sendable {
         }
         pending = events.reversed()
       case .failure(.resourceTemporarilyUnavailable): return nil
-      // The kernel dropped news, or had some that are too long for us: either way something is not known.
+      // The kernel dropped news, or had some that are too long for us: either way something is not
+      // known.
       case .failure(.noBufferSpace), .failure(.messageTooLong): isBehind = true
       case .failure(let errno):
         throw LinuxError(
@@ -143,8 +148,8 @@ package struct LinkEvents: ~Copyable, Sendable {
 
   /// Throws away what was queued before the loss, then tells of it.
   ///
-  /// It is older than the list that the caller makes next, and its consequences may be among what was lost: believed
-  /// after the list, it would leave a wrong picture for good.
+  /// It is older than the list that the caller makes next, and its consequences may be among what
+  /// was lost: believed after the list, it would leave a wrong picture for good.
   private mutating func catchUp() -> LinkEvent? {
     for _ in 0..<Self.discardLimit {
       if case .failure(.resourceTemporarilyUnavailable) = socket.receive(into: &buffer) {
@@ -162,8 +167,8 @@ extension LinkEvent {
     switch message.type {
     case Int(RTM_NEWLINK):
       guard let link = Link(message) else { return nil }
-      // The kernel announces a device with every flag marked as changed (`rtmsg_ifinfo` in register_netdevice, and in
-      // dev_change_net_namespace for one that moved in).
+      // The kernel announces a device with every flag marked as changed (`rtmsg_ifinfo` in
+      // register_netdevice, and in dev_change_net_namespace for one that moved in).
       let change = message.family(as: ifinfomsg.self)?.ifi_change
       self = change == .max ? .appeared(link) : .changed(link)
     case Int(RTM_DELLINK):

@@ -4,20 +4,21 @@ internal import SystemPackage
 
 /// A route netlink socket: questions and orders about devices, addresses and routes (rtnetlink(7)).
 ///
-/// It belongs for ever to the network namespace that the thread was in which made it, whoever uses it later, and keeps that
-/// namespace alive: do not hold one of a container's. To work in another namespace, make the socket there:
-/// `try Netlink(in: namespace)`.
+/// It belongs for ever to the network namespace that the thread was in which made it, whoever uses
+/// it later, and keeps that namespace alive: do not hold one of a container's. To work in another
+/// namespace, make the socket there: `try Netlink(in: namespace)`.
 ///
-/// Every exchange waits for the kernel's confirmation, so when a call returns, its effect is there. The kernel checks
-/// requests strictly (`NETLINK_GET_STRICT_CHK`), and an error carries its own words (`NETLINK_EXT_ACK`). What can be done
-/// is in Link.swift, LinkChanges.swift, Address.swift, Route.swift, KernelNeighbor.swift and Injector.swift.
+/// Every exchange waits for the kernel's confirmation, so when a call returns, its effect is there.
+/// The kernel checks requests strictly (`NETLINK_GET_STRICT_CHK`), and an error carries its own
+/// words (`NETLINK_EXT_ACK`). What can be done is in Link.swift, LinkChanges.swift, Address.swift,
+/// Route.swift, KernelNeighbor.swift and Injector.swift.
 package struct Netlink: ~Copyable, Sendable {
   private let socket: NetlinkSocket
   private var sequence: UInt32 = 0
   /// Receives datagrams.
   ///
-  /// Answers to a dump are 32 KiB at most (`netlink_dump` of the kernel), a single device's are far below it as
-  /// nobody asks for its virtual functions.
+  /// Answers to a dump are 32 KiB at most (`netlink_dump` of the kernel), a single device's are far
+  /// below it as nobody asks for its virtual functions.
   private var buffer = [UInt8](repeating: 0, count: 64 << 10)
 
   /// How often a table that changed while it was read is read again.
@@ -85,9 +86,10 @@ package struct Netlink: ~Copyable, Sendable {
 
   /// Reads a table.
   ///
-  /// A table that changed meanwhile (`NLM_F_DUMP_INTR`) may have been read with gaps, and is read again. One that changes
-  /// each time is answered with all that was in it lately: what went in the meantime may be among it, but what stayed is
-  /// not missing. A host that starts containers without pause must not keep the switch from starting.
+  /// A table that changed meanwhile (`NLM_F_DUMP_INTR`) may have been read with gaps, and is read
+  /// again. One that changes each time is answered with all that was in it lately: what went in the
+  /// meantime may be among it, but what stayed is not missing. A host that starts containers
+  /// without pause must not keep the switch from starting.
   ///
   /// - Parameters:
   ///   - request: What to send.
@@ -168,7 +170,8 @@ struct NetlinkSocket: ~Copyable, Sendable {
   ///   - purpose: What it is for, for the sentence that tells of a failure.
   ///   - flags: `SOCK_...` besides `SOCK_CLOEXEC`.
   ///   - netlinkFamily: `NETLINK_...`.
-  /// - Throws: That the kernel opens none, such as `EPROTONOSUPPORT` for a family that it does not have.
+  /// - Throws: That the kernel opens none, such as `EPROTONOSUPPORT` for a family that it does not
+  ///   have.
   init(
     purpose: String, flags: Int32 = 0, netlinkFamily: Int32 = NETLINK_ROUTE
   ) throws(LinuxError) {
@@ -185,8 +188,9 @@ struct NetlinkSocket: ~Copyable, Sendable {
     descriptor = socket
     let number = descriptor.rawValue
 
-    // Gives it a number of its own: without one, the kernel would take it for itself and pass it over with news. There
-    // is nothing that could fail here, and if it did, the first request would.
+    // Gives it a number of its own: without one, the kernel would take it for itself and pass it
+    // over with news. There is nothing that could fail here, and if it did, the first request
+    // would.
     var address = sockaddr_nl()
     address.nl_family = sa_family_t(AF_NETLINK)
     _ = unsafe withUnsafePointer(to: &address) { pointer in
@@ -195,8 +199,8 @@ struct NetlinkSocket: ~Copyable, Sendable {
       }
     }
 
-    // All three are there since Linux 4.20, far below what the rest of the program needs; where one is refused, only
-    // the wording of errors suffers.
+    // All three are there since Linux 4.20, far below what the rest of the program needs; where one
+    // is refused, only the wording of errors suffers.
     for option in [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK] {
       _ = setOption(SOL_NETLINK, option, 1)
     }
@@ -248,7 +252,8 @@ struct NetlinkSocket: ~Copyable, Sendable {
   ///
   /// Those that other processes sent are left out.
   ///
-  /// - Returns: Its length, above 0; `EMSGSIZE` where it did not fit; `EPIPE` where there will never be another.
+  /// - Returns: Its length, above 0; `EMSGSIZE` where it did not fit; `EPIPE` where there will
+  ///   never be another.
   func receive(into buffer: inout [UInt8]) -> Result<Int, Errno> {
     while true {
       var sender = sockaddr_nl()

@@ -1,9 +1,9 @@
 private import CLinux
 internal import OVXDatapath
 
-// The wire format of netlink (RFC 3549; linux/netlink.h): a 16-byte header, a header of the family, then attributes:
-// length, type and value, each padded to 4 bytes. libmnl lays it out and walks it; this room is the border at which its
-// pointers become values whose length Swift checks.
+// The wire format of netlink (RFC 3549; linux/netlink.h): a 16-byte header, a header of the family,
+// then attributes: length, type and value, each padded to 4 bytes. libmnl lays it out and walks it;
+// this room is the border at which its pointers become values whose length Swift checks.
 
 /// A request to the kernel, laid out by libmnl as it is built.
 @safe struct NetlinkRequest: ~Copyable {
@@ -43,7 +43,8 @@ internal import OVXDatapath
     set { unsafe header.pointee.nlmsg_seq = newValue }
   }
 
-  /// Asks for a confirmation, so that every exchange ends with a message that says whether it worked.
+  /// Asks for a confirmation, so that every exchange ends with a message that says whether it
+  /// worked.
   mutating func requestAcknowledgement() {
     unsafe header.pointee.nlmsg_flags |= UInt16(truncatingIfNeeded: NLM_F_ACK)
   }
@@ -55,7 +56,8 @@ internal import OVXDatapath
     )
   }
 
-  /// Appends a structure, padded with zeros: a family's header, at the front of the request or of a nest.
+  /// Appends a structure, padded with zeros: a family's header, at the front of the request or of a
+  /// nest.
   mutating func put<Family: BitwiseCopyable>(_ value: Family) {
     let used = unsafe Int(header.pointee.nlmsg_len)
     guard used &+ MemoryLayout<Family>.size &+ 4 <= Self.capacity else {
@@ -118,7 +120,8 @@ struct NetlinkMessage: ~Escapable {
     self.bytes = bytes
   }
 
-  /// Hands over each whole message of a datagram, in order; what follows the first malformed one is ignored.
+  /// Hands over each whole message of a datagram, in order; what follows the first malformed one is
+  /// ignored.
   static func forEach(in datagram: RawSpan, _ body: (NetlinkMessage) -> Void) {
     var offset = 0
     while offset < datagram.byteCount {
@@ -156,7 +159,8 @@ struct NetlinkMessage: ~Escapable {
     payload.loadTrivial(as: type, at: 0)
   }
 
-  /// Hands over the attributes behind the first `offset` bytes of the payload, up to the first malformed one.
+  /// Hands over the attributes behind the first `offset` bytes of the payload, up to the first
+  /// malformed one.
   func forEachAttribute(after offset: Int, _ body: (Int, RawSpan) -> Void) {
     payload.extracting(droppingFirst: (offset &+ 3) & ~3).forEachAttribute(body)
   }
@@ -166,7 +170,8 @@ struct NetlinkMessage: ~Escapable {
     switch Int32(header.nlmsg_type) {
     case NLMSG_ERROR:
       guard let report = family(as: nlmsgerr.self) else { return Outcome(code: EBADMSG, text: nil) }
-      // Unless the kernel cut it off as asked (NLM_F_CAPPED), the request follows, and then the attributes.
+      // Unless the kernel cut it off as asked (NLM_F_CAPPED), the request follows, and then the
+      // attributes.
       var offset = MemoryLayout<nlmsgerr>.size
       if flags & NLM_F_CAPPED == 0 {
         offset &+= Int(report.msg.nlmsg_len) &- MemoryLayout<nlmsghdr>.size
@@ -223,7 +228,8 @@ extension RawSpan {
     }
   }
 
-  /// Reads a structure of which every bit pattern is a value; `nil` where the span ends before it does.
+  /// Reads a structure of which every bit pattern is a value; `nil` where the span ends before it
+  /// does.
   func loadTrivial<Value: BitwiseCopyable>(as type: Value.Type, at offset: Int) -> Value? {
     guard offset >= 0, byteCount &- offset >= MemoryLayout<Value>.size else { return nil }
     return unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: type)

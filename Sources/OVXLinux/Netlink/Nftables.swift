@@ -2,11 +2,12 @@ internal import CLinux
 private import Glibc
 internal import SystemPackage
 
-/// A netlink socket of nf_tables, the kernel's packet filter, for tables of our own (linux/netfilter/nf_tables.h).
+/// A netlink socket of nf_tables, the kernel's packet filter, for tables of our own
+/// (linux/netfilter/nf_tables.h).
 ///
-/// It belongs for ever to the network namespace that the thread was in which made it. The kernel is spoken to without
-/// libnftables and nft(8): those read the whole rule set of the host before each change, which has tens of thousands of
-/// rules where Kubernetes runs, and need not be installed.
+/// It belongs for ever to the network namespace that the thread was in which made it. The kernel is
+/// spoken to without libnftables and nft(8): those read the whole rule set of the host before each
+/// change, which has tens of thousands of rules where Kubernetes runs, and need not be installed.
 package struct Nftables: ~Copyable, Sendable {
   private let socket: NetlinkSocket
   /// The author of this socket's changes in news of them.
@@ -20,7 +21,8 @@ package struct Nftables: ~Copyable, Sendable {
   ///
   /// - Throws: What the kernel refuses, such as `EPROTONOSUPPORT` where it has no netfilter at all.
   package init() throws(LinuxError) {
-    // Requests are carried out and answered before send(2) returns, so that nothing has to be waited for.
+    // Requests are carried out and answered before send(2) returns, so that nothing has to be
+    // waited for.
     let socket = try NetlinkSocket(
       purpose: "packet filters", flags: Int32(bitPattern: SOCK_NONBLOCK.rawValue),
       netlinkFamily: NETLINK_NETFILTER)
@@ -142,7 +144,8 @@ struct NftablesTransaction: ~Copyable {
 }
 
 extension NetlinkRequest {
-  /// Starts a request, about tables for both IPv4 and IPv6 where nothing else is said; 0 is any family.
+  /// Starts a request, about tables for both IPv4 and IPv6 where nothing else is said; 0 is any
+  /// family.
   init(
     nftables type: nf_tables_msg_types, flags: Int32 = 0, family: UInt8 = NetfilterProtocol.inet
   ) {

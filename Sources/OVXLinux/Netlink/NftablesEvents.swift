@@ -12,14 +12,16 @@ package enum NftablesEvent: Equatable, Sendable {
   case overrun
 }
 
-/// A subscription to changes of the packet filter in a network namespace, but for those of one socket of ours.
+/// A subscription to changes of the packet filter in a network namespace, but for those of one
+/// socket of ours.
 package struct NftablesEvents: ~Copyable, Sendable {
   private let socket: NetlinkSocket
   private let own: UInt32
   private var buffer = [UInt8](repeating: 0, count: 64 << 10)
   private var pending: [NftablesEvent] = []
 
-  /// Bytes of news that the kernel keeps: those of a rule set with thousands of rules that is loaded at once.
+  /// Bytes of news that the kernel keeps: those of a rule set with thousands of rules that is
+  /// loaded at once.
   private static let receiveBufferSize: Int32 = 4 << 20
 
   /// Subscribes, in the calling thread's network namespace.

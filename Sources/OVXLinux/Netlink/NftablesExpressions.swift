@@ -1,7 +1,8 @@
 internal import CLinux
 private import Glibc
 
-/// The expressions of a rule, one after the other; each goes on only where the one before it was true.
+/// The expressions of a rule, one after the other; each goes on only where the one before it was
+/// true.
 ///
 /// Where no register is named it is the first, of 16 bytes.
 extension NetlinkRequest {
@@ -13,7 +14,8 @@ extension NetlinkRequest {
     }
   }
 
-  /// Loads bytes of the packet; false where there are none, as in the second fragment of a datagram.
+  /// Loads bytes of the packet; false where there are none, as in the second fragment of a
+  /// datagram.
   mutating func load(
     _ base: nft_payload_bases, offset: UInt32, length: UInt32, register: UInt32
   ) {

@@ -10,11 +10,13 @@ package struct Route: Equatable, Sendable {
   package var gateway: IPAddress?
   /// The source address the kernel would choose.
   package var source: IPAddress?
-  /// The MTU of the route in bytes, where it has one of its own, be it configured or discovered on the path.
+  /// The MTU of the route in bytes, where it has one of its own, be it configured or discovered on
+  /// the path.
   ///
   /// Without one it is the device's.
   package var mtu: Int?
-  /// Whether `mtu` is what an ICMP message has said of the path, rather than somebody's configuration.
+  /// Whether `mtu` is what an ICMP message has said of the path, rather than somebody's
+  /// configuration.
   package var isMTULearned = false
   /// Whether the destination is an address of this host.
   package var isLocal: Bool
@@ -27,7 +29,8 @@ extension Netlink {
   ///   - destination: A unicast address.
   ///   - source: The address to send from, where that is decided already.
   /// - Returns: What the kernel would do with a packet now.
-  /// - Throws: `ENETUNREACH` without a route, `EHOSTUNREACH`, `EACCES` or `EINVAL` where a route forbids to send.
+  /// - Throws: `ENETUNREACH` without a route, `EHOSTUNREACH`, `EACCES` or `EINVAL` where a route
+  ///   forbids to send.
   package mutating func route(
     to destination: IPAddress,
     from source: IPAddress? = nil
@@ -35,7 +38,8 @@ extension Netlink {
     try route(to: destination, from: source, flags: 0)
   }
 
-  /// The MTU that is configured for the route to a destination, whatever ICMP messages have said of the path.
+  /// The MTU that is configured for the route to a destination, whatever ICMP messages have said of
+  /// the path.
   ///
   /// `nil` where the route has none of its own. Throws as `route(to:from:)` does.
   package mutating func configuredMTU(
@@ -109,9 +113,10 @@ extension Netlink {
   /// - Parameters:
   ///   - gateway: A neighbor's address.
   ///   - link: The device it is reached by; `nil` leaves that to the kernel.
-  ///   - metric: Of several default routes the one with the lowest counts; `nil` for the kernel's own.
-  /// - Throws: `EEXIST` where there is a default route with that metric, `ENETUNREACH` or `EHOSTUNREACH` where the gateway is in no subnet
-  ///   of the device.
+  ///   - metric: Of several default routes the one with the lowest counts; `nil` for the kernel's
+  ///     own.
+  /// - Throws: `EEXIST` where there is a default route with that metric, `ENETUNREACH` or
+  ///   `EHOSTUNREACH` where the gateway is in no subnet of the device.
   package mutating func addDefaultRoute(
     via gateway: IPAddress,
     on link: Link? = nil,
@@ -148,7 +153,8 @@ extension Netlink {
 }
 
 extension RawSpan {
-  /// The devices of several next hops: `struct rtnexthop` of <linux/rtnetlink.h>, each with attributes of its own.
+  /// The devices of several next hops: `struct rtnexthop` of <linux/rtnetlink.h>, each with
+  /// attributes of its own.
   fileprivate var nextHopDevices: [Int32] {
     var devices: [Int32] = []
     var offset = 0
@@ -189,7 +195,8 @@ extension Route {
     }
     guard let index else { return nil }
     linkIndex = index
-    // What was learned is in an exception to a route, which expires. So do routes from router advertisements.
+    // What was learned is in an exception to a route, which expires. So do routes from router
+    // advertisements.
     isMTULearned = mtu != nil && expires && header.rtm_flags & UInt32(RTM_F_CLONED) != 0
     self.gateway = gateway
     self.source = source

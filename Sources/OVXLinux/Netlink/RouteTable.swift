@@ -14,7 +14,8 @@ package struct RouteEntry: Hashable, Sendable {
   package var mtu: UInt32?
   /// The MSS that TCP announces, in bytes; `nil` for what follows from the MTU.
   package var advertisedMSS: UInt32?
-  /// Of several routes to a destination, the one with the least counts; `nil` for the kernel's choice.
+  /// Of several routes to a destination, the one with the least counts; `nil` for the kernel's
+  /// choice.
   package var priority: UInt32?
   /// The table it stands in; `nil` for the main one.
   package var table: UInt32?
@@ -85,7 +86,8 @@ extension Netlink {
   /// - Parameters:
   ///   - route: The route; bits of its destination that do not count may be anything.
   ///   - link: A device that is up.
-  /// - Throws: `EEXIST` where there is such a route, `ENETUNREACH` or `EHOSTUNREACH` where its gateway is no neighbor.
+  /// - Throws: `EEXIST` where there is such a route, `ENETUNREACH` or `EHOSTUNREACH` where its
+  ///   gateway is no neighbor.
   package mutating func add(_ route: RouteEntry, on link: Link) throws(LinuxError) {
     var family = rtmsg()
     family.rtm_family = UInt8(truncatingIfNeeded: route.destination.family)

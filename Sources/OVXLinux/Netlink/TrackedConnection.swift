@@ -3,7 +3,8 @@ private import Glibc
 package import OVXDatapath
 private import SystemPackage
 
-/// A connection as the kernel's connection tracking has it: what was sent first, and where the answers come from.
+/// A connection as the kernel's connection tracking has it: what was sent first, and where the
+/// answers come from.
 package struct TrackedConnection: Sendable {
   /// The number of the protocol in IP: 6 for TCP.
   package var transport: UInt8
@@ -96,8 +97,8 @@ package struct TrackedConnection: Sendable {
 }
 
 extension Netlink {
-  /// Has the kernel forget connections of the calling thread's network namespace, so that the next packet of each is looked at
-  /// as the first one is.
+  /// Has the kernel forget connections of the calling thread's network namespace, so that the next
+  /// packet of each is looked at as the first one is.
   ///
   /// - Parameter isStale: Which ones.
   /// - Throws: The kernel's error, such as where it has no connection tracking.

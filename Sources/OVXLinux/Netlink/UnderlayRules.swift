@@ -3,15 +3,16 @@ private import Glibc
 package import OVXDatapath
 private import SystemPackage
 
-/// Rules of the packet filter that let nobody but a switch send to the UDP ports of its remote VTEPs.
+/// Rules of the packet filter that let nobody but a switch send to the UDP ports of its remote
+/// VTEPs.
 ///
-/// VXLAN believes an address: to a remote, whatever comes from this host's address is this host's switch. So what
-/// programs of the host send there is dropped, and what the host forwards for containers, whose addresses it may
-/// translate to its own. The switch's own sockets are told from all others by the group that they were opened with
-/// (`ovx_socket_group`).
+/// VXLAN believes an address: to a remote, whatever comes from this host's address is this host's
+/// switch. So what programs of the host send there is dropped, and what the host forwards for
+/// containers, whose addresses it may translate to its own. The switch's own sockets are told from
+/// all others by the group that they were opened with (`ovx_socket_group`).
 ///
-/// They stand in a table of their own, at the end of the way out (after others have translated addresses), and touch no
-/// other. As `nft list ruleset` shows them:
+/// They stand in a table of their own, at the end of the way out (after others have translated
+/// addresses), and touch no other. As `nft list ruleset` shows them:
 ///
 ///     table inet ovx-underlay-5d1f9e02 {
 ///       counter refused { packets 0 bytes 0 }
@@ -26,7 +27,8 @@ private import SystemPackage
 ///       }
 ///     }
 ///
-/// Of a fragmented datagram the first fragment has the port, and without it the others are worth nothing.
+/// Of a fragmented datagram the first fragment has the port, and without it the others are worth
+/// nothing.
 package struct UnderlayRules: Sendable {
   /// What the names of all switches' tables begin with.
   static let prefix = "ovx-underlay-"
@@ -48,7 +50,8 @@ package struct UnderlayRules: Sendable {
 
   /// Describes the rules of one switch.
   ///
-  /// - Parameter owner: What no other switch of the network namespace has: the path of its database.
+  /// - Parameter owner: What no other switch of the network namespace has: the path of its
+  ///   database.
   package init(owner: String) {
     // FNV-1a: the same number at each start.
     let hash = owner.utf8.reduce(0x811C_9DC5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
@@ -66,7 +69,8 @@ package struct UnderlayRules: Sendable {
     return ovx_has_socket_group(socket.rawValue)
   }
 
-  /// The comment as nft(8) keeps it (`NFTNL_UDATA_TABLE_COMMENT`): type, length, text with its terminating zero.
+  /// The comment as nft(8) keeps it (`NFTNL_UDATA_TABLE_COMMENT`): type, length, text with its
+  /// terminating zero.
   fileprivate var userdata: [UInt8] {
     [0, UInt8(truncatingIfNeeded: comment.utf8.count + 1)] + comment.utf8 + [0]
   }

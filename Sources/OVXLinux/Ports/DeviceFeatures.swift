@@ -3,8 +3,9 @@ package import OVXDatapath
 
 /// Which superframes a network device cuts by itself, as `ethtool -k` shows it.
 ///
-/// What a packet socket with `PACKET_QDISC_BYPASS` sends must need no more: the kernel would have to cut it in software,
-/// and drops it instead (`__dev_direct_xmit` of net/core/dev.c). Missing checksums it fills in all the same.
+/// What a packet socket with `PACKET_QDISC_BYPASS` sends must need no more: the kernel would have
+/// to cut it in software, and drops it instead (`__dev_direct_xmit` of net/core/dev.c). Missing
+/// checksums it fills in all the same.
 package struct DeviceFeatures: OptionSet, Hashable, Sendable {
   package let rawValue: Int32
   package init(rawValue: Int32) { self.rawValue = rawValue }

@@ -25,8 +25,8 @@ package struct InterfaceIndex: RawRepresentable, Hashable, Sendable {
 /// checksums of a veth's other end pass through; a VLAN tag that the kernel took out is found in
 /// `PACKET_AUXDATA`. What the host itself sends by the interface is not received.
 ///
-/// With several queues there is a socket for each, and the kernel shares what arrives among them by a
-/// hash that is the same for both directions of a flow (`PACKET_FANOUT_HASH`).
+/// With several queues there is a socket for each, and the kernel shares what arrives among them by
+/// a hash that is the same for both directions of a flow (`PACKET_FANOUT_HASH`).
 package struct PacketSocket: ~Copyable, Sendable {
   let queues: Queues
   package let interface: InterfaceIndex
@@ -69,7 +69,8 @@ package struct PacketSocket: ~Copyable, Sendable {
     return PacketSocket(queues: queues, interface: index, capabilities: capabilities)
   }
 
-  /// Takes over sockets that another process had on an interface of the calling thread's network namespace.
+  /// Takes over sockets that another process had on an interface of the calling thread's network
+  /// namespace.
   ///
   /// What is in their queues is received.
   ///

@@ -3,8 +3,8 @@ private import Glibc
 package import OVXDatapath
 private import SystemPackage
 
-/// Finds out whether packets of some size get to another host: by ICMP echo requests of that size, never fragmented, which
-/// it answers (RFC 4821, section 10.3, by way of RFC 8899).
+/// Finds out whether packets of some size get to another host: by ICMP echo requests of that size,
+/// never fragmented, which it answers (RFC 4821, section 10.3, by way of RFC 8899).
 ///
 /// An answer is recognised by a random number, which nobody knows who does not see the request.
 package struct PathProbe: ~Copyable, Sendable {
@@ -59,7 +59,8 @@ package struct PathProbe: ~Copyable, Sendable {
   /// Bytes in front of the echo request.
   private var networkLength: Int { isIPv6 ? 40 : 20 }
 
-  /// Sends an echo request in an IP packet of so many bytes, 64 at least; what the kernel does not take is not answered.
+  /// Sends an echo request in an IP packet of so many bytes, 64 at least; what the kernel does not
+  /// take is not answered.
   package func send(byteCount: Int) {
     var message = [UInt8](repeating: 0, count: max(64, byteCount) - networkLength)
     message[0] = isIPv6 ? 128 : 8

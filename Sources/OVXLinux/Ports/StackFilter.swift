@@ -4,15 +4,17 @@ private import SystemPackage
 
 /// Keeps the host's own network stack off a port's device, in both directions.
 ///
-/// A packet socket copies what a device receives, and the kernel goes on with the original: without this the host would
-/// answer a tenant's ARP, take its routes and forward its packets. The filters of traffic control come behind packet
-/// sockets on the way in, and a packet socket with `PACKET_QDISC_BYPASS` goes past them on the way out; so one that takes
-/// every frame leaves the switch as the device's only user. It stands in the kernel whatever becomes of the process, and
+/// A packet socket copies what a device receives, and the kernel goes on with the original: without
+/// this the host would answer a tenant's ARP, take its routes and forward its packets. The filters
+/// of traffic control come behind packet sockets on the way in, and a packet socket with
+/// `PACKET_QDISC_BYPASS` goes past them on the way out; so one that takes every frame leaves the
+/// switch as the device's only user. It stands in the kernel whatever becomes of the process, and
 /// `nft flush ruleset` does not touch it.
 ///
-/// The filter is a classic BPF program (cls_bpf), which takes no more than CAP_NET_ADMIN. Its first instructions load
-/// numbers that nobody uses: they tell whose it is, and are read back with the filter. It has the first priority, for a
-/// filter in front of it could let frames pass. Filters behind it stay as they are, and see nothing.
+/// The filter is a classic BPF program (cls_bpf), which takes no more than CAP_NET_ADMIN. Its first
+/// instructions load numbers that nobody uses: they tell whose it is, and are read back with the
+/// filter. It has the first priority, for a filter in front of it could let frames pass. Filters
+/// behind it stay as they are, and see nothing.
 package struct StackFilter: Hashable, Sendable {
   /// Of the configuration that wants the device for itself.
   private let owner: UInt64
@@ -94,7 +96,8 @@ extension Netlink {
       let present = ownsDiscipline ? [] : try filters(of: link, direction)
       let ours = present.filter(filter.isProgram)
       if Self.isKept(by: filter, among: present) { continue }
-      // One that is added comes first. Those that have fallen behind go afterwards, so that there is always one.
+      // One that is added comes first. Those that have fallen behind go afterwards, so that there
+      // is always one.
       try add(
         filter, to: link, direction,
         ownsDiscipline: ownsDiscipline || ours.contains(where: filter.ownsDiscipline))
@@ -128,7 +131,8 @@ extension Netlink {
     return false
   }
 
-  /// Takes a filter from a device, and what was made for it; leaves everything else that hangs there.
+  /// Takes a filter from a device, and what was made for it; leaves everything else that hangs
+  /// there.
   package mutating func release(_ link: Link, from filter: StackFilter) throws(LinuxError) {
     var ownsDiscipline = false
     var isEmpty = true
@@ -145,7 +149,8 @@ extension Netlink {
     if ownsDiscipline, isEmpty { try removeDiscipline(of: link) }
   }
 
-  /// The indices of devices that may have filters of a `StackFilter`: those with clsact, or its elder sister ingress.
+  /// The indices of devices that may have filters of a `StackFilter`: those with clsact, or its
+  /// elder sister ingress.
   package mutating func classifiedLinks() throws(LinuxError) -> Set<Int32> {
     let found: [Int32] = try dump(
       NetlinkRequest(type: Int(RTM_GETQDISC), flags: NLM_F_DUMP, family: tcmsg()),
@@ -178,7 +183,8 @@ extension Netlink {
     }
   }
 
-  /// Whether a filter is among some, and the first of these takes every frame, be it this one or another owner's.
+  /// Whether a filter is among some, and the first of these takes every frame, be it this one or
+  /// another owner's.
   private static func isKept(by filter: StackFilter, among present: [TrafficFilter]) -> Bool {
     guard let first = present.first(where: { $0.handle != 0 }) else { return false }
     return StackFilter.isAny(first) && present.contains(where: filter.isProgram)

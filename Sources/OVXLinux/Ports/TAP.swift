@@ -3,14 +3,16 @@ private import Glibc
 package import OVXDatapath
 internal import SystemPackage
 
-/// An open TAP device: the switch's end of an Ethernet cable whose other end is a network interface.
+/// An open TAP device: the switch's end of an Ethernet cable whose other end is a network
+/// interface.
 ///
-/// Frames are read and written with a 10-byte virtio-net header in front (`Offload`), so that superframes and missing
-/// checksums pass through. The interface lives in the network namespace of the thread that opened it, and may be moved
-/// to another one while it is open.
+/// Frames are read and written with a 10-byte virtio-net header in front (`Offload`), so that
+/// superframes and missing checksums pass through. The interface lives in the network namespace of
+/// the thread that opened it, and may be moved to another one while it is open.
 ///
-/// With several queues, the kernel gives the frames of a flow to the queue by which frames of that flow were last written
-/// (`tun_automq_select_queue` of drivers/net/tun.c), so that a flow stays with one worker both ways.
+/// With several queues, the kernel gives the frames of a flow to the queue by which frames of that
+/// flow were last written (`tun_automq_select_queue` of drivers/net/tun.c), so that a flow stays
+/// with one worker both ways.
 package struct TAP: ~Copyable, Sendable {
   let queues: Queues
   /// The interface's name, 1...15 bytes.
@@ -20,14 +22,16 @@ package struct TAP: ~Copyable, Sendable {
 
   /// Opens a TAP device, and makes it if there is none of that name.
   ///
-  /// A new one does not outlive its descriptors. Offloads are negotiated downwards from all of them.
+  /// A new one does not outlive its descriptors. Offloads are negotiated downwards from all of
+  /// them.
   ///
   /// - Parameters:
   ///   - name: 1...15 bytes without `/` and white space.
   ///   - count: How many queues to have. One that was made with a single queue stays so.
   ///   - namespace: Where it is; `nil` for the calling thread's network namespace.
-  /// - Throws: `.noSuchFileOrDirectory` without /dev/net/tun, `.notPermitted` without CAP_NET_ADMIN, `.resourceBusy`
-  ///   where another process has it open, `.invalidArgument` where the name belongs to another kind of interface.
+  /// - Throws: `.noSuchFileOrDirectory` without /dev/net/tun, `.notPermitted` without
+  ///   CAP_NET_ADMIN, `.resourceBusy` where another process has it open, `.invalidArgument` where
+  ///   the name belongs to another kind of interface.
   /// - Returns: The device, non-blocking.
   package static func open(
     name: String,
@@ -49,7 +53,8 @@ package struct TAP: ~Copyable, Sendable {
     let attached = FormerDaemon.retryWhileBusy(EBUSY) {
       let attached = unsafe ovx_attach_tap(number, name, isMultiQueue)
       guard attached == -EINVAL else { return attached }
-      // Made with another number of workers: it can have several queues or not for as long as it lives.
+      // Made with another number of workers: it can have several queues or not for as long as it
+      // lives.
       isMultiQueue.toggle()
       return unsafe ovx_attach_tap(number, name, isMultiQueue)
     }
@@ -76,8 +81,8 @@ package struct TAP: ~Copyable, Sendable {
   /// Takes over an open TAP that another process had.
   ///
   /// - Parameter queues: Its descriptors.
-  /// - Returns: The device by the name that it has now, wherever it is; `nil` where they are not of one TAP that has
-  ///   virtio-net headers.
+  /// - Returns: The device by the name that it has now, wherever it is; `nil` where they are not of
+  ///   one TAP that has virtio-net headers.
   package static func adopt(_ queues: consuming Queues) -> TAP? {
     guard let name = name(of: queues.first) else { return nil }
     for number in queues.all where self.name(of: number) != name { return nil }
@@ -131,7 +136,8 @@ package struct TAP: ~Copyable, Sendable {
 
   /// Opens another descriptor of the same open device.
   ///
-  /// With it the device can be told things while a worker has the first one; the device is closed once both are.
+  /// With it the device can be told things while a worker has the first one; the device is closed
+  /// once both are.
   package borrowing func duplicate() throws(LinuxError) -> TAP {
     let number = fcntl(queues.first, F_DUPFD_CLOEXEC, 0)
     guard number >= 0 else {

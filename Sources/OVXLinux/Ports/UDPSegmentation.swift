@@ -3,11 +3,12 @@ private import Glibc
 internal import OVXDatapath
 private import SystemPackage
 
-/// What became of asking the kernel to cut one send into many datagrams (`UDP_SEGMENT`, Linux 4.18).
+/// What became of asking the kernel to cut one send into many datagrams (`UDP_SEGMENT`, Linux
+/// 4.18).
 ///
-/// Some kernels take the request and send rubbish: those of 7.0-rc1 to 7.1.4, and distributors' that have taken the same
-/// change over, write a wrong header where the last datagram is as long as the others. So a train is sent to ourselves
-/// once and compared.
+/// Some kernels take the request and send rubbish: those of 7.0-rc1 to 7.1.4, and distributors'
+/// that have taken the same change over, write a wrong header where the last datagram is as long as
+/// the others. So a train is sent to ourselves once and compared.
 package enum UDPSegmentation: String, Sendable {
   case works
   /// The kernel does not know the option.
@@ -18,7 +19,8 @@ package enum UDPSegmentation: String, Sendable {
   /// What this kernel does; found out when first asked for.
   package static let current = probe()
 
-  /// Sends a train over loopback that is too long to stay whole, so that the kernel itself has to cut it.
+  /// Sends a train over loopback that is too long to stay whole, so that the kernel itself has to
+  /// cut it.
   ///
   /// Where loopback is down or drops it, nothing speaks against the option.
   package static func probe() -> UDPSegmentation {
@@ -45,12 +47,13 @@ package enum UDPSegmentation: String, Sendable {
     return verdict(sent: train, received: datagrams(at: receiver.rawValue))
   }
 
-  /// Bytes of a datagram, and datagrams: together more than the 65,493 that stay whole, and less than the 65,507 that
-  /// can be sent at once; the last one is as long as the others.
+  /// Bytes of a datagram, and datagrams: together more than the 65,493 that stay whole, and less
+  /// than the 65,507 that can be sent at once; the last one is as long as the others.
   private static let segmentSize = 1424
   private static let segmentCount = 46
 
-  /// What is to be thought of a kernel that made these datagrams of a train; lost ones are no proof of anything.
+  /// What is to be thought of a kernel that made these datagrams of a train; lost ones are no proof
+  /// of anything.
   package static func verdict(sent train: [UInt8], received datagrams: [[UInt8]]) -> UDPSegmentation
   {
     for (index, datagram) in datagrams.enumerated() {

@@ -3,13 +3,15 @@ private import Glibc
 package import OVXDatapath
 internal import SystemPackage
 
-/// A UDP socket of the underlay: one that listens for datagrams of all VTEPs, or one that sends to one of them.
+/// A UDP socket of the underlay: one that listens for datagrams of all VTEPs, or one that sends to
+/// one of them.
 ///
-/// A listener with several queues is as many sockets, among which the kernel shares what arrives by the addresses and
-/// ports outside (`SO_REUSEPORT`). All datagrams of an inner flow have the same.
+/// A listener with several queues is as many sockets, among which the kernel shares what arrives by
+/// the addresses and ports outside (`SO_REUSEPORT`). All datagrams of an inner flow have the same.
 package struct UDPSocket: ~Copyable, Sendable {
   let queues: Queues
-  /// For a sender: the largest IP packet that the path to the remote takes unfragmented, in bytes; else 0.
+  /// For a sender: the largest IP packet that the path to the remote takes unfragmented, in bytes;
+  /// else 0.
   package let pathMTU: Int
 
   /// Opens the socket on which a VTEP receives, in the calling thread's network namespace.
@@ -18,9 +20,11 @@ package struct UDPSocket: ~Copyable, Sendable {
   ///   - local: The VTEP's address; `nil` for all addresses of the host.
   ///   - isIPv6: The family to listen in; an IPv6 listener takes no IPv4 datagrams.
   ///   - port: 4789 unless told otherwise (RFC 7348, section 5).
-  ///   - isShared: Whether there are listeners of ours on the same port, for other addresses. Only then may there be any.
+  ///   - isShared: Whether there are listeners of ours on the same port, for other addresses. Only
+  ///     then may there be any.
   ///   - count: How many queues to have.
-  /// - Throws: `.addressInUse` where somebody else has the port, `.addressNotAvailable` where no interface has the address.
+  /// - Throws: `.addressInUse` where somebody else has the port, `.addressNotAvailable` where no
+  ///   interface has the address.
   /// - Returns: The socket, non-blocking.
   package static func listen(
     local: IPAddress?,
@@ -80,7 +84,8 @@ package struct UDPSocket: ~Copyable, Sendable {
       throw Self.refusal(
         to: "be told of the devices by which to receive on", subject, refusal.rawValue, port: port)
     }
-    // It sends nothing, so that no ICMP message can have it in its quotation: the kernel heeds none for its sake.
+    // It sends nothing, so that no ICMP message can have it in its quotation: the kernel heeds none
+    // for its sake.
     _ =
       bindAddress.isIPv6
       ? descriptor.setOption(ipv6Level, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT)
@@ -97,22 +102,25 @@ package struct UDPSocket: ~Copyable, Sendable {
     guard bound == 0 else {
       throw refusal(to: "listen on", subject, -bound, port: port)
     }
-    // After the bind, so that this one was refused where anybody else has the port, and later ones of ours are not. Unlike
-    // SO_REUSEADDR it lets nobody in but processes of the same user (socket(7)), so no other user can take the traffic.
+    // After the bind, so that this one was refused where anybody else has the port, and later ones
+    // of ours are not. Unlike SO_REUSEADDR it lets nobody in but processes of the same user
+    // (socket(7)), so no other user can take the traffic.
     _ = descriptor.setOption(SOL_SOCKET, SO_REUSEPORT, 1)
     return descriptor
   }
 
-  /// Opens a socket that sends to one VTEP from one source port, never fragmenting, in the calling thread's namespace.
+  /// Opens a socket that sends to one VTEP from one source port, never fragmenting, in the calling
+  /// thread's namespace.
   ///
   /// - Parameters:
   ///   - local: The source address; `nil` for the one that the route prefers.
   ///   - remote: The VTEP to send to.
   ///   - port: The port that it listens on.
-  ///   - sourcePort: Carries the flow's entropy, 49152...65535. Sockets to different remotes may share one.
+  ///   - sourcePort: Carries the flow's entropy, 49152...65535. Sockets to different remotes may
+  ///     share one.
   ///   - header: What its datagrams have in their outer headers.
-  /// - Throws: `.networkUnreachable` and the like where there is no route at the moment, `.addressInUse` where a foreign
-  ///   socket has the source port: take another one.
+  /// - Throws: `.networkUnreachable` and the like where there is no route at the moment,
+  ///   `.addressInUse` where a foreign socket has the source port: take another one.
   /// - Returns: The socket, non-blocking.
   package static func connect(
     local: IPAddress?,
@@ -158,8 +166,8 @@ package struct UDPSocket: ~Copyable, Sendable {
     package var forbidsFragments = true
     /// Whether there is a UDP checksum.
     ///
-    /// Without one the kernel takes each datagram by itself (`udp_send_skb`), and over IPv6 few receivers accept it
-    /// (RFC 6935).
+    /// Without one the kernel takes each datagram by itself (`udp_send_skb`), and over IPv6 few
+    /// receivers accept it (RFC 6935).
     package var hasChecksum = true
 
     package init() {}
@@ -168,7 +176,8 @@ package struct UDPSocket: ~Copyable, Sendable {
   /// Takes the descriptors out.
   package consuming func takeQueues() -> Queues { queues }
 
-  /// 32 MiB: what 10 Gb/s bring while the worker waits 25 ms for a core; all VTEPs share the one queue.
+  /// 32 MiB: what 10 Gb/s bring while the worker waits 25 ms for a core; all VTEPs share the one
+  /// queue.
   private static let listenerBufferSize: Int32 = 32 << 20
   private static let senderBufferSize: Int32 = 8 << 20
 
@@ -220,9 +229,10 @@ package struct UDPSocket: ~Copyable, Sendable {
 extension Descriptor {
   /// Sets what the kernel writes into outer headers, and has it go by the device's MTU alone.
   ///
-  /// What an ICMP message says of the path, which anybody can forge, changes nothing about sends (ip(7): `PROBE` sets DF as
-  /// `DO` does, `OMIT` leaves it out as `DONT` does, and neither goes by the path MTU). Whether it is to be believed the
-  /// control side decides, which tells the data plane how much a path takes.
+  /// What an ICMP message says of the path, which anybody can forge, changes nothing about sends
+  /// (ip(7): `PROBE` sets DF as `DO` does, `OMIT` leaves it out as `DONT` does, and neither goes by
+  /// the path MTU). Whether it is to be believed the control side decides, which tells the data
+  /// plane how much a path takes.
   fileprivate borrowing func setHeader(_ header: UDPSocket.Header, isIPv6: Bool) {
     if isIPv6 {
       _ = setOption(ipv6Level, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)

@@ -3,14 +3,15 @@ private import Glibc
 private import Synchronization
 package import SystemPackage
 
-/// A process of its own that does what takes more rights than moving frames does: the daemon reads what tenants write, and
-/// whoever gets hold of it is to have no more than it needs.
+/// A process of its own that does what takes more rights than moving frames does: the daemon reads
+/// what tenants write, and whoever gets hold of it is to have no more than it needs.
 ///
-/// It asks docker and podman for containers, opens the files of network namespaces, and opens a few things inside them
-/// (`NetworkNamespace.Thing`). Where a process has none, as the tests and ovx-cni have, it does all of that itself.
+/// It asks docker and podman for containers, opens the files of network namespaces, and opens a few
+/// things inside them (`NetworkNamespace.Thing`). Where a process has none, as the tests and
+/// ovx-cni have, it does all of that itself.
 package enum Broker {
-  /// Starts one, with the rights of this process, or connects to the one that a service manager starts: before the process
-  /// has another thread, and once.
+  /// Starts one, with the rights of this process, or connects to the one that a service manager
+  /// starts: before the process has another thread, and once.
   ///
   /// One that is started ends with this process.
   ///
@@ -39,14 +40,15 @@ package enum Broker {
   ///
   /// - Throws: What the kernel says.
   package static func leaveRightsToIt() throws(Errno) {
-    // There only who has CAP_SYS_ADMIN may use io_uring, or is of a group that mostly nobody has set.
+    // There only who has CAP_SYS_ADMIN may use io_uring, or is of a group that mostly nobody has
+    // set.
     let isRingForFew = ProcSettings.ioUringPolicy == 1
     let status = ovx_keep_few_capabilities(isRingForFew)
     guard status == 0 else { throw Errno(rawValue: 0 &- status) }
   }
 
-  /// What it means that the broker was asked for something: `EAGAIN` where it has gone, or does not answer, which says
-  /// nothing of what it was asked for; `nil` where the error is the thing's own.
+  /// What it means that the broker was asked for something: `EAGAIN` where it has gone, or does not
+  /// answer, which says nothing of what it was asked for; `nil` where the error is the thing's own.
   static func failure(_ errno: Errno, action: String, subject: String) -> LinuxError? {
     let meanings: [Errno] = [.brokenPipe, .connectionRefused, .connectionReset, .timedOut]
     guard ovx_broker_has_begun(), meanings.contains(errno) else { return nil }
@@ -56,8 +58,8 @@ package enum Broker {
       remedy: "restart ovx-vswitchd")
   }
 
-  /// The host's processes and the network namespaces that they are in, in the order of their numbers; those that must not
-  /// be looked at are left out.
+  /// The host's processes and the network namespaces that they are in, in the order of their
+  /// numbers; those that must not be looked at are left out.
   static func processes() -> [(pid: Int32, namespace: NetworkNamespace.Identity)] {
     var all: [(pid: Int32, namespace: NetworkNamespace.Identity)] = []
     var found = ovx_occupants()
@@ -83,7 +85,8 @@ package enum Broker {
     return all
   }
 
-  /// The id of the container that a process is in, of which engines show the first twelve digits; `nil` for none.
+  /// The id of the container that a process is in, of which engines show the first twelve digits;
+  /// `nil` for none.
   static func container(of pid: Int32) -> String? {
     var id = [CChar](repeating: 0, count: Int(OVX_CONTAINER_ID) + 1)
     if ovx_broker_has_begun() {

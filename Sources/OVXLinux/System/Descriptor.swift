@@ -19,7 +19,8 @@ package struct Descriptor: ~Copyable, Sendable {
   }
 
   deinit {
-    // Whatever close(2) answers, the number is free afterwards on Linux; repeating it would close somebody else's.
+    // Whatever close(2) answers, the number is free afterwards on Linux; repeating it would close
+    // somebody else's.
     _ = close(rawValue)
   }
 }

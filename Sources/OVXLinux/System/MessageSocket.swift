@@ -2,7 +2,8 @@ internal import CLinux
 private import Glibc
 package import SystemPackage
 
-/// One end of a connection of messages between two processes of a host, by which descriptors go, too (`SOCK_SEQPACKET`).
+/// One end of a connection of messages between two processes of a host, by which descriptors go,
+/// too (`SOCK_SEQPACKET`).
 ///
 /// Each message arrives whole or not at all. Both ways wait, for `patience` at most.
 package struct MessageSocket: ~Copyable, Sendable {
@@ -40,7 +41,8 @@ package struct MessageSocket: ~Copyable, Sendable {
 
   /// Sends a message.
   ///
-  /// - Throws: `.brokenPipe` where nobody receives any more, `.resourceTemporarilyUnavailable` where nobody did in time.
+  /// - Throws: `.brokenPipe` where nobody receives any more, `.resourceTemporarilyUnavailable`
+  ///   where nobody did in time.
   package func send(_ bytes: [UInt8], _ descriptors: [Int32] = []) throws(Errno) {
     let status = unsafe ovx_send_message(
       descriptor.rawValue, bytes, bytes.count, descriptors, descriptors.count)
@@ -49,7 +51,8 @@ package struct MessageSocket: ~Copyable, Sendable {
 
   /// Receives a message; `nil` where the other end is closed.
   ///
-  /// - Throws: `.resourceTemporarilyUnavailable` where none came in time, `.messageTooLong` for one that is too long.
+  /// - Throws: `.resourceTemporarilyUnavailable` where none came in time, `.messageTooLong` for one
+  ///   that is too long.
   package func receive() throws(Errno) -> Message? {
     var bytes = [UInt8](repeating: 0, count: Self.sizeLimit)
     var descriptors = [Int32](repeating: -1, count: Self.descriptorLimit)
@@ -65,8 +68,10 @@ package struct MessageSocket: ~Copyable, Sendable {
       bytes: Array(bytes.prefix(length)), descriptors: Array(descriptors.prefix(count)))
   }
 
-  /// Receives nothing more: what is in the queue can still be taken out, and whoever sends from here on is told.
+  /// Receives nothing more: what is in the queue can still be taken out, and whoever sends from
+  /// here on is told.
   ///
-  /// The kernel does it at one moment, so that afterwards both ends know which messages have arrived.
+  /// The kernel does it at one moment, so that afterwards both ends know which messages have
+  /// arrived.
   package func stopReceiving() { _ = shutdown(descriptor.rawValue, Int32(SHUT_RD)) }
 }

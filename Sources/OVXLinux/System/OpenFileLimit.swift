@@ -2,7 +2,8 @@ private import Glibc
 
 /// How many files the process may have open.
 package enum OpenFileLimit {
-  /// Raises the limit as far as the administrator permits, and further where that is not enough and the process may.
+  /// Raises the limit as far as the administrator permits, and further where that is not enough and
+  /// the process may.
   ///
   /// - Parameter goal: Descriptors that are needed; 0 for as many as there may be.
   /// - Returns: The limit that holds now.
@@ -13,7 +14,8 @@ package enum OpenFileLimit {
     }
     let goal = rlim_t(clamping: goal)
     if limit.rlim_max < goal {
-      // Only a privileged process may go past its hard limit; if this one may not, it goes as far as it can.
+      // Only a privileged process may go past its hard limit; if this one may not, it goes as far
+      // as it can.
       var raised = rlimit(rlim_cur: goal, rlim_max: goal)
       _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &raised)
       _ = unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)

@@ -2,10 +2,11 @@ private import CLinux
 private import Glibc
 package import SystemPackage
 
-/// What the host must offer, looked at once at start-up, so that what is missing is told before anything fails of it.
+/// What the host must offer, looked at once at start-up, so that what is missing is told before
+/// anything fails of it.
 ///
-/// `Preflight.problems(in: .observed())` is all the daemon needs. Facts and conclusions are apart so that each
-/// conclusion can be tested on a host that offers everything.
+/// `Preflight.problems(in: .observed())` is all the daemon needs. Facts and conclusions are apart
+/// so that each conclusion can be tested on a host that offers everything.
 package enum Preflight {
   /// Something that is missing.
   package struct Problem: Equatable, Sendable {
@@ -25,10 +26,11 @@ package enum Preflight {
     package var ring: Errno?
     /// Whether the kernel gives one that leaves completions alone until asked for them.
     package var canDeferCompletions: Bool
-    /// The value of kernel.io_uring_disabled, 0...2; `nil` on kernels before 6.6, which do not have it.
+    /// The value of kernel.io_uring_disabled, 0...2; `nil` on kernels before 6.6, which do not have
+    /// it.
     package var ringPolicy: Int?
-    /// The effective capabilities of the process and its broker, bit N for capability N (capabilities(7)); `nil` where
-    /// /proc does not tell.
+    /// The effective capabilities of the process and its broker, bit N for capability N
+    /// (capabilities(7)); `nil` where /proc does not tell.
     package var capabilities: UInt64?
     /// What `uname -r` says.
     package var release: String

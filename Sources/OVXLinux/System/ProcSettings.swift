@@ -12,25 +12,30 @@ package enum ProcSettings {
     if let value { write(value, "\(directory)/\(device)/disable_ipv6") }
   }
 
-  /// Whether a device passes IPv6 packets on, as a router does; `namespace` is where it is, `nil` for the process's own.
+  /// Whether a device passes IPv6 packets on, as a router does; `namespace` is where it is, `nil`
+  /// for the process's own.
   package static func forwardsIPv6(on device: String, in namespace: NetworkNamespace? = nil) -> Bool
   {
     read("/proc/sys/net/ipv6/conf/\(device)/forwarding", namespace).map { $0 != "0" } ?? false
   }
 
-  /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take none.
+  /// Has the host take addresses and routes from IPv6 routers that it hears by a device, or take
+  /// none.
   ///
-  /// With 2 a host takes them also where it forwards itself. Where the kernel has no IPv6, nothing is to do.
+  /// With 2 a host takes them also where it forwards itself. Where the kernel has no IPv6, nothing
+  /// is to do.
   package static func acceptRouterAdvertisements(_ isAccepting: Bool, on device: String) {
     let directory = "/proc/sys/net/ipv6/conf/\(device)"
     write(isAccepting ? "2" : "0", "\(directory)/accept_ra")
     write(isAccepting ? "1" : "0", "\(directory)/autoconf")
   }
 
-  /// Has the host keep what it knows of its neighbors on a device while that has no carrier, where the kernel can (5.16).
+  /// Has the host keep what it knows of its neighbors on a device while that has no carrier, where
+  /// the kernel can (5.16).
   ///
-  /// A TAP has none while no process has it open. Without this a daemon that is killed takes all neighbors with it, and who
-  /// asks for one before the next daemon is there asks again a second later.
+  /// A TAP has none while no process has it open. Without this a daemon that is killed takes all
+  /// neighbors with it, and who asks for one before the next daemon is there asks again a second
+  /// later.
   ///
   /// - Parameters:
   ///   - device: Its name.
@@ -75,10 +80,11 @@ package enum ProcSettings {
     read("/proc/sys/net/\(family)/conf/\(device)/\(name)").map { $0 != "0" } ?? false
   }
 
-  /// Gives a setting of a device, or of `all`, a value, in the process's network namespace or another one.
+  /// Gives a setting of a device, or of `all`, a value, in the process's network namespace or
+  /// another one.
   ///
-  /// Where the kernel does not have it, nothing is to do; where it has the value, nothing is done, as some settings of `all`
-  /// change those of all devices when they are written.
+  /// Where the kernel does not have it, nothing is to do; where it has the value, nothing is done,
+  /// as some settings of `all` change those of all devices when they are written.
   package static func write(
     _ value: String, family: String, device: String, _ name: String,
     in namespace: NetworkNamespace? = nil
@@ -88,8 +94,8 @@ package enum ProcSettings {
     write(value, path, namespace)
   }
 
-  /// Who may use io_uring (`kernel.io_uring_disabled`): everybody for 0, few for 1, nobody for 2; `nil` before Linux 6.6,
-  /// which has no such setting.
+  /// Who may use io_uring (`kernel.io_uring_disabled`): everybody for 0, few for 1, nobody for 2;
+  /// `nil` before Linux 6.6, which has no such setting.
   package static var ioUringPolicy: Int? {
     read("/proc/sys/kernel/io_uring_disabled").flatMap { Int($0) }
   }

@@ -19,8 +19,8 @@ package struct ProgramOutput: Equatable, Sendable {
 
 /// Runs a program without a shell and waits for its end, but not longer than it is given.
 ///
-/// It gets the daemon's environment, an empty standard input, no other descriptor, and its own process group, which is
-/// killed as a whole when the time is over.
+/// It gets the daemon's environment, an empty standard input, no other descriptor, and its own
+/// process group, which is killed as a whole when the time is over.
 ///
 /// - Parameters:
 ///   - path: The program's file.
@@ -81,7 +81,8 @@ package func run(
 
 /// A program that runs beside the daemon for as long as it likes, and says something now and then.
 ///
-/// It gets what a program gets by `run`, and is killed with its whole process group when it is let go of.
+/// It gets what a program gets by `run`, and is killed with its whole process group when it is let
+/// go of.
 package final class RunningProgram {
   private let child: Child
   private var output: Pipe
@@ -132,7 +133,8 @@ package final class RunningProgram {
   }
 }
 
-/// Looks a program up in a list of directories, separated by colons; those that are no absolute paths do not count.
+/// Looks a program up in a list of directories, separated by colons; those that are no absolute
+/// paths do not count.
 package func find(program name: String, in searchPath: String) -> String? {
   searchPath.split(separator: ":").lazy.map { "\($0)/\(name)" }
     .first { unsafe $0.hasPrefix("/") && access($0, X_OK) == 0 }
@@ -168,7 +170,8 @@ private struct Pipe: ~Copyable {
   /// Reads what is there.
   mutating func drain() {
     var chunk = [UInt8](repeating: 0, count: 4096)
-    // A program that writes without end is not to keep us here: it gets its turn after each look at the clock.
+    // A program that writes without end is not to keep us here: it gets its turn after each look at
+    // the clock.
     for _ in 0..<16 where isOpen {
       let count = unsafe read(readingEnd.rawValue, &chunk, chunk.count)
       guard count > 0 else {

@@ -64,8 +64,8 @@ private final class Run: Sendable {
 
 /// Does something with each element, on several threads at once, and returns when all is done.
 ///
-/// For system calls that wait for the kernel rather than work: to remove a network device takes it some ten milliseconds,
-/// and to remove fifty at the same time no longer than that.
+/// For system calls that wait for the kernel rather than work: to remove a network device takes it
+/// some ten milliseconds, and to remove fifty at the same time no longer than that.
 ///
 /// - Parameters:
 ///   - elements: What to do it with; each is let go of when it was its turn.

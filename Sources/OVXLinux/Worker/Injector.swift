@@ -3,21 +3,23 @@ private import Glibc
 internal import OVXDatapath
 private import SystemPackage
 
-/// A way to put whole superframes on a device of the underlay: a TAP, and traffic control that redirects to the device
-/// whatever is written to it.
+/// A way to put whole superframes on a device of the underlay: a TAP, and traffic control that
+/// redirects to the device whatever is written to it.
 ///
-/// A packet socket would be simpler, but knows no superframes inside of tunnels. What is written has an
-/// `InjectionHeader` in front. It skips all that the kernel does on the way out of a host: routing, the neighbor table,
-/// the output chains of firewalls, IPsec. The device's own queueing discipline it does not skip.
+/// A packet socket would be simpler, but knows no superframes inside of tunnels. What is written
+/// has an `InjectionHeader` in front. It skips all that the kernel does on the way out of a host:
+/// routing, the neighbor table, the output chains of firewalls, IPsec. The device's own queueing
+/// discipline it does not skip.
 ///
-/// The TAP is not persistent. With the process that has it open it goes, and what is attached to it; so nothing is left
-/// behind by one that is killed.
+/// The TAP is not persistent. With the process that has it open it goes, and what is attached to
+/// it; so nothing is left behind by one that is killed.
 package struct Injector: ~Copyable, Sendable {
   let descriptor: Descriptor
 
   /// Makes one in the calling thread's network namespace.
   ///
-  /// Before it is connected to the device, a superframe is written to it, to find out whether the kernel understands.
+  /// Before it is connected to the device, a superframe is written to it, to find out whether the
+  /// kernel understands.
   ///
   /// - Parameters:
   ///   - link: The device of the underlay.
@@ -74,7 +76,8 @@ package struct Injector: ~Copyable, Sendable {
 extension Netlink {
   /// Redirects all that a device receives to another one, which sends it.
   ///
-  /// - Throws: Among others `ENOENT` and `EOPNOTSUPP` of a kernel without the means: clsact, u32 and mirred.
+  /// - Throws: Among others `ENOENT` and `EOPNOTSUPP` of a kernel without the means: clsact, u32
+  ///   and mirred.
   fileprivate mutating func redirect(from link: Link, to target: Link) throws(LinuxError) {
     let purpose = Purpose(action: "redirect superframes to", subject: target.name) { errno in
       errno == .noSuchFileOrDirectory || errno == .notSupported

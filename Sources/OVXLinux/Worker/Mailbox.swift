@@ -2,9 +2,11 @@ private import CLinux
 private import Synchronization
 internal import SystemPackage
 
-/// The way back from the worker to the control side: a queue of what it noticed, and a descriptor to poll.
+/// The way back from the worker to the control side: a queue of what it noticed, and a descriptor
+/// to poll.
 ///
-/// It is bounded by what there is to tell: nothing is queued twice, and a path's MTU is told once per second.
+/// It is bounded by what there is to tell: nothing is queued twice, and a path's MTU is told once
+/// per second.
 final class EventQueue: Sendable {
   private struct State {
     var queued: [Switch.Event] = []
@@ -41,7 +43,8 @@ final class EventQueue: Sendable {
 
 /// The way from the control side to the worker: commands to be carried out between two bursts.
 ///
-/// It is bounded by the number of threads, since each of them waits until its command was carried out.
+/// It is bounded by the number of threads, since each of them waits until its command was carried
+/// out.
 final class Mailbox: Sendable {
   typealias Command = @Sendable (inout Worker) -> Void
 

@@ -1,9 +1,10 @@
 /// Why a source is left alone for a moment instead of being read, or watched by a poll.
 enum Pause: Int, CaseIterable {
-  /// Next to nothing came but what storm control refuses. To read frames only to drop them takes the time that others
-  /// need; the kernel drops them as well, where its queue has no room.
+  /// Next to nothing came but what storm control refuses. To read frames only to drop them takes
+  /// the time that others need; the kernel drops them as well, where its queue has no room.
   case storm
-  /// It wakes the worker for every few of its frames, as a network adapter would interrupt it without moderation.
+  /// It wakes the worker for every few of its frames, as a network adapter would interrupt it
+  /// without moderation.
   case moderation
 
   /// Nanoseconds.
@@ -17,9 +18,10 @@ enum Pause: Int, CaseIterable {
 
 /// How one source has been read lately, and whether it had better be left alone for a moment.
 ///
-/// A wake-up costs the sender and the worker tens of microseconds each, many times what a small frame costs that is read
-/// along with others. A source that keeps waking the worker is read by the clock instead (interrupt moderation; NAPI in
-/// the kernel). Who is answered is spared: its next frame waits for the answer, so latency is all that counts there.
+/// A wake-up costs the sender and the worker tens of microseconds each, many times what a small
+/// frame costs that is read along with others. A source that keeps waking the worker is read by the
+/// clock instead (interrupt moderation; NAPI in the kernel). Who is answered is spared: its next
+/// frame waits for the answer, so latency is all that counts there.
 struct Moderation: BitwiseCopyable {
   /// What the reads of one step have brought.
   struct Step {

@@ -1,10 +1,11 @@
 private import Glibc
 internal import SystemPackage
 
-/// The descriptors of a device or a listening socket, one for each of its queues; closed when the owner lets go of them.
+/// The descriptors of a device or a listening socket, one for each of its queues; closed when the
+/// owner lets go of them.
 ///
-/// Each queue is read by one worker, and the kernel chooses the queue by the flow, so that the frames of a flow stay in
-/// their order.
+/// Each queue is read by one worker, and the kernel chooses the queue by the flow, so that the
+/// frames of a flow stay in their order.
 package struct Queues: ~Copyable, Sendable {
   private var descriptors: [Int32]
 
@@ -13,7 +14,8 @@ package struct Queues: ~Copyable, Sendable {
     descriptors = [first.release()]
   }
 
-  /// Descriptors that nobody else closes, of one device; -1 stands for none, and `nil` means that there are none.
+  /// Descriptors that nobody else closes, of one device; -1 stands for none, and `nil` means that
+  /// there are none.
   package init?(owning shares: [Int32]) {
     descriptors = shares.filter { $0 >= 0 }
     if descriptors.isEmpty { return nil }

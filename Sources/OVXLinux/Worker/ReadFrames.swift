@@ -1,8 +1,8 @@
 internal import CLinux
 internal import OVXDatapath
 
-// What a read has brought, as others take it: the datapath, and whoever captures. Beside the bytes there are the virtio-net
-// header of a port's frame, and what the kernel says of a message.
+// What a read has brought, as others take it: the datapath, and whoever captures. Beside the bytes
+// there are the virtio-net header of a port's frame, and what the kernel says of a message.
 
 extension Receiver {
   /// Shows what was read to whoever captures, before forwarding changes it.

@@ -3,18 +3,22 @@ private import Glibc
 internal import OVXDatapath
 internal import SystemPackage
 
-/// The slots that frames are received into: 64 of them, each with headroom for outer headers and room for a superframe.
+/// The slots that frames are received into: 64 of them, each with headroom for outer headers and
+/// room for a superframe.
 ///
-/// They belong to a step and are used from the first one on, so those that are used at all stay in the cache.
+/// They belong to a step and are used from the first one on, so those that are used at all stay in
+/// the cache.
 @safe struct ReceiveBuffers: ~Copyable {
   /// Reads in a step; a larger burst takes more steps.
   static let slotCount = 64
-  /// Bytes in front of a frame: a virtio-net header, outer IPv6, UDP and VXLAN headers, and room to align them.
+  /// Bytes in front of a frame: a virtio-net header, outer IPv6, UDP and VXLAN headers, and room to
+  /// align them.
   static let headroom = 256
-  /// Bytes of a frame at most: 64 KB, with its Ethernet header and tags, and what an IPv6 jumbo datagram might need.
+  /// Bytes of a frame at most: 64 KB, with its Ethernet header and tags, and what an IPv6 jumbo
+  /// datagram might need.
   static let capacity = 68 << 10
-  /// Bytes from slot to slot: an odd number of cache lines, so that the headers of different slots, which are what is
-  /// touched of each frame, do not compete for the same sets of the caches.
+  /// Bytes from slot to slot: an odd number of cache lines, so that the headers of different slots,
+  /// which are what is touched of each frame, do not compete for the same sets of the caches.
   private static let stride = headroom + capacity + 64
   private static let hugePageSize = 2 << 20
 

@@ -3,11 +3,13 @@ private import Glibc
 internal import OVXDatapath
 internal import SystemPackage
 
-/// The receiving half of a worker: what there is to read, which of it is readable, and where frames are read to.
+/// The receiving half of a worker: what there is to read, which of it is readable, and where frames
+/// are read to.
 ///
-/// A *source* is a port's device or one of an endpoint's sockets. It is *ready* from the moment its poll says so until a
-/// batch of reads found it empty; ready sources take turns, by `RoundRobin`. A batch never waits: its size follows what the
-/// last one brought, since a read that finds nothing costs most of what one costs that finds a frame.
+/// A *source* is a port's device or one of an endpoint's sockets. It is *ready* from the moment its
+/// poll says so until a batch of reads found it empty; ready sources take turns, by `RoundRobin`. A
+/// batch never waits: its size follows what the last one brought, since a read that finds nothing
+/// costs most of what one costs that finds a frame.
 @safe struct Receiver: ~Copyable {
   let buffers: ReceiveBuffers
   let sources: UnsafeMutablePointer<Source>
@@ -41,8 +43,8 @@ internal import SystemPackage
   }
 
   private static let depths = (least: 2, most: ReceiveBuffers.slotCount)
-  /// Reads in a batch of a source that last brought large frames: four fill a quarter of a megabyte, and with what the
-  /// kernel keeps of them half of a core's L2 cache.
+  /// Reads in a batch of a source that last brought large frames: four fill a quarter of a
+  /// megabyte, and with what the kernel keeps of them half of a core's L2 cache.
   private static let largeDepth = 4
   /// Bytes from which on a frame counts as large.
   private static let largeSize = 4096
@@ -82,8 +84,8 @@ internal import SystemPackage
   /// Says which port gets all that an endpoint's socket receives; none where there is no such one.
   mutating func setPort(_ port: PortID, of source: Int) { unsafe sources[source].port = port }
 
-  /// Reads a descriptor from now on as a source that has none so far, if the worker is to read it, and returns its place
-  /// in the ring's file table.
+  /// Reads a descriptor from now on as a source that has none so far, if the worker is to read it,
+  /// and returns its place in the ring's file table.
   mutating func open(
     _ index: Int,
     _ share: Queues.Share,
@@ -120,7 +122,8 @@ internal import SystemPackage
 
   /// Stops reading a source and returns its descriptor, -1 where it had none.
   ///
-  /// No read of it may be outstanding. The open file stays with its poll until the ring is entered the next time.
+  /// No read of it may be outstanding. The open file stays with its poll until the ring is entered
+  /// the next time.
   mutating func close(_ index: Int, _ ring: inout Ring) -> Int32 {
     let source = unsafe sources[index]
     guard source.file != 0 else { return -1 }
@@ -259,7 +262,8 @@ internal import SystemPackage
     turns.enqueue(Int32(truncatingIfNeeded: index))
   }
 
-  /// Does what is due once a second: gives sources another try that failed, and counts what their queues had no room for.
+  /// Does what is due once a second: gives sources another try that failed, and counts what their
+  /// queues had no room for.
   mutating func tick(_ datapath: inout Datapath) {
     guard hasStalled || hasReceived else { return }
     for index in 0..<Self.sourceLimit {
@@ -277,7 +281,8 @@ internal import SystemPackage
     hasReceived = false
   }
 
-  /// Charges what the kernel dropped of a source since the last time; of a TAP the kernel tells its own interface.
+  /// Charges what the kernel dropped of a source since the last time; of a TAP the kernel tells its
+  /// own interface.
   private func countOverruns(_ index: Int, _ datapath: inout Datapath) {
     let descriptor = unsafe sources[index].descriptor
     guard descriptor >= 0 else { return }
@@ -299,7 +304,8 @@ internal import SystemPackage
 
   // MARK: Forwarding
 
-  /// Hands what was read to the datapath, and lets the sources that may have more take another turn.
+  /// Hands what was read to the datapath, and lets the sources that may have more take another
+  /// turn.
   ///
   /// - Parameters:
   ///   - datapath: Forwards it.
@@ -360,8 +366,8 @@ internal import SystemPackage
         leaveAlone(batch.source, pause)
       } else if isDrained {
         if unsafe !sources[Int(batch.source)].isWatched { unwatched.append(batch.source) }
-        // The kernel wakes the readers of a TAP that is removed before it takes the device from them (tun_detach_all):
-        // who is quick finds an empty queue, and is not woken again.
+        // The kernel wakes the readers of a TAP that is removed before it takes the device from
+        // them (tun_detach_all): who is quick finds an empty queue, and is not woken again.
         if received == 0, unsafe sources[Int(batch.source)].kind == .tap,
           unsafe !sources[Int(batch.source)].isRetried
         {
@@ -394,7 +400,8 @@ internal import SystemPackage
   /// Whether there are sources to be read again after a moment.
   func hasPaused(_ pause: Pause) -> Bool { !paused[pause.rawValue].isEmpty }
 
-  /// Takes their polls from the sources that are left alone, which would wake the worker for each frame.
+  /// Takes their polls from the sources that are left alone, which would wake the worker for each
+  /// frame.
   mutating func unwatchPaused(_ ring: inout Ring) {
     guard hasPausedWatched else { return }
     hasPausedWatched = false
@@ -445,7 +452,8 @@ internal import SystemPackage
       guard unsafe sources[index].isReporter else { return }
       events.post(.deviceDown(PortID(rawValue: UInt16(truncatingIfNeeded: index))))
     case EINVAL where index < PortID.limit:
-      // The kernel took a frame from the queue that no virtio-net header can describe, such as an SCTP superframe.
+      // The kernel took a frame from the queue that no virtio-net header can describe, such as an
+      // SCTP superframe.
       let port = PortID(rawValue: UInt16(truncatingIfNeeded: index))
       datapath.countDrop(.unsupportedOffload, port: port, frames: 1)
     default: break

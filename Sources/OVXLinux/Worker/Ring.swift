@@ -16,13 +16,15 @@ struct CompletionTag: RawRepresentable, Equatable {
     case read
     /// A frame could not be written; index: the port, detail: frames.
     case frame
-    /// A datagram could not be sent; index: the path, detail: frames, generation: the port to charge.
+    /// A datagram could not be sent; index: the path, detail: frames, generation: the port to
+    /// charge.
     case datagram
     /// As `datagram`, for several of them in one send.
     case train
     /// An error was left on a socket; index: the path, generation: of its socket.
     case pathError
-    /// A superframe could not be injected; index: the injector, detail: frames, generation: the port to charge.
+    /// A superframe could not be injected; index: the injector, detail: frames, generation: the
+    /// port to charge.
     case injected
     /// The mailbox has something in it.
     case mailbox
@@ -60,27 +62,32 @@ struct Completion: Equatable {
 
 /// An io_uring with a table of registered files, for one thread: the one that made it.
 ///
-/// Requests are collected by `nextRequest()` and carried out, in their order, by `submit()` or `wait()`. Except for
-/// polls and timeouts none of them ever waits in the kernel, so the memory that they refer to is free again when the
-/// submitting call returns.
+/// Requests are collected by `nextRequest()` and carried out, in their order, by `submit()` or
+/// `wait()`. Except for polls and timeouts none of them ever waits in the kernel, so the memory
+/// that they refer to is free again when the submitting call returns.
 @safe struct Ring: ~Copyable {
   private let ring: UnsafeMutablePointer<io_uring>
   /// Table places that nothing is registered at.
   private var freeFiles: [UInt32]
-  /// Why the kernel does not take requests any more: the ring is dead then, and whatever is still pending is lost.
+  /// Why the kernel does not take requests any more: the ring is dead then, and whatever is still
+  /// pending is lost.
   private(set) var failure: Errno?
 
-  /// 256 requests of 64 bytes are collected at most before the kernel is entered: with the 64 reads of a step there is
-  /// room for three frames sent per frame read, and the queue's 16 KB, used in rotation, leave room in the L1 cache.
+  /// 256 requests of 64 bytes are collected at most before the kernel is entered: with the 64 reads
+  /// of a step there is room for three frames sent per frame read, and the queue's 16 KB, used in
+  /// rotation, leave room in the L1 cache.
   private static let submissionCount: UInt32 = 256
-  /// 4,096: a poll's completion of every port at once; if they do not fit, the kernel keeps the rest for later.
+  /// 4,096: a poll's completion of every port at once; if they do not fit, the kernel keeps the
+  /// rest for later.
   private static let completionCount: UInt32 = 4096
-  /// Submissions in a row that the kernel may put off for want of memory before the ring counts as dead.
+  /// Submissions in a row that the kernel may put off for want of memory before the ring counts as
+  /// dead.
   private static let patience = 10_000
 
   /// Makes a ring that belongs to the calling thread.
   ///
-  /// - Parameter fileLimit: Files that can be registered at a time; fewer where the process may not have that many open.
+  /// - Parameter fileLimit: Files that can be registered at a time; fewer where the process may not
+  ///   have that many open.
   /// - Throws: Where the kernel has no io_uring for this process, or is older than 5.19.
   init(fileLimit: Int) throws(LinuxError) {
     let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
@@ -198,7 +205,8 @@ struct Completion: Equatable {
 
   /// Enters the kernel until it has taken every pending request.
   ///
-  /// A request left behind would be carried out later, with memory that belongs to other frames by then.
+  /// A request left behind would be carried out later, with memory that belongs to other frames by
+  /// then.
   private mutating func enter(_ call: (UnsafeMutablePointer<io_uring>) -> Int32) {
     guard failure == nil else { return }
     var result = unsafe call(ring)
@@ -230,7 +238,8 @@ struct Completion: Equatable {
 
   // MARK: Making
 
-  /// Descriptors that the daemon needs beside those of devices and tunnels: its database, control clients, netlink.
+  /// Descriptors that the daemon needs beside those of devices and tunnels: its database, control
+  /// clients, netlink.
   private static let reservedFiles = 1024
 
   private static func refusal(_ code: Int32) -> LinuxError {

@@ -1,13 +1,15 @@
-/// Whose turn it is among the sources that are ready: deficit round robin (Shreedhar and Varghese, 1995), by work.
+/// Whose turn it is among the sources that are ready: deficit round robin (Shreedhar and Varghese,
+/// 1995), by work.
 ///
-/// Work is what the worker does for what a source brought: reading it, and every send and answer that it causes
-/// (`Work`). In each round every ready source is given the same credit. Who has used more than it had waits, in the
-/// kernel's queue of its own, until rounds have made up for it; the kernel drops what that queue has no room for. Nobody
-/// waits while no one else is ready.
+/// Work is what the worker does for what a source brought: reading it, and every send and answer
+/// that it causes (`Work`). In each round every ready source is given the same credit. Who has used
+/// more than it had waits, in the kernel's queue of its own, until rounds have made up for it; the
+/// kernel drops what that queue has no room for. Nobody waits while no one else is ready.
 @safe struct RoundRobin: ~Copyable {
   /// Credit of a round.
   ///
-  /// 50 microseconds: what four superframes of 64 KB take through a tunnel, or as many small frames as a step reads.
+  /// 50 microseconds: what four superframes of 64 KB take through a tunnel, or as many small frames
+  /// as a step reads.
   static let quantum: Int64 = 50_000
 
   private struct Entry {
@@ -101,7 +103,8 @@
     return index
   }
 
-  /// Lets rounds pass in which nobody would have a turn, until there is one who has: nothing else is to be done.
+  /// Lets rounds pass in which nobody would have a turn, until there is one who has: nothing else
+  /// is to be done.
   private mutating func forgive() {
     var least = Int64.min
     var index = first

@@ -26,7 +26,8 @@ extension Receiver {
     var isRead = true
     /// Broken: not read any more.
     var isLost = false
-    /// Failed for a reason that may pass, or had nothing when it was said to be ready: to be read again at the next tick.
+    /// Failed for a reason that may pass, or had nothing when it was said to be ready: to be read
+    /// again at the next tick.
     var isStalled = false
     /// Not said to be ready again since a tick had it read.
     var isRetried = false
@@ -41,7 +42,8 @@ extension Receiver {
     var moderation = Moderation()
   }
 
-  /// Sources are numbered: the ports, then the first sockets of the endpoints, then the others of those that have more.
+  /// Sources are numbered: the ports, then the first sockets of the endpoints, then the others of
+  /// those that have more.
   static let sourceLimit =
     PortID.limit + ListenerID.limit + VNIQueues.endpointLimit * (VNIQueues.count - 1)
 
@@ -50,7 +52,8 @@ extension Receiver {
     Int(port.rawValue) < PortID.limit ? Int(port.rawValue) : nil
   }
 
-  /// The number of the source that one of an endpoint's sockets is; `nil` where no endpoint has such a one.
+  /// The number of the source that one of an endpoint's sockets is; `nil` where no endpoint has
+  /// such a one.
   static func source(of endpoint: ListenerID, queue: Int) -> Int? {
     let number = Int(endpoint.rawValue)
     guard queue > 0 else { return number < ListenerID.limit ? PortID.limit + number : nil }

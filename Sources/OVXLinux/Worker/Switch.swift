@@ -2,15 +2,16 @@ package import OVXDatapath
 private import Synchronization
 package import SystemPackage
 
-/// A running switch: worker threads, each with its ring and its `Datapath`, and the handle to command them by.
+/// A running switch: worker threads, each with its ring and its `Datapath`, and the handle to
+/// command them by.
 ///
-/// Each worker reads its own queue of every device and listening socket, and forwards what it has read to the end. All
-/// have the same topology, and tell each other what addresses they learn (`FDBUpdate`). One worker is the rule; more of
-/// them pay where there are cores for them.
+/// Each worker reads its own queue of every device and listening socket, and forwards what it has
+/// read to the end. All have the same topology, and tell each other what addresses they learn
+/// (`FDBUpdate`). One worker is the rule; more of them pay where there are cores for them.
 ///
-/// Commands are carried out between two bursts, in the order they were given, and each call returns when its command
-/// is in force with all workers. All of it may be called from any thread but a worker's own, on which it would wait for
-/// itself.
+/// Commands are carried out between two bursts, in the order they were given, and each call returns
+/// when its command is in force with all workers. All of it may be called from any thread but a
+/// worker's own, on which it would wait for itself.
 package final class Switch: Sendable {
   private let workers: [WorkerThread]
   private let events: EventQueue
@@ -19,7 +20,8 @@ package final class Switch: Sendable {
   /// Starts the workers.
   ///
   /// - Parameter count: How many, in `workerCounts`.
-  /// - Throws: Where the kernel refuses a ring, memory or a thread, with the likely cause and the remedy.
+  /// - Throws: Where the kernel refuses a ring, memory or a thread, with the likely cause and the
+  ///   remedy.
   package init(workers count: Int = 1) throws(LinuxError) {
     events = try EventQueue()
     var workers: [WorkerThread] = []
@@ -40,7 +42,8 @@ package final class Switch: Sendable {
   /// How many queues devices should have: one for each worker.
   package var queueCount: Int { workers.count }
 
-  /// How many queues the listening socket of an endpoint should have: several for each worker, by VNI.
+  /// How many queues the listening socket of an endpoint should have: several for each worker, by
+  /// VNI.
   package func queueCount(of endpoint: ListenerID) -> Int {
     workers.count * (Int(endpoint.rawValue) < VNIQueues.endpointLimit ? VNIQueues.count : 1)
   }
@@ -51,8 +54,8 @@ package final class Switch: Sendable {
 
   /// Attaches a TAP device as a port.
   ///
-  /// The switch owns it from now on, and closes it also where this throws. What was attached as that port before is
-  /// detached first.
+  /// The switch owns it from now on, and closes it also where this throws. What was attached as
+  /// that port before is detached first.
   package func attach(_ device: consuming TAP, as port: PortID) throws(LinuxError) {
     try attach(device.takeQueues(), .tap, as: port)
   }
@@ -72,8 +75,8 @@ package final class Switch: Sendable {
 
   /// Detaches the device of a port; its number may be used again afterwards.
   ///
-  /// Whoever calls this closes the device by letting go of the answer. That takes the kernel some ten milliseconds, for
-  /// which frames must not wait.
+  /// Whoever calls this closes the device by letting go of the answer. That takes the kernel some
+  /// ten milliseconds, for which frames must not wait.
   ///
   /// - Returns: The device's descriptors; `nil` where there is no device.
   @discardableResult
@@ -97,7 +100,8 @@ package final class Switch: Sendable {
     gather { worker in worker.close(endpoint) }
   }
 
-  /// Sends by a connected socket, which the switch owns from now on; all workers send by the same one.
+  /// Sends by a connected socket, which the switch owns from now on; all workers send by the same
+  /// one.
   ///
   /// Paths are numbered from 0 to `pathLimit` - 1.
   package func open(_ path: UnderlaySocketID, socket: consuming UDPSocket) throws(LinuxError) {
@@ -111,7 +115,8 @@ package final class Switch: Sendable {
     gather { worker in worker.close(path) }
   }
 
-  /// Sends whole superframes by an injector, which the switch owns from now on; all workers send by the same one.
+  /// Sends whole superframes by an injector, which the switch owns from now on; all workers send by
+  /// the same one.
   package func open(_ number: InjectorID, injector: consuming Injector) throws(LinuxError) {
     try install(Queues(injector.takeDescriptor()), undoing: { close(number) }) { worker, share in
       worker.open(number, share.descriptor)
@@ -128,8 +133,8 @@ package final class Switch: Sendable {
 
   /// Swaps in a topology.
   ///
-  /// Devices and sockets that it refers to are to be attached before, those that it does not refer to any more to be
-  /// detached after.
+  /// Devices and sockets that it refers to are to be attached before, those that it does not refer
+  /// to any more to be detached after.
   package func apply(_ topology: Topology) {
     // Compiled here, once, and not by workers whose frames wait meanwhile.
     let compiled = CompiledTopology(topology)
@@ -149,7 +154,8 @@ package final class Switch: Sendable {
 
   // MARK: The fast path
 
-  /// Uses a fast path from now on, for devices and VTEPs of which the topology says that it may be used, or none.
+  /// Uses a fast path from now on, for devices and VTEPs of which the topology says that it may be
+  /// used, or none.
   ///
   /// - Throws: What the kernel refuses of it; the switch does without then.
   package func useFastPath(_ isOn: Bool) throws(LinuxError) {
@@ -170,7 +176,8 @@ package final class Switch: Sendable {
       .state(of: FastPath.Hook(device: index, isUnderlay: isUnderlay)) ?? .off
   }
 
-  /// The largest IP packet that the path of a sending socket takes now, in bytes; `nil` where there is no such socket.
+  /// The largest IP packet that the path of a sending socket takes now, in bytes; `nil` where there
+  /// is no such socket.
   package func pathMTU(of path: UnderlaySocketID) -> Int? {
     first { worker in worker.pathMTU(of: path) }
   }
@@ -180,12 +187,14 @@ package final class Switch: Sendable {
     first { worker in worker.ends(of: path) }
   }
 
-  /// Begins a capture; `false` where there are `CaptureSet.limit` already, or the worker has stopped.
+  /// Begins a capture; `false` where there are `CaptureSet.limit` already, or the worker has
+  /// stopped.
   ///
   /// It ends by itself when its reader goes away, or what it is of.
   package func start(_ capture: Capture) -> Bool {
     let isStarted = !gather { worker in worker.start(capture) }.contains(false)
-    // What the fast path forwards is not seen. While somebody captures, no worker puts anything into it.
+    // What the fast path forwards is not seen. While somebody captures, no worker puts anything
+    // into it.
     if !capture.place.isOfDrops { fastPath.withLock { $0 }?.revokeAll() }
     if !isStarted { _ = endCapture(capture.number) }
     return isStarted
@@ -199,7 +208,8 @@ package final class Switch: Sendable {
     gather { worker in worker.endCapture(number) }.compactMap { $0 }.last
   }
 
-  /// Runs something on the first worker's datapath between two bursts and returns what it returned; frames wait that long.
+  /// Runs something on the first worker's datapath between two bursts and returns what it returned;
+  /// frames wait that long.
   ///
   /// For what all workers know alike.
   package func perform<Answer: Sendable>(
@@ -208,7 +218,8 @@ package final class Switch: Sendable {
     first { worker in work(&worker.datapath) }
   }
 
-  /// Runs something on the datapath of every worker, each between two bursts, and returns what they returned.
+  /// Runs something on the datapath of every worker, each between two bursts, and returns what they
+  /// returned.
   package func performOnAll<Answer: Sendable>(
     _ work: @escaping @Sendable (inout Datapath) -> Answer
   ) -> [Answer] {
@@ -219,8 +230,8 @@ package final class Switch: Sendable {
 
   /// Reads nothing from now on.
   ///
-  /// When this returns, what was read has been forwarded and has left; what arrives stays in the queues of devices and
-  /// sockets, for whoever reads them next.
+  /// When this returns, what was read has been forwarded and has left; what arrives stays in the
+  /// queues of devices and sockets, for whoever reads them next.
   package func suspend() { gather { worker in worker.suspend() } }
 
   /// Reads again.
@@ -256,19 +267,22 @@ package final class Switch: Sendable {
 
   /// Something that the worker noticed and the control side should know.
   package enum Event: Hashable, Sendable {
-    /// The device of a port is gone or broken: it is not read any more. It stays attached until `detach`.
+    /// The device of a port is gone or broken: it is not read any more. It stays attached until
+    /// `detach`.
     case deviceLost(PortID, Errno)
     /// The device of a port went down; it is read again by itself when it comes up.
     case deviceDown(PortID)
-    /// A train was larger than the path's MTU: ask `pathMTU(of:)` again. At most one per path and second.
+    /// A train was larger than the path's MTU: ask `pathMTU(of:)` again. At most one per path and
+    /// second.
     case pathNarrowed(UnderlaySocketID)
-    /// Addresses keep moving between places or stations: `Datapath.takeFlappingAddresses` and `takeContestedNeighbors`
-    /// tell which.
+    /// Addresses keep moving between places or stations: `Datapath.takeFlappingAddresses` and
+    /// `takeContestedNeighbors` tell which.
     case addressesFlap
-    /// Stations or neighbors may be others than before: `performOnAll` tells which they are. Only where
-    /// `Datapath.watchesStations` says that anybody wants to know.
+    /// Stations or neighbors may be others than before: `performOnAll` tells which they are. Only
+    /// where `Datapath.watchesStations` says that anybody wants to know.
     case stationsChanged
-    /// Frames are lost for their size: `Datapath.takeOversizeReports` tells where. At most one per worker and second.
+    /// Frames are lost for their size: `Datapath.takeOversizeReports` tells where. At most one per
+    /// worker and second.
     case framesTooLarge
     /// An injector takes nothing any more; superframes are cut until the next topology.
     case injectorLost(InjectorID, Errno)

@@ -3,17 +3,20 @@ private import Glibc
 internal import OVXDatapath
 internal import SystemPackage
 
-/// The sending half of a worker: the ring, and where each port's frames and each path's datagrams go.
+/// The sending half of a worker: the ring, and where each port's frames and each path's datagrams
+/// go.
 ///
-/// Sends are requests of the ring that do not wait: what the kernel has no room for is lost and counted. Success is
-/// silent, failures come back as completions, which the worker turns into counts with `failure(of:)`.
+/// Sends are requests of the ring that do not wait: what the kernel has no room for is lost and
+/// counted. Success is silent, failures come back as completions, which the worker turns into
+/// counts with `failure(of:)`.
 @safe struct Transmitter: ~Copyable {
   var ring: Ring
 
   /// Whether the memory of the frames being flushed stays theirs until the ring is next entered.
   ///
-  /// It does at the end of a burst: those sends share one system call with the next burst's reads, which come after
-  /// them. In the middle of a burst the next frame may overwrite it, so the ring is entered at once.
+  /// It does at the end of a burst: those sends share one system call with the next burst's reads,
+  /// which come after them. In the middle of a burst the next frame may overwrite it, so the ring
+  /// is entered at once.
   var mayDefer = false
 
   /// Seconds since boot at the latest tick.
@@ -21,7 +24,8 @@ internal import SystemPackage
 
   private let devices: UnsafeMutablePointer<Device>
   private let paths: UnsafeMutablePointer<Path>
-  /// The places of the injectors in the ring's file table, and their descriptors; 0 and -1 for none.
+  /// The places of the injectors in the ring's file table, and their descriptors; 0 and -1 for
+  /// none.
   private let injectors: UnsafeMutablePointer<(file: UInt32, descriptor: Int32)>
   private let dispatches: UnsafeMutablePointer<ovx_dispatch>
   private var dispatchCount = 0
@@ -47,7 +51,8 @@ internal import SystemPackage
     /// The place in the ring's file table, 0 for none.
     var file: UInt32 = 0
     var descriptor: Int32 = 0
-    /// Datagrams per send at most; 1 where the kernel or the underlay's device cannot do `UDP_SEGMENT`.
+    /// Datagrams per send at most; 1 where the kernel or the underlay's device cannot do
+    /// `UDP_SEGMENT`.
     var segmentLimit: UInt8 = 0
     var isIPv6 = false
     /// Goes up with each opening, so that a late poll of the socket before is recognised.
@@ -128,8 +133,8 @@ internal import SystemPackage
 
   /// Asks to be told when an ICMP message leaves an error on a path's socket.
   ///
-  /// The kernel reports it in place of carrying out the next send, so it has to be taken away before there is one. By a
-  /// poll this costs nothing where there are no errors.
+  /// The kernel reports it in place of carrying out the next send, so it has to be taken away
+  /// before there is one. By a poll this costs nothing where there are no errors.
   private mutating func watchErrors(of path: UnderlaySocketID) {
     let state = unsafe paths[Int(path.rawValue)]
     guard let request = unsafe ring.nextRequest() else { return }
@@ -165,7 +170,8 @@ internal import SystemPackage
     return unsafe paths[Int(path.rawValue)].descriptor
   }
 
-  /// Writes injected superframes to an open injector from now on; there is none of that number so far.
+  /// Writes injected superframes to an open injector from now on; there is none of that number so
+  /// far.
   mutating func openInjector(_ injector: InjectorID, descriptor: Int32) throws(LinuxError) {
     let file = try ring.register(descriptor, "injector \(injector.rawValue)")
     unsafe injectors[Int(injector.rawValue)] = (file, descriptor)
@@ -183,7 +189,8 @@ internal import SystemPackage
 
   // MARK: Sending
 
-  /// Turns transmissions into requests; the failures that are known at once are returned by completions all the same.
+  /// Turns transmissions into requests; the failures that are known at once are returned by
+  /// completions all the same.
   mutating func send(
     _ transmissions: UnsafeBufferPointer<Transmission>,
     _ vectors: UnsafePointer<Vector>
@@ -200,7 +207,8 @@ internal import SystemPackage
     if !mayDefer { submit() }
   }
 
-  /// Enters the kernel without waiting; nothing that was sent so far refers to any memory afterwards.
+  /// Enters the kernel without waiting; nothing that was sent so far refers to any memory
+  /// afterwards.
   mutating func submit() {
     ring.submit()
     dispatchCount = 0
@@ -317,7 +325,8 @@ internal import SystemPackage
     var index = 0
     var offset = 0
     while remaining > 0, index < Int(transmission.vectorCount) {
-      // A piece has at most all the train's vectors; the scratch space holds those of the longest train.
+      // A piece has at most all the train's vectors; the scratch space holds those of the longest
+      // train.
       let needed = Int(transmission.vectorCount) - index
       guard needed <= Self.pieceLimit else { return }
       if pieceCount + needed > Self.pieceLimit { submit() }
@@ -362,7 +371,8 @@ internal import SystemPackage
     }
   }
 
-  /// Makes the failure of a send that has nowhere to go known the way that all others are: as a completion.
+  /// Makes the failure of a send that has nowhere to go known the way that all others are: as a
+  /// completion.
   ///
   /// A request for a file that was never registered fails without any effect.
   private mutating func reportMissing(_ tag: CompletionTag) {
@@ -412,7 +422,8 @@ internal import SystemPackage
     return unsafe devices[index].hasCarrier
   }
 
-  /// The injector that a failure shows to be of no use any more; other failures may be those of one superframe.
+  /// The injector that a failure shows to be of no use any more; other failures may be those of one
+  /// superframe.
   func lostInjector(_ completion: Completion) -> InjectorID? {
     guard completion.tag.kind == .injected else { return nil }
     switch completion.errno {
@@ -440,7 +451,8 @@ internal import SystemPackage
     }
   }
 
-  /// A train was refused as such: the kernel is older than 6.9 and it was too long, or the route's device cannot.
+  /// A train was refused as such: the kernel is older than 6.9 and it was too long, or the route's
+  /// device cannot.
   private mutating func lowerSegmentLimit(of path: UnderlaySocketID, datagrams: Int, _ code: Int32)
   {
     guard path.rawValue < Self.pathLimit else { return }
@@ -448,9 +460,11 @@ internal import SystemPackage
     unsafe paths[Int(path.rawValue)].segmentLimit = wasTooLong ? Self.segmentLimits.old : 1
   }
 
-  /// Takes away the error that an ICMP message has left on a path's socket, before a send would be refused for it.
+  /// Takes away the error that an ICMP message has left on a path's socket, before a send would be
+  /// refused for it.
   ///
-  /// - Returns: What the message says became of a frame that was sent before; `nil` where it says nothing of that.
+  /// - Returns: What the message says became of a frame that was sent before; `nil` where it says
+  ///   nothing of that.
   mutating func takePathError(_ completion: Completion) -> DropReason? {
     let path = UnderlaySocketID(rawValue: UInt32(completion.tag.index))
     guard path.rawValue < Self.pathLimit else { return nil }

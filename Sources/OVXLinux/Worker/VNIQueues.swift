@@ -4,17 +4,20 @@ internal import OVXDatapath
 
 /// Which of an endpoint's sockets gets which VNI's datagrams.
 ///
-/// All remotes and all tenants send to one UDP port. In one socket's queue a tenant who is sent more than is read would
-/// have the others' datagrams dropped with its own, and wait behind them. So an endpoint has several sockets
-/// (`SO_REUSEPORT`), and a filter that the kernel asks for each datagram (classic BPF, `SO_ATTACH_REUSEPORT_CBPF`) gives
-/// each VNI that is configured one of them, for itself as far as they suffice. The first one is for what is of no VNI.
+/// All remotes and all tenants send to one UDP port. In one socket's queue a tenant who is sent
+/// more than is read would have the others' datagrams dropped with its own, and wait behind them.
+/// So an endpoint has several sockets (`SO_REUSEPORT`), and a filter that the kernel asks for each
+/// datagram (classic BPF, `SO_ATTACH_REUSEPORT_CBPF`) gives each VNI that is configured one of
+/// them, for itself as far as they suffice. The first one is for what is of no VNI.
 ///
-/// Among several workers, which have as many sockets each, it chooses by the outer source port, which stands for a flow.
-/// Without the filter the kernel chooses by addresses and ports: nothing is lost but the order of tenants.
+/// Among several workers, which have as many sockets each, it chooses by the outer source port,
+/// which stands for a flow. Without the filter the kernel chooses by addresses and ports: nothing
+/// is lost but the order of tenants.
 struct VNIQueues: Equatable, Sendable {
   /// Sockets of an endpoint for each worker.
   static let count = 16
-  /// Endpoints that have so many, those of the lowest numbers; the others have one, so that descriptors suffice.
+  /// Endpoints that have so many, those of the lowest numbers; the others have one, so that
+  /// descriptors suffice.
   static let endpointLimit = 16
   /// VNIs that are told apart; where there are more, all are spread by their numbers.
   static let vniLimit = 256
@@ -59,9 +62,11 @@ struct VNIQueues: Equatable, Sendable {
     return places.count == 1 ? ports[places[0]] : .none
   }
 
-  /// The program that returns the number of the socket for a datagram, which begins with its VXLAN header.
+  /// The program that returns the number of the socket for a datagram, which begins with its VXLAN
+  /// header.
   ///
-  /// Sockets are numbered in the order in which they were bound: first those of all workers for the first queue.
+  /// Sockets are numbered in the order in which they were bound: first those of all workers for the
+  /// first queue.
   func program(workers: Int, isIPv6: Bool) -> [sock_filter] {
     var program: [sock_filter] = []
     func add(_ code: Int32, _ operand: UInt32, _ yes: UInt8 = 0, _ no: UInt8 = 0) {
@@ -77,7 +82,8 @@ struct VNIQueues: Equatable, Sendable {
       add(BPF_ALU | BPF_MUL | BPF_K, UInt32(workers))
     } else {
       for (place, vni) in vnis.enumerated() {
-        // Past the two instructions that follow, if it is another one; the second of them goes to the end.
+        // Past the two instructions that follow, if it is another one; the second of them goes to
+        // the end.
         add(BPF_JMP | BPF_JEQ | BPF_K, vni.rawValue, 0, 2)
         add(BPF_LD | BPF_IMM, UInt32(queue(place) * workers))
         add(BPF_JMP | BPF_JA, UInt32((vnis.count - place - 1) * 3 + 1))

@@ -5,9 +5,10 @@ internal import SystemPackage
 
 /// The loop of one worker thread: bursts of frames in, forwarded, out.
 ///
-/// Each step enters the kernel once, for the sends that the previous burst left and the reads of this one, in that order.
-/// None of them waits, so when the enter returns they are all done and the memory of the previous burst is free. Only if
-/// nothing is ready to be read does the enter wait. Commands and the clock are looked at between two bursts.
+/// Each step enters the kernel once, for the sends that the previous burst left and the reads of
+/// this one, in that order. None of them waits, so when the enter returns they are all done and the
+/// memory of the previous burst is free. Only if nothing is ready to be read does the enter wait.
+/// Commands and the clock are looked at between two bursts.
 @safe struct Worker: ~Copyable {
   /// What the worker forwards with.
   var datapath: Datapath
@@ -32,7 +33,8 @@ internal import SystemPackage
   private var hasMail = false
   private var isTickDue = false
   private var isStopping = false
-  /// Rests in a row that were spent awake in vain, and how many are to be spent asleep before the next try.
+  /// Rests in a row that were spent awake in vain, and how many are to be spent asleep before the
+  /// next try.
   private var vainRests = 0
   private var restsAsleep = 0
   /// Nanoseconds for which a worker stays awake without work.
@@ -159,11 +161,12 @@ internal import SystemPackage
     }
   }
 
-  /// Waits until there is something to do: awake for a moment, where that has been worth it lately, then asleep.
+  /// Waits until there is something to do: awake for a moment, where that has been worth it lately,
+  /// then asleep.
   ///
-  /// To be woken costs tens of microseconds, several times what a burst takes. So a worker that has just had work stays
-  /// awake for a moment, yielding its core to anyone who wants it. Each time in vain it leaves that out for twice as
-  /// many rests as the time before.
+  /// To be woken costs tens of microseconds, several times what a burst takes. So a worker that has
+  /// just had work stays awake for a moment, yielding its core to anyone who wants it. Each time in
+  /// vain it leaves that out for twice as many rests as the time before.
   private mutating func rest() {
     guard restsAsleep == 0 else {
       restsAsleep -= 1
@@ -186,7 +189,8 @@ internal import SystemPackage
       while let completion = unsafe transmitter.pointee.ring.nextCompletion() {
         take(completion)
       }
-      // Reads complete while they are submitted; some only come later if the queue of completions overflowed.
+      // Reads complete while they are submitted; some only come later if the queue of completions
+      // overflowed.
       guard receiver.outstanding > 0, unsafe transmitter.pointee.ring.failure == nil else { return }
       unsafe transmitter.pointee.wait()
     }
@@ -298,7 +302,8 @@ internal import SystemPackage
     }
   }
 
-  /// Lets go of a port's device, and returns its descriptor, which nobody owns then; -1 where there is none.
+  /// Lets go of a port's device, and returns its descriptor, which nobody owns then; -1 where there
+  /// is none.
   mutating func detach(_ port: PortID) -> Int32 {
     guard let source = Receiver.source(of: port) else { return -1 }
     unsafe transmitter.pointee.setDevice(of: port, file: 0, isSocket: false)
@@ -413,7 +418,8 @@ internal import SystemPackage
   /// Swaps in a topology, and ends the captures of what it does not have.
   mutating func apply(_ topology: consuming CompiledTopology, _ assignment: [ListenerID: VNIQueues])
   {
-    // Updates that were given with the topology before the last one are not to be taken for one of the next.
+    // Updates that were given with the topology before the last one are not to be taken for one of
+    // the next.
     listen()
     assignQueues(assignment)
     datapath.apply(topology)

@@ -1,10 +1,12 @@
 internal import OVXDatapath
 private import Synchronization
 
-/// The way of FDB updates from one worker to another: a ring in memory that one of them writes and the other one reads.
+/// The way of FDB updates from one worker to another: a ring in memory that one of them writes and
+/// the other one reads.
 ///
-/// Nobody is woken by an update, since a worker that sleeps has no frame to use it for: it looks before each burst, and
-/// once a second. What a full ring has no room for is lost, and published again within the next second.
+/// Nobody is woken by an update, since a worker that sleeps has no frame to use it for: it looks
+/// before each burst, and once a second. What a full ring has no room for is lost, and published
+/// again within the next second.
 @safe
 final class FDBUpdateQueue: @unchecked Sendable {
   /// A power of two; memory is only touched as far as it is used.
@@ -49,7 +51,8 @@ final class FDBUpdateQueue: @unchecked Sendable {
   }
 }
 
-/// The queues by which one worker gets the updates of each other worker of its switch, and publishes its own.
+/// The queues by which one worker gets the updates of each other worker of its switch, and
+/// publishes its own.
 struct WorkerSync: Sendable {
   /// Whether the worker is the one that reports for all what is to be reported once.
   private(set) var isLeader = false

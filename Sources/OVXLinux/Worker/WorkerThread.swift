@@ -51,7 +51,8 @@ final class Reply<Answer: Sendable>: Sendable {
 
   /// Starts the thread.
   ///
-  /// - Throws: Where the kernel refuses a ring, memory or a thread, with the likely cause and the remedy.
+  /// - Throws: Where the kernel refuses a ring, memory or a thread, with the likely cause and the
+  ///   remedy.
   init(events: EventQueue, sync: WorkerSync) throws(LinuxError) {
     let core = Core(mailbox: try Mailbox(), events: events, sync: sync)
     self.core = core

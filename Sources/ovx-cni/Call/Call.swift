@@ -13,7 +13,8 @@ struct Call: Equatable {
   var arguments = CallArguments()
   /// The directories that plugins are looked for in.
   var searchPath: [String] = []
-  /// The daemon's run directory where the configuration names none: `OVX_RUNDIR`; `nil` for the usual one.
+  /// The daemon's run directory where the configuration names none: `OVX_RUNDIR`; `nil` for the
+  /// usual one.
   var runDirectory: String?
 
   /// The operations of the specification.
@@ -109,7 +110,8 @@ extension Call {
     return isFine ? nil : "contains one of / : % and white space"
   }
 
-  /// A word without a slash would be taken for the name of a container by the daemon, and "self" for the daemon's own.
+  /// A word without a slash would be taken for the name of a container by the daemon, and "self"
+  /// for the daemon's own.
   private static func fault(ofNamespace path: String) -> String? {
     guard !path.isEmpty else { return nil }
     guard path.hasPrefix("/"), path.utf8.count < 4096 else {

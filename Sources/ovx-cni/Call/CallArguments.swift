@@ -9,7 +9,8 @@ struct CallArguments: Equatable {
 
   /// Reads the variable.
   ///
-  /// Keys are taken in any letter case. Those of container engines, such as `K8S_POD_NAME`, mean nothing here.
+  /// Keys are taken in any letter case. Those of container engines, such as `K8S_POD_NAME`, mean
+  /// nothing here.
   ///
   /// - Parameter text: Its value; empty for none.
   /// - Throws: Code 4, naming what is no pair, or an unknown key unless `IgnoreUnknown` is set.

@@ -1,8 +1,10 @@
 internal import OVXControl
 
-/// Why a call failed, as the CNI specification wants it told: a number for the runtime, a sentence for a person.
+/// Why a call failed, as the CNI specification wants it told: a number for the runtime, a sentence
+/// for a person.
 ///
-/// The sentence names what is wrong and what to do about it; it may quote others' words, which are made fit to be printed.
+/// The sentence names what is wrong and what to do about it; it may quote others' words, which are
+/// made fit to be printed.
 struct PluginError: Error, Equatable {
   /// The error's number: those below 100 are the specification's (section 5, "Error").
   var code: Int

@@ -38,7 +38,8 @@ extension NetworkTask {
       let order = Daemon.Order(
         place: configuration.place, settings: settings,
         addresses: addresses.addresses.map(\.address), gateways: routes.gateways)
-      // Where the daemon does all of it, it is done or not, and needs no mark that costs another transaction.
+      // Where the daemon does all of it, it is done or not, and needs no mark that costs another
+      // transaction.
       let isStep = addressPlugin != nil || !routes.others.isEmpty
       let port = try daemon.attach(call, to: configuration.name, order, isStep: isStep)
       try namespace.add(routes.others, by: call.interface)
@@ -84,7 +85,8 @@ extension NetworkTask {
 
   // MARK: What is there already
 
-  /// What the daemon knows before: ports of this very interface, and the network; asked for at once.
+  /// What the daemon knows before: ports of this very interface, and the network; asked for at
+  /// once.
   private func known(
     of call: Call
   ) throws(PluginError) -> (ports: [AttachedPort], network: () throws(PluginError) -> KnownNetwork?)
@@ -103,8 +105,8 @@ extension NetworkTask {
     )
   }
 
-  /// Ports of this very interface that a former `ADD` has left behind, be it that it was killed or that the container has
-  /// another namespace now.
+  /// Ports of this very interface that a former `ADD` has left behind, be it that it was killed or
+  /// that the container has another namespace now.
   ///
   /// - Throws: Code 101 where the interface is there and is not such a one.
   private func staleAttachments(

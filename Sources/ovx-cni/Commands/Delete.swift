@@ -3,8 +3,8 @@ private import OVXControl
 extension NetworkTask {
   /// Detaches a container, and gives its addresses back; what is gone already is no error.
   ///
-  /// The addresses come last: while the interface is there nobody else may have them. So a daemon that does not answer
-  /// leaves them taken, and the runtime calls again.
+  /// The addresses come last: while the interface is there nobody else may have them. So a daemon
+  /// that does not answer leaves them taken, and the runtime calls again.
   ///
   /// - Parameter call: Which container, and which interface; its namespace may be gone.
   /// - Throws: What is left, and why.

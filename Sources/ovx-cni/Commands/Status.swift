@@ -3,8 +3,8 @@ private import OVXControl
 extension NetworkTask {
   /// Looks whether `ADD` can do its work.
   ///
-  /// - Throws: Code 51 where no daemon answers, as then nobody forwards what containers send; 50 where the network or its
-  ///   bridge or tunnel is not there; what the IPAM plugin says.
+  /// - Throws: Code 51 where no daemon answers, as then nobody forwards what containers send; 50
+  ///   where the network or its bridge or tunnel is not there; what the IPAM plugin says.
   func status() throws(PluginError) {
     do throws(PluginError) {
       try checkPlace()

@@ -1,6 +1,7 @@
 internal import Foundation
 
-/// A value of JSON, kept with what ovx-cni knows nothing of: configurations and results are passed on.
+/// A value of JSON, kept with what ovx-cni knows nothing of: configurations and results are passed
+/// on.
 indirect enum JSON: Equatable, Sendable {
   case null
   case boolean(Bool)

@@ -79,7 +79,8 @@ struct MemberReader {
     return kind
   }
 
-  /// The ports of `portMappings`: `{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "203.0.113.1"}`.
+  /// The ports of `portMappings`:
+  /// `{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "203.0.113.1"}`.
   func published() throws(PluginError) -> [PublishedPort] {
     guard let member = json["portMappings"], member != .null else { return [] }
     guard let elements = member.arrayValue else {
@@ -156,7 +157,8 @@ struct MemberReader {
     return .bridge(bridge ?? "br0", membership)
   }
 
-  /// VLANs as `10`, `"10"`, `"20-30"`, `{"id": 10}` or `{"minID": 20, "maxID": 30}`, the last two as ovs-cni has them.
+  /// VLANs as `10`, `"10"`, `"20-30"`, `{"id": 10}` or `{"minID": 20, "maxID": 30}`, the last two
+  /// as ovs-cni has them.
   private func trunk() throws(PluginError) -> [ClosedRange<Int>]? {
     guard let member = json["trunk"] else { return nil }
     guard let elements = member.arrayValue, !elements.isEmpty else {

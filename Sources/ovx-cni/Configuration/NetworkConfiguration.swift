@@ -20,7 +20,8 @@ struct NetworkConfiguration: Equatable {
   var addressPlugin: String?
   /// `dns`, which has precedence over what an IPAM plugin says.
   var dns: JSON?
-  /// `prevResult`: of the plugin before in the chain, or with `CHECK` and `DEL` what `ADD` has given.
+  /// `prevResult`: of the plugin before in the chain, or with `CHECK` and `DEL` what `ADD` has
+  /// given.
   var previous: JSON?
   /// The Ethernet address asked for, by `runtimeConfig`.
   var mac: String?
@@ -51,12 +52,13 @@ struct NetworkConfiguration: Equatable {
 extension NetworkConfiguration {
   /// Reads a configuration.
   ///
-  /// Members that ovx-cni does not know are other programs'. Those by which other plugins would set tenants apart or make
-  /// the host a router are refused, as who writes them relies on them.
+  /// Members that ovx-cni does not know are other programs'. Those by which other plugins would set
+  /// tenants apart or make the host a router are refused, as who writes them relies on them.
   ///
   /// - Parameters:
   ///   - json: What the runtime has sent.
-  ///   - runDirectory: The daemon's run directory where the configuration names none; `nil` for the usual one.
+  ///   - runDirectory: The daemon's run directory where the configuration names none; `nil` for the
+  ///     usual one.
   /// - Throws: Code 1, 2 or 7, naming the member and what is right.
   init(_ json: JSON, runDirectory: String?) throws(PluginError) {
     guard case .object = json else {

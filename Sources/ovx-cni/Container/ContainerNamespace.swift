@@ -6,7 +6,8 @@ private import SystemPackage
 
 /// The network namespace of a container, and what the plugin itself does in it.
 ///
-/// The daemon makes the interface, its addresses and its default route there; what is left are routes to elsewhere.
+/// The daemon makes the interface, its addresses and its default route there; what is left are
+/// routes to elsewhere.
 struct ContainerNamespace {
   private let namespace: NetworkNamespace
 

@@ -3,7 +3,8 @@ internal import OVXDatapath
 
 /// A port that `ADD` has made, as the daemon knows it.
 ///
-/// By the port's `external_ids` it is found again, whatever has become of the container's namespace.
+/// By the port's `external_ids` it is found again, whatever has become of the container's
+/// namespace.
 struct AttachedPort: Equatable {
   var name: String
   var container: String
@@ -89,7 +90,8 @@ extension Daemon {
   ///   - order: What to make.
   ///   - isStep: Whether `ADD` is not done with the port then, and is to mark it so.
   /// - Returns: The port's name.
-  /// - Throws: What the daemon refuses; nothing has changed then, unless it did not answer (code 11).
+  /// - Throws: What the daemon refuses; nothing has changed then, unless it did not answer (code
+  ///   11).
   func attach(
     _ call: Call, to network: String, _ order: Order, isStep: Bool
   ) throws(PluginError) -> String {

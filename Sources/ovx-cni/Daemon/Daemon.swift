@@ -14,7 +14,8 @@ struct Daemon {
   ///
   /// - Parameter commands: One or more.
   /// - Returns: As many replies.
-  /// - Throws: Code 11 where no daemon answers, or not in time, and 100 where it refuses, in its words.
+  /// - Throws: Code 11 where no daemon answers, or not in time, and 100 where it refuses, in its
+  ///   words.
   func send(_ commands: [Command]) throws(PluginError) -> [Reply] {
     do {
       return try client.replies(to: commands, timeout: Self.patience)

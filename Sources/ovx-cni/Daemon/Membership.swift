@@ -14,7 +14,8 @@ extension Daemon {
   ///
   /// - Parameter name: Its name.
   /// - Returns: What there is to know.
-  /// - Throws: Code 7 where there is none; a bridge of that name is none, as it keeps no tenants apart by itself.
+  /// - Throws: Code 7 where there is none; a bridge of that name is none, as it keeps no tenants
+  ///   apart by itself.
   func network(_ name: String) throws(PluginError) -> KnownNetwork {
     try Self.network(name, in: try send([Self.findNetwork(name)])[0].rows)
   }
@@ -37,11 +38,13 @@ extension Daemon {
       freeAddresses: list.entries("status", row)["addresses_free"].flatMap { Int($0) })
   }
 
-  /// The settings by which a container's port gets into the VLANs that a network's configuration says.
+  /// The settings by which a container's port gets into the VLANs that a network's configuration
+  /// says.
   ///
   /// - Parameter place: Where containers of the network are attached.
   /// - Returns: Settings of `attach`.
-  /// - Throws: Code 7 where the bridge has no tunnel of the VNI, or one that does not say which VLAN.
+  /// - Throws: Code 7 where the bridge has no tunnel of the VNI, or one that does not say which
+  ///   VLAN.
   func settings(of place: NetworkConfiguration.Place) throws(PluginError) -> [Setting] {
     guard case .bridge(let bridge, let membership) = place else { return [] }
     switch membership {

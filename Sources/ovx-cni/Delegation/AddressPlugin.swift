@@ -2,8 +2,9 @@ private import Glibc
 
 /// The plugin that hands out addresses (specification, section 4, "Delegation").
 ///
-/// It gets the network's configuration as it is. One that does not speak that version of the specification is asked which
-/// it speaks, and called again in the latest of those: Debian's plugins are older than version 1.1.
+/// It gets the network's configuration as it is. One that does not speak that version of the
+/// specification is asked which it speaks, and called again in the latest of those: Debian's
+/// plugins are older than version 1.1.
 struct AddressPlugin {
   /// `ipam.type`.
   let name: String
@@ -52,8 +53,9 @@ struct AddressPlugin {
 
   /// Asks for addresses.
   ///
-  /// Where that fails it is undone, as the specification wants it, and asked for once more: a call that was killed may have
-  /// left an address behind for this very interface, which plugins do not give out twice.
+  /// Where that fails it is undone, as the specification wants it, and asked for once more: a call
+  /// that was killed may have left an address behind for this very interface, which plugins do not
+  /// give out twice.
   ///
   /// - Returns: At least one address.
   /// - Throws: The plugin's error, under its number.

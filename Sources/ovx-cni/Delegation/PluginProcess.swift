@@ -1,7 +1,8 @@
 private import CLinux
 private import Glibc
 
-/// Runs another plugin: a program that reads a configuration and answers, with its parameters in the environment.
+/// Runs another plugin: a program that reads a configuration and answers, with its parameters in
+/// the environment.
 ///
 /// What it writes to its standard error goes where ours goes: to the runtime's log.
 enum PluginProcess {
@@ -22,7 +23,8 @@ enum PluginProcess {
   ///   - environment: All of its variables.
   ///   - input: What it finds on its standard input.
   /// - Returns: How it ended.
-  /// - Throws: Code 5 where it cannot be run, takes too long, or writes more than `StandardStreams.limit`.
+  /// - Throws: Code 5 where it cannot be run, takes too long, or writes more than
+  ///   `StandardStreams.limit`.
   static func run(
     _ path: String, environment: [String: String], input: [UInt8]
   ) throws(PluginError) -> Outcome {

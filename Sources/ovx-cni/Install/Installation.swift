@@ -1,11 +1,12 @@
 private import Glibc
 private import SystemPackage
 
-/// `ovx-cni --install DIRECTORY [--configure DIRECTORY FILE]`: how the plugin gets from a container image to the host, whose
-/// container engine runs it, with a list of plugins that names it.
+/// `ovx-cni --install DIRECTORY [--configure DIRECTORY FILE]`: how the plugin gets from a container
+/// image to the host, whose container engine runs it, with a list of plugins that names it.
 ///
-/// Each file is replaced in one step, the plugin first: whoever runs it or reads the list meanwhile has the old one or the new
-/// one. What is there already stays untouched, as engines look at their lists anew whenever one is written.
+/// Each file is replaced in one step, the plugin first: whoever runs it or reads the list meanwhile
+/// has the old one or the new one. What is there already stays untouched, as engines look at their
+/// lists anew whenever one is written.
 struct Installation: Equatable {
   /// Where engines look for plugins.
   var plugins: String
@@ -143,7 +144,8 @@ struct Installation: Equatable {
         FilePath(new), .writeOnly,
         options: [.create, .exclusiveCreate, .closeOnExec, .noFollow],
         permissions: .ownerReadWrite)
-      // Nobody can run a file that somebody has open to write, so it is closed by the time when it has its name.
+      // Nobody can run a file that somebody has open to write, so it is closed by the time when it
+      // has its name.
       try file.closeAfter {
         _ = try file.writeAll(bytes)
         guard fchmod(file.rawValue, mode) == 0, fsync(file.rawValue) == 0 else {

@@ -1,7 +1,8 @@
 private import OVXControl
 internal import OVXDatapath
 
-/// What `ADD` gives: the interface, its addresses and routes, behind what plugins before in the chain have given.
+/// What `ADD` gives: the interface, its addresses and routes, behind what plugins before in the
+/// chain have given.
 struct AddResult: Equatable {
   var interface: String
   /// The path of the container's network namespace.

@@ -12,7 +12,8 @@ struct ExpectedInterface: Equatable {
   /// - Parameters:
   ///   - name: Its name inside of the container.
   ///   - json: `prevResult`.
-  /// - Throws: Code 7 where it is not among the interfaces of a container, 6 where a member is not what it has to be.
+  /// - Throws: Code 7 where it is not among the interfaces of a container, 6 where a member is not
+  ///   what it has to be.
   init(_ name: String, in json: JSON) throws(PluginError) {
     let interfaces = json["interfaces"]?.arrayValue ?? []
     let place = interfaces.firstIndex {

@@ -2,9 +2,11 @@ private import Glibc
 internal import OVXControl
 private import OVXDatapath
 
-/// A file in pcapng format of dropped frames: the port as the interface, the direction, and the reason as a comment.
+/// A file in pcapng format of dropped frames: the port as the interface, the direction, and the
+/// reason as a comment.
 ///
-/// As the IETF's draft-ietf-opsawg-pcapng has it, in the byte order of the machine; libpcap writes no such files.
+/// As the IETF's draft-ietf-opsawg-pcapng has it, in the byte order of the machine; libpcap writes
+/// no such files.
 final class NextGenerationFile: PacketSink {
   private let path: String
   private let descriptor: Int32

@@ -181,7 +181,8 @@ struct Diagnosis {
     return findings + host.omissions.map { Finding(.note, "host", $0) }
   }
 
-  /// Reasons that come of something that is set up wrongly somewhere, rather than of what tenants do.
+  /// Reasons that come of something that is set up wrongly somewhere, rather than of what tenants
+  /// do.
   private static let misconfigurations: Set = [
     "unknown-vtep", "unknown-vni", "remote-not-listening", "wrong-device", "exceeds-tunnel-mtu",
     "exceeds-device-mtu", "loop", "mixed-vnis",

@@ -16,7 +16,8 @@ struct Finding: Codable, Equatable, Sendable {
   var verdict: Verdict
   /// What is so, without a full stop.
   var sentence: String
-  /// What can be done about it, without a full stop; `nil` where the sentence says so, or nothing is to be done.
+  /// What can be done about it, without a full stop; `nil` where the sentence says so, or nothing
+  /// is to be done.
   var remedy: String?
 
   init(_ verdict: Verdict, _ subject: String, _ sentence: String, remedy: String? = nil) {

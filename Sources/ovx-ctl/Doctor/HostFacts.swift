@@ -99,7 +99,8 @@ struct HostFacts: Equatable {
     }
   }
 
-  /// Chains at the hook for what comes in whose policy it is to drop, as `nft list chains` tells them.
+  /// Chains at the hook for what comes in whose policy it is to drop, as `nft list chains` tells
+  /// them.
   static func droppingChains(in text: String) -> [(table: String, chain: String)] {
     OVXLinux.droppingChains(at: "input", in: text)
   }

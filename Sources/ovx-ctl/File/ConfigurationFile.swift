@@ -3,11 +3,13 @@ private import Glibc
 internal import OVXControl
 private import Yams
 
-/// A declarative file, as `apply` and `diff` read it: the switch, networks, bridges and ports in YAML.
+/// A declarative file, as `apply` and `diff` read it: the switch, networks, bridges and ports in
+/// YAML.
 ///
-/// Every value is taken as it stands. What YAML's versions read differently (`010`, `no`, `52:54:00:12:34:56`) is a text
-/// for its column to judge, and what might mean two things is refused. Anchors, aliases, merge keys and tags are not part
-/// of the format, so a file is as large as it looks.
+/// Every value is taken as it stands. What YAML's versions read differently (`010`, `no`,
+/// `52:54:00:12:34:56`) is a text for its column to judge, and what might mean two things is
+/// refused. Anchors, aliases, merge keys and tags are not part of the format, so a file is as large
+/// as it looks.
 struct ConfigurationFile {
   /// What the file declares: a valid configuration.
   let configuration: Configuration
@@ -119,7 +121,8 @@ private struct Reader {
 
   mutating func read(_ text: String) throws {
     do {
-      // The parser is kept, as the nodes hold their anchors weakly. Types are not asked for, so none are resolved.
+      // The parser is kept, as the nodes hold their anchors weakly. Types are not asked for, so
+      // none are resolved.
       let parser = try Parser(yaml: text, resolver: .basic, encoding: .utf8)
       let root = try parser.singleRoot()
       try withExtendedLifetime(parser) { try readRoot(root) }
@@ -453,9 +456,9 @@ private struct FileText {
 
   /// Where an alias may be; `nil` where there cannot be one.
   ///
-  /// Before the parser sees them: a few lines of aliases as keys keep it busy for longer than the universe is old. An alias
-  /// never stands behind a letter or a digit, and neither does the anchor that it needs. A text that has such characters of
-  /// both kinds is refused with them.
+  /// Before the parser sees them: a few lines of aliases as keys keep it busy for longer than the
+  /// universe is old. An alias never stands behind a letter or a digit, and neither does the anchor
+  /// that it needs. A text that has such characters of both kinds is refused with them.
   private static func aliases(in text: String) -> Place? {
     var place = Place(line: 1, column: 1)
     var alias: Place?

@@ -6,7 +6,8 @@ private import Yams
 struct ExportedFile {
   let configuration: Configuration
 
-  /// YAML, a line for each port; what attach has made is named in a comment, as it is not part of it.
+  /// YAML, a line for each port; what attach has made is named in a comment, as it is not part of
+  /// it.
   var yaml: String {
     get throws(ControlError) {
       let attached = configuration.ports.values.filter {
@@ -32,9 +33,11 @@ struct ExportedFile {
     }
   }
 
-  /// The text with escapes for what its writer leaves as it is and a reader of files takes otherwise or refuses.
+  /// The text with escapes for what its writer leaves as it is and a reader of files takes
+  /// otherwise or refuses.
   ///
-  /// Control characters, ends of lines that only YAML knows, and what could be an alias: all stand in double quotes.
+  /// Control characters, ends of lines that only YAML knows, and what could be an alias: all stand
+  /// in double quotes.
   private static func defused(_ text: String) -> String {
     let hasAnchor = text.utf8.contains(UInt8(ascii: "&"))
     var result = ""

@@ -20,8 +20,8 @@ struct Rates {
 
   /// Compares counters.
   ///
-  /// A port whose counters went back has been made anew, or the daemon has, and one that was not there before has none to
-  /// compare with: such a port has carried nothing yet.
+  /// A port whose counters went back has been made anew, or the daemon has, and one that was not
+  /// there before has none to compare with: such a port has carried nothing yet.
   ///
   /// - Parameters:
   ///   - old: The counters before.

@@ -33,7 +33,8 @@ struct TextTable {
     }.joined()
   }
 
-  /// A line per value, `column : value`, and an empty one between records, as `ovs-vsctl list` prints them.
+  /// A line per value, `column : value`, and an empty one between records, as `ovs-vsctl list`
+  /// prints them.
   var list: String {
     let width = columns.reduce(0) { max($0, $1.count) }
     return rows.map { row in

@@ -9,7 +9,8 @@ enum Absent {
   /// What to type in the place of an option.
   static func option(_ name: String) -> String? { options[name] }
 
-  /// Words that a mistyped one is never taken for: they end the switch, or take away what somebody needs.
+  /// Words that a mistyped one is never taken for: they end the switch, or take away what somebody
+  /// needs.
   static let neverSuggested: Set<String> = [
     "exit", "del-br", "del-port", "detach", "destroy", "clear", "remove", "flush", "del", "apply",
     "--cleanup", "--stale",

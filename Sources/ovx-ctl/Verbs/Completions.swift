@@ -2,8 +2,9 @@ internal import ArgumentParser
 private import OVXControl
 private import OVXLinux
 
-// What the shell offers for a word, when the tabulator is pressed: the names of what there is at the moment. The scripts
-// that complete (--generate-completion-script) run `ovx-ctl ---completion` for it.
+// What the shell offers for a word, when the tabulator is pressed: the names of what there is at
+// the moment. The scripts that complete (--generate-completion-script) run `ovx-ctl ---completion`
+// for it.
 
 extension CompletionKind {
   static var bridges: CompletionKind { .live { $0.bridges } }
@@ -12,7 +13,8 @@ extension CompletionKind {
   /// What `attach` takes: networks, and bridges.
   static var segments: CompletionKind { .live { $0.networks + $0.bridges } }
   static var bridgesAndPorts: CompletionKind { .live { $0.bridges + $0.ports } }
-  /// Names of network namespaces, which are the containers that can be told without asking an engine.
+  /// Names of network namespaces, which are the containers that can be told without asking an
+  /// engine.
   static var containers: CompletionKind { .live { _ in NetworkNamespace.names() } }
   static var attachedContainers: CompletionKind { .live { $0.attachments.map(\.container) } }
   /// The interfaces of the container in front.
@@ -37,7 +39,8 @@ extension CompletionKind {
 
 /// The names that the switch knows, to offer them to whoever types.
 ///
-/// Where there is no daemon, or this user may not ask it, there are none: a word that is being typed is no place for an error.
+/// Where there is no daemon, or this user may not ask it, there are none: a word that is being
+/// typed is no place for an error.
 private struct LiveNames {
   /// Longer than any answer takes, and no longer than one waits for the next letter.
   private static let seconds = 0.3

@@ -28,7 +28,8 @@ private let grammar = """
   Behind this command -f is the file, and - the standard input; --format, or -f in front, says how to print.
   """
 
-/// `-f` of commands that read a file, which `Invocation.normalized` turns into `--file`: to the parser `-f` is the format.
+/// `-f` of commands that read a file, which `Invocation.normalized` turns into `--file`: to the
+/// parser `-f` is the format.
 struct FileOption: ParsableArguments {
   @Option(
     name: .customLong("file"),

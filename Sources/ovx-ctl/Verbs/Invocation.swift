@@ -2,7 +2,8 @@ private import ArgumentParser
 private import Glibc
 internal import OVXControl
 
-/// One run of `ovx-ctl`: arguments to commands, commands to one request, its answer to text and an exit status.
+/// One run of `ovx-ctl`: arguments to commands, commands to one request, its answer to text and an
+/// exit status.
 struct Invocation {
   var commands: [Command] = []
   var options = GlobalOptions.Values()
@@ -82,7 +83,8 @@ struct Invocation {
     _ = write("ovx-ctl: \(printable(brief(sentence)))\n", to: STDERR_FILENO)
   }
 
-  /// Writes a whole text; a reader that has gone, such as head(1), ends the program with SIGPIPE, as it does any other.
+  /// Writes a whole text; a reader that has gone, such as head(1), ends the program with SIGPIPE,
+  /// as it does any other.
   static func write(_ text: String, to descriptor: Int32) -> Bool {
     var rest = Array(text.utf8)[...]
     while !rest.isEmpty {
@@ -97,7 +99,8 @@ struct Invocation {
 }
 
 extension ControlError {
-  /// That standard output takes no more, with the system's reason; to be made right behind the `write` that failed.
+  /// That standard output takes no more, with the system's reason; to be made right behind the
+  /// `write` that failed.
   static func unwritten(_ what: String) -> ControlError {
     let reason = unsafe String(cString: strerror(errno))
     return ControlError("the \(what) cannot be written to standard output: \(reason)")
@@ -114,7 +117,8 @@ extension Invocation {
   ///
   /// - Throws: `CleanExit` for help and the like, else a `ControlError` that says what is wrong.
   init(parsing arguments: [String]) throws {
-    // Where bytes are none the standard library puts U+FFFD, and the name of a bridge would be another one than was typed.
+    // Where bytes are none the standard library puts U+FFFD, and the name of a bridge would be
+    // another one than was typed.
     if let argument = arguments.first(where: { $0.unicodeScalars.contains("\u{FFFD}") }) {
       throw ControlError("the word \"\(argument)\" is not UTF-8; type it in that encoding")
     }
@@ -124,7 +128,8 @@ extension Invocation {
       return
     }
     var pieces = arguments.split(separator: "--", omittingEmptySubsequences: false).map(Array.init)
-    // As with ovs-vsctl, the first command, too, may have a "--" in front, and options in front of that.
+    // As with ovs-vsctl, the first command, too, may have a "--" in front, and options in front of
+    // that.
     if pieces.count > 1, Self.commandIndex(in: pieces[0]) == nil {
       let front = pieces.removeFirst()
       pieces[0] = front + pieces[0]
@@ -203,8 +208,8 @@ extension Invocation {
 
   /// Puts the arguments of one command into the order that the parser wants.
   ///
-  /// `--may-exist`, `--if-exists` and `--columns` go behind the command that they belong to, `fdb/show` becomes
-  /// `fdb show`, and `apply -f` becomes `apply --file`.
+  /// `--may-exist`, `--if-exists` and `--columns` go behind the command that they belong to,
+  /// `fdb/show` becomes `fdb show`, and `apply -f` becomes `apply --file`.
   static func normalized(_ arguments: [String]) -> [String] {
     let index = commandIndex(in: arguments) ?? arguments.count
     let isMoved = { (argument: String) in
@@ -216,7 +221,8 @@ extension Invocation {
       front.replaceSubrange(place...place + 1, with: ["--columns=\(front[place + 1])"])
     }
     var rest = Array(arguments[index...].dropFirst())
-    // Behind these, -f is the file; the parser would take it for the format, as it is in front of them.
+    // Behind these, -f is the file; the parser would take it for the format, as it is in front of
+    // them.
     if index < arguments.count, ["apply", "diff"].contains(arguments[index]) {
       for place in rest.indices where rest[place].hasPrefix("-f") {
         let name = rest[place].dropFirst(2)
@@ -323,7 +329,8 @@ extension Invocation {
   }
 }
 
-/// How many letters have to be put in, taken out or replaced to make one word of another (Levenshtein).
+/// How many letters have to be put in, taken out or replaced to make one word of another
+/// (Levenshtein).
 func distance(_ left: String, _ right: String) -> Int {
   var row = Array(0...right.count)
   for (index, letter) in left.enumerated() {

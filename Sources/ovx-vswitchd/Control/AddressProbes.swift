@@ -3,34 +3,39 @@ private import OVXDatapath
 private import OVXHost
 private import OVXLinux
 
-/// Asks segments for addresses before somebody is given them, and remembers for a moment who has answered.
+/// Asks segments for addresses before somebody is given them, and remembers for a moment who has
+/// answered.
 ///
-/// As RFC 5227 has it (section 2.1.1), but within a fraction of a second, as a container that is being started waits for it:
-/// the other stations are on networks of data centres, and what they announce later is seen as well.
+/// As RFC 5227 has it (section 2.1.1), but within a fraction of a second, as a container that is
+/// being started waits for it: the other stations are on networks of data centres, and what they
+/// announce later is seen as well.
 ///
-/// Few wait even for that: the next addresses of a segment from which some were given lately are asked for again and again,
-/// while nobody waits. Where nobody had one of them a while ago, and nobody has said since that he has it, it is asked for in a
-/// short time.
+/// Few wait even for that: the next addresses of a segment from which some were given lately are
+/// asked for again and again, while nobody waits. Where nobody had one of them a while ago, and
+/// nobody has said since that he has it, it is asked for in a short time.
 final class AddressProbes {
   /// Milliseconds from one question to the next, and from the last to the verdict.
   private static let pauses: [Int64] = [60, 90]
   /// The same for an address that nobody had a while ago.
   private static let shortPauses: [Int64] = [10, 20]
-  /// Milliseconds that this is ago at most; no longer than a segment's stations are remembered without a word.
+  /// Milliseconds that this is ago at most; no longer than a segment's stations are remembered
+  /// without a word.
   private static let span: Int64 = 240_000
   /// Milliseconds for which it holds that nobody has answered.
   private static let freeValidity: Int64 = 5000
-  /// Milliseconds for which it holds that somebody has: he may go, and who asks for the very address asks again then.
+  /// Milliseconds for which it holds that somebody has: he may go, and who asks for the very
+  /// address asks again then.
   private static let takenValidity: Int64 = 500
   /// Addresses that are remembered at most; beyond, the oldest are forgotten.
   private static let limit = 4096
 
   /// Addresses of a segment and family that are kept ready.
   private static let stockSize = 4
-  /// Segments whose addresses are kept ready, at most; beyond, those that have waited longest are forgotten.
+  /// Segments whose addresses are kept ready, at most; beyond, those that have waited longest are
+  /// forgotten.
   private static let stockLimit = 256
-  /// Milliseconds for which the next addresses are ready at any moment after one was given, and then for which they are asked
-  /// for in a short time.
+  /// Milliseconds for which the next addresses are ready at any moment after one was given, and
+  /// then for which they are asked for in a short time.
   private static let (readiness, stockValidity): (Int64, Int64) = (60_000, 3_600_000)
 
   /// The addresses that a segment's next stations are to be given.
@@ -70,7 +75,8 @@ final class AddressProbes {
   private var stocks: [Segment: Stock] = [:]
   /// Addresses that nobody has had when it was asked at length, and until when that is a while ago.
   private var silent: [AddressQuestion: Int64] = [:]
-  /// Where questions come from: an address that no station has, as it is made of the prefix of the devices that ovx makes.
+  /// Where questions come from: an address that no station has, as it is made of the prefix of the
+  /// devices that ovx makes.
   private static let source = MACAddress("02:6f:76:00:00:00")
 
   init(_ running: RunningSwitch) {
@@ -79,7 +85,8 @@ final class AddressProbes {
 
   /// What is known of an address.
   ///
-  /// That it is free was true a moment ago, and another host may have given it to somebody since, who has told so.
+  /// That it is free was true a moment ago, and another host may have given it to somebody since,
+  /// who has told so.
   func state(of question: AddressQuestion) -> AddressState {
     guard let probe = probes[question] else { return .unknown }
     let verdict = probe.verdict
@@ -116,8 +123,9 @@ final class AddressProbes {
     probes[question] = probe
   }
 
-  /// Begins to ask for addresses that may be given to somebody next, and asks anew for those of which it will not be known much
-  /// longer that they are free: so that whoever starts one container after another waits for answers once.
+  /// Begins to ask for addresses that may be given to somebody next, and asks anew for those of
+  /// which it will not be known much longer that they are free: so that whoever starts one
+  /// container after another waits for answers once.
   func askAhead(_ questions: [AddressQuestion], now: Int64) {
     guard !questions.isEmpty else { return }
     for question in questions { renew(question, now: now) }
@@ -157,7 +165,8 @@ final class AddressProbes {
     }
   }
 
-  /// Milliseconds for which stations of a bridge that have told of themselves are remembered for sure.
+  /// Milliseconds for which stations of a bridge that have told of themselves are remembered for
+  /// sure.
   private func memory(of bridge: String) -> Int64 {
     let age = running.reconciler.configuration.bridges[bridge]?.agingTime ?? 0
     return min(Self.span, Int64(age) * 800)

@@ -5,7 +5,8 @@ private import SystemPackage
 // Who comes in to the control sockets, and who makes room for him.
 
 extension ControlServer {
-  /// Connections that may wait to be taken in; a client that comes when it is full is told to try again.
+  /// Connections that may wait to be taken in; a client that comes when it is full is told to try
+  /// again.
   static let backlog: Int32 = 1024
   /// Connections to the open socket that are taken in, or turned away, before others have their
   /// turn.
@@ -72,8 +73,9 @@ extension ControlServer {
         descriptor = Glibc.accept(listener, nil, nil)
       }
       guard descriptor >= 0 else {
-        // Out of descriptors: the connection stays in the queue, and would wake the loop for ever. After the first round
-        // there need not be one: the kernel says so before it looks, and the idlest may be the one just accepted.
+        // Out of descriptors: the connection stays in the queue, and would wake the loop for ever.
+        // After the first round there need not be one: the kernel says so before it looks, and the
+        // idlest may be the one just accepted.
         if round == 0, errno == EMFILE || errno == ENFILE, !disconnectIdlest(of: .look) {
           disconnectIdlest(of: .change)
         }
@@ -116,7 +118,8 @@ extension ControlServer {
   /// Returns whether there was one.
   @discardableResult
   private func disconnectIdlest(of right: Right) -> Bool {
-    // Whoever watches or waits is idle by nature; of those there are fewer than clients. So is the one whose report lasts.
+    // Whoever watches or waits is idle by nature; of those there are fewer than clients. So is the
+    // one whose report lasts.
     let asking = clients.indices.filter {
       clients[$0].watch == nil && clients[$0].held == nil && !clients[$0].isLasting
         && clients[$0].right == right

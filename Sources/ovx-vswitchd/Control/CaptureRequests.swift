@@ -24,7 +24,8 @@ struct CaptureRequests {
   /// Has the switch show frames on a connection, which gets the answer to its request first.
   ///
   /// - Parameters:
-  ///   - target: A bridge or a port of the configuration; the bridge where both have the name. `nil` for all, of drops.
+  ///   - target: A bridge or a port of the configuration; the bridge where both have the name.
+  ///     `nil` for all, of drops.
   ///   - drops: Whether to show what is dropped, and nothing else.
   ///   - program: The packet filter's, empty for all frames.
   ///   - snapshotLength: Bytes of each frame at most.

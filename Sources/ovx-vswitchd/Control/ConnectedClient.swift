@@ -25,7 +25,8 @@ extension ControlServer {
     var isClosing = false
     /// There may be a whole request among what has been received.
     var mayHoldRequest = false
-    /// A request that cannot be answered yet, and when it came, in milliseconds on the monotonic clock.
+    /// A request that cannot be answered yet, and when it came, in milliseconds on the monotonic
+    /// clock.
     var postponed: (request: Request, time: Int64)?
     /// A request that waits until something is so.
     var held: HeldRequest?

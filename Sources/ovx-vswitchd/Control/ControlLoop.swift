@@ -3,10 +3,11 @@ internal import Logging
 private import OVXControl
 internal import OVXLinux
 
-/// The one loop of the control thread: signals, the control socket, the kernel's news and the switch's.
+/// The one loop of the control thread: signals, the control socket, the kernel's news and the
+/// switch's.
 ///
-/// It sleeps in poll(2) until one of them has something, and does one thing after the other; nothing it calls waits for
-/// a client.
+/// It sleeps in poll(2) until one of them has something, and does one thing after the other;
+/// nothing it calls waits for a client.
 struct ControlLoop: ~Copyable {
   private let signals: Signals
   private let confinement: Confinement
@@ -41,7 +42,8 @@ struct ControlLoop: ~Copyable {
 
   /// Runs until a signal or a command ends it, and the answers under way have left.
   ///
-  /// - Parameter whenHandedOver: What to do at once when another process has taken this one's place; is given its number.
+  /// - Parameter whenHandedOver: What to do at once when another process has taken this one's
+  ///   place; is given its number.
   /// - Returns: Whether that is why it has ended.
   func run(whenHandedOver: (Int32) -> Void) -> Bool {
     var isStopping = false

@@ -6,21 +6,25 @@ private import OVXLinux
 
 /// The control sockets and the programs connected to them.
 ///
-/// One thread serves all of them, so nothing here ever waits for one: descriptors do not block, and what has not
-/// arrived or cannot leave yet stays in a buffer of bounded size. A client has one request in progress; until its
-/// answer has left, nothing more is read from it, so the kernel's socket buffer is all that a client can fill.
+/// One thread serves all of them, so nothing here ever waits for one: descriptors do not block, and
+/// what has not arrived or cannot leave yet stays in a buffer of bounded size. A client has one
+/// request in progress; until its answer has left, nothing more is read from it, so the kernel's
+/// socket buffer is all that a client can fill.
 ///
-/// Answers are made in pieces, as clients take them, for `sliceLimit` milliseconds at a time; requests go before that, so a
-/// short one waits for a piece and not for somebody else's table. Memory is bounded over all clients together: while answers
-/// hold more than `answerLimit` bytes, requests whose answer may be long wait, and while requests that have arrived in part
-/// hold more than `requestLimit`, the one that has been on its way for the longest time is given up. A client that takes
-/// no piece of its answer for `stallLimit` seconds, or for `pressedLimit` while others wait for memory, is disconnected;
-/// when one too many connects, the one that has been idle for the longest time makes room. A client that watches tables stays
-/// connected however slowly it reads: what is kept for all of them together is bounded (`ChangeLog`), a snapshot that nobody
-/// takes is given up, and the client is told that it has missed something.
+/// Answers are made in pieces, as clients take them, for `sliceLimit` milliseconds at a time;
+/// requests go before that, so a short one waits for a piece and not for somebody else's table.
+/// Memory is bounded over all clients together: while answers hold more than `answerLimit` bytes,
+/// requests whose answer may be long wait, and while requests that have arrived in part hold more
+/// than `requestLimit`, the one that has been on its way for the longest time is given up. A client
+/// that takes no piece of its answer for `stallLimit` seconds, or for `pressedLimit` while others
+/// wait for memory, is disconnected; when one too many connects, the one that has been idle for the
+/// longest time makes room. A client that watches tables stays connected however slowly it reads:
+/// what is kept for all of them together is bounded (`ChangeLog`), a snapshot that nobody takes is
+/// given up, and the client is told that it has missed something.
 ///
-/// A request that waits until something is so (`wait-until`) is held until there is news of what it waits for, or until its
-/// time is over. It is looked at with each change that watchers are told, so that it misses none that they see.
+/// A request that waits until something is so (`wait-until`) is held until there is news of what it
+/// waits for, or until its time is over. It is looked at with each change that watchers are told,
+/// so that it misses none that they see.
 ///
 /// Who may do nothing (`ControlRights`) is told so as soon as he has connected, and is no client:
 /// he costs no memory and takes nobody's place. He waits in the queue of the open socket, in which
@@ -59,11 +63,13 @@ final class ControlServer {
   /// What becomes of a request.
   enum Outcome {
     case response(AnswerStream)
-    /// What was asked for holds for as long as the client is connected, and takes the place of another one's.
+    /// What was asked for holds for as long as the client is connected, and takes the place of
+    /// another one's.
     case lasting(AnswerStream)
     /// It is answered with `done`, and what follows goes on from there.
     case watch(WatchStream)
-    /// The connection's other end is somebody else's business from now on, who has a descriptor of his own.
+    /// The connection's other end is somebody else's business from now on, who has a descriptor of
+    /// his own.
     case elsewhere
     /// It is to be asked for again when there is news.
     case later
@@ -71,7 +77,8 @@ final class ControlServer {
     case held(AwaitedNews)
   }
 
-  /// Does what a request of a connection asks for, or what it has asked for so many milliseconds ago.
+  /// Does what a request of a connection asks for, or what it has asked for so many milliseconds
+  /// ago.
   typealias Answer = (Request, Caller, Int64) -> Outcome
 
   let listener: Int32
@@ -83,8 +90,8 @@ final class ControlServer {
   var strangers: StrangerLog
   /// What watchers are told.
   let log: ChangeLog
-  /// Descriptors that are kept for clients to come in by when ports and tunnels have all others: without them nobody
-  /// could remove any of those.
+  /// Descriptors that are kept for clients to come in by when ports and tunnels have all others:
+  /// without them nobody could remove any of those.
   var spares: [Int32] = []
   static let spareLimit = 8
   var clients: [Client] = []
@@ -150,7 +157,8 @@ final class ControlServer {
     clients.reduce(into: []) { $0.formUnion($1.watch?.tables ?? []) }
   }
 
-  /// The shortest interval, in milliseconds, at which a client wants to see counters; `nil` where none does.
+  /// The shortest interval, in milliseconds, at which a client wants to see counters; `nil` where
+  /// none does.
   var watchInterval: Int64? {
     clients.compactMap { client in
       client.watch.flatMap { $0.tables.contains(.statistics) ? $0.interval : nil }
@@ -226,7 +234,8 @@ final class ControlServer {
     keepSpares()
   }
 
-  /// Sends what there is, and makes more of it while there is time: short answers first, and each time another client's.
+  /// Sends what there is, and makes more of it while there is time: short answers first, and each
+  /// time another client's.
   private func goOn(_ indices: [Int], now: Int64) {
     let end = monotonicMilliseconds() + Self.sliceLimit
     for isTable in [false, true] {

@@ -6,8 +6,8 @@ private import SystemPackage
 
 /// The switch of a host while its process runs: what it consists of, how it starts and how it ends.
 ///
-/// `RequestHandler` carries out what clients ask for, and `HostWatcher` follows what happens to the host and to the switch.
-/// Both have the one `Reconciler` put a configuration in force.
+/// `RequestHandler` carries out what clients ask for, and `HostWatcher` follows what happens to the
+/// host and to the switch. Both have the one `Reconciler` put a configuration in force.
 final class Daemon {
   /// Milliseconds for which containers are asked for while the daemon starts.
   private static let settlingLimit: Int64 = 2000
@@ -96,8 +96,9 @@ final class Daemon {
 
   /// Removes devices that a crash between two steps has left.
   ///
-  /// After the loss of the database every device looks like that. Containers keep theirs then, and the host's stack still
-  /// hears no tenant, for the operator may still put a good copy of the file in place.
+  /// After the loss of the database every device looks like that. Containers keep theirs then, and
+  /// the host's stack still hears no tenant, for the operator may still put a good copy of the file
+  /// in place.
   private func removeOrphans() {
     guard database.mayReplaceLostOne else { return reconciler.removeOrphans() }
     let orphans = reconciler.orphans
@@ -115,8 +116,8 @@ final class Daemon {
 
   /// Ends the switch.
   ///
-  /// Devices stay, unless `exit --cleanup` was asked for, and so does what was learned of them. Afterwards the database is
-  /// another daemon's to open.
+  /// Devices stay, unless `exit --cleanup` was asked for, and so does what was learned of them.
+  /// Afterwards the database is another daemon's to open.
   func stop(keeping tables: KeptTables) {
     if !requests.isCleanupRequested { tables.write(handedTables + handedCounters) }
     requests.renewDatabase()
@@ -149,7 +150,8 @@ final class Daemon {
   /// Why the daemon ends although no client asked for it.
   var failure: String? { watcher.failure }
 
-  /// What `takeNews` takes its news from, each to be polled for `POLLIN`; -1, which poll(2) passes over, among them.
+  /// What `takeNews` takes its news from, each to be polled for `POLLIN`; -1, which poll(2) passes
+  /// over, among them.
   var descriptors: [Int32] { watcher.descriptors }
 
   /// The milliseconds after which `takeNews` has to be called whatever poll(2) says: -1 for never.
@@ -161,14 +163,16 @@ final class Daemon {
     return [watcher.timeout(now: now), next].filter { $0 >= 0 }.min() ?? -1
   }
 
-  /// Follows what has happened since the last time; `now` is in milliseconds on the monotonic clock.
+  /// Follows what has happened since the last time; `now` is in milliseconds on the monotonic
+  /// clock.
   func takeNews(now: Int64) {
     watcher.takeNews(now: now)
     requests.work(now: now)
     events.work(now: now)
   }
 
-  /// The client whose report of gateways holds for as long as it is connected; `nil` where there is none.
+  /// The client whose report of gateways holds for as long as it is connected; `nil` where there is
+  /// none.
   var gatewayTeller: UInt64? { requests.gatewayTeller }
 
   /// Forgets that report.

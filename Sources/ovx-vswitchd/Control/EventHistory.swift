@@ -2,11 +2,13 @@ internal import Logging
 internal import OVXControl
 private import OVXLinux
 
-/// What has happened to the switch, kept across restarts: who has changed what, and what has become of ports.
+/// What has happened to the switch, kept across restarts: who has changed what, and what has become
+/// of ports.
 ///
-/// Bounded in number: of changes that somebody made, of what was refused, and of all else, each apart, so that whoever makes a
-/// link come and go takes nobody's trace away. What is repeated within a minute is counted instead. The database gets what is new some seconds
-/// later and all at once, so that no change waits for it and a disk is not worn by what flaps.
+/// Bounded in number: of changes that somebody made, of what was refused, and of all else, each
+/// apart, so that whoever makes a link come and go takes nobody's trace away. What is repeated
+/// within a minute is counted instead. The database gets what is new some seconds later and all at
+/// once, so that no change waits for it and a disk is not worn by what flaps.
 final class EventHistory {
   private enum Sort: CaseIterable { case change, refusal, happening }
 
@@ -24,7 +26,8 @@ final class EventHistory {
   private let logger: Logger
   /// Of each sort, oldest first.
   private var lists: [Sort: [SwitchEvent]] = [:]
-  /// When each of them happened last, in milliseconds on the monotonic clock, of those of this process.
+  /// When each of them happened last, in milliseconds on the monotonic clock, of those of this
+  /// process.
   private var latest: [Int: Int64] = [:]
   private var next = 1
   /// Numbers of events that the database does not have as they are.

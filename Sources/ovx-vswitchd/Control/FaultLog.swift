@@ -4,8 +4,8 @@ internal import OVXHost
 private import OVXLinux
 internal import SystemPackage
 
-/// What the log tells of ports: that they have gone out of service, and that they are back, each once, and of a crowd of
-/// them in one line.
+/// What the log tells of ports: that they have gone out of service, and that they are back, each
+/// once, and of a crowd of them in one line.
 final class FaultLog {
   private let reconciler: Reconciler
   private let events: EventHistory
@@ -30,7 +30,8 @@ final class FaultLog {
   /// Whether a port was out of service when it was looked at last.
   var hasOutage: Bool { loggedFaults.values.contains(where: \.isOutage) }
 
-  /// When `tellSummaries` has something to tell, in milliseconds on the monotonic clock; `nil` for never.
+  /// When `tellSummaries` has something to tell, in milliseconds on the monotonic clock; `nil` for
+  /// never.
   var nextSummary: Int64? { crowd.due }
 
   /// Tells of ports that have gone out of service, and of those that are back.

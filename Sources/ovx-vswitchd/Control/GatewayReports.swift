@@ -2,10 +2,11 @@ internal import OVXControl
 internal import OVXHost
 private import OVXLinux
 
-/// What is known of the gateways of this host, which another process makes: what that has told by a connection that still
-/// lasts, or that there is no such process.
+/// What is known of the gateways of this host, which another process makes: what that has told by a
+/// connection that still lasts, or that there is no such process.
 final class GatewayReports {
-  /// Milliseconds from the daemon's start on for which the maker of gateways may not have come back yet.
+  /// Milliseconds from the daemon's start on for which the maker of gateways may not have come back
+  /// yet.
   private static let patience: Int64 = 10_000
   /// Events of one report at most.
   private static let eventLimit = 16
@@ -13,7 +14,8 @@ final class GatewayReports {
   private var report: GatewayReport?
   /// The client whose connection it lasts as long as.
   private(set) var teller: UInt64?
-  /// When it is told that nobody makes gateways, in milliseconds on the monotonic clock; `nil` for that it was.
+  /// When it is told that nobody makes gateways, in milliseconds on the monotonic clock; `nil` for
+  /// that it was.
   private var deadline: Int64? = monotonicMilliseconds() + patience
   /// The faults that the history has, by network; those of all gateways by the empty name.
   private var noted: [String: [String]] = [:]
@@ -57,7 +59,8 @@ final class GatewayReports {
     noteAbsence("ovx-gatewayd has ended", networks, events)
   }
 
-  /// Takes notice that nobody makes gateways, where nobody has come in time; says whether it was so.
+  /// Takes notice that nobody makes gateways, where nobody has come in time; says whether it was
+  /// so.
   func expire(
     now: Int64, networks: [String: Configuration.Network], events: EventHistory
   ) -> Bool {
@@ -114,7 +117,8 @@ final class GatewayReports {
   /// - Parameters:
   ///   - network: The network.
   ///   - hasPort: Whether its port is there, in a router that was made some time.
-  /// - Returns: What is known; `nil` where this host is to have none, or nobody can have told of it yet.
+  /// - Returns: What is known; `nil` where this host is to have none, or nobody can have told of it
+  ///   yet.
   func state(of network: Configuration.Network, hasPort: Bool) -> GatewayState? {
     guard network.hasGatewayHere else { return nil }
     guard let report else {

@@ -35,7 +35,8 @@ extension ControlServer {
 
   /// Looks anew at held requests: those for which there is news, and those whose time is over.
   ///
-  /// To be called with all news before anything else is done. Where it takes long, some have their turn with the next call.
+  /// To be called with all news before anything else is done. Where it takes long, some have their
+  /// turn with the next call.
   ///
   /// - Parameters:
   ///   - examined: The ports of which something may have become.

@@ -4,15 +4,17 @@ internal import OVXDatapath
 internal import OVXHost
 internal import OVXLinux
 
-/// Follows what happens to the host, its containers and the switch, and has the reconciler do what follows from it.
+/// Follows what happens to the host, its containers and the switch, and has the reconciler do what
+/// follows from it.
 ///
-/// What can be waited for is announced, as a rule; what is not is looked at from time to time while something depends on
-/// it.
+/// What can be waited for is announced, as a rule; what is not is looked at from time to time while
+/// something depends on it.
 final class HostWatcher {
-  /// Milliseconds after which what waits for something is tried again, beside the kernel's announcements: not everything that
-  /// can be waited for is announced, such as a container.
+  /// Milliseconds after which what waits for something is tried again, beside the kernel's
+  /// announcements: not everything that can be waited for is announced, such as a container.
   private static let retryInterval: Int64 = 3000
-  /// Milliseconds after which the kernel is asked again about ways to VTEPs that were too narrow for full packets.
+  /// Milliseconds after which the kernel is asked again about ways to VTEPs that were too narrow
+  /// for full packets.
   private static let wideningInterval: Int64 = 60_000
   /// Milliseconds between two looks at the routes.
   private static let refreshInterval: Int64 = 250
@@ -32,8 +34,8 @@ final class HostWatcher {
   private var nextRefresh: Int64 = 0
   /// What the kernel has announced and has not been looked at yet.
   private var news = KernelView.Changes()
-  /// When to look at the names of network namespaces, in milliseconds on the monotonic clock: a name is announced a moment
-  /// before it has its namespace.
+  /// When to look at the names of network namespaces, in milliseconds on the monotonic clock: a
+  /// name is announced a moment before it has its namespace.
   private var looks: [Int64] = []
   /// When to ask for containers because something was announced.
   private var nextRound: Int64?
@@ -61,7 +63,8 @@ final class HostWatcher {
     self.logger = logger
   }
 
-  /// What the news come by, each to be polled for `POLLIN`; -1, which poll(2) passes over, among them.
+  /// What the news come by, each to be polled for `POLLIN`; -1, which poll(2) passes over, among
+  /// them.
   var descriptors: [Int32] {
     [running.kernel.descriptor, running.dataplane.eventDescriptor, running.filter.descriptor]
       + containers.descriptors
@@ -164,7 +167,8 @@ final class HostWatcher {
 
   /// Takes in what the kernel has announced and acts on it.
   ///
-  /// Each device that comes up anywhere on the host changes routes, so those are looked at a few times a second at most.
+  /// Each device that comes up anywhere on the host changes routes, so those are looked at a few
+  /// times a second at most.
   ///
   /// Where that is urgent, at once. `now` is in milliseconds on the monotonic clock.
   func takeKernelNews(now: Int64, isUrgent: Bool) {

@@ -3,7 +3,8 @@ internal import OVXDatapath
 internal import OVXHost
 internal import OVXLinux
 
-// What the switch knows of who is behind a port and of who has an address, for `trace PORT to ADDRESS`.
+// What the switch knows of who is behind a port and of who has an address, for
+// `trace PORT to ADDRESS`.
 
 extension SwitchQueries {
   /// The frame that who is behind a port would send towards an address.
@@ -45,7 +46,8 @@ extension SwitchQueries {
           words + ",src=\(mac),dst=\(destination),ip_src=\(source.address),ip_dst=\(address)"
       }
     } else if isIPv6 {
-      // The solicited-node group of the target (RFC 4291, section 2.7.1), and its Ethernet address (RFC 2464, section 7).
+      // The solicited-node group of the target (RFC 4291, section 2.7.1), and its Ethernet address
+      // (RFC 2464, section 7).
       let low = UInt32(truncatingIfNeeded: next.low & 0xFF_FFFF)
       let hex = { (number: UInt32) in
         String(repeating: "0", count: number < 16 ? 1 : 0) + String(number, radix: 16)

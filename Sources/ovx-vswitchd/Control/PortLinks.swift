@@ -69,7 +69,8 @@ extension PortLink {
   }
 }
 
-/// The namespaces in which other ends may be: all that have a name or a process, looked at once a question.
+/// The namespaces in which other ends may be: all that have a name or a process, looked at once a
+/// question.
 private struct NamespaceNumbers {
   private var byNumber: [Int32: NetworkNamespace] = [:]
   private var occupants: [NetworkNamespace.Identity: NetworkNamespace.Occupant] = [:]

@@ -6,7 +6,8 @@ internal import OVXLinux
 // What the kernel says of the devices of ports.
 
 extension SwitchQueries {
-  /// The kernel's description of a port's device, in whatever namespace it is; `nil` while there is none.
+  /// The kernel's description of a port's device, in whatever namespace it is; `nil` while there is
+  /// none.
   func link(of name: String) -> Link? {
     reconciler.linkInContainer(of: name) ?? reconciler.linkOnHost(of: name)
   }
@@ -64,8 +65,8 @@ struct VethPeers {
 
   init(_ kernel: KernelView) { self.kernel = kernel }
 
-  /// The other end of a device: `eth0`, or `eth0 in red1`; `nil` for a device that is no veth, or whose other end has
-  /// gone.
+  /// The other end of a device: `eth0`, or `eth0 in red1`; `nil` for a device that is no veth, or
+  /// whose other end has gone.
   mutating func name(of link: Link) -> String? {
     guard link.kind == "veth", let peer = link.peer else { return nil }
     guard let number = link.peerNamespace else { return kernel.link(peer)?.name }

@@ -3,7 +3,8 @@ internal import OVXDatapath
 private import OVXHost
 internal import OVXLinux
 
-/// Finds out which remote VTEPs are there: by what comes from them, which the data plane counts, and by echo requests.
+/// Finds out which remote VTEPs are there: by what comes from them, which the data plane counts,
+/// and by echo requests.
 ///
 /// Nothing is done before somebody asks, and nothing is remembered for longer than that goes on.
 final class RemoteSigns {
@@ -36,7 +37,8 @@ final class RemoteSigns {
   /// Forgets VTEPs that nobody has asked for lately.
   func work(now: Int64) { asked = asked.filter { now - $0.value.last < Self.patience } }
 
-  /// What has come from some VTEPs until now; has each sent an echo request, for an answer that the next question gives.
+  /// What has come from some VTEPs until now; has each sent an echo request, for an answer that the
+  /// next question gives.
   ///
   /// - Parameters:
   ///   - vteps: Whose signs are wanted.

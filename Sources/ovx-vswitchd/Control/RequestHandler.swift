@@ -10,8 +10,9 @@ internal import OVXLinux
 ///
 ///     execute on a copy → check against the host → store → reconcile
 ///
-/// Stored before it is in force, so that what was acknowledged survives a crash at any moment. When reconciling shows
-/// that the host does not allow it after all, the old configuration is stored and reconciled in its place.
+/// Stored before it is in force, so that what was acknowledged survives a crash at any moment. When
+/// reconciling shows that the host does not allow it after all, the old configuration is stored and
+/// reconciled in its place.
 final class RequestHandler {
   /// Milliseconds for which a command waits until it is known where its container is.
   private static let containerLimit: Int64 = 5000
@@ -101,7 +102,8 @@ final class RequestHandler {
 
   // MARK: Gateways
 
-  /// The client whose report of gateways holds for as long as it is connected; `nil` where there is none.
+  /// The client whose report of gateways holds for as long as it is connected; `nil` where there is
+  /// none.
   var gatewayTeller: UInt64? { running.gateways.teller }
 
   /// Forgets what was told of gateways.
@@ -126,7 +128,8 @@ final class RequestHandler {
   ///   - request: What is asked for.
   ///   - caller: Who asks.
   ///   - age: The milliseconds since it was asked for first.
-  /// - Returns: The answer; or that a capture gives it, and goes on from there, or that it is to be asked for again, and when.
+  /// - Returns: The answer; or that a capture gives it, and goes on from there, or that it is to be
+  ///   asked for again, and when.
   func answer(
     _ request: Request, of caller: ControlServer.Caller, age: Int64
   ) -> ControlServer.Outcome {
@@ -262,7 +265,8 @@ final class RequestHandler {
 
   /// Carries out the commands of a request.
   ///
-  /// - Returns: The answer; `nil` where others have to be asked first whether an address is theirs, and nothing is done yet.
+  /// - Returns: The answer; `nil` where others have to be asked first whether an address is theirs,
+  ///   and nothing is done yet.
   private func execute(_ request: Request) throws(ControlError) -> AnswerStream? {
     let reports = request.commands.count { $0.declaration.extent == .report }
     guard reports <= Self.reportLimit else {
@@ -376,7 +380,8 @@ final class RequestHandler {
       }.map { $0.value.sentence(about: $0.key) }
   }
 
-  /// Notes what to go back to where a request wants that; returns the seconds that there are to confirm it.
+  /// Notes what to go back to where a request wants that; returns the seconds that there are to
+  /// confirm it.
   private func prepareToTakeBack(
     _ request: Request, _ desired: DesiredState
   ) throws(ControlError) -> Int? {
@@ -388,7 +393,8 @@ final class RequestHandler {
     return seconds
   }
 
-  /// Goes back to what was before the change that waits to be confirmed; `reason` is why, for the log.
+  /// Goes back to what was before the change that waits to be confirmed; `reason` is why, for the
+  /// log.
   private func takeBack(_ reason: String) {
     guard let note = unconfirmed.note else { return }
     let changes = note.former.changes(since: reconciler.configuration)
@@ -407,7 +413,8 @@ final class RequestHandler {
     unconfirmed.end()
   }
 
-  /// Stores what is in force anew where somebody has removed the database: that is no wish for a switch without bridges.
+  /// Stores what is in force anew where somebody has removed the database: that is no wish for a
+  /// switch without bridges.
   func renewDatabase() {
     do throws(ControlError) {
       try database.renewIfGone()

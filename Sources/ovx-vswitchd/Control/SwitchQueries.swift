@@ -3,7 +3,8 @@ internal import OVXDatapath
 internal import OVXHost
 internal import OVXLinux
 
-/// Queries about the running switch, answered from the configuration, the kernel and the data plane.
+/// Queries about the running switch, answered from the configuration, the kernel and the data
+/// plane.
 struct SwitchQueries {
   let running: RunningSwitch
   let configuration: Configuration
@@ -14,14 +15,15 @@ struct SwitchQueries {
   ///
   /// - Parameters:
   ///   - running: The switch.
-  ///   - configuration: What is asked about: the configuration in force, or in a dry run what would be.
+  ///   - configuration: What is asked about: the configuration in force, or in a dry run what would
+  ///     be.
   init(_ running: RunningSwitch, _ configuration: Configuration) {
     self.running = running
     self.configuration = configuration
   }
 
-  /// The answer to a question about all of the switch, or a large part, which is put together when it is sent; `nil` for any
-  /// other command.
+  /// The answer to a question about all of the switch, or a large part, which is put together when
+  /// it is sent; `nil` for any other command.
   ///
   /// Nothing in it can fail any more: the command's names have been checked.
   func report(_ command: Command) -> AnswerStream.Part? {

@@ -5,7 +5,8 @@ internal import OVXLinux
 
 /// Tells what would become of a frame, in words: `ovx-ctl trace`.
 ///
-/// What becomes of it is a `TraceRun`'s; here it only gets names, and reasons that a person can check.
+/// What becomes of it is a `TraceRun`'s; here it only gets names, and reasons that a person can
+/// check.
 struct TraceReport {
   private let running: RunningSwitch
   private let configuration: Configuration
@@ -255,7 +256,8 @@ struct TraceReport {
     return step
   }
 
-  /// The ports that are left out because they are none of the segment's, in one line: there may be a thousand.
+  /// The ports that are left out because they are none of the segment's, in one line: there may be
+  /// a thousand.
   private func otherVLANs(
     _ deliveries: [TraceResult.Delivery], _ segment: TraceResult.Segment
   ) -> Trace.Step? {

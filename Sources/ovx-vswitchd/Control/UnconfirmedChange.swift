@@ -5,9 +5,10 @@ private import SystemPackage
 
 /// A change that is taken back unless somebody confirms it in time: `--confirm-within`, `confirm`.
 ///
-/// Whoever moves the address by which he is connected, and is wrong, cannot take it back himself. What to go back to stands
-/// in a file beside the database, written before the change is stored and removed when it is confirmed or taken back; so a
-/// daemon that is killed meanwhile finds it again. After a reboot it is taken back at once: nobody can have confirmed it.
+/// Whoever moves the address by which he is connected, and is wrong, cannot take it back himself.
+/// What to go back to stands in a file beside the database, written before the change is stored and
+/// removed when it is confirmed or taken back; so a daemon that is killed meanwhile finds it again.
+/// After a reboot it is taken back at once: nobody can have confirmed it.
 final class UnconfirmedChange {
   /// What the file has.
   struct Note: Codable {

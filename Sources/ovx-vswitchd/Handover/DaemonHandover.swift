@@ -15,7 +15,8 @@ extension Daemon {
   /// Whether something of a port is not in service.
   func hasFault(_ port: String) -> Bool { reconciler.fault(of: port) != nil }
 
-  /// Lets the database go, and has the switch forward all frames itself: programs in the kernel go with their process.
+  /// Lets the database go, and has the switch forward all frames itself: programs in the kernel go
+  /// with their process.
   ///
   /// - Throws: Why the database stays; nothing has changed then.
   func lend() throws(ControlError) {

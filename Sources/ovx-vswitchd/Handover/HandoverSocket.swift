@@ -4,12 +4,13 @@ internal import OVXHost
 internal import OVXLinux
 internal import SystemPackage
 
-/// Where a daemon that runs is found by the one that is to take its place: a socket in the run directory, for the daemon's
-/// own user alone.
+/// Where a daemon that runs is found by the one that is to take its place: a socket in the run
+/// directory, for the daemon's own user alone.
 enum HandoverSocket {
   static func path(in rundir: String) -> String { rundir + "/handover.sock" }
 
-  /// The socket of the former daemon, in which others may wait already, or one of this daemon's own.
+  /// The socket of the former daemon, in which others may wait already, or one of this daemon's
+  /// own.
   static func open(
     in rundir: String, _ inherited: InheritedDescriptors
   ) throws(StartFailure) -> Descriptor {
@@ -17,7 +18,8 @@ enum HandoverSocket {
     return try listen(in: rundir)
   }
 
-  /// Makes the socket, in place of one that a former daemon left there; the run directory's lock is held.
+  /// Makes the socket, in place of one that a former daemon left there; the run directory's lock is
+  /// held.
   private static func listen(in rundir: String) throws(StartFailure) -> Descriptor {
     let path = path(in: rundir)
     let listener = try open(path)

@@ -7,8 +7,9 @@ private import SystemPackage
 
 /// The new daemon's part of a handover; see `HandoverMessage`.
 ///
-/// As long as the old daemon lives, nothing is read before it has said so. If it dies, whenever that may be, this daemon goes
-/// on as one that starts after a crash, with what it has been handed until then.
+/// As long as the old daemon lives, nothing is read before it has said so. If it dies, whenever
+/// that may be, this daemon goes on as one that starts after a crash, with what it has been handed
+/// until then.
 struct IncomingHandover: ~Copyable {
   /// Milliseconds that the old daemon has for each message.
   private static let patience = 30_000
@@ -68,8 +69,8 @@ struct IncomingHandover: ~Copyable {
   /// Takes the old daemon's place.
   ///
   /// - Parameters:
-  ///   - faults: Why ports are not in service, by their names; ports that are in service with the old daemon must not be
-  ///     among them.
+  ///   - faults: Why ports are not in service, by their names; ports that are in service with the
+  ///     old daemon must not be among them.
   ///   - take: Takes a message with a table.
   ///   - resume: Has the switch read.
   /// - Throws: Why the old one goes on; nothing has been read then.

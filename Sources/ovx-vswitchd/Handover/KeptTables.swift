@@ -4,11 +4,11 @@ internal import OVXLinux
 internal import OVXControl
 private import SystemPackage
 
-/// Tables and counters between a clean end and the next start, in a file of the run directory: so that a restart floods
-/// nothing that was known.
+/// Tables and counters between a clean end and the next start, in a file of the run directory: so
+/// that a restart floods nothing that was known.
 ///
-/// The file is its owner's alone, is removed when it is read, and counts only for the boot in which it was written. Of a crash
-/// there is none: nothing is written while the switch runs.
+/// The file is its owner's alone, is removed when it is read, and counts only for the boot in which
+/// it was written. Of a crash there is none: nothing is written while the switch runs.
 struct KeptTables {
   /// Bytes of it at most: a million entries.
   private static let limit = 128 << 20

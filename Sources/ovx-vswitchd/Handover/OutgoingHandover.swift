@@ -7,9 +7,9 @@ private import SystemPackage
 
 /// The old daemon's part of a handover; see `HandoverMessage`.
 ///
-/// The switch forwards until the new daemon is ready, while the control thread does nothing else: what is configured does not
-/// change meanwhile. Then nobody reads, for as long as the tables take. Whatever fails, this daemon goes on, unless the new
-/// one has said that it reads from now on.
+/// The switch forwards until the new daemon is ready, while the control thread does nothing else:
+/// what is configured does not change meanwhile. Then nobody reads, for as long as the tables take.
+/// Whatever fails, this daemon goes on, unless the new one has said that it reads from now on.
 struct OutgoingHandover: ~Copyable {
   /// Milliseconds that the new daemon has to say who it is; to be ready; and to take the tables.
   private static let greetingLimit = 1000
@@ -45,7 +45,8 @@ struct OutgoingHandover: ~Copyable {
   ///   - doors: What is the run directory's.
   ///   - options: What the daemon was started with; see `HandoverMessage.Hello`.
   ///   - whenDone: What to do when it has come about, before the new daemon says that it is ready.
-  /// - Returns: Whether the new daemon has taken this one's place, which must not touch anything any more.
+  /// - Returns: Whether the new daemon has taken this one's place, which must not touch anything
+  ///   any more.
   consuming func run(_ doors: Doors, options: [String], whenDone: () -> Void) -> Bool {
     do throws(Failure) {
       let program = try greet(options)

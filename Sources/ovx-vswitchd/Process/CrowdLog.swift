@@ -1,5 +1,5 @@
-/// Lines about ports in the log, of which a crowd becomes one: where 300 devices go at a time, 600 lines tell less than
-/// three.
+/// Lines about ports in the log, of which a crowd becomes one: where 300 devices go at a time, 600
+/// lines tell less than three.
 struct CrowdLog {
   enum Event: CaseIterable {
     case lost, waits, isBack
@@ -14,7 +14,8 @@ struct CrowdLog {
   private var counts: [Event: Int] = [:]
   private var held: [Event: [String]] = [:]
 
-  /// When `takeSummaries` has something to tell, in milliseconds on the monotonic clock; `nil` for never.
+  /// When `takeSummaries` has something to tell, in milliseconds on the monotonic clock; `nil` for
+  /// never.
   var due: Int64? { held.isEmpty ? nil : start + Self.window }
 
   /// Whether the line about a port is to be written now; else it is told of in a summary.

@@ -5,13 +5,15 @@ private import SystemPackage
 
 /// Starting into the background, with the outcome known to whoever waits for it.
 ///
-/// A Swift process cannot fork: its run-time's threads would be missing in the copy. So the command that was typed
-/// starts the program a second time, in a session of its own and with a pipe as descriptor 3, and ends when that one
-/// has said down the pipe how its start-up went: a lone "+" for ready, else the sentence that explains the failure.
+/// A Swift process cannot fork: its run-time's threads would be missing in the copy. So the command
+/// that was typed starts the program a second time, in a session of its own and with a pipe as
+/// descriptor 3, and ends when that one has said down the pipe how its start-up went: a lone "+"
+/// for ready, else the sentence that explains the failure.
 enum Daemonize {
   private static let readyMark = "+"
 
-  /// Starts the program anew with these arguments, its own name not among them, and waits until it has reported.
+  /// Starts the program anew with these arguments, its own name not among them, and waits until it
+  /// has reported.
   ///
   /// Throws its reason where it failed.
   static func launch(arguments: [String]) throws(StartFailure) {

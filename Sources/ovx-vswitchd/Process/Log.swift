@@ -4,7 +4,8 @@ internal import Logging
 internal import OVXControl
 internal import SystemPackage
 
-/// Where log lines go: the standard error, or a file that is opened anew on request so that it can be rotated.
+/// Where log lines go: the standard error, or a file that is opened anew on request so that it can
+/// be rotated.
 ///
 /// Nobody waits for a line to be written.
 final class LogDestination: Sendable {
@@ -66,7 +67,8 @@ final class LogDestination: Sendable {
   func flush() { writer.flush(within: .seconds(1)) }
 
   private static func line(_ message: String, level: Logger.Level) -> [UInt8] {
-    // What others named must not forge lines, nor drive the terminal that shows them, nor fill the disk.
+    // What others named must not forge lines, nor drive the terminal that shows them, nor fill the
+    // disk.
     Array("\(timestamp()) \(level.rawValue): \(printable(brief(message)))\n".utf8)
   }
 

@@ -4,11 +4,12 @@ private import OVXLinux
 private import Synchronization
 internal import SystemPackage
 
-/// Writes lines to a descriptor on a thread of its own, so that whoever has something to tell never waits.
+/// Writes lines to a descriptor on a thread of its own, so that whoever has something to tell never
+/// waits.
 ///
-/// A pipe whose reader has stopped, a terminal that is held, a disk that does not answer: only this thread waits for them.
-/// Lines that find no room meanwhile are lost and counted, and so are those that cannot be written; how many they were is
-/// told as soon as there is room again.
+/// A pipe whose reader has stopped, a terminal that is held, a disk that does not answer: only this
+/// thread waits for them. Lines that find no room meanwhile are lost and counted, and so are those
+/// that cannot be written; how many they were is told as soon as there is room again.
 final class LogWriter: Sendable {
   /// Bytes of lines that wait to be written, at most.
   static let limit = 256 << 10

@@ -5,10 +5,11 @@ internal import SystemPackage
 
 /// The directory in which one running daemon shows itself: its lock, pid file and control sockets.
 ///
-/// The lock is an flock(2) on `vswitchd.lock`, which the kernel gives back when the process is gone, however it went.
-/// So a file that was left behind never keeps a daemon from starting, and a running daemon always does. The lock file
-/// itself is never removed: two daemons could otherwise each hold a lock on a file of that name. Only its owner may open
-/// it, as whoever can open a file can lock it.
+/// The lock is an flock(2) on `vswitchd.lock`, which the kernel gives back when the process is
+/// gone, however it went. So a file that was left behind never keeps a daemon from starting, and a
+/// running daemon always does. The lock file itself is never removed: two daemons could otherwise
+/// each hold a lock on a file of that name. Only its owner may open it, as whoever can open a file
+/// can lock it.
 struct RunDirectory: ~Copyable {
   let path: String
   let pidfile: String

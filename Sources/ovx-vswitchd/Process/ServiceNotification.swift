@@ -1,7 +1,7 @@
 private import Glibc
 
-/// What a service manager is told, by the protocol of sd_notify(3): datagrams of `KEY=value` lines to the socket that
-/// the environment names.
+/// What a service manager is told, by the protocol of sd_notify(3): datagrams of `KEY=value` lines
+/// to the socket that the environment names.
 ///
 /// Without such a socket, and where it cannot be reached, nothing happens.
 struct ServiceNotification {

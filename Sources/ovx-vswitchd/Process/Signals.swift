@@ -3,8 +3,8 @@ private import Glibc
 
 /// The signals that a daemon lives by, as a descriptor to poll.
 ///
-/// They are blocked in the thread that makes this and in every thread started afterwards, so they can arrive nowhere
-/// else, and nothing has to be written to be safe inside a handler.
+/// They are blocked in the thread that makes this and in every thread started afterwards, so they
+/// can arrive nowhere else, and nothing has to be written to be safe inside a handler.
 struct Signals: ~Copyable {
   enum Request {
     case stop

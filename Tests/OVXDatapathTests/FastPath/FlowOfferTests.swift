@@ -2,7 +2,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// Which decisions are offered to be repeated, what is told of them, and what follows from their use.
+/// Which decisions are offered to be repeated, what is told of them, and what follows from their
+/// use.
 @Suite struct FlowOfferTests {
   private static let here = MACAddress(truncating: 0x0200_0000_0001)
   private static let there = MACAddress(truncating: 0x0200_0000_0002)
@@ -150,7 +151,8 @@ import Testing
     }
   }
 
-  /// Of a port that is told what it may send, a decision is for one of the addresses that it may send from.
+  /// Of a port that is told what it may send, a decision is for one of the addresses that it may
+  /// send from.
   @Test func byASender() throws {
     var ports = try Self.ports()
     let plan = PacketPlan(from: Self.here, to: Self.there)

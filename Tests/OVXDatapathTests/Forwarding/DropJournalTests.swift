@@ -4,7 +4,8 @@ import Testing
 @testable import OVXDatapath
 
 @Suite struct DropJournalTests {
-  /// Reasons are written down with the frame that they are about, and only while somebody wants that.
+  /// Reasons are written down with the frame that they are about, and only while somebody wants
+  /// that.
   @Test func eachDropIsWrittenDownWithItsFrame() throws {
     var topology = Topology()
     topology.bridges = [Topology.Bridge(id: BridgeID(rawValue: 0))]

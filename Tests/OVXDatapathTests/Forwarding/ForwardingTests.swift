@@ -28,7 +28,8 @@ import Testing
   @Test func segmentsAreKeptApart() {
     let bench = Bench(topology([device(0, access100), device(1, .access(vlan(200)))]))
     #expect(bench.receive(frame(to: 0xFF, from: 1), from: 0) == [])
-    // Nobody else is there to hear what is for everybody, which is no loss; one that is looked for is.
+    // Nobody else is there to hear what is for everybody, which is no loss; one that is looked for
+    // is.
     #expect(bench.counters(0).unheardFrames == 1 && bench.counters(0)[.nowhereToFlood] == 0)
     #expect(bench.receive(frame(to: 2, from: 1), from: 0) == [])
     #expect(bench.counters(0).unheardFrames == 1 && bench.counters(0)[.nowhereToFlood] == 1)

@@ -1,9 +1,11 @@
 import OVXDatapath
 import Testing
 
-/// A gateway among the ports of a segment: whose address nobody else has, and which tunnels do not reach.
+/// A gateway among the ports of a segment: whose address nobody else has, and which tunnels do not
+/// reach.
 @Suite struct GatewayTests {
-  /// Port 0 is a container's, 1 the gateway with the address of end 0x10, 2 a tunnel, 3 a container's of another VLAN.
+  /// Port 0 is a container's, 1 the gateway with the address of end 0x10, 2 a tunnel, 3 a
+  /// container's of another VLAN.
   private func ports(_ gateway: Topology.Gateway?) throws -> [Topology.Port] {
     var router = device(1, access100)
     router.attachment = .device(

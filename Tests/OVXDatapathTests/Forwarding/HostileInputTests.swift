@@ -4,8 +4,8 @@ import Testing
 
 /// Bytes that nobody would send in good faith, in memory where one step aside is fatal.
 ///
-/// Nothing is expected of the answers but that they come: no trap, no access outside of the frame, no write where
-/// the frame was refused.
+/// Nothing is expected of the answers but that they come: no trap, no access outside of the frame,
+/// no write where the frame was refused.
 @Suite struct HostileInputTests {
   /// Random bytes, or a packet with some of its bytes changed, cut off anywhere or padded.
   private static func frame(_ random: inout SeededRandom) -> (bytes: [UInt8], offload: Offload) {
@@ -96,7 +96,8 @@ import Testing
     #expect(sum != 0)
   }
 
-  /// Neighbor discovery with some bytes changed and its checksum mended, so that the options are read.
+  /// Neighbor discovery with some bytes changed and its checksum mended, so that the options are
+  /// read.
   @Test func discoveryMessages() {
     var random = SeededRandom()
     let memory = GuardedMemory(4096)

@@ -2,7 +2,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// VNIs that the operator has joined; what the reference says of them, `ForwardingProperties` compares.
+/// VNIs that the operator has joined; what the reference says of them, `ForwardingProperties`
+/// compares.
 @Suite struct JoiningTests {
   /// A device, two tunnel ports of VNI 100 and one of VNI 200, all of one segment.
   private func bench(isJoined: Bool = true) throws -> Bench {
@@ -48,7 +49,8 @@ import Testing
     bench.tick(100)
     let ours = frame(to: 0xFF, from: 1)
     #expect(bench.receive(ours, from: 0).count == 4)
-    // Another host that joins the VNIs has passed it back, and a copy of what a third one said comes by it.
+    // Another host that joins the VNIs has passed it back, and a copy of what a third one said
+    // comes by it.
     #expect(bench.receiveDatagrams(vxlan(200, ours), from: remoteB) == [])
     #expect(bench.counters(3)[.loop] == 1)
     let theirs = vxlan(100, frame(to: 0xFF, from: 9))
@@ -97,7 +99,8 @@ import Testing
     #expect(bench.receiveDatagrams(datagram, from: remoteA).count == 3)
   }
 
-  /// A kernel VTEP leaves checksums to the device that it thinks its tunnel ends at, and sends superframes whole.
+  /// A kernel VTEP leaves checksums to the device that it thinks its tunnel ends at, and sends
+  /// superframes whole.
   @Test func whatAKernelVTEPLeavesToOthersIsDone() throws {
     let bench = try bench()
     var plan = PacketPlan(from: MACAddress(9), to: .broadcast)
@@ -114,7 +117,8 @@ import Testing
         #expect(FrameAnatomy(segment)?.hasRightChecksum(in: segment) == true)
       }
     }
-    // What fits is not cut, but summed; also for a second remote, and not for a device that does it itself.
+    // What fits is not cut, but summed; also for a second remote, and not for a device that does it
+    // itself.
     plan.payload = [1, 2, 3]
     let small = bench.receiveDatagrams(vxlan(100, plan.partialFrame.bytes), from: remoteA)
     #expect(small.map(\.port.rawValue) == [0, 3, 3])

@@ -2,7 +2,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// What killed or fooled other switches, and has no test of a part's own; CONTRIBUTING.md has the whole table.
+/// What killed or fooled other switches, and has no test of a part's own; CONTRIBUTING.md has the
+/// whole table.
 @Suite struct KnownErrorsTests {
   private static func station(_ number: UInt64) -> MACAddress {
     MACAddress(truncating: 0x0200_0000_0000 | number)
@@ -31,7 +32,8 @@ import Testing
       ]))
   }
 
-  /// A tunnel in a tunnel is payload: one layer more on the way out, one less on the way in, and nobody looks deeper.
+  /// A tunnel in a tunnel is payload: one layer more on the way out, one less on the way in, and
+  /// nobody looks deeper.
   @Test(arguments: [false, true])
   func tunnelsInTunnelsArePayload(isIPv6: Bool) throws {
     var nested = Self.datagram([1, 2, 3]).frame
@@ -71,7 +73,8 @@ import Testing
       sent.filter { $0.kind == .datagrams }.map(\.bytes) == [vxlan(100, wrap(complete))])
   }
 
-  /// A superframe in a container's own tunnel, which virtio-net has no word for, is cut along with its outer headers.
+  /// A superframe in a container's own tunnel, which virtio-net has no word for, is cut along with
+  /// its outer headers.
   @Test(arguments: [false, true], [false, true])
   func superframesInNestedTunnelsAreCut(isIPv6: Bool, isUDP: Bool) throws {
     for isOuterIPv6 in [false, true] {
@@ -220,7 +223,8 @@ import Testing
     #expect(bench.addresses().isEmpty)
   }
 
-  /// What no tunnel is there for ends at the door, and leaves nothing behind; what that costs `ovx-benchmark` tells.
+  /// What no tunnel is there for ends at the door, and leaves nothing behind; what that costs
+  /// `ovx-benchmark` tells.
   @Test func strangersLeaveNothingBehind() throws {
     let bench = try Self.bench()
     _ = bench.receive(frame(to: 0xFF, from: 1), from: 0)

@@ -19,7 +19,8 @@ import Testing
     return plan
   }
 
-  /// A wide device, a tunnel of MTU 1450, a second wide device and a narrow one, and where stations 1 to 4 are behind them.
+  /// A wide device, a tunnel of MTU 1450, a second wide device and a narrow one, and where stations
+  /// 1 to 4 are behind them.
   private func bench(
     _ vlans: VLANMembership = access100, narrow: Int = 1400
   ) throws -> Bench {

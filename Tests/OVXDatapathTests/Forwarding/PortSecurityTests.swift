@@ -23,7 +23,8 @@ import Testing
     PortSecurity.Prefix(base: ip, length: 128)
   }
 
-  /// The container has 10.0.0.1 and fd00::1, and may have 10.0.0.8/29 and 00:00:5e:00:01:07 besides.
+  /// The container has 10.0.0.1 and fd00::1, and may have 10.0.0.8/29 and 00:00:5e:00:01:07
+  /// besides.
   private static let security = PortSecurity(
     stations: [own, extra],
     addresses: [whole(v4(1)), whole(v6(1)), PortSecurity.Prefix(base: v4(8), length: 29)],
@@ -312,7 +313,8 @@ import Testing
   @Test(arguments: spoofed)
   func whatAContainerDoesNotSend(name: String, bytes: [UInt8], reason: DropReason) throws {
     #expect(try fate(bytes) == reason, "\(name)")
-    // Behind a priority tag all is the same, whether it is in the frame or the kernel has taken it out.
+    // Behind a priority tag all is the same, whether it is in the frame or the kernel has taken it
+    // out.
     let tagged = Array(bytes[..<12]) + [0x81, 0, 0xE0, 0] + Array(bytes[12...])
     #expect(try fate(tagged) == reason, "\(name), tagged")
     #expect(try fate(bytes, tag: VLANTag(control: 0xE000)) == reason, "\(name), tagged beside")

@@ -4,7 +4,8 @@ import Testing
 
 /// What one port may cost the others in a second.
 @Suite struct StormControlTests {
-  /// Devices 0 and 5 and a tunnel with three remotes in VLAN 100: a frame that device 0 floods is copied four times.
+  /// Devices 0 and 5 and a tunnel with three remotes in VLAN 100: a frame that device 0 floods is
+  /// copied four times.
   private func bench(_ limits: PortLimits, tunnel tunnelLimits: PortLimits = .none) throws -> Bench
   {
     let third = IPAddress(v4: 0xC0A8_0505)
@@ -41,7 +42,8 @@ import Testing
     #expect(!bench.receive(frame(to: 0xFF, from: 5), from: 5).isEmpty)
     #expect(bench.receive(frame(to: 5, from: 1), from: 0).map(\.port.rawValue) == [5])
     #expect(bench.counters(5)[.stormLimit] == 0)
-    // A tenth of a second brings ten copies: a debt is paid back first, so two frames and half of a third.
+    // A tenth of a second brings ten copies: a debt is paid back first, so two frames and half of a
+    // third.
     bench.beginBurst(5100)
     for _ in 0..<3 { #expect(!bench.receive(bytes, from: 0).isEmpty) }
     #expect(bench.receive(bytes, from: 0) == [])
@@ -67,7 +69,8 @@ import Testing
     let bench = try bench(PortLimits(floodedCopies: 8))
     #expect(!bench.receive(Self.arpQuestion(from: 1), from: 0).isEmpty)
     #expect(!bench.receive(Self.arpQuestion(from: 5), from: 5).isEmpty)
-    // Four copies are gone; four answers are left. They are so far apart (`NeighborDoubt`) that none is a repetition.
+    // Four copies are gone; four answers are left. They are so far apart (`NeighborDoubt`) that
+    // none is a repetition.
     let question = Self.arpQuestion(from: 1, for: 5)
     for time in 1...4 as ClosedRange<UInt32> {
       bench.tick(time * 4)
@@ -155,8 +158,8 @@ import Testing
     #expect(bench.receive(bytes, from: 0) == [])
   }
 
-  /// Whatever a port sends, and whenever: never more than a second's and what the time has brought, and never a frame
-  /// refused that this would have allowed.
+  /// Whatever a port sends, and whenever: never more than a second's and what the time has brought,
+  /// and never a frame refused that this would have allowed.
   @Test func theRateHoldsWhateverComes() throws {
     for _ in 0..<20 {
       var random = SeededRandom()
@@ -183,7 +186,8 @@ import Testing
 
   // MARK: Work
 
-  /// What is sent is what a source is charged for: more for more copies, much less for what joins a train.
+  /// What is sent is what a source is charged for: more for more copies, much less for what joins a
+  /// train.
   @Test func workFollowsWhatIsSent() throws {
     let bench = try bench(.none)
     func work(_ body: () -> Void) -> Int64 {

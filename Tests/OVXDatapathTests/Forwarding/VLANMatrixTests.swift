@@ -18,8 +18,8 @@ private struct Tag: Equatable, CustomStringConvertible {
 
 /// What ovs-vswitchd.conf.db(5) says of the VLAN modes, with lists of tags in place of bytes.
 ///
-/// One rule is stricter: where a trunk does not show the frame's own VLAN, it shows no tag inside of
-/// it either, because that one would be taken for the VLAN.
+/// One rule is stricter: where a trunk does not show the frame's own VLAN, it shows no tag inside
+/// of it either, because that one would be taken for the VLAN.
 private enum Rules {
   struct Inside {
     var vlan: UInt16
@@ -164,8 +164,8 @@ private enum Rules {
     #expect(bench.counters(2)[.nestedTag] == 1)
   }
 
-  /// Double tagging: a container in the untagged segment must not reach the VLAN of its choice by way
-  /// of the next switch, or of the remote end of a tunnel that carries all VLANs.
+  /// Double tagging: a container in the untagged segment must not reach the VLAN of its choice by
+  /// way of the next switch, or of the remote end of a tunnel that carries all VLANs.
   @Test func aTagBehindAPriorityTagDoesNotBecomeTheVLAN() {
     let modes: [VLANMembership] = [
       .access(vlan(0)), .trunk(nil), .nativeUntagged(vlan(0), trunks: nil),

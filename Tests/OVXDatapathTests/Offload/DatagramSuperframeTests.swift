@@ -2,8 +2,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// A superframe of UDP datagrams that a kernel's vxlan device sent whole, a train of datagrams, and what looks like one
-/// or the other.
+/// A superframe of UDP datagrams that a kernel's vxlan device sent whole, a train of datagrams, and
+/// what looks like one or the other.
 @Suite struct DatagramSuperframeTests {
   /// Devices 1 and 2 of two tenants, and a tunnel for each to the same VTEP.
   private static func bench() throws -> Bench {
@@ -48,7 +48,8 @@ import Testing
     #expect(bench.counters(8).receivedFrames == 1)
   }
 
-  /// Whatever an honest container sends: random bytes look like a VXLAN header once in 2^40 strides.
+  /// Whatever an honest container sends: random bytes look like a VXLAN header once in 2^40
+  /// strides.
   @Test(arguments: [false, true])
   func honestSuperframesPassWhateverTheirPayload(isIPv6: Bool) throws {
     let bench = try Self.bench()
@@ -62,7 +63,8 @@ import Testing
     }
   }
 
-  /// Frames that honest hosts send, each in a train with two equal ones, the last of which is shorter where it can be.
+  /// Frames that honest hosts send, each in a train with two equal ones, the last of which is
+  /// shorter where it can be.
   @Test func honestTrainsPass() throws {
     var fragment = Self.plan([UInt8](repeating: 3, count: 900)).frame
     // The first of several: its UDP length is that of all of them.
@@ -152,7 +154,8 @@ import Testing
     }
   }
 
-  /// A container behind a kernel's VTEP writes VXLAN headers where the datagrams of a train would start.
+  /// A container behind a kernel's VTEP writes VXLAN headers where the datagrams of a train would
+  /// start.
   @Test(arguments: Form.allCases, [false, true])
   func cannotReachAnotherTenant(_ form: Form, isIPv6: Bool) throws {
     let stride = 200

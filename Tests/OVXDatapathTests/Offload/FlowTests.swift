@@ -113,7 +113,8 @@ import Testing
     for count in 0..<14 { #expect(hash([UInt8](arp.prefix(count))) == 0) }
   }
 
-  /// Neighboring addresses and ports must fill few and many paths evenly, by the low and by the high bits.
+  /// Neighboring addresses and ports must fill few and many paths evenly, by the low and by the
+  /// high bits.
   @Test(arguments: [false, true], [true, false])
   func spread(isIPv6: Bool, byPort: Bool) {
     var packet = ReferencePacket()

@@ -169,7 +169,8 @@ import Testing
     }
   }
 
-  /// A flow's small frames and its superframes leave in the order in which they came, with one source port.
+  /// A flow's small frames and its superframes leave in the order in which they came, with one
+  /// source port.
   @Test func orderIsKept() throws {
     let bench = Bench(topology(try Self.ports()))
     var small = Self.packet(payload: 100)

@@ -33,7 +33,8 @@ private func headerChecksum(_ header: ArraySlice<UInt8>) -> UInt16 {
 }
 
 @Suite struct OuterHeaderTests {
-  /// RFC 6040, figure 4: rows are the inner header, columns the outer one, in the order Not-ECT, ECT(0), ECT(1), CE.
+  /// RFC 6040, figure 4: rows are the inner header, columns the outer one, in the order Not-ECT,
+  /// ECT(0), ECT(1), CE.
   private static let figure4: [[UInt8?]] = [
     [0b00, 0b00, 0b00, nil],
     [0b10, 0b10, 0b01, 0b11],

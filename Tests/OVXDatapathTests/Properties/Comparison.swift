@@ -66,7 +66,8 @@ struct WayOut: Hashable, CustomStringConvertible {
   }
 }
 
-/// What left the switch by each way, as it would look on a wire: superframes cut, checksums complete.
+/// What left the switch by each way, as it would look on a wire: superframes cut, checksums
+/// complete.
 struct Traffic {
   /// A frame in the form in which it is compared.
   private struct Frame: Hashable {
@@ -111,7 +112,8 @@ struct Traffic {
         guard Array(bytes.prefix(8)) == vxlanDatagram(vni: tunnel.outgoingVNI, frame: []) else {
           throw Discrepancy("A VXLAN header is wrong: \(bytes.hexadecimal)")
         }
-        // The switch looks behind three tags, and behind its own, which may be in the tunnel as one more.
+        // The switch looks behind three tags, and behind its own, which may be in the tunnel as one
+        // more.
         let inner = Array(bytes.dropFirst(8))
         let asked = [3, 4].map { Self.outerHeader(of: inner, tunnel.outerHeader, tags: $0) }
         guard asked.contains(outer) else {
@@ -172,7 +174,8 @@ struct Traffic {
     return frame
   }
 
-  /// What is joined and cut again has new numbers where they mean nothing (RFC 6864): on what is never fragmented.
+  /// What is joined and cut again has new numbers where they mean nothing (RFC 6864): on what is
+  /// never fragmented.
   private static func forgetIdentification(of frame: inout [UInt8]) {
     guard let anatomy = FrameAnatomy(frame), let packet = anatomy.packet, !packet.isIPv6,
       let flags = frame.number16(at: anatomy.network + 6), flags & 0x7FFF == 0x4000,
@@ -182,7 +185,8 @@ struct Traffic {
     frame.setNumber(UInt16(0), at: anatomy.network + 10)
   }
 
-  /// Whether receivers find the end of the frame without its length: IP and ARP, under one tag at most.
+  /// Whether receivers find the end of the frame without its length: IP and ARP, under one tag at
+  /// most.
   private static func mayBePadded(_ frame: [UInt8]) -> Bool {
     guard let type = frame.number16(at: 12) else { return false }
     let isTagged = type == 0x8100 || type == 0x88A8
@@ -190,7 +194,8 @@ struct Traffic {
     return inner == 0x0800 || inner == 0x86DD || inner == 0x0806
   }
 
-  /// Says how the switch's traffic differs, if it does: other frames, or those of one flow in another order.
+  /// Says how the switch's traffic differs, if it does: other frames, or those of one flow in
+  /// another order.
   func difference(from expected: Traffic) -> String? {
     for way in Set(frames.keys).union(expected.frames.keys) {
       let here = Dictionary(grouping: frames[way] ?? []) { Self.flow($0, on: way) }
@@ -216,9 +221,10 @@ struct Traffic {
 
   /// What has to stay in order: addresses, tags, and what stands where IP has addresses and ports.
   ///
-  /// A packet whose length contradicts the frame is of no flow, whatever else its headers say: no receiver takes it, and
-  /// those that it came among may pass it. Among the paths to a remote the ports of a fragment do not count, so it may leave
-  /// by another one than the flow that it seems to be of.
+  /// A packet whose length contradicts the frame is of no flow, whatever else its headers say: no
+  /// receiver takes it, and those that it came among may pass it. Among the paths to a remote the
+  /// ports of a fragment do not count, so it may leave by another one than the flow that it seems
+  /// to be of.
   private static func flow(_ frame: Frame, on way: WayOut) -> [UInt8] {
     let missing = frame.length - frame.bytes.count
     let whole = FrameAnatomy(frame.bytes + [UInt8](repeating: 0, count: missing))

@@ -2,7 +2,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// The address table against a dictionary, driven as an operator and tenants would: by frames and commands.
+/// The address table against a dictionary, driven as an operator and tenants would: by frames and
+/// commands.
 @Suite struct FDBProperties {
   @Test func theTableIsWhatADictionaryWouldBe() {
     checkProperty("address table", rounds: 50) { seed in

@@ -3,7 +3,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// The fast path against the switch: a decision that still holds is the one that the switch would take.
+/// The fast path against the switch: a decision that still holds is the one that the switch would
+/// take.
 @Suite struct FastPathProperties {
   @Test func nothingIsForwardedThatTheSwitchWouldNot() {
     var repeated = 0
@@ -20,8 +21,8 @@ import Testing
   }
 }
 
-/// A switch, and what programs in the kernel would have of it: entries by what a frame is known by, each with the numbers by
-/// which it holds, put in late and in any order, and never looked through.
+/// A switch, and what programs in the kernel would have of it: entries by what a frame is known by,
+/// each with the numbers by which it holds, put in late and in any order, and never looked through.
 @safe
 private final class FastPathRun {
   /// What the programs find an entry by.
@@ -85,7 +86,8 @@ private final class FastPathRun {
     return PortSecurity(addresses: prefixes)
   }()
 
-  /// The same topology with the fast path for all that may have it, and most ports in one segment, so that stations meet.
+  /// The same topology with the fast path for all that may have it, and most ports in one segment,
+  /// so that stations meet.
   private static func onFastPath(_ topology: Topology) -> Topology {
     var topology = topology
     for number in topology.ports.indices {
@@ -169,7 +171,8 @@ private final class FastPathRun {
     return (port, remote)
   }
 
-  /// Has a segment of TCP come in somewhere, and holds what the programs would do with it against what the switch does.
+  /// Has a segment of TCP come in somewhere, and holds what the programs would do with it against
+  /// what the switch does.
   private func converse() throws {
     let source = random.pick(stations)
     let target = random.oneIn(20) ? random.pick(frames.stations) : random.pick(stations)

@@ -3,7 +3,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// The switch against the reference: the same frames, in the same bursts, in the same random topologies.
+/// The switch against the reference: the same frames, in the same bursts, in the same random
+/// topologies.
 @Suite struct ForwardingProperties {
   @Test func everyFrameLeavesAsTheReferenceSays() {
     var answers: UInt64 = 0

@@ -2,11 +2,14 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// Frames do not meddle with each other: there is no memory of what was decided that could be too wide.
+/// Frames do not meddle with each other: there is no memory of what was decided that could be too
+/// wide.
 @Suite struct IndependenceProperties {
-  /// What becomes of a frame is the same whichever frame came before, as long as that told the same by its source.
+  /// What becomes of a frame is the same whichever frame came before, as long as that told the same
+  /// by its source.
   ///
-  /// The frame before differs from it in one field of its headers, or is of another kind altogether.
+  /// The frame before differs from it in one field of its headers, or is of another kind
+  /// altogether.
   @Test func noDecisionIsTakenOverFromAnotherFrame() {
     checkProperty("independence", rounds: 40) { seed in
       // Nobody learns from what a port may not send, so it would not tell the same.
@@ -15,7 +18,8 @@ import Testing
     }
   }
 
-  /// What is on its way when the topology changes leaves as if it had left before: nothing refers to what is gone.
+  /// What is on its way when the topology changes leaves as if it had left before: nothing refers
+  /// to what is gone.
   @Test func aChangeWithinABurstChangesNothingOfIt() {
     checkProperty("change within a burst", rounds: 60) { seed in
       var run = IndependenceRun(seed: seed, hasSecurity: true)

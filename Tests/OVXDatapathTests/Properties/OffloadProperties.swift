@@ -2,7 +2,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// What hosts rely on when they leave cutting and summing to the switch, stated without a reference.
+/// What hosts rely on when they leave cutting and summing to the switch, stated without a
+/// reference.
 @Suite struct OffloadProperties {
   @Test func aSuperframeCrossesATunnelAsEqualSegmentsOfTheSameStream() {
     checkProperty("segments in a tunnel", rounds: 100) { seed in

@@ -2,8 +2,8 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// What a trace tells against what the switch then does: random topologies, tables that overflow, frames whole and
-/// broken, from devices and from tunnels.
+/// What a trace tells against what the switch then does: random topologies, tables that overflow,
+/// frames whole and broken, from devices and from tunnels.
 @Suite struct TraceProperties {
   @Test func whatIsToldIsWhatHappens() {
     checkProperty("trace", rounds: 40) { seed in

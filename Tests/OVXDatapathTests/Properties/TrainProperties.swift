@@ -63,7 +63,8 @@ private struct TrainRun {
     watch = TenancyWatch(topology, vlans: vlans)
   }
 
-  /// A container's superframe, of any kind and spoilt in any way, with another VNI's header at some strides.
+  /// A container's superframe, of any kind and spoilt in any way, with another VNI's header at some
+  /// strides.
   mutating func forge() throws {
     let own = random.pick(tunnels)
     let other = random.pick(tunnels)

@@ -2,9 +2,11 @@ import OVXDatapath
 import OVXSimulation
 import Testing
 
-/// What an agent tells of stations behind a tunnel that does not learn; what the tables do of it is in `FDBProperties`.
+/// What an agent tells of stations behind a tunnel that does not learn; what the tables do of it is
+/// in `FDBProperties`.
 ///
-/// Station N has the address 02:00:00:00:00:0N, 10.0.0.N and fd00::N. Devices 1 and 2 and tunnel 3 are in VLAN 100.
+/// Station N has the address 02:00:00:00:00:0N, 10.0.0.N and fd00::N. Devices 1 and 2 and tunnel 3
+/// are in VLAN 100.
 @Suite struct ExternalEntryTests {
   private static func address(_ station: UInt8) -> MACAddress {
     MACAddress(truncating: 0x0200_0000_0000 | UInt64(station))
@@ -45,7 +47,8 @@ import Testing
     return bench
   }
 
-  /// A station that was never heard before asks at once, and again and again: it is answered each time.
+  /// A station that was never heard before asks at once, and again and again: it is answered each
+  /// time.
   @Test(arguments: [false, true])
   func whoAsksForWhatWasToldIsAnswered(isIPv6: Bool) throws {
     let bench = try Self.acquainted(isIPv6)

@@ -4,8 +4,8 @@ import Testing
 
 /// What is learned from ARP and neighbor discovery, and which questions the switch answers itself.
 ///
-/// Station N has the address 02:00:00:00:00:0N, 10.0.0.N and fd00::N. Devices 1 and 2 and tunnel 3 are in
-/// VLAN 100, devices 4 and 5 in VLAN 200, which has no tunnel.
+/// Station N has the address 02:00:00:00:00:0N, 10.0.0.N and fd00::N. Devices 1 and 2 and tunnel 3
+/// are in VLAN 100, devices 4 and 5 in VLAN 200, which has no tunnel.
 @Suite struct NeighborTests {
   private let families = [false, true]
 

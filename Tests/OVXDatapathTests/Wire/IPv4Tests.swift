@@ -2,7 +2,8 @@ import OVXDatapath
 import Testing
 
 @Suite struct IPv4Tests {
-  // The example of https://en.wikipedia.org/wiki/Internet_checksum with its payload cut to 12 bytes.
+  // The example of https://en.wikipedia.org/wiki/Internet_checksum with its payload cut to 12
+  // bytes.
   private let golden = hex(
     "4500 0020 0000 4000 4011 B8B4 C0A80001 C0A800C7 0102030405060708090A0B0C"
   )

@@ -69,7 +69,8 @@ import Testing
     #expect(!isAccepted)
   }
 
-  /// Hop-by-hop, routing with a stop left, destination options of 16 bytes, atomic fragment, then TCP.
+  /// Hop-by-hop, routing with a stop left, destination options of 16 bytes, atomic fragment, then
+  /// TCP.
   private var longChain: [UInt8] {
     hex("2B00 000000000000") + hex("3C02 0401 00000000")
       + [UInt8](repeating: 0, count: 16) + hex("2C01 0000000000000000 0000 00000000")
@@ -148,7 +149,8 @@ import Testing
 
   @Test func walkIsBounded() {
     let memory = GuardedMemory(1 << 16)
-    // Every header announces another one. Where the limit is reached first, the walk ends in good order.
+    // Every header announces another one. Where the limit is reached first, the walk ends in good
+    // order.
     for length in [7, 8, 9, 1000] {
       let chain = (1...length).flatMap { _ in hex("3C00 000000000000") }
       guard let header = IPv6Header(memory.view(packet(60, chain))) else {

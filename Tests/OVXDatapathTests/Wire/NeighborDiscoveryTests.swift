@@ -131,7 +131,8 @@ import Testing
     }
   }
 
-  /// Hosts accept messages behind extension headers, but for a fragment header (RFC 6980, section 5).
+  /// Hosts accept messages behind extension headers, but for a fragment header (RFC 6980, section
+  /// 5).
   @Test func extensionHeaders() {
     let message = Self.message(135)
     let (hopByHop, routing, fragment, options): (UInt8, UInt8, UInt8, UInt8) = (0, 43, 44, 60)

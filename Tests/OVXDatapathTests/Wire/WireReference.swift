@@ -1,5 +1,6 @@
-// What the wire tests measure the code by: memory that traps on any access outside of it, and a slow and obvious
-// reading and writing of packets with arrays, which shares nothing with the code under test.
+// What the wire tests measure the code by: memory that traps on any access outside of it, and a
+// slow and obvious reading and writing of packets with arrays, which shares nothing with the code
+// under test.
 
 import Glibc
 import OVXSimulation
@@ -131,7 +132,8 @@ struct ReferencePacket: Equatable {
   var fragment = 0x4000
   var timeToLive: UInt8 = 64
   var ipOptions: [UInt8] = []
-  /// The IPv6 extension headers: number, and the bytes behind the next-header octet (7, 15 and so on).
+  /// The IPv6 extension headers: number, and the bytes behind the next-header octet (7, 15 and so
+  /// on).
   var extensions: [Extension] = []
   var isUDP = false
   var sourcePort = 40000

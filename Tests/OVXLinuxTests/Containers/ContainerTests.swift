@@ -10,8 +10,9 @@ struct ContainerTests {
   private struct Runtimes {
     let directory: String
 
-    /// Writes a script from another process: while this one has a file open for writing, a child that another test is
-    /// just starting has it as well, and the file cannot be run ("text file busy").
+    /// Writes a script from another process: while this one has a file open for writing, a child
+    /// that another test is just starting has it as well, and the file cannot be run ("text file
+    /// busy").
     func install(_ name: String, _ script: String) throws {
       let written = try run(
         "/bin/sh",

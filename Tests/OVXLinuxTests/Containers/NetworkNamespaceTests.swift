@@ -77,7 +77,8 @@ struct NetworkNamespaceTests {
     func count(_ directory: String) throws -> Int {
       try FileManager.default.contentsOfDirectory(atPath: directory).count
     }
-    // Other tests run in this process at the same time: the figures may differ by a few, not by hundreds.
+    // Other tests run in this process at the same time: the figures may differ by a few, not by
+    // hundreds.
     let threads = try count("/proc/self/task")
     let descriptors = try count("/proc/self/fd")
     for _ in 0..<500 {

@@ -7,7 +7,8 @@ import Testing
 
 /// A kernel that says what a test makes it say, behind one end of a socket pair.
 ///
-/// The questions are not read; the answers lie ready before they are asked for. The first request has sequence number 1.
+/// The questions are not read; the answers lie ready before they are asked for. The first request
+/// has sequence number 1.
 private final class FakeKernel: Sendable {
   private let end: Descriptor
   private let other: Int32

@@ -12,7 +12,8 @@ extension TAP {
 
   /// Removes a persistent TAP device from the calling thread's network namespace.
   ///
-  /// One that is still open elsewhere stays until it is closed there. That there is none of that name is no error.
+  /// One that is still open elsewhere stays until it is closed there. That there is none of that
+  /// name is no error.
   static func remove(name: String) throws(LinuxError) {
     guard InterfaceIndex(name: name) != nil else { return }
     _ = try open(name: name, persistent: false)

@@ -14,8 +14,8 @@ import Testing
       isLarge: isLarge, isOfOnePort: isOfOnePort, sentFrames: sent)
   }
 
-  /// Whether a source is ever left alone that wakes the worker so many times a millisecond for 40 of them, and is sent
-  /// so many frames for each that it brings.
+  /// Whether a source is ever left alone that wakes the worker so many times a millisecond for 40
+  /// of them, and is sent so many frames for each that it brings.
   private func isModerated(
     wakes: Int, reads: Int = 1, isLarge: Bool = false, answers: Double? = 0
   ) -> Bool {

@@ -6,8 +6,8 @@ import Testing
 @Suite struct RoundRobinTests {
   private let quantum = RoundRobin.quantum
 
-  /// Lets sources of which each read costs so much be read for so long, all of them ready all the time; returns what each
-  /// has had.
+  /// Lets sources of which each read costs so much be read for so long, all of them ready all the
+  /// time; returns what each has had.
   private func shares(_ costs: [Int64], until total: Int64) -> [Int64] {
     var turns = RoundRobin(limit: costs.count)
     for source in costs.indices { turns.enqueue(Int32(source)) }
@@ -23,7 +23,8 @@ import Testing
   }
 
   @Test func whoeverIsReadyHasTheSameShareOfTheWork() {
-    // Small frames, superframes, broadcasts to a hundred remotes: what one read costs does not matter.
+    // Small frames, superframes, broadcasts to a hundred remotes: what one read costs does not
+    // matter.
     let had = shares([800, 10_000, 300_000, 2500], until: 1_000_000_000)
     for share in had {
       #expect(share > 225_000_000 && share < 275_000_000, "\(had)")

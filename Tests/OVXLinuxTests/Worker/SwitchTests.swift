@@ -26,8 +26,8 @@ extension KernelTests {
     }
 
     @Test func `starting and stopping takes no memory for good`() throws {
-      // A megabyte and a half would stay each time. What other tests use in the meantime counts here as well, so it is
-      // enough that one time in many the process has not grown.
+      // A megabyte and a half would stay each time. What other tests use in the meantime counts
+      // here as well, so it is enough that one time in many the process has not grown.
       func growth() throws -> Int {
         func memory() throws -> Int {
           try Scene.count("awk '/^VmRSS/ {print $2}' /proc/\(getpid())/status")
@@ -125,7 +125,8 @@ extension KernelTests {
       try bridge.attach(a.tap("eth0", address: "10.0.0.1/24"), as: .left)
       try bridge.attach(b.tap("eth0", address: "10.0.0.2/24"), as: .right)
       bridge.apply(.bridge(devices: [.left, .right]))
-      // Both end by themselves: an iperf3 whose switch went away under it runs, and turns, for ever.
+      // Both end by themselves: an iperf3 whose switch went away under it runs, and turns, for
+      // ever.
       try b.must("timeout -s KILL 6 iperf3 -s -1 >/dev/null 2>&1 & sleep 0.3")
       try a.must("timeout -s KILL 5 iperf3 -c 10.0.0.2 -t 4 >/dev/null 2>&1 & sleep 0.5")
       var last = bridge.perform { datapath in datapath.counters(of: .left).receivedFrames }
@@ -244,7 +245,8 @@ extension KernelTests {
       #expect(counters.receivedFrames + counters[.receiveQueueFull] >= 30_000)
     }
 
-    /// Open vSwitch believed the length that the kernel reports, which is that of the frame and not of what was read.
+    /// Open vSwitch believed the length that the kernel reports, which is that of the frame and not
+    /// of what was read.
     @Test func `what is longer than a buffer is dropped and counted`() throws {
       let scene = Scene()
       let (a, b, host) = (try scene.host("a"), try scene.host("b"), try scene.host("s"))

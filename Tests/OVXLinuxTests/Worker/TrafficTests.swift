@@ -122,7 +122,8 @@ extension KernelTests {
       let tunnel = try TunnelScene(isIPv6: false)
       try tunnel.connect(mtu: 1500)
       #expect(try tunnel.left.ping("10.0.0.2").received == 5)
-      // Without its socket, the far host answers with ICMP, which the near sockets remember until it is taken from them.
+      // Without its socket, the far host answers with ICMP, which the near sockets remember until
+      // it is taken from them.
       tunnel.switches[1].close(ListenerID(rawValue: 0))
       #expect(try tunnel.left.ping("10.0.0.2").received == 0)
       func refused() -> UInt64 {
@@ -200,7 +201,8 @@ struct LinkEnd: ~Copyable {
   }
 }
 
-/// Two hosts with an underlay between them, a switch on each, and a container with a TAP behind each.
+/// Two hosts with an underlay between them, a switch on each, and a container with a TAP behind
+/// each.
 final class TunnelScene {
   let scene = Scene()
   let hosts: [Host]

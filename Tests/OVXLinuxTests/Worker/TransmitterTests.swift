@@ -45,7 +45,8 @@ extension KernelTests {
       try transmitter.openPath(path, descriptor: sender.release())
     }
 
-    /// Sends a train whose datagrams hold their number, in vectors that do not end where the datagrams do.
+    /// Sends a train whose datagrams hold their number, in vectors that do not end where the
+    /// datagrams do.
     ///
     /// Returns what failures came to, as frames by reason.
     private func send(
@@ -155,14 +156,16 @@ extension KernelTests {
       }
     }
 
-    /// The kernel answers the first send after an ICMP message with its error, and does not carry it out.
+    /// The kernel answers the first send after an ICMP message with its error, and does not carry
+    /// it out.
     @Test(arguments: [home, homeIPv6])
     func `an error that waits on a path costs no datagram`(_ home: IPAddress) throws {
       let host = try scene.host("a")
       var transmitter = try makeTransmitter()
       try openPath(in: host, &transmitter, home: home)
       for _ in 0..<3 {
-        // Nobody listens: "port unreachable" is there before the send returns, and is taken away after it.
+        // Nobody listens: "port unreachable" is there before the send returns, and is taken away
+        // after it.
         #expect(send(1, of: 50, lastSize: 50, &transmitter).isEmpty)
         transmitter.submit()
         while let completion = transmitter.ring.nextCompletion() {
@@ -224,7 +227,8 @@ extension KernelTests {
           try #require(unsafe recvmsg(descriptor, message, Int32(MSG_DONTWAIT)) == 50)
           let facts = unsafe ovx_receipt_read(receipt)
           #expect(!facts.truncated)
-          // The hop limit is not among what the worker asks for: it is the int behind a cmsghdr of these kinds.
+          // The hop limit is not among what the worker asks for: it is the int behind a cmsghdr of
+          // these kinds.
           var hopLimit: Int32 = -1
           let control = unsafe UnsafeRawBufferPointer(
             start: message?.pointee.msg_control, count: Int(message?.pointee.msg_controllen ?? 0))

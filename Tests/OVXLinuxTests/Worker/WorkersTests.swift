@@ -127,7 +127,8 @@ extension KernelTests {
       }
     }
 
-    /// A moment after the last frame, the tables of all workers have the same addresses at the same places.
+    /// A moment after the last frame, the tables of all workers have the same addresses at the same
+    /// places.
     private func expectEqualKnowledge(_ bridges: [Switch]) throws {
       try Scene.must("sleep 1.5")
       for bridge in bridges {

@@ -90,7 +90,8 @@ def main():
     parser.add_argument("--picture")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    # Its processes may write to the end, and one that is on its way out makes no failure of what was seen.
+    # Its processes may write to the end, and one that is on its way out makes no failure of what
+    # was seen.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         browser = Browser(options.chromium, directory)
         try:

@@ -53,7 +53,8 @@ for name in allowed | {"capget", "capset", "setresuid", "setresgid"}:
 
 libc = ctypes.CDLL(None, use_errno=True)
 if any(settings.get(name) for name in ("ProtectProc", "ProtectKernelTunables", "PrivateDevices", "ProtectSystem")):
-    # A mount namespace of its own, which hears of the host's mounts: CLONE_NEWNS, MS_SLAVE | MS_REC.
+    # A mount namespace of its own, which hears of the host's mounts: CLONE_NEWNS, MS_SLAVE |
+    # MS_REC.
     assert libc.unshare(0x20000) == 0
     assert libc.mount(b"none", b"/", None, 0x80000 | 0x4000, None) == 0
 if settings.get("ProtectSystem") == ["strict"]:

@@ -27,7 +27,8 @@ def tagged(tag):
 
 
 for number in range(count):
-    # The first frames are the plainest of each kind: what must arrive somewhere has one that certainly does.
+    # The first frames are the plainest of each kind: what must arrive somewhere has one that
+    # certainly does.
     plain = number < 3 * len(tags)
     tag = tags[number % len(tags)] if plain else rng.choice(tags + [tags[0]] * len(tags))
     if plain:

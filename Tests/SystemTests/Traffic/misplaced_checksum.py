@@ -39,8 +39,8 @@ def send(interface, station, source, target, count, forms):
         kind = 0x86DD if is_ipv6 else 0x0800
         frame = bytes.fromhex(station.replace(":", "")) + own + struct.pack("!H", kind) + network + segment
         transport = 14 + len(network)
-        # Linux wants the first at 20 or further on, and of superframes TCP's own offset for the second: so these reach the last
-        # bytes of an IPv6 address only.
+        # Linux wants the first at 20 or further on, and of superframes TCP's own offset for the
+        # second: so these reach the last bytes of an IPv6 address only.
         start, offset = {"right": (transport, 16), "right-gso": (transport, 16), "source": (14 + (8 if is_ipv6 else 12), 0),
                          "target": (transport - 4, 0), "source-gso": (20, 16)}[form]
         # VIRTIO_NET_HDR_F_NEEDS_CSUM; VIRTIO_NET_HDR_GSO_TCPV4 or V6.

@@ -39,7 +39,8 @@ else:
                 raise
             time.sleep(0.05)
     connection.settimeout(60)
-    # One random megabyte, rotated by a little more each time it is used: cheap, and no two stretches are alike.
+    # One random megabyte, rotated by a little more each time it is used: cheap, and no two
+    # stretches are alike.
     block = random.Random(seed).randbytes(1 << 20)
     turn = 0
     while count < total:

@@ -2,10 +2,11 @@ internal import OVXControl
 
 /// What has changed in watched tables, for any number of watchers that read at their own speed.
 ///
-/// Changes are numbered and kept in one ring for all watchers, whatever their number: each only remembers the number of the
-/// change that it is to read next. The ring is bounded in changes and in bytes; a watcher that is so slow that the ring has
-/// overtaken it has missed something, and begins anew with a snapshot. Of each watched table the log keeps the rows as they
-/// were last told, which say what has changed.
+/// Changes are numbered and kept in one ring for all watchers, whatever their number: each only
+/// remembers the number of the change that it is to read next. The ring is bounded in changes and
+/// in bytes; a watcher that is so slow that the ring has overtaken it has missed something, and
+/// begins anew with a snapshot. Of each watched table the log keeps the rows as they were last
+/// told, which say what has changed.
 final class ChangeLog {
   typealias Row = [String: Datum]
 

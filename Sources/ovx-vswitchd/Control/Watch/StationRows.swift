@@ -3,8 +3,8 @@ internal import OVXDatapath
 internal import OVXHost
 internal import OVXLinux
 
-// The rows of `FDB` and `Neighbor`: the stations behind devices of this host, and their IP addresses. A control plane tells
-// other hosts of them.
+// The rows of `FDB` and `Neighbor`: the stations behind devices of this host, and their IP
+// addresses. A control plane tells other hosts of them.
 
 extension SwitchQueries {
   private struct Segment: Hashable {

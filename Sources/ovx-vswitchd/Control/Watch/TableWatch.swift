@@ -3,11 +3,11 @@ private import OVXDatapath
 private import OVXHost
 private import OVXLinux
 
-/// Follows the tables that somebody watches: finds out which rows are to be looked at anew, and has the log tell of those
-/// that have changed.
+/// Follows the tables that somebody watches: finds out which rows are to be looked at anew, and has
+/// the log tell of those that have changed.
 ///
-/// Nothing of this costs anything while nobody watches. Rows are looked at a few hundred at a time, so that other clients
-/// need not wait for a change that concerns all ports.
+/// Nothing of this costs anything while nobody watches. Rows are looked at a few hundred at a time,
+/// so that other clients need not wait for a change that concerns all ports.
 final class TableWatch {
   /// Ports that are looked at at a time.
   private static let sliceLength = 256
@@ -29,8 +29,8 @@ final class TableWatch {
   private var published: (ports: Set<String>, isConfigured: Bool) = ([], false)
   /// The records that a tunnel's remotes have in the log, by its port.
   private var remotes: [String: Set<String>] = [:]
-  /// Whether stations may be others than the log says, and when they are looked at next, in milliseconds on the monotonic
-  /// clock.
+  /// Whether stations may be others than the log says, and when they are looked at next, in
+  /// milliseconds on the monotonic clock.
   private var areStationsStale = false
   private var nextStationLook: Int64 = 0
   /// Milliseconds between two samples of the counters.
@@ -57,8 +57,8 @@ final class TableWatch {
     return next.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
   }
 
-  /// When counters are due, in milliseconds on the monotonic clock; rounded up, so that two samples are never closer than
-  /// whoever watches has asked for.
+  /// When counters are due, in milliseconds on the monotonic clock; rounded up, so that two samples
+  /// are never closer than whoever watches has asked for.
   private func nextSample(after interval: Int64) -> Int64 { (sampled + 999) / 1000 + interval }
 
   // MARK: What is watched
@@ -104,8 +104,8 @@ final class TableWatch {
     published.isConfigured = true
   }
 
-  /// The ports of which something may have become since this was called last, and whether the configuration has changed:
-  /// what rows may be others, whoever watches them.
+  /// The ports of which something may have become since this was called last, and whether the
+  /// configuration has changed: what rows may be others, whoever watches them.
   func takePublished() -> (ports: Set<String>, isConfigured: Bool) {
     defer { published = ([], false) }
     return published

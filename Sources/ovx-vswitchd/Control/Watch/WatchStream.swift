@@ -1,6 +1,7 @@
 internal import OVXControl
 
-/// What one watcher is told: a snapshot of its tables, then their changes, a piece at a time as the client takes it.
+/// What one watcher is told: a snapshot of its tables, then their changes, a piece at a time as the
+/// client takes it.
 struct WatchStream {
   /// Lines that are encoded at a time, and bytes from which on no more are added.
   private static let pieceLength = 64
