@@ -48,6 +48,7 @@ struct OVXEVPN: AsyncParsableCommand {
     umask(0o077)
     // What it says goes to a log whose reader may have gone.
     signal(SIGPIPE, SIG_IGN)
+    Self.goBehindTheSwitch()
     let core = Core()
     do throws(ControlError) {
       try AnswerService(core, runDirectory: rundir).start()
@@ -57,5 +58,17 @@ struct OVXEVPN: AsyncParsableCommand {
       throw ExitCode(1)
     }
     await EngineSide(core, socket: engineSocket).run()
+  }
+
+  /// Lets the switch have the processor first where there is not enough of it for both.
+  ///
+  /// Linux shares a core among sessions before it does among threads (CONFIG_SCHED_AUTOGROUP), and
+  /// has been seen to leave threads of one for a tenth of a second and more while two threads of
+  /// another wake each other in turns, as those do that take in routes. A session that is not this
+  /// process's own has others in it, and is left alone.
+  private static func goBehindTheSwitch() {
+    guard getsid(0) == getpid() else { return }
+    // There is no such file where the kernel does not do that, and then nothing to be done.
+    try? Data("10".utf8).write(to: URL(fileURLWithPath: "/proc/self/autogroup"))
   }
 }
