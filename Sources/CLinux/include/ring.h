@@ -314,19 +314,41 @@ static inline void ovx_event_lower(int fd) {
   (void)eventfd_read(fd, &count);
 }
 
-/* Asks the scheduler to give the calling thread its share of a core in turns of 0.1 ms (Linux 6.12)
- * where others have 3 ms, so that frames do not wait for so long behind programs that only compute.
- * Without it all works, only less evenly. */
-static inline void ovx_take_short_turns(void) {
+/* What a thread (0: the calling one) is to the scheduler (sched_setattr(2)). */
+static inline int ovx_schedule(pid_t thread, uint32_t policy, uint32_t priority, uint64_t runtime) {
   struct {
     uint32_t size, policy;
     uint64_t flags;
     int32_t nice;
     uint32_t priority;
     uint64_t runtime, deadline, period;
-  } attributes = {.size = 48, .nice = getpriority(PRIO_PROCESS, 0), .runtime = 100000};
-  syscall(SYS_sched_setattr, 0, &attributes, 0);
+  } attributes = {.size = 48,
+                  .policy = policy,
+                  .flags = 1 /* SCHED_FLAG_RESET_ON_FORK */,
+                  .nice = getpriority(PRIO_PROCESS, (id_t)thread),
+                  .priority = priority,
+                  .runtime = runtime};
+  return syscall(SYS_sched_setattr, thread, &attributes, 0) ? -errno : 0;
 }
+
+/* Asks the scheduler to give a thread its share of a core in turns of 0.1 ms (Linux 6.12) where
+ * others have 3 ms, so that frames do not wait for so long behind programs that only compute.
+ * Without it all works, only less evenly. */
+static inline void ovx_take_short_turns(pid_t thread) { (void)ovx_schedule(thread, SCHED_OTHER, 0, 100000); }
+
+/* Has a thread run before all that have no real-time priority. 0, or the negative of errno. */
+static inline int ovx_take_precedence(pid_t thread) { return ovx_schedule(thread, SCHED_RR, 1, 0); }
+
+/* Lets threads of this process take precedence, where it is privileged and its limit forbids it. */
+static inline void ovx_permit_precedence(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_RTPRIO, &limit) || limit.rlim_cur > 0) return;
+  if (!limit.rlim_max) limit.rlim_max = 1;
+  limit.rlim_cur = 1;
+  (void)setrlimit(RLIMIT_RTPRIO, &limit);
+}
+
+static inline pid_t ovx_thread_number(void) { return (pid_t)syscall(SYS_gettid); }
 
 /* Names the calling thread as `top` and `ps` show it, up to 15 bytes. */
 static inline void ovx_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }

@@ -16,6 +16,7 @@ package final class Switch: Sendable {
   private let workers: [WorkerThread]
   private let events: EventQueue
   private let fastPath = Mutex<FastPath?>(nil)
+  private let watchdog: StarvationWatchdog?
 
   /// Starts the workers.
   ///
@@ -34,6 +35,7 @@ package final class Switch: Sendable {
       }
     }
     self.workers = workers
+    watchdog = StarvationWatchdog(workers.map(\.number))
   }
 
   /// How many workers a switch can have.

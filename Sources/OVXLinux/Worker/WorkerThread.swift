@@ -73,6 +73,9 @@ final class Reply<Answer: Sendable>: Sendable {
     }
   }
 
+  /// What the kernel calls the thread.
+  var number: Int32 { core.number.load(ordering: .relaxed) }
+
   /// Waits until the thread has ended; at once if somebody else has waited for it.
   func join() {
     thread.withLock { thread in
@@ -113,6 +116,8 @@ final class Reply<Answer: Sendable>: Sendable {
     let sync: WorkerSync
     let hasStarted = Semaphore()
     let failure = Mutex<LinuxError?>(nil)
+    /// What the kernel calls the thread, once it has started.
+    let number = Atomic<Int32>(0)
     /// Initialised by the thread, unless there was none or it failed to.
     let worker = UnsafeMutablePointer<Worker>.allocate(capacity: 1)
     private var hasWorker = false
@@ -130,7 +135,8 @@ final class Reply<Answer: Sendable>: Sendable {
 
     func run() {
       unsafe ovx_name_thread("ovx-worker")
-      ovx_take_short_turns()
+      ovx_take_short_turns(0)
+      number.store(ovx_thread_number(), ordering: .relaxed)
       do throws(LinuxError) {
         unsafe worker.initialize(
           to: try Worker(mailbox: mailbox, events: events, sync: sync))

@@ -80,7 +80,7 @@ struct IncomingHandover: ~Copyable {
     // A message that does not leave means an end, which receiving tells.
     for (port, sentence) in faults { try? socket.send(.fault(port: port, sentence: sentence)) }
     // Frames wait for this thread from here on.
-    ovx_take_short_turns()
+    ovx_take_short_turns(0)
     try? socket.send(.ready)
     var isGiven = false
     while !isGiven, let (message, numbers) = try receive() {

@@ -131,7 +131,7 @@ struct OutgoingHandover: ~Copyable {
   private func handTables() throws(Failure) {
     socket.wait(upTo: Self.tableLimit)
     // Frames wait for this thread from here on.
-    ovx_take_short_turns()
+    ovx_take_short_turns(0)
     daemon.suspend()
     for message in daemon.handedTables { try send(message) }
     try send(.go)

@@ -1,0 +1,116 @@
+private import CLinux
+private import Glibc
+
+/// Has workers go first for a while where the scheduler leaves them without a core.
+///
+/// A core that two threads of one session or control group keep busy by waking each other in turns
+/// may be given to no other thread for tenths of a second, and for seconds (Linux 6.18, measured in
+/// Benchmarks/EXPERIMENTS.md); a container can do that on purpose. A worker with real-time priority
+/// does not notice, but it then interrupts the very programs whose frames it moves, which costs
+/// throughput. So it has that only when it needs it, from a thread that always has it and does
+/// little more than sleep. Where the process may not use real-time priorities there is no such
+/// thread, and workers get by with short turns.
+@safe final class StarvationWatchdog: @unchecked Sendable {
+  /// Raised when it is to end.
+  private let end: Descriptor
+  private let thread: pthread_t
+
+  /// Watches threads of this process, by their numbers.
+  ///
+  /// - Returns: `nil` where real-time priorities are not to be had.
+  init?(_ threads: [Int32]) {
+    let number = ovx_event_open()
+    guard number >= 0 else { return nil }
+    let isAdmitted = Reply<Bool>()
+    guard
+      let thread = try? startThread({
+        Self.watch(threads, until: number, isAdmitted)
+      })
+    else {
+      close(number)
+      return nil
+    }
+    guard isAdmitted.wait() else {
+      pthread_join(thread, nil)
+      close(number)
+      return nil
+    }
+    end = Descriptor(owning: number)
+    self.thread = thread
+  }
+
+  deinit {
+    ovx_event_raise(end.rawValue)
+    pthread_join(thread, nil)
+  }
+
+  private static func watch(
+    _ numbers: [Int32], until end: Int32, _ isAdmitted: Reply<Bool>
+  ) {
+    unsafe ovx_name_thread("ovx-watchdog")
+    ovx_permit_precedence()
+    let isAllowed = ovx_take_precedence(0) == 0
+    isAdmitted.give(isAllowed)
+    guard isAllowed else { return }
+    let threads = numbers.compactMap { WatchedThread($0) }
+    var ended = pollfd(fd: end, events: Int16(POLLIN), revents: 0)
+    let pause = Int32(StarvationDetector.interval / 1_000_000)
+    while true {
+      let isQuiet = threads.allSatisfy { $0.detector.isQuiet }
+      guard unsafe poll(&ended, 1, isQuiet ? 10 * pause : pause) <= 0 else { return }
+      for thread in threads { thread.look() }
+    }
+  }
+}
+
+/// A thread, and what the kernel tells of it (proc_pid_stat(5), and schedstat as in
+/// Documentation/scheduler/sched-stats.rst).
+private final class WatchedThread {
+  private(set) var detector = StarvationDetector()
+  private let number: Int32
+  private let state: Descriptor
+  private let times: Descriptor
+
+  /// `nil` where the kernel tells nothing (CONFIG_SCHED_INFO), or the process has no descriptor
+  /// left.
+  init?(_ number: Int32) {
+    func file(_ name: String) -> Int32 {
+      unsafe open("/proc/self/task/\(number)/\(name)", O_RDONLY | O_CLOEXEC)
+    }
+    let state = Descriptor(owning: file("stat"))
+    let times = Descriptor(owning: file("schedstat"))
+    guard state.rawValue >= 0, times.rawValue >= 0 else { return nil }
+    self.number = number
+    self.state = state
+    self.times = times
+  }
+
+  /// Looks, and helps where that is needed.
+  func look() {
+    guard let look = now else { return }
+    switch detector.take(look) {
+    case .unchanged: break
+    case .starves: _ = ovx_take_precedence(number)
+    case .recovers: ovx_take_short_turns(number)
+    }
+  }
+
+  private var now: StarvationDetector.Look? {
+    // The number, the name in parentheses, which may have some of its own, and then the state.
+    let status = text(of: state)
+    guard let name = status.lastIndex(of: UInt8(ascii: ")")) else { return nil }
+    let ran = text(of: times).prefix { $0 != UInt8(ascii: " ") }
+    guard let state = status[name...].dropFirst(2).first,
+      let ran = UInt64(String(decoding: ran, as: UTF8.self))
+    else {
+      return nil
+    }
+    return StarvationDetector.Look(isRunnable: state == UInt8(ascii: "R"), ran: ran)
+  }
+
+  private func text(of file: borrowing Descriptor) -> [UInt8] {
+    unsafe [UInt8](unsafeUninitializedCapacity: 128) { buffer, count in
+      count = unsafe max(0, pread(file.rawValue, buffer.baseAddress, buffer.count, 0))
+    }
+  }
+}
