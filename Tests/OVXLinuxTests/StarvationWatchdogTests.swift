@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Synchronization
 import Testing
@@ -6,9 +7,11 @@ import Testing
 
 /// A thread of the real kernel that gets next to nothing of its core, and is helped.
 @Suite(.serialized) struct StarvationWatchdogTests {
-  /// Threads on one core: those that never let go of it, and one that counts only where the core is
-  /// idle.
-  private final class CrowdedCore: Sendable {
+  /// SCHED_IDLE of <linux/sched.h>.
+  private static let idle: Int32 = 5
+
+  /// Threads that never let go of the cores, and one that counts only where a core is idle.
+  private final class CrowdedMachine: Sendable {
     let number = Atomic<Int32>(0)
     private let isOver = Atomic<Bool>(false)
     private let isCrowded = Atomic<Bool>(true)
@@ -16,26 +19,17 @@ import Testing
 
     init() throws {
       let poor = try startThread { [self] in
-        Self.stayOnOneCore()
-        var parameters = sched_param()
-        sched_setscheduler(0, SCHED_IDLE, &parameters)
-        number.store(gettid(), ordering: .relaxed)
+        _ = ovx_schedule(0, UInt32(StarvationWatchdogTests.idle), 0, 0)
+        number.store(ovx_thread_number(), ordering: .relaxed)
         while !isOver.load(ordering: .relaxed) { usleep(1_000) }
       }
       threads.withLock { $0.append(poor) }
-      for _ in 0..<3 {
+      for _ in 0..<3 * sysconf(Int32(_SC_NPROCESSORS_ONLN)) {
         let rich = try startThread { [self] in
-          Self.stayOnOneCore()
           while isCrowded.load(ordering: .relaxed) {}
         }
         threads.withLock { $0.append(rich) }
       }
-    }
-
-    private static func stayOnOneCore() {
-      var cores = cpu_set_t()
-      withUnsafeMutableBytes(of: &cores) { $0[0] = 1 }
-      sched_setaffinity(0, MemoryLayout<cpu_set_t>.size, &cores)
     }
 
     /// The policy of the thread that gets nothing.
@@ -60,25 +54,25 @@ import Testing
 
   @Test(.enabled(if: isRoot, "real-time priorities take root"))
   func whoStarvesGoesFirst() throws {
-    let core = try CrowdedCore()
-    defer { core.end() }
-    #expect(eventually { core.number.load(ordering: .relaxed) != 0 })
-    #expect(core.policy == SCHED_IDLE)
-    let watchdog = try #require(StarvationWatchdog([core.number.load(ordering: .relaxed)]))
-    #expect(eventually { core.policy == SCHED_RR })
-    core.clear()
-    #expect(eventually { core.policy == SCHED_OTHER })
+    let machine = try CrowdedMachine()
+    defer { machine.end() }
+    #expect(eventually { machine.number.load(ordering: .relaxed) != 0 })
+    #expect(machine.policy == Self.idle)
+    let watchdog = try #require(StarvationWatchdog([machine.number.load(ordering: .relaxed)]))
+    #expect(eventually { machine.policy == SCHED_RR })
+    machine.clear()
+    #expect(eventually { machine.policy == SCHED_OTHER })
     withExtendedLifetime(watchdog) {}
   }
 
   /// A thread that has ended, and a number that is none: nothing to watch, and nothing goes wrong.
   @Test(.enabled(if: isRoot, "real-time priorities take root"))
   func threadsThatAreNotThere() throws {
-    let core = try CrowdedCore()
-    #expect(eventually { core.number.load(ordering: .relaxed) != 0 })
+    let machine = try CrowdedMachine()
+    #expect(eventually { machine.number.load(ordering: .relaxed) != 0 })
     let watchdog = try #require(
-      StarvationWatchdog([core.number.load(ordering: .relaxed), 0, -1, .max]))
-    core.end()
+      StarvationWatchdog([machine.number.load(ordering: .relaxed), 0, -1, .max]))
+    machine.end()
     usleep(100_000)
     withExtendedLifetime(watchdog) {}
   }
