@@ -171,6 +171,9 @@ extension Agent {
   /// the last peer is lost.
   package var wantsPeers: Bool { !withdrawn.isEmpty }
 
+  /// Whether the engine may have to be told or asked something.
+  package var hasBusinessWithEngine: Bool { wantsList || wantsPeers || !unannounced.isEmpty }
+
   /// The question for the peers is on its way.
   package mutating func peersRequested() {
     questioned.formUnion(withdrawn)

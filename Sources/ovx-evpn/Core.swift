@@ -16,8 +16,9 @@ final class Core: Sendable {
 
   init() { agent = Mutex(Agent(at: 0)) }
 
-  /// A stream that says when there may be news; what comes while nobody looks is said once.
-  func listen() -> AsyncStream<Void> {
+  /// A stream that says when there may be news, and by which it can be said as well; what comes
+  /// while nobody looks is said once.
+  func listen() -> (news: AsyncStream<Void>, tick: AsyncStream<Void>.Continuation) {
     let (stream, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
     let number = listeners.withLock { listeners in
       let number = (listeners.keys.max() ?? 0) + 1
@@ -28,7 +29,7 @@ final class Core: Sendable {
       _ = self.listeners.withLock { $0.removeValue(forKey: number) }
     }
     continuation.yield()
-    return stream
+    return (stream, continuation)
   }
 
   /// Has the agent take something in, logs what it has to say, and wakes those who may have
@@ -38,14 +39,16 @@ final class Core: Sendable {
   ///   - wakesSwitch: Whether the switch may have to be told of it.
   ///   - body: Is given the time in milliseconds.
   func update(wakesSwitch: Bool = true, _ body: (inout Agent, Int64) -> Void) {
-    let notices = agent.withLock { agent in
+    let (notices, wakesEngine) = agent.withLock { agent in
       body(&agent, now)
       defer { agent.notices = [] }
-      return agent.notices
+      return (agent.notices, agent.hasBusinessWithEngine)
     }
     for notice in notices { Self.log(notice) }
     if wakesSwitch { switchNews.signal() }
-    wake()
+    // Of thousands of routes that come in nothing has to be told to anybody but the switch, and to
+    // wake a thread for each takes more than to take it in.
+    if wakesEngine { wake() }
   }
 
   /// Wakes those who tell or ask the engine.

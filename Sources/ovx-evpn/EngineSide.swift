@@ -145,17 +145,16 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
   /// Asks for what is to be asked for: peers each second and whenever it matters, and all routes.
   private func ask() async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
-      let (ticks, tick) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+      let (news, tick) = core.listen()
       group.addTask {
         while true {
           tick.yield()
           try await Task.sleep(for: .seconds(1))
         }
       }
-      group.addTask { for await _ in core.listen() { tick.yield() } }
       group.addTask {
         var lastPeers: ContinuousClock.Instant?
-        for await _ in ticks {
+        for await _ in news {
           let (wantsList, wantsPeers) = core.wants()
           if wantsList { try await list() }
           let isDue = lastPeers.map { ContinuousClock.now - $0 >= .milliseconds(950) } ?? true
@@ -220,7 +219,7 @@ struct EngineSession<Transport: ClientTransport>: Sendable {
   private func announce() async throws {
     try await client.clientStreaming(
       request: StreamingClientRequest { writer in
-        for await _ in core.listen() {
+        for await _ in core.listen().news {
           while true {
             let announcements = core.nextAnnouncements()
             guard !announcements.isEmpty else { break }
