@@ -79,7 +79,8 @@ extension SystemTests.GatewayTests {
       try "nameserver 198.51.100.1\n".write(
         toFile: site.hosts[0].rundir + "/resolv.conf", atomically: true, encoding: .utf8)
       try eventually("it asks for other names") {
-        try site.hosts[0].must("cat \(site.hosts[0].rundir)/dnsmasq-red/conf").contains(
+        let configuration = site.hosts[0].rundir + "/dnsmasq-red/conf"
+        return try site.hosts[0].run("cat \(configuration)").standardOutput.contains(
           "server=198.51.100.1@outside")
       }
       for container in [web, other] { try expectWayOut(container) }
