@@ -3,6 +3,8 @@
 #endif
 #include "names.h"
 
+#include "handover.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
@@ -31,10 +33,6 @@ enum {
 
 /* A request is a name with its terminator, and the namespace that is to have it; without one the
  * name is taken back. The answer is an int: 0, or the negative of errno. */
-union right {
-  struct cmsghdr header;
-  char room[CMSG_SPACE(sizeof(int))];
-};
 
 /* --- Serving --------------------------------------------------------------------------------- */
 
@@ -84,24 +82,15 @@ _Noreturn void ovx_names_serve(int from, const char *prefix) {
   umask(0);
   for (;;) {
     char name[name_limit];
-    union right control;
-    struct iovec part = {name, sizeof name};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t size = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
-    if (size < 0 && errno == EINTR) continue;
-    if (size <= 0) _exit(0);
-    int given[sizeof control.room / sizeof(int)];
-    size_t count = 0;
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
-      count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      memcpy(given, CMSG_DATA(header), count * sizeof(int));
-    }
+    int given[OVX_HANDED_LIMIT];
+    size_t count;
+    long size = ovx_receive_message(from, name, sizeof name, given, &count);
+    // What does not fit is refused as any other that is no request; at the end there is nobody to
+    // answer.
+    if (size <= 0 && size != -EMSGSIZE) _exit(0);
     int answer = -EPERM;
     // More than one is none that is meant to have a name, and no name is taken back by mistake.
-    bool is_whole = !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && count < 2;
-    if (is_whole && may_be_named(name, (size_t)size, prefix)) {
+    if (size > 0 && count < 2 && may_be_named(name, (size_t)size, prefix)) {
       char path[sizeof directory + name_limit];
       snprintf(path, sizeof path, "%s/%s", directory, name);
       answer = count == 0 ? take_name(path) : give_name(path, given[0]);
@@ -114,22 +103,8 @@ _Noreturn void ovx_names_serve(int from, const char *prefix) {
 /* --- Asking ---------------------------------------------------------------------------------- */
 
 static int ask(int fd, const char *name, int namespace) {
-  union right control;
-  memset(&control, 0, sizeof control);
-  struct iovec part = {(void *)name, strlen(name) + 1};
-  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-  if (namespace >= 0) {
-    message.msg_control = &control;
-    message.msg_controllen = sizeof control;
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(sizeof namespace);
-    memcpy(CMSG_DATA(&control.header), &namespace, sizeof namespace);
-  }
-  ssize_t sent;
-  do sent = sendmsg(fd, &message, MSG_NOSIGNAL);
-  while (sent < 0 && errno == EINTR);
-  if (sent < 0) return -errno;
+  int result = ovx_send_message(fd, name, strlen(name) + 1, &namespace, namespace < 0 ? 0 : 1);
+  if (result < 0) return result;
   struct pollfd wait = {.fd = fd, .events = POLLIN};
   int ready;
   do ready = poll(&wait, 1, patience);
