@@ -21,21 +21,16 @@ private import Glibc
   init?(_ threads: [Int32]) {
     let number = ovx_event_open()
     guard number >= 0 else { return nil }
+    let end = Descriptor(owning: number)
     let isAdmitted = Reply<Bool>()
     guard
-      let thread = try? startThread({
-        Self.watch(threads, until: number, isAdmitted)
-      })
-    else {
-      close(number)
-      return nil
-    }
+      let thread = try? startThread({ Self.watch(threads, until: number, isAdmitted) })
+    else { return nil }
     guard isAdmitted.wait() else {
       pthread_join(thread, nil)
-      close(number)
       return nil
     }
-    end = Descriptor(owning: number)
+    self.end = end
     self.thread = thread
   }
 
