@@ -3,9 +3,7 @@ import Testing
 
 /// The pages of DocC: the symbols that they name are there.
 @Suite struct DocumentationTests {
-  private static let sources = URL(fileURLWithPath: #filePath)
-    .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    .appendingPathComponent("Sources")
+  private static let sources = packageRoot.appendingPathComponent("Sources")
 
   private static func files(below folder: URL, _ suffix: String) throws -> [String] {
     let paths = FileManager.default.enumerator(atPath: folder.path)?.compactMap { $0 as? String }

@@ -14,9 +14,8 @@ import Testing
     var type: String
   }
 
-  private static let article = URL(fileURLWithPath: #filePath)
-    .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    .appendingPathComponent("Sources/ovx-ctl/ovx-ctl.docc/JSON.md")
+  private static let article = packageRoot.appendingPathComponent(
+    "Sources/ovx-ctl/ovx-ctl.docc/JSON.md")
 
   /// The rows of the article by command.
   private static func sections() throws -> [String: [Row]] {
@@ -325,9 +324,7 @@ import Testing
   /// Commands that print have a section, and no others: those whose answer is more than "done" or
   /// "yes", and watches.
   @Test func everyCommand() throws {
-    let file = Self.article.deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent().deletingLastPathComponent()
-      .appendingPathComponent("configs/one-host.yaml").path
+    let file = packageRoot.appendingPathComponent("configs/one-host.yaml").path
     var printing: [String: Bool] = [:]
     for line in Self.lines {
       let words = line.replacing("FILE", with: file).split(separator: " ").map(String.init)

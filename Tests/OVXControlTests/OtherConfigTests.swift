@@ -28,9 +28,8 @@ import Testing
 
   /// The cells of the article's table.
   private static func article() throws -> [[String]] {
-    let url = URL(fileURLWithPath: #filePath)
-      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-      .appendingPathComponent("Sources/ovx-ctl/ovx-ctl.docc/OtherConfig.md")
+    let url = packageRoot.appendingPathComponent(
+      "Sources/ovx-ctl/ovx-ctl.docc/OtherConfig.md")
     return try String(contentsOf: url, encoding: .utf8).split(separator: "\n")
       .filter { $0.hasPrefix("| ") && $0.contains("| `") }
       .map { line in
