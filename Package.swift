@@ -64,7 +64,13 @@ let package = Package(
       swiftSettings: strict + lifetimes),
     .target(
       name: "OVXControl",
-      dependencies: ["OVXDatapath", system, .product(name: "GRDB", package: "GRDB.swift")],
+      dependencies: ["OVXDatapath", system],
+      swiftSettings: strict),
+    .target(
+      name: "OVXStorage",
+      dependencies: [
+        "OVXControl", "OVXDatapath", system, .product(name: "GRDB", package: "GRDB.swift"),
+      ],
       swiftSettings: strict),
     .target(name: "OVXEVPN", dependencies: ["OVXControl", "OVXDatapath"], swiftSettings: strict),
     .target(name: "OVXSimulation", dependencies: ["OVXDatapath"], swiftSettings: strict),
@@ -76,7 +82,7 @@ let package = Package(
       name: "ovx-vswitchd",
       dependencies: [
         "CConfinement", "CLinux", "OVXControl", "OVXDatapath", "OVXHost", "OVXLinux",
-        argumentParser, logging, system,
+        "OVXStorage", argumentParser, logging, system,
       ],
       swiftSettings: strict),
     .executableTarget(name: "ovx-broker", dependencies: ["CLinux"]),
@@ -134,7 +140,8 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "VswitchdTests", dependencies: ["ovx-vswitchd", "OVXControl", "OVXSimulation"],
+      name: "VswitchdTests",
+      dependencies: ["ovx-vswitchd", "OVXControl", "OVXSimulation", "OVXStorage"],
       swiftSettings: strict),
     .testTarget(
       name: "GatewaydTests",
@@ -143,7 +150,7 @@ let package = Package(
     .testTarget(
       name: "OVXControlTests",
       dependencies: [
-        "OVXControl", "OVXDatapath", "OVXSimulation", "ovx-ctl", system,
+        "OVXControl", "OVXDatapath", "OVXSimulation", "OVXStorage", "ovx-ctl", system,
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: strict),

@@ -65,11 +65,11 @@ class Peer:
         return took
 
 
-def static_plugin(lab, ovx):
-    """ovx-cni as images have it, linked with no library; None where there is no build to link it of."""
+def packaged_plugin(lab, ovx):
+    """ovx-cni as packages and images have it, linked with no library; of programs that were not built here, theirs."""
     if not (ovx / "ovx-cni.product").exists():
-        return None
-    output = lab.directory / "static" / "ovx-cni"
+        return ovx / "ovx-cni"
+    output = lab.directory / "plugin" / "ovx-cni"
     output.parent.mkdir()
     programs.run([programs.ROOT / "deploy" / "packaging" / "plugin", ovx, output], "linking the plugin")
     return output
@@ -89,11 +89,9 @@ def peers(lab, switch):
     on_bridge = {**own, "bridge": "br0", "tag": red.tag, "ipam": host_local("10.2.0.0/16")}
     found = [Peer(switch.host, "bridge", PLUGINS / "bridge", {
         "type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": host_local("10.3.0.0/16")}, "10.3.0.1")]
-    plugins = [("ovx-cni", switch.programs / "ovx-cni"), ("ovx-cni, static", static_plugin(lab, switch.programs))]
-    for name, plugin in plugins:
-        if plugin:
-            found += [Peer(switch.host, f"{name}, TAP", plugin, in_network, "10.1.0.1"),
-                      Peer(switch.host, f"{name}, veth", plugin, {**in_network, "kind": "veth"}, "10.1.0.1")]
+    plugin = packaged_plugin(lab, switch.programs)
     return found + [
-        Peer(switch.host, "ovx-cni, TAP, host-local", plugins[0][1], on_bridge, "10.2.0.1"),
-        Peer(switch.host, "ovx-cni, veth, host-local", plugins[0][1], {**on_bridge, "kind": "veth"}, "10.2.0.1")]
+        Peer(switch.host, "ovx-cni, TAP", plugin, in_network, "10.1.0.1"),
+        Peer(switch.host, "ovx-cni, veth", plugin, {**in_network, "kind": "veth"}, "10.1.0.1"),
+        Peer(switch.host, "ovx-cni, TAP, host-local", plugin, on_bridge, "10.2.0.1"),
+        Peer(switch.host, "ovx-cni, veth, host-local", plugin, {**on_bridge, "kind": "veth"}, "10.2.0.1")]

@@ -1,4 +1,5 @@
-private import Foundation
+private import FoundationEssentials
+private import SystemPackage
 private import Glibc
 private import OVXControl
 
@@ -12,7 +13,7 @@ if CommandLine.arguments.count > 1 {
     for sentence in try installation.carryOut() { _ = StandardStreams.write(sentence) }
     exit(0)
   } catch {
-    FileHandle.standardError.write(Data("ovx-cni: \(error.message)\n".utf8))
+    _ = try? FileDescriptor.standardError.writeAll("ovx-cni: \(error.message)\n".utf8)
     exit(1)
   }
 }

@@ -54,7 +54,7 @@ struct OVXEVPN: AsyncParsableCommand {
       try AnswerService(core, runDirectory: rundir).start()
       try SwitchSide(core, runDirectory: rundir).start()
     } catch {
-      FileHandle.standardError.write(Data("ovx-evpn: \(error.message)\n".utf8))
+      _ = try? FileDescriptor.standardError.writeAll("ovx-evpn: \(error.message)\n".utf8)
       throw ExitCode(1)
     }
     await EngineSide(core, socket: engineSocket).run()

@@ -1,5 +1,5 @@
 internal import ArgumentParser
-private import Foundation
+private import FoundationEssentials
 private import Glibc
 internal import OVXControl
 private import OVXLinux
@@ -76,7 +76,7 @@ struct OVXGatewayd: ParsableCommand {
         }
       }
     } catch {
-      FileHandle.standardError.write(Data("ovx-gatewayd: \(error.message)\n".utf8))
+      _ = try? FileDescriptor.standardError.writeAll("ovx-gatewayd: \(error.message)\n".utf8)
       throw ExitCode(1)
     }
   }

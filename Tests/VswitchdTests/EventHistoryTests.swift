@@ -1,9 +1,9 @@
 import Foundation
 import Logging
 import OVXControl
+import OVXStorage
 import SystemPackage
 import Testing
-
 @testable import ovx_vswitchd
 
 @Suite struct EventHistoryTests {

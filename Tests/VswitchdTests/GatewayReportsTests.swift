@@ -1,6 +1,7 @@
 import Foundation
 import Logging
 import OVXControl
+import OVXStorage
 import OVXDatapath
 import SystemPackage
 import Testing

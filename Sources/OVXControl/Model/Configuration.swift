@@ -60,6 +60,8 @@ extension Configuration {
     package var otherConfig: [String: String] = [:]
     /// Notes of other programs, such as `system-id`; ovx never reads them.
     package var externalIDs: [String: String] = [:]
+
+    package init() {}
   }
 
   /// From where networks know what is on other hosts.

@@ -1,5 +1,5 @@
-private import Foundation
 private import OVXDatapath
+@_spi(_Unicode) private import Swift
 
 /// Checks a name that a network device of the host or of a container is to have.
 ///
@@ -25,7 +25,7 @@ func checkDeviceName(_ name: String, of kind: String) throws(ControlError) {
     throw ControlError("the \(kind) name \"\(printable(name))\" contains \(shown); \(rule)")
   }
   // Names that Swift takes for the same are the same bytes then, to the kernel and in the database.
-  guard name.utf8.elementsEqual(name.precomposedStringWithCanonicalMapping.utf8) else {
+  guard name._nfc.elementsEqual(name.unicodeScalars) else {
     throw ControlError(
       "the \(kind) name \"\(name)\" has letters in pieces, which look like whole ones and are not the same; "
         + "write it in Unicode's composed form (NFC)"

@@ -1,4 +1,4 @@
-private import Foundation
+private import FoundationEssentials
 
 /// A response on its way to a client, made a piece at a time as the client takes it.
 ///

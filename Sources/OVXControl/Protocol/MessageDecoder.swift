@@ -1,4 +1,4 @@
-private import Foundation
+private import FoundationEssentials
 
 /// Takes a byte stream apart into messages, each one line of JSON.
 ///

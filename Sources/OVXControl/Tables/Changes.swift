@@ -45,7 +45,7 @@ extension Configuration {
   }
 
   /// The records that are among some changes.
-  func restricted(to changes: Changes) -> Configuration {
+  package func restricted(to changes: Changes) -> Configuration {
     var result = Configuration()
     for name in changes.bridges { result.bridges[name] = bridges[name] }
     for name in changes.ports { result.ports[name] = ports[name] }

@@ -1,4 +1,4 @@
-internal import Foundation
+internal import FoundationEssentials
 
 /// A value of JSON, kept with what ovx-cni knows nothing of: configurations and results are passed
 /// on.

@@ -46,7 +46,7 @@ struct Installation: Equatable {
     guard !Self.needsOthers(plugin) else {
       throw PluginError(
         .refused,
-        "this ovx-cni needs libraries that the host may not have; install the one of the container image, /usr/lib/ovx/host/ovx-cni"
+        "this ovx-cni needs libraries that the host may not have; install the one of the package, /usr/lib/cni/ovx-cni"
       )
     }
     var done = try Self.put(plugin, as: "ovx-cni", in: plugins, mode: 0o755)

@@ -2,6 +2,7 @@ internal import Logging
 internal import OVXControl
 internal import OVXHost
 internal import OVXLinux
+internal import OVXStorage
 private import SystemPackage
 
 /// The switch of a host while its process runs: what it consists of, how it starts and how it ends.

@@ -1,6 +1,7 @@
 internal import Logging
 internal import OVXControl
 private import OVXLinux
+internal import OVXStorage
 
 /// What has happened to the switch, kept across restarts: who has changed what, and what has become
 /// of ports.

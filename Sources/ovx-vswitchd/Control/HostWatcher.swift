@@ -3,6 +3,7 @@ internal import OVXControl
 internal import OVXDatapath
 internal import OVXHost
 internal import OVXLinux
+internal import OVXStorage
 
 /// Follows what happens to the host, its containers and the switch, and has the reconciler do what
 /// follows from it.

@@ -3,6 +3,7 @@ internal import Logging
 internal import OVXControl
 internal import OVXHost
 internal import OVXLinux
+internal import OVXStorage
 
 /// Carries out what clients ask for on the control socket.
 ///

@@ -1,4 +1,4 @@
-private import Foundation
+private import FoundationEssentials
 internal import OVXControl
 internal import OVXLinux
 private import SystemPackage

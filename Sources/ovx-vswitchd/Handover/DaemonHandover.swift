@@ -3,6 +3,7 @@ internal import OVXControl
 internal import OVXDatapath
 internal import OVXHost
 internal import OVXLinux
+private import OVXStorage
 
 // What a daemon gives to the one that takes its place, and what it takes from the one before.
 

@@ -1,6 +1,6 @@
-private import Foundation
-private import GRDB
 private import Glibc
+private import GRDB
+package import OVXControl
 package import SystemPackage
 
 /// The desired state on disk: one SQLite file, the only thing that must survive.
@@ -19,7 +19,7 @@ package final class Database {
   package let identity: UInt64
 
   /// The state, as it was read or saved last.
-  package private(set) var configuration: Configuration
+  package private(set) var configuration: OVXControl.Configuration
 
   /// Whether the file may stand in the place of one that was lost, so that devices it knows nothing
   /// of may be in use.
@@ -154,7 +154,7 @@ package final class Database {
   /// Reads the whole state anew.
   ///
   /// - Throws: That the file cannot be read, or that it is damaged.
-  package func load() throws(ControlError) -> Configuration {
+  package func load() throws(ControlError) -> OVXControl.Configuration {
     guard let queue = file.queue else { return configuration }
     do {
       configuration = try queue.read { database in
@@ -180,7 +180,7 @@ package final class Database {
   ///     find out.
   /// - Throws: That it could not be written; the stored state is the old one then.
   package func save(
-    _ configuration: Configuration, _ changes: Configuration.Changes? = nil
+    _ configuration: OVXControl.Configuration, _ changes: OVXControl.Configuration.Changes? = nil
   ) throws(ControlError) {
     guard !isClosed else {
       throw ControlError("the database \(path) is another ovx-vswitchd's by now; try again")
@@ -265,7 +265,7 @@ package final class Database {
     return false
   }
 
-  private func renew(with configuration: Configuration) throws(ControlError) {
+  private func renew(with configuration: OVXControl.Configuration) throws(ControlError) {
     try prepareDirectory(of: path)
     try begin(with: configuration)
     news.append(
@@ -274,7 +274,7 @@ package final class Database {
   }
 
   private func replaceDamaged(
-    by configuration: Configuration, _ reason: String
+    by configuration: OVXControl.Configuration, _ reason: String
   ) throws(ControlError) {
     let aside = try moveAside(path.string)
     try begin(with: configuration)
@@ -283,7 +283,7 @@ package final class Database {
         + "what is in force was stored in a new file")
   }
 
-  private func begin(with configuration: Configuration) throws(ControlError) {
+  private func begin(with configuration: OVXControl.Configuration) throws(ControlError) {
     let new = try DatabaseFile(new: path)
     file.close()
     file = new

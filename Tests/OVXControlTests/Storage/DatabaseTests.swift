@@ -1,9 +1,10 @@
-import GRDB
 import Glibc
-@testable import OVXControl
+import GRDB
 import OVXSimulation
 import SystemPackage
 import Testing
+@testable import OVXControl
+@testable import OVXStorage
 
 @Suite struct DatabaseTests {
   /// Something of everything.

@@ -1,4 +1,5 @@
 internal import GRDB
+internal import OVXControl
 
 /// An event as a row of the database.
 struct EventRow: Codable, FetchableRecord, PersistableRecord {

@@ -1,6 +1,6 @@
-private import Foundation
-internal import GRDB
 internal import Glibc
+internal import GRDB
+internal import OVXControl
 internal import SystemPackage
 
 /// That a database file does not hold what was written into it.

@@ -1,5 +1,9 @@
 internal import GRDB
+internal import OVXControl
 private import OVXDatapath
+
+/// What is stored; GRDB has a type of that name, too.
+typealias Configuration = OVXControl.Configuration
 
 /// The versions of the database's schema, oldest first; one that has been released is never edited.
 var migrator: DatabaseMigrator {
@@ -272,9 +276,13 @@ private struct SwitchRow: Codable, Equatable, FetchableRecord, PersistableRecord
   }
 
   var record: Configuration.SwitchRecord {
-    Configuration.SwitchRecord(
-      localIP: localIP, remotes: remotes, controlPlane: controlPlane, otherConfig: otherConfig,
-      externalIDs: externalIDs)
+    var record = Configuration.SwitchRecord()
+    record.localIP = localIP
+    record.remotes = remotes
+    record.controlPlane = controlPlane
+    record.otherConfig = otherConfig
+    record.externalIDs = externalIDs
+    return record
   }
 }
 

@@ -1,9 +1,10 @@
-import GRDB
 import Glibc
-@testable import OVXControl
+import GRDB
 import OVXSimulation
 import SystemPackage
 import Testing
+@testable import OVXControl
+@testable import OVXStorage
 
 /// Databases that come to damage by accident.
 @Suite struct DamageTests {
@@ -44,7 +45,7 @@ import Testing
       let copy = scratch.path.appending("r\(round).db")
       try write(file, to: copy)
       if !log.isEmpty { try write(log, to: FilePath(copy.string + "-wal")) }
-      let database: OVXControl.Database
+      let database: OVXStorage.Database
       do {
         database = try Database(path: copy)
       } catch {

@@ -1,8 +1,9 @@
-import GRDB
 import Glibc
+import GRDB
 import OVXControl
 import SystemPackage
 import Testing
+@testable import OVXStorage
 
 /// A database that another daemon has for a while, and that comes back.
 @Suite struct LendingTests {

@@ -1,4 +1,5 @@
 internal import GRDB
+internal import OVXControl
 internal import OVXDatapath
 
 /// A network as a row of the database.
