@@ -38,9 +38,9 @@ extension NetworkTask {
       let order = Daemon.Order(
         place: configuration.place, settings: settings,
         addresses: addresses.addresses.map(\.address), gateways: routes.gateways)
-      // Where the daemon does all of it, it is done or not, and needs no mark that costs another
-      // transaction.
-      let isStep = addressPlugin != nil || !routes.others.isEmpty
+      // Where the daemon does all that is left, it is done or not, and needs no mark that costs
+      // another transaction.
+      let isStep = !routes.others.isEmpty
       let port = try daemon.attach(call, to: configuration.name, order, isStep: isStep)
       try namespace.add(routes.others, by: call.interface)
       let state = try daemon.state(of: port, finishing: isStep)
