@@ -219,7 +219,7 @@ struct Vswitchd: ParsableCommand {
       descriptorLimit: OpenFileLimit.raise(), filtersUnderlay: underlayFilter,
       inherited: inherited, rights: rights, log: log, logger: logger)
     // What is handed over is younger than what was kept.
-    let kept = KeptTables(in: directory.path).take()
+    let kept = daemon.takeKeptTables()
     if !kept.isEmpty { dataplane.suspend() }
     daemon.start()
     if let handover {
@@ -259,7 +259,7 @@ struct Vswitchd: ParsableCommand {
     }
 
     service.stopping()
-    daemon.stop(keeping: KeptTables(in: directory.path))
+    daemon.stop()
     directory.clear()
     // From here on another daemon can start on the same directory and database; whoever asked this
     // one to exit hears of it by the end of his connection.

@@ -41,6 +41,13 @@ extension SystemTests {
         try veth.expectPing("172.17.42.11")
       }
 
+      /// What this daemon has taken from the sender, a former one's aside.
+      func framesReceived() throws -> Int {
+        let statistics = try host1.ctl("-f json stats veth1")
+        let count = statistics.firstMatch(of: /"receivedFrames" *: *(\d+)/)?.1
+        return try #require(count.flatMap { Int($0) }, "\(statistics)")
+      }
+
       /// The number of the daemon that answers.
       func answering() throws -> pid_t {
         let version = try host1.ctl("-f json version")
@@ -242,10 +249,10 @@ extension SystemTests {
       }
     }
 
-    /// A restart floods nothing that was known, nor does it count anew; what was written is gone
-    /// with it.
+    /// A restart floods nothing that was known, nor does it count anew; nonsense is not taken.
     @Test func tablesAreKeptOverARestart() throws {
       try Lab.run { lab in
+        lab.expectLog("are not taken over: they are of another boot of the host")
         let scene = try Scene(lab)
         let before = try scene.host1.ctl("fdb show br0").split(separator: "\n").count
         let tables = "\(scene.host1.rundir)/tables"
@@ -258,14 +265,61 @@ extension SystemTests {
         for container in [scene.tap, scene.veth] { try container.expectPing(Scene.farAddress) }
         strays.signal(SIGTERM)
         #expect(try strays.finish(seconds: 5).standardOutput == "0\n")
-        #expect(try !scene.host1.run("test -e \(tables)").succeeded)
-        // Of a crash there is none, and nonsense is none either.
         try next.stop(SIGKILL)
-        #expect(try !scene.host1.run("test -e \(tables)").succeeded)
         try scene.host1.must("head -c 100000 /dev/urandom >\(tables)")
-        try lab.daemon(on: scene.host1)
+        let last = try lab.daemon(on: scene.host1)
         try scene.tap.expectPing(Scene.farAddress)
+        #expect(last.log.contains("are not taken over"))
+        last.mayBeDead = true
+        try scene.host1.ctl("exit --cleanup")
+        #expect(last.process.wait(seconds: 10)?.succeeded == true)
         #expect(try !scene.host1.run("test -e \(tables)").succeeded)
+      }
+    }
+
+    /// A kill floods nothing either, although who is sent to says nothing for it to be learned by.
+    @Test func tablesAreKeptOverAKill() throws {
+      try Lab.run { lab in
+        let scene = try Scene(lab)
+        let tables = "\(scene.host1.rundir)/tables"
+        let far = try scene.far.must("cat /sys/class/net/eth0/address")
+          .trimmingCharacters(in: .newlines)
+        try eventually("the receiver's address is written down") {
+          try scene.host1.run(
+            """
+            python3 -c 'import sys; sys.exit(bytes.fromhex(sys.argv[1].replace(":", "")) not in open(sys.argv[2], "rb").read())' \
+              \(far) \(tables)
+            """
+          ).succeeded
+        }
+        #expect(try scene.host1.must("stat -c %a \(tables)") == "600\n")
+        // Nobody asks it anything.
+        try scene.veth.must(
+          "ip neigh replace \(Scene.farAddress) lladdr \(far) dev eth0 nud permanent")
+        let receiver = try scene.far.start("exec python3 $TRAFFIC/stream.py receive 7000")
+        let strays = try scene.idle.start("exec python3 $TRAFFIC/strays.py eth0")
+        try eventually("they listen") {
+          receiver.standardError.contains("ready") && strays.standardError.contains("ready")
+        }
+        let sender = try scene.veth.start(
+          "exec python3 $TRAFFIC/stream.py send \(Scene.farAddress) 7000 1000 60")
+        try eventually("it sends") { try scene.framesReceived() > 100 }
+        var former = scene.daemon
+        for _ in 1...2 {
+          try former.stop(SIGKILL)
+          former = try lab.daemon(on: scene.host1)
+          #expect(try scene.host1.ctl("fdb show br0").contains(far))
+          try eventually("frames pass") { try scene.framesReceived() > 500 }
+          // Another one may follow once this one has written down what it knows.
+          try eventually("the tables are there again") {
+            try scene.host1.run("test -s \(tables)").succeeded
+          }
+        }
+        sender.signal(SIGTERM)
+        _ = try sender.finish(seconds: 10)
+        for process in [receiver, strays] { process.signal(SIGTERM) }
+        _ = try receiver.finish(seconds: 5)
+        #expect(try strays.finish(seconds: 5).standardOutput == "0\n")
       }
     }
   }

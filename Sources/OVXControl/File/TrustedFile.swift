@@ -145,16 +145,23 @@ package enum TrustedFile {
     }
   }
 
+  /// Replaces a file as a whole with a text.
+  package static func replace(
+    _ path: FilePath, with text: String, permissions: FilePermissions
+  ) throws(Errno) {
+    try replace(path, with: Array(text.utf8), permissions: permissions)
+  }
+
   /// Replaces a file as a whole: whoever reads it meanwhile sees the old content or the new one.
   ///
   /// - Parameters:
   ///   - path: In a directory that has been checked; where there is something else than a regular
   ///     file, it stays.
-  ///   - text: The whole content.
+  ///   - content: All of it.
   ///   - permissions: What the file gets, less the umask.
   /// - Throws: The kernel's reason.
   package static func replace(
-    _ path: FilePath, with text: String, permissions: FilePermissions
+    _ path: FilePath, with content: [UInt8], permissions: FilePermissions
   ) throws(Errno) {
     var status = stat()
     if unsafe lstat(path.string, &status) == 0 {
@@ -167,7 +174,7 @@ package enum TrustedFile {
     let file = try open(
       FilePath(new), .writeOnly, options: [.create, .exclusiveCreate], permissions: permissions)
     do {
-      try file.closeAfter { _ = try file.writeAll(text.utf8) }
+      try file.closeAfter { _ = try file.writeAll(content) }
     } catch {
       unsafe unlink(new)
       throw error as? Errno ?? .ioError

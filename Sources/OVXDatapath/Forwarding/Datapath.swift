@@ -46,6 +46,8 @@ package struct Datapath: ~Copyable {
   package internal(set) var hasStationNews = false
   /// Whether anybody wants to know.
   package var watchesStations = false
+  /// Whether somebody wants to know once; see `awaitStationNews`.
+  var awaitsStationNews = false
   var updates: PendingFDBUpdates
   var counters = CounterTable()
   /// Seconds from some fixed point, as told last.

@@ -455,6 +455,25 @@ struct AgingTable<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
     return result
   }
 
+  /// Where entries are, or have been: the places that `records(in:now:)` is asked for.
+  var slots: Range<Int> { 0..<firstUntouched }
+
+  /// The entries in some places of memory, in no order.
+  ///
+  /// What reads a large table part by part, between which frames are forwarded, may miss an entry
+  /// that is forgotten and learned anew meanwhile, or find it twice.
+  func records(in slots: Range<Int>, now: UInt32) -> [Record] {
+    var result: [Record] = []
+    for number in slots.clamped(to: self.slots) {
+      let number = UInt32(truncatingIfNeeded: number)
+      // What is not found by its key any more is a freed place.
+      if find(entries[Int(number)].key).entry == number {
+        result.append(record(of: number, now: now))
+      }
+    }
+    return result
+  }
+
   // MARK: Links
 
   private mutating func link(_ number: UInt32, lists: inout IDTable<PortID, PortLists>) {

@@ -119,6 +119,14 @@ struct BridgeTables<Key: AgingTableKey, Value: AgingTableValue>: ~Copyable {
       ports: ports, stretches[bridge].range, now: now, lists: lists, isWanted: isWanted)
   }
 
+  /// Where a bridge's entries are; see `AgingTable.records(in:now:)`.
+  func slots(of bridge: BridgeID) -> Range<Int> { unsafe table(of: bridge).pointee.slots }
+
+  /// The entries of a bridge in some of these places, in no order.
+  func records(of bridge: BridgeID, in slots: Range<Int>, now: UInt32) -> [Table.Record] {
+    unsafe table(of: bridge).pointee.records(in: slots, now: now)
+  }
+
   /// What has happened to a bridge's table since the bridge was made.
   func statistics(of bridge: BridgeID) -> AddressStatistics {
     unsafe table(of: bridge).pointee.statistics

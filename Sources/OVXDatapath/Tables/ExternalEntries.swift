@@ -82,6 +82,19 @@ extension Datapath {
     return devices
   }
 
+  /// Whether whoever watches stations, or waits for news of them, is to be told now.
+  package mutating func hasAwaitedStationNews() -> Bool {
+    guard watchesStations || awaitsStationNews, takeStationNews() else { return false }
+    awaitsStationNews = false
+    return true
+  }
+
+  /// Has the next news be told, once; what there was before is none, unless somebody watches.
+  package mutating func awaitStationNews() {
+    if !watchesStations { hasStationNews = false }
+    awaitsStationNews = true
+  }
+
   /// Whether stations or neighbors may be others than when this was called last.
   package mutating func takeStationNews() -> Bool {
     defer { hasStationNews = false }

@@ -24,12 +24,10 @@ extension Reconciler {
 
   /// The messages that tell the tables of all bridges.
   ///
-  /// - Parameters:
-  ///   - addresses: Asks the data plane for the addresses of a bridge.
-  ///   - neighbors: The same for its neighbors.
+  /// - Parameter tables: Asks the data plane for the two tables of a bridge.
   /// - Returns: The messages, of each bridge what was not seen for the longest time first.
   package func handedTables(
-    addresses: (BridgeID) -> [KnownAddress], neighbors: (BridgeID) -> [KnownNeighbor]
+    _ tables: (BridgeID) -> ([KnownAddress], [KnownNeighbor])
   ) -> [HandoverMessage] {
     let ports = portNames
     let remotes = remoteAddresses
@@ -40,7 +38,8 @@ extension Reconciler {
     var messages: [HandoverMessage] = []
     for name in configuration.bridges.keys.sorted() {
       guard let id = bridge(name) else { continue }
-      let known = addresses(id).filter { $0.origin == .learned || $0.origin == .static }
+      let (addresses, neighbors) = tables(id)
+      let known = addresses.filter { $0.origin == .learned || $0.origin == .static }
         .sorted { ($0.age ?? 0) > ($1.age ?? 0) }
       let handed = known.compactMap { entry -> HandedAddress? in
         guard let port = ports[entry.port], let remote = remote(entry.peer) else { return nil }
@@ -49,7 +48,7 @@ extension Reconciler {
       }
       messages += handed.chunks(of: HandoverMessage.entryLimit)
         .map { .addresses(bridge: name, $0) }
-      let stations = neighbors(id).filter { !$0.isExternal }.sorted { $0.age > $1.age }
+      let stations = neighbors.filter { !$0.isExternal }.sorted { $0.age > $1.age }
       let told = stations.compactMap { entry -> HandedNeighbor? in
         guard let port = ports[entry.port], let remote = remote(entry.peer) else { return nil }
         return HandedNeighbor(

@@ -24,8 +24,13 @@ package enum Files {
 extension FileDescriptor {
   /// Reads up to the end, or up to `limit` bytes; what fails counts as the end.
   package func readAll(limit: Int = 1 << 20) -> String {
+    String(decoding: readBytes(limit: limit), as: UTF8.self)
+  }
+
+  /// The same, whatever they are.
+  package func readBytes(limit: Int) -> [UInt8] {
     var bytes: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 4096)
+    var buffer = [UInt8](repeating: 0, count: min(limit, 1 << 16))
     while bytes.count < limit {
       let count = unsafe buffer.withUnsafeMutableBytes { buffer in
         unsafe (try? read(into: buffer)) ?? 0
@@ -33,6 +38,6 @@ extension FileDescriptor {
       if count == 0 { break }
       bytes += buffer.prefix(count)
     }
-    return String(decoding: bytes, as: UTF8.self)
+    return bytes
   }
 }

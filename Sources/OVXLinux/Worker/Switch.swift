@@ -281,7 +281,7 @@ package final class Switch: Sendable {
     /// `takeContestedNeighbors` tell which.
     case addressesFlap
     /// Stations or neighbors may be others than before: `performOnAll` tells which they are. Only
-    /// where `Datapath.watchesStations` says that anybody wants to know.
+    /// where `Datapath.watchesStations` or `awaitStationNews` says that anybody wants to know.
     case stationsChanged
     /// Frames are lost for their size: `Datapath.takeOversizeReports` tells where. At most one per
     /// worker and second.

@@ -136,7 +136,7 @@ internal import SystemPackage
       offloaded?.harvest(to: &datapath)
       for command in mailbox.takeAll() { command(&self) }
     }
-    if datapath.watchesStations, datapath.takeStationNews() { events.post(.stationsChanged) }
+    if datapath.hasAwaitedStationNews() { events.post(.stationsChanged) }
   }
 
   /// Leaves sources alone that had better be, and reads them again when their moment has passed.

@@ -22,6 +22,8 @@ final class Daemon {
   let events: EventHistory
   private let faultLog: FaultLog
   private let watcher: HostWatcher
+  private let keptTables: KeptTables
+  private let tableKeeper: TableKeeper
   private let requests: RequestHandler
   /// What watchers are told.
   let watch: TableWatch
@@ -61,15 +63,20 @@ final class Daemon {
     events = EventHistory(database, logger: logger)
     faultLog = FaultLog(running.reconciler, events: events, logger: logger)
     watch = TableWatch(running, events: events)
+    keptTables = KeptTables(in: paths.rundir)
+    tableKeeper = TableKeeper(running, keptTables)
     watcher = HostWatcher(
       running, database: database, containers: containers,
-      faultLog: faultLog, watch: watch, events: events, logger: logger)
+      faultLog: faultLog, watch: watch, tableKeeper: tableKeeper, events: events, logger: logger)
     requests = RequestHandler(
       running, database: database, ownership: ownership, containers: containers,
       watcher: watcher, faultLog: faultLog, watch: watch, events: events,
       unconfirmed: UnconfirmedChange(database: paths.database), rights: rights, log: log,
       logger: logger)
   }
+
+  /// What a former daemon has written down of its tables, and perhaps of counters.
+  func takeKeptTables() -> [HandoverMessage] { keptTables.take(logger) }
 
   /// Puts in force what was stored.
   ///
@@ -119,8 +126,12 @@ final class Daemon {
   ///
   /// Devices stay, unless `exit --cleanup` was asked for, and so does what was learned of them.
   /// Afterwards the database is another daemon's to open.
-  func stop(keeping tables: KeptTables) {
-    if !requests.isCleanupRequested { tables.write(handedTables + handedCounters) }
+  func stop() {
+    if requests.isCleanupRequested {
+      keptTables.remove()
+    } else {
+      keptTables.write(handedTables + handedCounters)
+    }
     requests.renewDatabase()
     events.note(.stop, "ovx-vswitchd stops")
     events.work(now: .max)
@@ -159,7 +170,7 @@ final class Daemon {
   ///
   /// `now` is in milliseconds on the monotonic clock.
   func timeout(now: Int64) -> Int32 {
-    let works = [requests.nextWork, events.nextWork].compactMap(\.self)
+    let works = [requests.nextWork, events.nextWork, tableKeeper.nextWork].compactMap(\.self)
     let next = works.min().map { Int32(clamping: max(0, $0 - now)) } ?? -1
     return [watcher.timeout(now: now), next].filter { $0 >= 0 }.min() ?? -1
   }
@@ -170,6 +181,7 @@ final class Daemon {
     watcher.takeNews(now: now)
     requests.work(now: now)
     events.work(now: now)
+    tableKeeper.work(now: now)
   }
 
   /// The client whose report of gateways holds for as long as it is connected; `nil` where there is

@@ -25,6 +25,7 @@ final class HostWatcher {
   private let containers: Containers
   private let faultLog: FaultLog
   private let watch: TableWatch
+  private let tableKeeper: TableKeeper
   private let events: EventHistory
   /// Whether the devices of ports had a carrier when they were looked at last.
   private var carriers: [String: Bool] = [:]
@@ -49,17 +50,20 @@ final class HostWatcher {
   ///   - containers: Knows where containers are.
   ///   - faultLog: Tells of ports that have gone out of service.
   ///   - watch: Follows the tables that clients watch.
+  ///   - tableKeeper: Writes down what stations there are.
   ///   - events: Takes what has happened.
   ///   - logger: Takes what an operator should know.
   init(
     _ running: RunningSwitch, database: Database, containers: Containers,
-    faultLog: FaultLog, watch: TableWatch, events: EventHistory, logger: Logger
+    faultLog: FaultLog, watch: TableWatch, tableKeeper: TableKeeper, events: EventHistory,
+    logger: Logger
   ) {
     self.running = running
     self.database = database
     self.containers = containers
     self.faultLog = faultLog
     self.watch = watch
+    self.tableKeeper = tableKeeper
     self.events = events
     self.logger = logger
   }
@@ -231,6 +235,7 @@ final class HostWatcher {
         logFlapping()
       case .stationsChanged:
         watch.noteStations()
+        tableKeeper.noteStations()
       case .framesTooLarge:
         reconciler.noteOversize(now: monotonicMilliseconds())
         faultLog.tell()

@@ -63,16 +63,8 @@ extension Daemon {
     }
   }
 
-  var handedTables: [HandoverMessage] {
-    let dataplane = dataplane
-    return reconciler.handedTables(
-      addresses: { bridge in
-        KnownAddress.merged(dataplane.performOnAll { $0.addresses(of: bridge) })
-      },
-      neighbors: { bridge in
-        KnownNeighbor.merged(dataplane.performOnAll { $0.neighbors(of: bridge) })
-      })
-  }
+  /// All tables, for which frames wait; the switch does not read anyway.
+  var handedTables: [HandoverMessage] { running.handedTables(slotsAtATime: .max) }
 
   var handedCounters: [HandoverMessage] {
     let dataplane = dataplane

@@ -95,7 +95,9 @@ final class TableWatch {
   }
 
   /// Notes that stations or neighbors have come, moved or gone.
-  func noteStations() { areStationsStale = true }
+  func noteStations() {
+    areStationsStale = areStationsStale || !watched.isDisjoint(with: Self.stationTables)
+  }
 
   /// Notes that what is known of networks' gateways is something else.
   func noteGateways() {
