@@ -64,6 +64,7 @@ extension RunningSwitch {
   /// The messages that tell all tables.
   ///
   /// - Parameter count: Places in a bridge's tables that are read at a time; frames wait that long.
+  /// - Returns: The messages, of each bridge what was not seen for the longest time first.
   func handedTables(slotsAtATime count: Int) -> [HandoverMessage] {
     let dataplane = dataplane
     let used = dataplane.performOnAll { $0.usedSlots }
