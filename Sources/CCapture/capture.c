@@ -36,7 +36,8 @@ static void load(void) {
     if (LIBRARY(IS_FOUND) true) return;
   }
   const char *reason = dlerror();
-  snprintf(missing, sizeof missing, "libpcap cannot be loaded (%s)", reason ? reason : "it lacks functions");
+  snprintf(missing, sizeof missing, "libpcap cannot be loaded (%.160s); install it (Debian: libpcap0.8)",
+           reason ? reason : "it lacks functions");
 }
 
 bool ovx_capture_load(char *error) {

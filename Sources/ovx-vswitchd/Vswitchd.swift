@@ -239,8 +239,7 @@ struct Vswitchd: ParsableCommand {
 
     // A confined daemon cannot load anything any more.
     if let reason = CaptureFilter.load() {
-      logger.warning(
-        "frames cannot be captured by filters: \(reason); install it (Debian: libpcap0.8)")
+      logger.warning("frames cannot be captured by filters: \(reason)")
     }
     let confinement = Confinement(isWanted: syscallFilter, logger: logger)
     let service = ServiceNotification()

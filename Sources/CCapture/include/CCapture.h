@@ -14,7 +14,7 @@ enum {
 };
 
 /* Loads libpcap, as everything below does that needs it; for a process that cannot load anything
- * later. False with the reason in `error`. */
+ * later. False with the reason and the remedy in `error`. */
 bool ovx_capture_load(char *error);
 
 /* A program of the packet filter, each instruction as one number: code, jt, jf and k from the high

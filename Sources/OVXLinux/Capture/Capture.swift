@@ -15,7 +15,7 @@ package final class CaptureFilter: @unchecked Sendable {
 
   /// Loads libpcap, which no process can that has given up the right to make code.
   ///
-  /// - Returns: Why that is not possible; `nil` where it is.
+  /// - Returns: Why that is not possible, and the remedy; `nil` where it is.
   package static func load() -> String? {
     var reason = [CChar](repeating: 0, count: ovx_capture_error_size)
     guard unsafe !ovx_capture_load(&reason) else { return nil }

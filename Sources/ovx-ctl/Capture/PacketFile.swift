@@ -19,8 +19,7 @@ struct FilterExpression {
     var reason = Explanation()
     guard unsafe ovx_capture_load(&reason.text) else {
       throw ControlError(
-        "the filter \"\(expression)\" cannot be compiled: \(reason); install it (Debian: libpcap0.8)"
-      )
+        "the filter \"\(expression)\" cannot be compiled: \(reason)")
     }
     var words = [UInt64](repeating: 0, count: ovx_filter_limit)
     let count = unsafe ovx_filter_compile(
