@@ -449,6 +449,12 @@ import Testing
           + "qinq-ethtype, priority-tags, storm-control",
         "interface veth1: other_config has x, of which ovx knows nothing; it knows accept-ra",
       ])
+    try bench.run("add-net red vni=7 bridge=br1 -- set network red other_config:evpn-flood=true")
+    #expect(
+      bench.notes == [
+        "network red: other_config has evpn-flood, of which ovx knows nothing; it knows "
+          + "evpn-flood-unknown, route-target"
+      ])
     // Once, and not with everything that is changed later.
     try bench.run("set bridge br0 other_config:mac-aging-time=60 -- set port veth1 tag=5")
     #expect(bench.notes == [])

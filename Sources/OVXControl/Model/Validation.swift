@@ -295,6 +295,9 @@ extension Configuration {
       notes += Record.otherConfigKeys.compactMap { $0.note(on: record) }.map { "\(owner): \($0)" }
     }
     if changes.host { tellOtherConfig(of: host, "switch") }
+    for network in changes.networks.sorted().compactMap({ networks[$0] }) {
+      tellOtherConfig(of: network, "network \(network.name)")
+    }
     for port in changes.ports.sorted().compactMap({ ports[$0] }) {
       tellOtherConfig(of: port, "port \(port.name)")
       tellOtherConfig(of: port.interface, "interface \(port.name)")

@@ -80,7 +80,7 @@ extension Command {
     case .openGateway(let network, let target):
       .change(["open the gateway of", network, "in", target])
     case .listNetworks: .look(.names)
-    case .showNetworks: .look(.networks)
+    case .showNetworks: .look(.networks, .report)
 
     // Tables.
     case .set(let table, let record, let settings, _):
