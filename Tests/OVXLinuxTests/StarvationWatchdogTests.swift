@@ -73,7 +73,17 @@ import Testing
     let watchdog = try #require(
       StarvationWatchdog([machine.number.load(ordering: .relaxed), 0, -1, .max]))
     machine.end()
-    usleep(100_000)
-    withExtendedLifetime(watchdog) {}
+    #expect(eventually { watchdog.isOver })
+  }
+
+  @Test(.enabled(if: isRoot, "real-time priorities take root"))
+  func itStopsWithItsWorkers() throws {
+    let dataplane = try Switch(workers: 2)
+    let watchdog = try #require(dataplane.watchdog)
+    // A command is carried out by a thread that runs.
+    _ = dataplane.performOnAll { _ in }
+    #expect(!watchdog.isOver)
+    dataplane.stop()
+    #expect(eventually { watchdog.isOver })
   }
 }

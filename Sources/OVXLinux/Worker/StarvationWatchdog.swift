@@ -1,5 +1,6 @@
 private import CLinux
 private import Glibc
+private import Synchronization
 
 /// Has workers go first for a while where the scheduler leaves them without a core.
 ///
@@ -8,12 +9,22 @@ private import Glibc
 /// Benchmarks/EXPERIMENTS.md); a container can do that on purpose. A worker with real-time priority
 /// does not notice, but it then interrupts the very programs whose frames it moves, which costs
 /// throughput. So it has that only when it needs it, from a thread that always has it and does
-/// little more than sleep. Where the process may not use real-time priorities there is no such
-/// thread, and workers get by with short turns.
+/// little more than sleep, and ends with the last of them. Where the process may not use real-time
+/// priorities there is no such thread, and workers get by with short turns.
 @safe final class StarvationWatchdog: @unchecked Sendable {
   /// Raised when it is to end.
   private let end: Descriptor
   private let thread: pthread_t
+  private let state: State
+
+  /// What its thread tells of itself.
+  private final class State: Sendable {
+    let isAdmitted = Reply<Bool>()
+    let isOver = Atomic<Bool>(false)
+  }
+
+  /// Whether it looks at nothing any more.
+  var isOver: Bool { state.isOver.load(ordering: .relaxed) }
 
   /// Watches threads of this process, by their numbers.
   ///
@@ -22,16 +33,20 @@ private import Glibc
     let number = ovx_event_open()
     guard number >= 0 else { return nil }
     let end = Descriptor(owning: number)
-    let isAdmitted = Reply<Bool>()
+    let state = State()
     guard
-      let thread = try? startThread({ Self.watch(threads, until: number, isAdmitted) })
+      let thread = try? startThread({
+        Self.watch(threads, until: number, state)
+        state.isOver.store(true, ordering: .relaxed)
+      })
     else { return nil }
-    guard isAdmitted.wait() else {
+    guard state.isAdmitted.wait() else {
       pthread_join(thread, nil)
       return nil
     }
     self.end = end
     self.thread = thread
+    self.state = state
   }
 
   deinit {
@@ -39,21 +54,19 @@ private import Glibc
     pthread_join(thread, nil)
   }
 
-  private static func watch(
-    _ numbers: [Int32], until end: Int32, _ isAdmitted: Reply<Bool>
-  ) {
+  private static func watch(_ numbers: [Int32], until end: Int32, _ state: State) {
     unsafe ovx_name_thread("ovx-watchdog")
     ovx_permit_precedence()
     let isAllowed = ovx_take_precedence(0) == 0
-    isAdmitted.give(isAllowed)
+    state.isAdmitted.give(isAllowed)
     guard isAllowed else { return }
-    let threads = numbers.compactMap { WatchedThread($0) }
+    var threads = numbers.compactMap { WatchedThread($0) }
     var ended = pollfd(fd: end, events: Int16(POLLIN), revents: 0)
     let pause = Int32(StarvationDetector.interval / 1_000_000)
-    while true {
+    while !threads.isEmpty {
       let isQuiet = threads.allSatisfy { $0.detector.isQuiet }
       guard unsafe poll(&ended, 1, isQuiet ? 10 * pause : pause) <= 0 else { return }
-      for thread in threads { thread.look() }
+      threads.removeAll { !$0.look() }
     }
   }
 }
@@ -80,14 +93,15 @@ private final class WatchedThread {
     self.times = times
   }
 
-  /// Looks, and helps where that is needed.
-  func look() {
-    guard let look = now else { return }
+  /// Looks, and helps where that is needed; `false` where the thread has ended.
+  func look() -> Bool {
+    guard let look = now else { return false }
     switch detector.take(look) {
     case .unchanged: break
     case .starves: _ = ovx_take_precedence(number)
     case .recovers: ovx_take_short_turns(number)
     }
+    return true
   }
 
   private var now: StarvationDetector.Look? {

@@ -16,7 +16,8 @@ package final class Switch: Sendable {
   private let workers: [WorkerThread]
   private let events: EventQueue
   private let fastPath = Mutex<FastPath?>(nil)
-  private let watchdog: StarvationWatchdog?
+  /// Ends by itself when the workers have stopped.
+  let watchdog: StarvationWatchdog?
 
   /// Starts the workers.
   ///
