@@ -23,9 +23,8 @@ final class AdoptedVeths {
       guard words.count == 5, numbers.count == 4, let index = Int32(exactly: numbers[0]) else {
         continue
       }
-      notes[String(words[4])] = Note(
-        index: index,
-        adoption: Adoption(ownMTU: numbers[1], peerMTU: numbers[2], givenMTU: numbers[3]))
+      let adoption = Adoption(ownMTU: numbers[1], peerMTU: numbers[2], givenMTU: numbers[3])
+      take(Note(index: index, adoption: adoption), of: String(words[4]))
     }
   }
 
@@ -37,13 +36,26 @@ final class AdoptedVeths {
     notes[link.name].flatMap { $0.index == link.index ? $0.adoption : nil }
   }
 
-  /// Notes what a device has from us.
+  /// Notes what a device is about to get from us.
   func note(_ adoption: Adoption, of link: Link) {
     let note = Note(index: link.index, adoption: adoption)
-    guard notes.updateValue(note, forKey: link.name) != note else { return }
-    // The last line of a name counts. Where this fails, the device does not get back what it had
-    // after a restart.
+    guard take(note, of: link.name) else { return }
+    // Where this fails, the device does not get back what it had after a restart.
     file.append(Self.line(link.name, note))
+  }
+
+  /// Takes a note in the place of the one that there was of a device, which may not have been
+  /// followed by anything; `false` where it says nothing new.
+  @discardableResult private func take(_ note: Note, of name: String) -> Bool {
+    var note = note
+    if let former = notes[name], former.index == note.index {
+      if former.adoption.givenMTU != note.adoption.givenMTU {
+        note.adoption.earlierMTU = former.adoption.givenMTU
+      } else {
+        note.adoption.earlierMTU = former.adoption.earlierMTU
+      }
+    }
+    return notes.updateValue(note, forKey: name) != note
   }
 
   /// Forgets devices that have their own MTU again, or are gone.

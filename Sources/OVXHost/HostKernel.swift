@@ -52,7 +52,9 @@ protocol HostKernel: AnyObject {
   ) throws(LinuxError)
 
   /// Gives a veth of somebody else's the MTU that fits; see `Adoption`.
-  func fit(_ link: Link, to bound: SizeBound?, former: Adoption?) throws(LinuxError) -> Adoption?
+  func fit(
+    _ link: Link, to bound: SizeBound?, former: Adoption?, noting note: (Adoption) -> Void
+  ) throws(LinuxError) -> Adoption?
 
   /// Gives a device of the host what it is to have from us, and takes back what else is from us.
   func settle(_ place: HostPlace, on link: Link) throws(LinuxError)

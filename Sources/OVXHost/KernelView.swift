@@ -244,9 +244,12 @@ package final class KernelView: HostKernel {
 
   /// Gives a veth of somebody else's the MTU that fits; see `Adoption`.
   func fit(
-    _ link: Link, to bound: SizeBound?, former: Adoption?
+    _ link: Link, to bound: SizeBound?, former: Adoption?, noting note: (Adoption) -> Void
   ) throws(LinuxError) -> Adoption? {
-    let adoption = try Adoption.fit(link, to: bound, former: former, &netlink)
+    // To find the other end may take long.
+    guard Adoption.concerns(link.mtu, bound: bound, former: former) else { return nil }
+    var ends = try KernelVethEnds(of: link, &netlink)
+    let adoption = try Adoption.fit(&ends, to: bound, former: former, noting: note)
     if let link = try netlink.link(index: link.index) { take(link) }
     return adoption
   }

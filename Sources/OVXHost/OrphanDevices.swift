@@ -23,9 +23,15 @@ extension PortDevices {
     let names = ownership.adopted.names.filter { !wanted.contains(.existing(name: $0)) }
     for link in names.compactMap({ kernel.links[$0] }) {
       guard let adoption = ownership.adopted.adoption(of: link) else { continue }
-      _ = try? kernel.fit(link, to: nil, former: adoption)
+      giveBackMTU(of: link, adoption)
     }
     ownership.adopted.forget(names)
+  }
+
+  /// Gives a veth the MTU that it had, as far as that can be done.
+  func giveBackMTU(of link: Link, _ adoption: Adoption) {
+    let adopted = ownership.adopted
+    _ = try? kernel.fit(link, to: nil, former: adoption, noting: { adopted.note($0, of: link) })
   }
 
   /// The names of what `removeOrphans` would remove or give back.

@@ -291,13 +291,11 @@ struct PortDevices {
     }
     let bound = order.settings.bound
     do throws(LinuxError) {
-      let adoption = try kernel.fit(link, to: bound, former: former)
+      let adopted = ownership.adopted
+      let adoption = try kernel.fit(
+        link, to: bound, former: former, noting: { adopted.note($0, of: link) })
       open[name]?.adoption = adoption
-      if let adoption {
-        ownership.adopted.note(adoption, of: link)
-      } else {
-        ownership.adopted.forget([name])
-      }
+      if adoption == nil { adopted.forget([name]) }
       if let adoption, adoption != former, let bound {
         notes.append(
           "port \(name): both ends of the veth have an MTU of \(adoption.givenMTU) now instead of "
@@ -310,7 +308,8 @@ struct PortDevices {
     } catch {
       // Told of below.
     }
-    open[name]?.adoption = former
+    // Something of it may have been done.
+    open[name]?.adoption = ownership.adopted.adoption(of: link) ?? former
     guard let bound, link.mtu > bound.mtu else { return }
     if open[name]?.unadopted == nil {
       notes.append(
@@ -510,7 +509,7 @@ struct PortDevices {
           kernel.release(link, from: ownership.filter)
           returned.append((link, device.settings.displaced))
           if let adoption = device.adoption {
-            _ = try? kernel.fit(link, to: nil, former: adoption)
+            giveBackMTU(of: link, adoption)
             fitted.append(link.name)
           }
         }

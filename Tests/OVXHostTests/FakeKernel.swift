@@ -42,6 +42,8 @@ final class FakeKernel: HostKernel {
   /// Where superframes can leave whole.
   var outlet: UnderlayRoute.Outlet?
   var doubtful: Set<Int32> = []
+  /// The MTUs of veths' other ends, by the names of those that the host sees; 1500 of others.
+  var peerMTUs: [String: Int] = [:]
   /// Devices without IPv6.
   var withoutIPv6: Set<String> = []
   /// What the host has from us on its own devices, by their names.
@@ -188,14 +190,38 @@ final class FakeKernel: HostKernel {
     if isNew { devices[link.index]?.flags.insert([.up, .running]) }
   }
 
-  func fit(_ link: Link, to bound: SizeBound?, former: Adoption?) throws(LinuxError) -> Adoption? {
-    let own = former?.ownMTU ?? link.mtu
-    let mtu = min(own, bound?.mtu ?? own)
-    guard former != nil || mtu < own else { return nil }
+  func fit(
+    _ link: Link, to bound: SizeBound?, former: Adoption?, noting note: (Adoption) -> Void
+  ) throws(LinuxError) -> Adoption? {
+    guard Adoption.concerns(link.mtu, bound: bound, former: former) else { return nil }
     try journal.perform("fit \(link.name)")
-    devices[link.index]?.mtu = mtu
-    return mtu == own ? nil : Adoption(ownMTU: own, peerMTU: own, givenMTU: mtu)
+    var ends = Ends(kernel: self, index: link.index, name: link.name)
+    return try Adoption.fit(&ends, to: bound, former: former, noting: note)
   }
+
+  /// A veth, whose other end is nowhere else to be seen.
+  private struct Ends: VethEnds {
+    let kernel: FakeKernel
+    let index: Int32
+    let name: String
+
+    var ownMTU: Int { kernel.devices[index]?.mtu ?? 0 }
+    var peerMTU: Int { kernel.peerMTU(of: name) }
+    var hasIPv6: Bool { !kernel.withoutIPv6.contains(name) }
+
+    mutating func setOwnMTU(_ mtu: Int) throws(LinuxError) {
+      try kernel.journal.perform("fit \(name), this end")
+      kernel.devices[index]?.mtu = mtu
+    }
+
+    mutating func setPeerMTU(_ mtu: Int) throws(LinuxError) {
+      try kernel.journal.perform("fit \(name), the other end")
+      kernel.peerMTUs[name] = mtu
+    }
+  }
+
+  /// The MTU of a veth's other end.
+  func peerMTU(of name: String) -> Int { peerMTUs[name] ?? 1500 }
 
   func settle(_ place: HostPlace, on link: Link) throws(LinuxError) {
     try journal.perform("address \(link.name)")

@@ -20,6 +20,9 @@ final class Journal {
   /// Beginnings of operations to refuse, each time, and with what.
   var refusals: [String: Errno] = [:]
 
+  /// Called before each of them is done.
+  var beforeStep: () -> Void = {}
+
   func clear() {
     entries = []
     steps = []
@@ -32,6 +35,7 @@ final class Journal {
   /// Notes an operation, and refuses it where it is its turn.
   func perform(_ entry: String) throws(LinuxError) {
     counts[entry, default: 0] += 1
+    beforeStep()
     let step = Step(entry: entry, occurrence: counts[entry, default: 0])
     steps.append(step)
     let errno =

@@ -104,6 +104,80 @@ import Testing
     #expect(world.kernel.links["veth1"]?.mtu == 1500, "given back with the device")
   }
 
+  /// Whatever a daemon was doing to a veth when it died, the next one does the rest, and gives both
+  /// ends back what they had.
+  @Test func aCrashAtAnyStepLosesNoMTU() throws {
+    /// What a crash leaves.
+    struct Wreck: Hashable {
+      var own: Int?
+      var peer: Int
+      var notes: String
+    }
+    func make(_ wreck: Wreck) throws -> World {
+      let world = try World(adoptedVeths: wreck.notes)
+      world.prepare()
+      world.kernel.change("veth1") { $0.mtu = wreck.own ?? 0 }
+      world.kernel.peerMTUs["veth1"] = wreck.peer
+      return world
+    }
+    func mtus(_ world: World) -> [Int?] {
+      [world.kernel.links["veth1"]?.mtu, world.kernel.peerMTU(of: "veth1")]
+    }
+    let untouched = Wreck(own: 1500, peer: 1480, notes: "")
+    let world = try make(untouched)
+    var wrecks: Set<Wreck> = []
+    func crash() {
+      wrecks.insert(
+        Wreck(
+          own: world.kernel.links["veth1"]?.mtu, peer: world.kernel.peerMTU(of: "veth1"),
+          notes: world.adoptedVeths))
+    }
+    world.journal.beforeStep = crash
+    world.put(try World.everything())
+    crash()
+    for mtu in [1400, 1450, nil] {
+      world.kernel.route("192.0.2.2", over: "eth0", mtu: mtu)
+      world.reconciler.reconcile(isRefreshing: true)
+      crash()
+    }
+    world.change { $0.ports["vx1"] = nil }
+    #expect(mtus(world) == [1500, 1480])
+    world.put(try World.everything())
+    world.change { $0.ports["veth1"] = nil }
+    #expect(mtus(world) == [1500, 1480])
+    world.journal.beforeStep = {}
+    #expect(wrecks.count > 12, "before, between and after the two ends, and each time it changed")
+
+    for wreck in wrecks {
+      let next = try make(wreck)
+      next.put(try World.everything(), isCommanded: false)
+      #expect(mtus(next) == [1450, 1450], "\(wreck)")
+      next.change { $0.ports["veth1"] = nil }
+      #expect(mtus(next) == [1500, 1480], "\(wreck)")
+      #expect(next.adoptedVeths == "")
+
+      let empty = try make(wreck)
+      empty.put(Configuration(), isCommanded: false)
+      empty.reconciler.removeOrphans()
+      #expect(mtus(empty) == [1500, 1480], "\(wreck)")
+      #expect(empty.adoptedVeths == "")
+    }
+  }
+
+  /// Who has given an end another MTU meanwhile wants it as it is.
+  @Test func whatSomebodyElseHasSetIsNotGivenBack() throws {
+    let world = try world()
+    world.put(try World.everything())
+    world.kernel.peerMTUs["veth1"] = 1400
+    world.change { $0.ports["veth1"] = nil }
+    #expect(world.kernel.links["veth1"]?.mtu == 1500)
+    #expect(world.kernel.peerMTU(of: "veth1") == 1400)
+    world.put(try World.everything())
+    world.kernel.change("veth1") { $0.mtu = 1430 }
+    world.change { $0.ports["veth1"] = nil }
+    #expect(world.kernel.links["veth1"]?.mtu == 1430)
+  }
+
   /// The other end may be on its way into a container at the moment when the port is opened.
   @Test func aVethIsTriedAgainWhenItChanges() throws {
     let world = try world()

@@ -16,8 +16,16 @@ struct World {
   let ownership: DeviceOwnership
   private let rundir: Scratch
 
-  init(descriptorLimit: Int = 4096) throws {
+  /// - Parameters:
+  ///   - descriptorLimit: Descriptors that the daemon may have.
+  ///   - adoptedVeths: What a former daemon has noted of veths that have their MTU from it.
+  /// - Throws: Where the host has no containers' engines to look at.
+  init(descriptorLimit: Int = 4096, adoptedVeths: String? = nil) throws {
     rundir = Scratch()
+    if let adoptedVeths {
+      let file = NoteFile(rundir.path + "/adopted-veths")
+      for line in adoptedVeths.split(separator: "\n") { file.append(String(line)) }
+    }
     ownership = DeviceOwnership(database: rundir.path + "/conf.db", rundir: rundir.path)
     kernel = FakeKernel(journal, ownership)
     dataplane = FakeDataPlane(journal)
@@ -39,6 +47,9 @@ struct World {
       unsafe rmdir(path)
     }
   }
+
+  /// What is noted of veths that have their MTU from the daemon.
+  var adoptedVeths: String { Files.read(rundir.path + "/adopted-veths", limit: 1 << 16) ?? "" }
 
   /// Puts a configuration in force, as a command does.
   func put(_ configuration: Configuration, isCommanded: Bool = true) {
