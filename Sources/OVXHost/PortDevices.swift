@@ -276,6 +276,14 @@ struct PortDevices {
     open[name]?.remark = try kernel.remark(on: link)
   }
 
+  /// Asks the kernel whether a port's device is another one than it has announced.
+  func isChanged(_ name: String) -> Bool {
+    guard let known = link(of: name) else { return false }
+    // It is announced where it is gone.
+    guard (try? kernel.refresh(known)) != nil else { return false }
+    return kernel.link(known.index) != known
+  }
+
   /// Gives a veth of somebody else's the MTU that fits its segments; see `Adoption`.
   ///
   /// What cannot be done stays as it is, until the device changes: the data plane answers packets

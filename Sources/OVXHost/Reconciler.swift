@@ -347,6 +347,15 @@ package final class Reconciler {
     return lost
   }
 
+  /// Looks at a port's device anew, of which the kernel may not have announced everything, such as
+  /// another `IFLA_GSO_MAX_SIZE`.
+  package func examineDevice(of port: PortID) {
+    guard let name = numbers.first(where: { $0.value == port })?.key,
+      devices.isChanged(name)
+    else { return }
+    reconcile([name])
+  }
+
   /// Notes that an injector takes nothing any more.
   package func lose(_ injector: InjectorID, _ error: Errno) { underlay.lose(injector, error) }
 

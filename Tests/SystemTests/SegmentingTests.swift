@@ -41,8 +41,8 @@ extension SystemTests {
         for (number, container) in [(1, web), (2, near), (3, far)] {
           try container.must("ip addr add fd42::\(number)/64 dev eth0 nodad")
         }
-        // Features are heard of while the port is in service. The kernel does not announce another
-        // gso_max_size.
+        // Features are heard of while the port is in service. Another gso_max_size the kernel does
+        // not announce: see `superframesThatBecomeTooLong`.
         let isFromTheBeginning = shortage == .everything || shortage == .shortSuperframes
         if isFromTheBeginning { try host1.ctl("del-port web") }
         try host1.must(shortage.command(for: "web"))
@@ -58,6 +58,31 @@ extension SystemTests {
         try far.expectDatagrams(to: web, at: "fd42::1")
         try web.expectTransfer(1_000_000, to: far, at: "172.17.42.3", seconds: 20)
         try host1.expectNoFullDevice()
+      }
+    }
+
+    /// A device that comes to take smaller superframes only, of which the kernel announces nothing.
+    @Test func superframesThatBecomeTooLong() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host")
+        try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        let web = try lab.container("web", on: host, by: .veth, address: "172.17.42.1/24")
+        let near = try lab.container("near", on: host, by: .tap, address: "172.17.42.2/24")
+        func refused() throws -> Int {
+          let statistics = try host.ctl("-f json stats web")
+          return statistics.firstMatch(of: /"device-full" *: *(\d+)/).flatMap { Int($0.1) } ?? 0
+        }
+        try near.expectTransfer(4_000_000, to: web, at: "172.17.42.1", seconds: 20)
+        #expect(try refused() == 0)
+        for size in [20_000, 10_000] {
+          try host.must("ip link set web gso_max_size \(size)")
+          // The first that is lost tells.
+          try near.expectTransfer(4_000_000, to: web, at: "172.17.42.1", seconds: 20)
+          let lost = try refused()
+          try near.expectTransfer(4_000_000, to: web, at: "172.17.42.1", seconds: 20)
+          #expect(try refused() == lost)
+        }
       }
     }
 

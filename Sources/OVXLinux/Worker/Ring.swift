@@ -14,7 +14,8 @@ struct CompletionTag: RawRepresentable, Equatable {
     case readable
     /// A read is done; index: the slot.
     case read
-    /// A frame could not be written; index: the port, detail: frames.
+    /// A frame could not be written; index: the port, detail: frames, generation: 1 for a
+    /// superframe.
     case frame
     /// A datagram could not be sent; index: the path, detail: frames, generation: the port to
     /// charge.

@@ -275,6 +275,9 @@ package final class Switch: Sendable {
     case deviceLost(PortID, Errno)
     /// The device of a port went down; it is read again by itself when it comes up.
     case deviceDown(PortID)
+    /// The device of a port has not taken a superframe: its limits may be others than they were. At
+    /// most one per port, worker and second.
+    case superframeRefused(PortID)
     /// A train was larger than the path's MTU: ask `pathMTU(of:)` again. At most one per path and
     /// second.
     case pathNarrowed(UnderlaySocketID)

@@ -44,6 +44,8 @@ internal import SystemPackage
     /// Whether it had a carrier when that was looked at last, and the second of that.
     var hasCarrier = true
     var carrierCheckedAt = UInt32.max
+    /// When the control side was last told that it takes no superframes.
+    var refusedAt = UInt32.max
   }
 
   /// A connected UDP socket; all zeros for none.
@@ -224,7 +226,8 @@ internal import SystemPackage
 
   private mutating func sendFrame(_ transmission: Transmission, _ vectors: UnsafePointer<Vector>) {
     let tag = CompletionTag(
-      .frame, index: UInt32(transmission.port.rawValue), detail: transmission.frameCount)
+      .frame, index: UInt32(transmission.port.rawValue), detail: transmission.frameCount,
+      generation: transmission.offload.isSuperframe ? 1 : 0)
     guard Int(transmission.port.rawValue) < PortID.limit else { return }
     let device = unsafe devices[Int(transmission.port.rawValue)]
     guard device.file != 0 else { return reportMissing(tag) }
@@ -393,6 +396,7 @@ internal import SystemPackage
       let port = PortID(rawValue: UInt16(truncatingIfNeeded: tag.index))
       var reason = Self.deviceReason(code)
       if reason == .deviceFull, !hasCarrier(port) { reason = .deviceDown }
+      if reason == .deviceFull, tag.generation == 1 { noteRefusedSuperframe(of: port) }
       return (port, reason, frames: Int(tag.detail))
     case .datagram, .train:
       let path = UnderlaySocketID(rawValue: UInt32(tag.index))
@@ -420,6 +424,20 @@ internal import SystemPackage
       unsafe devices[index].hasCarrier = ovx_has_carrier(devices[index].descriptor)
     }
     return unsafe devices[index].hasCarrier
+  }
+
+  /// Tells the control side, once a second, that a packet socket's device has not taken a
+  /// superframe.
+  ///
+  /// It may have come to take smaller ones only, which the kernel does not announce; the error is
+  /// that of a device that has no room.
+  private mutating func noteRefusedSuperframe(of port: PortID) {
+    let index = Int(port.rawValue)
+    guard index < PortID.limit, unsafe devices[index].isSocket,
+      unsafe devices[index].refusedAt != now
+    else { return }
+    unsafe devices[index].refusedAt = now
+    events.post(.superframeRefused(port))
   }
 
   /// The injector that a failure shows to be of no use any more; other failures may be those of one

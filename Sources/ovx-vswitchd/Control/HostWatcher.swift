@@ -231,6 +231,8 @@ final class HostWatcher {
         if lost.isToReopen { isChanged = true } else { faultLog.tell() }
       case .deviceDown:
         break
+      case .superframeRefused(let port):
+        reconciler.examineDevice(of: port)
       case .addressesFlap:
         logFlapping()
       case .stationsChanged:
