@@ -83,13 +83,16 @@ struct Bench: ~Copyable {
         cursor = (cursor &+ 7_368_787) % hosts
         let even = UInt64(cursor & ~1)
         let odd = UInt64(min(cursor | 1, hosts - 1))
-        switch verdict {
-        case .local: unsafe write(to: even, from: 0xFFFF_0001, at: frame(slot))
-        case .encapsulate: unsafe write(to: odd, from: 0xFFFF_0001, at: frame(slot))
-        case .decapsulate: unsafe write(to: even, from: odd, vni: 100, at: frame(slot))
+        switch verdict.withoutUDP {
+        case .local, .localUDP: unsafe write(to: even, from: 0xFFFF_0001, at: frame(slot))
+        case .encapsulate, .encapsulateUDP:
+          unsafe write(to: odd, from: 0xFFFF_0001, at: frame(slot))
+        case .decapsulate, .decapsulateUDP:
+          unsafe write(to: even, from: odd, vni: 100, at: frame(slot))
         case .unknownVNI: unsafe write(to: even, from: odd, vni: 999, at: frame(slot))
         case .flood: unsafe write(to: 0x7FFF_FFFF, from: 0xFFFF_0001, at: frame(slot))
         }
+        if verdict != verdict.withoutUDP { unsafe writeDatagram(at: frame(slot)) }
       }
       let port = PortID(rawValue: 0)
       let looksAhead = verdict.isFromDevice && datapath.mayPrefetch(from: port)
@@ -134,6 +137,22 @@ struct Bench: ~Copyable {
     let header = (UInt64(8) << 56 | UInt64(vni) << 8).bigEndian
     unsafe (frame - 8).storeBytes(of: header, as: UInt64.self)
     unsafe write(to: to, from: from, at: frame)
+  }
+
+  /// Puts a UDP datagram over IPv4 into a frame, of a flow for each pair of stations.
+  @unsafe private func writeDatagram(at frame: UnsafeMutableRawPointer) {
+    let stations = unsafe frame.loadUnaligned(fromByteOffset: 4, as: UInt16.self)
+    let length = UInt64(Bench.frameLength - 14)
+    unsafe frame.storeBytes(of: UInt16(0x0800).bigEndian, toByteOffset: 12, as: UInt16.self)
+    unsafe frame.storeBytes(
+      of: (0x4500 << 48 | length << 32 | 0x4000).bigEndian, toByteOffset: 14, as: UInt64.self)
+    unsafe frame.storeBytes(
+      of: UInt64(0x4011_0000_0A00_0001).bigEndian, toByteOffset: 22, as: UInt64.self)
+    unsafe frame.storeBytes(
+      of: (0x0A01 << 48 | UInt64(stations) << 32 | 0x1000_2000).bigEndian, toByteOffset: 30,
+      as: UInt64.self)
+    unsafe frame.storeBytes(
+      of: UInt32((length - 20) << 16).bigEndian, toByteOffset: 38, as: UInt32.self)
   }
 
   @unsafe private mutating func receive(_ frame: UnsafeMutableRawPointer, from port: PortID) {

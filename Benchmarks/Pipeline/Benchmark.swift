@@ -70,8 +70,24 @@ enum Verdict: String, CaseIterable {
   case decapsulate = "tunnel to device"
   case unknownVNI = "unknown VNI, dropped"
   case flood = "flood to 8 ports"
+  /// The same with a UDP datagram in each frame, so that there are headers to look at.
+  case localUDP = "UDP, device to device"
+  case encapsulateUDP = "UDP, device to tunnel"
+  case decapsulateUDP = "UDP, tunnel to device"
 
-  var isFromDevice: Bool { self != .decapsulate && self != .unknownVNI }
+  var isFromDevice: Bool {
+    self != .decapsulate && self != .unknownVNI && self != .decapsulateUDP
+  }
+
+  /// The verdict without regard to what is in the frames.
+  var withoutUDP: Verdict {
+    switch self {
+    case .localUDP: .local
+    case .encapsulateUDP: .encapsulate
+    case .decapsulateUDP: .decapsulate
+    case .local, .encapsulate, .decapsulate, .unknownVNI, .flood: self
+    }
+  }
 }
 
 extension String {
