@@ -81,8 +81,9 @@ struct LargeFrames: ~Copyable {
           var offset = 8
           while offset < train {
             let result = unsafe gro.absorb(
-              target + offset, count: stride - 8, offload: .none, port: PortID(rawValue: 1),
-              capabilities: .all)
+              target + offset, count: stride - 8,
+              FrameLayout(target + offset, count: stride - 8), offload: .none,
+              port: PortID(rawValue: 1), capabilities: .all)
             switch result {
             case .merged: joined += 1
             case .separate(let mayOpen):

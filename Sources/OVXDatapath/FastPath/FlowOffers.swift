@@ -117,9 +117,8 @@ extension Datapath {
       isOnFastPath(frame.origin), isOnFastPath(destination),
       !frame.isFromTunnel || destination.peer == .none
     else { return }
-    guard let layout = FrameLayout(frame.bytes), layout.transport == .tcp, !layout.isFragment else {
-      return
-    }
+    let layout = frame.layout
+    guard layout.isIP, layout.transport == .tcp, !layout.isFragment else { return }
     var sender: IPAddress?
     if tables.ports[frame.ingress].sourceRule >= 0 {
       sender = layout.source(of: frame.bytes)

@@ -19,21 +19,19 @@ package enum Arrival: Equatable, Sendable {
 /// - Parameters:
 ///   - frame: The Ethernet header.
 ///   - count: Bytes of the frame, any number.
+///   - layout: Its layout.
 ///   - mtu: The largest IP packet, in bytes, that the frame's segment takes.
 /// - Returns: `.accepted(.none)` for an ordinary frame, and for one that is not understood but
 ///   short enough; `.refused(.superframeOfUnknownSize)` for one that is longer than `mtu` and not
 ///   TCP, or broken.
-package func arrivalOffload(_ frame: UnsafeRawPointer, count: Int, mtu: Int) -> Arrival {
-  guard count >= EthernetHeader.byteCount else { return .accepted(.none) }
+package func arrivalOffload(
+  _ frame: UnsafeRawPointer, count: Int, _ layout: FrameLayout, mtu: Int
+) -> Arrival {
   let bytes = unsafe frame.span(count)
-  guard let layout = FrameLayout(bytes) else {
-    let offset = FrameLayout.network(of: bytes)?.offset ?? EthernetHeader.byteCount
-    return count &- offset > mtu ? .refused(.superframeOfUnknownSize) : .accepted(.none)
-  }
   let isOversize = count &- layout.networkOffset > mtu
   let unknown: Arrival =
     isOversize ? .refused(.superframeOfUnknownSize) : .accepted(.none)
-  guard !layout.isFragment, !layout.isSourceRouted else { return unknown }
+  guard layout.isIP, !layout.isFragment, !layout.isSourceRouted else { return unknown }
   let segment = bytes.slice(layout.transportOffset, layout.packetEnd)
   let seed = layout.pseudoHeaderSum(bytes, transportCount: layout.transportCount).folded
   var offload = Offload(

@@ -104,33 +104,37 @@ extension Datapath {
     if frame.isFromTunnel && !offload.isSuperframe {
       // Finding out about a superframe may change its checksum.
       if isShared && frame.count - EthernetHeader.byteCount > mtu { flush() }
-      switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
+      let layout = frame.layout
+      switch unsafe arrivalOffload(frame.start, count: frame.count, layout, mtu: mtu) {
       case .accepted(let found): offload = found
       case .refused(let reason):
-        return refuseArrival(frame, reason, at: Destination(port: id), limit: limit)
+        return refuseArrival(&frame, reason, at: Destination(port: id), limit: limit)
       }
     }
     let mayMerge =
       frame.isFromTunnel && !isShared && !tag.isPresent && !offload.isSuperframe
+      && frame.layout.isIP
     if !mayMerge && gro.hasOpenFlows {
-      unsafe gro.pass(frame.start, count: frame.count, port: id)
+      let layout = frame.layout
+      unsafe gro.pass(frame.start, layout, port: id)
     }
     if offload.isSuperframe {
-      return deliverSuperframe(frame, offload: offload, id: id, tag: tag)
+      return deliverSuperframe(&frame, offload: offload, id: id, tag: tag)
     }
     guard frame.count <= limit else {
       return refuseOversize(
-        frame, .exceedsDeviceMTU, at: Destination(port: id), limit: limit)
+        &frame, .exceedsDeviceMTU, at: Destination(port: id), limit: limit)
     }
     if offload.needsChecksum && !port.capabilities.contains(.checksum) {
-      return deliverSummed(frame, offload: offload, id: id, tag: tag)
+      return deliverSummed(&frame, offload: offload, id: id, tag: tag)
     }
     guard mayMerge else {
       unsafe emit(frame.start, count: frame.count, offload: offload, tag: tag, to: id)
       return
     }
+    let layout = frame.layout
     let result = unsafe gro.absorb(
-      frame.start, count: frame.count, offload: offload, port: id,
+      frame.start, count: frame.count, layout, offload: offload, port: id,
       capabilities: Int(port.superframeLimit) < GRO.byteLimit ? [] : port.capabilities)
     if result == .merged {
       return counters.sent(byteCount: frame.count, frames: 1, to: id)
@@ -153,13 +157,13 @@ extension Datapath {
   /// Sends a copy of the frame with its checksum filled in: other egresses may refer to the frame
   /// as it is.
   private mutating func deliverSummed(
-    _ frame: borrowing Frame, offload: Offload, id: PortID, tag: VLANTag
+    _ frame: inout Frame, offload: Offload, id: PortID, tag: VLANTag
   ) {
     let count = frame.count
     if !egress.hasScratch(count) { flush() }
     let copy = unsafe egress.scratchStart()
     unsafe copy.copyMemory(from: frame.start, byteCount: count)
-    guard unsafe completeChecksum(copy, count: count, offload: offload) else {
+    guard unsafe completeChecksum(copy, count: count, offload: offload, frame.layout) else {
       return counters.dropped(.malformedOffload, frames: 1, at: frame.ingress)
     }
     egress.useScratch(count)
@@ -193,11 +197,11 @@ extension Datapath {
 
   /// Sends a superframe whole where the device takes it so and its segments fit; else cuts it.
   private mutating func deliverSuperframe(
-    _ frame: borrowing Frame, offload: Offload, id: PortID, tag: VLANTag
+    _ frame: inout Frame, offload: Offload, id: PortID, tag: VLANTag
   ) {
     let port = tables.ports[id]
-    guard let superframe = unsafe Superframe(frame.start, count: frame.count, offload: offload)
-    else {
+    let layout = frame.layout
+    guard let superframe = Superframe(frame.bytes, layout, offload) else {
       return counters.dropped(
         Superframe.refusal(of: offload), frames: 1, at: frame.ingress)
     }
@@ -205,7 +209,7 @@ extension Datapath {
     let room = limit - superframe.headerLength
     guard let segmentSize = superframe.segmentSize(fitting: room) else {
       return refuseOversize(
-        frame, .exceedsDeviceMTU, at: Destination(port: id), limit: limit)
+        &frame, .exceedsDeviceMTU, at: Destination(port: id), limit: limit)
     }
     let isShort = isShortEnough(frame, id: id, tag: tag)
     if isShort && !superframe.isInTunnel

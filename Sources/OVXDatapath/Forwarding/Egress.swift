@@ -145,7 +145,9 @@ struct Egress: ~Copyable {
 
   /// Adds a frame as one datagram, or to the train that its path has open.
   ///
-  /// The VXLAN header lies in memory that stays as it is until the flush.
+  /// The VXLAN header lies in memory that stays as it is until the flush. A frame that claims more
+  /// than it has (`Frame.holdsItsLengths`) may not join, and travels alone: a receiver might take
+  /// what follows for a part of it.
   @unsafe mutating func addDatagram(
     header: UnsafeRawPointer,
     frame: UnsafeRawPointer,
@@ -153,14 +155,12 @@ struct Egress: ~Copyable {
     tag: VLANTag,
     port: PortID,
     path: UnderlaySocketID,
-    outer: OuterHeader
+    outer: OuterHeader,
+    mayJoin: Bool
   ) {
     let size =
       VXLANHeader.byteCount &+ frameLength &+ (tag.isPresent ? VLANHeader.byteCount : 0)
     let place = Self.openTrain(of: path)
-    // A frame that claims more than it has travels alone: a receiver might take what follows for a
-    // part of it.
-    let mayJoin = unsafe FrameLayout.holdsItsLengths(frame.span(frameLength))
     if mayJoin && openTrains[place].path == path.rawValue && openTrains[place].port == port
       && openTrains[place].outer == outer
     {

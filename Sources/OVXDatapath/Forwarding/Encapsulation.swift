@@ -8,32 +8,34 @@ extension Datapath {
   ) {
     let id = destination.port
     let peer = tables.peers[destination.peer]
-    let hash = unsafe flowHash(frame.start, count: frame.count)
+    let layout = frame.layout
+    let hash = flowHash(frame.bytes, layout)
     let choice = (UInt64(hash) &* UInt64(peer.pathCount)) >> 32
     let path = UnderlaySocketID(rawValue: peer.firstPath &+ UInt32(truncatingIfNeeded: choice))
-    let outer = unsafe tables.ports[id].outerHeader.header(for: frame.start, count: frame.count)
+    let outer = tables.ports[id].outerHeader.header(for: frame.bytes, layout)
     if frame.offload.isSuperframe {
       let isFitting = deliverSuperframe(
         frame, inside: id, peer: peer, path: path, outer: outer, tag: tag)
       guard isFitting else {
         return refuseOversize(
-          frame, .exceedsTunnelMTU, at: destination,
+          &frame, .exceedsTunnelMTU, at: destination,
           limit: Self.limit(of: peer, tag: tag))
       }
       return
     }
     guard frame.count <= Self.limit(of: peer, tag: tag) else {
       return refuseOversize(
-        frame, .exceedsTunnelMTU, at: destination,
+        &frame, .exceedsTunnelMTU, at: destination,
         limit: Self.limit(of: peer, tag: tag))
     }
     if frame.offload.needsChecksum && !frame.completeChecksum() {
       return counters.dropped(.malformedOffload, frames: 1, at: frame.ingress)
     }
     counters.sent(byteCount: frame.count, frames: 1, to: id)
+    let mayJoin = frame.holdsItsLengths
     unsafe egress.addDatagram(
       header: tables.vxlanHeader(of: id), frame: frame.start, count: frame.count, tag: tag,
-      port: id, path: path, outer: outer)
+      port: id, path: path, outer: outer, mayJoin: mayJoin)
   }
 
   /// The bytes that a frame may have for a remote VTEP, without the tag that it gets there.

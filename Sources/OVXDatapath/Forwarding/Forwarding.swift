@@ -45,7 +45,8 @@ extension Datapath {
     if let reason = assignSegment(&frame) { return reason }
     let rule = tables.ports[frame.ingress].sourceRule
     guard rule >= 0 else { return nil }
-    return tables.sourceRules.refusal(of: frame.bytes, frame.offload, by: rule)
+    let layout = frame.layout
+    return tables.sourceRules.refusal(of: frame.bytes, layout, frame.offload, by: rule)
   }
 
   @inline(always) private mutating func assignSegment(_ frame: inout Frame) -> DropReason? {

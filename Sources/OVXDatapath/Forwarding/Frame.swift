@@ -28,6 +28,8 @@ struct Frame {
   ///
   /// From admission on, that is a second one.
   private(set) var hasTagInside: Bool
+  /// What `layout` has found.
+  private var knownLayout = FrameLayout.unread
 
   /// A frame that came in by a port.
   ///
@@ -111,6 +113,14 @@ struct Frame {
     @inline(__always) get { header.etherType }
   }
 
+  /// Where its headers are: looked for once, when somebody wants to know.
+  var layout: FrameLayout {
+    @inline(__always) mutating get {
+      if knownLayout.isUnread { knownLayout = FrameLayout(bytes) }
+      return knownLayout
+    }
+  }
+
   /// Addresses the frame to another station.
   mutating func redirect(to station: MACAddress) {
     unsafe EthernetHeader.setDestination(station, of: memory)
@@ -141,6 +151,7 @@ struct Frame {
     unsafe memory += VLANHeader.byteCount
     count -= VLANHeader.byteCount
     hasTagInside = etherType.isVLAN
+    knownLayout = .unread
     return nil
   }
 
@@ -153,6 +164,7 @@ struct Frame {
     if offload.isSuperframe { offload.headerLength &+= UInt16(VLANHeader.byteCount) }
     tag = .none
     hasTagInside = etherType.isVLAN
+    knownLayout = .unread
   }
 
   /// What the egress rules go by.
@@ -177,9 +189,13 @@ struct Frame {
 
   /// Fills in the checksum that is asked for; `false` where the request contradicts the frame.
   mutating func completeChecksum() -> Bool {
-    guard unsafe OVXDatapath.completeChecksum(memory, count: count, offload: offload) else {
+    let layout = layout
+    guard unsafe OVXDatapath.completeChecksum(memory, count: count, offload: offload, layout) else {
       return false
     }
+    // Its sender chooses where the sum goes: that may be in the headers that were looked at.
+    let place = Int(offload.checksumStart) &+ Int(offload.checksumOffset)
+    if !layout.isIP || place < layout.transportOffset { knownLayout = .unread }
     offload = .none
     return true
   }

@@ -56,11 +56,12 @@ extension Datapath {
       let tags = (tag.isPresent ? 1 : 0) + (frame.hasTagInside ? 1 : 0)
       let peer = tables.peers[destination.peer]
       let mtu = Int(peer.mtu) - tags * VLANHeader.byteCount
-      switch unsafe arrivalOffload(frame.start, count: frame.count, mtu: mtu) {
+      let layout = frame.layout
+      switch unsafe arrivalOffload(frame.start, count: frame.count, layout, mtu: mtu) {
       case .accepted(let found): frame.offload = found
       case .refused:
         return refuseOversize(
-          frame, .exceedsTunnelMTU, at: destination, limit: Self.limit(of: peer, tag: tag))
+          &frame, .exceedsTunnelMTU, at: destination, limit: Self.limit(of: peer, tag: tag))
       }
     }
     let offload = frame.offload

@@ -84,18 +84,18 @@ extension Datapath {
   ///   - limit: The bytes that it might have had, its Ethernet header and the tags inside counted.
   @inline(never)
   mutating func refuseOversize(
-    _ frame: borrowing Frame, _ reason: DropReason, at place: Destination, limit: Int
+    _ frame: inout Frame, _ reason: DropReason, at place: Destination, limit: Int
   ) {
     counters.dropped(reason, frames: 1, at: place.port)
+    let layout = frame.layout
     let bytes = unsafe UnsafeRawPointer(frame.start).span(frame.count)
-    let network = FrameLayout.network(of: bytes)
-    let offset = network?.offset ?? EthernetHeader.byteCount
+    let offset = layout.networkOffset
     let mtu = limit &- offset
     oversize.note(place, mtu: mtu, byteCount: bytes.byteCount &- offset)
-    guard let network, network.etherType == .ipv4 || network.etherType == .ipv6,
-      !frame.isFlooded, !frame.destination.isGroup
+    guard layout.etherType == .ipv4 || layout.etherType == .ipv6, !frame.isFlooded,
+      !frame.destination.isGroup
     else { return }
-    let isIPv6 = network.etherType == .ipv6
+    let isIPv6 = layout.etherType == .ipv6
     guard
       let length = PacketTooBig.byteCount(
         answering: bytes.dropping(offset), isIPv6: isIPv6, mtu: mtu),
@@ -120,12 +120,12 @@ extension Datapath {
   /// Of TCP it is a superframe that cannot be cut; anything else is one packet.
   @inline(never)
   mutating func refuseArrival(
-    _ frame: borrowing Frame, _ reason: DropReason, at place: Destination, limit: Int
+    _ frame: inout Frame, _ reason: DropReason, at place: Destination, limit: Int
   ) {
-    let layout = unsafe FrameLayout(UnsafeRawPointer(frame.start).span(frame.count))
-    if let layout, layout.transport == .tcp, !layout.isFragment, !layout.isSourceRouted {
+    let layout = frame.layout
+    if layout.isIP, layout.transport == .tcp, !layout.isFragment, !layout.isSourceRouted {
       return counters.dropped(reason, frames: 1, at: place.port)
     }
-    refuseOversize(frame, .exceedsDeviceMTU, at: place, limit: limit)
+    refuseOversize(&frame, .exceedsDeviceMTU, at: place, limit: limit)
   }
 }

@@ -144,22 +144,17 @@ extension Datapath {
         unsafe prefetch(train + ahead, count: count - ahead, tag: .none, from: tunnel.port)
       }
       counters.received(byteCount: frameLength, from: tunnel.port)
-      if isTrain,
-        unsafe !FrameLayout.holdsItsLengths((bytes + VXLANHeader.byteCount).span(frameLength))
-      {
-        counters.dropped(.lengthBeyondFrame, frames: 1, at: tunnel.port)
-        continue
-      }
-      if trafficClass & ECN.mask != 0,
-        unsafe !ECN.decapsulate(
-          datagram + VXLANHeader.byteCount, count: frameLength, outer: trafficClass)
-      {
-        counters.dropped(.congestionExperienced, frames: 1, at: tunnel.port)
-        continue
-      }
       var frame = unsafe Frame(
         datagram + VXLANHeader.byteCount, count: frameLength, offload: offload, from: tunnel,
         group: tables.ports[tunnel.port].group)
+      if isTrain, !frame.holdsItsLengths {
+        counters.dropped(.lengthBeyondFrame, frames: 1, at: tunnel.port)
+        continue
+      }
+      if trafficClass & ECN.mask != 0, !frame.takeOverCongestion(from: trafficClass) {
+        counters.dropped(.congestionExperienced, frames: 1, at: tunnel.port)
+        continue
+      }
       body(&self, &frame)
     } while offset < count
   }

@@ -20,29 +20,27 @@ extension SourceRules {
   ///
   /// - Parameters:
   ///   - frame: An admitted frame, its own tag taken out.
+  ///   - layout: Its layout.
   ///   - offload: What is still to be done to it.
   ///   - number: The port's rule.
   /// - Returns: The first reason.
   @inline(never)
-  func refusal(of frame: RawSpan, _ offload: Offload, by number: Int32) -> DropReason? {
+  func refusal(
+    of frame: RawSpan, _ layout: FrameLayout, _ offload: Offload, by number: Int32
+  ) -> DropReason? {
     let rule = self[number]
     let header = EthernetHeader(known: frame)
     if header.source == rule.gatewayStation { return .gatewayAddress }
     guard mayUse(header.source, rule) else { return .macNotAllowed }
-    var (offset, type) = (EthernetHeader.byteCount, header.etherType)
-    if type.isVLAN {
-      guard let network = FrameLayout.network(of: frame), !network.etherType.isVLAN else {
-        return .hiddenHeaders
-      }
-      (offset, type) = network
-    }
+    let (offset, type) = (layout.networkOffset, layout.etherType)
+    if type.isVLAN { return .hiddenHeaders }
     let packet = frame.dropping(offset)
     // Bytes of it that were looked at.
     var examined = 0
     var reason: DropReason?
     switch type {
     case .ipv4: reason = refusal(ofIPv4: packet, rule, &examined)
-    case .ipv6: reason = refusal(ofIPv6: packet, offload, rule, &examined)
+    case .ipv6: reason = refusal(ofIPv6: packet, layout, offload, rule, &examined)
     case .arp: reason = refusal(ofARP: packet, rule, &examined)
     default:
       // A length, and LLC with SNAP behind it, by which some read IP and ARP as well (RFC 1042).
@@ -90,17 +88,16 @@ extension SourceRules {
   }
 
   private func refusal(
-    ofIPv6 packet: RawSpan, _ offload: Offload, _ rule: borrowing Rule, _ examined: inout Int
+    ofIPv6 packet: RawSpan, _ layout: FrameLayout, _ offload: Offload, _ rule: borrowing Rule,
+    _ examined: inout Int
   ) -> DropReason? {
-    guard let header = IPv6Header(packet), let layer = header.upperLayer else {
-      return .hiddenHeaders
-    }
-    examined = layer.offset
+    guard layout.isIP, let header = IPv6Header(packet) else { return .hiddenHeaders }
+    examined = layout.transportOffset &- layout.networkOffset
     let owner = owner(of: header.source, rule)
     if owner == .gateway { return .gatewayAddress }
-    guard layer.fragmentOffset == 0 else { return owner == .port ? nil : .ipNotAllowed }
-    let payload = header.payload.dropping(layer.offset &- IPv6Header.byteCount)
-    switch layer.transport {
+    guard !layout.isLaterFragment else { return owner == .port ? nil : .ipNotAllowed }
+    let payload = header.payload.dropping(examined &- IPv6Header.byteCount)
+    switch layout.transport {
     case .hopByHop, .routing, .destinationOptions, .fragment: return .hiddenHeaders
     case .udp:
       guard let ports = UDPHeader.ports(payload) else { return .hiddenHeaders }

@@ -101,7 +101,8 @@ extension Datapath {
 func superframeOfDatagrams(_ frame: UnsafeRawPointer, count: Int, segmentSize: Int) -> Offload? {
   guard count >= EthernetHeader.byteCount else { return nil }
   let bytes = unsafe frame.span(count)
-  guard let layout = FrameLayout(bytes), layout.packetEnd == count, layout.transport == .udp,
+  let layout = FrameLayout(bytes)
+  guard layout.isIP, layout.packetEnd == count, layout.transport == .udp,
     !layout.isFragment, !layout.isSourceRouted,
     let header = UDPHeader(bytes.slice(layout.transportOffset, layout.packetEnd)),
     header.length == layout.transportCount,
@@ -118,42 +119,47 @@ func superframeOfDatagrams(_ frame: UnsafeRawPointer, count: Int, segmentSize: I
     checksumOffset: Superframe.checksumOffset(isUDP: true))
 }
 
-extension FrameLayout {
-  /// Whether a frame holds all that the lengths in its headers claim, so that it can travel with
+extension Frame {
+  /// Whether the frame holds all that the lengths in its headers claim, so that it can travel with
   /// others in a train.
   ///
-  /// Those of 802.3, ARP, IPv4, IPv6 and UDP, behind up to `tagLimit` tags; what more tags hide is
-  /// not known, so it is `false` there as well. The UDP length of a fragment counts the other
-  /// fragments, too, and is not looked at. What is behind the packet is padding.
+  /// Those of 802.3, ARP, IPv4, IPv6 and UDP, behind the tags that `FrameLayout` looks behind; what
+  /// more tags hide is not known, so it is `false` there as well. The UDP length of a fragment
+  /// counts the other fragments, too, and is not looked at. What is behind the packet is padding.
+  var holdsItsLengths: Bool {
+    @inline(__always) mutating get {
+      let layout = layout
+      return layout.isIP ? layout.holdsDatagram(bytes) : layout.holdsOtherLengths(bytes)
+    }
+  }
+}
+
+extension FrameLayout {
+  /// Whether an IP packet holds the UDP datagram that it may have inside.
   @inline(__always)
-  static func holdsItsLengths(_ frame: RawSpan) -> Bool {
-    guard let network = network(of: frame) else { return false }
-    let start = network.offset
+  fileprivate func holdsDatagram(_ frame: RawSpan) -> Bool {
+    guard transport == .udp, !isFragment, transportCount >= UDPHeader.byteCount else {
+      return true
+    }
+    return Int(frame.big16(transportOffset &+ 4)) <= transportCount
+  }
+
+  /// The same of a frame that has no IP packet, or one that contradicts itself.
+  @inline(__always)
+  fileprivate func holdsOtherLengths(_ frame: RawSpan) -> Bool {
+    let start = networkOffset
     let rest = frame.byteCount &- start
-    switch network.etherType {
+    switch etherType {
     case .ipv4:
-      guard rest >= IPv4Header.minimumByteCount else { return false }
-      let length = Int(frame.big16(start &+ 2))
-      guard length <= rest else { return false }
-      return frame.octet(start &+ 9) != IPProtocol.udp.rawValue || holdsDatagram(frame)
+      return rest >= IPv4Header.minimumByteCount && Int(frame.big16(start &+ 2)) <= rest
     case .ipv6:
-      guard rest >= IPv6Header.byteCount else { return false }
-      guard Int(frame.big16(start &+ 4)) <= rest &- IPv6Header.byteCount else { return false }
-      return frame.octet(start &+ 6) == IPProtocol.tcp.rawValue || holdsDatagram(frame)
+      return rest >= IPv6Header.byteCount
+        && Int(frame.big16(start &+ 4)) <= rest &- IPv6Header.byteCount
     case .arp:
       return rest >= 8
         && 8 &+ 2 &* (Int(frame.octet(start &+ 4)) &+ Int(frame.octet(start &+ 5))) <= rest
     case let type:
       return !type.isVLAN && (type.rawValue >= 0x0600 || Int(type.rawValue) <= rest)
     }
-  }
-
-  /// Whether an IP packet holds the UDP datagram that it may have inside.
-  @inline(never)
-  private static func holdsDatagram(_ frame: RawSpan) -> Bool {
-    guard let layout = FrameLayout(frame), layout.transport == .udp, !layout.isFragment,
-      layout.transportCount >= UDPHeader.byteCount
-    else { return true }
-    return Int(frame.big16(layout.transportOffset &+ 4)) <= layout.transportCount
   }
 }

@@ -82,10 +82,11 @@ package struct InternetSum: Equatable, BitwiseCopyable, Sendable {
 package func completeChecksum(
   _ frame: UnsafeMutableRawPointer,
   count: Int,
-  offload: Offload
+  offload: Offload,
+  _ layout: FrameLayout
 ) -> Bool {
   guard offload.needsChecksum else { return true }
-  guard unsafe isChecksumRequestValid(frame, count: count, offload: offload) else { return false }
+  guard isChecksumRequestValid(count: count, offload: offload, layout) else { return false }
   let start = Int(offload.checksumStart)
   var sum = InternetSum()
   unsafe sum.add(UnsafeRawPointer(frame + start), count: count &- start)
@@ -100,14 +101,9 @@ package func completeChecksum(
 /// another segment, after the switch has decided: whoever writes to a packet socket chooses
 /// `checksumStart` and `checksumOffset` freely.
 package func isChecksumRequestValid(
-  _ frame: UnsafeRawPointer,
-  count: Int,
-  offload: Offload
+  count: Int, offload: Offload, _ layout: FrameLayout
 ) -> Bool {
   guard offload.needsChecksum else { return true }
-  guard count >= EthernetHeader.byteCount,
-    let network = unsafe FrameLayout.network(of: frame.span(count))
-  else { return false }
   let start = Int(offload.checksumStart)
-  return start >= network.offset && start &+ Int(offload.checksumOffset) &+ 2 <= count
+  return start >= layout.networkOffset && start &+ Int(offload.checksumOffset) &+ 2 <= count
 }

@@ -20,25 +20,23 @@ package enum ECN {
     default: inner & mask
     }
   }
+}
 
-  /// Combines the outer header's ECN with that of a frame that was just decapsulated.
+extension Frame {
+  /// Combines the ECN of the outer header that the frame came behind with its own.
   ///
   /// Frames that carry no IP stay as they are: nobody behind them would hear of congestion, or miss
   /// it.
   ///
-  /// - Parameters:
-  ///   - frame: The Ethernet header.
-  ///   - count: Bytes of the frame, any number.
-  ///   - outer: The outer header's traffic class.
+  /// - Parameter outer: The outer header's traffic class.
   /// - Returns: `false` where the frame is to be dropped; it is unchanged then.
-  static func decapsulate(
-    _ frame: UnsafeMutableRawPointer, count: Int, outer: UInt8
-  ) -> Bool {
-    guard let packet = unsafe InnerPacket(frame, count: count) else { return true }
-    let inner = unsafe packet.trafficClass(frame)
-    guard let combined = decapsulated(inner: inner, outer: outer) else { return false }
-    if combined != inner & mask {
-      unsafe packet.setTrafficClass(inner & ~mask | combined, of: frame)
+  mutating func takeOverCongestion(from outer: UInt8) -> Bool {
+    let layout = layout
+    guard layout.hasIPHeader else { return true }
+    let inner = layout.trafficClass(of: bytes)
+    guard let combined = ECN.decapsulated(inner: inner, outer: outer) else { return false }
+    if combined != inner & ECN.mask {
+      unsafe layout.setTrafficClass(inner & ~ECN.mask | combined, of: start)
     }
     return true
   }

@@ -3,11 +3,15 @@
 /// Taken from addresses, protocol and ports of IP behind up to three VLAN tags; from the addresses
 /// alone where it is a fragment, so that all fragments of a datagram agree; else from Ethernet
 /// addresses and EtherType. The same for all frames of a flow, in every process: not for tables
-/// that a tenant could fill on purpose. All 32 bits are equally good.
-package func flowHash(_ frame: UnsafeRawPointer, count: Int) -> UInt32 {
-  guard count >= EthernetHeader.byteCount else { return 0 }
-  let bytes = unsafe frame.span(count)
-  guard let layout = FrameLayout(bytes) else {
+/// that a tenant could fill on purpose.
+///
+/// - Parameters:
+///   - bytes: A frame.
+///   - layout: Its layout.
+/// - Returns: 32 bits that are equally good; 0 for what is no frame.
+package func flowHash(_ bytes: RawSpan, _ layout: FrameLayout) -> UInt32 {
+  guard bytes.byteCount >= EthernetHeader.byteCount else { return 0 }
+  guard layout.isIP else {
     // 14 bytes as two overlapping words.
     return spread(bytes.big64(0), bytes.big64(6))
   }

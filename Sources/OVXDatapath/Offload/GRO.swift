@@ -79,6 +79,7 @@ package struct GRO: ~Copyable {
   /// - Parameters:
   ///   - frame: The Ethernet header.
   ///   - count: Bytes of the frame, any number.
+  ///   - layout: Its layout.
   ///   - offload: What is still to be done to it.
   ///   - port: The device that it leaves by, untagged.
   ///   - capabilities: What that device takes.
@@ -88,6 +89,7 @@ package struct GRO: ~Copyable {
   package mutating func absorb(
     _ frame: UnsafeMutableRawPointer,
     count: Int,
+    _ layout: FrameLayout,
     offload: Offload,
     port: PortID,
     capabilities: OffloadCapabilities
@@ -98,22 +100,23 @@ package struct GRO: ~Copyable {
       return unsafe merge(frame, segment, latest)
     }
     return unsafe absorbOther(
-      frame, count: count, offload: offload, port: port, capabilities: capabilities)
+      frame, count: count, layout, offload: offload, port: port, capabilities: capabilities)
   }
 
   /// Lets a frame's payload follow an open superframe that is not the latest.
   private mutating func absorbOther(
     _ frame: UnsafeMutableRawPointer,
     count: Int,
+    _ layout: FrameLayout,
     offload: Offload,
     port: PortID,
     capabilities: OffloadCapabilities
   ) -> GROResult {
     candidate = .none
-    guard let segment = unsafe Segment(frame, count: count, offload: offload) else {
+    guard let segment = unsafe Segment(UnsafeRawPointer(frame).span(count), layout, offload) else {
       // Neither plain TCP nor plain UDP, but perhaps a frame of an open flow in another shape: a
       // fragment, or with IP options.
-      if hasOpenFlows { unsafe pass(frame, count: count, port: port) }
+      if hasOpenFlows { unsafe pass(frame, layout, port: port) }
       return .separate(mayOpen: false)
     }
     let mayOpen = segment.mayOpen && capabilities.contains(segment.neededCapabilities)
@@ -237,9 +240,8 @@ package struct GRO: ~Copyable {
 
   /// Tells of a frame that leaves by itself: what is open between its two addresses is closed, for
   /// later frames must not overtake it.
-  package mutating func pass(_ frame: UnsafeRawPointer, count: Int, port: PortID) {
-    guard count >= EthernetHeader.byteCount,
-      let layout = unsafe FrameLayout(frame.span(count)),
+  package mutating func pass(_ frame: UnsafeRawPointer, _ layout: FrameLayout, port: PortID) {
+    guard layout.isIP,
       layout.transport == .tcp || layout.transport == .udp || layout.isFragment
     else { return }
     var rest = open

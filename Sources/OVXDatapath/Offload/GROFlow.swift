@@ -34,11 +34,8 @@ struct Segment: BitwiseCopyable {
 
   private init() {}
 
-  init?(_ frame: UnsafeRawPointer, count: Int, offload: Offload) {
-    guard count >= EthernetHeader.byteCount else { return nil }
-    let bytes = unsafe frame.span(count)
-    guard let layout = FrameLayout(bytes),
-      layout.transport == .tcp || layout.transport == .udp, !layout.isFragment,
+  init?(_ bytes: RawSpan, _ layout: FrameLayout, _ offload: Offload) {
+    guard layout.isIP, layout.transport == .tcp || layout.transport == .udp, !layout.isFragment,
       layout.networkOffset == Self.networkOffset,
       layout.transportOffset == Self.transportOffset(isIPv6: layout.isIPv6)
     else { return nil }

@@ -26,10 +26,15 @@ package struct Superframe: Sendable {
 
   /// Parses a superframe; `nil` where `refusal(of:)` says why.
   package init?(_ frame: UnsafeRawPointer, count: Int, offload: Offload) {
-    guard count >= EthernetHeader.byteCount, offload.segmentSize > 0 else { return nil }
     let bytes = unsafe frame.span(count)
-    guard var layout = FrameLayout(bytes), !layout.isFragment, !layout.isSourceRouted
+    self.init(bytes, FrameLayout(bytes), offload)
+  }
+
+  /// The same of a frame whose layout is known.
+  init?(_ bytes: RawSpan, _ known: FrameLayout, _ offload: Offload) {
+    guard offload.segmentSize > 0, known.isIP, !known.isFragment, !known.isSourceRouted
     else { return nil }
+    var layout = known
     envelope = Envelope(bytes, &layout, offload)
     let checksumOffset: UInt16
     switch (offload.segmentation.kind, layout.transport, layout.isIPv6) {
@@ -181,14 +186,12 @@ private struct Envelope {
   private init?(beneath layout: inout FrameLayout, _ frame: RawSpan) {
     let start = layout.transportOffset &+ UDPHeader.byteCount &+ VXLANHeader.byteCount
     guard let header = UDPHeader(frame.slice(layout.transportOffset, layout.packetEnd)),
-      header.length == layout.transportCount, start <= layout.packetEnd,
-      var inner = FrameLayout(frame.slice(start, layout.packetEnd)), !inner.isFragment,
-      !inner.isSourceRouted
+      header.length == layout.transportCount, start <= layout.packetEnd
     else { return nil }
-    inner.networkOffset &+= start
-    inner.transportOffset &+= start
-    inner.packetEnd &+= start
-    guard inner.packetEnd == layout.packetEnd else { return nil }
+    let inner = FrameLayout(frame.slice(start, layout.packetEnd)).behind(start)
+    guard inner.isIP, !inner.isFragment, !inner.isSourceRouted,
+      inner.packetEnd == layout.packetEnd
+    else { return nil }
     networkOffset = layout.networkOffset
     transportOffset = layout.transportOffset
     isIPv6 = layout.isIPv6
@@ -324,7 +327,8 @@ extension Offload {
   ///
   /// `nil` for a frame that carries neither TCP nor UDP.
   package init?(segmenting bytes: [UInt8], into segmentSize: Int) {
-    guard let layout = FrameLayout(unsafe bytes.span.bytes) else { return nil }
+    let layout = FrameLayout(unsafe bytes.span.bytes)
+    guard layout.isIP else { return nil }
     let kind: Segmentation
     switch layout.transport {
     case .tcp: kind = layout.isIPv6 ? .tcp6 : .tcp4

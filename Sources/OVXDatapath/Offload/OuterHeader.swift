@@ -37,18 +37,18 @@ package struct OuterHeaderRule: Equatable, BitwiseCopyable, Sendable {
     self.inheritsHopLimit = inheritsHopLimit
   }
 
-  /// The outer header for a frame, of which `count` bytes, any number, are at hand.
+  /// The outer header for a frame.
   @inline(__always)
-  package func header(for frame: UnsafeRawPointer, count: Int) -> OuterHeader {
-    guard let packet = unsafe InnerPacket(frame, count: count) else { return .plain }
+  func header(for frame: RawSpan, _ layout: FrameLayout) -> OuterHeader {
+    guard layout.hasIPHeader else { return .plain }
     var header = OuterHeader()
-    let inner = unsafe packet.trafficClass(frame)
+    let inner = layout.trafficClass(of: frame)
     if inheritsTrafficClass {
       header.trafficClass = inner
     } else if inner & ECN.mask != 0 {
       header.trafficClass = trafficClass | inner & ECN.mask
     }
-    if inheritsHopLimit { header.hopLimit = unsafe packet.hopLimit(frame) }
+    if inheritsHopLimit { header.hopLimit = layout.hopLimit(of: frame) }
     return header
   }
 }

@@ -1,7 +1,7 @@
 /// What an Ethernet frame carries (IEEE 802.3, clause 3.2.6).
 ///
 /// Values below 0x0600 are lengths of 802.2 frames. Unknown ones are kept.
-package struct EtherType: RawRepresentable, Hashable, Sendable {
+package struct EtherType: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
 

@@ -1,7 +1,7 @@
 /// What an IP packet carries: IANA's protocol numbers, also those of IPv6's extension headers.
 ///
 /// Unknown ones are kept.
-package struct IPProtocol: RawRepresentable, Hashable, Sendable {
+package struct IPProtocol: RawRepresentable, Hashable, BitwiseCopyable, Sendable {
   package let rawValue: UInt8
   package init(rawValue: UInt8) { self.rawValue = rawValue }
 

@@ -139,7 +139,9 @@ import Testing
       let (bytes, offload) = Self.frame(&random)
       for atEnd in [true, false] {
         let place = unsafe atEnd ? memory.placeAtEnd(bytes) : memory.placeAtStart(bytes)
-        let hash = unsafe flowHash(place, count: bytes.count)
+        let layout = unsafe FrameLayout(place, count: bytes.count)
+        let span = unsafe RawSpan(_unsafeStart: place, byteCount: bytes.count)
+        let hash = flowHash(span, layout)
         #expect(bytes.count >= 14 || hash == 0)
         if let superframe = unsafe Superframe(place, count: bytes.count, offload: offload) {
           superframes += 1
@@ -155,8 +157,8 @@ import Testing
               prefix: prefix.start, prefixCount: 8) == count)
         }
         let mtu = random.pick([0, 68, 1450, 9000, 65535])
-        _ = unsafe arrivalOffload(place, count: bytes.count, mtu: mtu)
-        if unsafe !completeChecksum(place, count: bytes.count, offload: offload) {
+        _ = unsafe arrivalOffload(place, count: bytes.count, layout, mtu: mtu)
+        if unsafe !completeChecksum(place, count: bytes.count, offload: offload, layout) {
           #expect(unsafe octets(place, bytes.count) == bytes)
         }
       }
@@ -191,7 +193,8 @@ import Testing
       for (index, frame) in frames.enumerated() {
         let port = PortID(rawValue: 1)
         let result = unsafe gro.absorb(
-          place, count: frame.count, offload: seed.offload, port: port, capabilities: .all)
+          place, count: frame.count, FrameLayout(place, count: frame.count),
+          offload: seed.offload, port: port, capabilities: .all)
         if case .separate(let mayOpen) = result, mayOpen || random.oneIn(3) {
           // Opening what must not be opened is to be harmless.
           unsafe gro.open(place, port: port, transmission: index)
@@ -223,17 +226,19 @@ import Testing
           let bytes = [UInt8](frame.prefix(count))
           let place = unsafe memory.placeAtEnd(bytes)
           let isWhole = count == frame.count
+          let layout = unsafe FrameLayout(place, count: count)
+          let span = unsafe RawSpan(_unsafeStart: place, byteCount: count)
           #expect(
             (unsafe Superframe(place, count: count, offload: offload) != nil) == isWhole)
-          let arrival = unsafe arrivalOffload(place, count: count, mtu: 1500)
+          let arrival = unsafe arrivalOffload(place, count: count, layout, mtu: 1500)
           #expect((arrival != .accepted(.none)) == isWhole)
           #expect(
             unsafe gro.absorb(
-              place, count: count, offload: .none, port: PortID(rawValue: 0),
+              place, count: count, layout, offload: .none, port: PortID(rawValue: 0),
               capabilities: .all)
               == .separate(mayOpen: false))
-          _ = unsafe flowHash(place, count: count)
-          _ = unsafe completeChecksum(place, count: count, offload: offload)
+          _ = flowHash(span, layout)
+          _ = unsafe completeChecksum(place, count: count, offload: offload, layout)
         }
       }
     }

@@ -170,8 +170,9 @@ import Testing
   private func complete(_ frame: [UInt8], _ offload: Offload) -> [UInt8]? {
     let memory = GuardedMemory(max(frame.count, 1))
     let place = unsafe memory.placeAtEnd(frame)
-    let isValid = unsafe isChecksumRequestValid(place, count: frame.count, offload: offload)
-    let isDone = unsafe completeChecksum(place, count: frame.count, offload: offload)
+    let layout = unsafe FrameLayout(place, count: frame.count)
+    let isValid = isChecksumRequestValid(count: frame.count, offload: offload, layout)
+    let isDone = unsafe completeChecksum(place, count: frame.count, offload: offload, layout)
     guard isDone == isValid else {
       Issue.record("two answers to one question")
       return nil

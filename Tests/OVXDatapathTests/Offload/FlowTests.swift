@@ -5,7 +5,9 @@ import Testing
 @Suite struct FlowTests {
   private func hash(_ frame: [UInt8]) -> UInt32 {
     let memory = GuardedMemory(65536)
-    return unsafe flowHash(memory.placeAtEnd(frame), count: frame.count)
+    let place = unsafe memory.placeAtEnd(frame)
+    let bytes = unsafe RawSpan(_unsafeStart: place, byteCount: frame.count)
+    return unsafe flowHash(bytes, FrameLayout(place, count: frame.count))
   }
 
   @Test func sameFlowSameHash() {

@@ -25,7 +25,8 @@ private struct Burst: ~Copyable {
     capabilities: OffloadCapabilities = .all
   ) {
     switch unsafe gro.absorb(
-      frame, count: count, offload: offload, port: port, capabilities: capabilities)
+      frame, count: count, FrameLayout(frame, count: count), offload: offload, port: port,
+      capabilities: capabilities)
     {
     case .merged: mergedCount += 1
     case .separate(let mayOpen):
@@ -53,7 +54,8 @@ private struct Burst: ~Copyable {
     for emission in emissions {
       guard let superframe = emission.superframe else {
         _ = unsafe completeChecksum(
-          emission.frame, count: emission.count, offload: emission.offload)
+          emission.frame, count: emission.count, offload: emission.offload,
+          FrameLayout(emission.frame, count: emission.count))
         frames.append(unsafe octets(emission.frame, emission.count))
         continue
       }
@@ -410,7 +412,8 @@ private struct Burst: ~Copyable {
       let place = unsafe memory.start + 300 * index
       unsafe place.copyMemory(from: packet.frame, byteCount: packet.frame.count)
       if index == 2 {
-        unsafe burst.gro.pass(place, count: packet.frame.count, port: port)
+        unsafe burst.gro.pass(
+          place, FrameLayout(place, count: packet.frame.count), port: port)
         unsafe burst.emissions.append(
           Burst.Emission(frame: place, count: packet.frame.count, offload: .none))
       } else {

@@ -322,7 +322,8 @@ import Testing
   private func arrival(_ frame: [UInt8], mtu: Int = 1450) -> (Arrival, [UInt8]) {
     let memory = GuardedMemory(frame.count)
     let place = unsafe memory.placeAtEnd(frame)
-    let result = unsafe arrivalOffload(place, count: frame.count, mtu: mtu)
+    let result = unsafe arrivalOffload(
+      place, count: frame.count, FrameLayout(place, count: frame.count), mtu: mtu)
     return unsafe (result, octets(place, frame.count))
   }
 
@@ -354,7 +355,10 @@ import Testing
       // Completing it gives what the sender's host would have sent.
       let memory = GuardedMemory(partial.count)
       let place = unsafe memory.placeAtEnd(partial)
-      #expect(unsafe completeChecksum(place, count: partial.count, offload: expected))
+      #expect(
+        unsafe completeChecksum(
+          place, count: partial.count, offload: expected,
+          FrameLayout(place, count: partial.count)))
       #expect(unsafe octets(place, partial.count) == packet.frame)
     }
   }
