@@ -84,6 +84,26 @@ import Testing
     #expect(world.journal.entries == [])
   }
 
+  /// A port without carrier stays in service, and what the kernel does not take for it is counted:
+  /// a link that flaps costs the host's other ports nothing.
+  @Test func aCarrierThatComesAndGoesMakesNoTopology() throws {
+    let world = try World()
+    world.prepare()
+    world.put(try World.everything())
+    world.journal.clear()
+    for isRunning in [false, true] {
+      for name in ["veth1", "tap1"] {
+        world.kernel.change(name) { link in
+          if isRunning { link.flags.insert(.running) } else { link.flags.remove(.running) }
+        }
+      }
+      world.reconciler.reconcile(["veth1", "tap1"])
+      #expect(world.reconciler.linkOnHost(of: "veth1")?.isRunning == isRunning)
+      #expect(world.journal.entries == [])
+      #expect(world.isInService("veth1") && world.isInService("tap1"))
+    }
+  }
+
   @Test func aWayFromAnotherAddressIsOpenBeforeTheFormerOneIsClosed() throws {
     let world = try World()
     world.prepare()
