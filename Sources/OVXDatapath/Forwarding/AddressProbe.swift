@@ -16,11 +16,18 @@ extension Datapath {
   ) {
     guard hasBridge(bridge) else { return }
     forgetNeighbor(address, vlan: vlan, bridge: bridge)
-    let (headroom, limit) = (Frame.headroom, 256)
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: limit, alignment: 8)
-    defer { unsafe memory.deallocate() }
-    let start = unsafe memory + headroom
-    let count = unsafe writeProbe(for: address, from: source, to: start)
+    unsafe originate(upTo: 128) {
+      unsafe Self.writeProbe(for: address, from: source, to: $0)
+    } _: {
+      (datapath, start, count) in
+      unsafe datapath.sendToAll(start, count: count, vlan: vlan, bridge: bridge)
+    }
+  }
+
+  /// Sends a frame to all of a segment.
+  @unsafe private mutating func sendToAll(
+    _ start: UnsafeMutableRawPointer, count: Int, vlan: VLANID, bridge: BridgeID
+  ) {
     let members = tables.flooding(vlan: vlan, bridge: bridge)
     for member in Int(members.first)..<Int(members.first &+ members.count) {
       let id = tables.floodMembers[member]
@@ -38,8 +45,6 @@ extension Datapath {
       case .waiting, .absent: break
       }
     }
-    // Before the memory goes.
-    flush()
   }
 
   /// Who has told that an address of a segment is its own; `nil` where nobody is known to.
@@ -66,7 +71,7 @@ extension Datapath {
   }
 
   /// Writes the frame, of at most 78 bytes; returns their number.
-  @unsafe private func writeProbe(
+  @unsafe private static func writeProbe(
     for address: IPAddress, from source: MACAddress, to start: UnsafeMutableRawPointer
   ) -> Int {
     let packet = unsafe start + EthernetHeader.byteCount

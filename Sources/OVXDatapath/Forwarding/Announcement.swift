@@ -40,12 +40,20 @@ extension Datapath {
     guard tables.ports.contains(port),
       tables.ports[port].role == .device
     else { return }
-    // More than any of them has.
-    let limit = 128
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: Frame.headroom + limit, alignment: 8)
-    defer { unsafe memory.deallocate() }
-    let start = unsafe memory + Frame.headroom
-    let count = unsafe write(announcement, to: start)
+    unsafe originate(upTo: 128) {
+      unsafe Self.write(announcement, to: $0)
+    } _: {
+      (datapath, start, count) in
+      unsafe datapath.announce(
+        announcement, in: start, count: count, on: port, isRepetition: isRepetition)
+    }
+  }
+
+  /// The same with the frame that tells it.
+  @unsafe private mutating func announce(
+    _ announcement: Announcement, in start: UnsafeMutableRawPointer, count: Int, on port: PortID,
+    isRepetition: Bool
+  ) {
     let record = tables.ports[port]
     let untouched = unsafe Frame(
       start, count: count, offload: .none, from: Destination(port: port), group: record.group)
@@ -61,12 +69,10 @@ extension Datapath {
     guard hasOthers(than: port, vlan: frame.vlan, bridge: record.bridge) else { return }
     frame = untouched
     process(&frame)
-    // Before the memory goes.
-    flush()
   }
 
   /// Writes the frame, of at most 86 bytes; returns their number.
-  @unsafe private func write(
+  @unsafe private static func write(
     _ announcement: Announcement, to start: UnsafeMutableRawPointer
   ) -> Int {
     let (ip, address) = (announcement.ip, announcement.address)

@@ -101,16 +101,14 @@ extension Datapath {
         answering: bytes.dropping(offset), isIPv6: isIPv6, mtu: mtu),
       oversize.takeAnswer(of: frame.ingress)
     else { return }
-    // Made room for here, so that delivery does not flush, and give the memory to another one.
-    if egress.isFull || !egress.hasScratch(offset &+ length) { flush() }
-    let start = unsafe egress.scratchStart()
-    unsafe EthernetHeader.writeAnswer(to: frame.start, byteCount: offset, memory: start)
-    unsafe PacketTooBig.write(
-      answering: frame.start + offset, isIPv6: isIPv6, mtu: mtu, byteCount: length,
-      to: start + offset)
-    egress.useScratch(offset &+ length)
+    let asked = unsafe UnsafeRawPointer(frame.start)
+    var answer = unsafe makeAnswer(to: frame, byteCount: offset &+ length) { start in
+      unsafe EthernetHeader.writeAnswer(to: asked, byteCount: offset, memory: start)
+      unsafe PacketTooBig.write(
+        answering: asked + offset, isIPv6: isIPv6, mtu: mtu, byteCount: length,
+        to: start + offset)
+    }
     counters.reported(at: frame.ingress)
-    var answer = unsafe Frame(answering: frame, with: start, count: offset &+ length)
     deliver(&answer, to: frame.origin, egress(of: answer.egressClass, by: frame.ingress))
   }
 

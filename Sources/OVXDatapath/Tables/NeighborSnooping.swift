@@ -291,24 +291,21 @@ extension Datapath {
     let length =
       EthernetHeader.byteCount
       + (question.isIPv6 ? NeighborDiscoveryMessage.advertisementByteCount : ARPPacket.byteCount)
-    // Made room for here, so that delivery does not flush, and give the memory to another one.
-    if egress.isFull || !egress.hasScratch(length) { flush() }
-    let start = unsafe egress.scratchStart()
     let asking = frame.source
-    unsafe EthernetHeader.write(
-      destination: asking, source: neighbor.address,
-      etherType: question.isIPv6 ? .ipv6 : .arp, to: start)
-    if question.isIPv6 {
-      unsafe NeighborDiscoveryMessage.writeAdvertisement(
-        of: question, at: neighbor.address, isRouter: neighbor.isRouter, to: asker,
-        memory: start + EthernetHeader.byteCount)
-    } else {
-      unsafe ARPPacket.write(
-        operation: .reply, senderHardware: neighbor.address, senderProtocol: question,
-        targetHardware: asking, targetProtocol: asker, to: start + EthernetHeader.byteCount)
+    unsafe frame = makeAnswer(to: frame, byteCount: length) { start in
+      unsafe EthernetHeader.write(
+        destination: asking, source: neighbor.address,
+        etherType: question.isIPv6 ? .ipv6 : .arp, to: start)
+      if question.isIPv6 {
+        unsafe NeighborDiscoveryMessage.writeAdvertisement(
+          of: question, at: neighbor.address, isRouter: neighbor.isRouter, to: asker,
+          memory: start + EthernetHeader.byteCount)
+      } else {
+        unsafe ARPPacket.write(
+          operation: .reply, senderHardware: neighbor.address, senderProtocol: question,
+          targetHardware: asking, targetProtocol: asker, to: start + EthernetHeader.byteCount)
+      }
     }
-    egress.useScratch(length)
-    unsafe frame = Frame(answering: frame, with: start, count: length)
     counters.answered(at: frame.ingress)
     answers[bridge] &+= 1
   }
