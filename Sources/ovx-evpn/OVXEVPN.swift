@@ -1,8 +1,8 @@
 internal import ArgumentParser
-private import Foundation
 private import Glibc
 private import OVXControl
 private import OVXEVPN
+private import SystemPackage
 
 /// The agent for EVPN: stands between the switch of this host and gobgpd, which speaks BGP.
 @main
@@ -69,6 +69,8 @@ struct OVXEVPN: AsyncParsableCommand {
   private static func goBehindTheSwitch() {
     guard getsid(0) == getpid() else { return }
     // There is no such file where the kernel does not do that, and then nothing to be done.
-    try? Data("10".utf8).write(to: URL(fileURLWithPath: "/proc/self/autogroup"))
+    let path = FilePath("/proc/self/autogroup")
+    guard let file = try? FileDescriptor.open(path, .writeOnly) else { return }
+    _ = try? file.closeAfter { try file.writeAll("10".utf8) }
   }
 }
