@@ -17,14 +17,17 @@ extension Datapath {
     return used
   }
 
-  /// What is in some places of a bridge's tables, in no order.
+  /// What is in some places of a bridge's tables, in no order: without what an agent has told,
+  /// which may be a hundred thousand entries, and is the agent's to tell again.
   package func known(
     of bridge: BridgeID, in slots: Range<Int>
   ) -> (addresses: [KnownAddress], neighbors: [KnownNeighbor]) {
     guard hasBridge(bridge) else { return ([], []) }
     return (
-      fdb.records(of: bridge, in: slots, now: now).map { KnownAddress($0) },
+      fdb.records(of: bridge, in: slots, now: now).map { KnownAddress($0) }
+        .filter { $0.origin == .learned || $0.origin == .static },
       neighbors.records(of: bridge, in: slots, now: now).map { KnownNeighbor($0) }
+        .filter { !$0.isExternal }
     )
   }
 
