@@ -173,6 +173,18 @@ import Testing
     #expect(bench.questions.count == 32 && bench.questions[0].address.description == "10.0.0.4")
   }
 
+  /// Whether another host has already told that the container is gone from there is a matter of
+  /// milliseconds, on which no move may depend.
+  @Test func whoMovesWithBothAddressesIsNobodyElse() throws {
+    var bench = try bench("add-net red vni=100 subnet=10.0.0.0/24")
+    let station = try #require(MACAddress("02:00:00:00:00:09"))
+    bench.answers = ["10.0.0.2": .taken(station)]
+    let line = "attach red c1 eth0 ip=10.0.0.2/24 mac="
+    #expect(bench.refusal(line + "02:00:00:00:00:08").contains("in use in network red"))
+    try bench.run(line + "02:00:00:00:00:09")
+    #expect(addresses(bench, "c1") == ["10.0.0.2/24"])
+  }
+
   /// Docker's driver has addresses before it has a port.
   @Test func aReservedAddressIsNobodyElses() throws {
     var bench = try bench("add-net red vni=100 subnet=10.0.0.0/29,fd00::/64 gateway=10.0.0.1")

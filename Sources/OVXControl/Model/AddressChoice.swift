@@ -66,19 +66,22 @@ extension Transaction {
   ///   - attachment: As it was asked for.
   ///   - network: Where.
   ///   - former: What it has been so far; `nil` for a new one.
+  ///   - mac: The link layer address that is asked for; `nil` for the switch's choice. Whoever asks
+  ///     for an address of the network and for the MAC that answers for it is that station, come
+  ///     from another host, of which that host's last words have not arrived yet.
   /// - Returns: The attachment with addresses and gateways.
   /// - Throws: That an address is none of the network's, or is somebody's, or that there are none
   ///   left.
   mutating func addressed(
     _ attachment: Configuration.Attachment, in network: Configuration.Network,
-    former: Configuration.Attachment?
+    former: Configuration.Attachment?, mac: MACAddress? = nil
   ) throws(ControlError) -> Configuration.Attachment {
     var attachment = attachment
     let own = Set(former?.addresses ?? [])
     var taken = configuration.takenAddresses(of: network)
     for address in own { taken[address.address] = nil }
     for address in attachment.addresses {
-      try check(address, network, taken, isOwn: own.contains(address))
+      try check(address, network, taken, isOwn: own.contains(address), mac: mac)
     }
     guard !network.subnets.isEmpty || !attachment.addresses.isEmpty else {
       throw ControlError(
@@ -148,7 +151,7 @@ extension Transaction {
 
   private mutating func check(
     _ address: InterfaceAddress, _ network: Configuration.Network, _ taken: [IPAddress: String],
-    isOwn: Bool
+    isOwn: Bool, mac: MACAddress? = nil
   ) throws(ControlError) {
     if !network.subnets.isEmpty {
       let subnets = shortened(network.subnets.map(\.description))
@@ -173,9 +176,10 @@ extension Transaction {
     switch live.addressState(AddressQuestion(network, address.address)) {
     case .free: break
     case .unknown: questions.append(AddressQuestion(network, address.address))
-    case .taken(let mac):
+    case .taken(let station) where station == mac: break
+    case .taken(let station):
       throw ControlError(
-        "ip \(address.address) is in use in network \(network.name), by \(mac), which has answered for it; "
+        "ip \(address.address) is in use in network \(network.name), by \(station), which has answered for it; "
           + "leave it out for a free one")
     }
   }

@@ -178,7 +178,8 @@ extension Transaction {
         target: attachment.target, interface: attachment.interface)
       attachment = try addressed(
         attachment, in: network,
-        former: former?.network == network.name ? former?.interface.attachment : nil)
+        former: former?.network == network.name ? former?.interface.attachment : nil,
+        mac: Self.addressAskedFor(settings))
     }
     try attachment.check()
     let name: String
@@ -209,6 +210,14 @@ extension Transaction {
       configuration.ports[name]?.interface.mtuRequest = network.mtuRequest
     }
     try applyPortSettings(settings.map(Self.withType), to: name)
+  }
+
+  /// The link layer address that an interface is to have; `nil` where that is left to the switch,
+  /// or is none, which whoever applies the settings refuses.
+  private static func addressAskedFor(_ settings: [Setting]) -> MACAddress? {
+    settings.last { $0.column.lowercased() == "mac" && $0.key == nil }.flatMap {
+      MACAddress($0.value)
+    }
   }
 
   /// `kind` is what `attach` calls the type of an interface.
