@@ -20,7 +20,7 @@ import Testing
       ], on: &configuration,
       live: LiveState(
         deviceExists: { _ in false },
-        addressState: { states[$0.address.description] ?? .unknown }))
+        addressStates: { $0.map { states[$0.address.description] ?? .unknown } }))
     func texts(_ questions: [AddressQuestion]) -> [String] { questions.map { "\($0.address)" } }
     return (
       configuration.ports["eth0@c1"]?.interface.attachment?.addresses.first?.address.description,

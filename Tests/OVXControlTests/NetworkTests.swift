@@ -173,6 +173,52 @@ import Testing
     #expect(bench.questions.count == 32 && bench.questions[0].address.description == "10.0.0.4")
   }
 
+  /// A segment of thousands of stations costs its newcomers no questions; a range that is full asks
+  /// some whether they are still there.
+  @Test func whoHasToldOfAnAddressIsNotAsked() throws {
+    var bench = try bench(
+      "add-net red vni=100 subnet=10.0.0.0/16 -- add-net blue vni=200 subnet=10.0.0.0/29")
+    let station = try #require(MACAddress("02:00:00:00:00:09"))
+    for number in 2...3000 {
+      let address = IPAddress(number: 10 << 24 + UInt128(number), isIPv6: false)
+      bench.answers[address.description] = .told(station)
+    }
+    bench.answers["10.0.11.185"] = .free
+    try bench.run("attach red c1 eth0")
+    #expect(addresses(bench, "c1") == ["10.0.11.185/16"] && bench.questions == [])
+    try bench.run("attach red c2 eth0")
+    #expect(bench.questions.count == 32)
+    #expect(bench.questions[0].address.description == "10.0.11.186")
+    try bench.run("attach blue c1 eth1")
+    #expect(bench.questions.map(\.address.description) == (2...6).map { "10.0.0.\($0)" })
+    try bench.run("detach c1 eth1")
+    for number in 2...6 { bench.answers["10.0.0.\(number)"] = .taken(station) }
+    let refusal = bench.refusal("attach blue c1 eth1")
+    #expect(refusal.contains("0 are given to somebody, and 5 answered for"), "\(refusal)")
+    // The very address is asked for.
+    bench.answers["10.0.0.4"] = .told(station)
+    try bench.run("attach blue c1 eth1 ip=10.0.0.4/29")
+    #expect(bench.questions.map(\.address.description) == ["10.0.0.4"])
+  }
+
+  /// Whoever finds many that answer asks for more at a time.
+  @Test func questionsGrowWithAnswers() throws {
+    var bench = try bench("add-net red vni=100 subnet=10.0.0.0/16")
+    let station = try #require(MACAddress("02:00:00:00:00:09"))
+    var counts: [Int] = []
+    bench.answers["-"] = .unknown
+    for _ in 0..<5 {
+      let container = "c\(counts.count)"
+      try bench.run("attach red \(container) eth0")
+      counts.append(bench.questions.count)
+      for question in bench.questions {
+        bench.answers[question.address.description] = .taken(station)
+      }
+      try bench.run("detach \(container) eth0")
+    }
+    #expect(counts == [32, 64, 192, 256, 256])
+  }
+
   /// Whether another host has already told that the container is gone from there is a matter of
   /// milliseconds, on which no move may depend.
   @Test func whoMovesWithBothAddressesIsNobodyElse() throws {

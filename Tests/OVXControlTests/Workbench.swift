@@ -47,8 +47,8 @@ struct Workbench {
       commands, on: &configuration,
       live: LiveState(
         deviceExists: { devices.contains($0) }, interface: { states[$0] },
-        addressState: {
-          answers.isEmpty ? .free : answers[$0.address.description] ?? .unknown
+        addressStates: {
+          $0.map { answers.isEmpty ? .free : answers[$0.address.description] ?? .unknown }
         }, place: { places[$0] ?? HostPlace() }))
     questions = transaction.questions
     #expect(transaction.changes == configuration.changes(since: before), "\(commands)")

@@ -93,6 +93,25 @@ extension SystemTests {
       }
     }
 
+    /// More stations than can be asked while it is remembered who has answered.
+    @Test func thousandsOfAddressesAreSomebodyElses() throws {
+      try Lab.run { lab in
+        let (host1, host2) = try hosts(lab)
+        for host in [host1, host2] {
+          try host.ctl("add-net red vni=100 subnet=10.7.0.0/16")
+        }
+        let veth = try lab.vethContainer("veth1", on: host2, address: "10.7.0.1/16")
+        try host2.ctl("add-port br0 veth1 network=red")
+        let lines = (2...2001).map { "addr add 10.7.\($0 / 256).\($0 % 256)/16 dev eth0" }
+        try veth.must("ip -b - <<'EOF'\n\(lines.joined(separator: "\n"))\nEOF")
+        let first = try attach(lab, "first", to: "red", on: host1)
+        #expect(try address(of: first) == "10.7.7.210")
+        let second = try attach(lab, "second", to: "red", on: host1)
+        #expect(try address(of: second) == "10.7.7.211")
+        try first.expectPing("10.7.7.209")
+      }
+    }
+
     /// Addresses that are kept ready, or that nobody had a while ago, are nobody's who has come by
     /// them without a word.
     @Test(arguments: [1, 70])

@@ -4,8 +4,10 @@ package import OVXDatapath
 package enum AddressState: Equatable, Sendable {
   /// It was asked for a moment ago, and nobody has answered.
   case free
-  /// Somebody has answered.
+  /// Somebody was asked a moment ago, and has answered.
   case taken(MACAddress)
+  /// Somebody has told a while ago that it is his, without being asked for this; he may have gone.
+  case told(MACAddress)
   /// Nobody was asked.
   case unknown
 }
@@ -173,9 +175,10 @@ extension Transaction {
         "ip \(address.address) is \(owner) in network \(network.name); leave it out for a free one")
     }
     guard !isOwn else { return }
-    switch live.addressState(AddressQuestion(network, address.address)) {
+    let question = AddressQuestion(network, address.address)
+    switch live.addressStates([question])[0] {
     case .free: break
-    case .unknown: questions.append(AddressQuestion(network, address.address))
+    case .unknown, .told: questions.append(question)
     case .taken(let station) where station == mac: break
     case .taken(let station):
       throw ControlError(
@@ -185,35 +188,38 @@ extension Transaction {
   }
 
   /// The lowest address of a subnet that is nobody's, as far as is known.
+  ///
+  /// Whoever has told that an address is his is passed over without a question, as a segment may
+  /// have thousands of stations; only where nothing else is left are some of them asked whether
+  /// they are still there.
   private mutating func freeAddress(
     in subnet: IPPrefix, of network: Configuration.Network, _ taken: [IPAddress: String]
   ) throws(ControlError) -> IPAddress {
     var unknown: [AddressQuestion] = []
+    var told: [AddressQuestion] = []
     var answered = 0
     var found: IPAddress?
     var next: [AddressQuestion] = []
-    search: for range in network.ranges(in: subnet) {
-      var number = range.numbers.lowerBound
-      while true {
-        let address = IPAddress(number: number, isIPv6: range.isIPv6)
-        if taken[address] == nil {
-          let question = AddressQuestion(network, address)
-          if found != nil {
-            next.append(question)
-            if next.count == Self.questionLimit { break search }
-          } else {
-            switch live.addressState(question) {
-            case .free: found = address
-            case .taken: answered += 1
-            case .unknown:
-              unknown.append(question)
-              // More than one is asked for, as others come at the same time.
-              if unknown.count == Self.questionLimit { break search }
-            }
+    var candidates = Candidates(subnet: subnet, network: network, taken: taken)
+    search: while true {
+      let questions = candidates.next()
+      if questions.isEmpty { break }
+      for (question, state) in zip(questions, live.addressStates(questions)) {
+        switch state {
+        case .free where found == nil: found = question.address
+        case .free: next.append(question)
+        case .taken: answered += 1
+        case .told: told.append(question)
+        case .unknown where found != nil: next.append(question)
+        case .unknown:
+          unknown.append(question)
+          // More than one is asked for, as others come at the same time; and the more the more of
+          // them are found to be somebody's.
+          if unknown.count >= max(Self.questionLimit, min(2 * answered, Self.toldLimit)) {
+            break search
           }
         }
-        guard number < range.numbers.upperBound else { break }
-        number += 1
+        if next.count == Self.questionLimit { break search }
       }
     }
     if let found {
@@ -221,20 +227,61 @@ extension Transaction {
       prospects += unknown + next
       return found
     }
+    if unknown.isEmpty { unknown = Array(told.prefix(max(Self.toldLimit - answered, 0))) }
     questions += unknown
     guard let chosen = unknown.first?.address else {
       let ranges = network.ranges.isEmpty ? "" : " in the range of this host"
       throw ControlError(
         "network \(network.name) has no free address left in subnet \(subnet)\(ranges): "
           + "\(taken.keys.count { subnet.contains($0) }) are given to somebody"
-          + (answered > 0 ? ", and \(answered) answered for" : "")
+          + (answered + told.count > 0 ? ", and \(answered + told.count) answered for" : "")
           + "; detach something, or widen range or subnet")
     }
     return chosen
   }
 
-  /// Addresses that are asked for at a time.
+  /// Addresses that are asked for at a time where few are somebody's.
   private static let questionLimit = 32
+  /// Addresses that are asked for at a time at most, and stations that are asked whether they are
+  /// still there.
+  private static let toldLimit = 256
+}
+
+/// The addresses of a subnet that may be given to somebody as far as the configuration goes, lowest
+/// first.
+private struct Candidates {
+  private let network: Configuration.Network
+  private let taken: [IPAddress: String]
+  private var ranges: ArraySlice<AddressRange>
+  /// The next number in the first of them; `nil` for that range's first.
+  private var number: UInt128?
+  /// How many are given at a time, as each time the workers are asked for what they know of them:
+  /// few to begin with, since most often the first will do.
+  private var count = 64
+
+  init(subnet: IPPrefix, network: Configuration.Network, taken: [IPAddress: String]) {
+    self.network = network
+    self.taken = taken
+    ranges = network.ranges(in: subnet)[...]
+  }
+
+  /// The next ones; none at the end.
+  mutating func next() -> [AddressQuestion] {
+    var questions: [AddressQuestion] = []
+    while questions.count < count, let range = ranges.first {
+      let number = number ?? range.numbers.lowerBound
+      let address = IPAddress(number: number, isIPv6: range.isIPv6)
+      if taken[address] == nil { questions.append(AddressQuestion(network, address)) }
+      if number < range.numbers.upperBound {
+        self.number = number + 1
+      } else {
+        self.number = nil
+        ranges.removeFirst()
+      }
+    }
+    count = min(2 * count, 1024)
+    return questions
+  }
 }
 
 extension InterfaceAddress {

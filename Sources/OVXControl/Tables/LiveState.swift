@@ -14,8 +14,10 @@ package struct LiveState {
   package var gateway: (String) -> GatewayState?
   /// The ports that were attached to containers that are gone for good.
   package var goneAttachments: () -> [String]
-  /// What is known of an address that somebody is to be given.
-  package var addressState: (AddressQuestion) -> AddressState
+  /// What is known of addresses that somebody is to be given: a state for each, in their order.
+  ///
+  /// The workers are asked once for all of them.
+  package var addressStates: ([AddressQuestion]) -> [AddressState]
 
   /// What the host has on one of its devices, which moves to a bridge's own device with it.
   ///
@@ -28,11 +30,11 @@ package struct LiveState {
     toldRemotes: @escaping (String) -> Int? = { _ in nil },
     gateway: @escaping (String) -> GatewayState? = { _ in nil },
     goneAttachments: @escaping () -> [String] = { [] },
-    addressState: @escaping (AddressQuestion) -> AddressState = { _ in .free },
+    addressStates: @escaping ([AddressQuestion]) -> [AddressState] = { $0.map { _ in .free } },
     place: @escaping (String) throws(ControlError) -> HostPlace = { _ in HostPlace() }
   ) {
     self.place = place
-    self.addressState = addressState
+    self.addressStates = addressStates
     self.deviceExists = deviceExists
     self.toldRemotes = toldRemotes
     self.gateway = gateway

@@ -83,19 +83,37 @@ final class AddressProbes {
     self.running = running
   }
 
-  /// What is known of an address.
+  /// What is known of addresses, a state for each.
   ///
-  /// That it is free was true a moment ago, and another host may have given it to somebody since,
+  /// That one is free was true a moment ago, and another host may have given it to somebody since,
   /// who has told so.
-  func state(of question: AddressQuestion) -> AddressState {
-    guard let probe = probes[question] else { return .unknown }
-    let verdict = probe.verdict
-    if probe.isUnderWay, probe.expiry <= monotonicMilliseconds() { return .unknown }
-    guard verdict == .free, let owner = owners(of: [question])[question] else { return verdict }
-    probes[question] = Probe(
-      next: monotonicMilliseconds() + Self.takenValidity, isUnderWay: false,
-      verdict: .taken(owner))
-    return .taken(owner)
+  func states(of questions: [AddressQuestion]) -> [AddressState] {
+    let now = monotonicMilliseconds()
+    var states = questions.map { question -> AddressState in
+      guard let probe = probes[question], !probe.isUnderWay || probe.expiry > now else {
+        return .unknown
+      }
+      return probe.verdict
+    }
+    let open = questions.indices.filter { place in
+      switch states[place] {
+      case .free: true
+      case .unknown: probes[questions[place]] == nil
+      case .taken, .told: false
+      }
+    }
+    let owners = owners(of: open.map { questions[$0] })
+    for place in open {
+      guard let owner = owners[questions[place]] else { continue }
+      if states[place] == .free {
+        states[place] = .taken(owner)
+        probes[questions[place]] = Probe(
+          next: now + Self.takenValidity, isUnderWay: false, verdict: .taken(owner))
+      } else {
+        states[place] = .told(owner)
+      }
+    }
+    return states
   }
 
   /// When `work` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
@@ -173,6 +191,9 @@ final class AddressProbes {
   }
 
   /// Asks again what is to be asked again, and decides what has been asked.
+  ///
+  /// That somebody has an address is decided no earlier than that nobody has it: what an agent
+  /// tells of another host stays when it is asked for, and its farewell may be on its way.
   func work(now: Int64) {
     renewStocks(now: now)
     let due = probes.filter { $0.value.next <= now }.keys
@@ -186,7 +207,7 @@ final class AddressProbes {
         probes[question] = nil
         continue
       }
-      if let owner = owners[question] {
+      if let owner = owners[question], probe.count == probe.pauses.count {
         silent[question] = nil
         stocks[Segment(question)]?.questions.removeAll { $0 == question }
         probe.verdict = .taken(owner)
@@ -200,7 +221,8 @@ final class AddressProbes {
       } else {
         probe.next = now + probe.pauses[probe.count]
         probe.count += 1
-        asked.append(question)
+        // To ask is to forget who has answered.
+        if owners[question] == nil { asked.append(question) }
       }
       probes[question] = probe
     }

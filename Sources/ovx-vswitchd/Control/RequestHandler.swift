@@ -543,7 +543,7 @@ final class RequestHandler {
       },
       gateway: { SwitchQueries(self.running, self.reconciler.configuration).gateway(of: $0) },
       goneAttachments: { self.goneAttachments },
-      addressState: { self.probes.state(of: $0) },
+      addressStates: { self.probes.states(of: $0) },
       place: { name throws(ControlError) in try self.running.kernel.place(of: name) })
   }
 
