@@ -1,4 +1,3 @@
-private import Foundation
 private import Glibc
 internal import OVXControl
 internal import OVXDatapath

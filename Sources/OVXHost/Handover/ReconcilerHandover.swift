@@ -24,7 +24,8 @@ extension Reconciler {
 
   /// The messages that tell the tables of all bridges.
   ///
-  /// - Parameter tables: Asks the data plane for the two tables of a bridge.
+  /// - Parameter tables: Asks the data plane for the two tables of a bridge, without what an agent
+  ///   has told.
   /// - Returns: The messages, of each bridge what was not seen for the longest time first.
   package func handedTables(
     _ tables: (BridgeID) -> ([KnownAddress], [KnownNeighbor])
@@ -39,8 +40,7 @@ extension Reconciler {
     for name in configuration.bridges.keys.sorted() {
       guard let id = bridge(name) else { continue }
       let (addresses, neighbors) = tables(id)
-      let known = addresses.filter { $0.origin == .learned || $0.origin == .static }
-        .sorted { ($0.age ?? 0) > ($1.age ?? 0) }
+      let known = addresses.sorted { ($0.age ?? 0) > ($1.age ?? 0) }
       let handed = known.compactMap { entry -> HandedAddress? in
         guard let port = ports[entry.port], let remote = remote(entry.peer) else { return nil }
         return HandedAddress(
@@ -48,7 +48,7 @@ extension Reconciler {
       }
       messages += handed.chunks(of: HandoverMessage.entryLimit)
         .map { .addresses(bridge: name, $0) }
-      let stations = neighbors.filter { !$0.isExternal }.sorted { $0.age > $1.age }
+      let stations = neighbors.sorted { $0.age > $1.age }
       let told = stations.compactMap { entry -> HandedNeighbor? in
         guard let port = ports[entry.port], let remote = remote(entry.peer) else { return nil }
         return HandedNeighbor(
