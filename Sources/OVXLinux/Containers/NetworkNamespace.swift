@@ -211,8 +211,11 @@ extension NetworkNamespace {
   /// Opens the file of a name; `nil` where no namespace has it.
   private static func openNamed(_ name: String) throws(LinuxError) -> Descriptor? {
     guard isName(name) else { return nil }
-    // Where a namespace goes without `ip netns`, its name stays behind as an empty file.
-    let remedy = "make it anew with `ip netns delete \(name)` and `ip netns add \(name)`"
+    // Where a namespace goes without `ip netns`, its name stays behind as an empty file; and
+    // outside of the mount namespace where it was named: `ip netns exec` makes one of its own.
+    let remedy =
+      "make it anew with `ip netns delete \(name)` and `ip netns add \(name)`, not within "
+      + "`ip netns exec`, where the name would hold there alone"
     for directory in directories {
       if let file = try open("\(directory)/\(name)", name, remedy: remedy) { return file }
     }

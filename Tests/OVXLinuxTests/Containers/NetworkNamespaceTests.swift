@@ -135,7 +135,8 @@ struct NetworkNamespaceTests {
       #expect(
         refusal.description
           == "cannot use \(name): it is not a network namespace; make it anew with `ip netns delete"
-          + " \(name)` and `ip netns add \(name)`")
+          + " \(name)` and `ip netns add \(name)`, not within `ip netns exec`, where the name would"
+          + " hold there alone")
     }
   }
 
