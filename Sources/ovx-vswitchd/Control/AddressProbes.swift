@@ -89,22 +89,22 @@ final class AddressProbes {
   /// who has told so.
   func states(of questions: [AddressQuestion]) -> [AddressState] {
     let now = monotonicMilliseconds()
-    var states = questions.map { question -> AddressState in
-      guard let probe = probes[question], !probe.isUnderWay || probe.expiry > now else {
-        return .unknown
+    var states: [AddressState] = []
+    states.reserveCapacity(questions.count)
+    // Those of which others may have told since.
+    var open: [Int] = []
+    for (place, question) in questions.enumerated() {
+      guard let probe = probes[question] else {
+        open.append(place)
+        states.append(.unknown)
+        continue
       }
-      return probe.verdict
+      let isOver = probe.isUnderWay && probe.expiry <= now
+      if !isOver, probe.verdict == .free { open.append(place) }
+      states.append(isOver ? .unknown : probe.verdict)
     }
-    let open = questions.indices.filter { place in
-      switch states[place] {
-      case .free: true
-      case .unknown: probes[questions[place]] == nil
-      case .taken, .told: false
-      }
-    }
-    let owners = owners(of: open.map { questions[$0] })
-    for place in open {
-      guard let owner = owners[questions[place]] else { continue }
+    for (place, owner) in zip(open, owners(of: open.map { questions[$0] })) {
+      guard let owner else { continue }
       if states[place] == .free {
         states[place] = .taken(owner)
         probes[questions[place]] = Probe(
@@ -126,9 +126,8 @@ final class AddressProbes {
   func ask(_ questions: [AddressQuestion], now: Int64) {
     let new = questions.filter { probes[$0] == nil }
     // Who has said that he has one may have gone, and is given time to say so again.
-    let known = owners(of: new.filter { silent[$0].map { $0 > now } ?? false })
-    for question in new {
-      let isSilent = (silent[question] ?? 0) > now && known[question] == nil
+    for (question, owner) in zip(new, owners(of: new)) {
+      let isSilent = (silent[question] ?? 0) > now && owner == nil
       begin(question, isSilent ? Self.shortPauses : Self.pauses, now: now)
     }
     work(now: now)
@@ -196,18 +195,18 @@ final class AddressProbes {
   /// tells of another host stays when it is asked for, and its farewell may be on its way.
   func work(now: Int64) {
     renewStocks(now: now)
-    let due = probes.filter { $0.value.next <= now }.keys
+    let due = Array(probes.filter { $0.value.next <= now }.keys)
     guard !due.isEmpty else { return }
-    let owners = owners(
-      of: due.filter { probes[$0].map { $0.count > 0 && $0.isUnderWay } == true })
     var asked: [AddressQuestion] = []
-    for question in due {
+    for (question, owner) in zip(due, owners(of: due)) {
       guard var probe = probes[question] else { continue }
       if !probe.isUnderWay {
         probes[question] = nil
         continue
       }
-      if let owner = owners[question], probe.count == probe.pauses.count {
+      // What is known before it is asked for the first time is not an answer.
+      let owner = probe.count > 0 ? owner : nil
+      if let owner, probe.count == probe.pauses.count {
         silent[question] = nil
         stocks[Segment(question)]?.questions.removeAll { $0 == question }
         probe.verdict = .taken(owner)
@@ -222,7 +221,7 @@ final class AddressProbes {
         probe.next = now + probe.pauses[probe.count]
         probe.count += 1
         // To ask is to forget who has answered.
-        if owners[question] == nil { asked.append(question) }
+        if owner == nil { asked.append(question) }
       }
       probes[question] = probe
     }
@@ -238,7 +237,9 @@ final class AddressProbes {
 
   private func send(_ questions: [AddressQuestion]) {
     guard let source = Self.source else { return }
-    let questions = located(questions)
+    let questions = questions.compactMap { question in
+      running.reconciler.bridge(question.bridge).map { (question, $0) }
+    }
     guard !questions.isEmpty else { return }
     running.dataplane.perform { datapath in
       for (question, bridge) in questions {
@@ -247,28 +248,24 @@ final class AddressProbes {
     }
   }
 
-  /// Who has answered for some addresses; each worker is asked once for all of them.
-  private func owners(of questions: [AddressQuestion]) -> [AddressQuestion: MACAddress] {
-    let questions = located(questions)
-    guard !questions.isEmpty else { return [:] }
+  /// Who has answered for some addresses, each in its question's place; each worker is asked once
+  /// for all of them.
+  private func owners(of questions: [AddressQuestion]) -> [MACAddress?] {
+    var owners = [MACAddress?](repeating: nil, count: questions.count)
+    let located = questions.indices.compactMap { place in
+      running.reconciler.bridge(questions[place].bridge).map { (place, questions[place], $0) }
+    }
+    guard !located.isEmpty else { return owners }
     let found = running.dataplane.performOnAll { datapath in
-      questions.map { question, bridge in
+      located.map { _, question, bridge in
         datapath.neighbor(question.address, vlan: question.vlan, bridge: bridge)
       }
     }
-    var owners: [AddressQuestion: MACAddress] = [:]
     for answers in found {
-      for ((question, _), address) in zip(questions, answers) where owners[question] == nil {
-        owners[question] = address
+      for (place, owner) in zip(located.lazy.map(\.0), answers) where owners[place] == nil {
+        owners[place] = owner
       }
     }
     return owners
-  }
-
-  /// Questions with the numbers of their bridges, without those whose bridge is gone.
-  private func located(_ questions: [AddressQuestion]) -> [(AddressQuestion, BridgeID)] {
-    questions.compactMap { question in
-      running.reconciler.bridge(question.bridge).map { (question, $0) }
-    }
   }
 }
