@@ -9,12 +9,12 @@ internal import OVXLinux
 /// configuration is looked at: a device that has vanished since, or an underlay that has become
 /// narrower, must not stand in the way of commands about something else.
 package struct HostCheck {
-  private let reconciler: Reconciler
+  let reconciler: Reconciler
   private let ownership: DeviceOwnership
-  private let configuration: Configuration
+  let configuration: Configuration
   package let desired: DesiredState
-  private let changes: Configuration.Changes
-  private var kernel: any HostKernel { reconciler.kernel }
+  let changes: Configuration.Changes
+  var kernel: any HostKernel { reconciler.kernel }
 
   /// - Parameters:
   ///   - configuration: What is to be checked.
@@ -35,6 +35,7 @@ package struct HostCheck {
   /// Refuses what cannot be put in force.
   package func check() throws(ControlError) {
     try checkLimits()
+    try checkSubnets()
     for name in changes.ports.sorted() {
       guard let device = desired.devices[name],
         reconciler.desired.devices[name]?.place != device.place

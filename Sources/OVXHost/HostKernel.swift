@@ -37,6 +37,9 @@ protocol HostKernel: AnyObject {
   /// Whether a device of the host passes IPv6 packets on, as a router does.
   func forwardsIPv6(on device: String) -> Bool
 
+  /// Where the host gets by devices that are no gateways' ways to it.
+  func ways() throws(LinuxError) -> [HostWay]
+
   // MARK: Changing devices
 
   /// Asks how a device is now; that waits for changes that are being made.

@@ -76,6 +76,12 @@ extension UnderlayRoute {
     to remote: DesiredState.Remote, from source: IPAddress, over link: Link?, pathMTU: Int?,
     devices: [UInt32]
   ) throws(Fault) {
+    // A tenant would have what all tenants send.
+    if let link, link.name.hasPrefix(Configuration.Network.transitDevicePrefix) {
+      throw Fault(
+        "the host's route to \(remote.address) leads to the gateway of a network, by \(link.name); give that network "
+          + "nat=masquerade or another subnet", isTransient: true)
+    }
     let pathMTU = pathMTU ?? link?.mtu ?? MTU.defaultMTU
     let innerMTU = MTU.innerMTU(pathMTU: pathMTU, isIPv6: remote.address.isIPv6)
     guard innerMTU >= Configuration.mtuRange.lowerBound else {

@@ -33,7 +33,7 @@ struct Gateway: Equatable {
   var transitDevice: String { Self.transitPrefix + "\(vni.rawValue)" }
 
   /// What the names of all transit pairs on the host begin with.
-  static let transitPrefix = "ovx-gw"
+  static let transitPrefix = Configuration.Network.transitDevicePrefix
 
   /// Whether it routes packets of a family.
   func routes(isIPv6: Bool) -> Bool { addresses.contains { $0.isIPv6 == isIPv6 } }

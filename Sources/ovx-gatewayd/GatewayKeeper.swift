@@ -163,7 +163,7 @@ struct GatewayKeeper: ~Copyable {
           self.clients[gateway.network] = clients
         }
       }
-      messages.tell(gateway.unservedSubnets, about: subject)
+      messages.tell(gateway.unservedSubnets + hiddenResolvers(of: gateway), about: subject)
     } catch {
       messages.tell("neither DHCP nor DNS is served: \(error)", about: subject)
     }
@@ -174,9 +174,22 @@ struct GatewayKeeper: ~Copyable {
     guard gateway.services.dns, gateway.nat == .masquerade else { return [] }
     return Resolvers.usable(
       in: Files.read(tools.resolvConf, limit: 1 << 16) ?? "",
-      own: Set(try netlink.addresses().map(\.address)), pools: [wishes.transit, Transit.ipv6Pool]
+      own: Set(try netlink.addresses().map(\.address)),
+      closed: [wishes.transit, Transit.ipv6Pool] + gateway.subnets
     )
     .filter { gateway.routes(isIPv6: $0.isIPv6) }
+  }
+
+  /// Tells of resolvers that are asked nothing, as their addresses are the tenant's own.
+  private func hiddenResolvers(of gateway: Gateway) -> [String] {
+    guard gateway.services.dns, gateway.nat == .masquerade else { return [] }
+    let text = Files.read(tools.resolvConf, limit: 1 << 16) ?? ""
+    return Resolvers.usable(in: text, own: [], closed: []).compactMap { resolver in
+      gateway.subnets.first { $0.contains(resolver) }.map {
+        "the host's resolver \(resolver) is not asked for names, as its address is one of the network's own subnet \($0); "
+          + "give the network another subnet, or the host another resolver"
+      }
+    }
   }
 
   private mutating func keep() {
@@ -220,6 +233,10 @@ struct GatewayKeeper: ~Copyable {
     let present = try Router.all(&netlink)
     let transits = try chooseTransits(present)
     try filterHost(transits)
+    let pools = [wishes.transit, Transit.ipv6Pool]
+    let own = try netlink.addresses().map(\.address).filter { address in
+      !pools.contains { $0.contains(address) }
+    }
     var kept: [String: Filtered] = [:]
     for gateway in wishes.gateways {
       let router = Router(
@@ -244,12 +261,17 @@ struct GatewayKeeper: ~Copyable {
           messages.note("the gateway of network \(gateway.network) is in namespace \(place.name)")
         }
         messages.clear(.router(gateway.network))
+        messages.tell(
+          RouteClashes.faults(
+            of: gateway, try netlink.routes(), try netlink.links(), own: own),
+          about: .routes(gateway.network))
         if gateway.services.isAny {
           serve(gateway, in: place)
         } else {
           messages.clear(.services(gateway.network))
         }
       } catch {
+        messages.clear(.routes(gateway.network))
         messages.tell(
           "its gateway is not in force: \(error)", about: .router(gateway.network))
       }
@@ -410,6 +432,7 @@ struct GatewayKeeper: ~Copyable {
       let name = gateway.network
       let subjects: [Messages.Subject] = [
         .router(name), .port(name), .services(name), .floating(name),
+        .routes(name),
       ]
       let isInForce =
         routers[name]?.gateway == gateway
@@ -447,13 +470,5 @@ extension Netlink {
       try add(
         RouteEntry(destination: subnet.base, prefixLength: UInt8(subnet.length)), on: link)
     }
-  }
-}
-
-extension RouteEntry {
-  /// Where it leads.
-  fileprivate var prefix: IPPrefix {
-    IPPrefix(
-      numbered: destination.number, length: Int(prefixLength), isIPv6: destination.isIPv6)
   }
 }

@@ -87,6 +87,16 @@ struct HostRules: Equatable {
       // Else the answers would not come back this way.
       translated.append("iifname \(device) oifname \(device) ct status dnat masquerade")
     }
+    for gateway in gateways where !gateway.published.isEmpty || !gateway.floating.isEmpty {
+      // A member takes somebody outside for its neighbor who has an address of its own subnet.
+      for isIPv6 in [false, true] where gateway.routes(isIPv6: isIPv6) {
+        let subnets = gateway.subnets(isIPv6: isIPv6).map(\.description).joined(separator: ", ")
+        guard !subnets.isEmpty else { continue }
+        translated.append(
+          "oifname \"\(gateway.transitDevice)\" \(isIPv6 ? "ip6" : "ip") saddr { \(subnets) } masquerade"
+        )
+      }
+    }
     if !led.isEmpty {
       translated.append("oifname \(any) ct status dnat fib saddr type local masquerade")
     }

@@ -23,12 +23,14 @@ final class Messages {
     case port(String)
     case services(String)
     case floating(String)
+    /// The host's routes to it, besides others of the host.
+    case routes(String)
 
     /// The one network that it is about, if it is about one.
     var network: String? {
       switch self {
       case .router(let network), .port(let network), .services(let network),
-        .floating(let network):
+        .floating(let network), .routes(let network):
         network
       default: nil
       }

@@ -12,9 +12,10 @@ enum Resolvers {
   /// - Parameters:
   ///   - text: The content of resolv.conf(5).
   ///   - own: The host's addresses.
-  ///   - pools: Where the addresses of transit pairs are from.
+  ///   - closed: Where tenants do not get: the transit pairs, and their own subnets, in which
+  ///     somebody else would be asked.
   /// - Returns: In the order in which they are asked.
-  static func usable(in text: String, own: Set<IPAddress>, pools: [IPPrefix]) -> [IPAddress] {
+  static func usable(in text: String, own: Set<IPAddress>, closed: [IPPrefix]) -> [IPAddress] {
     var found: [IPAddress] = []
     for line in text.split(separator: "\n") {
       let words = line.split { $0 == " " || $0 == "\t" || $0 == "\r" }
@@ -22,7 +23,7 @@ enum Resolvers {
         !address.isIPv4Mapped, !address.isUnspecified, !address.isMulticast,
         !address.isLinkLocalIPv6,
         !Self.closed.contains(where: { $0.contains(address) }),
-        !pools.contains(where: { $0.contains(address) }), !own.contains(address),
+        !closed.contains(where: { $0.contains(address) }), !own.contains(address),
         !found.contains(address), found.count < limit
       else { continue }
       found.append(address)

@@ -166,7 +166,7 @@ struct Router {
   private func route(
     _ link: Link, _ transits: [Transit], _ netlink: inout Netlink
   ) throws(LinuxError) {
-    let all = try netlink.routes().filter { !$0.isDefault }
+    let all = try netlink.routes().filter { !$0.isDefault && $0.isInMainTable }
     let present = all.filter { $0.linkIndex == link.index && $0.gateway != nil }
     var wanted: Set<IPPrefix> = []
     for transit in transits {
@@ -176,28 +176,28 @@ struct Router {
         floating.map { IPPrefix(numbered: $0.number, length: $0.bitCount, isIPv6: isIPv6) })
       if gateway.nat == .none { wanted.formUnion(gateway.subnets(isIPv6: isIPv6)) }
     }
-    for route in present where !wanted.contains(IPPrefix(route)) {
+    for route in present where !wanted.contains(route.prefix) {
       try netlink.remove(route, from: link)
     }
     for transit in transits {
       for prefix in wanted.sorted(by: { $0.base < $1.base })
       where prefix.base.isIPv6 == transit.host.isIPv6 {
-        if present.contains(where: { IPPrefix($0) == prefix && $0.gateway == transit.router }) {
+        if present.contains(where: { $0.prefix == prefix && $0.gateway == transit.router }) {
           continue
         }
         // A floating address is one of the uplink's network, in most cases, and more narrow than
         // that.
         let isSubnet = prefix.length < prefix.base.bitCount
         let other = all.first {
-          $0.linkIndex != link.index && $0.destination.isIPv6 == prefix.base.isIPv6
-            && (isSubnet ? IPPrefix($0).overlaps(prefix) : IPPrefix($0) == prefix)
+          $0.linkIndex != link.index
+            && (isSubnet ? $0.isInTheWay(of: prefix) : $0.prefix == prefix)
         }
         if let other {
           throw LinuxError(
             action: "route", subject: "\(prefix) to network \(gateway.network)", errno: .fileExists,
-            detail: "the host has a route to \(IPPrefix(other)) already",
+            detail: "the host has a route to \(other.prefix) already",
             remedy: isSubnet
-              ? "with nat=masquerade its members need no route, or give the network another subnet"
+              ? RouteClashes.remedy
               : "remove it, or name another floating address")
         }
         let route = RouteEntry(
@@ -234,15 +234,6 @@ struct Router {
     do { try netlink.delete(found.link) } catch {
       if error.errno != .operationNotSupportedByDevice { throw error }
     }
-  }
-}
-
-extension IPPrefix {
-  /// Where a route leads.
-  fileprivate init(_ route: RouteEntry) {
-    self.init(
-      numbered: route.destination.number, length: Int(route.prefixLength),
-      isIPv6: route.destination.isIPv6)
   }
 }
 

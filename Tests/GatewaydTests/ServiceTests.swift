@@ -213,7 +213,8 @@ import Testing
       nameserver 8.8.4.4
       """
     let found = Resolvers.usable(
-      in: text, own: [try address("192.168.5.2")], pools: [try #require(IPPrefix("100.64.0.0/10"))])
+      in: text, own: [try address("192.168.5.2")], closed: [try #require(IPPrefix("100.64.0.0/10"))]
+    )
     #expect(found.map(\.description) == ["9.9.9.9", "2001:db8::1", "8.8.8.8"])
   }
 }

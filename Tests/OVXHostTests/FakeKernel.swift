@@ -35,6 +35,8 @@ final class FakeKernel: HostKernel {
   private(set) var filters: Set<Int32> = []
   var addresses: [String: [OVXLinux.InterfaceAddress]] = [:]
   var routes: [IPAddress: Route] = [:]
+  /// Where the host itself gets.
+  var hostWays: [HostWay] = []
   /// UDP ports that belong to others.
   var takenPorts: Set<UInt16> = []
   /// What the host holds its packets against.
@@ -163,6 +165,7 @@ final class FakeKernel: HostKernel {
 
   func hasIPv6(_ place: DesiredState.Place) -> Bool { !withoutIPv6.contains(place.name) }
   func forwardsIPv6(on device: String) -> Bool { false }
+  func ways() throws(LinuxError) -> [HostWay] { hostWays }
 
   // MARK: Changing devices
 

@@ -122,4 +122,59 @@ extension SystemTests.GatewayTests {
       try expectNoError(on: host)
     }
   }
+
+  /// Where the host would have two ways to one address, a network is refused, and told of what
+  /// comes later; where it has none to the tenant's, anything goes.
+  @Test func theHostsOwnRoutesAndTenantsSubnetsDoNotMeet() throws {
+    try run { lab, site in
+      let host = site.hosts[0]
+      func refusal(_ line: String) throws -> String {
+        let output = try host.run("ovx-ctl \(line)")
+        #expect(!output.succeeded, "\(line)")
+        return output.standardError
+      }
+      try host.must(
+        "ip link add docker0 type bridge && ip addr add 10.5.0.1/16 dev docker0 && ip link set docker0 up"
+      )
+      let routed = "add-net green vni=300 subnet=10.5.7.0/24 gateway=10.5.7.1"
+      #expect(try refusal(routed).contains("the host has a route to 10.5.0.0/16 by docker0; nat=m"))
+      #expect(
+        try refusal(
+          "-- set switch . remotes=10.6.0.3 -- add-net green vni=300 subnet=10.6.0.0/24 gateway=10.6.0.1"
+        )
+        .contains("10.6.0.3 in it is a remote of tunnel vni"))
+      #expect(try host.ctl("list-nets").contains("green") == false)
+      // With the host's address outside: members have a neighbor's address, and are asked by one
+      // who has an address of theirs.
+      let said = try host.run(
+        "ovx-ctl add-net green vni=300 subnet=203.0.113.0/24 gateway=203.0.113.77 nat=masquerade")
+      #expect(said.succeeded)
+      #expect(said.standardError.contains("and the host has a route to 203.0.113.0/24 by wan"))
+      let green = try lab.namespace("green")
+      try host.ctl("attach green \(green.name) eth0 publish=8080:80")
+      try expectWayOut(green)
+      let service = try green.start(
+        "exec socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:'echo green is asked'")
+      defer { service.signal(SIGKILL) }
+      try eventually("who has an address of the subnet is answered") {
+        try site.outside.run("timeout 2 socat -t 1 - TCP:203.0.113.1:8080,connect-timeout=1")
+          .standardOutput.contains("green is asked")
+      }
+      try host.ctl("detach \(green.name) eth0 -- del-net green")
+      // What comes later is told of, for as long as it is there.
+      try host.must("ip link del docker0")
+      try host.ctl(routed)
+      try expectNoError(of: "green", on: host)
+      try host.must(
+        "ip link add docker0 type bridge && ip addr add 10.5.0.1/16 dev docker0 && ip link set docker0 up"
+      )
+      try expectError("a route to 10.5.0.0/16 by docker0 beside", "up", of: "green", on: host)
+      // Nobody is kept from changing something else.
+      try host.ctl("set network green mtu_request=1400")
+      try host.must("ip link del docker0 && ip addr add 10.5.7.9/32 dev lo")
+      try expectError("the address 10.5.7.9 beside", "up", of: "green", on: host)
+      try host.must("ip addr del 10.5.7.9/32 dev lo")
+      try expectNoError(of: "green", on: host)
+    }
+  }
 }

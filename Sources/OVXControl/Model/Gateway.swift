@@ -34,6 +34,15 @@ extension Configuration.Network {
   /// The name that the gateway's device has in its namespace.
   package static let gatewayDevice = "tenant"
 
+  /// What the names of the host's ends of ways to routers begin with; the VNI follows.
+  package static let transitDevicePrefix = "ovx-gw"
+
+  /// The subnets that the host has a route to, as the gateway here does not translate.
+  package var routedSubnets: [IPPrefix] {
+    guard hasGatewayHere, nat == .none else { return [] }
+    return subnets.filter { !$0.base.isIPv6 || gateways.contains(where: \.isIPv6) }
+  }
+
   /// The gateway's Ethernet address: 02:6f:76 and the VNI.
   ///
   /// The same on all hosts, so that a container which moves between hosts goes on with the gateway

@@ -299,6 +299,7 @@ final class RequestHandler {
       let hostCheck = HostCheck(
         configuration, transaction.changes, after: reconciler, ownership: ownership)
       try hostCheck.check()
+      notes += hostCheck.notes
       if let seconds = unconfirmed.secondsLeft(now: monotonicMilliseconds()) {
         throw ControlError(
           "a change waits to be confirmed, and is taken back in \(seconds) s; type ovx-ctl confirm, or "
