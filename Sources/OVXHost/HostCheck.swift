@@ -36,6 +36,7 @@ package struct HostCheck {
   package func check() throws(ControlError) {
     try checkLimits()
     try checkSubnets()
+    try checkPublished()
     for name in changes.ports.sorted() {
       guard let device = desired.devices[name],
         reconciler.desired.devices[name]?.place != device.place
@@ -47,6 +48,9 @@ package struct HostCheck {
     let ways = try checkTunnels()
     try checkSizes(ways)
   }
+
+  /// What the operator is told of what can be put in force, and will not do all that it seems to.
+  package var notes: [String] { notesOfSubnets + notesOfPublished }
 
   private func refusal(_ port: String, _ sentence: String) -> ControlError {
     let device = desired.devices[port]?.place.name

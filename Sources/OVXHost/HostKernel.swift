@@ -40,6 +40,9 @@ protocol HostKernel: AnyObject {
   /// Where the host gets by devices that are no gateways' ways to it.
   func ways() throws(LinuxError) -> [HostWay]
 
+  /// The sockets that take what comes for a port of the host.
+  func listeners() -> [ListeningSocket]
+
   // MARK: Changing devices
 
   /// Asks how a device is now; that waits for changes that are being made.

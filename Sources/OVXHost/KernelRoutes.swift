@@ -57,6 +57,8 @@ extension KernelView {
       now: monotonicMilliseconds())
   }
 
+  func listeners() -> [ListeningSocket] { ListeningSocket.all() }
+
   func passedFilter() -> String? { HostFilters.first() }
 
   /// When `examineClaims` has something to do next, in milliseconds on the monotonic clock; `nil`

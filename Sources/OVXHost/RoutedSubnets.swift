@@ -102,7 +102,7 @@ extension HostCheck {
 
   /// What the operator is told of networks whose members get outside, but not to where their own
   /// subnet has the addresses of what is there.
-  package var notes: [String] {
+  var notesOfSubnets: [String] {
     let translated = changes.networks.sorted().compactMap { configuration.networks[$0] }.filter {
       network in
       let old = reconciler.configuration.networks[network.name]

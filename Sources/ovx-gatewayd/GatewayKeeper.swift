@@ -361,6 +361,16 @@ struct GatewayKeeper: ~Copyable {
       messages.tell(
         FloatingAddresses.faults(of: gateway, own: own), about: .floating(gateway.network))
     }
+    let isPublishing = wishes.gateways.contains { !$0.published.isEmpty }
+    let listeners = (isPublishing ? ListeningSocket.all() : []).map {
+      ($0.address, $0.port, $0.transport)
+    }
+    for gateway in wishes.gateways {
+      messages.tell(
+        Set(gateway.published.map(\.port)).sorted { $0.description < $1.description }.flatMap {
+          $0.faults(own: own, listeners: listeners)
+        }, about: .published(gateway.network))
+    }
     tellOfTransits(transits.values.flatMap { $0 }, routes, links)
     tellOfOthers(uplinks)
   }
@@ -432,7 +442,7 @@ struct GatewayKeeper: ~Copyable {
       let name = gateway.network
       let subjects: [Messages.Subject] = [
         .router(name), .port(name), .services(name), .floating(name),
-        .routes(name),
+        .routes(name), .published(name),
       ]
       let isInForce =
         routers[name]?.gateway == gateway

@@ -25,12 +25,14 @@ final class Messages {
     case floating(String)
     /// The host's routes to it, besides others of the host.
     case routes(String)
+    /// What its members publish, beside what the host itself has there.
+    case published(String)
 
     /// The one network that it is about, if it is about one.
     var network: String? {
       switch self {
       case .router(let network), .port(let network), .services(let network),
-        .floating(let network), .routes(let network):
+        .floating(let network), .routes(let network), .published(let network):
         network
       default: nil
       }

@@ -140,14 +140,3 @@ extension PortRelay {
     }
   }
 }
-
-extension PublishedPort.Transport {
-  /// The protocol's number in IP.
-  fileprivate var number: UInt8 {
-    switch self {
-    case .tcp: 6
-    case .udp: 17
-    case .sctp: 132
-    }
-  }
-}

@@ -141,4 +141,32 @@ import Testing
     let text = NetworkDescription(network, in: bench.configuration).tree
     #expect(text.contains("    published: 8080:80/tcp\n"), "\(text)")
   }
+
+  @Test(
+    arguments: [
+      ("22:22", "0.0.0.0", true), ("22:22", "::", true), ("22:22", "127.0.0.1", true),
+      ("203.0.113.1:22:22", "0.0.0.0", true), ("203.0.113.1:22:22", "::", true),
+      ("203.0.113.1:22:22", "203.0.113.1", true), ("203.0.113.1:22:22", "203.0.113.2", false),
+      ("203.0.113.1:22:22", "2001:db8::1", false), ("0.0.0.0:22:22", "203.0.113.2", true),
+      ("0.0.0.0:22:22", "2001:db8::1", false), ("[::]:22:22", "0.0.0.0", false),
+      ("23:22", "0.0.0.0", false), ("22:22/udp", "0.0.0.0", false),
+    ])
+  func whoIsHiddenIsToldOf(_ port: String, _ listener: String, _ isHidden: Bool) throws {
+    let own = try Set(["203.0.113.1"].map { try #require(IPAddress($0)) })
+    let port = try #require(PublishedPort(port))
+    let faults = port.faults(
+      own: own, listeners: [(address: try #require(IPAddress(listener)), port: 22, transport: 6)])
+    #expect(faults.isEmpty == !isHidden)
+    #expect(faults.allSatisfy { $0.contains("`ss -Hlntp sport = :22` names it") })
+  }
+
+  @Test(arguments: [
+    ("192.0.2.7:22:22", true), ("203.0.113.1:22:22", false), ("0.0.0.0:22:22", false),
+    ("127.0.0.9:22:22", false), ("[::1]:22:22", false), ("22:22", false),
+  ])
+  func anAddressThatTheHostHasNotIsToldOf(_ port: String, _ isMissing: Bool) throws {
+    let own = try Set(["203.0.113.1"].map { try #require(IPAddress($0)) })
+    let faults = try #require(PublishedPort(port)).faults(own: own, listeners: [])
+    #expect(faults.isEmpty == !isMissing)
+  }
 }

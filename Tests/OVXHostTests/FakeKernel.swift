@@ -37,6 +37,8 @@ final class FakeKernel: HostKernel {
   var routes: [IPAddress: Route] = [:]
   /// Where the host itself gets.
   var hostWays: [HostWay] = []
+  /// Who takes what comes for the host.
+  var listening: [ListeningSocket] = []
   /// UDP ports that belong to others.
   var takenPorts: Set<UInt16> = []
   /// What the host holds its packets against.
@@ -165,6 +167,7 @@ final class FakeKernel: HostKernel {
 
   func hasIPv6(_ place: DesiredState.Place) -> Bool { !withoutIPv6.contains(place.name) }
   func forwardsIPv6(on device: String) -> Bool { false }
+  func listeners() -> [ListeningSocket] { listening }
   func ways() throws(LinuxError) -> [HostWay] { hostWays }
 
   // MARK: Changing devices

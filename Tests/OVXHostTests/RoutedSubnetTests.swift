@@ -35,7 +35,7 @@ import Testing
     return network
   }
 
-  /// What a change is refused for; `nil` where it is not, and in force then. Nothing else is done.
+  /// What a change is refused for, with nothing done; `nil` where it is in force.
   private func refusal(
     _ world: World,
     _ change: (inout Configuration) throws -> Void
@@ -168,5 +168,60 @@ import Testing
     // By docker0 nobody gets outside.
     let blue = try network("blue", 200, "172.17.0.0/16", "172.17.0.1") { $0.nat = .masquerade }
     #expect(try notes { $0.networks["blue"] = blue } == [])
+  }
+
+  // MARK: Published ports
+
+  @Test func aPublishedPortTakesNoTunnelsDatagrams() throws {
+    let world = try world()
+    try world.change {
+      try $0.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1", tag: 700)
+      try $0.add("tap1", to: "br0", type: .tap, tag: 100)
+    }
+    func refusal(publishing port: String) throws -> String? {
+      try self.refusal(world) {
+        $0.ports["tap1"]?.published = [try #require(PublishedPort(port))]
+      }
+    }
+    for port in ["4789:80/udp", "0.0.0.0:4789:80/udp", "192.0.2.100:4789:80/udp"] {
+      #expect(
+        try refusal(publishing: port)?.hasPrefix("port tap1 publishes \(port), and at UDP port")
+          == true)
+    }
+    for port in ["4789:80", "4790:80/udp", "[2001:db8::1]:4789:80/udp", "4789:80/sctp"] {
+      #expect(try refusal(publishing: port) == nil)
+    }
+    // Nor a tunnel's that comes later.
+    #expect(try refusal(publishing: "8472:80/udp") == nil)
+    let sentence = try self.refusal(world) {
+      try $0.addTunnel("vx2", to: "br0", key: 8, remotes: "192.0.2.1", tag: 800, port: "8472")
+    }
+    #expect(sentence?.contains("8472") == true)
+  }
+
+  @Test func whatAPublishedPortHidesIsToldOnce() throws {
+    let world = try world()
+    try world.change { try $0.add("tap1", to: "br0", type: .tap, tag: 100) }
+    world.kernel.listening = [
+      ListeningSocket(
+        address: try #require(IPAddress("0.0.0.0")), port: 22, transport: 6)
+    ]
+    var configuration = world.reconciler.configuration
+    configuration.ports["tap1"]?.published = ["22:22", "10.7.0.8:80:80"].compactMap {
+      PublishedPort($0)
+    }
+    func notes() -> [String] {
+      HostCheck(
+        configuration, configuration.changes(since: world.reconciler.configuration),
+        after: world.reconciler, ownership: world.ownership
+      ).notes
+    }
+    let told = notes()
+    #expect(told.count == 2)
+    #expect(
+      told.first?.hasPrefix("port tap1: a service of the host listens at port 22/tcp") == true)
+    #expect(told.last?.contains("the host has no address 10.7.0.8") == true)
+    world.put(configuration)
+    #expect(notes() == [])
   }
 }

@@ -177,4 +177,35 @@ extension SystemTests.GatewayTests {
       #expect(refused.standardError.contains("refused"), "\(refused)")
     }
   }
+
+  /// What a port of the host loses by being published, or lacks for it, is not for the operator to
+  /// find out.
+  @Test func whatTheHostHasAtAPublishedPortIsToldOf() throws {
+    try run { lab, site in
+      let host = site.hosts[0]
+      let red = try site.attach("red", to: "red", on: 0)
+      let service = try host.start("exec socat TCP-LISTEN:22,fork,reuseaddr SYSTEM:'echo host'")
+      defer { service.signal(SIGKILL) }
+      try expectAnswer("host", "203.0.113.1:22", from: site.outside)
+      let port = "eth0@\(red.name)"
+      let tunnels = try host.run("ovx-ctl set port \(port) publish=4789:80/udp")
+      #expect(!tunnels.succeeded)
+      #expect(tunnels.standardError.contains("at UDP port 4789 the host's tunnels receive"))
+      let hiding = try host.run("ovx-ctl set port \(port) publish=22:80,192.0.2.7:81:80")
+      #expect(hiding.succeeded)
+      let sentences = [
+        "a service of the host listens at port 22/tcp", "the host has no address 192.0.2.7",
+      ]
+      for words in sentences { #expect(hiding.standardError.contains(words)) }
+      try eventually("the network tells of both, for as long as it is so", within: 20) {
+        let shown = try host.ctl("net show red")
+        return sentences.allSatisfy(shown.contains)
+      }
+      service.signal(SIGKILL)
+      try host.must("ip addr add 192.0.2.7/32 dev lo")
+      try eventually("nothing is wrong any more", within: 20) {
+        try host.ctl("get network red error").hasPrefix("[]")
+      }
+    }
+  }
 }

@@ -121,6 +121,58 @@ extension PublishedPort {
   }
 }
 
+extension PublishedPort.Transport {
+  /// The protocol's number in IP.
+  package var number: UInt8 {
+    switch self {
+    case .tcp: 6
+    case .udp: 17
+    case .sctp: 132
+    }
+  }
+}
+
+extension PublishedPort {
+  /// What the operator is told of it: that a service of the host is hidden by it, or that the host
+  /// has not the address.
+  ///
+  /// - Parameters:
+  ///   - own: The host's addresses.
+  ///   - listeners: Sockets of the host that take what comes for a port, at an address or, where
+  ///     that is all zeros, at all; the protocol by its number in IP.
+  /// - Returns: Sentences without the member's name.
+  package func faults(
+    own: Set<IPAddress>, listeners: [(address: IPAddress, port: UInt16, transport: UInt8)]
+  ) -> [String] {
+    var faults: [String] = []
+    if let address, !address.isUnspecified, !own.contains(address), !address.isLoopback {
+      faults.append(
+        "the host has no address \(address), so that \(self) leads nowhere; publish it at one of the host's, or at all without one"
+      )
+    }
+    let isHidden = listeners.contains { listener in
+      guard listener.port == port, listener.transport == transport.number else { return false }
+      // A socket of IPv6 for all addresses takes IPv4 as well.
+      if listener.address.isUnspecified, listener.address.isIPv6 { return true }
+      guard isOf(isIPv6: listener.address.isIPv6) else { return false }
+      guard let address, !address.isUnspecified else { return true }
+      return listener.address.isUnspecified || listener.address == address
+    }
+    if isHidden {
+      faults.append(
+        "a service of the host listens at port \(port)/\(transport.rawValue), too, and \(self) takes what comes for it; "
+          + "`ss -Hln\(transport == .tcp ? "t" : "u")p sport = :\(port)` names it: end that, or publish another port"
+      )
+    }
+    return faults
+  }
+}
+
+extension IPAddress {
+  /// Whether a host itself has it on its loopback device, as all of 127.0.0.0/8.
+  fileprivate var isLoopback: Bool { isIPv6 ? number == 1 : number >> 24 == 127 }
+}
+
 extension Configuration {
   /// Checks the ports that a member publishes.
   func validatePublished(of port: Port) throws(ControlError) {
