@@ -50,7 +50,7 @@ package struct HostCheck {
   }
 
   /// What the operator is told of what can be put in force, and will not do all that it seems to.
-  package var notes: [String] { notesOfSubnets + notesOfPublished }
+  package var notes: [String] { notesOfSubnets + notesOfGateways + notesOfPublished }
 
   private func refusal(_ port: String, _ sentence: String) -> ControlError {
     let device = desired.devices[port]?.place.name

@@ -15,6 +15,8 @@ struct HostWay: Hashable {
   var device: String
   /// Whether it is the host's own address.
   var isAddress = false
+  /// Where its packets go first; `nil` for neighbors, and where there are several.
+  var nextHop: IPAddress?
 
   /// Whether it leads everywhere, if by two halves, as clients of VPNs have it: from such a way any
   /// narrower one takes what it is for.
@@ -40,7 +42,9 @@ extension KernelView {
       let prefix = IPPrefix(
         numbered: route.destination.number, length: Int(route.prefixLength),
         isIPv6: route.destination.isIPv6)
-      ways.append(HostWay(destination: prefix, device: link?.name ?? "several devices"))
+      ways.append(
+        HostWay(
+          destination: prefix, device: link?.name ?? "several devices", nextHop: route.gateway))
     }
     for link in links.values
     where !link.name.hasPrefix(Configuration.Network.transitDevicePrefix) {
@@ -68,6 +72,7 @@ extension HostCheck {
     }
     guard !changes.networks.isEmpty || changes.host || areTunnelsNew else { return }
     try checkTransits()
+    try checkFloating()
     let routed = configuration.networks.values
       .flatMap { network in network.routedSubnets.map { (network: network.name, subnet: $0) } }
       .sorted { ($0.subnet.length, $0.network) < ($1.subnet.length, $1.network) }
@@ -163,6 +168,67 @@ extension HostCheck {
           old != tunnel || isNew(subnet, of: network)
         else { continue }
         throw clash(network, subnet, "\(address) in it is \(what) of tunnel \(name)")
+      }
+    }
+  }
+
+  /// Refuses a floating address that is somebody's whom the host needs: it would lead to a member
+  /// what is for him, and answer in his place on the uplinks.
+  private func checkFloating() throws(ControlError) {
+    var owners: [IPAddress: String] = [:]
+    for network in configuration.networks.values {
+      for (outside, _) in network.floatingAddresses { owners[outside] = network.name }
+    }
+    guard !owners.isEmpty else { return }
+    func isNew(_ address: IPAddress, of network: String) -> Bool {
+      let old = reconciler.configuration.networks[network]?.floatingAddresses ?? []
+      return !old.contains { $0.outside == address }
+    }
+    func refusal(_ address: IPAddress, _ network: String, _ whose: String) -> ControlError {
+      ControlError(
+        "network \(network): the floating address \(address) is \(whose), which a member would have in its place; name an "
+          + "address that nobody has", record: network)
+    }
+    for (name, tunnel) in desired.tunnels.sorted(by: { $0.key < $1.key }) {
+      for remote in tunnel.remotes {
+        guard let network = owners[remote.address],
+          reconciler.desired.tunnels[name] != tunnel || isNew(remote.address, of: network)
+        else { continue }
+        throw refusal(remote.address, network, "a remote's of tunnel \(name)")
+      }
+    }
+    guard owners.contains(where: { isNew($0.key, of: $0.value) }) else { return }
+    for way in hostWays() {
+      guard let hop = way.nextHop, let network = owners[hop], isNew(hop, of: network) else {
+        continue
+      }
+      throw refusal(
+        hop, network,
+        "the next router's on the host's route to \(way.destination.length == 0 ? "everywhere" : "\(way.destination)")"
+      )
+    }
+  }
+
+  /// What the operator is told of members that were attached before their network had its gateway,
+  /// and keep the routes that they were given.
+  var notesOfGateways: [String] {
+    changes.networks.sorted().flatMap { name -> [String] in
+      guard let network = configuration.networks[name],
+        let old = reconciler.configuration.networks[name]
+      else { return [] }
+      return network.gateways.filter { !old.gateways.contains($0) }.compactMap { gateway in
+        let members = configuration.ports.values.filter { port in
+          guard port.network == name, !network.isGateway(port),
+            let attachment = port.interface.attachment
+          else { return false }
+          return attachment.addresses.contains { $0.address.isIPv6 == gateway.isIPv6 }
+            && !attachment.gateways.contains(gateway)
+        }.map(\.name).sorted()
+        guard let first = members.first else { return nil }
+        let others = members.count > 1 ? " and \(members.count - 1) more" : ""
+        return "network \(name): \(first)\(others), attached before, "
+          + "\(members.count > 1 ? "keep" : "keeps") the routes of then and \(members.count > 1 ? "do" : "does") not use the gateway "
+          + "\(gateway); detach and attach anew, or type `ip route replace default via \(gateway)` inside"
       }
     }
   }

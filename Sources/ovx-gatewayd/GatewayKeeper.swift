@@ -372,7 +372,7 @@ struct GatewayKeeper: ~Copyable {
         }, about: .published(gateway.network))
     }
     tellOfTransits(transits.values.flatMap { $0 }, routes, links)
-    tellOfOthers(uplinks)
+    tellOfOthers(uplinks, links)
   }
 
   private mutating func unfilterHost() throws(LinuxError) {
@@ -415,7 +415,7 @@ struct GatewayKeeper: ~Copyable {
   /// Tells what outside of our reach keeps tenants from getting outside.
   ///
   /// Others' packet filters are read when somebody has changed one, and while they are at fault.
-  private mutating func tellOfOthers(_ uplinks: [String]) {
+  private mutating func tellOfOthers(_ uplinks: [String], _ links: [Link]) {
     if areOthersDoubtful || !foreignFaults.isEmpty {
       areOthersDoubtful = false
       foreignFaults = ForeignFilters.faults(tools)
@@ -425,6 +425,10 @@ struct GatewayKeeper: ~Copyable {
       faults.append(
         "the host has no default route, so tenants have no way out; add one, or name the devices with "
           + "`ovx-ctl set switch . other_config:gateway-uplinks=DEVICE,...`")
+    }
+    faults += uplinks.filter { uplink in !links.contains { $0.name == uplink } }.map {
+      "other_config:gateway-uplinks of the switch names \($0), and the host has no such device; tenants get outside by the "
+        + "others, or not at all"
     }
     messages.tell(faults, about: .host)
     let routesIPv6 = wishes.gateways.contains { $0.routes(isIPv6: true) }

@@ -170,6 +170,59 @@ import Testing
     #expect(try notes { $0.networks["blue"] = blue } == [])
   }
 
+  // MARK: Floating addresses
+
+  @Test func whomTheHostNeedsIsNobodysFloatingAddress() throws {
+    let world = try world()
+    world.kernel.hostWays[0].nextHop = IPAddress("203.0.113.9")
+    try world.change { try $0.addTunnel("vx1", to: "br0", key: 7, remotes: "192.0.2.1", tag: 700) }
+    func refusal(_ outside: String) throws -> String? {
+      let red = try network("red", 100, "10.3.0.0/24", "10.3.0.1") {
+        $0.nat = .masquerade
+        $0.floating = [outside: "10.3.0.9"]
+      }
+      return try self.refusal(of: red, in: world)
+    }
+    #expect(
+      try refusal("203.0.113.9")?.contains(
+        "address 203.0.113.9 is the next router's on the host's route to everywhere") == true)
+    #expect(try refusal("192.0.2.1")?.contains("192.0.2.1 is a remote's of tunnel vx1") == true)
+    #expect(try refusal("10.9.0.3") == nil)
+    // Nor is one a remote that comes later.
+    let sentence = try self.refusal(world) {
+      try $0.addTunnel("vx2", to: "br0", key: 8, remotes: "10.9.0.3", tag: 800)
+    }
+    #expect(sentence?.contains("10.9.0.3 is a remote's of tunnel vx2") == true)
+  }
+
+  // MARK: Members
+
+  @Test func whoWasAttachedBeforeTheGatewayIsToldOf() throws {
+    let world = try world()
+    let bare = try network("red", 100, "10.3.0.0/24", "10.3.0.1") { $0.gateways = [] }
+    try world.change {
+      $0.networks["red"] = bare
+      try $0.add("eth0@c1", to: "br0", type: .tap, tag: 100) {
+        $0.attachment = Configuration.Attachment(
+          target: "/proc/self/ns/net", interface: "eth0",
+          addresses: ["10.3.0.9/24"].compactMap { InterfaceAddress($0) }, gateways: [])
+      }
+      $0.ports["eth0@c1"]?.network = "red"
+    }
+    func notes(_ change: (inout Configuration) -> Void) -> [String] {
+      var configuration = world.reconciler.configuration
+      change(&configuration)
+      return HostCheck(
+        configuration, configuration.changes(since: world.reconciler.configuration),
+        after: world.reconciler, ownership: world.ownership
+      ).notes
+    }
+    let told = notes { $0.networks["red"]?.gateways = [IPAddress("10.3.0.1")!] }
+    #expect(
+      told.first?.hasPrefix("network red: eth0@c1, attached before, keeps the routes") == true)
+    #expect(notes { $0.networks["red"]?.mtuRequest = 1400 } == [])
+  }
+
   // MARK: Published ports
 
   @Test func aPublishedPortTakesNoTunnelsDatagrams() throws {

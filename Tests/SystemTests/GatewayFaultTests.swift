@@ -113,6 +113,11 @@ extension SystemTests.GatewayTests {
       try host.ctl("set switch . other_config:gateway-transit=10.200.0.0/16")
       try expectNoError(on: host)
       try expectWayOut(red)
+      // A device that is to be the way out, and is none.
+      try host.ctl("set switch . other_config:gateway-uplinks=eth7")
+      try expectError("names eth7, and the host has no such device", "up", on: host)
+      try host.ctl("remove switch . other_config gateway-uplinks")
+      try expectNoError(on: host)
       // Somebody else's device in the router.
       let name = "\(site.prefix(0))red"
       try host.must("ip -n \(name) link add mine type bridge && ip -n \(name) link set mine up")
