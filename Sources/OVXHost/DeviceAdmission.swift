@@ -26,13 +26,21 @@ extension HostKernel {
         "`ovx-ctl show --links` tells of which")
     }
     if !link.isEthernet { throw refusal("it is no Ethernet device") }
-    if let master = link.master {
-      let name = self.link(master)?.name ?? "device \(master)"
-      throw refusal(
-        "it is part of \(name) already",
-        "take it out with `ip link set \(link.name) nomaster`")
+    // One that was the switch's before somebody put it there stays the switch's, as while a daemon
+    // runs.
+    if let master = masterName(of: link), try !isIsolated(link, by: ownership.filter) {
+      throw refusal("it is part of \(master) already", Self.remedy(forMasterOf: link))
     }
     return link
+  }
+
+  /// The bridge or bond of the kernel's that a device is part of.
+  private func masterName(of link: Link) -> String? {
+    link.master.map { self.link($0)?.name ?? "device \($0)" }
+  }
+
+  private static func remedy(forMasterOf link: Link) -> String {
+    "take it out with `ip link set \(link.name) nomaster`"
   }
 
   /// Makes sure that the host does not lose addresses with a device that is to be a port's.
@@ -52,8 +60,13 @@ extension HostKernel {
       remedy: remedy(link))
   }
 
-  /// What is to be said of the addresses that the device of a port has.
+  /// What is to be said of the addresses that the device of a port has, and of what it is part of.
   func remark(on link: Link) throws(LinuxError) -> Fault? {
+    if let master = masterName(of: link) {
+      return .partial(
+        "its device is part of \(master), too, which neither hears nor sends by it, as the device is "
+          + "the switch's; \(Self.remedy(forMasterOf: link))")
+    }
     guard let address = try widerAddresses(of: link).first else { return nil }
     return Fault(
       "the address \(address) on its device does not work, as the device is the switch's; "

@@ -143,6 +143,7 @@ package final class KernelView: HostKernel {
       for name in [old?.name, link(index)?.name] {
         if let name { changes.devices.insert(name) }
       }
+      if old?.master != link(index)?.master { doubt(index, &changes) }
     }
     for (index, former) in formerFeatures where features[index] == nil {
       guard let link = link(index) else { continue }

@@ -78,6 +78,24 @@ import Testing
     #expect(world.isInService("veth1"))
   }
 
+  /// Nor does a bridge or bond that somebody makes it a part of, be it before another daemon
+  /// starts.
+  @Test func aMasterOfADeviceInServiceIsRemarkedOn() throws {
+    let world = try world()
+    let bridge = world.kernel.add("docker0", kind: "bridge")
+    world.kernel.change("veth1") { $0.master = bridge }
+    let link = try #require(world.kernel.links["veth1"])
+    world.kernel.doubtful.insert(link.index)
+    world.reconciler.reconcile(["veth1"])
+    #expect(world.fault("veth1")?.contains("part of docker0, too") == true)
+    #expect(world.isInService("veth1"))
+    #expect(try world.kernel.deviceForPort("veth1", world.ownership) == link)
+    world.kernel.change("veth1") { $0.master = nil }
+    world.kernel.doubtful.insert(link.index)
+    world.reconciler.reconcile(["veth1"])
+    #expect(world.fault("veth1") == nil)
+  }
+
   @Test func aFilterThatSomebodyRemovedIsPutBackAndToldOf() throws {
     let world = try world()
     let link = try #require(world.kernel.links["veth1"])

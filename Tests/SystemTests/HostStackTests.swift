@@ -320,6 +320,38 @@ extension SystemTests {
       }
     }
 
+    /// The verdict is the same when it happens and after a restart, and neither cuts a container
+    /// off.
+    @Test func aDeviceThatBecomesPartOfABridgeOfTheKernelsStaysAPort() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        lab.expectLog("port v1: its device is part of kb, too")
+        let daemon = try lab.daemon(on: host)
+        let inside = try lab.vethContainer("v1", on: host, address: "10.66.0.2/24")
+        try host.ctl("add-br br0 -- add-port br0 v1")
+        try host.must(
+          """
+          ip addr add 10.66.0.1/24 dev br0
+          ip link set br0 up
+          ip link add kb type bridge
+          ip link set kb up
+          """)
+        try host.must("ip link set v1 master kb")
+        try eventually("show tells") { try host.ctl("show").contains("nomaster") }
+        try inside.must("ping -c 1 -W 2 10.66.0.1")
+        try daemon.stop(SIGTERM)
+        try lab.daemon(on: host)
+        #expect(try host.ctl("show").contains("nomaster"))
+        try inside.must("ping -c 1 -W 2 10.66.0.1")
+        try host.must("ip link set v1 nomaster")
+        try eventually("show tells no more") { try !host.ctl("show").contains("error:") }
+        // As a new port it is somebody else's.
+        try host.ctl("del-port v1")
+        try host.must("ip link set v1 master kb")
+        #expect(try host.ctl(["add-port", "br0", "v1"]).status == 1)
+      }
+    }
+
     // MARK: Forged datagrams
 
     /// A broadcast that sniffers know.
