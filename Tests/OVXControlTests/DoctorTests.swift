@@ -76,12 +76,23 @@ import Testing
     }
     try expect(.note, "it is off") { $0.tunnels.filter = Tunnels.Filter(.off) }
     try expect(.note, "yet datagrams arrive") {
-      $0.host.droppingChains = [HostFacts.Chain(table: "inet filter", name: "input", mentioned: [])]
+      $0.host.barriers = [Self.barrier(.incoming, .policy)]
     }
     try expect(.fault, "udp dport 4789 accept") {
-      $0.host.droppingChains = [HostFacts.Chain(table: "inet filter", name: "input", mentioned: [])]
+      $0.host.barriers = [Self.barrier(.incoming, .policy)]
       $0.heard = []
     }
+    try expect(.fault, "`nft delete rule inet filter c handle 7`") {
+      $0.host.barriers = [Self.barrier(.incoming, .port(rule: "udp dport 4789 drop", handle: "7"))]
+      $0.heard = []
+    }
+    try expect(.note, "yet none was refused") {
+      $0.host.barriers = [Self.barrier(.outgoing, .rest(rule: "reject"))]
+    }
+    var mute = try sound()
+    mute.host.barriers = [Self.barrier(.outgoing, .rest(rule: "reject"))]
+    mute.drops = [Drop(port: "v", reason: .underlayRefused, count: 1)]
+    #expect(mute.findings.contains { $0.verdict == .fault && $0.line.contains("has `reject` for") })
     try expect(.note, "not encrypted") { $0.host.encryptingDevices = [] }
     try expect(.note, "clock") { $0.host.isClockSynchronized = false }
     try expect(.note, "a newer kernel") {
@@ -94,11 +105,12 @@ import Testing
         Drop(port: "v", reason: .samePort, count: 9),
       ]
     }
-    var diagnosis = try sound()
-    diagnosis.host.droppingChains = [
-      HostFacts.Chain(table: "inet filter", name: "input", mentioned: [4789])
-    ]
-    #expect(diagnosis.findings.allSatisfy { $0.verdict == .ok })
+  }
+
+  private static func barrier(
+    _ direction: FilterBarrier.Direction, _ cause: FilterBarrier.Cause
+  ) -> FilterBarrier {
+    FilterBarrier(table: "inet filter", chain: "c", direction: direction, cause: cause, port: 4789)
   }
 
   @Test func aNetworkWithoutFreeAddresses() throws {
@@ -133,19 +145,24 @@ import Testing
     #expect(text(diagnosis).contains("gateways of blue, green, red, blue and 1 more: there"))
   }
 
-  @Test func chainsThatDrop() {
+  @Test func tablesThatSeeTheHostsOwnPackets() {
     let chains = """
       table ip filter {
       \tchain INPUT {
       \t\ttype filter hook input priority filter; policy drop;
       \t}
-      \tchain FORWARD {
+      \tchain OUTPUT {
+      \t\ttype filter hook output priority filter; policy accept;
+      \t}
+      }
+      table inet forwards {
+      \tchain f {
       \t\ttype filter hook forward priority filter; policy drop;
       \t}
       }
-      table inet open {
-      \tchain in {
-      \t\ttype filter hook input priority filter; policy accept;
+      table ip nat {
+      \tchain p {
+      \t\ttype nat hook postrouting priority srcnat; policy accept;
       \t}
       }
       table bridge b {
@@ -153,9 +170,70 @@ import Testing
       \t\ttype filter hook input priority filter; policy drop;
       \t}
       }
+      table inet ovx-underlay-1 {
+      \tchain postrouting {
+      \t\ttype filter hook postrouting priority 200; policy accept;
+      \t}
+      }
+      table inet late {
+      \tchain o {
+      \t\ttype filter hook output priority filter; policy accept;
+      \t}
+      }
       """
-    let found = HostFacts.droppingChains(in: chains)
-    #expect(found.map(\.table) == ["ip filter"] && found.map(\.chain) == ["INPUT"])
-    #expect(HostFacts.droppingChains(in: "").isEmpty)
+    #expect(FilterBarrier.tables(in: chains) == ["ip filter", "inet late"])
+    #expect(FilterBarrier.tables(in: "").isEmpty)
+  }
+
+  /// What a chain `in` at `hook` with `rules` keeps out, or in.
+  private func barriers(
+    hook: String = "input", policy: String = "accept", _ rules: String..., others: String = ""
+  ) -> [FilterBarrier] {
+    let lines = rules.enumerated().map { "\t\t\($1) # handle \($0 + 2)\n" }.joined()
+    let text = """
+      table inet t { # handle 1
+      \tset s { # handle 9
+      \t\ttype inet_service
+      \t\telements = { 22, 4789 }
+      \t}
+
+      \tchain in { # handle 1
+      \t\ttype filter hook \(hook) priority filter; policy \(policy);
+      \(lines)\t}
+      \(others)
+      }
+      """
+    return FilterBarrier.barriers(of: "inet t", in: text, ports: [4789])
+  }
+
+  @Test func rulesThatKeepVXLANOut() {
+    #expect(barriers().isEmpty)
+    #expect(barriers(policy: "drop", "tcp dport 22 accept").map(\.cause) == [.policy])
+    #expect(barriers(policy: "drop", "udp dport 4789 accept").isEmpty)
+    #expect(barriers(policy: "drop", "udp dport { 53, 4789 } accept").isEmpty)
+    // The port by its number.
+    let named = barriers("tcp dport 4789 drop", "udp dport 4789 counter packets 3 bytes 9 drop")
+    #expect(
+      named.map(\.remedy) == ["`nft delete rule inet t in handle 3`"], "\(named)")
+    #expect(barriers("udp dport { 4789, 8472 } reject with icmpx admin-prohibited").count == 1)
+    // Some may pass, which somebody has thought about.
+    #expect(barriers("ip saddr 10.0.0.1 udp dport 4789 accept", "udp dport 4789 drop").isEmpty)
+    // All the rest, as in the images of some clouds.
+    let rest = barriers(
+      "ct state established,related accept",
+      "log prefix \"no \" level warn counter packets 1 bytes 2 "
+        + "reject with icmp host-prohibited")
+    #expect(
+      rest.count == 1 && rest.first?.remedy == "`nft insert rule inet t in udp dport 4789 accept`")
+    #expect(
+      barriers("ct state invalid drop", "ip saddr 10.0.0.1 drop comment \"drop all\"").isEmpty)
+    // Elsewhere.
+    #expect(barriers(hook: "forward", policy: "drop").isEmpty)
+    #expect(barriers(hook: "output", policy: "drop").map(\.direction) == [.outgoing])
+    // In a chain of its own.
+    let user = "\tchain user { # handle 5\n\t\tudp dport 4789 drop # handle 6\n\t}"
+    #expect(barriers(others: user).isEmpty, "nobody jumps there")
+    let far = barriers("iifname vmap { \"lo\" : accept, \"eth0\" : jump user }", others: user)
+    #expect(far.map(\.chain) == ["user"] && far.map(\.direction) == [.incoming])
   }
 }

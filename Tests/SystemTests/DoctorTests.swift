@@ -37,6 +37,30 @@ extension SystemTests {
         try host1.must(String(command))
         #expect(try doctor().output.succeeded)
 
+        // One that names it, to refuse it; and one that refuses all the rest, as some clouds' do.
+        for rules in [
+          "add rule inet filter input udp dport 4789 drop",
+          "add rule inet filter input counter reject",
+        ] {
+          try host1.must(
+            """
+            nft delete table inet filter
+            nft add table inet filter
+            nft 'add chain inet filter input { type filter hook input priority 0; policy accept; }'
+            nft add rule inet filter input icmp type echo-reply accept
+            nft \(rules)
+            """)
+          let walled = try doctor()
+          #expect(walled.output.status == 1)
+          let remedy = try #require(
+            walled.findings.first { $0.hasPrefix("FAULT firewall: chain input") },
+            "\(walled.output)")
+          let words = remedy.split(separator: "`")
+          try host1.must(String(try #require(words.last { $0.hasPrefix("nft ") })))
+          #expect(try doctor().output.succeeded)
+        }
+        try host1.must("nft delete table inet filter")
+
         // The other host is gone.
         try host2.must("ip link set eth0 down")
         let alone = try doctor()

@@ -148,8 +148,9 @@ package enum DropReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case .deviceFull: "The port's device has no room for more frames at the moment."
     case .underlayUnreachable: "The kernel has no route to the remote VTEP, or it is unreachable."
     case .remoteNotListening:
-      "The remote host answers that no VTEP listens there: its switch does not run, or uses another UDP port."
-    case .underlayRefused: "The kernel refused to send the datagram."
+      "The remote host answers that no VTEP listens there: its switch does not run, or uses another UDP port, or a firewall there rejects it."
+    case .underlayRefused:
+      "The kernel refused to send the datagram, as it does where a firewall of this host (output) drops it."
     case .underlayFull: "The underlay's transmit queue has no room at the moment."
     }
   }

@@ -141,17 +141,17 @@ struct Diagnosis {
           remedy: "start ovx-vswitchd without --no-underlay-filter"))
     case .on, nil: break
     }
-    let ports = Set(tunnels.tunnels.map(\.destinationPort)).sorted()
-    for chain in host.droppingChains {
-      let closed = ports.filter { !chain.mentioned.contains($0) }
-      guard let port = closed.first else { continue }
-      let isHeard = !heard.isEmpty
+    for barrier in host.barriers {
+      // What arrives nevertheless, or is not refused, says that some rule lets it pass.
+      let passes =
+        barrier.direction == .incoming
+        ? !heard.isEmpty : !drops.contains { $0.reason == "underlay-refused" }
+      let proof =
+        barrier.direction == .incoming ? "; yet datagrams arrive" : "; yet none was refused"
       findings.append(
         Finding(
-          isHeard ? .note : .fault, "firewall",
-          "chain \(chain.name) of nftables table \(chain.table) drops what it does not let in, and does not name UDP port "
-            + "\(port)" + (isHeard ? "; yet datagrams arrive" : ""),
-          remedy: "`nft add rule \(chain.table) \(chain.name) udp dport \(port) accept`"))
+          passes ? .note : .fault, "firewall", barrier.sentence + (passes ? proof : ""),
+          remedy: barrier.remedy))
     }
     return findings
   }
@@ -184,7 +184,8 @@ struct Diagnosis {
   /// Reasons that come of something that is set up wrongly somewhere, rather than of what tenants
   /// do.
   private static let misconfigurations: Set = [
-    "unknown-vtep", "unknown-vni", "remote-not-listening", "wrong-device", "exceeds-tunnel-mtu",
+    "unknown-vtep", "unknown-vni", "remote-not-listening", "underlay-refused", "wrong-device",
+    "exceeds-tunnel-mtu",
     "exceeds-device-mtu", "loop", "mixed-vnis",
   ]
 

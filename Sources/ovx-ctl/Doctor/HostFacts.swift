@@ -7,18 +7,10 @@ private import OVXLinux
 
 /// What `doctor` sees of the host by itself.
 struct HostFacts: Equatable {
-  /// A chain of the packet filter that drops what it has no rule for.
-  struct Chain: Equatable {
-    /// Family and name, as nft takes them: `inet filter`.
-    var table: String
-    var name: String
-    /// The ports that its table names anywhere.
-    var mentioned: Set<UInt16>
-  }
-
   /// Whether remotes answer ping; those that were not asked are left out.
   var answers: [IPAddress: Bool] = [:]
-  var droppingChains: [Chain] = []
+  /// What of the packet filter keeps VXLAN from passing.
+  var barriers: [FilterBarrier] = []
   /// Devices that encrypt what leaves by them.
   var encryptingDevices: Set<String> = []
   /// `nil` where the kernel does not tell.
@@ -39,7 +31,10 @@ struct HostFacts: Equatable {
   ///   - ports: The UDP ports of tunnels.
   init(asking remotes: [IPAddress: IPAddress?], devices: Set<String>, ports: Set<UInt16>) {
     ask(remotes)
-    if !ports.isEmpty { readFilter(ports) }
+    if !ports.isEmpty {
+      let families = Set(remotes.keys.map { $0.isIPv6 ? "ip6" : "ip" })
+      readFilter(ports, families.union(["inet"]))
+    }
     encryptingDevices = devices.filter { device in
       let facts = try? String(contentsOfFile: "/sys/class/net/\(device)/uevent", encoding: .utf8)
       return facts?.contains("DEVTYPE=wireguard") == true
@@ -81,28 +76,22 @@ struct HostFacts: Equatable {
     }
   }
 
-  private mutating func readFilter(_ ports: Set<UInt16>) {
+  private mutating func readFilter(_ ports: Set<UInt16>, _ families: Set<String>) {
     guard let nft = Self.find("nft"), let chains = Self.output(of: nft, ["list", "chains"]) else {
       omissions.append(
         "the packet filter could not be read, which takes nft(8) and root, so nobody has looked for rules that keep "
           + "VXLAN out")
       return
     }
-    droppingChains = Self.droppingChains(in: chains).compactMap { table, chain in
-      let family = table.split(separator: " ").map(String.init)
+    barriers = FilterBarrier.tables(in: chains).flatMap { table -> [FilterBarrier] in
+      guard families.contains(where: { table.hasPrefix("\($0) ") }) else { return [] }
+      let words = table.split(separator: " ").map(String.init)
       // Of a long one the rest is not seen, so that nothing is said of it.
-      guard let content = Self.output(of: nft, ["list", "table"] + family),
+      guard let content = Self.output(of: nft, ["-a", "list", "table"] + words),
         content.utf8.count < 16 << 10
-      else { return nil }
-      let words = content.split { !$0.isNumber }.compactMap { UInt16($0) }
-      return Chain(table: table, name: chain, mentioned: ports.intersection(words))
+      else { return [] }
+      return FilterBarrier.barriers(of: table, in: content, ports: ports)
     }
-  }
-
-  /// Chains at the hook for what comes in whose policy it is to drop, as `nft list chains` tells
-  /// them.
-  static func droppingChains(in text: String) -> [(table: String, chain: String)] {
-    OVXLinux.droppingChains(at: "input", in: text)
   }
 
   // MARK: Programs
