@@ -266,6 +266,12 @@ import Testing
       "fdb/shwo",
       "fdb: unexpected argument 'shwo'; its commands are show, flush, add, del, stats"
     ),
+    (
+      "add-br br0.10 br0 10",
+      "add-br: 2 unexpected arguments: 'br0', '10'; ovx has no bridges that are a VLAN of another one: "
+        + "tag=VLAN of a port says its VLAN, as with \"add-port BRIDGE p10 tag=VLAN type=internal\" for an "
+        + "interface of the host"
+    ),
     ("vlog/x", "vlog: unexpected argument 'x'; its commands are set, show"),
     ("quux show", "there is no command \"quux\"; ovx-ctl --help lists the commands"),
     ("log", "log needs one of its commands: set, show"),

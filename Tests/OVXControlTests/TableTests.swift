@@ -99,6 +99,14 @@ import Testing
       "cannot set key \"x\" of column tag in table Port, which is not a map; type tag=VALUE"
     ),
     (
+      "set interface veth1 bfd:enable=true",
+      "bfd:enable of Interface veth1: true is not supported: \"tunnel show\" tells whether a remote can be reached"
+    ),
+    (
+      "set interface veth1 lldp:enable=yes",
+      "lldp:enable of Interface veth1: yes is not supported: ovx has no LLDP of its own, and lldpd can use the port's device"
+    ),
+    (
       "add port veth1 tag 5",
       "tag of Port veth1 holds one value at most, and has 100; use set to replace it"
     ),
@@ -231,9 +239,11 @@ import Testing
     try bench.run("set bridge br0 datapath_type=netdev -- set interface veth1 type=\"\"")
     #expect(try bench.output("get bridge br0 datapath_type") == "netdev\n")
     #expect(bench.configuration.ports["veth1"]?.interface.type == .system)
+    try bench.run("set interface veth1 bfd:enable=false lldp:enable=false")
     #expect(
       bench.refusal("set bridge br0 datapath_type=system")
-        == "datapath_type of Bridge br0: system is not supported; the supported values are netdev")
+        == "datapath_type of Bridge br0: system is not supported; the supported values are netdev: "
+        + "ovx forwards in user space and has no kernel module; leave it out")
   }
 
   @Test func waiting() throws {

@@ -203,7 +203,13 @@ import Testing
     ),
     (
       "type=gre",
-      "type of Interface p: gre is not supported; the supported values are internal, tap, veth, vxlan, system"
+      "type of Interface p: gre is not supported; the supported values are internal, tap, veth, vxlan, system: "
+        + "ovx's tunnels are of type vxlan"
+    ),
+    (
+      "type=patch",
+      "type of Interface p: patch is not supported; the supported values are internal, tap, veth, vxlan, system: "
+        + "ovx joins no bridges; ports of one bridge that are to reach each other have the same tag"
     ),
     (
       "type=foo",

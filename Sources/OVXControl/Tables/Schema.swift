@@ -210,9 +210,9 @@ enum AtomShape {
   case boolean
   case integer(ClosedRange<Int>)
   case text
-  /// One of a list; the second list is of Open vSwitch's values that ovx does not know, the third
-  /// of other names.
-  case choice([String], unsupported: [String] = [], synonyms: [String: String] = [:])
+  /// One of a list; the second has Open vSwitch's values that ovx does not know, with what
+  /// there is instead, a clause; the third other names.
+  case choice([String], unsupported: [String: String] = [:], synonyms: [String: String] = [:])
   case ethernetAddress
   /// An IP address with the length of its prefix.
   case interfaceAddress
@@ -266,9 +266,9 @@ enum AtomShape {
       return .text(text)
     case .choice(let values, let unsupported, let synonyms):
       let text = synonyms[text] ?? text
-      if unsupported.contains(text) {
+      if let instead = unsupported[text] {
         throw ControlError(
-          "\(text) is not supported; the supported values are \(values.joined(separator: ", "))"
+          "\(text) is not supported; the supported values are \(values.joined(separator: ", ")): \(instead)"
         )
       }
       guard values.contains(text) else {

@@ -155,6 +155,15 @@ extension Transaction {
       }
       return store(new, in: record, of: table, with: write)
     }
+    // Of Open vSwitch's maps that are always empty here, such as bfd.
+    if case .constant(_, _, let instead) = column.shape {
+      guard ["false", "no", "off", "0"].contains(setting.value) else {
+        throw ControlError(
+          "\(column.name):\(printable(key)) of \(table.name.rawValue) \(record): "
+            + "\(printable(setting.value)) is not supported: \(instead)")
+      }
+      return
+    }
     guard case .map(var entries)? = datum(column, of: record, in: table) else {
       throw ControlError(
         "cannot set key \"\(printable(key))\" of column \(column.name) in table "

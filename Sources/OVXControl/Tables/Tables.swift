@@ -16,7 +16,12 @@ extension Table<Configuration.Bridge> {
         // Users of Open vSwitch's userspace datapath say so for each bridge; ovx has no other.
         Column(
           "datapath_type",
-          .one(.choice(["netdev"], unsupported: ["system"], synonyms: ["": "netdev"])),
+          .one(
+            .choice(
+              ["netdev"],
+              unsupported: [
+                "system": "ovx forwards in user space and has no kernel module; leave it out"
+              ], synonyms: ["": "netdev"])),
           read: { _, _, _ in .scalar(.text("netdev")) },
           write: { _, _ in }),
         .map("other_config", \.otherConfig),
@@ -117,6 +122,22 @@ extension Table<Configuration.Port> {
     )
   }
 
+  /// Types of Open vSwitch's interfaces that ovx has not, and what it has instead.
+  private static var absentTypes: [String: String] {
+    var types = [
+      "patch":
+        "ovx joins no bridges; ports of one bridge that are to reach each other have the same tag"
+    ]
+    for tunnel in ["geneve", "gre", "erspan", "lisp", "stt", "gtpu", "srv6", "bareudp", "ip6gre"] {
+      types[tunnel] = "ovx's tunnels are of type vxlan"
+    }
+    for device in ["dpdk", "dpdkvhostuser", "dpdkvhostuserclient", "afxdp", "afxdp-nonpmd"] {
+      types[device] =
+        "ovx takes devices as the kernel has them, without a type, and needs no DPDK and no XDP"
+    }
+    return types
+  }
+
   /// Every interface is the one of its port, so its record is the port's.
   static var interfaces: Self {
     Table(
@@ -132,9 +153,7 @@ extension Table<Configuration.Port> {
           .one(
             .choice(
               Configuration.InterfaceType.allCases.map(\.rawValue),
-              unsupported: [
-                "patch", "geneve", "gre", "erspan", "lisp", "stt", "gtpu", "srv6", "bareudp",
-              ], synonyms: ["": Configuration.InterfaceType.system.rawValue]
+              unsupported: absentTypes, synonyms: ["": Configuration.InterfaceType.system.rawValue]
             )
           ),
           read: { port, _, _ in .scalar((port.interface.type?.rawValue).map(Atom.text)) },

@@ -16,6 +16,14 @@ enum Absent {
     "--cleanup", "--stale",
   ]
 
+  /// What to say of more words than a command takes; `nil` where no other switch takes them either.
+  static func words(of command: String) -> String? {
+    guard command == "add-br" else { return nil }
+    return
+      "ovx has no bridges that are a VLAN of another one: tag=VLAN of a port says its VLAN, as with "
+      + "\"add-port BRIDGE p10 tag=VLAN type=internal\" for an interface of the host"
+  }
+
   private static let openFlowSentence =
     "ovx has no OpenFlow: tag, trunks and vlan_mode of the ports say where frames go, and trace tells why"
 
@@ -45,6 +53,8 @@ enum Absent {
     "ovx has no mirrors: \"capture PORT\" shows a port's frames, or writes them to a file with -w"
   private static let qos =
     "ovx has no QoS: shape a port's device with tc, such as \"tc qdisc add dev veth1 root tbf rate 10mbit ...\""
+  private static let conntrack =
+    "ovx does not track connections: nftables does, in a container or on the host"
   private static let service =
     "ovx-vswitchd is the daemon, and systemd or whoever starts it runs it; \"version\" tells whether it answers"
   private static let names = "ovx-ctl takes its commands itself; leave the word out"
@@ -58,7 +68,8 @@ enum Absent {
     "set-ssl": manager, "get-ssl": manager, "del-ssl": manager,
     "add-bond": bond, "add-bond-iface": bond, "del-bond-iface": bond, "bond": bond, "lacp": bond,
     "stp": spanningTree, "rstp": spanningTree, "showstp": spanningTree,
-    "setbridgeprio": spanningTree,
+    "setbridgeprio": spanningTree, "setfd": spanningTree, "sethello": spanningTree,
+    "setmaxage": spanningTree,
     "setportprio": spanningTree, "setpathcost": spanningTree,
     "add-mirror": mirror, "del-mirror": mirror, "mirror": mirror, "snoop": mirror,
     "tcpdump": mirror,
@@ -70,6 +81,9 @@ enum Absent {
       "ovx has no Auto Attach; key= and tag= of a vxlan port say which VNI a VLAN is",
     "get-aa-mapping":
       "ovx has no Auto Attach; key= and tag= of a vxlan port say which VNI a VLAN is",
+    "add-zone-tp": conntrack, "del-zone-tp": conntrack, "list-zone-tp": conntrack,
+    "set-zone-limit": conntrack, "del-zone-limit": conntrack, "list-zone-limits": conntrack,
+    "set-zone-default-limit": conntrack, "list-dp-cap": conntrack,
     "mdb": "ovx has no multicast snooping: a group's frames go to every port of its VLAN",
     "vlog": "\"log set LEVEL\" says how much the daemon logs",
     "coverage": "\"drops\" counts lost frames by port and reason, and \"stats\" what ports carried",
@@ -96,6 +110,7 @@ enum Absent {
     "--json": "-f json", "-j": "-f json", "-json": "-f json", "-o": "-f json",
     "--output": "-f json",
     "--csv": "-f csv", "--table": "-f table", "--yaml": "export, which prints YAML",
+    "--real": "list-br without it: every bridge is a real one",
     "--watch": "drops --watch, or top", "-n": "-t SECONDS", "-h": "--help",
     "--socket": "--rundir DIR", "--run-dir": "--rundir DIR", "--wait": "-t SECONDS",
     "--force": "the command without it",

@@ -294,6 +294,9 @@ extension Invocation {
     {
       return ControlError("there is no option \"\(match.1)\"; type \(instead)")
     }
+    if message.contains("nexpected argument"), let instead = Absent.words(of: path) {
+      return ControlError("\(path): \(line); \(instead)")
+    }
     let names = commands(of: path)
     if !names.isEmpty, message.contains("nexpected argument") {
       return ControlError("\(path): \(line); its commands are \(names)")
