@@ -23,7 +23,9 @@ extension KernelView {
     do {
       route = try netlink.route(to: remote.address, from: remote.local)
     } catch {
-      throw Fault(error, isTransient: error.isMissingRoute || error.errno == .invalidArgument)
+      // With EINVAL and EACCES a route says that nothing is to be sent.
+      let isForbidden = error.errno == .invalidArgument || error.errno == .permissionDenied
+      throw Fault(error, isTransient: error.isMissingRoute || isForbidden)
     }
     let source = try UnderlayRoute.source(to: remote, by: route)
     let link = link(route.linkIndex)

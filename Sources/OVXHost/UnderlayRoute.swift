@@ -51,6 +51,11 @@ extension UnderlayRoute {
   static func source(
     to remote: DesiredState.Remote, by route: Route
   ) throws(Fault) -> IPAddress {
+    guard !route.isBroadcast else {
+      throw Fault(
+        "\(remote.address) is the broadcast address of a network of this host's; the remote of a tunnel is one other host",
+        isTransient: false)
+    }
     guard let source = remote.local ?? route.source else {
       throw Fault("no address of this host to send to \(remote.address) from", isTransient: true)
     }

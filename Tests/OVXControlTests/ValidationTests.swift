@@ -278,6 +278,11 @@ import Testing
         + "so type the address itself"
     ),
     (
+      "key=1 remote=fe80::1%eth0",
+      "remote_ip \"fe80::1%eth0\" is bound to a device, which ovx does not support; give both hosts "
+        + "addresses that are not link-local, such as \"ip address add fd00::1/64 dev eth0\""
+    ),
+    (
       "key=1 remote=0.0.0.0",
       "remote_ip 0.0.0.0 is the unspecified address; it must be the unicast address of one other host; "
         + "for several hosts separate their addresses by commas"

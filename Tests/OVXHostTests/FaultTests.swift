@@ -225,6 +225,15 @@ import Testing
     #expect(world.reconciler.fault(of: "vx1")?.isTransient == false)
   }
 
+  @Test func aVTEPThatIsABroadcastAddressIsRefused() throws {
+    let world = try world { world in
+      guard let remote = IPAddress("192.0.2.1") else { return }
+      world.kernel.routes[remote]?.isBroadcast = true
+    }
+    #expect(world.fault("vx1")?.contains("192.0.2.1 is the broadcast address") == true)
+    #expect(world.reconciler.fault(of: "vx1")?.isTransient == false)
+  }
+
   @Test func aPortOfTheKernelsOwnTunnelIsNamed() throws {
     let world = try world { world in
       world.kernel.takenPorts = [4789]

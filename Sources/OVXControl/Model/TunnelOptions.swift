@@ -202,6 +202,13 @@ extension Configuration.Tunnel {
     guard text != "flow" else {
       throw ControlError("\(option)=flow is not supported, as ovx has no flows; name an address")
     }
+    // With the name of a device, as ping and ip take it.
+    if let zone = text.firstIndex(of: "%"), IPAddress(String(text[..<zone]))?.isIPv6 == true {
+      throw ControlError(
+        "\(option) \"\(text)\" is bound to a device, which ovx does not support; give both hosts "
+          + "addresses that are not link-local, such as \"ip address add fd00::1/64 dev \(text[zone...].dropFirst())\""
+      )
+    }
     guard let address = IPAddress(text) else {
       throw ControlError(
         "\(option) \"\(text)\" is not an IPv4 or IPv6 address; names are not looked up, "

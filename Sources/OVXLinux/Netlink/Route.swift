@@ -20,6 +20,8 @@ package struct Route: Equatable, Sendable {
   package var isMTULearned = false
   /// Whether the destination is an address of this host.
   package var isLocal: Bool
+  /// Whether the destination is the broadcast address of a network that the host is in.
+  package var isBroadcast = false
 }
 
 extension Netlink {
@@ -55,9 +57,17 @@ extension Netlink {
     let request = Self.routeRequest(to: destination, from: source, flags: flags)
 
     let purpose = Purpose(action: "find a route to", subject: destination.description) { errno in
-      guard errno == .networkUnreachable || errno == .invalidArgument else { return nil }
-      let condition = source.map { "; the source \($0) must be an address of this host" }
-      return "add one with `ip route add`" + (condition ?? "")
+      switch errno {
+      case .networkUnreachable:
+        let condition = source.map { "; the source \($0) must be an address of this host" }
+        return "add one with `ip route add`" + (condition ?? "")
+      case .invalidArgument:
+        let condition = source.map { "the source \($0) must be an address of this host; else " }
+        return (condition ?? "") + "a blackhole route covers it; see `ip route` and `ip rule`"
+      case .noRouteToHost: return "an unreachable route covers it; see `ip route` and `ip rule`"
+      case .permissionDenied: return "a prohibit route covers it; see `ip route` and `ip rule`"
+      default: return nil
+      }
     }
     var route: Route?
     try transact(request, for: purpose) { message in
@@ -202,5 +212,6 @@ extension Route {
     self.source = source
     self.mtu = mtu.flatMap { $0 == 0 ? nil : Int($0) }
     isLocal = Int(header.rtm_type) == Int(RTN_LOCAL)
+    isBroadcast = Int(header.rtm_type) == Int(RTN_BROADCAST)
   }
 }

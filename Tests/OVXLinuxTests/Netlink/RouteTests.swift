@@ -123,6 +123,20 @@ struct RouteTests {
     )
   }
 
+  @Test func `routes that forbid sending are named`() throws {
+    let namespace = try prepare()
+    var netlink = try namespace.netlink()
+    for (number, kind) in ["blackhole", "unreachable", "prohibit"].enumerated() {
+      try ip("route", "add", kind, "198.51.\(number).0/24", in: namespace)
+      let refusal = try message { () throws(LinuxError) in
+        _ = try netlink.route(to: v4(198, 51, UInt32(number), 1))
+      }
+      #expect(refusal.description.contains("\(kind) route covers it"), "\(refusal)")
+    }
+    #expect(try netlink.route(to: v4(10, 0, 0, 255)).isBroadcast)
+    #expect(try !netlink.route(to: v4(10, 0, 0, 2)).isBroadcast)
+  }
+
   @Test func `routes that forbid sending are errors`() throws {
     let namespace = try prepare()
     try ip("route", "add", "unreachable", "198.51.100.0/24", in: namespace)
