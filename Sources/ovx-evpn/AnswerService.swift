@@ -1,3 +1,4 @@
+private import Foundation
 private import Glibc
 internal import OVXControl
 private import OVXEVPN
