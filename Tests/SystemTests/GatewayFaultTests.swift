@@ -133,6 +133,7 @@ extension SystemTests.GatewayTests {
   @Test func theHostsOwnRoutesAndTenantsSubnetsDoNotMeet() throws {
     try run { lab, site in
       let host = site.hosts[0]
+      _ = try lab.announcedNamespace("r0-green")
       func refusal(_ line: String) throws -> String {
         let output = try host.run("ovx-ctl \(line)")
         #expect(!output.succeeded, "\(line)")
