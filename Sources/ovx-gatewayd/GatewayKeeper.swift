@@ -233,10 +233,6 @@ struct GatewayKeeper: ~Copyable {
     let present = try Router.all(&netlink)
     let transits = try chooseTransits(present)
     try filterHost(transits)
-    let pools = [wishes.transit, Transit.ipv6Pool]
-    let own = try netlink.addresses().map(\.address).filter { address in
-      !pools.contains { $0.contains(address) }
-    }
     var kept: [String: Filtered] = [:]
     for gateway in wishes.gateways {
       let router = Router(
@@ -261,10 +257,6 @@ struct GatewayKeeper: ~Copyable {
           messages.note("the gateway of network \(gateway.network) is in namespace \(place.name)")
         }
         messages.clear(.router(gateway.network))
-        messages.tell(
-          RouteClashes.faults(
-            of: gateway, try netlink.routes(), try netlink.links(), own: own),
-          about: .routes(gateway.network))
         if gateway.services.isAny {
           serve(gateway, in: place)
         } else {
@@ -278,6 +270,25 @@ struct GatewayKeeper: ~Copyable {
     }
     routers = kept
     clients = clients.filter { kept[$0.key] != nil }
+    try tellOfRoutes(to: wishes.gateways.filter { kept[$0.network] != nil })
+  }
+
+  /// Tells of ways of the host that are beside its routes to gateways' subnets.
+  private mutating func tellOfRoutes(to gateways: [Gateway]) throws(LinuxError) {
+    var (routes, links, own): ([RouteEntry], [Link], [IPAddress]) = ([], [], [])
+    // Most hosts have no route to any tenant.
+    if gateways.contains(where: { $0.nat == .none }) {
+      let pools = [wishes.transit, Transit.ipv6Pool]
+      routes = try netlink.routes()
+      links = try netlink.links()
+      own = try netlink.addresses().map(\.address).filter { address in
+        !pools.contains { $0.contains(address) }
+      }
+    }
+    for gateway in gateways {
+      messages.tell(
+        RouteClashes.faults(of: gateway, routes, links, own: own), about: .routes(gateway.network))
+    }
   }
 
   // MARK: Transit pairs
