@@ -4,7 +4,8 @@
     browse.py CHROMIUM URL SECONDS [--click] [--dark] [--size 1200x1400] [--picture FILE.png]
 
 Waits SECONDS with the page open; with --click it then searches for addresses and traces a frame, as a person would. What is
-printed: `text` of the page, `markup` (elements that page.html does not make), `errors` of the console.
+printed: `text` of the page, `markup` (elements that page.html does not make), `cut` (tables of which a part is beyond the
+edge), `errors` of the console.
 """
 
 import argparse
@@ -125,6 +126,7 @@ def main():
                 "text": evaluate("document.body.innerText"),
                 "markup": evaluate("document.querySelectorAll('b, img, iframe, a, script[src]').length"),
                 "curves": evaluate("document.querySelectorAll('#ports svg path[d*=L]').length"),
+                "cut": evaluate("[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"),
                 "width": evaluate("document.documentElement.scrollWidth"),
                 "errors": browser.errors,
             }))
