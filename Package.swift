@@ -159,7 +159,8 @@ let package = Package(
       dependencies: ["ovx-cni", "OVXControl", "OVXDatapath", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(
-      name: "ExporterTests", dependencies: ["ovx-exporter", "OVXControl", "OVXDatapath"],
+      name: "ExporterTests",
+      dependencies: ["ovx-exporter", "OVXControl", "OVXDatapath", "OVXSimulation"],
       swiftSettings: strict),
     .testTarget(
       name: "OVXEVPNTests",

@@ -1,5 +1,4 @@
 internal import ArgumentParser
-private import FlyingFox
 private import FlyingSocks
 private import Foundation
 internal import OVXControl
@@ -31,13 +30,13 @@ struct OVXExporter: AsyncParsableCommand {
 
   func run() async throws {
     let service = Service(SwitchReader(ControlClient(runDirectory: rundir)))
-    let server = try listen.server()
-    await server.appendRoute("GET *", to: service)
+    let listener: HTTPListener
     do {
-      try await server.run()
+      listener = try await HTTPListener(listen)
     } catch let error as SocketError {
       throw ValidationError("cannot listen on \(listen): \(error.localizedDescription)")
     }
+    try await listener.run(service)
   }
 }
 
@@ -63,11 +62,4 @@ struct ListenAddress: Equatable, ExpressibleByArgument, CustomStringConvertible 
   }
 
   var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
-
-  fileprivate func server() throws -> HTTPServer {
-    if host.contains(":") {
-      return HTTPServer(address: try .inet6(ip6: host, port: port), logger: .disabled)
-    }
-    return HTTPServer(address: try .inet(ip4: host, port: port), logger: .disabled)
-  }
 }

@@ -4,13 +4,24 @@ private import OVXControl
 private import OVXDatapath
 
 /// The paths that are served.
-struct Service: HTTPHandler {
+struct Service {
   private let reader: SwitchReader
 
   init(_ reader: SwitchReader) { self.reader = reader }
 
-  func handleRequest(_ request: HTTPRequest) async throws -> HTTPResponse {
-    switch request.path {
+  /// Answers a request, whatever it is for.
+  func response(to request: RequestHead) async -> HTTPResponse {
+    guard request.method == "GET" else {
+      var response = text("GET is all that is answered\n", .methodNotAllowed)
+      response.headers[HTTPHeader("Allow")] = "GET"
+      return response
+    }
+    let target = URLComponents(string: request.target)
+    let path = target?.path
+    func query(_ name: String) -> String {
+      target?.queryItems?.first { $0.name == name }?.value ?? ""
+    }
+    switch path {
     case "/healthz": return text("ok\n")
     case "/readyz":
       switch await reader.state() {
@@ -21,23 +32,24 @@ struct Service: HTTPHandler {
     default: break
     }
     // A page of elsewhere must not read this one by a name of its own that leads here.
-    guard Self.isForThisHost(request.headers[.host]) else {
+    guard Self.isForThisHost(request.fields["host"]) else {
       return text("ask for localhost, or for an address\n", .forbidden)
     }
     do {
-      switch request.path {
+      switch path {
       case "/": return page()
       case "/api/state": return try json(await reader.state().get())
-      case "/api/addresses":
-        return try json(await reader.places(of: request.query["find"] ?? ""))
+      case "/api/addresses": return try json(await reader.places(of: query("find")))
       case "/api/trace":
-        return try json(
-          await reader.trace(from: request.query["port"] ?? "", request.query["frame"] ?? ""))
+        return try json(await reader.trace(from: query("port"), query("frame")))
       default: return text("there is nothing here\n", .notFound)
       }
     } catch let error as ControlError {
-      return try json(
-        ["error": error.message], error.kind == .refused ? .badRequest : .serviceUnavailable)
+      let status: HTTPStatusCode =
+        error.kind == .refused ? .badRequest : .serviceUnavailable
+      return (try? json(["error": error.message], status)) ?? text(error.message, status)
+    } catch {
+      return text("\(error)\n", .internalServerError)
     }
   }
 
@@ -53,9 +65,9 @@ struct Service: HTTPHandler {
     return host == "localhost" || IPAddress(String(host)) != nil
   }
 
-  private func metrics(_ request: HTTPRequest) async -> HTTPResponse {
+  private func metrics(_ request: RequestHead) async -> HTTPResponse {
     let format: Exposition.Format =
-      request.headers[.accept]?.contains("application/openmetrics-text") == true
+      request.fields["accept"]?.contains("application/openmetrics-text") == true
       ? .openMetrics : .prometheus
     let state = await reader.state()
     return HTTPResponse(
@@ -95,8 +107,4 @@ struct Service: HTTPHandler {
       statusCode: status, headers: [.contentType: "text/plain; charset=utf-8"],
       body: Data(text.utf8))
   }
-}
-
-extension HTTPHeader {
-  fileprivate static let accept = HTTPHeader("Accept")
 }

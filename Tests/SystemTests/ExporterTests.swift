@@ -150,25 +150,26 @@ extension SystemTests {
         // What is not forwarded, ten times in a second, as long as the page is looked at.
         try web.must("ip addr add 172.17.42.99/32 dev lo")
         let abuse = try web.start("exec ping -i 0.1 -I 172.17.42.99 172.17.42.32")
-        let text = try host1.must(
+        let told = try host1.must(
           "python3 \(script) \(chromium) http://localhost:9475/ 8 --click --size \(size)")
-        let seen = try JSONDecoder().decode(Seen.self, from: Data(text.utf8))
+        let seen = try JSONDecoder().decode(Seen.self, from: Data(told.utf8))
         abuse.signal(SIGTERM)
         _ = abuse.wait(seconds: 5)
         #expect(seen.errors.isEmpty && seen.markup == 0, "\(seen)")
         // At least two rates of each of the ports: br0, x, two containers, a tunnel.
         #expect(seen.curves >= 10, "\(seen)")
+        // Cells are beside or below each other.
+        let text = seen.text.replacing(#/\s+/#, with: " ")
         let lost = try #require(
-          seen.text.firstMatch(of: #/eth0@\S+\tip-not-allowed\t(\d+)\t(\d+) \/s/#), "\(seen.text)")
+          text.firstMatch(of: #/eth0@\S+ ip-not-allowed (\d+) (\d+) \/s/#), "\(seen.text)")
         #expect(try #require(Int(lost.1)) > 0 && #require(Int(lost.2)) > 0, "\(lost.0)")
         #expect("\(seen.width)" == size.prefix { $0 != "x" }, "wider than its window: \(seen)")
+        #expect(seen.cut == 0, "tables are wider: \(seen)")
         for words in [
           "in service", "172.17.42.0/24", "eth0@\(db.name)", "<b>x", "192.168.5.3",
-          "172.17.42.32\tbr0", "verdict sent by eth0@\(db.name)",
+          "172.17.42.32 br0", "verdict sent by eth0@\(db.name)",
         ] {
-          #expect(
-            seen.text.replacing(#/[ ]+/#, with: " ").contains(words),
-            "\(words) is not in \(seen.text)")
+          #expect(text.contains(words), "\(words) is not in \(seen.text)")
         }
         exporter.signal(SIGTERM)
         _ = exporter.wait(seconds: 5)
@@ -181,7 +182,17 @@ extension SystemTests {
       var markup: Int
       var curves: Int
       var width: Int
+      var cut: Int
       var errors: [String]
+    }
+
+    /// What a process has had of a processor, in seconds.
+    private func seconds(of command: Command) throws -> Double {
+      let stat = try String(contentsOfFile: "/proc/\(command.pid)/stat", encoding: .utf8)
+      // The program's name, which may have spaces, stands in parentheses before (proc(5)).
+      let fields = stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].split(separator: " ")
+      let ticks = fields[12...13].compactMap { Double($0) }.reduce(0, +)
+      return ticks / Double(sysconf(Int32(_SC_CLK_TCK)))
     }
 
     /// Requests that are no requests do it no harm.
@@ -203,6 +214,24 @@ extension SystemTests {
           #expect(exporter.isRunning, "\(script)")
         }
         #expect(try get("/healthz", on: host1).head.contains("200"))
+        // A line that never ends is not waited for, nor is who says nothing: others are answered.
+        let endless = try (0..<4).map { _ in
+          try host1.start("yes | tr -d '\\n' | socat -u - TCP:127.0.0.1:9475")
+        }
+        let silent = try (0..<20).map { _ in
+          try host1.start("exec socat -u TCP:127.0.0.1:9475 OPEN:/dev/null")
+        }
+        let before = try seconds(of: exporter)
+        for _ in 0..<5 {
+          #expect(try get("/healthz", on: host1).head.contains("200"))
+          usleep(200_000)
+        }
+        #expect(try seconds(of: exporter) - before < 0.5)
+        for each in endless { #expect(each.wait(seconds: 10) != nil, "it is still listened to") }
+        for each in silent {
+          each.signal(SIGKILL)
+          _ = each.wait(seconds: 5)
+        }
         let second = try host1.run("ovx-exporter --rundir \(host1.rundir)")
         #expect(
           !second.succeeded && second.standardError.contains("cannot listen on 127.0.0.1:9475"))
