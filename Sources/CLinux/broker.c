@@ -69,8 +69,11 @@ static ssize_t send_with(int to, const void *bytes, size_t size, const int descr
 static ssize_t receive_with(int from, void *bytes, size_t size, int descriptors[], size_t *count) {
   union rights control;
   struct iovec part = {bytes, size};
-  struct msghdr message = {
-      .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  /* Less than the room: the padding at its end would be taken for room for one more. */
+  struct msghdr message = {.msg_iov = &part,
+                           .msg_iovlen = 1,
+                           .msg_control = &control,
+                           .msg_controllen = CMSG_LEN(descriptor_limit * sizeof(int))};
   *count = 0;
   ssize_t received;
   do received = recvmsg(from, &message, MSG_CMSG_CLOEXEC);

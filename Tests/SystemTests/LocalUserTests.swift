@@ -342,6 +342,18 @@ extension SystemTests {
       }
     }
 
+    /// A request has three descriptors at most: the kernel is not to write more than there is room
+    /// for.
+    @Test func theBrokerHasRoomForAllThatItTakes() throws {
+      try Lab.run { lab in
+        let told = try lab.namespace("host1").must(
+          "python3 $TRAFFIC/descriptors.py $(command -v ovx-broker)")
+        #expect(
+          told == "1 answered\n2 answered\n3 answered\n4 refused\n5 refused\n1 answered\n",
+          "\(told)")
+      }
+    }
+
     /// Where the broker's service is not there, the daemon says so and does not start without it.
     @Test func withoutTheBrokersService() throws {
       try Lab.run { lab in
