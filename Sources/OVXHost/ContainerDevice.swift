@@ -1,4 +1,5 @@
 internal import OVXControl
+internal import OVXDatapath
 internal import OVXLinux
 private import SystemPackage
 
@@ -89,11 +90,16 @@ struct ContainerDevice {
     _ order: Order, kernel: KernelView
   ) throws(LinuxError) -> OpenTAP {
     var netlink = try Netlink(in: namespace)
-    let name = interface.name
-    let existing = try link(&netlink)
+    var inherited = kernel.takeTAP(in: interface)
+    var former: String?
+    if let device = inherited.take() {
+      former = device.tap.name
+      inherited = consume device
+    }
+    let existing = try present(former, order.newSettings.mac, &netlink)
+    let name = existing?.name ?? interface.name
     let tap: TAP
     var holdsNamespace = existing != nil
-    let inherited = kernel.takeTAP(in: interface)
     if existing != nil, let inherited {
       holdsNamespace = inherited.holdsNamespace
       tap = inherited.take()
@@ -224,6 +230,37 @@ struct ContainerDevice {
       link.kind == "veth", link.peer == hostEnd.index
     else { return nil }
     return link
+  }
+
+  /// The TAP if it is there and ours, also under another name: what its user has renamed stays his.
+  ///
+  /// - Parameters:
+  ///   - former: The name of the one whose descriptors are there already.
+  ///   - address: The port's own, by which it is known without descriptors.
+  ///   - netlink: Of the container.
+  /// - Returns: The device, if it is there.
+  /// - Throws: That somebody else's has the interface's name.
+  private func present(
+    _ former: String?, _ address: MACAddress?, _ netlink: inout Netlink
+  ) throws(LinuxError) -> Link? {
+    var refusal: LinuxError?
+    if former == nil || former == interface.name {
+      do throws(LinuxError) {
+        if let link = try link(&netlink) { return link }
+      } catch {
+        refusal = error
+      }
+    }
+    let found = try netlink.links().first { link in
+      guard link.kind == "tun", ownership.isOurs(link), link.name != interface.name else {
+        return false
+      }
+      return if let former { link.name == former } else {
+        address != nil && link.address == address
+      }
+    }
+    if found == nil, let refusal { throw refusal }
+    return found
   }
 
   /// What has the interface's name inside and is ours; refuses what somebody else made.

@@ -214,6 +214,37 @@ extension SystemTests {
       }
     }
 
+    /// The same of an attached one.
+    @Test func renamedTAPs() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        var daemon = try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        let guest = try lab.container("guest", on: host, by: .tap, address: "172.17.42.12/24")
+        let red = try lab.container("red", on: host, by: .tap, address: "172.17.42.11/24")
+        try guest.must(
+          "ip link set eth0 down && ip link set eth0 name lan0 && ip link set lan0 up && ip link add eth0 type veth"
+        )
+        try red.expectPing("172.17.42.12")
+        for isTakeOver in [true, false] {
+          if isTakeOver {
+            daemon.mayBeDead = true
+            let next = try lab.daemon(on: host, arguments: ["--take-over"])
+            #expect(daemon.process.wait(seconds: 5)?.status == 0)
+            daemon = next
+          } else {
+            try daemon.stop(SIGTERM)
+            daemon = try lab.daemon(on: host)
+          }
+          try red.expectPing("172.17.42.12")
+          #expect(try !host.ctl("show").contains("error"))
+          #expect(try guest.must("ip -br link | wc -l") == "4\n", "a second one was made")
+        }
+        try host.ctl("detach \(guest.name) eth0")
+        #expect(try !guest.run("ip link show lan0").succeeded)
+      }
+    }
+
     /// The service manager is told by the old process which one to look after, and by that one that
     /// it is ready.
     @Test func serviceManager() throws {

@@ -70,8 +70,6 @@ package final class InheritedDescriptors {
       let descriptor = HandedDescriptor.container(
         target: interface.target, name: interface.name, holdsNamespace: holdsNamespace)
       guard let queues = queues(descriptor), let tap = TAP.adopt(queues) else { continue }
-      // Under another name it is the container's own by now.
-      guard tap.name == interface.name else { continue }
       return ContainerTAP(tap: tap, holdsNamespace: holdsNamespace)
     }
     return nil
