@@ -212,6 +212,16 @@ import Testing
     #expect(try parse("drops --watch").repeats)
   }
 
+  /// What scripts for ovs-vsctl have beside commands: nothing behind a "--", and what to log.
+  @Test(arguments: [
+    "add-br br0 --", "-- add-br br0 --", "-- -- add-br br0 -- --", "--no-wait -- add-br br0 --",
+    "-vconsole:off -- add-br br0", "--no-syslog add-br br0", "--verbose=off -t 5 add-br br0",
+    "-v --log-file=/dev/null --syslog-method=null add-br br0",
+  ])
+  func whatSaysNothing(_ line: String) throws {
+    #expect(try parse(line).commands == parse("add-br br0").commands)
+  }
+
   /// In front of `apply`, `-f` is the format, and behind it the file.
   @Test func theFileAndTheFormat() throws {
     let scratch = try Scratch()
@@ -248,7 +258,6 @@ import Testing
     ("--dry-run", "there is no command; ovx-ctl --help lists them"),
     ("--", "there is no command; ovx-ctl --help lists them"),
     ("-- --", "there is no command after the \"--\" at place 0"),
-    ("add-br br0 --", "there is no command after the \"--\" at place 1"),
     ("add-prot br0 p", "there is no command \"add-prot\"; did you mean add-port?"),
     ("frobnicate", "there is no command \"frobnicate\"; ovx-ctl --help lists the commands"),
     ("frobnicate --help", "there is no command \"frobnicate\"; ovx-ctl --help lists the commands"),

@@ -127,6 +127,7 @@ extension Invocation {
       try parse(arguments)
       return
     }
+    let arguments = Self.withoutLogOptions(arguments)
     var pieces = arguments.split(separator: "--", omittingEmptySubsequences: false).map(Array.init)
     // As with ovs-vsctl, the first command, too, may have a "--" in front, and options in front of
     // that.
@@ -134,6 +135,8 @@ extension Invocation {
       let front = pieces.removeFirst()
       pieces[0] = front + pieces[0]
     }
+    // As ovs-vsctl does: scripts end in "-- $EXTRA", and there is nothing in the variable.
+    if pieces.contains(where: { !$0.isEmpty }) { pieces.removeAll(where: \.isEmpty) }
     for (index, piece) in pieces.enumerated() {
       guard pieces.count == 1 || !piece.isEmpty else {
         throw ControlError("there is no command after the \"--\" at place \(index)")
@@ -147,6 +150,16 @@ extension Invocation {
     if let name = repeats ? "drops --watch" : ongoing.map({ type(of: $0)._commandName }) {
       throw ControlError("\(name) stands alone, as it goes on; take the \"--\" away")
     }
+  }
+
+  /// What is left without options in front that say what ovs-vsctl is to log: there is no log here.
+  private static func withoutLogOptions(_ arguments: [String]) -> [String] {
+    let front = arguments.prefix { $0.hasPrefix("-") && $0 != "--" }
+    return front.filter { option in
+      !(["--no-syslog", "--verbose"].contains(option)
+        || ["--verbose=", "--log-file", "--syslog-"].contains { option.hasPrefix($0) }
+        || option.hasPrefix("-v"))
+    } + arguments.dropFirst(front.count)
   }
 
   private mutating func parse(_ arguments: [String]) throws {
