@@ -158,6 +158,14 @@ import Testing
     #expect(
       refusal.contains("no free address left in subnet 10.0.0.0/24 in the range"), "\(refusal)")
     #expect(try bench.output("get network red status:addresses_free") == "0\n")
+    // Who is attached takes one of each subnet, so what one of them has not is nobody's.
+    var two = try self.bench(
+      "add-net red vni=100 subnet=10.0.0.0/24,fd00::/64 range=10.0.0.8-10.0.0.9")
+    #expect(try two.output("get network red status:addresses_free") == "0\n")
+    #expect(
+      two.refusal("attach red c1 eth0").contains("its range has no address of subnet fd00::/64"))
+    try two.run("add network red range fd00::8-fd00::f")
+    #expect(try two.output("get network red status:addresses_free") == "2\n")
   }
 
   @Test func whoseAddressAnswersIsPassedOver() throws {

@@ -34,15 +34,18 @@ extension Configuration {
   /// may hand out.
   func use(of network: Network) -> (used: Int, free: Int) {
     let taken = takenAddresses(of: network)
-    var free = 0
+    // Whoever is attached takes one of each subnet.
+    var free = network.subnets.isEmpty ? 0 : Int.max
     for subnet in network.subnets {
+      var here = 0
       for range in network.ranges(in: subnet) {
-        let (sum, isTooMany) = free.addingReportingOverflow(
+        let (sum, isTooMany) = here.addingReportingOverflow(
           range.count - taken.keys.count { range.contains($0) })
-        free = isTooMany ? .max : sum
+        here = isTooMany ? .max : sum
       }
+      free = min(free, max(here, 0))
     }
-    return (taken.count, max(free, 0))
+    return (taken.count, free)
   }
 
   /// Whose the addresses of a network are that have been given to somebody: clauses such as "port
@@ -230,6 +233,12 @@ extension Transaction {
     if unknown.isEmpty { unknown = Array(told.prefix(max(Self.toldLimit - answered, 0))) }
     questions += unknown
     guard let chosen = unknown.first?.address else {
+      guard !network.ranges(in: subnet).isEmpty else {
+        throw ControlError(
+          "network \(network.name): its range has no address of subnet \(subnet), so this host hands out none of that; "
+            + "add some with \"add network \(network.name) range FIRST-LAST\", or name the address with ip="
+        )
+      }
       let ranges = network.ranges.isEmpty ? "" : " in the range of this host"
       throw ControlError(
         "network \(network.name) has no free address left in subnet \(subnet)\(ranges): "
