@@ -4,8 +4,7 @@ private import OVXControl
 internal import OVXLinux
 private import SystemPackage
 
-/// The dnsmasq of one gateway: a process in its router, with its files in a directory of the run
-/// directory.
+/// The dnsmasq of one gateway: a process in its router, with its files in a directory of root's.
 ///
 /// It goes on without the process that has started it. Whose it is says its command line, so that
 /// it is found again.
@@ -65,11 +64,13 @@ struct Dnsmasq {
   ///   - place: The router.
   ///   - isKnown: Whether this process has had it serve before. One that was killed may have
   ///     changed files and not said so.
+  ///   - isDue: Whether it may be started anew for what other hosts tell: that may change with each
+  ///     frame there.
   /// - Returns: Whether it was started, and what it gives to whom.
   /// - Throws: What keeps it from running.
   func serve(
     _ program: String, _ configuration: DnsmasqConfiguration, _ members: [Member],
-    in place: NetworkNamespace, isKnown: Bool
+    in place: NetworkNamespace, isKnown: Bool, isDue: Bool
   ) throws(LinuxError) -> (isNew: Bool, leases: Leases) {
     let oldLeases = Leases(read(DnsmasqConfiguration.leases))
     let leases = Leases(members, of: configuration.gateway, after: oldLeases)
@@ -80,7 +81,8 @@ struct Dnsmasq {
     let number = read(DnsmasqConfiguration.pid).split(separator: "\n").first.flatMap { Int32($0) }
     let server = processes.first { $0.pid == number }
     // The text names the namespace and the device, so that who was started by it is in these.
-    if let server, read("conf") == configuration.text, !leases.isContradicting {
+    let mustForget = leases.isContradictingHere || (isDue && leases.isContradicting)
+    if let server, read("conf") == configuration.text, !mustForget {
       guard !isKnown || leases != oldLeases || names != read(DnsmasqConfiguration.names) else {
         return (false, leases)
       }
@@ -139,8 +141,14 @@ struct Dnsmasq {
 
   private func makeDirectory() throws(Errno) {
     if unsafe mkdir(directory, 0o755) != 0, errno != EEXIST { throw Errno(rawValue: errno) }
-    // It reads its files again as who it is then: nobody with rights.
-    _ = unsafe chmod(directory, 0o755)
+    do {
+      let opened = try FileDescriptor.open(
+        FilePath(directory), .readOnly, options: [.directory, .noFollow, .closeOnExec])
+      // It reads its files again as who it is then: nobody with rights.
+      try opened.closeAfter { _ = fchmod(opened.rawValue, 0o755) }
+    } catch {
+      throw error as? Errno ?? .ioError
+    }
   }
 
   private func write(_ text: String, to name: String) throws(LinuxError) {

@@ -37,8 +37,11 @@ struct GatewayKeeper: ~Copyable {
   private var foreignFaults: [String] = []
   /// Who is in the networks that something is served to.
   private var members: [String: [Member]] = [:]
-  /// The networks to whose members something is served, as far as this process has seen to it.
-  private var served: Set<String> = []
+  /// The networks to whose members something is served, as far as this process has seen to it, and
+  /// since when.
+  private var served: [String: ContinuousClock.Instant] = [:]
+  /// How long what serves goes on at least, where only other hosts have something else to tell.
+  private static let restInterval = Duration.seconds(60)
   /// Who may ask for IPv6 addresses in routers, by network, as far as that is known to be in force.
   private var clients: [String: DHCPv6Clients] = [:]
   /// How often has been looked at the packet filter alone since all was looked at.
@@ -49,6 +52,16 @@ struct GatewayKeeper: ~Copyable {
     var gateway: Gateway
     var transits: [Transit]
     var place: NetworkNamespace.Identity
+    /// The rule set's number when that was done: another one says that somebody has changed it.
+    var generation: UInt32?
+  }
+
+  /// The number of the rule set in a namespace; `nil` where the kernel does not say.
+  private static func generation(in place: NetworkNamespace) -> UInt32? {
+    try? place.perform { () throws(LinuxError) in
+      var filters = try Nftables()
+      return try filters.generation()
+    }
   }
 
   /// Begins with what a former process has left.
@@ -144,22 +157,25 @@ struct GatewayKeeper: ~Copyable {
       guard present.isSuperset(of: gateway.addresses), let members = members[gateway.network] else {
         return
       }
-      let dnsmasq = Dnsmasq(of: gateway.network, in: tools.rundir)
+      let dnsmasq = Dnsmasq(of: gateway.network, in: tools.directory)
       let configuration = DnsmasqConfiguration(
         gateway: gateway, device: link.index, place: place.identity, deviceMTU: link.mtu,
         resolvers: try resolvers(for: gateway), directory: dnsmasq.directory)
-      let isKnown = served.contains(gateway.network)
-      let result = try dnsmasq.serve(program, configuration, members, in: place, isKnown: isKnown)
-      if result.isNew {
+      let begun = served[gateway.network]
+      let result = try dnsmasq.serve(
+        program, configuration, members, in: place, isKnown: begun != nil,
+        isDue: begun.map { $0.duration(to: .now) >= Self.restInterval } ?? true)
+      if result.isNew, begun == nil {
         messages.note("the gateway of network \(gateway.network) serves its members")
       }
-      served.insert(gateway.network)
+      if result.isNew || begun == nil { served[gateway.network] = .now }
       if gateway.served(isIPv6: true) != nil {
         try inside.routeOnLink(gateway, on: link)
         let clients = DHCPv6Clients(
           place: place.identity, device: link.index, members: result.leases.clients)
         if self.clients[gateway.network] != clients {
           try clients.admit(on: link, in: place, &inside, tools)
+          routers[gateway.network]?.generation = Self.generation(in: place)
           self.clients[gateway.network] = clients
         }
       }
@@ -174,7 +190,7 @@ struct GatewayKeeper: ~Copyable {
     guard gateway.services.dns, gateway.nat == .masquerade else { return [] }
     return Resolvers.usable(
       in: Files.read(tools.resolvConf, limit: 1 << 16) ?? "",
-      own: Set(try netlink.addresses().map(\.address)),
+      own: Set(try netlink.allAddresses().map(\.address.address)),
       closed: [wishes.transit, Transit.ipv6Pool] + gateway.subnets
     )
     .filter { gateway.routes(isIPv6: $0.isIPv6) }
@@ -217,7 +233,7 @@ struct GatewayKeeper: ~Copyable {
 
   private mutating func makeAll() throws(LinuxError) {
     Dnsmasq.removeAll(
-      except: Set(wishes.gateways.filter(\.services.isAny).map(\.network)), in: tools.rundir)
+      except: Set(wishes.gateways.filter(\.services.isAny).map(\.network)), in: tools.directory)
     let found = try Router.all(&netlink)
     let wanted = Dictionary(
       wishes.gateways.map { ($0.transitDevice, $0) }, uniquingKeysWith: { first, _ in first })
@@ -244,7 +260,11 @@ struct GatewayKeeper: ~Copyable {
         let place = try router.make(
           present[gateway.transitDevice], transits,
           isFiltered: {
-            isNew = former != Filtered(gateway: gateway, transits: transits, place: $0)
+            isNew =
+              former
+              != Filtered(
+                gateway: gateway, transits: transits, place: $0.identity,
+                generation: Self.generation(in: $0))
             return !isNew
           },
           tools,
@@ -252,13 +272,15 @@ struct GatewayKeeper: ~Copyable {
         // With the filter went what its sets had.
         if isNew { clients[gateway.network] = nil }
         kept[gateway.network] = Filtered(
-          gateway: gateway, transits: transits, place: place.identity)
+          gateway: gateway, transits: transits, place: place.identity,
+          generation: Self.generation(in: place))
         if former?.place != place.identity {
           messages.note("the gateway of network \(gateway.network) is in namespace \(place.name)")
         }
         messages.clear(.router(gateway.network))
         if gateway.services.isAny {
           serve(gateway, in: place)
+          kept[gateway.network]?.generation = Self.generation(in: place)
         } else {
           messages.clear(.services(gateway.network))
         }
@@ -281,7 +303,7 @@ struct GatewayKeeper: ~Copyable {
       let pools = [wishes.transit, Transit.ipv6Pool]
       routes = try netlink.routes()
       links = try netlink.links()
-      own = try netlink.addresses().map(\.address).filter { address in
+      own = try netlink.allAddresses().map(\.address.address).filter { address in
         !pools.contains { $0.contains(address) }
       }
     }
@@ -336,7 +358,7 @@ struct GatewayKeeper: ~Copyable {
     guard !wishes.gateways.isEmpty else { return try unfilterHost() }
     let links = try netlink.links()
     let routes = try netlink.routes()
-    let own = Set(try netlink.addresses().map(\.address))
+    let own = Set(try netlink.allAddresses().map(\.address.address))
     let uplinks = wishes.uplinks ?? Uplinks.ofDefaultRoutes(routes, links)
     let toOpen = Uplinks.opened(uplinks, former: opened)
     // Nobody is let in by a device that was opened for us and is none of the uplinks any more.
@@ -404,9 +426,7 @@ struct GatewayKeeper: ~Copyable {
   private mutating func tellOfTransits(
     _ transits: [Transit], _ routes: [RouteEntry], _ links: [Link]
   ) {
-    let taken = transits.map {
-      IPPrefix(numbered: $0.host.number, length: $0.length, isIPv6: $0.host.isIPv6)
-    }
+    let taken = transits.map { IPPrefix($0.host, length: $0.length) }
     let own = Set(links.filter { $0.name.hasPrefix(Gateway.transitPrefix) }.map(\.index))
     let clash = routes.first { route in
       guard !route.isDefault, let index = route.linkIndex, !own.contains(index) else {

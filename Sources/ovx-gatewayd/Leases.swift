@@ -119,6 +119,11 @@ struct Leases: Equatable {
     former.contains { stations[$0.key] != nil }
   }
 
+  /// Whether that is so of what a member of this host has.
+  var isContradictingHere: Bool {
+    former.contains { stations[$0.key] != nil && !remote.contains($0.key) }
+  }
+
   /// The same where nothing is remembered.
   var withoutFormer: Leases {
     var leases = self

@@ -18,12 +18,18 @@ struct OVXGatewayd: ParsableCommand {
         ovx-ctl set network red gateway=172.17.42.1 nat=masquerade
 
       Ended or killed, it leaves the gateways in force as they are; what has changed meanwhile is made when it is started \
-      again. "ovx-ctl clear network red gateway" removes one, with all that was made for it.
+      again. "ovx-ctl set network red nat=none -- clear network red gateway" removes one, with all that was made for it.
       """,
     version: OVXVersion.current)
 
   @Option(help: "The run directory of the daemon (default: OVX_RUNDIR, or /run/ovx).")
   var rundir = ProcessInfo.processInfo.environment["OVX_RUNDIR"] ?? "/run/ovx"
+
+  @Option(
+    help: ArgumentHelp(
+      "Where its own files are, in which nobody but root may write (default: RUNTIME_DIRECTORY, which systemd sets, or the run directory).",
+      valueName: "directory"))
+  var directory: String?
 
   @Option(
     help: ArgumentHelp(
@@ -36,6 +42,10 @@ struct OVXGatewayd: ParsableCommand {
       "What the names of routers begin with; of use where several hosts share their network namespaces' names.",
       valueName: "text"))
   var namespacePrefix = "ovx-"
+
+  private var ownDirectory: String? {
+    directory ?? ProcessInfo.processInfo.environment["RUNTIME_DIRECTORY"]
+  }
 
   /// Milliseconds between two looks at the kernel.
   private static let interval: Int32 = 1000
@@ -92,7 +102,7 @@ struct OVXGatewayd: ParsableCommand {
   /// - Returns: What holds the lock.
   /// - Throws: That there is another process, or that the file cannot be used.
   private func lock(_ messages: Messages) throws(ControlError) -> FileDescriptor {
-    let path = FilePath(rundir).appending("gatewayd.lock")
+    let path = FilePath(ownDirectory ?? rundir).appending("gatewayd.lock")
     while true {
       do throws(Errno) {
         let file = try TrustedFile.open(
@@ -104,7 +114,10 @@ struct OVXGatewayd: ParsableCommand {
         switch error {
         case .noSuchFileOrDirectory:
           messages.tell(
-            "there is no run directory \(rundir); it comes with ovx-vswitchd, or name its directory with --rundir",
+            ownDirectory.map {
+              "there is no directory \($0); make it, or name another one with --directory"
+            }
+              ?? "there is no run directory \(rundir); it comes with ovx-vswitchd, or name its directory with --rundir",
             about: .switch)
           usleep(200_000)
         case .wouldBlock:
@@ -123,7 +136,7 @@ struct OVXGatewayd: ParsableCommand {
   ) -> GatewayKeeper {
     while true {
       do throws(ControlError) {
-        let tools = try Tools(rundir: rundir, resolvConf: resolvConf)
+        let tools = try Tools(directory: ownDirectory ?? rundir, resolvConf: resolvConf)
         do throws(LinuxError) {
           let keeper = try GatewayKeeper(
             connection, tools, namespacePrefix: namespacePrefix, messages)

@@ -41,10 +41,7 @@ enum RouteClashes {
 
 extension RouteEntry {
   /// Where it leads.
-  var prefix: IPPrefix {
-    IPPrefix(
-      numbered: destination.number, length: Int(prefixLength), isIPv6: destination.isIPv6)
-  }
+  var prefix: IPPrefix { IPPrefix(destination, length: Int(prefixLength)) }
 
   /// Whether it leads to addresses of a subnet, and is none that leads everywhere, if by two
   /// halves, as clients of VPNs have it.

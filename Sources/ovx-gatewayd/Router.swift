@@ -45,7 +45,7 @@ struct Router {
   /// - Returns: The namespace, held open.
   /// - Throws: What the kernel refuses, or that somebody else has such a namespace or device.
   func make(
-    _ former: Found?, _ transits: [Transit], isFiltered: (NetworkNamespace.Identity) -> Bool,
+    _ former: Found?, _ transits: [Transit], isFiltered: (NetworkNamespace) -> Bool,
     _ tools: Tools, _ netlink: inout Netlink
   ) throws(LinuxError) -> NetworkNamespace {
     if former == nil, let link = try netlink.link(named: gateway.transitDevice) {
@@ -78,7 +78,7 @@ struct Router {
     // A new namespace may have the number of one that is gone.
     let isNew = host == nil
     if isNew { host = try pair(place, &netlink) }
-    if isNew || !isFiltered(place.identity) {
+    if isNew || !isFiltered(place) {
       let script = RouterRules(gateway: gateway, transits: transits).script
       let relays = PortRelay.all(of: gateway, transits)
       try place.perform { () throws(LinuxError) in
@@ -172,8 +172,7 @@ struct Router {
     for transit in transits {
       let isIPv6 = transit.host.isIPv6
       let floating = gateway.floating.map(\.outside).filter { $0.isIPv6 == isIPv6 }
-      wanted.formUnion(
-        floating.map { IPPrefix(numbered: $0.number, length: $0.bitCount, isIPv6: isIPv6) })
+      wanted.formUnion(floating.map { IPPrefix($0) })
       if gateway.nat == .none { wanted.formUnion(gateway.subnets(isIPv6: isIPv6)) }
     }
     for route in present where !wanted.contains(route.prefix) {
@@ -216,10 +215,44 @@ struct Router {
       OVXLinux.InterfaceAddress($0.router, prefixLength: UInt8($0.length))
     }
     try inside.give(wanted, to: link)
+    try routeAnew(wanted, on: link, &inside)
     for transit in transits {
       do { try inside.addDefaultRoute(via: transit.host, on: link) } catch {
         if error.errno != .fileExists { throw error }
       }
+    }
+    try addressTenant(&inside)
+  }
+
+  /// Gives the tenant's port back what somebody has taken from it; the switch gives it all of that
+  /// once.
+  private func addressTenant(_ inside: inout Netlink) throws(LinuxError) {
+    guard let link = try inside.link(named: RouterRules.tenant) else { return }
+    if !link.isUp { try inside.setUp(true, link) }
+    let wanted = gateway.addresses.compactMap { address in
+      gateway.subnets.first { $0.contains(address) }.map {
+        OVXLinux.InterfaceAddress(address, prefixLength: UInt8($0.length))
+      }
+    }
+    let present = Set(try inside.addresses(of: link).map(\.address))
+    for address in wanted where !present.contains(address.address) {
+      try inside.add(address, to: link)
+    }
+    try routeAnew(wanted, on: link, &inside)
+  }
+
+  /// Has a device's neighbors reached again whose route somebody has taken away: that comes with an
+  /// address alone.
+  private func routeAnew(
+    _ addresses: [OVXLinux.InterfaceAddress], on link: Link, _ inside: inout Netlink
+  ) throws(LinuxError) {
+    let routed = Set(try inside.routes().filter { $0.linkIndex == link.index }.map(\.prefix))
+    let present = try inside.addresses(of: link)
+    for address in addresses where present.contains(address) {
+      let prefix = IPPrefix(address.address, length: Int(address.prefixLength))
+      guard prefix.length < prefix.base.bitCount, !routed.contains(prefix) else { continue }
+      try inside.remove(address, from: link)
+      try inside.add(address, to: link)
     }
   }
 

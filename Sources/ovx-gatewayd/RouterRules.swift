@@ -10,6 +10,8 @@ struct RouterRules {
   let gateway: Gateway
   /// The addresses of its transit pairs, which published ports are led to.
   let transits: [Transit]
+  /// Connections that may be open at once, of each family and to each side.
+  var connections = 1 << 16
 
   /// Names of the router's two devices.
   static let outside = "outside"
@@ -79,6 +81,29 @@ struct RouterRules {
     )
   }
 
+  /// How many connections may be open by the router, so that no network takes the host's table of
+  /// them (`nf_conntrack_max`) from the others: whoever answers himself has it keep one for days.
+  ///
+  /// In lists by the source's last bits, as the kernel walks a list for each new connection. A list
+  /// of each source would bound nothing: members without port security may have any.
+  private var bounds: (sets: String, rules: String) {
+    var (sets, rules): ([String], [String]) = ([], [])
+    for (device, direction) in [(Self.tenant, "out"), (Self.outside, "in")] {
+      for (family, number, mask) in [("ip", 4, "0.0.0.15"), ("ip6", 6, "::f")] {
+        sets.append(
+          "set \(direction)\(number) { type ipv\(number)_addr; size \(Self.lists); flags dynamic; }"
+        )
+        rules.append(
+          "iifname \(device) ct state new add @\(direction)\(number) "
+            + "{ \(family) saddr & \(mask) ct count over \(connections / Self.lists) } counter drop"
+        )
+      }
+    }
+    return (sets.joined(separator: "\n  "), rules.joined(separator: "\n    "))
+  }
+
+  private static let lists = 16
+
   /// One transaction that makes the table, in the place of the one that is there.
   var script: String {
     var forward: [String] = []
@@ -134,6 +159,7 @@ struct RouterRules {
         comment "the gateway of network \(gateway.network), made and kept by ovx-gatewayd"
         \(solicitation.sets)
         \(solicitation.chain)
+        \(bounds.sets)
         chain input {
           type filter hook input priority filter; policy drop;
           iifname lo accept
@@ -147,6 +173,7 @@ struct RouterRules {
         chain forward {
           type filter hook forward priority filter; policy drop;
           ct state invalid drop
+          \(bounds.rules)
           \(led.joined(separator: "\n    "))
           ct state established,related accept
           \(forward.joined(separator: "\n    "))

@@ -39,6 +39,8 @@ struct SwitchConnection {
           Configuration.AddressTranslation(rawValue: $0.bare)
         })
       else { throw ControlError("the switch has told of a network in words of another version") }
+      // It becomes part of what nft and dnsmasq read.
+      try checkNetworkName(name)
       let addresses = row[3].atoms.compactMap { IPAddress($0.bare) }
       guard !addresses.isEmpty, mode != .remote else { continue }
       var floating: [Gateway.Floating] = []

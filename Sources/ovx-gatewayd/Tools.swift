@@ -13,8 +13,8 @@ struct Tools {
   private let nft: String
   /// Where a transaction of nft is written, which it reads.
   private let scriptPath: FilePath
-  /// The daemon's run directory.
-  let rundir: String
+  /// Where our own files are, root's alone: dnsmasq and nft do what they say.
+  let directory: String
   /// Where the host's resolvers stand.
   let resolvConf: String
   /// How long one of them may take.
@@ -23,16 +23,22 @@ struct Tools {
   /// Finds the programs.
   ///
   /// - Parameters:
-  ///   - rundir: The daemon's run directory, for files of ours.
+  ///   - directory: For our own files.
   ///   - resolvConf: Where the host's resolvers stand.
-  /// - Throws: Which one is not installed, and where it is from.
-  init(rundir: String, resolvConf: String) throws(ControlError) {
-    self.rundir = rundir
+  /// - Throws: Which one is not installed, and where it is from; who else could replace files of
+  ///   the directory, such as the switch's user, to whom all tenants speak.
+  init(directory: String, resolvConf: String) throws(ControlError) {
+    self.directory = directory
     self.resolvConf = resolvConf
     names = unsafe getenv("OVX_NAMES").map { unsafe String(cString: $0) }
     ipPath = try Self.find("ip", package: "iproute2")
     nft = try Self.find("nft", package: "nftables")
-    scriptPath = FilePath(rundir).appending("gatewayd.nft")
+    scriptPath = FilePath(directory).appending("gatewayd.nft")
+    do throws(ControlError) {
+      try TrustedFile.checkDirectory(FilePath(directory), isClosed: true)
+    } catch {
+      throw ControlError("\(error.message), or name a directory of root's with --directory")
+    }
   }
 
   private static func find(_ name: String, package: String) throws(ControlError) -> String {

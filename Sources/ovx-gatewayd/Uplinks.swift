@@ -14,7 +14,8 @@ enum Uplinks {
   static func ofDefaultRoutes(_ routes: [RouteEntry], _ links: [Link]) -> [String] {
     let indices = routes.filter(\.isDefault).compactMap(\.linkIndex)
     let names = links.filter { indices.contains($0.index) }.map(\.name)
-    return Set(names.filter { !$0.hasPrefix(Gateway.transitPrefix) }).sorted()
+    // nft(8) has no way to write a quotation mark.
+    return Set(names.filter { !$0.hasPrefix(Gateway.transitPrefix) && !$0.contains("\"") }).sorted()
   }
 
   /// Those of some uplinks that are, or have to be, opened for the gateways' sake.

@@ -107,6 +107,7 @@ import Testing
     ("set switch . other_config:gateway-transit=10.0.0.0/31", "is not an IPv4 network"),
     ("set switch . other_config:gateway-uplinks=\"a/b\"", "gateway-uplinks device"),
     ("set switch . other_config:gateway-uplinks=\",\"", "gateway-uplinks"),
+    ("set switch . other_config:gateway-uplinks=\"a\\\"b\"", "with a quotation mark"),
   ])
   func aMistakeIsExplained(_ line: String, _ part: String) throws {
     var bench = try bench()

@@ -120,7 +120,8 @@ extension Configuration.Network {
       }) {
         throw ControlError(
           "network \(name): floating addresses \(other.outside) and \(outside) are both \(member)'s, which can have one; "
-            + "\"remove network \(name) floating \(outside)\" leaves the other")
+            + "\"remove network \(name) floating \(other.outside)\", or \(outside), leaves the other"
+        )
       }
     }
   }
@@ -244,7 +245,17 @@ extension Transaction {
     ControlError(
       "port \(gateway.name) is the gateway of network \(network.name), and its tag, mac and addresses are the "
         + "network's; \"set network \(network.name) gateway=ADDRESS\" changes them, and "
-        + "\"clear network \(network.name) gateway\" removes it", record: gateway.name)
+        + "\"\(network.lineWithoutGateway)\" removes it", record: gateway.name)
+  }
+}
+
+extension Configuration.Network {
+  /// The commands that take its gateway away, with what only a gateway does.
+  fileprivate var lineWithoutGateway: String {
+    let settings =
+      (nat == .none ? "" : " nat=none") + (dhcp ? " dhcp=false" : "") + (dns ? " dns=false" : "")
+    let set = settings.isEmpty ? "" : "set network \(name)\(settings) -- "
+    return "\(set)clear network \(name)\(floating.isEmpty ? "" : " floating") gateway"
   }
 }
 

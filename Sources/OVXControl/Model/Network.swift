@@ -365,7 +365,7 @@ extension Configuration {
 }
 
 /// Checks the name of a network.
-func checkNetworkName(_ name: String) throws(ControlError) {
+package func checkNetworkName(_ name: String) throws(ControlError) {
   let rule = "it is 1 to 32 letters, digits, '.', '_' or '-', and begins with a letter or digit"
   let isValid =
     (1...32).contains(name.utf8.count)

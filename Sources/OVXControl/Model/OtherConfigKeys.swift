@@ -38,6 +38,10 @@ extension Configuration.SwitchRecord: OtherConfigRecord {
         {
           throw .other(error)
         }
+        // nft(8) has no way to write one.
+        guard !device.contains("\"") else {
+          throw .key(" names a device with a quotation mark, which packet filters cannot name")
+        }
       }
       guard !devices.isEmpty else { throw .key(" names no device") }
       return devices

@@ -76,6 +76,19 @@ package struct Nftables: ~Copyable, Sendable {
     if let failure { throw purpose.error(Errno(rawValue: failure.code), failure.text) }
   }
 
+  /// The number of the rule set of the socket's namespace, which each change of anybody's makes
+  /// another one; `nil` where the kernel does not say.
+  package mutating func generation() throws(LinuxError) -> UInt32? {
+    var generation: UInt32?
+    let purpose = Netlink.Purpose(action: "ask for", subject: "the packet filter's generation")
+    try ask(NetlinkRequest(nftables: NFT_MSG_GETGEN, family: 0), for: purpose) { message in
+      message.forEachAttribute(after: MemoryLayout<nfgenmsg>.size) { type, value in
+        if type == Int(NFTA_GEN_ID.rawValue) { generation = value.uint32 }
+      }
+    }
+    return generation
+  }
+
   /// Receives all that is there.
   private mutating func receive(
     _ purpose: Netlink.Purpose, _ body: (NetlinkMessage) -> Void
