@@ -170,9 +170,7 @@ extension RouteEntry {
 extension HostRoute {
   /// `nil` for what is none of a host's.
   fileprivate init?(_ route: RouteEntry) {
-    let prefix = IPPrefix(
-      numbered: route.maskedDestination.number, length: Int(route.prefixLength),
-      isIPv6: route.destination.isIPv6)
+    let prefix = IPPrefix(route.destination, length: Int(route.prefixLength))
     let metric = route.destination.isIPv6 && route.priority == 1024 ? nil : route.priority
     self.init(destination: prefix, gateway: route.gateway, metric: metric, source: route.source)
   }

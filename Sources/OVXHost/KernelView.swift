@@ -16,6 +16,8 @@ package final class KernelView: HostKernel {
   private var appearances: UInt64 = 0
   /// What is known of the next hops of injected superframes.
   var nextHops: [NextHop: MACAddress?] = [:]
+  /// Where the host gets, as far as that was asked for since it became otherwise.
+  var hostWays: [HostWay]?
   /// What devices cut by themselves, by index, as far as that was asked for.
   private var features: [Int32: DeviceFeatures] = [:]
 
@@ -151,6 +153,7 @@ package final class KernelView: HostKernel {
     }
     // A route goes with its device without being announced.
     if !changes.devices.isEmpty || changes.everything { changes.ways = true }
+    if changes.ways { hostWays = nil }
     return changes
   }
 

@@ -33,30 +33,26 @@ extension HostWay: CustomStringConvertible {
 extension KernelView {
   /// Where the host gets by devices that are no gateways' ways to it.
   func ways() throws(LinuxError) -> [HostWay] {
+    if let hostWays { return hostWays }
     var ways: [HostWay] = []
     for route in try netlink.routes() where route.isInMainTable {
       let link = route.linkIndex.flatMap { self.link($0) }
       guard link?.name.hasPrefix(Configuration.Network.transitDevicePrefix) != true else {
         continue
       }
-      let prefix = IPPrefix(
-        numbered: route.destination.number, length: Int(route.prefixLength),
-        isIPv6: route.destination.isIPv6)
       ways.append(
         HostWay(
-          destination: prefix, device: link?.name ?? "several devices", nextHop: route.gateway))
+          destination: IPPrefix(route.destination, length: Int(route.prefixLength)),
+          device: link?.name ?? "several devices", nextHop: route.gateway))
     }
-    for link in links.values
-    where !link.name.hasPrefix(Configuration.Network.transitDevicePrefix) {
-      for address in try netlink.addresses(of: link) {
-        let host = address.address
-        ways.append(
-          HostWay(
-            destination: IPPrefix(
-              numbered: host.number, length: host.bitCount, isIPv6: host.isIPv6),
-            device: link.name, isAddress: true))
-      }
+    for (index, address) in try netlink.allAddresses() {
+      guard let link = link(index),
+        !link.name.hasPrefix(Configuration.Network.transitDevicePrefix)
+      else { continue }
+      ways.append(
+        HostWay(destination: IPPrefix(address.address), device: link.name, isAddress: true))
     }
+    hostWays = ways
     return ways
   }
 }
@@ -91,7 +87,7 @@ extension HostCheck {
     guard !routed.isEmpty else { return }
     try checkUnderlay(owners)
     guard routed.contains(where: { isNew($0.subnet, of: $0.network) }) else { return }
-    let ways = hostWays().filter { !$0.isDefault }
+    let ways = hostWays.filter { !$0.isDefault }
     var index = PrefixIndex<HostWay>()
     for way in ways { index.insert(way, at: way.destination) }
     for (network, subnet) in routed where isNew(subnet, of: network) {
@@ -115,7 +111,7 @@ extension HostCheck {
       return network.isTranslatedHere && !network.subnets.allSatisfy(known.contains)
     }
     guard !translated.isEmpty else { return [] }
-    let ways = hostWays().filter { !$0.isAddress }
+    let ways = hostWays.filter { !$0.isAddress }
     let uplinks = Set(
       configuration.host.gatewayUplinks ?? ways.filter { $0.destination.length == 0 }.map(\.device))
     let outside = ways.filter { !$0.isDefault && uplinks.contains($0.device) }
@@ -130,7 +126,7 @@ extension HostCheck {
     }
   }
 
-  private func hostWays() -> [HostWay] { (try? kernel.ways()) ?? [] }
+  private var hostWays: [HostWay] { (try? kernel.ways()) ?? [] }
 
   /// Whether the host is to have a route to a subnet that it has none to by now.
   private func isNew(_ subnet: IPPrefix, of network: String) -> Bool {
@@ -163,8 +159,7 @@ extension HostCheck {
         + (tunnel.endpoint.local.map { [($0, "the local address")] } ?? [])
       {
         guard
-          let (subnet, network) = owners.covering(
-            IPPrefix(numbered: address.number, length: address.bitCount, isIPv6: address.isIPv6)),
+          let (subnet, network) = owners.covering(IPPrefix(address)),
           old != tunnel || isNew(subnet, of: network)
         else { continue }
         throw clash(network, subnet, "\(address) in it is \(what) of tunnel \(name)")
@@ -198,14 +193,22 @@ extension HostCheck {
       }
     }
     guard owners.contains(where: { isNew($0.key, of: $0.value) }) else { return }
-    for way in hostWays() {
-      guard let hop = way.nextHop, let network = owners[hop], isNew(hop, of: network) else {
-        continue
+    for way in hostWays {
+      if let hop = way.nextHop, let network = owners[hop], isNew(hop, of: network) {
+        throw refusal(
+          hop, network,
+          "the next router's on the host's route to \(way.destination.length == 0 ? "everywhere" : "\(way.destination)")"
+        )
       }
-      throw refusal(
-        hop, network,
-        "the next router's on the host's route to \(way.destination.length == 0 ? "everywhere" : "\(way.destination)")"
-      )
+      let subnet = way.destination
+      guard way.nextHop == nil, !way.isDefault else { continue }
+      for end in [subnet.addresses.first, subnet.addresses.last] {
+        guard !subnet.stations.contains(end), let network = owners[end], isNew(end, of: network)
+        else { continue }
+        throw ControlError(
+          "network \(network): the floating address \(end) is the first or the last of \(subnet), where the host has its neighbors, and can be no station's; "
+            + "name another address", record: network)
+      }
     }
   }
 
@@ -262,8 +265,7 @@ private struct PrefixIndex<Value> {
   /// A prefix with all addresses of another one, and its value.
   func covering(_ prefix: IPPrefix) -> (prefix: IPPrefix, value: Value)? {
     for length in lengths where length <= prefix.length {
-      let wider = IPPrefix(
-        numbered: prefix.base.number, length: length, isIPv6: prefix.base.isIPv6)
+      let wider = IPPrefix(prefix.base, length: length)
       if let value = values[wider] { return (wider, value) }
     }
     return nil

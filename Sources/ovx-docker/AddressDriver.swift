@@ -50,9 +50,7 @@ struct AddressDriver {
   private static func route(into subnet: IPPrefix) -> IPPrefix? {
     guard var netlink = try? Netlink(), let routes = try? netlink.routes() else { return nil }
     return routes.lazy.filter { !$0.isDefault && $0.isInMainTable }.map {
-      IPPrefix(
-        numbered: $0.destination.number, length: Int($0.prefixLength),
-        isIPv6: $0.destination.isIPv6)
+      IPPrefix($0.destination, length: Int($0.prefixLength))
     }.first { $0.overlaps(subnet) }
   }
 

@@ -187,6 +187,10 @@ import Testing
       try refusal("203.0.113.9")?.contains(
         "address 203.0.113.9 is the next router's on the host's route to everywhere") == true)
     #expect(try refusal("192.0.2.1")?.contains("192.0.2.1 is a remote's of tunnel vx1") == true)
+    // Neighbors have the addresses between.
+    #expect(try refusal("203.0.113.0")?.contains("the first or the last of 203.0.113.0/24") == true)
+    #expect(try refusal("203.0.113.255")?.contains("can be no station's") == true)
+    #expect(try refusal("203.0.113.254") == nil)
     #expect(try refusal("10.9.0.3") == nil)
     // Nor is one a remote that comes later.
     let sentence = try self.refusal(world) {

@@ -30,9 +30,7 @@ extension AllowedAddress: CustomStringConvertible, LosslessStringConvertible {
       self = .station(station)
       return
     }
-    let prefix =
-      IPPrefix(text)
-      ?? IPAddress(text).map { IPPrefix(of: InterfaceAddress($0, prefixLength: $0.bitCount)) }
+    let prefix = IPPrefix(text) ?? IPAddress(text).map { IPPrefix($0) }
     guard let prefix, !prefix.base.isMulticast, !prefix.base.isLimitedBroadcast,
       !prefix.base.isUnspecified || prefix.length < prefix.base.bitCount
     else { return nil }

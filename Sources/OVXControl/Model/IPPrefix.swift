@@ -9,9 +9,17 @@ package struct IPPrefix: Hashable, Sendable {
 
   /// The network that an interface with an address is in.
   package init(of address: InterfaceAddress) {
+    self.init(address.address, length: address.prefixLength)
+  }
+
+  /// The prefix of a length to which an address belongs.
+  ///
+  /// - Parameters:
+  ///   - address: One of its addresses.
+  ///   - length: 0...32 or 0...128; the address by itself if not given.
+  package init(_ address: IPAddress, length: Int? = nil) {
     self.init(
-      numbered: address.address.number, length: address.prefixLength,
-      isIPv6: address.address.isIPv6)
+      numbered: address.number, length: length ?? address.bitCount, isIPv6: address.isIPv6)
   }
 
   /// The prefix of a length to which the address with a number belongs.

@@ -34,11 +34,16 @@ package struct AddressMark: RawRepresentable, Hashable, Sendable {
 }
 
 extension Netlink {
-  /// The addresses of a device, or of all devices together.
-  package mutating func addresses(
-    of link: Link? = nil
-  ) throws(LinuxError) -> [InterfaceAddress] {
+  /// The addresses of a device.
+  package mutating func addresses(of link: Link) throws(LinuxError) -> [InterfaceAddress] {
     try markedAddresses(of: link).map(\.address)
+  }
+
+  /// The addresses of all devices, each with its device's index.
+  package mutating func allAddresses() throws(LinuxError) -> [(
+    linkIndex: Int32, address: InterfaceAddress
+  )] {
+    try markedAddresses(of: nil).map { ($0.linkIndex, $0.address) }
   }
 
   /// The addresses of a device, and who gave it each of them.
@@ -61,6 +66,7 @@ extension Netlink {
   }
 
   private struct MarkedAddress: Hashable, Sendable {
+    var linkIndex: Int32
     var address: InterfaceAddress
     var mark: AddressMark
     /// How far the address is known, `RT_SCOPE_...`: less is farther.
@@ -94,6 +100,7 @@ extension Netlink {
       }
       return (local ?? address).map {
         MarkedAddress(
+          linkIndex: Int32(bitPattern: header.ifa_index),
           address: InterfaceAddress($0, prefixLength: header.ifa_prefixlen), mark: mark,
           scope: UInt32(header.ifa_scope),
           isPermanent: UInt32(header.ifa_flags) & UInt32(IFA_F_PERMANENT) != 0)
