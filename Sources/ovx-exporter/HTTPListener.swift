@@ -46,7 +46,12 @@ struct HTTPListener {
     try await withThrowingTaskGroup(of: Void.self) { connections in
       var count = 0
       while true {
-        let client = try await socket.accept()
+        let client: AsyncSocket
+        do { client = try await socket.accept() } catch {
+          // One that has gone before its turn is no reason to end (accept(2), "Error handling").
+          try await Task.sleep(for: .milliseconds(100))
+          continue
+        }
         if count == Self.connectionLimit {
           try await connections.next()
           count -= 1
