@@ -133,6 +133,13 @@ struct Dnsmasq {
     for network in found.subtracting(networks) { Dnsmasq(of: network, in: rundir).remove() }
   }
 
+  /// Ends what a process with another directory has started; its files are left alone, as the
+  /// directory may be somebody else's.
+  static func endAll(in rundir: String) {
+    let start = "--conf-file=\(absolute(rundir))/\(prefix)"
+    for process in processes where process.option.hasPrefix(start) { kill(process.pid, SIGKILL) }
+  }
+
   // MARK: Files
 
   private func read(_ name: String) -> String {

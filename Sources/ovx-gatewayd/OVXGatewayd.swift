@@ -137,6 +137,7 @@ struct OVXGatewayd: ParsableCommand {
     while true {
       do throws(ControlError) {
         let tools = try Tools(directory: ownDirectory ?? rundir, resolvConf: resolvConf)
+        if tools.directory != rundir { Dnsmasq.endAll(in: rundir) }
         do throws(LinuxError) {
           let keeper = try GatewayKeeper(
             connection, tools, namespacePrefix: namespacePrefix, messages)
