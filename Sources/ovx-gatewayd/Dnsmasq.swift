@@ -26,6 +26,11 @@ struct Dnsmasq {
   private var file: String { directory + "/conf" }
   private var option: String { "--conf-file=\(file)" }
 
+  /// What the options of those begin with that have their files in a directory.
+  private static func optionStart(in rundir: String) -> String {
+    "--conf-file=\(absolute(rundir))/\(prefix)"
+  }
+
   /// A process that runs.
   private struct Running {
     var pid: Int32
@@ -121,13 +126,13 @@ struct Dnsmasq {
 
   /// Removes what is there of networks that are to have none.
   static func removeAll(except networks: Set<String>, in rundir: String) {
-    let start = "\(absolute(rundir))/\(prefix)"
+    let start = optionStart(in: rundir)
     let files = (try? FileManager.default.contentsOfDirectory(atPath: absolute(rundir))) ?? []
     var found = Set(
       files.filter { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) })
     guard !found.isEmpty || networks.isEmpty else { return }
-    for process in processes where process.option.hasPrefix("--conf-file=\(start)") {
-      let rest = process.option.dropFirst("--conf-file=\(start)".count)
+    for process in processes where process.option.hasPrefix(start) {
+      let rest = process.option.dropFirst(start.count)
       if let network = rest.split(separator: "/").first { found.insert(String(network)) }
     }
     for network in found.subtracting(networks) { Dnsmasq(of: network, in: rundir).remove() }
@@ -136,7 +141,7 @@ struct Dnsmasq {
   /// Ends what a process with another directory has started; its files are left alone, as the
   /// directory may be somebody else's.
   static func endAll(in rundir: String) {
-    let start = "--conf-file=\(absolute(rundir))/\(prefix)"
+    let start = optionStart(in: rundir)
     for process in processes where process.option.hasPrefix(start) { kill(process.pid, SIGKILL) }
   }
 

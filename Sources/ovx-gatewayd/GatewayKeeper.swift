@@ -271,19 +271,19 @@ struct GatewayKeeper: ~Copyable {
           &netlink)
         // With the filter went what its sets had.
         if isNew { clients[gateway.network] = nil }
-        kept[gateway.network] = Filtered(
-          gateway: gateway, transits: transits, place: place.identity,
-          generation: Self.generation(in: place))
         if former?.place != place.identity {
           messages.note("the gateway of network \(gateway.network) is in namespace \(place.name)")
         }
         messages.clear(.router(gateway.network))
         if gateway.services.isAny {
           serve(gateway, in: place)
-          kept[gateway.network]?.generation = Self.generation(in: place)
         } else {
           messages.clear(.services(gateway.network))
         }
+        // What is served has changed the filter's sets.
+        kept[gateway.network] = Filtered(
+          gateway: gateway, transits: transits, place: place.identity,
+          generation: Self.generation(in: place))
       } catch {
         messages.clear(.routes(gateway.network))
         messages.tell(
