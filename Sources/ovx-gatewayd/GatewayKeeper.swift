@@ -113,6 +113,12 @@ struct GatewayKeeper: ~Copyable {
     if isHostFilterDoubtful || isForwardingAnew || looks >= 5 { keep() }
   }
 
+  /// Removes all gateways, with the host's filter and what was opened for them.
+  mutating func removeAll() throws(LinuxError) {
+    wishes = Wishes()
+    try makeAll()
+  }
+
   private mutating func askForMembers() throws(ControlError) {
     var known: [String: [Member]] = [:]
     for gateway in wishes.gateways where gateway.services.isAny {

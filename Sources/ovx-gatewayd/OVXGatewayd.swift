@@ -18,7 +18,8 @@ struct OVXGatewayd: ParsableCommand {
         ovx-ctl set network red gateway=172.17.42.1 nat=masquerade
 
       Ended or killed, it leaves the gateways in force as they are; what has changed meanwhile is made when it is started \
-      again. "ovx-ctl set network red nat=none -- clear network red gateway" removes one, with all that was made for it.
+      again. "ovx-ctl set network red nat=none -- clear network red gateway" removes one, with all that was made for it; \
+      "ovx-gatewayd --cleanup" all of them, where none is to run on this host any more.
       """,
     version: OVXVersion.current)
 
@@ -47,6 +48,9 @@ struct OVXGatewayd: ParsableCommand {
     directory ?? ProcessInfo.processInfo.environment["RUNTIME_DIRECTORY"]
   }
 
+  @Flag(help: "Remove all gateways of this host, whatever the switch says, and end.")
+  var cleanup = false
+
   /// Milliseconds between two looks at the kernel.
   private static let interval: Int32 = 1000
 
@@ -70,6 +74,7 @@ struct OVXGatewayd: ParsableCommand {
     do throws(ControlError) {
       let lock = try lock(messages)
       defer { try? lock.close() }
+      if cleanup { return try removeAll(messages) }
       let client = ControlClient(runDirectory: rundir)
       let connection = SwitchConnection(client)
       var report = ToldReport(client, messages)
@@ -112,7 +117,7 @@ struct OVXGatewayd: ParsableCommand {
         throw .wouldBlock
       } catch {
         switch error {
-        case .noSuchFileOrDirectory:
+        case .noSuchFileOrDirectory where !cleanup:
           messages.tell(
             ownDirectory.map {
               "there is no directory \($0); make it, or name another one with --directory"
@@ -126,6 +131,19 @@ struct OVXGatewayd: ParsableCommand {
         default: throw ControlError("\(path) cannot be used: \(error)")
         }
       }
+    }
+  }
+
+  /// Removes what this or a former process has made; the switch may have gone.
+  private func removeAll(_ messages: Messages) throws(ControlError) {
+    let tools = try Tools(directory: ownDirectory ?? rundir, resolvConf: resolvConf)
+    do throws(LinuxError) {
+      var keeper = try GatewayKeeper(
+        SwitchConnection(ControlClient(runDirectory: rundir)), tools,
+        namespacePrefix: namespacePrefix, messages)
+      try keeper.removeAll()
+    } catch {
+      throw ControlError("\(error)")
     }
   }
 

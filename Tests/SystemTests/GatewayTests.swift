@@ -419,8 +419,42 @@ extension SystemTests {
           try !host.must("ls \(host.rundir)").contains("gatewayd.nft")
         }
         // A second maker would take the first one's work for damage.
-        let second = try host.run("ovx-gatewayd --rundir \(host.rundir)", seconds: 10)
-        #expect(second.status == 1 && second.standardError.contains("another ovx-gatewayd"))
+        for flags in ["", " --cleanup"] {
+          let second = try host.run("ovx-gatewayd --rundir \(host.rundir)\(flags)", seconds: 10)
+          #expect(second.status == 1 && second.standardError.contains("another ovx-gatewayd"))
+        }
+      }
+    }
+
+    /// A package that is removed leaves no routers behind: nobody would know of them any more.
+    @Test func allIsRemovedAtOnceWithoutTheSwitch() throws {
+      try run(settings: "nat=masquerade dhcp=true") { lab, site in
+        lab.expectLog("waits: cannot find network namespace")
+        let host = site.hosts[0]
+        let red = try site.attach("red", to: "red", on: 0)
+        try expectWayOut(red)
+        // The brackets keep it from finding itself.
+        let search = "pgrep -f '[c]onf-file=\(host.rundir)/dnsmasq-red/conf'"
+        try eventually("it serves") { try host.run(search).succeeded }
+        site.stop(0, SIGTERM)
+        let isOfGateways = /r0-|ovx-gw|inet ovx$/
+        #expect(try host.must("ip netns list; ip link; nft list tables").contains(isOfGateways))
+        let nowhere = try host.run("ovx-gatewayd --cleanup --directory /nowhere", seconds: 10)
+        #expect(nowhere.status == 1 && nowhere.standardError.contains("/nowhere"))
+        let prefix = site.prefix(0)
+        let cleanup = try host.run(
+          "ovx-gatewayd --cleanup --rundir \(host.rundir) --namespace-prefix \(prefix)", seconds: 20
+        )
+        #expect(cleanup.succeeded, "\(cleanup.standardError)")
+        #expect(try !host.must("ip netns list; ip link; nft list tables").contains(isOfGateways))
+        #expect(try host.must("cat /proc/sys/net/ipv4/conf/wan/forwarding") == "0\n")
+        #expect(try !host.run(search).succeeded)
+        #expect(try !host.must("ls \(host.rundir)").contains("dnsmasq-"))
+        // The second time there is nothing to be done.
+        try host.must(
+          "ovx-gatewayd --cleanup --rundir \(host.rundir) --namespace-prefix \(prefix)")
+        try site.start(0)
+        try expectWayOut(red)
       }
     }
 
