@@ -31,6 +31,8 @@ struct OVXDocker: AsyncParsableCommand {
   @Option(help: "The run directory of the daemon (default: OVX_RUNDIR, or /run/ovx).")
   var rundir = ProcessInfo.processInfo.environment["OVX_RUNDIR"] ?? "/run/ovx"
 
+  static func main() { ProcessStart.serve { await main($0) } }
+
   func run() async throws {
     try prepareSocket()
     let connection = SwitchConnection(ControlClient(runDirectory: rundir))

@@ -44,6 +44,8 @@ struct OVXEVPN: AsyncParsableCommand {
     }
   }
 
+  static func main() { ProcessStart.serve { await main($0) } }
+
   func run() async throws {
     umask(0o077)
     // What it says goes to a log whose reader may have gone.

@@ -28,13 +28,20 @@ struct OVXExporter: AsyncParsableCommand {
   @Option(help: "The run directory of the daemon (default: OVX_RUNDIR, or /run/ovx).")
   var rundir = ProcessInfo.processInfo.environment["OVX_RUNDIR"] ?? "/run/ovx"
 
+  static func main() { ProcessStart.serve { await main($0) } }
+
   func run() async throws {
     let service = Service(SwitchReader(ControlClient(runDirectory: rundir)))
     let listener: HTTPListener
     do {
       listener = try await HTTPListener(listen)
     } catch let error as SocketError {
-      throw ValidationError("cannot listen on \(listen): \(error.localizedDescription)")
+      let reason =
+        if case .failed(_, _, let message) = error { message } else { "\(error)" }
+      let sentence =
+        "ovx-exporter: cannot listen on \(listen): \(reason); name another address or port with --listen\n"
+      try? FileHandle.standardError.write(contentsOf: Data(sentence.utf8))
+      throw ExitCode(1)
     }
     try await listener.run(service)
   }

@@ -44,4 +44,22 @@ package enum ProcessStart {
       }
     }
   }
+
+  /// Runs a program that serves in tasks, at the priority that programs have.
+  ///
+  /// The task that an asynchronous `main` runs in has a higher one, and with it all that it starts
+  /// and waits for: their threads are given lower nice values (setpriority(2)). A server need not
+  /// go before others, and who is not root is refused that, which the runtime tells on standard
+  /// error for each thread.
+  ///
+  /// - Parameter main: The program, as it is given the words of the command line.
+  package static func serve(_ main: @escaping @Sendable ([String]) async -> Void) -> Never {
+    openStandardStreams()
+    Task.detached(priority: .medium) {
+      await main(arguments)
+      exit(0)
+    }
+    // The main queue would go on at that higher priority, and nothing is waiting for it.
+    while true { pause() }
+  }
 }
