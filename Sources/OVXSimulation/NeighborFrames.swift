@@ -20,7 +20,8 @@ package func neighborAnswer(
     from: address, ip, to: asker, askerIP, message: message)
 }
 
-/// The frame by which a station asks all others for an address.
+/// The frame by which a station asks all others for an address; where it has none itself, whether
+/// it can have that one.
 package func neighborQuestion(
   for target: IPAddress, from address: MACAddress, _ ip: IPAddress
 ) -> [UInt8] {
@@ -31,8 +32,10 @@ package func neighborQuestion(
   var message: [UInt8] = [135, 0, 0, 0, 0, 0, 0, 0]
   message.append(number: target.high)
   message.append(number: target.low)
-  message += [1, 1]
-  message.append(address: address)
+  if ip != IPAddress(v6High: 0, low: 0) {
+    message += [1, 1]
+    message.append(address: address)
+  }
   return ndOctets(
     from: address, ip, to: MACAddress(truncating: 0x3333_0000_0000 | group & 0xFFFF_FFFF),
     IPAddress(v6High: 0xFF02_0000_0000_0000, low: group), message: message)

@@ -113,6 +113,8 @@ struct ReferenceNews {
   var question: IPAddress?
   /// Who is asked for of one station.
   var probe: IPAddress?
+  /// What the sender wants to have, of whom there is nothing else to be known yet.
+  var wanted: IPAddress?
 
   /// Reads a frame without tags.
   init?(_ frame: [UInt8]) {
@@ -128,12 +130,17 @@ struct ReferenceNews {
       let operation = frame.number16(at: 20),
       operation == 1 || operation == 2, let address = frame.address(at: 22),
       let sender = frame.number(at: 28, count: 4), let target = frame.number(at: 38, count: 4),
-      Self.isStation(v4: sender)
+      Self.isStation(v4: sender) || sender == 0 && operation == 1
     else { return nil }
     ip = IPAddress(v4: UInt32(sender))
     self.address = address
     isAnnouncement = true
     isRouter = false
+    guard sender != 0 else {
+      wanted = IPAddress(v4: UInt32(target))
+      if !Self.isStation(v4: target) { return nil }
+      return
+    }
     guard operation == 1, sender != target, Self.isStation(v4: target) else { return }
     if frame.address(at: 0) == .broadcast {
       question = IPAddress(v4: UInt32(target))
@@ -196,7 +203,18 @@ struct ReferenceNews {
     let target = fixed == 24 ? Array(message[8..<24]) : []
     if fixed == 24, target[0] == 0xFF { return nil }
     let isAnonymous = source.allSatisfy { $0 == 0 }
-    if isAnonymous, message[0] == 133 || message[0] == 135 { return nil }
+    if isAnonymous, message[0] == 133 { return nil }
+    if isAnonymous, message[0] == 135 {
+      let solicited = [0xFF, 2] + [UInt8](repeating: 0, count: 9) + [1, 0xFF]
+      guard Array(destination[..<13]) == solicited, frame[0] & 1 == 1, Self.isStation(v6: target),
+        !options.contains(where: { $0.type == 1 }), let sender = frame.address(at: 6)
+      else { return nil }
+      ip = IPAddress(v6High: 0, low: 0)
+      self.address = sender
+      isAnnouncement = false
+      self.wanted = Self.ip(target)
+      return
+    }
     if message[0] == 134, !(source[0] == 0xFE && source[1] >> 6 == 2) { return nil }
     if message[0] == 136, isToAll, message[4] & 0x40 != 0 { return nil }
     guard let address, isToAll == (frame[0] & 1 == 1) else { return nil }

@@ -349,6 +349,13 @@ package struct ReferenceSwitch {
     guard !passage.frame.offload.needsChecksum, !passage.frame.offload.isSuperframe,
       let news = ReferenceNews(passage.frame.bytes)
     else { return nil }
+    if let wanted = news.wanted {
+      let key = ReferenceNeighbors.Key(vlan: passage.vlan, ip: wanted)
+      if neighbors[bridge]?.entries[key]?.address != passage.source {
+        neighbors[bridge]?.entries[key] = nil
+      }
+      return nil
+    }
     let isOld = isOld(news, from: passage, bridge)
     if let probe = news.probe {
       let key = ReferenceNeighbors.Key(vlan: passage.vlan, ip: probe)

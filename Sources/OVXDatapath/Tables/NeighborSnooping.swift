@@ -11,7 +11,7 @@
 //
 // - its segment has a tunnel, which is what makes flooding dear, and it came from a device;
 // - the neighbor told its address itself within the last half minute, and nobody has contradicted
-//   since, or an agent tells it;
+//   since, or looked whether the address can be had, or an agent tells it;
 // - the neighbor has answered what was passed on to it (`NeighborDoubt`);
 // - the asker did not ask the same a moment ago: it would not, had the answer helped it;
 // - the neighbor's Ethernet address is known to be on another port that is in service;
@@ -42,6 +42,9 @@ struct NeighborNews {
   var question: IPAddress?
   /// The address that one station is asked for: whether it is alive, in most cases.
   var probe: IPAddress?
+  /// The address that somebody wants to have, who looks for another that has it (RFC 5227, section
+  /// 2.1.1; RFC 4862, section 5.4).
+  var wanted: IPAddress?
   /// Who asks.
   var asker = IPAddress(v4: 0)
 
@@ -49,8 +52,12 @@ struct NeighborNews {
   init(_ packet: borrowing ARPPacket, toEverybody: Bool) {
     guard packet.operation == .request || packet.operation == .reply else { return }
     let sender = packet.senderProtocol
-    // A probe (RFC 5227) has no sender yet. It must reach whoever has the address.
-    guard sender.isStation else { return }
+    guard sender.isStation else {
+      if sender == asker, packet.operation == .request, packet.targetProtocol.isStation {
+        wanted = packet.targetProtocol
+      }
+      return
+    }
     claim = .announcement(sender, packet.senderHardware, isRouter: false)
     let target = packet.targetProtocol
     guard packet.operation == .request, target != sender, target.isStation else { return }
@@ -76,6 +83,11 @@ struct NeighborNews {
     case .routerSolicitation, .neighborSolicitation:
       // Whether the sender is a router is not told. To say wrongly that it is none would take a
       // router away from its hosts (section 7.2.5), so this alone makes no neighbor known.
+      if message.kind == .neighborSolicitation, message.source.isUnspecified,
+        message.target.isStation
+      {
+        wanted = message.target
+      }
       guard message.source.isStation, let address = message.linkLayerAddress else { return }
       claim = .mention(message.source, address)
       guard message.kind == .neighborSolicitation, message.target.isStation else { return }
@@ -147,6 +159,10 @@ extension Datapath {
     }
     guard let news = frame.neighborNews else { return false }
     let isOld = learn(news.claim, from: frame, bridge: bridge)
+    if let wanted = news.wanted {
+      doubt(wanted, from: frame, bridge: bridge)
+      return false
+    }
     if let probe = news.probe {
       let key = NeighborKey(vlan: frame.vlan, address: probe)
       if let neighbor = neighbors.lookUp(key, in: bridge),
@@ -215,6 +231,18 @@ extension Datapath {
     guard neighbors.remove(key, in: bridge, of: .learned ... .learned) else { return }
     hasStationNews = true
     updates.publish(FDBUpdate(forgetting: key, bridge: bridge))
+  }
+
+  /// Forgets a neighbor whose address another station wants: it answers that one, or has it no
+  /// more.
+  private mutating func doubt(
+    _ address: IPAddress, from frame: borrowing Frame, bridge: BridgeID
+  ) {
+    let key = NeighborKey(vlan: frame.vlan, address: address)
+    guard let known = neighbors.lookUp(key, in: bridge), known.address != frame.source else {
+      return
+    }
+    forget(key, bridge: bridge)
   }
 
   /// Forgets a neighbor of a bridge, where it is known.
