@@ -48,6 +48,8 @@ extension SourceRules {
       if isLength, packet.byteCount >= 2, packet.big16(0) & 0xFEFE == 0xAAAA {
         return .hiddenHeaders
       }
+      // A checksum written there could make one of them of something else.
+      if isLength { examined = 8 }
     }
     if let reason { return reason }
     guard offload.needsChecksum else { return nil }
