@@ -19,7 +19,7 @@ package import SystemPackage
   /// What workers revoke decisions by.
   let generations: Generations
   /// The numbers of entries that are not in use; whoever changes what is under a key has them, too.
-  private let numbers = Mutex(Array(0..<UInt32(OVX_FASTPATH_ENTRIES)))
+  private let numbers = Mutex(EntryPool(size: UInt32(OVX_FASTPATH_ENTRIES)))
   private let links = Mutex(Links())
 
   /// The devices that have a program, and those that are to get one.
@@ -93,7 +93,7 @@ package import SystemPackage
   func revokeAll() {
     generations.change(Generations.topology)
     // That takes milliseconds, and what is put in from now on is revoked already.
-    if numbers.withLock({ $0.count < OVX_FASTPATH_ENTRIES }) { _ = ovx_fastpath_wait() }
+    if numbers.withLock({ !$0.isWhole }) { _ = ovx_fastpath_wait() }
   }
 
   // MARK: Devices
@@ -209,19 +209,19 @@ package import SystemPackage
 
   // MARK: Entries
 
-  /// Puts in a decision; `nil` where there is no room, or it is there already.
+  /// Puts in a decision; `nil` where there is no room for its segment, or it is there already.
   ///
   /// - Returns: The number of its entry.
   func install(_ flow: FastPathFlow, for offer: FlowOffer) -> (number: UInt32, key: FlowKey)? {
     let key = FlowKey(flow, offer)
     return numbers.withLock { numbers in
       if let present = number(under: key), isCurrent(offer, present) { return nil }
-      guard let number = numbers.popLast() else { return nil }
+      guard let number = numbers.take(for: offer.segment) else { return nil }
       unsafe (entries + Int(number)).pointee = Self.entry(flow, offer)
       unsafe (counts + Int(number)).pointee = ovx_fastpath_count()
       let refusal = unsafe key.withBytes { unsafe ovx_fastpath_set(map(of: key), $0, number) }
       guard refusal == 0 else {
-        numbers.append(number)
+        numbers.give(number, of: offer.segment)
         return nil
       }
       return (number, key)
@@ -269,7 +269,12 @@ package import SystemPackage
     }
   }
 
-  func free(_ number: UInt32) { numbers.withLock { $0.append(number) } }
+  func free(_ number: UInt32, of offer: FlowOffer) {
+    numbers.withLock { $0.give(number, of: offer.segment) }
+  }
+
+  /// The segment whose decisions are to make room for others'; `nil` where there is room.
+  var fullestSegment: EntryPool.Segment? { numbers.withLock(\.fullest) }
 
   /// What an entry has forwarded since it was put in.
   func count(of number: UInt32) -> FastPathCount {

@@ -84,7 +84,7 @@ struct OffloadedFlows: ~Copyable {
     for place in flows.indices.reversed() {
       let flow = flows[place]
       if flow.isLeaving {
-        path.free(flow.number)
+        path.free(flow.number, of: flow.offer)
         let last = flows.removeLast()
         if place < flows.count { flows[place] = last }
       } else if flow.idleTicks >= Self.idleLimit || !path.isCurrent(flow.offer, flow.number) {
@@ -92,6 +92,17 @@ struct OffloadedFlows: ~Copyable {
       } else {
         flows[place].idleTicks += 1
       }
+    }
+    if let segment = path.fullestSegment { thin(segment) }
+  }
+
+  /// Takes out some of what is idle longest of a segment.
+  private mutating func thin(_ segment: EntryPool.Segment) {
+    let places = flows.indices.filter {
+      !flows[$0].isLeaving && flows[$0].offer.segment == segment
+    }
+    for place in places.sorted(by: { flows[$0].idleTicks > flows[$1].idleTicks }).prefix(64) {
+      leave(place)
     }
   }
 
