@@ -1,3 +1,4 @@
+private import Glibc
 internal import OVXControl
 internal import OVXDatapath
 internal import OVXLinux
@@ -16,8 +17,11 @@ struct ContainerDevice {
   private let interface: DesiredState.ContainerInterface
   private let ownership: DeviceOwnership
   let namespace: NetworkNamespace
-  /// The host's end of a veth, where that is there and its other end in this namespace.
+  /// The host's end of a veth, where that is there and its other end in this namespace, or where
+  /// its user has moved it.
   private var hostEnd: Link?
+  /// Whether the other end is elsewhere.
+  private var isElsewhere = false
 
   /// Finds the container.
   ///
@@ -53,9 +57,12 @@ struct ContainerDevice {
     self.ownership = ownership
     self.namespace = namespace
     if interface.isVeth, let end = kernel.links[interface.hostEnd], ownership.isOurs(end),
-      let number = end.peerNamespace, try kernel.number(of: namespace) == number
+      let number = end.peerNamespace
     {
-      hostEnd = end
+      // A former daemon has had it in use until now.
+      let isHere = try kernel.number(of: namespace) == number
+      isElsewhere = !isHere && kernel.isHandedOver(end.name)
+      if isHere || isElsewhere { hostEnd = end }
     }
   }
 
@@ -90,36 +97,63 @@ struct ContainerDevice {
     _ order: Order, kernel: KernelView
   ) throws(LinuxError) -> OpenTAP {
     var netlink = try Netlink(in: namespace)
-    var inherited = kernel.takeTAP(in: interface)
-    var former: String?
-    if let device = inherited.take() {
-      former = device.tap.name
-      inherited = consume device
+    if let inherited = kernel.takeTAP(in: interface) {
+      let holdsNamespace = inherited.holdsNamespace
+      let tap = inherited.take()
+      if tap.isAlive { return try goOn(tap, holdsNamespace, order, &netlink, kernel: kernel) }
     }
-    let existing = try present(former, order.newSettings.mac, &netlink)
+    let existing = try present(order.newSettings.mac, &netlink)
     let name = existing?.name ?? interface.name
-    let tap: TAP
-    var holdsNamespace = existing != nil
-    if existing != nil, let inherited {
-      holdsNamespace = inherited.holdsNamespace
-      tap = inherited.take()
-    } else if existing != nil {
-      tap = try TAP.open(name: name, queues: order.queues, in: namespace)
-    } else {
-      try makeRoom(order, &netlink)
-      tap = try kernel.makeTAP(
-        order.newSettings, queues: order.queues, mark: ownership.mark, in: namespace, as: name)
+    do throws(LinuxError) {
+      let tap: TAP
+      if existing != nil {
+        tap = try TAP.open(name: name, queues: order.queues, in: namespace)
+      } else {
+        try makeRoom(order, &netlink)
+        tap = try kernel.makeTAP(
+          order.newSettings, queues: order.queues, mark: ownership.mark, in: namespace, as: name)
+      }
+      guard let link = try netlink.link(named: name) else {
+        throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
+      }
+      let remark = try furnish(link, order.settings, &netlink, isNew: existing == nil)
+      ProcSettings.keepNeighborsWithoutCarrier(on: name, in: namespace)
+      let handle = try kernel.keep(tap)
+      return OpenTAP(
+        tap: tap, index: link.index, namespace: namespace.identity, wasThere: existing != nil,
+        holdsNamespace: existing != nil, handle: handle,
+        introduction: try introduction(of: link, &netlink), remark: remark)
+    } catch {
+      // It may have gone again while it was made, under a name that nobody knows.
+      var error = error
+      if error.errno.rawValue == EBADFD { error.subject = interface.name }
+      throw error
     }
-    guard let link = try netlink.link(named: name) else {
-      throw LinuxError(action: "find", subject: name, errno: .operationNotSupportedByDevice)
+  }
+
+  /// Goes on with a TAP that a former daemon had open: wherever its user has moved it, and whatever
+  /// he calls it by now.
+  private func goOn(
+    _ tap: consuming TAP, _ holdsNamespace: Bool, _ order: Order, _ netlink: inout Netlink,
+    kernel: KernelView
+  ) throws(LinuxError) -> OpenTAP {
+    let name = tap.name
+    var link: Link?
+    if try tap.namespace().identity == namespace.identity {
+      link = try netlink.links().first { $0.kind == "tun" && $0.name == name }
     }
-    try furnish(link, order.settings, &netlink, isNew: existing == nil)
-    ProcSettings.keepNeighborsWithoutCarrier(on: name, in: namespace)
+    var introduction = Introduction(address: order.newSettings.mac, isRouter: false)
+    var remark: LinuxError?
+    if let link {
+      remark = try furnish(link, order.settings, &netlink, isNew: false)
+      ProcSettings.keepNeighborsWithoutCarrier(on: link.name, in: namespace)
+      introduction = try self.introduction(of: link, &netlink)
+    }
     let handle = try kernel.keep(tap)
+    // No device of this namespace has the number 0.
     return OpenTAP(
-      tap: tap, index: link.index, namespace: namespace.identity, wasThere: existing != nil,
-      holdsNamespace: holdsNamespace, handle: handle,
-      introduction: try introduction(of: link, &netlink))
+      tap: tap, index: link?.index ?? 0, namespace: namespace.identity, wasThere: true,
+      holdsNamespace: holdsNamespace, handle: handle, introduction: introduction, remark: remark)
   }
 
   /// Makes the veth, or finds it, and keeps the host's own network stack off its end.
@@ -131,6 +165,13 @@ struct ContainerDevice {
   /// - Throws: What the kernel refuses, or that somebody else has such an interface; nothing is
   ///   made then.
   func openVeth(_ order: Order, kernel: KernelView) throws(LinuxError) -> OpenVeth {
+    if isElsewhere, let hostEnd {
+      _ = try kernel.isolate(hostEnd, by: ownership.filter)
+      // No device of this namespace has the number 0.
+      return OpenVeth(
+        link: hostEnd, indexInside: 0, namespace: namespace.identity, wasThere: true,
+        introduction: Introduction(address: order.newSettings.mac, isRouter: false), remark: nil)
+    }
     var netlink = try Netlink(in: namespace)
     let existing = try link(&netlink)
     if existing == nil {
@@ -151,10 +192,11 @@ struct ContainerDevice {
       // Before it is up: from there on no frame of the container reaches the host's network stack.
       _ = try kernel.isolate(host, by: ownership.filter)
       try kernel.configure(host, order.settings.ofHostEnd, isNew: true)
-      try furnish(end, order.settings, &netlink, isNew: existing == nil)
+      let remark = try furnish(end, order.settings, &netlink, isNew: existing == nil)
       return OpenVeth(
         link: host, indexInside: end.index, namespace: namespace.identity,
-        wasThere: existing != nil, introduction: try introduction(of: end, &netlink))
+        wasThere: existing != nil, introduction: try introduction(of: end, &netlink),
+        remark: remark)
     } catch {
       if existing == nil { kernel.end([DeviceRemains(link: host)]) }
       throw error
@@ -173,15 +215,36 @@ struct ContainerDevice {
   }
 
   /// Makes the interface what it is to be, and sets it up.
+  ///
+  /// - Returns: What one that was there before could not be given: what its user has made of its
+  ///   addresses and routes is his, and takes nothing else from him.
   private func furnish(
     _ link: Link, _ settings: DeviceSettings, _ netlink: inout Netlink, isNew: Bool
-  ) throws(LinuxError) {
+  ) throws(LinuxError) -> LinuxError? {
     try netlink.configure(link, settings, alias: ownership.mark, isNew: true)
-    try address(link, settings, &netlink, isNew: isNew)
+    let remark =
+      isNew ? nil : firstError(addressing: link, settings, &netlink)
+    if isNew { try address(link, settings, &netlink, isNew: true) }
     // A namespace is made with its loopback down, and programs expect to reach themselves.
     if let loopback = try netlink.link(named: "lo"), !loopback.isUp {
       try netlink.setUp(true, loopback)
     }
+    return remark
+  }
+
+  /// Gives an interface back as many of its addresses and routes as can be.
+  private func firstError(
+    addressing link: Link, _ settings: DeviceSettings, _ netlink: inout Netlink
+  ) -> LinuxError? {
+    var first: LinuxError?
+    var parts = settings.addresses.map { ([$0], [] as [IPAddress]) }
+    parts += settings.gateways.map { ([], [$0]) }
+    for (addresses, gateways) in parts {
+      var part = settings
+      (part.addresses, part.gateways) = (addresses, gateways)
+      do { try address(link, part, &netlink, isNew: false) } catch { first = first ?? error }
+    }
+    return first
   }
 
   /// What others are to know of the device.
@@ -226,7 +289,8 @@ struct ContainerDevice {
     guard interface.isVeth else {
       return try namesake(&netlink).flatMap { $0.kind == "tun" ? $0 : nil }
     }
-    guard let hostEnd, let index = hostEnd.peer, let link = try netlink.link(index: index),
+    guard let hostEnd, !isElsewhere, let index = hostEnd.peer,
+      let link = try netlink.link(index: index),
       link.kind == "veth", link.peer == hostEnd.index
     else { return nil }
     return link
@@ -235,29 +299,22 @@ struct ContainerDevice {
   /// The TAP if it is there and ours, also under another name: what its user has renamed stays his.
   ///
   /// - Parameters:
-  ///   - former: The name of the one whose descriptors are there already.
-  ///   - address: The port's own, by which it is known without descriptors.
+  ///   - address: The port's own, by which it is known then.
   ///   - netlink: Of the container.
   /// - Returns: The device, if it is there.
   /// - Throws: That somebody else's has the interface's name.
   private func present(
-    _ former: String?, _ address: MACAddress?, _ netlink: inout Netlink
+    _ address: MACAddress?, _ netlink: inout Netlink
   ) throws(LinuxError) -> Link? {
     var refusal: LinuxError?
-    if former == nil || former == interface.name {
-      do throws(LinuxError) {
-        if let link = try link(&netlink) { return link }
-      } catch {
-        refusal = error
-      }
+    do throws(LinuxError) {
+      if let link = try link(&netlink) { return link }
+    } catch {
+      refusal = error
     }
     let found = try netlink.links().first { link in
-      guard link.kind == "tun", ownership.isOurs(link), link.name != interface.name else {
-        return false
-      }
-      return if let former { link.name == former } else {
-        address != nil && link.address == address
-      }
+      link.kind == "tun" && ownership.isOurs(link) && link.name != interface.name
+        && address != nil && link.address == address
     }
     if found == nil, let refusal { throw refusal }
     return found
@@ -348,6 +405,8 @@ struct OpenVeth {
   /// Whether it was found, rather than made.
   let wasThere: Bool
   let introduction: Introduction
+  /// What it could not be given; see `ContainerDevice.furnish`.
+  let remark: LinuxError?
 }
 
 /// A TAP in a container, and the number of its interface there.
@@ -363,6 +422,8 @@ struct OpenTAP: ~Copyable {
   /// By which it can be taken away again.
   let handle: any TAPHandle
   let introduction: Introduction
+  /// What it could not be given; see `ContainerDevice.furnish`.
+  let remark: LinuxError?
 
   consuming func take() -> TAP { tap }
 }

@@ -49,6 +49,8 @@ struct OpenDevice {
   var isLost = false
   /// What an operator should know of it, although it is in service.
   var remark: Fault?
+  /// What it could not be given when it was found.
+  var omission: LinuxError?
 
   init(_ order: DeviceOrder, index: Int32, capabilities: OffloadCapabilities) {
     desired = order.desired
@@ -202,6 +204,7 @@ struct DeviceOpening {
     result.indexInside = device.index
     result.holdsNamespace = device.holdsNamespace
     result.handle = device.handle
+    result.omission = device.remark
     let introduction = device.introduction
     let (handle, wasThere) = (device.handle, device.wasThere)
     do throws(LinuxError) {
@@ -225,6 +228,7 @@ struct DeviceOpening {
       result.incarnation = kernel.incarnation(veth.link.index)
       result.namespace = veth.namespace
       result.indexInside = veth.indexInside
+      result.omission = veth.remark
       try dataplane.attach(socket, as: order.port)
       return (result, veth.introduction)
     } catch {

@@ -370,6 +370,9 @@ package final class KernelView: HostKernel {
     in interface: DesiredState.ContainerInterface
   ) -> InheritedDescriptors.ContainerTAP? { inherited.tap(in: interface) }
 
+  /// Whether a former daemon has left a device of the host open.
+  func isHandedOver(_ name: String) -> Bool { inherited.hasDevice(named: name) }
+
   func openPacketSocket(_ name: String, queues: Int) throws(LinuxError) -> PacketSocket {
     if let socket = inherited.packetSocket(on: name) { return socket }
     return try PacketSocket.open(interface: name, queues: queues)

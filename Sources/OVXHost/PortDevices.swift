@@ -220,6 +220,9 @@ struct PortDevices {
       } else {
         let (device, introduction) = try opening.open(order)
         open[name] = device
+        if let omission = device.omission {
+          notes.append("port \(name): \(omission); its container goes on without")
+        }
         if let introduction { introduce(name, introduction, desired.addresses) }
         adopt(name, order, former: link(of: name).flatMap(ownership.adopted.adoption))
       }

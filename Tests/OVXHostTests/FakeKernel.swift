@@ -334,7 +334,8 @@ final class FakeKernel: HostKernel {
     return OpenTAP(
       tap: tap, index: 2, namespace: try NetworkNamespace.current().identity, wasThere: wasThere,
       holdsNamespace: wasThere,
-      handle: made, introduction: Introduction(address: order.newSettings.mac, isRouter: false))
+      handle: made, introduction: Introduction(address: order.newSettings.mac, isRouter: false),
+      remark: nil)
   }
 
   func openVeth(
@@ -354,7 +355,8 @@ final class FakeKernel: HostKernel {
       return OpenVeth(
         link: link, indexInside: 2, namespace: try NetworkNamespace.current().identity,
         wasThere: former != nil,
-        introduction: Introduction(address: order.newSettings.mac, isRouter: false))
+        introduction: Introduction(address: order.newSettings.mac, isRouter: false),
+        remark: nil)
     } catch {
       if former == nil { remove(end) }
       throw error

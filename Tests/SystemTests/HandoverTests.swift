@@ -245,6 +245,79 @@ extension SystemTests {
       }
     }
 
+    /// A container keeps its host from no upgrade, whatever it makes of its interface; what it has
+    /// moved stays where it is.
+    @Test func whatContainersMakeOfTheirInterfaces() throws {
+      try Lab.run { lab in
+        let host = try lab.namespace("host1")
+        var daemon = try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        let red = try lab.container("red", on: host, by: .tap, address: "172.17.42.11/24")
+        let guest = try lab.namespace("guest")
+        try host.ctl(
+          "attach br0 \(guest.name) eth0 ip=172.17.42.12/24 ip=fd42::12/64 gateway=172.17.42.1")
+        let child = try lab.namespace("child")
+        for (index, line) in [
+          "ip link set eth0 alias foo",
+          "echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6",
+          "ip route flush dev eth0; ip route add 172.17.42.11 dev eth0",
+        ].enumerated() {
+          try guest.must(line)
+          for isTakeOver in [true, false] {
+            // Without its descriptors a TAP with another alias is somebody else's.
+            if !isTakeOver, index == 0 { continue }
+            if isTakeOver {
+              daemon.mayBeDead = true
+              let next = try lab.daemon(on: host, arguments: ["--take-over"])
+              #expect(daemon.process.wait(seconds: 5)?.status == 0, "\(line)")
+              daemon = next
+            } else {
+              try daemon.stop(SIGTERM)
+              daemon = try lab.daemon(on: host)
+            }
+            try red.expectPing("172.17.42.12")
+            let shown = try host.ctl("show")
+            #expect(!shown.contains("error"), "\(line): \(shown)")
+          }
+        }
+        for kind in ["tap", "veth"] {
+          try host.ctl("attach br0 \(guest.name) \(kind)1 ip=172.17.42.13/24 kind=\(kind)")
+          try guest.must("ip link set \(kind)1 netns \(child.name)")
+          try child.must("ip addr add 172.17.42.13/24 dev \(kind)1 && ip link set \(kind)1 up")
+          try red.expectPing("172.17.42.13")
+          daemon.mayBeDead = true
+          let next = try lab.daemon(on: host, arguments: ["--take-over"])
+          #expect(daemon.process.wait(seconds: 5)?.status == 0, "\(kind)")
+          daemon = next
+          try red.expectPing("172.17.42.13")
+          #expect(try !guest.run("ip link show \(kind)1").succeeded, "a second one was made")
+          try host.ctl("detach \(guest.name) \(kind)1")
+          _ = try child.run("ip link del \(kind)1")
+        }
+      }
+    }
+
+    /// What one daemon says last is heard by the other, also where something of that one's is
+    /// unread: taken for its death, it would leave two daemons running.
+    @Test func aRefusalIsHeard() throws {
+      try Lab.run { lab in
+        lab.expectLog("the new ovx-vswitchd does not take this one's place")
+        let host = try lab.namespace("host1")
+        let daemon = try lab.daemon(on: host)
+        try host.ctl("add-br br0")
+        try host.ctl("add-port br0 tap7 type=tap")
+        // What another has taken is no container's doing.
+        try host.must("ip link set tap7 alias foo")
+        for _ in 0..<8 {
+          let next = try host.start("exec ovx-vswitchd --rundir \(host.rundir) --take-over")
+          let output = try next.finish(seconds: 20)
+          #expect(output.status == 1 && output.standardError.contains("goes on"), "\(output)")
+          #expect(daemon.process.isRunning)
+          #expect(try host.ctl("list-ports br0") == "tap7\n")
+        }
+      }
+    }
+
     /// The service manager is told by the old process which one to look after, and by that one that
     /// it is ready.
     @Test func serviceManager() throws {

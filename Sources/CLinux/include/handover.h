@@ -57,9 +57,12 @@ static inline long ovx_receive_message(int fd, void *bytes, size_t size, int *de
       .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
   *count = 0;
   ssize_t received;
+  // Where the other end was closed with something unread, the kernel says so first, and once: what
+  // had been sent before that is in the queue still.
+  int resets = 0;
   do {
     received = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-  } while (received < 0 && errno == EINTR);
+  } while (received < 0 && (errno == EINTR || (errno == ECONNRESET && resets++ == 0)));
   if (received < 0) return -errno;
   for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;

@@ -51,6 +51,11 @@ package final class InheritedDescriptors {
     return tap
   }
 
+  /// Whether a device of the host, in its place, is among them.
+  func hasDevice(named name: String) -> Bool {
+    numbers[.device(name: name, isAway: false)] != nil
+  }
+
   /// The sockets on a device of somebody else's.
   func packetSocket(on name: String) -> PacketSocket? {
     guard let queues = queues(.device(name: name, isAway: false)) else { return nil }

@@ -16,6 +16,16 @@ extension Daemon {
   /// Whether something of a port is not in service.
   func hasFault(_ port: String) -> Bool { reconciler.fault(of: port) != nil }
 
+  /// Whether the device of a port is in a container, whose user can make of it what he likes.
+  func isInContainer(_ port: String) -> Bool {
+    reconciler.desired.devices[port]?.place.interface != nil
+  }
+
+  /// How many ports' devices are in containers.
+  var containerPortCount: Int {
+    reconciler.desired.devices.values.count { $0.place.interface != nil }
+  }
+
   /// Lets the database go, and has the switch forward all frames itself: programs in the kernel go
   /// with their process.
   ///

@@ -113,17 +113,33 @@ struct OutgoingHandover: ~Copyable {
     for message in daemon.handedAgent { try send(message) }
     try send(.offered)
     socket.wait(upTo: Self.startLimit)
+    // All is read before anything is refused: what is unread when this end closes would be taken
+    // for this daemon's death.
+    var faults: [String: String] = [:]
     var isReady = false
     while !isReady {
       switch try receive() {
-      case .fault(let port, let sentence):
-        guard daemon.hasFault(port) else {
-          throw Failure(sentence: "port \(printable(port)): \(printable(sentence))")
-        }
+      case .fault(let port, let sentence): if !daemon.hasFault(port) { faults[port] = sentence }
       case .ready: isReady = true
       case .cancelled(let sentence): throw Failure(sentence: printable(sentence))
       default: throw Failure(sentence: "it says what makes no sense")
       }
+    }
+    try judge(faults)
+  }
+
+  /// Refuses a daemon that has ports out of service which this one has in service.
+  ///
+  /// What is in a container is its user's: he is not to keep the host from another version by what
+  /// he makes of it. Where more than half of these fail, it is the new daemon's doing.
+  private func judge(_ faults: [String: String]) throws(Failure) {
+    let all = faults.sorted { $0.key < $1.key }
+    let isGeneral =
+      2 * all.count { daemon.isInContainer($0.key) } > max(daemon.containerPortCount, 1)
+    for (port, sentence) in all {
+      let words = "port \(printable(port)): \(printable(sentence))"
+      guard daemon.isInContainer(port), !isGeneral else { throw Failure(sentence: words) }
+      logger.warning("with the new ovx-vswitchd it is out of service: \(words)")
     }
   }
 
