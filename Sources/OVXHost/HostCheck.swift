@@ -130,6 +130,18 @@ package struct HostCheck {
     let limits = desired.limits(innerMTU: { ways[$0]?.innerMTU }, deviceMTU: { _ in nil })
     let newTunnels = changes.ports.filter { reconciler.desired.tunnels[$0] != desired.tunnels[$0] }
     let bridgesWithNewTunnels = Set(newTunnels.compactMap { desired.tunnels[$0]?.bridge })
+    for (name, network) in configuration.networks.sorted(by: { $0.key < $1.key }) {
+      let isNew =
+        reconciler.configuration.networks[name]?.mtuRequest != network.mtuRequest
+        || newTunnels.contains(network.tunnelPort)
+      guard isNew, let mtu = network.mtuRequest, let tunnel = desired.tunnels[network.tunnelPort],
+        let carried = tunnel.remotes.compactMap({ ways[$0]?.innerMTU }).min(), mtu > carried
+      else { continue }
+      throw ControlError(
+        "network \(name): mtu_request is \(mtu), but its tunnel carries packets of up to \(carried) bytes; "
+          + "take \(carried) or less, or leave it out (clear network \(name) mtu_request)",
+        record: name)
+    }
     for (name, device) in desired.devices.sorted(by: { $0.key < $1.key }) {
       guard
         reconciler.desired.devices[name] != device || bridgesWithNewTunnels.contains(device.bridge),

@@ -118,6 +118,18 @@ extension SystemTests {
       Refusal("fdb add br0 noport 0 02:00:00:00:00:01", names: "noport"),
       Refusal("fdb add br0 used1 0 ff:ff:ff:ff:ff:ff", names: "ff:ff:ff:ff:ff:ff"),
       Refusal("stats noport", names: "noport"),
+      // What is refused in the end is not begun.
+      Refusal("add-br half -- fdb del br0 100 02:00:00:00:00:99", names: "02:00:00:00:00:99"),
+      Refusal("fdb del br0 100 02:00:00:00:00:99 -- log set debug", names: "02:00:00:00:00:99"),
+      Refusal(
+        "add-br half -- trace br0 noport arp,src=02:00:00:00:00:01,ip_dst=10.0.0.2",
+        names: "noport"),
+      Refusal("--confirm-within 30 exit --cleanup", names: "exit --cleanup", "--confirm-within"),
+      Refusal("--confirm-within 30 fdb flush br0", names: "fdb flush", "--confirm-within"),
+      Refusal("net", names: "show"),
+      Refusal("add-br lo", names: "choose another name"),
+      Refusal(
+        "add-net big vni=999 remotes=192.168.5.3 mtu_request=9000", names: "mtu_request", "1450"),
       Refusal("log set loud", names: "loud", "debug"),
       Refusal("top -n 0", names: "-n"),
       // Files
@@ -171,6 +183,7 @@ extension SystemTests {
             ovx-ctl list Interface --columns=name,type,options,mac,mtu_request
             ovx-ctl list Port
             ovx-ctl list Bridge
+            ovx-ctl log show
             ip -o link | sed 's/qlen.*//'
             ip -n \(container.name) -o link
             """)
@@ -244,7 +257,7 @@ extension SystemTests {
           #expect(output.status == 1, "\(line): \(output)")
           #expect(output.standardError.contains("No space left on device"), "\(line): \(output)")
         }
-        for line in ["drops --watch", "top -d0.1"] {
+        for line in ["drops --watch", "top -d0.1", "monitor bridge", "events --follow"] {
           let output = try host.run(
             "bash -c 'ovx-ctl \(line) | head -1; echo ${PIPESTATUS[0]}'")
           #expect(output.standardOutput.hasSuffix("\n141\n"), "\(line): \(output)")

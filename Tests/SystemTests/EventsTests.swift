@@ -48,6 +48,11 @@ extension SystemTests {
         #expect(all.first?.kind == "start")
         let change = try #require(all.first { $0.text == "add-port br0 veth1 tag=100" })
         #expect(change.kind == "change" && change.uid == 0 && (change.pid ?? 0) > 1)
+        try host.must(
+          "ovx-ctl --if-exists del-br nosuch && ovx-ctl --may-exist add-br br0 && ovx-ctl detach --stale"
+        )
+        let later = try events("", on: host)
+        #expect(later.count { $0.kind == "change" } == all.count { $0.kind == "change" })
         let refusal = try #require(all.first { $0.kind == "refusal" })
         #expect(refusal.text.hasPrefix("add-port br9 veth1: no bridge named br9"))
         for kind in ["link-down", "link-up"] {

@@ -10,7 +10,7 @@ extension Request {
     let changes = commands.filter { $0.right == .change }
     var text = ""
     for (index, command) in changes.enumerated() {
-      let words = printable(brief(command.declaration.words().joined(separator: " ")))
+      let words = command.summary
       guard text.utf8.count + words.utf8.count <= Self.summaryLimit else {
         let rest = changes.count - index
         return text + (text.isEmpty ? "" : " -- and ") + "\(rest) command\(rest == 1 ? "" : "s")"
@@ -20,4 +20,9 @@ extension Request {
     }
     return text
   }
+}
+
+extension Command {
+  /// Itself as it is typed, long words and texts cut.
+  package var summary: String { printable(brief(declaration.words().joined(separator: " "))) }
 }

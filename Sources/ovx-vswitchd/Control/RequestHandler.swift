@@ -101,6 +101,9 @@ final class RequestHandler {
     }
   }
 
+  /// Whether the request that is being answered has changed something.
+  private var hasChanged = false
+
   // MARK: Gateways
 
   /// The client whose report of gateways holds for as long as it is connected; `nil` where there is
@@ -141,6 +144,7 @@ final class RequestHandler {
       }
       return .response(AnswerStream(Response(.failed(rights.refusalOfChange))))
     }
+    hasChanged = true
     let outcome = carryOut(request, of: caller, age: age)
     switch outcome {
     case .later, .held: return outcome
@@ -164,6 +168,7 @@ final class RequestHandler {
     var failure: ControlError?
     if case .response(let answer) = outcome { failure = answer.failure }
     let isRefused = failure != nil
+    guard isRefused || hasChanged else { return }
     let summary = request.changeSummary
     if !isUsual, !request.isEndOfCapture {
       let reason = failure.map { ": \($0.message)" } ?? ""
@@ -269,6 +274,7 @@ final class RequestHandler {
   /// - Returns: The answer; `nil` where others have to be asked first whether an address is theirs,
   ///   and nothing is done yet.
   private func execute(_ request: Request) throws(ControlError) -> AnswerStream? {
+    hasChanged = false
     let reports = request.commands.count { $0.declaration.extent == .report }
     guard reports <= Self.reportLimit else {
       throw ControlError(
@@ -279,6 +285,13 @@ final class RequestHandler {
     {
       throw ControlError("confirm stands alone, as it is about a change that was made before")
     }
+    if request.commands.contains(where: { $0.confirmSeconds != nil }),
+      let order = request.commands.first(where: { $0.isOrder || $0.isIrrevocable })
+    {
+      throw ControlError(
+        "\(order.summary) is not taken back by itself, so it stands without --confirm-within; leave that out"
+      )
+    }
     var configuration = reconciler.configuration
     let transaction = try Transaction.execute(
       request.commands, on: &configuration, live: liveState)
@@ -288,6 +301,7 @@ final class RequestHandler {
     }
     probes.askAhead(transaction.prospects, now: monotonicMilliseconds())
     var notes = transaction.notes
+    var desired: DesiredState?
     if !transaction.changes.isEmpty {
       for name in transaction.changes.ports {
         guard let attachment = configuration.ports[name]?.interface.attachment,
@@ -300,24 +314,29 @@ final class RequestHandler {
         configuration, transaction.changes, after: reconciler, ownership: ownership)
       try hostCheck.check()
       notes += hostCheck.notes
-      if let seconds = unconfirmed.secondsLeft(now: monotonicMilliseconds()) {
-        throw ControlError(
-          "a change waits to be confirmed, and is taken back in \(seconds) s; type ovx-ctl confirm, or "
-            + "ovx-ctl confirm --undo, before the next one")
+      desired = hostCheck.desired
+    }
+    if !transaction.changes.isEmpty || request.commands.contains(where: \.isOrder),
+      let seconds = unconfirmed.secondsLeft(now: monotonicMilliseconds())
+    {
+      throw ControlError(
+        "a change waits to be confirmed, and is taken back in \(seconds) s; type ovx-ctl confirm, or "
+          + "ovx-ctl confirm --undo, before the next one")
+    }
+    let former = (configuration: reconciler.configuration, desired: reconciler.desired)
+    if let desired, !request.dryRun {
+      let seconds = try prepareToTakeBack(request, desired)
+      do throws(ControlError) {
+        notes += try put(configuration, transaction.changes, desired: desired)
+      } catch {
+        unconfirmed.end()
+        throw error
       }
-      if !request.dryRun {
-        let seconds = try prepareToTakeBack(request, hostCheck.desired)
-        do throws(ControlError) {
-          notes += try put(configuration, transaction.changes, desired: hostCheck.desired)
-        } catch {
-          unconfirmed.end()
-          throw error
-        }
-        if let seconds {
-          notes.append("all this is taken back in \(seconds) s unless ovx-ctl confirm comes")
-        }
+      if let seconds {
+        notes.append("all this is taken back in \(seconds) s unless ovx-ctl confirm comes")
       }
-    } else if request.commands.contains(where: { $0.confirmSeconds != nil }) {
+    }
+    if desired == nil, request.commands.contains(where: { $0.confirmSeconds != nil }) {
       notes.append("nothing changes, so there is nothing to confirm")
     }
     if let seconds = unconfirmed.secondsLeft(now: monotonicMilliseconds()),
@@ -325,20 +344,48 @@ final class RequestHandler {
     {
       notes.append("the last change is taken back in \(seconds) s unless ovx-ctl confirm comes")
     }
-    var replies: [AnswerStream.Part] = []
-    for (command, reply) in zip(request.commands, transaction.replies) {
-      if let reply {
-        replies.append(.reply(reply))
-      } else if case .showEvents(let last) = command {
-        replies.append(
-          .later { [.reply(.events(self.events.events.suffix(max(0, last ?? .max))))] })
-      } else if let report = SwitchQueries(running, configuration).report(command) {
-        replies.append(report)
-      } else {
-        replies.append(.reply(try carryOut(command, configuration, isDryRun: request.dryRun)))
+    var orders = AddressOrders(running, SwitchQueries(running, configuration))
+    do throws(ControlError) {
+      let parts = try answer(request, transaction.replies, configuration, &orders)
+      hasChanged =
+        !transaction.changes.isEmpty || request.commands.contains { $0.isOrder || $0.isIrrevocable }
+      return AnswerStream(parts, notes: notes)
+    } catch {
+      orders.takeBack()
+      if desired != nil, !request.dryRun {
+        unconfirmed.end()
+        logger.info("what has changed is taken back: \(error.message)")
+        try goBack(to: former.configuration, transaction.changes, former.desired, error.message)
+      }
+      throw error
+    }
+  }
+
+  /// Answers commands in their order.
+  ///
+  /// What can be refused is done first, so that what cannot be taken back is not done in vain.
+  private func answer(
+    _ request: Request, _ replies: [Reply?], _ configuration: Configuration,
+    _ orders: inout AddressOrders
+  ) throws(ControlError) -> [AnswerStream.Part] {
+    var parts: [AnswerStream.Part?] = request.commands.map { _ in nil }
+    for isIrrevocable in [false, true] {
+      for (index, command) in request.commands.enumerated()
+      where command.isIrrevocable == isIrrevocable {
+        if let reply = replies[index] {
+          parts[index] = .reply(reply)
+        } else if case .showEvents(let last) = command {
+          parts[index] =
+            .later { [.reply(.events(self.events.events.suffix(max(0, last ?? .max))))] }
+        } else if let report = SwitchQueries(running, configuration).report(command) {
+          parts[index] = report
+        } else {
+          parts[index] =
+            .reply(try carryOut(command, configuration, &orders, isDryRun: request.dryRun))
+        }
       }
     }
-    return AnswerStream(replies, notes: notes)
+    return parts.compactMap(\.self)
   }
 
   /// Stores a configuration and puts it in force, or leaves the old one in both places.
@@ -357,16 +404,7 @@ final class RequestHandler {
     let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
       .sorted { $0.key < $1.key }
     if let (name, fault) = faults.first(where: { !$0.value.isTransient }) {
-      reconciler.reconcile(to: old, changes, oldDesired, isCommanded: true)
-      _ = reconciler.takeNotes()
-      do {
-        try database.save(old, changes)
-      } catch {
-        logger.critical("The former configuration cannot be stored: \(error.message)")
-        throw ControlError(
-          "port \(name): \(fault.sentence); and the former configuration, which is in force, cannot be "
-            + "stored: \(error.message)")
-      }
+      try goBack(to: old, changes, oldDesired, "port \(name): \(fault.sentence)")
       throw ControlError("port \(name): \(fault.sentence)", record: name)
     }
     logChanges(changes, since: old)
@@ -380,6 +418,30 @@ final class RequestHandler {
         guard case .existing(let device)? = desired.devices[name]?.place else { return true }
         return running.kernel.links[device] != nil
       }.map { $0.value.sentence(about: $0.key) }
+  }
+
+  /// Makes of a configuration that was put in force the former one again.
+  ///
+  /// - Parameters:
+  ///   - old: The former one.
+  ///   - changes: What was changed since.
+  ///   - desired: What follows from the former one.
+  ///   - reason: Why, a sentence.
+  /// - Throws: The reason, where the former one cannot be stored.
+  private func goBack(
+    to old: Configuration, _ changes: Configuration.Changes, _ desired: DesiredState,
+    _ reason: String
+  ) throws(ControlError) {
+    reconciler.reconcile(to: old, changes, desired, isCommanded: true)
+    _ = reconciler.takeNotes()
+    do {
+      try database.save(old, changes)
+    } catch {
+      logger.critical("The former configuration cannot be stored: \(error.message)")
+      throw ControlError(
+        "\(reason); and the former configuration, which is in force, cannot be stored: \(error.message)"
+      )
+    }
   }
 
   /// Notes what to go back to where a request wants that; returns the seconds that there are to
@@ -449,7 +511,8 @@ final class RequestHandler {
 
   /// Answers a question to the running switch, or carries out an order to it.
   private func carryOut(
-    _ command: Command, _ configuration: Configuration, isDryRun: Bool
+    _ command: Command, _ configuration: Configuration, _ orders: inout AddressOrders,
+    isDryRun: Bool
   ) throws(ControlError) -> Reply {
     let queries = SwitchQueries(running, configuration)
     switch command {
@@ -486,6 +549,9 @@ final class RequestHandler {
       return .captureEnd(CaptureEnd(captured: counts.captured, lost: counts.lost))
     case .version:
       return .version(Versions(pid: getpid(), kernel: ProcSettings.kernelRelease))
+    case .deleteAddress(let bridge, let vlan, let address) where isDryRun:
+      try orders.check(deleting: address, vlan: vlan, bridge: bridge)
+      return .done
     case _ where isDryRun:
       return .done
     case .flushAddresses(let bridge):
@@ -497,10 +563,10 @@ final class RequestHandler {
       faultLog.tell()
       return .names(sentences)
     case .addAddress(let bridge, let port, let vlan, let address):
-      try queries.addAddress(address, vlan: vlan, port: port, bridge: bridge)
+      try orders.add(address, vlan: vlan, port: port, bridge: bridge)
       return .done
     case .deleteAddress(let bridge, let vlan, let address):
-      try queries.deleteAddress(address, vlan: vlan, bridge: bridge)
+      try orders.delete(address, vlan: vlan, bridge: bridge)
       return .done
     case .confirm(let undo):
       guard unconfirmed.note != nil else {
@@ -569,5 +635,26 @@ extension Command {
   /// Within which time what the request changes is to be confirmed.
   fileprivate var confirmSeconds: Int? {
     if case .confirmWithin(let seconds) = self { seconds } else { nil }
+  }
+}
+
+extension Command {
+  /// Whether it changes what the running switch knows, and can be taken back for a later command's
+  /// sake.
+  fileprivate var isOrder: Bool {
+    switch self {
+    case .addAddress, .deleteAddress: true
+    default: false
+    }
+  }
+
+  /// Whether no former configuration undoes it.
+  ///
+  /// None of them is refused beside another command.
+  fileprivate var isIrrevocable: Bool {
+    switch self {
+    case .exit, .flushAddresses, .flushNeighbors, .setLogLevel, .agent, .confirm: true
+    default: false
+    }
   }
 }

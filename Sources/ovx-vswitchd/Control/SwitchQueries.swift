@@ -122,37 +122,6 @@ struct SwitchQueries {
     }.max() ?? 0
   }
 
-  func addAddress(
-    _ address: MACAddress, vlan: VLANID, port: String, bridge: String
-  ) throws(ControlError) {
-    guard let portID = reconciler.port(port), let bridgeID = reconciler.bridge(bridge)
-    else { throw ControlError("port \(port) of bridge \(bridge) is not in service") }
-    let areAdded = dataplane.performOnAll { datapath in
-      datapath.addStaticAddress(address, vlan: vlan, on: portID, bridge: bridgeID)
-    }
-    guard !areAdded.contains(false) else {
-      throw ControlError(
-        "the address table of bridge \(bridge) is full of static addresses; delete some with fdb del, "
-          + "or set other_config:mac-table-size")
-    }
-  }
-
-  func deleteAddress(
-    _ address: MACAddress, vlan: VLANID, bridge: String
-  ) throws(ControlError) {
-    let id = reconciler.bridge(bridge)
-    let areRemoved = id.map { id in
-      dataplane.performOnAll { datapath in
-        datapath.removeAddress(address, vlan: vlan, bridge: id)
-      }
-    }
-    guard areRemoved?.contains(true) == true else {
-      throw ControlError(
-        "bridge \(bridge) does not know \(address) in VLAN \(vlan); fdb show \(bridge) lists what it knows"
-      )
-    }
-  }
-
   // MARK: Neighbors
 
   /// The neighbor tables of bridges; of all where none is named.
