@@ -264,7 +264,9 @@ struct GlobalOptions: ParsableArguments {
 
 /// `--may-exist`, for commands that make something.
 struct MayExist: ParsableArguments {
-  @Flag(name: .customLong("may-exist"), help: "Accept that it is there already.")
+  @Flag(
+    name: .customLong("may-exist"),
+    help: "Accept that it is there already, and give it what else is said.")
   var isSet = false
 }
 

@@ -195,6 +195,13 @@ extension Transaction {
         )
       }
       name = port.name
+      // What is not said stays as it was; in a network that is seen to already.
+      if network == nil, attachment.addresses.isEmpty, attachment.gateways.isEmpty,
+        let former = port.interface.attachment
+      {
+        attachment.addresses = former.addresses
+        attachment.gateways = former.gateways
+      }
     } else {
       name = attachment.portName { configuration.ports[$0] != nil }
       configuration.ports[name] = Configuration.Port(
@@ -205,7 +212,7 @@ extension Transaction {
       if network == nil { noteVLANs(of: name, settings) }
     }
     configuration.ports[name]?.interface.attachment = attachment
-    if let network {
+    if let network, configuration.ports[name]?.network != network.name {
       configuration.ports[name]?.network = network.name
       configuration.ports[name]?.interface.mtuRequest = network.mtuRequest
     }
