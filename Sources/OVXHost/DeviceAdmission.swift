@@ -74,7 +74,7 @@ extension HostKernel {
   }
 
   private func remedy(_ link: Link) -> String {
-    "add it with migrate=true, by which the host keeps it on the bridge's own device, or "
-      + "`ip addr flush dev \(link.name)`"
+    "add it with migrate=true, by which the host keeps it on the bridge's own device (in a file: address "
+      + "and routes of the bridge's own port)"
   }
 }

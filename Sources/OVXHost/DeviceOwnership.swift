@@ -41,7 +41,7 @@ package final class DeviceOwnership {
       action: "make", subject: link.name, errno: .fileExists,
       detail: other.map { "it belongs to the ovx-vswitchd with the database \($0)" }
         ?? "a network device of that name exists, and ovx has not made it",
-      remedy: "delete it with `ip link del \(link.name)`, or choose another name")
+      remedy: "choose another name")
   }
 
   /// Notes a device in a container, before it is made.

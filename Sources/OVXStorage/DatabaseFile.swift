@@ -429,7 +429,10 @@ func explain(_ error: any Error, path: String) -> ControlError {
 func remedy(_ cause: CInt) -> String {
   switch cause {
   case EROFS: "the file system is read-only, so name another file with --database"
-  case EACCES, EPERM: "run ovx-vswitchd as root, or name another file with --database"
+  case EACCES, EPERM:
+    geteuid() == 0
+      ? "let it and its directory be root's, or name another file with --database"
+      : "run ovx-vswitchd as root, or name another file with --database"
   case ENOSPC, EDQUOT: "free some space there"
   case ELOOP: "it is a symbolic link, so name the file itself with --database"
   default: "name another file with --database"

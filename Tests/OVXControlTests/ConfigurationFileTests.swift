@@ -132,6 +132,10 @@ import Testing
       "bridge: {}",
       "net.yaml:1:1: the file has no \"bridge\"; did you mean bridges? its keys are switch, networks, bridges"
     ),
+    (
+      "networks:\n  red: {}\n",
+      "net.yaml:2:3: network red needs a VNI, 1 to 16777215, such as vni=100"
+    ),
     ("bridges: [br0]", "net.yaml:1:10: bridges is not a map; a name for each, such as br0:"),
     (
       "bridges:\n  br0:\n    adress: 10.0.0.1/8\n",

@@ -241,6 +241,10 @@ import Testing
     #expect(
       bench.configuration.ports["eth0@web1"]?.interface.attachment?.addresses.map(\.description)
         == ["10.0.0.6/24"])
+    try bench.run("--may-exist attach br0 web1 eth0 mtu=1400")
+    let kept = bench.configuration.ports["eth0@web1"]?.interface
+    #expect(kept?.mtuRequest == 1400)
+    #expect(kept?.attachment?.addresses.map(\.description) == ["10.0.0.6/24"], "as it was")
 
     #expect(
       bench.refusal("detach web2 eth0")
@@ -345,6 +349,20 @@ import Testing
     #expect(bench.configuration.ports["eth0@web1"]?.interface.type == .veth, "as it was")
     try bench.run("--may-exist attach br0 web1 eth0 kind=tap")
     #expect(bench.configuration.ports["eth0@web1"]?.interface.type == .tap)
+    try bench.run("add-net red vni=5 subnet=10.9.0.0/24 mtu_request=1300")
+    try bench.run("attach red web3 eth0 mtu=1280")
+    try bench.run("--may-exist attach red web3 eth0")
+    #expect(bench.configuration.ports["eth0@web3"]?.interface.mtuRequest == 1280, "as it was")
+  }
+
+  @Test func whatIsLongIsQuotedInPart() {
+    let long = String(repeating: "x", count: 301)
+    let kept = String(repeating: "x", count: 60)
+    #expect(
+      brief("no \"\(long)\", type `add-br \(long)`: no")
+        == "no \"\(kept.dropLast())… (302 bytes)\", "
+        + "type `add-br \(kept)… (301 bytes)`: no")
+    #expect(brief("no \"\(kept)\"") == "no \"\(kept)\"")
   }
 
   // MARK: Bounds

@@ -300,7 +300,7 @@ extension SystemTests {
           let refused = try host.ctl(["add-port", "br0", "v1"])
           #expect(refused.status == 1)
           #expect(
-            refused.standardError.contains("ip addr flush dev v1"), "\(refused.standardError)")
+            refused.standardError.contains("add it with migrate=true"), "\(refused.standardError)")
           try host.must("ip addr flush dev v1 scope global")
         }
         try host.ctl("add-port br0 v1")

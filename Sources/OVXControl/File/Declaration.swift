@@ -123,6 +123,11 @@ package struct Declaration {
     transaction.configuration.networks[name] = Configuration.Network(name: name)
   }
 
+  /// The port that is to be the tunnel of a network, by which errors may call it.
+  package func tunnelPort(ofNetwork name: String) -> String? {
+    transaction.configuration.networks[name]?.tunnelPort
+  }
+
   /// Adds a port; the bridge's own is there already, and is only named again.
   package mutating func addPort(_ name: String, to bridge: String) throws(ControlError) {
     guard name != bridge else { return }

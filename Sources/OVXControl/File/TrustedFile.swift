@@ -68,7 +68,8 @@ package enum TrustedFile {
     guard status.st_mode & (S_IWGRP | S_IWOTH) == 0 || isSticky else {
       throw ControlError(
         "others may write to \(directory) (mode \(String(status.st_mode & 0o7777, radix: 8))), and so put "
-          + "any file in the place of one of the daemon's; chmod go-w it")
+          + "any file in the place of one of the daemon's"
+          + (status.st_mode & S_ISVTX != 0 ? "; make one of its own" : "; chmod go-w it"))
     }
   }
 

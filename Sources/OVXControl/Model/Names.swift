@@ -12,7 +12,8 @@ private import OVXDatapath
 func checkDeviceName(_ name: String, of kind: String) throws(ControlError) {
   let rule = "a name has 1 to 15 bytes and none of / : % and white space"
   guard !name.isEmpty else {
-    throw ControlError("the name of a \(kind) must not be empty; \(rule)")
+    let article = kind.first.map { "aeiou".contains($0) } == true ? "an" : "a"
+    throw ControlError("the name of \(article) \(kind) must not be empty; \(rule)")
   }
   guard name.utf8.count <= 15 else {
     throw ControlError(
@@ -79,13 +80,22 @@ package func brief(_ text: String) -> String {
   var word = ""
   func keep(_ word: String) -> String {
     guard word.utf8.count > BriefText.wordLimit else { return word }
-    return String(String.UnicodeScalarView(word.unicodeScalars.prefix(BriefText.keptOfWord)))
-      + "… (\(word.utf8.count) bytes)"
+    // What ends a quotation or a part of the sentence is not the word's.
+    let marks = word.unicodeScalars.suffix(4).reversed().prefix {
+      "\"'`,;:.)".unicodeScalars.contains($0)
+    }
+    let long = word.unicodeScalars.dropLast(marks.count)
+    return String(String.UnicodeScalarView(long.prefix(BriefText.keptOfWord)))
+      + "… (\(word.utf8.count - marks.count) bytes)"
+      + String(String.UnicodeScalarView(marks.reversed()))
   }
   for scalar in text.unicodeScalars {
-    word.unicodeScalars.append(scalar)
-    guard scalar.properties.isWhitespace else { continue }
+    guard scalar.properties.isWhitespace else {
+      word.unicodeScalars.append(scalar)
+      continue
+    }
     result += keep(word)
+    result.unicodeScalars.append(scalar)
     word = ""
   }
   result += keep(word)

@@ -266,7 +266,9 @@ extension Configuration {
   private func validate(_ network: Network) throws(ControlError) {
     try checkNetworkName(network.name)
     guard (1...Int(VNI.max)).contains(Int(network.vni.rawValue)) else {
-      throw ControlError("network \(network.name): vni is 1 to \(VNI.max), not \(network.vni)")
+      throw ControlError(
+        "network \(network.name) needs a VNI, 1 to \(VNI.max), such as vni=100",
+        record: network.name)
     }
     guard bridges[network.bridge] != nil else {
       throw ControlError(

@@ -109,7 +109,9 @@ extension Transaction {
   ) throws(ControlError) {
     guard !configuration.networks.isEmpty || !original.networks.isEmpty else {
       for name in changes.ports.sorted() {
-        if let network = configuration.ports[name]?.network { throw noNetwork(network) }
+        if let network = configuration.ports[name]?.network {
+          throw ControlError(noNetwork(network).message, record: name)
+        }
       }
       return
     }

@@ -165,6 +165,7 @@ private struct Reader {
 
   private mutating func readSwitch(_ entry: Entry) throws {
     declaration.addSwitch()
+    places["."] = entry.place
     let example = "such as {local_ip: 192.168.5.2, remotes: [192.168.5.3]}"
     for entry in try entries(of: entry.value, "switch", example: example) {
       guard let key = Declaration.switchKeys.first(where: { $0.name == entry.key }) else {
@@ -185,6 +186,9 @@ private struct Reader {
         throw unknown(entry, of: what, known: Declaration.networkKeys.map(\.name))
       }
       try set(key, of: network.key, what, to: entry)
+    }
+    if let tunnel = declaration.tunnelPort(ofNetwork: network.key), places[tunnel] == nil {
+      places[tunnel] = network.place
     }
   }
 

@@ -92,7 +92,11 @@ struct Events: OngoingVerb {
     var events: [Int: SwitchEvent] = [:]
     var isFirst = true
     var last = 0
-    while let change = try watch.next() {
+    while true {
+      guard let change = try watch.next(within: 1000) else {
+        try Invocation.checkReader("events")
+        continue
+      }
       switch change.action {
       case .missed: events = [:]
       case .delete: change.record.flatMap { Int($0) }.map { events[$0] = nil }

@@ -96,6 +96,17 @@ struct Invocation {
     }
     return true
   }
+
+  /// Ends the program where the reader of standard output has gone, as `write` would: what waits
+  /// for news may have nothing to write for long.
+  static func checkReader(_ what: String) throws(ControlError) {
+    var entry = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
+    guard unsafe poll(&entry, 1, 0) > 0, entry.revents & Int16(POLLERR) != 0 else { return }
+    raise(SIGPIPE)
+    // Who has started it wants no signal.
+    errno = EPIPE
+    throw .unwritten(what)
+  }
 }
 
 extension ControlError {
@@ -207,7 +218,7 @@ extension Invocation {
     switch parsed {
     case is OVXCtl: throw ControlError("there is no command; ovx-ctl --help lists them")
     case is AddressCommands, is NeighborCommands, is TunnelCommands, is EVPNCommands,
-      is LogCommands:
+      is LogCommands, is NetworkCommands:
       throw ControlError("\(path) needs one of its commands: \(commands(of: path))")
     default:
       if let index = commandIndex(in: arguments), path.isEmpty, arguments[index] != "help" {

@@ -60,7 +60,8 @@ struct Monitor: OngoingVerb {
     var changes = 0
     var text = ""
     while count.map({ changes < $0 }) ?? true {
-      guard let event = try watch.next(within: text.isEmpty ? nil : 0) else {
+      guard let event = try watch.next(within: text.isEmpty ? 1000 : 0) else {
+        try Invocation.checkReader("changes")
         // Nothing is on its way: what has come is to be seen.
         try Self.show(&text)
         continue

@@ -27,6 +27,7 @@ extension SwitchQueries {
         "the switch has not seen who is behind port \(port); have it send something, or name the frame: "
           + "trace \(bridge) \(port) icmp,src=MAC,ip_src=ADDRESS,ip_dst=\(address)")
     }
+    if !words.isEmpty { _ = try TracedFrame(words) }
     guard let source = near else {
       throw ControlError(
         "no address of who is behind port \(port) (\(mac)) is known; name the frame: "

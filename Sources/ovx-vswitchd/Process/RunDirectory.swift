@@ -159,6 +159,7 @@ func checkPlace(
     try TrustedFile.checkDirectory(directory, isClosed: isClosed)
   } catch {
     throw StartFailure(
-      "\(subject) cannot be used: \(error.message), or choose another with \(option)")
+      "\(subject) cannot be used: \(error.message)\(error.message.contains(";") ? ", or" : ";") choose another with \(option)"
+    )
   }
 }
