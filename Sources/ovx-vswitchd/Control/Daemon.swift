@@ -24,6 +24,7 @@ final class Daemon {
   private let watcher: HostWatcher
   private let keptTables: KeptTables
   private let tableKeeper: TableKeeper
+  private let store: ConfigurationStore
   private let requests: RequestHandler
   /// What watchers are told.
   let watch: TableWatch
@@ -68,11 +69,12 @@ final class Daemon {
     watcher = HostWatcher(
       running, database: database, containers: containers,
       faultLog: faultLog, watch: watch, tableKeeper: tableKeeper, events: events, logger: logger)
+    store = ConfigurationStore(
+      running, database, watcher: watcher, faultLog: faultLog, events: events,
+      unconfirmed: UnconfirmedChange(database: paths.database), logger: logger)
     requests = RequestHandler(
-      running, database: database, ownership: ownership, containers: containers,
-      watcher: watcher, faultLog: faultLog, watch: watch, events: events,
-      unconfirmed: UnconfirmedChange(database: paths.database), rights: rights, log: log,
-      logger: logger)
+      running, store: store, ownership: ownership, containers: containers, watcher: watcher,
+      faultLog: faultLog, watch: watch, events: events, rights: rights, log: log, logger: logger)
   }
 
   /// What a former daemon has written down of its tables, and perhaps of counters.
@@ -132,7 +134,7 @@ final class Daemon {
     } else {
       keptTables.write(handedTables + handedCounters)
     }
-    requests.renewDatabase()
+    store.renew()
     events.note(.stop, "ovx-vswitchd stops")
     events.work(now: .max)
     faultLog.tellSummaries(now: .max)

@@ -22,9 +22,7 @@ final class RequestHandler {
   private static let reportLimit = 16
 
   private let running: RunningSwitch
-  private let database: Database
-  /// Why the database was of no use when it was looked at last.
-  private var databaseFault: ControlError?
+  private let store: ConfigurationStore
   private let ownership: DeviceOwnership
   private let containers: Containers
   private let watcher: HostWatcher
@@ -40,8 +38,6 @@ final class RequestHandler {
   private let logger: Logger
   private var reconciler: Reconciler { running.reconciler }
   private var captureRequests = CaptureRequests()
-  /// The change that waits to be confirmed.
-  private let unconfirmed: UnconfirmedChange
   /// Whether a client has asked the daemon to end.
   private(set) var isExitRequested = false
   /// Whether all devices that the daemon made are to go with it.
@@ -49,26 +45,23 @@ final class RequestHandler {
 
   /// - Parameters:
   ///   - running: The switch.
-  ///   - database: Stores them.
+  ///   - store: Stores them and puts them in force.
   ///   - ownership: Knows which devices are ours.
   ///   - containers: Knows where containers are.
   ///   - watcher: Takes the kernel's news in before a request is decided upon.
   ///   - faultLog: Tells of ports that have gone out of service by a request.
   ///   - watch: Follows the tables that clients watch.
   ///   - events: Takes what has happened.
-  ///   - unconfirmed: Knows what to go back to.
   ///   - rights: Knows who may do what.
   ///   - log: Has the level that clients set.
   ///   - logger: Takes what an operator should know.
   init(
-    _ running: RunningSwitch, database: Database, ownership: DeviceOwnership,
+    _ running: RunningSwitch, store: ConfigurationStore, ownership: DeviceOwnership,
     containers: Containers, watcher: HostWatcher, faultLog: FaultLog, watch: TableWatch,
-    events: EventHistory, unconfirmed: UnconfirmedChange, rights: ControlRights,
-    log: LogDestination, logger: Logger
+    events: EventHistory, rights: ControlRights, log: LogDestination, logger: Logger
   ) {
     self.running = running
-    self.database = database
-    self.unconfirmed = unconfirmed
+    self.store = store
     self.ownership = ownership
     self.containers = containers
     self.watcher = watcher
@@ -84,7 +77,7 @@ final class RequestHandler {
 
   /// When `work` has something to do next, in milliseconds on the monotonic clock; `nil` for never.
   var nextWork: Int64? {
-    [probes.next, signs.next, unconfirmed.deadline, running.gateways.nextWork].compactMap(\.self)
+    [probes.next, signs.next, store.nextWork, running.gateways.nextWork].compactMap(\.self)
       .min()
   }
 
@@ -92,9 +85,7 @@ final class RequestHandler {
   func work(now: Int64) {
     probes.work(now: now)
     signs.work(now: now)
-    if let deadline = unconfirmed.deadline, deadline <= now {
-      takeBack("nobody has confirmed it in time")
-    }
+    store.work(now: now)
     let networks = reconciler.configuration.networks
     if running.gateways.expire(now: now, networks: networks, events: events) {
       watch.noteGateways()
@@ -186,7 +177,7 @@ final class RequestHandler {
     do throws(ControlError) {
       // What happened before the request was made is to be known when it is decided upon.
       watcher.takeKernelNews(now: monotonicMilliseconds(), isUrgent: true)
-      renewDatabase()
+      store.renew()
       running.filter.takeNews(now: monotonicMilliseconds())
       guard request.commands.count == 1, !request.dryRun else {
         return try execute(request).map(ControlServer.Outcome.response) ?? .later
@@ -317,29 +308,22 @@ final class RequestHandler {
       desired = hostCheck.desired
     }
     if !transaction.changes.isEmpty || request.commands.contains(where: \.isOrder),
-      let seconds = unconfirmed.secondsLeft(now: monotonicMilliseconds())
+      let seconds = store.secondsToConfirm
     {
       throw ControlError(
         "a change waits to be confirmed, and is taken back in \(seconds) s; type ovx-ctl confirm, or "
           + "ovx-ctl confirm --undo, before the next one")
     }
-    let former = (configuration: reconciler.configuration, desired: reconciler.desired)
+    let former = ConfigurationStore.Former(reconciler)
     if let desired, !request.dryRun {
-      let seconds = try prepareToTakeBack(request, desired)
-      do throws(ControlError) {
-        notes += try put(configuration, transaction.changes, desired: desired)
-      } catch {
-        unconfirmed.end()
-        throw error
-      }
-      if let seconds {
-        notes.append("all this is taken back in \(seconds) s unless ovx-ctl confirm comes")
-      }
+      notes += try store.put(
+        configuration, transaction.changes, desired: desired,
+        confirmWithin: request.commands.compactMap(\.confirmSeconds).last)
     }
     if desired == nil, request.commands.contains(where: { $0.confirmSeconds != nil }) {
       notes.append("nothing changes, so there is nothing to confirm")
     }
-    if let seconds = unconfirmed.secondsLeft(now: monotonicMilliseconds()),
+    if let seconds = store.secondsToConfirm,
       transaction.changes.isEmpty, request.commands.contains(.show)
     {
       notes.append("the last change is taken back in \(seconds) s unless ovx-ctl confirm comes")
@@ -353,9 +337,8 @@ final class RequestHandler {
     } catch {
       orders.takeBack()
       if desired != nil, !request.dryRun {
-        unconfirmed.end()
         logger.info("what has changed is taken back: \(error.message)")
-        try goBack(to: former.configuration, transaction.changes, former.desired, error.message)
+        try store.goBack(to: former, transaction.changes, error.message)
       }
       throw error
     }
@@ -386,127 +369,6 @@ final class RequestHandler {
       }
     }
     return parts.compactMap(\.self)
-  }
-
-  /// Stores a configuration and puts it in force, or leaves the old one in both places.
-  ///
-  /// Returns what the operator should know of ports that wait.
-  private func put(
-    _ configuration: Configuration, _ changes: Configuration.Changes, desired: DesiredState
-  ) throws(ControlError) -> [String] {
-    let old = reconciler.configuration
-    let oldFaults = reconciler.faults
-    let oldDesired = reconciler.desired
-    try database.save(configuration, changes)
-    logDatabaseNews()
-    reconciler.reconcile(to: configuration, changes, desired, isCommanded: true)
-
-    let faults = reconciler.faults.filter { oldFaults[$0.key] != $0.value }
-      .sorted { $0.key < $1.key }
-    if let (name, fault) = faults.first(where: { !$0.value.isTransient }) {
-      try goBack(to: old, changes, oldDesired, "port \(name): \(fault.sentence)")
-      throw ControlError("port \(name): \(fault.sentence)", record: name)
-    }
-    logChanges(changes, since: old)
-    watcher.noteCarriers(of: changes.ports)
-    let notes = reconciler.takeNotes()
-    for note in notes { logger.info("\(note)") }
-    faultLog.tell()
-    // Of a device that the host does not have the transaction has told already.
-    return notes
-      + faults.filter { name, _ in
-        guard case .existing(let device)? = desired.devices[name]?.place else { return true }
-        return running.kernel.links[device] != nil
-      }.map { $0.value.sentence(about: $0.key) }
-  }
-
-  /// Makes of a configuration that was put in force the former one again.
-  ///
-  /// - Parameters:
-  ///   - old: The former one.
-  ///   - changes: What was changed since.
-  ///   - desired: What follows from the former one.
-  ///   - reason: Why, a sentence.
-  /// - Throws: The reason, where the former one cannot be stored.
-  private func goBack(
-    to old: Configuration, _ changes: Configuration.Changes, _ desired: DesiredState,
-    _ reason: String
-  ) throws(ControlError) {
-    reconciler.reconcile(to: old, changes, desired, isCommanded: true)
-    _ = reconciler.takeNotes()
-    do {
-      try database.save(old, changes)
-    } catch {
-      logger.critical("The former configuration cannot be stored: \(error.message)")
-      throw ControlError(
-        "\(reason); and the former configuration, which is in force, cannot be stored: \(error.message)"
-      )
-    }
-  }
-
-  /// Notes what to go back to where a request wants that; returns the seconds that there are to
-  /// confirm it.
-  private func prepareToTakeBack(
-    _ request: Request, _ desired: DesiredState
-  ) throws(ControlError) -> Int? {
-    guard let seconds = request.commands.compactMap(\.confirmSeconds).last else { return nil }
-    try unconfirmed.begin(
-      former: reconciler.configuration,
-      places: desired.devices.mapValues(\.displaced)
-        .filter { !$0.value.isEmpty }, seconds: seconds)
-    return seconds
-  }
-
-  /// Goes back to what was before the change that waits to be confirmed; `reason` is why, for the
-  /// log.
-  private func takeBack(_ reason: String) {
-    guard let note = unconfirmed.note else { return }
-    let changes = note.former.changes(since: reconciler.configuration)
-    logger.warning("The last change is taken back: \(reason)")
-    events.note(.notice, "the last change is taken back: \(reason)")
-    do throws(ControlError) { try database.save(note.former, changes) } catch {
-      // The host is to be reached all the same.
-      logger.critical("The former configuration cannot be stored: \(error.message)")
-    }
-    logDatabaseNews()
-    reconciler.reconcile(
-      to: note.former, changes, reconciler.desired(for: note.former, changes), isCommanded: true)
-    reconciler.restore(note.places)
-    for note in reconciler.takeNotes() { logger.info("\(note)") }
-    faultLog.tell()
-    unconfirmed.end()
-  }
-
-  /// Stores what is in force anew where somebody has removed the database: that is no wish for a
-  /// switch without bridges.
-  func renewDatabase() {
-    do throws(ControlError) {
-      try database.renewIfGone()
-      databaseFault = nil
-    } catch {
-      if databaseFault != error { logger.error("\(error.message)") }
-      databaseFault = error
-    }
-    logDatabaseNews()
-  }
-
-  private func logDatabaseNews() {
-    for sentence in database.takeNews() {
-      logger.warning("\(sentence)")
-      events.note(.notice, sentence)
-    }
-  }
-
-  private func logChanges(_ changes: Configuration.Changes, since old: Configuration) {
-    let new = reconciler.configuration
-    for name in changes.ports.sorted() {
-      guard let port = new.ports[name] ?? old.ports[name] else { continue }
-      let verb =
-        new.ports[name] == nil ? "removed" : old.ports[name] == nil ? "added" : "changed"
-      logger.info("port \(name) of bridge \(port.bridge) is \(verb)")
-    }
-    logger.debug(
-      "\(changes.ports.count) ports were changed, and \(reconciler.examinedPorts) looked at so far")
   }
 
   /// Answers a question to the running switch, or carries out an order to it.
@@ -569,15 +431,7 @@ final class RequestHandler {
       try orders.delete(address, vlan: vlan, bridge: bridge)
       return .done
     case .confirm(let undo):
-      guard unconfirmed.note != nil else {
-        throw ControlError("no change waits to be confirmed; --confirm-within makes one that does")
-      }
-      if undo {
-        takeBack("ovx-ctl asks for it")
-      } else {
-        unconfirmed.end()
-        logger.notice("the last change is confirmed")
-      }
+      try store.confirm(undo: undo)
       return .done
     case .setLogLevel(let level):
       log.level = Logger.Level(level)
