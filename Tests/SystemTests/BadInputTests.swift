@@ -122,6 +122,12 @@ extension SystemTests {
       Refusal("add-br half -- fdb del br0 100 02:00:00:00:00:99", names: "02:00:00:00:00:99"),
       Refusal("fdb del br0 100 02:00:00:00:00:99 -- log set debug", names: "02:00:00:00:00:99"),
       Refusal(
+        "fdb add br0 used1 100 02:00:00:00:00:98 -- fdb del br0 100 02:00:00:00:00:99",
+        names: "02:00:00:00:00:99"),
+      Refusal(
+        "fdb del br0 100 02:00:00:00:00:97 -- fdb del br0 100 02:00:00:00:00:99",
+        names: "02:00:00:00:00:99"),
+      Refusal(
         "add-br half -- trace br0 noport arp,src=02:00:00:00:00:01,ip_dst=10.0.0.2",
         names: "noport"),
       Refusal("--confirm-within 30 exit --cleanup", names: "exit --cleanup", "--confirm-within"),
@@ -174,6 +180,7 @@ extension SystemTests {
           """
         )
         try host.ctl("add-port br0 used1 tag=100")
+        try host.ctl("fdb add br0 used1 100 02:00:00:00:00:97")
         let container = try lab.namespace("red1")
         func state() throws -> String {
           try host.must(
@@ -184,6 +191,7 @@ extension SystemTests {
             ovx-ctl list Port
             ovx-ctl list Bridge
             ovx-ctl log show
+            ovx-ctl fdb show br0 | grep static || true
             ip -o link | sed 's/qlen.*//'
             ip -n \(container.name) -o link
             """)
