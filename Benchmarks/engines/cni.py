@@ -91,7 +91,7 @@ def peers(lab, switch):
         "type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": host_local("10.3.0.0/16")}, "10.3.0.1")]
     plugin = packaged_plugin(lab, switch.programs)
     return found + [
-        Peer(switch.host, "ovx-cni, TAP", plugin, in_network, "10.1.0.1"),
+        Peer(switch.host, "ovx-cni, TAP", plugin, {**in_network, "kind": "tap"}, "10.1.0.1"),
         Peer(switch.host, "ovx-cni, veth", plugin, {**in_network, "kind": "veth"}, "10.1.0.1"),
-        Peer(switch.host, "ovx-cni, TAP, host-local", plugin, on_bridge, "10.2.0.1"),
+        Peer(switch.host, "ovx-cni, TAP, host-local", plugin, {**on_bridge, "kind": "tap"}, "10.2.0.1"),
         Peer(switch.host, "ovx-cni, veth, host-local", plugin, {**on_bridge, "kind": "veth"}, "10.2.0.1")]

@@ -35,6 +35,7 @@ import Testing
     // What Go leaves empty is not there.
     let empty = try configuration("\"ipam\": {}, \"bridge\": \"\", \"network\": \"\", \"dns\": {}")
     #expect(empty.addressPlugin == nil && empty.place == .bridge("br0", .unsaid))
+    #expect(try empty.kind == "veth" && configuration("\"kind\": \"tap\"").kind == "tap")
     let other = try NetworkConfiguration(
       json("{\"cniVersion\": \"1.0\", \"name\": \"red\"}"), runDirectory: "/run/other")
     #expect(other.version == .v100 && other.runDirectory == "/run/other")

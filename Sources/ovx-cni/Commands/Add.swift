@@ -17,7 +17,7 @@ extension NetworkTask {
     let requested = try requestedAddresses(call, of: try known.network())
     var settings = try daemon.settings(of: configuration.place)
     if let mac { settings.append(Setting(column: "mac", value: mac.description)) }
-    if let kind = configuration.kind { settings.append(Setting(column: "kind", value: kind)) }
+    settings.append(Setting(column: "kind", value: configuration.kind))
     if let mtu = configuration.mtu { settings.append(Setting(column: "mtu", value: String(mtu))) }
     if !configuration.published.isEmpty {
       let texts = configuration.published.map { Atom.text($0.description).description }

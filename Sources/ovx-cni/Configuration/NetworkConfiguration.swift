@@ -12,8 +12,11 @@ struct NetworkConfiguration: Equatable {
   var place: Place
   /// `mtu`, in bytes of IP packet; `nil` for what fits.
   var mtu: Int?
-  /// `kind`: what the container's interface is, "tap" or "veth"; `nil` for the daemon's default.
-  var kind: String?
+  /// `kind`: what the container's interface is, "tap" or "veth".
+  ///
+  /// A veth where nothing is said: it is made in half the time, as a TAP has to be moved into the
+  /// container, and can be on the fast path.
+  var kind = "veth"
   /// The daemon's run directory.
   var runDirectory: String
   /// `ipam.type`: the plugin that hands out addresses; `nil` for none.
@@ -79,7 +82,7 @@ extension NetworkConfiguration {
     try reader.refuseForeignMembers()
     place = try reader.place()
     mtu = try reader.integer("mtu", in: Configuration.mtuRange)
-    kind = try reader.kind()
+    kind = try reader.kind() ?? kind
     self.runDirectory =
       try reader.path("rundir") ?? runDirectory ?? ControlSocket.runDirectoryOfEnvironment
     addressPlugin = try reader.addressPlugin()
