@@ -241,6 +241,9 @@ import Testing
     #expect(
       bench.configuration.ports["eth0@web1"]?.interface.attachment?.addresses.map(\.description)
         == ["10.0.0.6/24"])
+    #expect(
+      bench.configuration.ports["eth0@web1"]?.interface.attachment?.gateways.map(\.description)
+        == ["10.0.0.1"], "what is in its network yet")
     try bench.run("--may-exist attach br0 web1 eth0 mtu=1400")
     let kept = bench.configuration.ports["eth0@web1"]?.interface
     #expect(kept?.mtuRequest == 1400)

@@ -51,7 +51,14 @@ extension SystemTests {
         try host.must(
           "ovx-ctl --if-exists del-br nosuch && ovx-ctl --may-exist add-br br0 && ovx-ctl detach --stale"
         )
-        let later = try events("", on: host)
+        // Whoever begins to listen is told of, although he changes nothing.
+        try host.must(
+          "timeout 20 ovx-ctl capture veth1 -c 1 >/dev/null 2>&1 & echo $! >\(host.rundir)/c")
+        try eventually("the capture is in the history") {
+          try events("", on: host).contains { $0.text.hasPrefix("capture veth1") }
+        }
+        try host.must("kill $(cat \(host.rundir)/c)")
+        let later = try events("", on: host).filter { !$0.text.hasPrefix("capture") }
         #expect(later.count { $0.kind == "change" } == all.count { $0.kind == "change" })
         let refusal = try #require(all.first { $0.kind == "refusal" })
         #expect(refusal.text.hasPrefix("add-port br9 veth1: no bridge named br9"))

@@ -196,11 +196,14 @@ extension Transaction {
       }
       name = port.name
       // What is not said stays as it was; in a network that is seen to already.
-      if network == nil, attachment.addresses.isEmpty, attachment.gateways.isEmpty,
-        let former = port.interface.attachment
-      {
-        attachment.addresses = former.addresses
-        attachment.gateways = former.gateways
+      if network == nil, let former = port.interface.attachment {
+        if attachment.addresses.isEmpty { attachment.addresses = former.addresses }
+        if attachment.gateways.isEmpty {
+          attachment.gateways = former.gateways.filter { gateway in
+            attachment.addresses.contains { $0.contains(gateway) }
+          }
+        }
+        try attachment.check()
       }
     } else {
       name = attachment.portName { configuration.ports[$0] != nil }

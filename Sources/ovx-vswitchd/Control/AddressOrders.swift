@@ -63,20 +63,34 @@ struct AddressOrders {
     }
   }
 
-  /// Refuses what `delete` would, and changes nothing.
-  func check(
-    deleting address: MACAddress, vlan: VLANID, bridge: String
-  ) throws(ControlError) {
-    guard
-      queries.knownAddresses(on: bridge).contains(where: {
-        $0.vlan == vlan && $0.address == address
-      })
-    else { throw Self.unknown(address, vlan: vlan, bridge: bridge) }
+  /// Refuses addresses to be deleted that nobody knows, and changes nothing.
+  ///
+  /// - Parameter commands: Those of a request, of which earlier ones may add such an address.
+  /// - Throws: Which one is unknown.
+  func check(_ commands: [Command]) throws(ControlError) {
+    var known: [String: Set<Key>] = [:]
+    func look(at bridge: String) {
+      guard known[bridge] == nil else { return }
+      known[bridge] = Set(
+        queries.knownAddresses(on: bridge).map { Key(vlan: $0.vlan, address: $0.address) })
+    }
+    for command in commands {
+      switch command {
+      case .addAddress(let bridge, _, let vlan, let address):
+        look(at: bridge)
+        known[bridge]?.insert(Key(vlan: vlan, address: address))
+      case .deleteAddress(let bridge, let vlan, let address):
+        look(at: bridge)
+        guard known[bridge]?.remove(Key(vlan: vlan, address: address)) != nil else {
+          throw Self.unknown(address, vlan: vlan, bridge: bridge)
+        }
+      default: break
+      }
+    }
   }
 
-  /// Makes all as it was.
-  ///
-  /// A learned address that was deleted is not given back: it is learned again.
+  /// Makes all as it was, but for what was deleted and was not static: that is learned again, or an
+  /// agent's to tell.
   func takeBack() {
     for former in former.reversed() {
       _ = running.dataplane.performOnAll { datapath in

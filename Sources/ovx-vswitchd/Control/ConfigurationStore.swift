@@ -135,9 +135,12 @@ final class ConfigurationStore {
   func goBack(
     to former: Former, _ changes: Configuration.Changes, _ reason: String
   ) throws(ControlError) {
-    unconfirmed.end()
     reconciler.reconcile(to: former.configuration, changes, former.desired, isCommanded: true)
     _ = reconciler.takeNotes()
+    watcher.noteCarriers(of: changes.ports)
+    faultLog.tell()
+    // What to go back to is noted until the former one is stored.
+    defer { unconfirmed.end() }
     do {
       try database.save(former.configuration, changes)
     } catch {

@@ -211,6 +211,8 @@ final class RequestHandler {
     var check = request
     check.dryRun = true
     _ = try execute(check)
+    // Who begins to listen is told of, although nothing changes.
+    hasChanged = true
     try captureRequests.start(
       target, drops: drops, program: program, snapshotLength: snapshotLength, running,
       on: caller.connection)
@@ -314,6 +316,9 @@ final class RequestHandler {
         "a change waits to be confirmed, and is taken back in \(seconds) s; type ovx-ctl confirm, or "
           + "ovx-ctl confirm --undo, before the next one")
     }
+    var orders = AddressOrders(running, SwitchQueries(running, configuration))
+    // Before a device is touched: one that is gone back to is made anew.
+    try orders.check(request.commands)
     let former = ConfigurationStore.Former(reconciler)
     if let desired, !request.dryRun {
       notes += try store.put(
@@ -328,7 +333,6 @@ final class RequestHandler {
     {
       notes.append("the last change is taken back in \(seconds) s unless ovx-ctl confirm comes")
     }
-    var orders = AddressOrders(running, SwitchQueries(running, configuration))
     do throws(ControlError) {
       let parts = try answer(request, transaction.replies, configuration, &orders)
       hasChanged =
@@ -344,9 +348,10 @@ final class RequestHandler {
     }
   }
 
-  /// Answers commands in their order.
+  /// Carries commands out, and gives their answers in their order.
   ///
-  /// What can be refused is done first, so that what cannot be taken back is not done in vain.
+  /// What can be refused is done first, so that what cannot be taken back is not done in vain: a
+  /// trace behind a flush is of what was there before.
   private func answer(
     _ request: Request, _ replies: [Reply?], _ configuration: Configuration,
     _ orders: inout AddressOrders
@@ -354,7 +359,7 @@ final class RequestHandler {
     var parts: [AnswerStream.Part?] = request.commands.map { _ in nil }
     for isIrrevocable in [false, true] {
       for (index, command) in request.commands.enumerated()
-      where command.isIrrevocable == isIrrevocable {
+      where command.comesLast == isIrrevocable {
         if let reply = replies[index] {
           parts[index] = .reply(reply)
         } else if case .showEvents(let last) = command {
@@ -411,9 +416,6 @@ final class RequestHandler {
       return .captureEnd(CaptureEnd(captured: counts.captured, lost: counts.lost))
     case .version:
       return .version(Versions(pid: getpid(), kernel: ProcSettings.kernelRelease))
-    case .deleteAddress(let bridge, let vlan, let address) where isDryRun:
-      try orders.check(deleting: address, vlan: vlan, bridge: bridge)
-      return .done
     case _ where isDryRun:
       return .done
     case .flushAddresses(let bridge):
@@ -501,6 +503,9 @@ extension Command {
     default: false
     }
   }
+
+  /// Whether it is carried out when nothing can be refused any more: also what tells of it.
+  fileprivate var comesLast: Bool { if case .logLevel = self { true } else { isIrrevocable } }
 
   /// Whether no former configuration undoes it.
   ///
