@@ -143,7 +143,9 @@ struct ContainerDevice {
       link = try netlink.links().first { $0.kind == "tun" && $0.name == name }
     }
     var introduction = Introduction(address: order.newSettings.mac, isRouter: false)
-    var remark: LinuxError?
+    var remark: LinuxError? = LinuxError(
+      action: "find", subject: name, errno: .noSuchFileOrDirectory,
+      detail: "it is in another network namespace than \(interface.target), and stays there")
     if let link {
       remark = try furnish(link, order.settings, &netlink, isNew: false)
       ProcSettings.keepNeighborsWithoutCarrier(on: link.name, in: namespace)

@@ -429,7 +429,13 @@ package final class KernelView: HostKernel {
     in interface: DesiredState.ContainerInterface, of container: String?,
     _ order: ContainerDevice.Order
   ) throws(LinuxError) -> OpenTAP {
-    let device = try device(interface, container)
+    let device: ContainerDevice
+    do throws(LinuxError) { device = try self.device(interface, container) } catch {
+      // Where nobody can say at present where the container is, what is open knows.
+      guard let namespace = inherited.namespace(ofTAPIn: interface) else { throw error }
+      device = try ContainerDevice(
+        interface, in: namespace, ownership: ownership, kernel: self)
+    }
     ownership.note(interface)
     return try device.open(order, kernel: self)
   }

@@ -221,7 +221,7 @@ struct PortDevices {
         let (device, introduction) = try opening.open(order)
         open[name] = device
         if let omission = device.omission {
-          notes.append("port \(name): \(omission); its container goes on without")
+          notes.append("port \(name): \(omission); it is in service all the same")
         }
         if let introduction { introduce(name, introduction, desired.addresses) }
         adopt(name, order, former: link(of: name).flatMap(ownership.adopted.adoption))
@@ -400,6 +400,17 @@ struct PortDevices {
       lost.insert(name)
     }
     return lost
+  }
+
+  /// Whether a container is known to have another namespace than its device is in; see
+  /// `checkContainers`.
+  var areContainersRestarted: Bool {
+    open.values.contains { device in
+      guard !device.isLost, let interface = device.desired.place.interface else { return false }
+      let target = Containers.Target(name: interface.target, container: device.desired.container)
+      guard case .some(.some(let identity)) = containers.identity(of: target) else { return false }
+      return identity != device.namespace && (!interface.isProcess || device.holdsNamespace)
+    }
   }
 
   /// Whether the device of a port is open and usable, as far as is known.

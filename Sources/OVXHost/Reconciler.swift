@@ -333,6 +333,9 @@ package final class Reconciler {
     return names
   }
 
+  /// Whether `checkContainers` would find a container that is another one.
+  package var areContainersRestarted: Bool { devices.areContainersRestarted }
+
   /// Takes note of which containers attachments are, which changes nothing for their devices.
   package func note(_ configuration: Configuration, ports: Set<String>) {
     self.configuration = configuration

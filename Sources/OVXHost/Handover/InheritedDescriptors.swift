@@ -70,6 +70,17 @@ package final class InheritedDescriptors {
     consuming func take() -> TAP { tap }
   }
 
+  /// Where the TAP of a container is, which is not taken out by that; `nil` where there is none.
+  func namespace(ofTAPIn interface: DesiredState.ContainerInterface) -> NetworkNamespace? {
+    for holdsNamespace in [false, true] {
+      let descriptor = HandedDescriptor.container(
+        target: interface.target, name: interface.name, holdsNamespace: holdsNamespace)
+      guard let number = numbers[descriptor]?.first else { continue }
+      return try? TAP.namespace(of: number)
+    }
+    return nil
+  }
+
   func tap(in interface: DesiredState.ContainerInterface) -> ContainerTAP? {
     for holdsNamespace in [false, true] {
       let descriptor = HandedDescriptor.container(

@@ -125,7 +125,13 @@ package struct TAP: ~Copyable, Sendable {
 
   /// The network namespace that the device is in, wherever it was moved to.
   package func namespace() throws(LinuxError) -> NetworkNamespace {
-    let number = ovx_tap_namespace(queues.first)
+    try Self.namespace(of: queues.first)
+  }
+
+  /// The same of a descriptor of a TAP.
+  package static func namespace(of descriptor: Int32) throws(LinuxError) -> NetworkNamespace {
+    let name = name(of: descriptor) ?? "that is gone"
+    let number = ovx_tap_namespace(descriptor)
     guard number >= 0 else {
       throw LinuxError(
         action: "find the network namespace of", subject: "TAP device \(name)",

@@ -21,10 +21,14 @@ extension Daemon {
     reconciler.desired.devices[port]?.place.interface != nil
   }
 
-  /// How many ports' devices are in containers.
+  /// How many ports are in service whose devices are in containers.
   var containerPortCount: Int {
-    reconciler.desired.devices.values.count { $0.place.interface != nil }
+    reconciler.desired.devices.count { $0.value.place.interface != nil && !hasFault($0.key) }
   }
+
+  /// Whether a container is another one than when its port was opened, which this daemon has yet to
+  /// see to.
+  var areContainersRestarted: Bool { reconciler.areContainersRestarted }
 
   /// Lets the database go, and has the switch forward all frames itself: programs in the kernel go
   /// with their process.

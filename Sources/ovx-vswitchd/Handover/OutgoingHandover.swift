@@ -133,6 +133,9 @@ struct OutgoingHandover: ~Copyable {
   /// What is in a container is its user's: he is not to keep the host from another version by what
   /// he makes of it. Where more than half of these fail, it is the new daemon's doing.
   private func judge(_ faults: [String: String]) throws(Failure) {
+    guard !daemon.areContainersRestarted else {
+      throw Failure(sentence: "a container was started anew meanwhile; try again")
+    }
     let all = faults.sorted { $0.key < $1.key }
     let isGeneral =
       2 * all.count { daemon.isInContainer($0.key) } > max(daemon.containerPortCount, 1)
