@@ -130,7 +130,8 @@ struct ReferenceNews {
       let operation = frame.number16(at: 20),
       operation == 1 || operation == 2, let address = frame.address(at: 22),
       let sender = frame.number(at: 28, count: 4), let target = frame.number(at: 38, count: 4),
-      Self.isStation(v4: sender) || sender == 0 && operation == 1
+      Self.isStation(v4: sender)
+        || sender == 0 && operation == 1 && frame.address(at: 0) == .broadcast
     else { return nil }
     ip = IPAddress(v4: UInt32(sender))
     self.address = address

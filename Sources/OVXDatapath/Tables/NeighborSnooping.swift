@@ -53,7 +53,10 @@ struct NeighborNews {
     guard packet.operation == .request || packet.operation == .reply else { return }
     let sender = packet.senderProtocol
     guard sender.isStation else {
-      if sender == asker, packet.operation == .request, packet.targetProtocol.isStation {
+      // Whoever asks one station alone is answered by nobody else.
+      if toEverybody, sender == asker, packet.operation == .request,
+        packet.targetProtocol.isStation
+      {
         wanted = packet.targetProtocol
       }
       return
