@@ -45,7 +45,13 @@ struct OVXGatewayd: ParsableCommand {
   var namespacePrefix = "ovx-"
 
   private var ownDirectory: String? {
-    directory ?? ProcessInfo.processInfo.environment["RUNTIME_DIRECTORY"]
+    if let own = directory ?? ProcessInfo.processInfo.environment["RUNTIME_DIRECTORY"] {
+      return own
+    }
+    // Where the service has its own, of which systemd tells that alone.
+    let ofService = "/run/ovx-gatewayd"
+    guard cleanup, rundir == "/run/ovx", unsafe access(ofService, F_OK) == 0 else { return nil }
+    return ofService
   }
 
   @Flag(help: "Remove all gateways of this host, whatever the switch says, and end.")
@@ -137,6 +143,7 @@ struct OVXGatewayd: ParsableCommand {
   /// Removes what this or a former process has made; the switch may have gone.
   private func removeAll(_ messages: Messages) throws(ControlError) {
     let tools = try Tools(directory: ownDirectory ?? rundir, resolvConf: resolvConf)
+    if tools.directory != rundir { Dnsmasq.endAll(in: rundir) }
     do throws(LinuxError) {
       var keeper = try GatewayKeeper(
         SwitchConnection(ControlClient(runDirectory: rundir)), tools,
