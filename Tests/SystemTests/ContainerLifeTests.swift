@@ -33,6 +33,9 @@ extension SystemTests {
         try red.expectPing("172.17.42.12")
         let ghost = try web.start("exec sleep 1000")
         defer { ghost.signal(SIGKILL) }
+        try eventually("it is in there") {
+          try String(contentsOfFile: "/proc/\(ghost.pid)/comm", encoding: .utf8) == "sleep\n"
+        }
         try web.makeAnew()
         try eventually("the new one has the interface", within: 3) {
           try web.run("test -e /sys/class/net/eth0").succeeded
